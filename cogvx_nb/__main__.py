@@ -1,0 +1,193 @@
+"""The ``cogvx`` command: a door onto the road, with exit codes and one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import traceback
+
+from . import __version__
+from .errors import CogvxError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0 done, 1 failed, 2 invalid, 130 / 143 interrupted."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except CogvxError as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"cogvx: {_one_line(error)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("cogvx: interrupted; nothing half-written was left", file=sys.stderr)
+        return 130
+
+
+def generate(options: argparse.Namespace) -> int:
+    """Make a video, from a prompt to an mp4."""
+    from . import machine, plan, request, result
+
+    result.check_output(options.output, overwrite=options.overwrite)
+    here = machine.probe()
+    model, why = plan.find_model(options.model, here, options.frames)
+    wanted = request.make(
+        model,
+        options.prompt,
+        options.negative_prompt,
+        options.frames,
+        options.steps,
+        options.height,
+        options.width,
+        options.guidance,
+        options.seed,
+        strict=options.strict,
+        allow_unknown=options.allow_unknown,
+        allow_untrained_size=options.allow_untrained_size,
+    )
+    if why:
+        _say(f"model: {why}")
+    _say(str(wanted))
+    fitted = plan.fit(wanted, here)
+    _say(f"plan: {fitted}")
+    saved = _make(wanted, fitted, options)
+    stages = ", ".join(
+        f"{stage} {value:.1f} s" for stage, value in saved.settings["seconds"].items()
+    )
+    _say(f"{saved.settings['request']['frames']} frames: {stages}")
+    print(saved.path)
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Execute a notebook with parameters."""
+    from . import notebook
+
+    print(notebook.run(options.notebook, dict(options.p), dict(options.r), options.output_notebook))
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print a video's settings as JSON."""
+    from . import result
+
+    print(json.dumps(result.read(options.file).settings, ensure_ascii=False, indent=2))
+    return 0
+
+
+def reproduce(options: argparse.Namespace) -> int:
+    """Make a video again, and say whether its frames are identical."""
+    from . import result
+
+    original = result.read(options.file)
+    from . import reproduce as remake
+    from .progress import Progress
+
+    with Progress() as progress:
+        again = remake.again(original, progress)
+    if options.output:
+        print(result.save(again.generated, options.output).path)
+    if again.identical:
+        count = len(again.generated.frames)
+        print(f"identical: all {count} frames of {original.path} came out the same")
+        return 0
+    print(f"not identical: {again.psnr:.1f} dB from {original.path}")
+    for difference in again.differences or ("nothing that was recorded differs",):
+        print(f"  {difference}")
+    return 1
+
+
+def _make(wanted, fitted, options: argparse.Namespace):
+    from . import generate as road
+    from . import pipeline, result
+    from .progress import Progress
+
+    _say("load")
+    loaded = pipeline.load(fitted)
+    with Progress() as progress:
+        generated = road.run(wanted, loaded, progress, fallback=options.fallback)
+        return result.save(
+            generated, options.output, overwrite=options.overwrite, on_event=progress
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="cogvx", description="A workbench for CogVideoX.")
+    parser.add_argument("--version", action="version", version=f"cogvx {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    _add_generate(commands)
+    command = _add(commands, "run", run)
+    command.add_argument("notebook", help="03_generate, or the path of a notebook")
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    command.add_argument("-p", help="a parameter, read as the type it has in the notebook", **pair)
+    command.add_argument("-r", help="a parameter that is text", **pair)
+    command.add_argument("--output-notebook", metavar="F", help="where the executed copy goes")
+    command = _add(commands, "show", show)
+    command.add_argument("file", help="an mp4 made with this workbench")
+    command = _add(commands, "reproduce", reproduce)
+    command.add_argument("file", help="an mp4 made with this workbench")
+    command.add_argument(
+        "--output", help="keep the new video there; by default it is only compared"
+    )
+    return parser
+
+
+def _add_generate(commands) -> None:
+    command = _add(commands, "generate", generate)
+    command.add_argument("--prompt", required=True, help="what the video should show")
+    command.add_argument("--negative-prompt", default="", help="what it should not")
+    command.add_argument("--output", help="mp4 to write (default: a new name in outputs/<date>/)")
+    command.add_argument("--frames", type=int, default=13, help="13, 25 or 49 (default: 13)")
+    command.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
+    command.add_argument("--height", type=int, help="pixels (default: the model's native height)")
+    command.add_argument("--width", type=int, help="pixels (default: the model's native width)")
+    command.add_argument(
+        "--guidance", type=float, default=6.0, help="guidance scale (default: 6.0)"
+    )
+    command.add_argument("--seed", type=int, default=42, help="seed (default: 42)")
+    command.add_argument("--model", default="auto", help="a name, a folder or auto (default: auto)")
+    command.add_argument("--strict", action="store_true", help="refuse instead of adjusting")
+    command.add_argument(
+        "--allow-untrained-size", action="store_true", help="accept any multiple of 16 as a size"
+    )
+    command.add_argument(
+        "--allow-unknown", action="store_true", help="accept a prompt that the model can't read"
+    )
+    command.add_argument(
+        "--fallback", choices=["reduce"], help="13 frames and 20 steps where memory runs out"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace the output file")
+
+
+def _add(commands, name: str, function) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.set_defaults(command=function)
+    return command
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _on_sigterm(signum: int, frame: object) -> None:
+    raise SystemExit(128 + signum)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

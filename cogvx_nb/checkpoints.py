@@ -1,0 +1,124 @@
+"""What is known of each checkpoint. Facts only: nothing here looks at a disk or a GPU.
+
+Sources: the model cards and ``config.json`` files of zai-org/CogVideoX-5b, and the model card of
+the embedded checkpoint, ``models/cogvideox-tiny/README.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SIZE_MULTIPLE = 16
+"""Height and width divide by this: the VAE shrinks by 8, the transformer's patches by 2."""
+
+MAX_STEPS = 1000
+"""Denoising steps the schedulers were trained on (``num_train_timesteps``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One member of the CogVideoX family.
+
+    Attributes:
+        name: also the name of its folder in ``models/``.
+        aliases: other names it answers to, lower case.
+        architecture: (layers, heads, head width, sample height, sample width) of the transformer's
+            config; recognises a copy under another name.
+        height, width: native size in pixels.
+        frames: the frame counts it is offered with.
+        fps: frames a second of its training clips.
+        gpu_dtype: what it was trained in; old GPUs fall back to float16.
+        cpu_dtype: what it runs in without a GPU.
+        scheduler: class name in diffusers.
+        timestep_spacing: how the scheduler spreads its steps.
+        dynamic_cfg: whether guidance varies over the steps as the authors do it.
+        text_tokens: longest prompt, end token included.
+        vae_channels: width of the VAE's blocks at full size, which sets the memory of a decode.
+        modelscope, huggingface: hub ids; empty for the embedded one.
+        licence, licence_note: name, and what it means in a line.
+        reads: what its prompts may be written in, for error messages.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    architecture: tuple[int, int, int, int, int]
+    height: int
+    width: int
+    frames: tuple[int, ...]
+    fps: int
+    gpu_dtype: str
+    cpu_dtype: str
+    scheduler: str
+    timestep_spacing: str
+    dynamic_cfg: bool
+    text_tokens: int
+    vae_channels: int
+    modelscope: str
+    huggingface: str
+    licence: str
+    licence_note: str
+    reads: str
+
+
+COGVIDEOX_5B = Checkpoint(
+    name="CogVideoX-5b",
+    aliases=("5b",),
+    architecture=(42, 48, 64, 60, 90),
+    height=480,
+    width=720,
+    frames=(13, 25, 49),
+    fps=8,
+    gpu_dtype="bfloat16",
+    cpu_dtype="bfloat16",
+    scheduler="CogVideoXDPMScheduler",
+    timestep_spacing="trailing",
+    dynamic_cfg=True,
+    text_tokens=226,
+    vae_channels=128,
+    modelscope="ZhipuAI/CogVideoX-5b",
+    huggingface="zai-org/CogVideoX-5b",
+    licence="CogVideoX License",
+    licence_note="free for research; commercial use needs registration with the authors",
+    reads="it reads English only, so translate the prompt into a detailed English one",
+)
+
+TINY = Checkpoint(
+    name="cogvideox-tiny",
+    aliases=("tiny",),
+    architecture=(6, 4, 64, 12, 18),
+    height=96,
+    width=144,
+    frames=(13, 25, 49),
+    fps=8,
+    gpu_dtype="float32",
+    cpu_dtype="float32",
+    scheduler="CogVideoXDPMScheduler",
+    timestep_spacing="trailing",
+    dynamic_cfg=True,
+    text_tokens=64,
+    vae_channels=24,
+    modelscope="",
+    huggingface="",
+    licence="Apache-2.0",
+    licence_note="free for any use",
+    reads="it knows one coloured shape moving on a plain background, such as 'a red circle moving "
+    "right on a black background', or the same in Chinese",
+)
+
+CHECKPOINTS = (COGVIDEOX_5B, TINY)
+
+
+def by_name(name: str) -> Checkpoint | None:
+    """The checkpoint called ``name`` (any case, short forms too), or None."""
+    wanted = name.strip().lower()
+    for checkpoint in CHECKPOINTS:
+        if wanted in (checkpoint.name.lower(), *checkpoint.aliases):
+            return checkpoint
+    return None
+
+
+def by_config(config: dict) -> Checkpoint | None:
+    """The checkpoint that a transformer's ``config.json`` belongs to, or None."""
+    keys = ("num_layers", "num_attention_heads", "attention_head_dim", "sample_height")
+    found = tuple(config.get(key) for key in (*keys, "sample_width"))
+    return next((c for c in CHECKPOINTS if c.architecture == found), None)

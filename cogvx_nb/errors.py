@@ -1,0 +1,130 @@
+"""Every exception that a user can meet.
+
+::
+
+    CogvxError                 exit code 1
+    ├── RequestError           a request value is wrong                            (2)
+    │   ├── PromptUnknown      the checkpoint can't read the prompt                (2)
+    │   └── ParameterError     a notebook has no such parameter, or can't use it   (2)
+    ├── SettingsError          the folders can't be found
+    ├── ModelError             the weights are not usable
+    │   ├── ModelMissing       they are not there
+    │   ├── ModelIncomplete    a file is missing
+    │   ├── ModelCorrupt       a file is cut short or unreadable
+    │   └── PickledWeights     they are pickles, which can run code
+    ├── DoesNotFit             no plan fits this machine
+    ├── OutOfMemory            memory ran out at the last plan
+    ├── BadFrames              the frames are NaN or black
+    ├── OutputError            the video can't be written
+    │   ├── OutputExists       something is there already
+    │   └── DiskFull           there is no room for it
+    ├── ResultError            a file is no result of this workbench
+    ├── NotebookError          a notebook run failed
+    └── Cancelled              somebody cancelled it                               (130)
+
+Each message is one line with the value and the remedy.
+"""
+
+from __future__ import annotations
+
+
+class CogvxError(Exception):
+    """Base of all errors that are the user's to mend."""
+
+    exit_code = 1
+
+
+class RequestError(CogvxError):
+    """A value of a request is not acceptable.
+
+    Attributes:
+        field: name of the request field.
+        value: what was given.
+    """
+
+    exit_code = 2
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        self.field, self.value = field, value
+        shown = repr(value)
+        if len(shown) > 80:
+            shown = f"{shown[:77]}..."
+        super().__init__(f"{field} = {shown}: {remedy}")
+
+
+class PromptUnknown(RequestError):
+    """More than half of the prompt's tokens are unknown to the checkpoint's tokenizer."""
+
+
+class ParameterError(RequestError):
+    """A notebook has no parameter of that name, or the value isn't of its type."""
+
+
+class SettingsError(CogvxError):
+    """The workbench's folders can't be found."""
+
+
+class ModelError(CogvxError):
+    """The weights of a checkpoint are not usable."""
+
+
+class ModelMissing(ModelError):
+    """There is no such checkpoint on this machine."""
+
+
+class ModelIncomplete(ModelError):
+    """A file of the checkpoint is missing."""
+
+
+class ModelCorrupt(ModelError):
+    """A file of the checkpoint is cut short or unreadable."""
+
+
+class PickledWeights(ModelError):
+    """The weights are pickles, which can run any code when they are opened."""
+
+
+class DoesNotFit(CogvxError):
+    """No placement of the model fits this machine's memory."""
+
+
+class OutOfMemory(CogvxError):
+    """Memory ran out, and there is no smaller plan left to try."""
+
+
+class BadFrames(CogvxError):
+    """The decoded frames hold NaN, or all of them are black."""
+
+
+class OutputError(CogvxError):
+    """The video can't be written where it was asked for."""
+
+
+class OutputExists(OutputError):
+    """There is a file already, and overwriting was not asked for."""
+
+
+class DiskFull(OutputError):
+    """The disk is full."""
+
+
+class ResultError(CogvxError):
+    """A file is not a video of this workbench, or can't be read."""
+
+
+class NotebookError(CogvxError):
+    """A notebook run failed.
+
+    Attributes:
+        exit_code: that of the error which ended the notebook, if it is one of these.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
+
+
+class Cancelled(CogvxError):
+    """The work was cancelled; nothing was written."""
+
+    exit_code = 130

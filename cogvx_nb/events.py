@@ -1,0 +1,90 @@
+"""What ``generate`` reports while it works, and what it hands over. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from .plan import Plan
+from .request import VideoRequest
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A stage begins: ``text``, ``denoise``, ``decode`` or ``write``."""
+
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A denoising step is done.
+
+    Attributes:
+        step, steps: this one (from 1), and how many there are.
+        seconds_left: for the remaining steps, from those done.
+        latents: the clean clip as the model sees it now, (1, latent frames, 16, height / 8,
+            width / 8) on the device; what a preview is made from. Not to be changed.
+    """
+
+    step: int
+    steps: int
+    seconds_left: float
+    latents: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChanged:
+    """Memory ran out; the same request is tried again on a smaller plan."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReduced:
+    """Memory ran out on every plan; a smaller video is made instead, as the caller allowed."""
+
+    request: VideoRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A video that was made, not yet written.
+
+    Attributes:
+        frames: uint8 (frames, height, width, 3), RGB.
+        request, plan: as they were run.
+        hashes: SHA-256 of the checkpoint's files.
+        seconds: of each stage: load, text, denoise, decode.
+        threads: CPU threads that torch computed with; they can change the last bit.
+    """
+
+    frames: np.ndarray
+    request: VideoRequest
+    plan: Plan
+    hashes: dict[str, str]
+    seconds: dict[str, float]
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The frames are there."""
+
+    generated: Generated
+
+
+Event = StageStarted | Step | PlanChanged | RequestReduced | Done
+Listener = Callable[[Event], None]
+
+
+class CancelToken(Protocol):
+    """Anything that can be asked whether to stop, such as a ``threading.Event``."""
+
+    def is_set(self) -> bool: ...

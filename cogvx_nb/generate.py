@@ -1,0 +1,199 @@
+"""Run a request: text, denoise, decode. Emits events, keeps stage times, can be cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from .decode import decode_latents
+from .errors import BadFrames, Cancelled, OutOfMemory
+from .events import (
+    CancelToken,
+    Done,
+    Generated,
+    Listener,
+    PlanChanged,
+    RequestReduced,
+    StageStarted,
+    Step,
+)
+from .pipeline import Loaded, free_memory, is_out_of_memory
+from .plan import Plan, step_down
+from .request import Adjustment, VideoRequest
+from .video import is_black
+
+REDUCED = {"frames": 13, "steps": 20}
+"""The last resort that ``fallback="reduce"`` allows."""
+
+
+def run(
+    request: VideoRequest,
+    loaded: Loaded,
+    on_event: Listener | None = None,
+    cancel: CancelToken | None = None,
+    fallback: str | None = None,
+) -> Generated:
+    """Make the frames of a request.
+
+    When memory runs out the same request is tried again on smaller plans. The same request on the
+    same machine with the same plan gives identical frames.
+
+    Args:
+        loaded: the request's checkpoint, loaded.
+        on_event: called with each event, from this thread.
+        cancel: takes effect at the next step or stage.
+        fallback: ``"reduce"`` allows 13 frames and 20 steps after the smallest plan failed, listed
+            as adjustments.
+
+    Raises:
+        Cancelled: if ``cancel`` was set.
+        OutOfMemory: if the smallest plan failed.
+        BadFrames: if the frames hold NaN or are black.
+    """
+    emit = on_event or (lambda event: None)
+    while True:
+        try:
+            generated = _attempt(request, loaded, emit, cancel)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            cause = error.with_traceback(None)  # its frames hold the tensors that filled memory
+        else:
+            emit(Done(generated))
+            return generated
+        free_memory()
+        smaller = step_down(loaded.plan)
+        if smaller is not None:
+            loaded.apply(smaller)
+            emit(PlanChanged(loaded.plan))
+            continue
+        reduced = _reduced(request) if fallback == "reduce" else request
+        if reduced == request:
+            raise OutOfMemory(_no_room(request, loaded.plan)) from cause
+        request = reduced
+        emit(RequestReduced(request))
+
+
+def _attempt(
+    request: VideoRequest, loaded: Loaded, emit: Listener, cancel: CancelToken | None
+) -> Generated:
+    seconds = {"load": loaded.seconds}
+    pipe, device = loaded.pipe, torch.device(loaded.plan.device)
+    try:
+        with torch.no_grad(), _repeatable():
+            with _stage("text", seconds, emit, cancel, device):
+                embeds, negative = _encode(request, pipe, device)
+            with _stage("denoise", seconds, emit, cancel, device):
+                latents = _denoise(request, pipe, embeds, negative, emit, cancel)
+            with _stage("decode", seconds, emit, cancel, device):
+                video = decode_latents(pipe.vae, latents, request.frames)[0]
+                frames = _checked(video)
+    finally:
+        pipe.maybe_free_model_hooks()
+    return Generated(frames, request, loaded.plan, loaded.hashes, seconds, torch.get_num_threads())
+
+
+def _encode(request: VideoRequest, pipe, device: torch.device) -> tuple:
+    """Embeddings of prompt and negative prompt; the latter None without guidance."""
+    return pipe.encode_prompt(
+        request.prompt,
+        request.negative_prompt,
+        do_classifier_free_guidance=request.guidance > 1,
+        max_sequence_length=request.model.checkpoint.text_tokens,
+        device=device,
+    )
+
+
+def _denoise(
+    request: VideoRequest, pipe, embeds, negative, emit: Listener, cancel: CancelToken | None
+) -> torch.Tensor:
+    """Latents (1, latent frames, 16, height / 8, width / 8)."""
+    start = time.perf_counter()
+
+    def after_step(pipe, index, timestep, tensors):
+        _raise_if(cancel)
+        done = index + 1
+        left = (time.perf_counter() - start) / done * (request.steps - done)
+        emit(Step(done, request.steps, left, tensors["old_pred_original_sample"]))
+        _raise_if(cancel)
+        return {}
+
+    # The noise is drawn on the CPU: there one seed means one video, whatever the device.
+    generator = torch.Generator("cpu").manual_seed(request.seed)
+    return pipe(
+        prompt_embeds=embeds,
+        negative_prompt_embeds=negative,
+        height=request.height,
+        width=request.width,
+        num_frames=request.frames,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance,
+        use_dynamic_cfg=request.model.checkpoint.dynamic_cfg,
+        generator=generator,
+        output_type="latent",
+        callback_on_step_end=after_step,
+        callback_on_step_end_tensor_inputs=["old_pred_original_sample"],
+    ).frames
+
+
+def _checked(video: torch.Tensor) -> np.ndarray:
+    """uint8 frames of a decoded clip, unless they are NaN or black."""
+    if not torch.isfinite(video).all():
+        raise BadFrames("the frames hold NaN: the precision overflowed; use a GPU with bfloat16")
+    frames = video.mul(255).round().to(torch.uint8).cpu().numpy()
+    if is_black(frames):
+        raise BadFrames("all frames are black: try another seed, or a GPU with bfloat16")
+    return frames
+
+
+@contextlib.contextmanager
+def _stage(
+    name: str,
+    seconds: dict[str, float],
+    emit: Listener,
+    cancel: CancelToken | None,
+    device: torch.device,
+) -> Iterator[None]:
+    """Announce a stage and time it, with the device's queue empty at both ends."""
+    _raise_if(cancel)
+    emit(StageStarted(name))
+    start = time.perf_counter()
+    yield
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    seconds[name] = time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def _repeatable() -> Iterator[None]:
+    """Keep cuDNN from choosing among algorithms that round differently."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        yield
+
+
+def _raise_if(cancel: CancelToken | None) -> None:
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("cancelled; nothing was written")
+
+
+def _reduced(request: VideoRequest) -> VideoRequest:
+    changes = tuple(
+        Adjustment(name, getattr(request, name), value, "memory ran out on every plan")
+        for name, value in REDUCED.items()
+        if getattr(request, name) > value
+    )
+    values = {change.field: change.used for change in changes}
+    return replace(request, **values, adjustments=request.adjustments + changes)
+
+
+def _no_room(request: VideoRequest, plan: Plan) -> str:
+    return (
+        f"memory ran out on {plan.device} for {request.frames} frames at {request.height} × "
+        f"{request.width}, even as {plan.placement}: try fewer frames, close other programs that "
+        'use it, or allow fallback="reduce" (13 frames, 20 steps)'
+    )

@@ -1,0 +1,97 @@
+"""What this machine is: GPUs, memory, package versions, in one frozen value."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass
+
+PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "imageio-ffmpeg")
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One CUDA device.
+
+    Attributes:
+        index: its number in torch.
+        name: as the driver gives it.
+        total_bytes, free_bytes: its memory, and what no other process holds now.
+        capability: compute capability, (major, minor).
+        bf16: whether bfloat16 arithmetic is fast (Ampere, 8.0, and newer).
+    """
+
+    index: int
+    name: str
+    total_bytes: int
+    free_bytes: int
+    capability: tuple[int, int]
+    bf16: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine as a planner sees it.
+
+    Attributes:
+        system: operating system, architecture and Python version.
+        cores: processors that this process may use.
+        threads: threads that torch computes with on the CPU.
+        ram_bytes, ram_free_bytes: memory in all, and what no other process needs.
+        gpus: CUDA devices, possibly none.
+        versions: installed version of each package in ``PACKAGES``; None where missing.
+    """
+
+    system: str
+    cores: int
+    threads: int
+    ram_bytes: int
+    ram_free_bytes: int
+    gpus: tuple[Gpu, ...]
+    versions: dict[str, str | None]
+
+
+def probe() -> Machine:
+    """Look at this machine. Loads torch."""
+    import psutil
+    import torch
+
+    memory = psutil.virtual_memory()
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        cores=_cores(),
+        threads=torch.get_num_threads(),
+        ram_bytes=memory.total,
+        ram_free_bytes=memory.available + psutil.Process().memory_info().rss,
+        gpus=_gpus(torch),
+        versions={name: _version(name) for name in PACKAGES},
+    )
+
+
+def _gpus(torch) -> tuple[Gpu, ...]:
+    if not torch.cuda.is_available():
+        return ()
+    found = []
+    for index in range(torch.cuda.device_count()):
+        free_bytes, total_bytes = torch.cuda.mem_get_info(index)
+        # A model that this process has loaded makes room for the next, so it counts as free;
+        # otherwise a warm kernel would plan a second run smaller than its first.
+        free_bytes += torch.cuda.memory_reserved(index)
+        capability = torch.cuda.get_device_capability(index)
+        name = torch.cuda.get_device_name(index)
+        found.append(Gpu(index, name, total_bytes, free_bytes, capability, capability >= (8, 0)))
+    return tuple(found)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,178 @@
+"""The diffusers pipeline, loaded and placed as a plan says. The only importer of diffusers."""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass, field
+
+import diffusers
+import torch
+import transformers
+
+from . import prompts
+from .errors import ModelCorrupt, OutOfMemory
+from .plan import Plan, step_down
+from .weights import file_hashes
+
+diffusers.utils.logging.set_verbosity_error()
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
+
+
+@dataclass
+class Loaded:
+    """A pipeline in memory.
+
+    Attributes:
+        pipe: the diffusers pipeline; None once it was dropped.
+        plan: how it is placed now.
+        hashes: SHA-256 of the checkpoint's files, by relative path.
+        seconds: what loading took; 0 when it was there already.
+    """
+
+    pipe: diffusers.CogVideoXPipeline | None
+    plan: Plan
+    hashes: dict[str, str] = field(repr=False)
+    seconds: float = 0.0
+
+    def apply(self, plan: Plan) -> None:
+        """Place the same checkpoint as another plan says.
+
+        Raises:
+            OutOfMemory: if not even the smallest plan can be placed.
+        """
+        if _key(plan) == _key(self.plan):
+            self.plan = plan
+            return
+        pipe, self.pipe = self.pipe, None  # stays empty if this is interrupted half-way
+        if self.plan.placement == "streamed" or plan.dtype != self.plan.dtype:
+            del pipe  # streaming hooks and another precision: only a fresh load undoes them
+            free_memory()
+            pipe = _from_pretrained(plan)
+        self.plan = _place(pipe, plan)
+        self.pipe = pipe
+
+
+_loaded: Loaded | None = None
+
+
+def load(plan: Plan) -> Loaded:
+    """Load the plan's checkpoint, or hand out the one that is loaded already.
+
+    At most one pipeline is kept in a process: another checkpoint takes its place.
+
+    Raises:
+        ModelCorrupt: if the files can't be loaded.
+        OutOfMemory: if not even the smallest plan can be placed.
+    """
+    global _loaded
+    start = time.perf_counter()
+    hashes = file_hashes(plan.model)
+    if _loaded is not None and _loaded.pipe is not None and _loaded.hashes == hashes:
+        _loaded.apply(plan)
+        _loaded.seconds = time.perf_counter() - start
+        return _loaded
+    release()
+    pipe = _from_pretrained(plan)
+    plan = _place(pipe, plan)
+    _loaded = Loaded(pipe, plan, hashes, time.perf_counter() - start)
+    return _loaded
+
+
+def release() -> None:
+    """Drop the loaded pipeline and give its memory back."""
+    global _loaded
+    if _loaded is not None:
+        _loaded.pipe = None
+    _loaded = None
+    free_memory()
+
+
+def free_memory() -> None:
+    """Give memory that no tensor uses back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch says with this exception that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _from_pretrained(plan: Plan) -> diffusers.CogVideoXPipeline:
+    checkpoint = plan.model.checkpoint
+    tokenizer = prompts.load_tokenizer(plan.model)
+    try:
+        pipe = diffusers.CogVideoXPipeline.from_pretrained(
+            plan.model.folder,
+            tokenizer=tokenizer,
+            dtype=getattr(torch, plan.dtype),
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(_no_room(plan)) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelCorrupt(f"{plan.model.folder} can't be loaded: {reason}") from error
+    scheduler = getattr(diffusers, checkpoint.scheduler)
+    pipe.scheduler = scheduler.from_config(
+        pipe.scheduler.config, timestep_spacing=checkpoint.timestep_spacing
+    )
+    pipe.set_progress_bar_config(disable=True)
+    # Hands step callbacks the clean estimate, which previews need; a name that the pipeline's loop
+    # has, but doesn't offer.
+    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, "old_pred_original_sample"]
+    return pipe
+
+
+def _place(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> Plan:
+    """Place a pipeline, on smaller and smaller plans if need be; the plan that it was."""
+    while True:
+        try:
+            _place_once(pipe, plan)
+            return plan
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            smaller = step_down(plan)
+            if smaller is None:
+                raise OutOfMemory(_no_room(plan)) from error
+        plan = smaller
+        free_memory()
+
+
+def _place_once(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+    pipe.remove_all_hooks()
+    if plan.placement == "resident":
+        pipe.to(plan.device)
+    elif plan.placement == "model_offload":
+        pipe.to("cpu")
+        pipe.enable_model_cpu_offload(device=plan.device)
+    else:
+        pipe.to("cpu")
+        device = torch.device(plan.device)
+        streamed = {"onload_device": device, "use_stream": True}
+        diffusers.hooks.apply_group_offloading(
+            pipe.text_encoder, offload_type="leaf_level", **streamed
+        )
+        diffusers.hooks.apply_group_offloading(
+            pipe.transformer, offload_type="block_level", num_blocks_per_group=1, **streamed
+        )
+        pipe.vae.to(device)
+    pipe.vae.enable_tiling() if plan.tiled else pipe.vae.disable_tiling()
+
+
+def _key(plan: Plan) -> tuple:
+    return (plan.device, plan.dtype, plan.placement, plan.tiled)
+
+
+def _no_room(plan: Plan) -> str:
+    return (
+        f"memory ran out loading {plan.model.name} on {plan.device} ({plan.placement}): close "
+        "other programs that use it, or use --model tiny"
+    )

@@ -1,0 +1,103 @@
+"""Make a result again from its settings, and say whether it is the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import generate, pipeline, plan, request, result, video, weights
+from .errors import ModelMissing
+from .events import Generated, Listener
+from .machine import probe
+from .result import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A result made again.
+
+    Attributes:
+        original: what was to be reproduced.
+        generated: what came of it now.
+        identical: whether the frames are the same, bit by bit.
+        psnr: decibels between the new frames and the original mp4's, which is compressed.
+        differences: what was not as then: versions, machine, checkpoint files, plan.
+    """
+
+    original: Result
+    generated: Generated
+    identical: bool
+    psnr: float
+    differences: tuple[str, ...]
+
+
+def again(original: Result, on_event: Listener | None = None) -> Reproduction:
+    """Run a result's request once more, on its plan where this machine can.
+
+    Raises:
+        ModelMissing: if its checkpoint is not on this machine.
+        CogvxError: whatever making a video can raise.
+    """
+    import torch
+
+    then = original.settings
+    torch.set_num_threads(then["machine"]["threads"])
+    here = probe()
+    wanted = _request(then)
+    loaded = pipeline.load(plan.again(wanted, here, then["plan"]))
+    generated = generate.run(wanted, loaded, on_event)
+    now = result.describe(generated)
+    return Reproduction(
+        original=original,
+        generated=generated,
+        identical=now["frame_hash"] == then["frame_hash"],
+        psnr=_psnr(generated.frames, video.decode(original.path)),
+        differences=_differences(then, now),
+    )
+
+
+def _request(then: dict) -> request.VideoRequest:
+    run = dict(then["request"])
+    del run["fps"]
+    permitted = dict.fromkeys(then["allowed"], True)
+    return request.make(_model(then["checkpoint"]), **run, **permitted)
+
+
+def _model(checkpoint: dict) -> weights.Model:
+    """The checkpoint that has the recorded files, or else the one of that name."""
+    found = []
+    for name in (checkpoint["folder"], checkpoint["name"]):
+        try:
+            model = weights.locate(name)
+        except ModelMissing as error:
+            missing = error
+            continue
+        if weights.file_hashes(model) == checkpoint["sha256"]:
+            return model
+        found.append(model)
+    if not found:
+        raise missing
+    return found[-1]
+
+
+def _differences(then: dict, now: dict) -> tuple[str, ...]:
+    found = []
+    for part in ("versions", "machine", "plan"):
+        ignored = ("reasons", "peak_bytes", "ram_bytes")
+        for name in then[part].keys() | now[part].keys() - set(ignored):
+            before, after = then[part].get(name), now[part].get(name)
+            if before != after and name not in ignored:
+                found.append(f"{part} {name}: {before} then, {after} now")
+    before, after = then["checkpoint"]["sha256"], now["checkpoint"]["sha256"]
+    changed = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f))
+    found += [f"checkpoint file {name} differs" for name in changed]
+    return tuple(sorted(found))
+
+
+def _psnr(frames: np.ndarray, others: np.ndarray) -> float:
+    """Decibels between two uint8 clips of one shape; NaN for different shapes."""
+    if frames.shape != others.shape:
+        return float("nan")
+    error = np.mean((frames.astype(np.float32) - others.astype(np.float32)) ** 2)
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")

@@ -1,0 +1,275 @@
+"""Results on disk: an mp4 that carries its settings, and a sidecar; written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from . import __version__, machine, settings, video
+from .errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
+from .events import Generated, Listener, StageStarted
+
+FORMAT = 1
+SLUG_LENGTH = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A video on disk with its settings.
+
+    Attributes:
+        path: the mp4.
+        settings: as in the sidecar; see ``describe``.
+    """
+
+    path: Path
+    settings: dict = field(repr=False)
+
+    @property
+    def sidecar(self) -> Path:
+        return self.path.with_suffix(".json")
+
+    @property
+    def frame_hash(self) -> str:
+        return self.settings["frame_hash"]
+
+
+def save(
+    generated: Generated,
+    output: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    on_event: Listener | None = None,
+) -> Result:
+    """Write a video and its sidecar.
+
+    The video is written beside its place, opened again and checked, and only then renamed, so that
+    nothing half-written is ever left under its name.
+
+    Args:
+        output: where; relative to the current directory. By default
+            ``outputs/<date>/<time>-<slug>-<seed>.mp4``, with ``-2``, ``-3`` for name clashes.
+        overwrite: replace a video of that name.
+
+    Raises:
+        OutputExists, DiskFull, OutputError: if it can't be written.
+        BadFrames: if the written file does not hold the frames that were made.
+    """
+    if on_event is not None:
+        on_event(StageStarted("write"))
+    start = time.perf_counter()
+    path = check_output(output, overwrite=overwrite) or _default_path(generated)
+    described = describe(generated)
+    with _translated(path), _temporary(path) as (mp4, sidecar):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tag = json.dumps(described, ensure_ascii=True, separators=(",", ":"))
+        video.encode(generated.frames, mp4, generated.request.fps, tag)
+        _check_written(mp4, generated.frames)
+        described["seconds"]["write"] = round(time.perf_counter() - start, 3)
+        sidecar.write_text(json.dumps(described, ensure_ascii=False, indent=2), encoding="utf-8")
+        path = _publish(mp4, sidecar, path, overwrite, numbered=not output)
+    return Result(path, described)
+
+
+def check_output(output: str | Path | None, *, overwrite: bool = False) -> Path | None:
+    """The absolute path that a video would be written to, if it can be.
+
+    Doors call it before the work, ``save`` calls it again. Makes no folder and no file.
+
+    Returns:
+        The path; None where ``output`` is None or empty: a new name in the outputs folder.
+
+    Raises:
+        OutputExists, OutputError: with the reason.
+    """
+    if not output:
+        _check_folder(settings.outputs_dir())
+        return None
+    path = Path(output).expanduser().absolute()
+    if path.suffix.lower() != ".mp4":
+        raise OutputError(f"output {str(output)!r} must end in .mp4")
+    if len(path.name.encode()) > 200:
+        raise OutputError(
+            f"output {path.name[:40]!r}... has too long a file name: use a shorter one"
+        )
+    if path.is_dir():
+        raise OutputError(f"output {path} is a folder: name a file in it")
+    if path.exists() and not overwrite:
+        raise OutputExists(
+            f"output {path} exists: choose another name, or overwrite it (--overwrite)"
+        )
+    sidecar = path.with_suffix(".json")
+    if sidecar.exists() and (not overwrite or _parse(sidecar) is None):
+        raise OutputExists(
+            f"{sidecar}, where the settings of {path.name} would go, exists: choose another name"
+        )
+    _check_folder(path.parent)
+    return path
+
+
+def describe(generated: Generated) -> dict:
+    """Everything a sidecar says: the request as asked and as run, the plan, the checkpoint and its
+    file hashes, versions, machine, stage seconds and the hash of the frames."""
+    request, here = generated.request, machine.probe()
+    asked = {name: value for name, value in request.asked.items() if value is not None}
+    return {
+        "format": FORMAT,
+        "made": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "request": request.settings,
+        "asked": asked,
+        "adjustments": [asdict(change) for change in request.adjustments],
+        "notes": list(request.notes),
+        "allowed": list(request.allowed),
+        "plan": generated.plan.choices,
+        "checkpoint": {
+            "name": request.model.name,
+            "folder": str(request.model.folder),
+            "licence": request.model.checkpoint.licence,
+            "sha256": generated.hashes,
+        },
+        "versions": {"cogvx-nb": __version__, **here.versions},
+        "machine": {
+            "system": here.system,
+            "cores": here.cores,
+            "threads": generated.threads,
+            "ram_bytes": here.ram_bytes,
+            "gpus": [gpu.name for gpu in here.gpus],
+        },
+        "seconds": {stage: round(value, 3) for stage, value in generated.seconds.items()},
+        "frame_hash": frame_hash(generated.frames),
+    }
+
+
+def read(path: str | Path) -> Result:
+    """The settings of a video: from its sidecar, or from the mp4 alone when that is gone.
+
+    Raises:
+        ResultError: if there is no such file, or it is not of this workbench.
+    """
+    path = Path(path).expanduser().absolute()
+    if not path.is_file():
+        raise ResultError(f"there is no file {path}")
+    found = _parse(path.with_suffix(".json")) or video.read_tag(path)
+    if found is None or found.get("format") != FORMAT:
+        raise ResultError(f"{path} carries no settings: it was not made with this workbench")
+    return Result(path, found)
+
+
+def frame_hash(frames: np.ndarray) -> str:
+    """SHA-256 of uint8 RGB frames (frames, height, width, 3), before encoding."""
+    return hashlib.sha256(np.ascontiguousarray(frames, np.uint8)).hexdigest()
+
+
+def slug(text: str) -> str:
+    """A short, safe part of a file name for any text: letters, digits and single hyphens."""
+    text = unicodedata.normalize("NFKC", text).lower()
+    return re.sub(r"[\W_]+", "-", text)[:SLUG_LENGTH].strip("-") or "video"
+
+
+def _default_path(generated: Generated) -> Path:
+    now = datetime.now()
+    request = generated.request
+    name = f"{now:%H%M%S}-{slug(request.prompt)}-{request.seed}.mp4"
+    return settings.outputs_dir() / f"{now:%Y-%m-%d}" / name
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise if no file could be made in a folder, which may have to be made first."""
+    there = next(f for f in (folder, *folder.parents) if f.exists())
+    if not there.is_dir():
+        raise OutputError(f"output folder {folder} can't be made: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"output folder {folder} can't be written: no permission in {there}")
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Names to write to, beside ``path``; gone afterwards, and so are folders made for nothing."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    stem = path.parent / f".{path.stem[:60]}.{os.getpid()}"
+    names = Path(f"{stem}.partial.mp4"), Path(f"{stem}.partial.json")
+    try:
+        yield names
+    finally:
+        for name in names:
+            name.unlink(missing_ok=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # it holds the video
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while writing into one line for a person."""
+    try:
+        yield
+    except OutputExists:
+        raise
+    except (OSError, OutputError, BadFrames) as error:
+        free = shutil.disk_usage(next(f for f in path.parents if f.exists())).free
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left" in str(error) or free < 64 * 1024:
+            raise DiskFull(
+                f"the disk of {path} is full: make room, or choose another folder"
+            ) from error
+        if isinstance(error, OSError):
+            raise OutputError(f"{path} can't be written: {error.strerror}") from error
+        raise
+
+
+def _check_written(path: Path, frames: np.ndarray) -> None:
+    """Open the new file again: it must hold the frames, in their size, and not be black."""
+    try:
+        found = video.decode(path)
+    except ResultError as error:
+        raise BadFrames(f"the video that was just written can't be read back: {error}") from error
+    if found.shape != frames.shape:
+        raise BadFrames(f"the video holds {found.shape} instead of {frames.shape} frames × pixels")
+    if video.is_black(found):
+        raise BadFrames("all frames of the written video are black")
+
+
+def _publish(mp4: Path, sidecar: Path, path: Path, overwrite: bool, numbered: bool) -> Path:
+    """Give both files their names, never taking somebody else's; returns the mp4's."""
+    number = 1
+    target = path
+    while True:
+        if overwrite:
+            mp4.replace(target)
+            break
+        try:
+            os.link(mp4, target)  # unlike a rename, fails if another run has taken the name
+            break
+        except FileExistsError:
+            if not numbered:
+                raise OutputExists(f"output {target} exists by now: choose another name") from None
+        except OSError:  # a file system without hard links
+            if not target.exists():
+                mp4.replace(target)
+                break
+        number += 1
+        target = path.with_stem(f"{path.stem}-{number}")
+    sidecar.replace(target.with_suffix(".json"))
+    return target
+
+
+def _parse(path: Path) -> dict | None:
+    """A sidecar's content; None if the file is missing or something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "frame_hash" in found else None

@@ -1,0 +1,210 @@
+"""Checkpoint folders: where they are, and whether every weight in them is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import checkpoints, settings
+from .checkpoints import Checkpoint
+from .errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+WEIGHTED = {
+    "text_encoder": "model",
+    "transformer": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+}
+"""Components with weights, and the stem of their weight files."""
+
+HASH_CACHE = ".hashes.json"
+"""In the models folder: SHA-256 by path, size and time, so that 21 GB are read once only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A checkpoint that is on this machine.
+
+    Attributes:
+        checkpoint: what is known of it.
+        folder: where its files are.
+        bytes: stored bytes of each component with weights.
+        parameters: number of parameters of each component with weights.
+    """
+
+    checkpoint: Checkpoint
+    folder: Path
+    bytes: dict[str, int]
+    parameters: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        return self.checkpoint.name
+
+
+def locate(name: str) -> Model:
+    """Find a checkpoint by name, short name or folder, and check that it is whole.
+
+    Reads the headers of the weight files, not their contents.
+
+    Raises:
+        ModelMissing, ModelIncomplete, ModelCorrupt, PickledWeights, ModelError: see ``errors``.
+    """
+    known = checkpoints.by_name(name)
+    folder = settings.models_dir() / known.name if known else Path(name).expanduser().absolute()
+    if not folder.is_dir():
+        raise ModelMissing(_missing(name, known, folder))
+    index = read_json(folder / "model_index.json")
+    config = read_json(folder / "transformer" / "config.json")
+    checkpoint = checkpoints.by_config(config)
+    if checkpoint is None:
+        raise ModelError(f"{folder} holds a {index.get('_class_name')} that is none of: {_names()}")
+    counts = {component: _count(folder, component) for component in WEIGHTED}
+    for needed in ("scheduler/scheduler_config.json", "tokenizer"):
+        if not (folder / needed).exists():
+            raise ModelIncomplete(_incomplete(folder / needed, checkpoint))
+    return Model(
+        checkpoint=checkpoint,
+        folder=folder,
+        bytes={component: count[0] for component, count in counts.items()},
+        parameters={component: count[1] for component, count in counts.items()},
+    )
+
+
+def download_command(checkpoint: Checkpoint) -> str:
+    """The shell command that fetches a checkpoint into the models folder."""
+    target = settings.models_dir() / checkpoint.name
+    return f"modelscope download --model {checkpoint.modelscope} --local_dir {target}"
+
+
+def file_hashes(model: Model) -> dict[str, str]:
+    """SHA-256 of every file of a checkpoint that decides its results, by relative path.
+
+    Hashes are kept in the models folder by size and modification time, where it can be written.
+    """
+    cache_path = settings.models_dir() / HASH_CACHE
+    try:
+        cache = json.loads(cache_path.read_text())
+    except (OSError, ValueError):
+        cache = {}
+    hashes, fresh = {}, {}
+    for path in sorted(model.folder.rglob("*")):
+        relative = path.relative_to(model.folder)
+        if path.suffix not in (".safetensors", ".json", ".model") or relative.parts[0][0] == ".":
+            continue
+        status = path.stat()
+        key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+        if key not in cache:
+            with path.open("rb") as file:
+                fresh[key] = hashlib.file_digest(file, "sha256").hexdigest()
+        hashes[relative.as_posix()] = cache.get(key) or fresh[key]
+    if fresh:
+        _store(cache_path, cache | fresh)
+    return hashes
+
+
+def _store(path: Path, cache: dict[str, str]) -> None:
+    """Keep the cache; a models folder that can't be written only costs time."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(cache, indent=0))
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+
+
+def _count(folder: Path, component: str) -> tuple[int, int]:
+    """(stored bytes, parameters) of a component, from its safetensors headers."""
+    home, stem = folder / component, WEIGHTED[component]
+    index = home / f"{stem}.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
+        if not shards:
+            raise ModelCorrupt(f"{index} lists no files: {_again(folder)}")
+    else:
+        shards = [f"{stem}.safetensors"]
+    missing = [shard for shard in shards if not (home / shard).is_file()]
+    if missing:
+        pickles = sorted(path.name for kind in PICKLES for path in home.glob(kind))
+        if pickles:
+            raise PickledWeights(
+                f"{home / pickles[0]} is a pickle, which can run any code when opened, so it is "
+                "not loaded: use a checkpoint with .safetensors weights"
+            )
+        raise ModelIncomplete(_incomplete(home / missing[0], checkpoints.by_name(folder.name)))
+    totals = [_read_header(home / shard) for shard in shards]
+    return sum(total[0] for total in totals), sum(total[1] for total in totals)
+
+
+def _read_header(path: Path) -> tuple[int, int]:
+    """(bytes of data, parameters) that a safetensors file declares, if it is as long as it says.
+
+    The format is 8 bytes of header length, a JSON header with the offsets of each tensor, then data
+    (https://github.com/huggingface/safetensors#format).
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > size:
+                raise ValueError("header longer than the file")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        data = max(tensor["data_offsets"][1] for tensor in header.values())
+        parameters = sum(_product(tensor["shape"]) for tensor in header.values())
+    except OSError as error:
+        raise ModelCorrupt(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+        raise ModelCorrupt(f"{path} is no safetensors file: {_again(path.parents[1])}") from error
+    if size != 8 + length + data:
+        raise ModelCorrupt(
+            f"{path} has {size:,} bytes of {8 + length + data:,}: {_again(path.parents[1])}"
+        )
+    return data, parameters
+
+
+def _product(shape: list[int]) -> int:
+    product = 1
+    for extent in shape:
+        product *= extent
+    return product
+
+
+def read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        folder = path.parent if path.name == "model_index.json" else path.parents[1]
+        raise ModelIncomplete(_incomplete(path, checkpoints.by_name(folder.name))) from error
+    except (OSError, ValueError) as error:
+        raise ModelCorrupt(f"{path} can't be read as JSON: fetch it again") from error
+
+
+def _missing(name: str, known: Checkpoint | None, folder: Path) -> str:
+    if known is None:
+        return f"model {name!r} is no folder and none of: {_names()}"
+    return f"no {known.name} at {folder}: {_fetch(known)}"
+
+
+def _incomplete(path: Path, known: Checkpoint | None) -> str:
+    remedy = _fetch(known) if known else "copy or download the whole checkpoint"
+    return f"{path} is missing, so the checkpoint is incomplete: {remedy}"
+
+
+def _again(folder: Path) -> str:
+    known = checkpoints.by_name(folder.name)
+    return f"delete the file and fetch it again{f' with {_fetch(known)!r}' if known else ''}"
+
+
+def _fetch(known: Checkpoint) -> str:
+    if known.modelscope:
+        return download_command(known)
+    return f"git checkout -- models/{known.name}"
+
+
+def _names() -> str:
+    return ", ".join(checkpoint.name for checkpoint in checkpoints.CHECKPOINTS)
