@@ -182,7 +182,7 @@ def _say(line: str) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).splitlines())
 
 
 def _on_sigterm(signum: int, frame: object) -> None:

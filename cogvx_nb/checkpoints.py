@@ -33,6 +33,8 @@ class Checkpoint:
         timestep_spacing: how the scheduler spreads its steps.
         dynamic_cfg: whether guidance varies over the steps as the authors do it.
         text_tokens: longest prompt, end token included.
+        tile: height and width in pixels of the tiles of a tiled decode. They overlap by 1/6 and
+            1/5, so height / 8 must divide by 6 and width / 8 by 5, or they don't add up.
         vae_channels: width of the VAE's blocks at full size, which sets the memory of a decode.
         modelscope, huggingface: hub ids; empty for the embedded one.
         licence, licence_note: name, and what it means in a line.
@@ -53,6 +55,7 @@ class Checkpoint:
     dynamic_cfg: bool
     text_tokens: int
     vae_channels: int
+    tile: tuple[int, int]
     modelscope: str
     huggingface: str
     licence: str
@@ -75,6 +78,7 @@ COGVIDEOX_5B = Checkpoint(
     dynamic_cfg=True,
     text_tokens=226,
     vae_channels=128,
+    tile=(240, 360),
     modelscope="ZhipuAI/CogVideoX-5b",
     huggingface="zai-org/CogVideoX-5b",
     licence="CogVideoX License",
@@ -97,6 +101,7 @@ TINY = Checkpoint(
     dynamic_cfg=True,
     text_tokens=64,
     vae_channels=24,
+    tile=(48, 80),
     modelscope="",
     huggingface="",
     licence="Apache-2.0",

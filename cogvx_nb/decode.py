@@ -24,7 +24,8 @@ def decode_latents(vae, latents: torch.Tensor, frames: int) -> torch.Tensor:
         float32 (batch, frames, height, width, 3) in 0 … 1, on the latents' device. NaN stays NaN.
 
     Raises:
-        ValueError: if ``latents`` don't hold exactly ``frames`` frames.
+        ValueError: if ``latents`` don't hold exactly ``frames`` frames, or come out in another size
+            (as badly chosen tiles do).
     """
     latent_frames = latents.shape[1]
     ratio = vae.config.temporal_compression_ratio
@@ -34,4 +35,7 @@ def decode_latents(vae, latents: torch.Tensor, frames: int) -> torch.Tensor:
         latents = torch.cat([latents, latents[:, -1:]], dim=1)
     latents = latents.permute(0, 2, 1, 3, 4) / vae.config.scaling_factor
     video = vae.decode(latents.to(vae.dtype)).sample[:, :, :frames]
+    size = tuple(2 ** (len(vae.config.block_out_channels) - 1) * n for n in latents.shape[-2:])
+    if video.shape[2:] != (frames, *size):
+        raise ValueError(f"decoded {tuple(video.shape[2:])} instead of {(frames, *size)}")
     return video.permute(0, 2, 3, 4, 1).float().add(1).div(2).clamp(0, 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
+    from IPython.display import Image as Picture
     from IPython.display import Video
 
     from .result import Result
@@ -16,7 +18,7 @@ GAP = 4
 """Pixels between the frames of a strip."""
 
 
-def strip(frames: np.ndarray, count: int = 7, height: int = 120) -> Image.Image:
+def filmstrip(frames: np.ndarray, count: int = 7, height: int = 120) -> Image.Image:
     """A row of frames, evenly spread from the first to the last.
 
     Args:
@@ -31,6 +33,15 @@ def strip(frames: np.ndarray, count: int = 7, height: int = 120) -> Image.Image:
         picture = Image.fromarray(frames[index]).resize((width, height), Image.Resampling.LANCZOS)
         row.paste(picture, (place * (width + GAP), 0))
     return row
+
+
+def strip(frames: np.ndarray, count: int = 7) -> Picture:
+    """A ``filmstrip`` for a notebook's output, as PNG."""
+    from IPython.display import Image as Picture
+
+    data = io.BytesIO()
+    filmstrip(frames, count).save(data, "PNG")
+    return Picture(data=data.getvalue(), format="png")
 
 
 def player(result: Result, width: int = 432) -> Video:

@@ -192,8 +192,9 @@ def _reduced(request: VideoRequest) -> VideoRequest:
 
 
 def _no_room(request: VideoRequest, plan: Plan) -> str:
+    fewer = "fewer frames or " if request.frames > request.model.checkpoint.frames[0] else ""
     return (
         f"memory ran out on {plan.device} for {request.frames} frames at {request.height} × "
-        f"{request.width}, even as {plan.placement}: try fewer frames, close other programs that "
-        'use it, or allow fallback="reduce" (13 frames, 20 steps)'
+        f"{request.width}, even as {plan.placement}: close other programs that use it, or try "
+        f"{fewer}a smaller model"
     )

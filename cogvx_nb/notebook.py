@@ -9,6 +9,8 @@ from pathlib import Path
 from . import errors, settings
 from .errors import NotebookError, ParameterError, ResultError
 
+KINDS = {"int": "a whole number", "float": "a number"}
+
 
 def run(
     name: str,
@@ -51,7 +53,7 @@ def run(
             _escaped(target),
             parameters=values,
             progress_bar=False,
-            log_output=False,
+            extra_arguments=["--log-level=ERROR"],  # of the kernel: its warnings are not for users
         )
     except papermill.PapermillExecutionError as error:
         kind = getattr(errors, error.ename, None)
@@ -89,7 +91,7 @@ def _typed(name: str, text: str, declared: dict) -> object:
             return int(text) if kind == "int" else float(text)
         return yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
-        raise ParameterError(name, text, f"must be of type {kind}") from error
+        raise ParameterError(name, text, f"must be {KINDS.get(kind, kind)}") from error
 
 
 def _default_copy(path: Path) -> Path:

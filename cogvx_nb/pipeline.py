@@ -19,6 +19,9 @@ diffusers.utils.logging.set_verbosity_error()
 diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
 
+CPU_OUT = ("can't allocate memory", "could not create a primitive", "could not create a memory")
+"""What torch's CPU allocator, and oneDNN under it, say when memory runs out."""
+
 
 @dataclass
 class Loaded:
@@ -100,7 +103,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch says with this exception that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_OUT)
 
 
 def _from_pretrained(plan: Plan) -> diffusers.CogVideoXPipeline:
@@ -164,7 +167,10 @@ def _place_once(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
             pipe.transformer, offload_type="block_level", num_blocks_per_group=1, **streamed
         )
         pipe.vae.to(device)
-    pipe.vae.enable_tiling() if plan.tiled else pipe.vae.disable_tiling()
+    if plan.tiled:
+        pipe.vae.enable_tiling(*plan.model.checkpoint.tile)
+    else:
+        pipe.vae.disable_tiling()
 
 
 def _key(plan: Plan) -> tuple:

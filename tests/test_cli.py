@@ -1,0 +1,177 @@
+"""The ``cogvx`` command: what it prints, its exit codes, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CIRCLE, run_cogvx
+
+from cogvx_nb import result, video
+from cogvx_nb.__main__ import main
+
+TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty current directory."""
+    path = tmp_path / "work"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    return path
+
+
+def refused(capsys, *arguments: str) -> tuple[int, str]:
+    """Exit code of a command in this process, and the one line that it printed."""
+    try:
+        code = main(list(arguments))
+    except SystemExit as leaving:
+        code = leaving.code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = [line for line in printed.err.splitlines() if line.startswith("cogvx")]
+    assert len(lines) == 1, printed.err
+    assert "Traceback" not in printed.err
+    return code, lines[0]
+
+
+BAD_INPUT = [
+    (2, "prompt = ''", ["--prompt", ""]),
+    (2, "prompt = '  '", ["--prompt", "  "]),
+    (2, "--prompt", []),
+    (2, "frames = 0", ["--frames", "0"]),
+    (2, "frames = -3", ["--frames", "-3"]),
+    (2, "--frames: invalid int value: 'many'", ["--frames", "many"]),
+    (2, "steps = 0", ["--steps", "0"]),
+    (2, "guidance = nan", ["--guidance", "nan"]),
+    (2, "seed = -1", ["--seed", "-1"]),
+    (2, "seed = 9007199254740992", ["--seed", str(2**53)]),
+    (2, "height = 100: not a multiple of 16", ["--height", "100", "--strict"]),
+    (2, "frames = 14", ["--frames", "14", "--strict"]),
+    (2, "unknown to cogvideox-tiny", ["--prompt", "zyzzyva quokka axolotl"]),
+    (2, "invalid choice: 'magic'", ["--fallback", "magic"]),
+    (1, "must end in .mp4", ["--output", "a.gif"]),
+    (1, "is a file", ["--output", "file/a.mp4"]),
+    (1, "exists: choose another name", ["--output", "there.mp4"]),
+    (1, "download --model ZhipuAI/CogVideoX-5b", ["--model", "CogVideoX-5b"]),
+    (1, "is no folder and none of", ["--model", "no-such-model"]),
+]
+
+
+@pytest.mark.parametrize(("code", "words", "flags"), BAD_INPUT, ids=[row[1] for row in BAD_INPUT])
+def test_bad_input(capsys, folder, tmp_path, monkeypatch, tiny, outputs, code, words, flags):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "cogvideox-tiny").symlink_to(tiny.folder)
+    monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path / "models"))
+    (folder / "file").write_text("")
+    (folder / "there.mp4").write_text("mine")
+    prompt = [] if not flags or "--prompt" in flags else ["--prompt", CIRCLE]
+    found, line = refused(capsys, "generate", *prompt, *flags)
+    assert found == code
+    assert words in line
+    assert sorted(path.name for path in folder.iterdir()) == ["file", "there.mp4"]
+    assert not outputs.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(capsys, folder):
+    (folder / "locked").mkdir(mode=0o500)
+    code, line = refused(capsys, "generate", "--prompt", CIRCLE, "--output", "locked/a.mp4")
+    assert code == 1
+    assert "no permission" in line
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "corrupt", "pickle"])
+def test_damaged_checkpoints(capsys, folder, copy_of_tiny, damage):
+    path = copy_of_tiny / TRANSFORMER
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif damage == "corrupt":
+        path.write_bytes(b"\0" * 5000)
+    else:
+        path.rename(path.with_suffix(".bin"))
+    code, line = refused(capsys, "generate", "--prompt", CIRCLE, "--model", str(copy_of_tiny))
+    assert code == 1
+    assert str(path.with_suffix("")) in line
+    assert list(folder.iterdir()) == []
+
+
+def test_generate_show_and_reproduce(folder):
+    flags = ["--frames", "16", "--steps", "3", "--seed", "9", "--output", "new/a.mp4"]
+    done = run_cogvx("generate", "--prompt", CIRCLE, *flags, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    path = folder / "new" / "a.mp4"
+    assert done.stdout.strip() == str(path)
+    assert "adjusted: frames 16 → 13" in done.stderr
+    assert "the small embedded cogvideox-tiny" in done.stderr
+    assert video.decode(path).shape == (13, 96, 144, 3)
+
+    path.with_suffix(".json").unlink()
+    shown = run_cogvx("show", "new/a.mp4", cwd=folder)
+    assert json.loads(shown.stdout)["request"]["prompt"] == CIRCLE
+
+    again = run_cogvx("reproduce", "new/a.mp4", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("identical: all 13 frames")
+    assert sorted(p.name for p in (folder / "new").iterdir()) == ["a.mp4"]
+
+
+def test_reproduce_says_what_differs(capsys, folder, make):
+    saved = result.save(make(), "a.mp4")
+    changed = json.loads(saved.sidecar.read_text())
+    changed["frame_hash"] = "0" * 64
+    changed["versions"]["torch"] = "0.1"
+    saved.sidecar.write_text(json.dumps(changed))
+    assert main(["reproduce", "a.mp4"]) == 1
+    printed = capsys.readouterr().out
+    assert "not identical" in printed
+    assert "versions torch: 0.1 then" in printed
+
+
+def test_reproduce_keeps_the_new_video_when_asked(capsys, folder, make):
+    result.save(make(), "a.mp4")
+    assert main(["reproduce", "a.mp4", "--output", "b.mp4"]) == 0
+    assert np.array_equal(video.decode(folder / "a.mp4"), video.decode(folder / "b.mp4"))
+
+
+def test_a_file_of_another_program(capsys, folder):
+    (folder / "a.mp4").write_text("hello")
+    code, line = refused(capsys, "show", "a.mp4")
+    assert code == 1
+    assert "carries no settings" in line
+
+
+def test_debug_shows_the_traceback(capsys, folder):
+    assert main(["generate", "--debug", "--prompt", ""]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("stage", ["load", "denoise", "write"])
+def test_signals_leave_nothing(folder, outputs, sent, code, stage):
+    steps = "400" if stage == "denoise" else "2"
+    command = [sys.executable, "-m", "cogvx_nb", "generate", "--prompt", CIRCLE, "--frames", "49"]
+    command += ["--steps", steps, "--output", "new/a.mp4"]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if line.strip() == stage:
+            break
+    time.sleep(0.02 if stage == "write" else 0.3)
+    process.send_signal(sent)
+    rest = process.communicate(timeout=120)[1]
+    assert process.returncode == code, "".join(seen) + rest
+    assert "Traceback" not in rest
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    assert not outputs.exists()

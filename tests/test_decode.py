@@ -1,0 +1,68 @@
+"""As many frames as were asked for, each at its time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import CIRCLE
+
+from cogvx_nb import decode, machine, pipeline, plan, request
+
+
+@pytest.fixture(scope="module")
+def vae(tiny):
+    return pipeline.load(plan.fit(request.make(tiny, CIRCLE), machine.probe())).pipe.vae
+
+
+def reconstruct(vae, clip: np.ndarray) -> np.ndarray:
+    """A clip, uint8 (frames, height, width, 3), encoded and decoded; float 0 … 1."""
+    video = torch.from_numpy(clip).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        latents = vae.encode(video).latent_dist.mode().permute(0, 2, 1, 3, 4)
+        return decode.decode_latents(vae, latents * vae.config.scaling_factor, len(clip))[0].numpy()
+
+
+def psnr(made: np.ndarray, clip: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((made - clip / 255) ** 2)))
+
+
+@pytest.mark.parametrize("frames", [13, 25, 49])
+def test_a_clip_comes_back_with_its_length(vae, frames):
+    latents = torch.zeros(2, (frames - 1) // 4 + 1, 16, 2, 2)
+    with torch.no_grad():
+        video = decode.decode_latents(vae, latents, frames)
+    assert video.shape == (2, frames, 16, 16, 3)
+    assert video.dtype == torch.float32
+    assert 0 <= video.min() <= video.max() <= 1
+
+
+def test_a_wrong_length_is_refused(vae):
+    with pytest.raises(ValueError, match="4 latent frames do not make 16"):
+        decode.decode_latents(vae, torch.zeros(1, 4, 16, 2, 2), 16)
+
+
+def test_13_frames_reconstruct_as_well_as_49(vae, world):
+    """The stock decode of the same 13 frames has 16, the first of them mistimed."""
+    quality = {}
+    for frames in (13, 49):
+        clips = [world.render(*attributes, frames=frames, seed=n) for n, attributes in CLIPS]
+        quality[frames] = np.mean([psnr(reconstruct(vae, clip), clip) for clip in clips])
+    assert quality[13] > 36
+    assert quality[13] > quality[49] - 1
+
+
+def test_tiles_add_up_to_the_picture(vae, tiny):
+    latents = torch.randn(1, 4, 16, 12, 18, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        whole = decode.decode_latents(vae, latents, 13)
+        try:
+            vae.enable_tiling(*tiny.checkpoint.tile)
+            tiled = decode.decode_latents(vae, latents, 13)
+            vae.enable_tiling(48, 72)  # what diffusers would choose: tiles that overlap badly
+            with pytest.raises(ValueError, match="148"):
+                decode.decode_latents(vae, latents, 13)
+        finally:
+            vae.disable_tiling()
+    assert tiled.shape == whole.shape
+    assert (tiled - whole).abs().mean() < 0.1

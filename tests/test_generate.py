@@ -1,0 +1,131 @@
+"""Running requests: frames, events, cancelling, memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from conftest import CIRCLE
+
+from cogvx_nb import events, pipeline, result
+from cogvx_nb.errors import Cancelled
+
+
+@pytest.mark.parametrize("frames", [13, 25, 49])
+def test_the_video_has_the_frames_that_were_asked_for(make, frames):
+    made = make(frames=frames)
+    assert made.frames.shape == (frames, 96, 144, 3)
+    assert made.frames.dtype == np.uint8
+    assert set(made.seconds) == {"load", "text", "denoise", "decode"}
+
+
+def test_the_same_request_makes_identical_frames(make):
+    first, second = make(seed=7), make(seed=7)
+    assert np.array_equal(first.frames, second.frames)
+    assert not np.array_equal(first.frames, make(seed=8).frames)
+
+
+def test_guidance_of_one_is_off(make):
+    assert not np.array_equal(make(guidance=1.0).frames, make(guidance=6.0).frames)
+
+
+def test_a_negative_prompt_has_an_effect(make):
+    plain, negative = make(), make(negative_prompt="a blue square on a gray background")
+    assert not np.array_equal(plain.frames, negative.frames)
+
+
+def test_events_follow_the_stages(make):
+    seen = []
+    made = make(steps=3, on_event=seen.append)
+    stages = [event.stage for event in seen if isinstance(event, events.StageStarted)]
+    assert stages == ["text", "denoise", "decode"]
+    steps = [event for event in seen if isinstance(event, events.Step)]
+    assert [(event.step, event.steps) for event in steps] == [(1, 3), (2, 3), (3, 3)]
+    assert steps[-1].latents.shape == (1, 4, 16, 12, 18)
+    assert steps[-1].seconds_left == 0
+    assert seen[-1].generated is made
+
+
+def test_the_model_stays_loaded(make):
+    before = pipeline.load(make().plan)
+    assert pipeline.load(make(frames=25).plan) is before
+
+
+def test_released_memory_is_loaded_again(make):
+    made = make()
+    pipeline.release()
+    assert np.array_equal(make().frames, made.frames)
+
+
+def test_cancel_takes_effect_within_a_step(make):
+    cancel, seen = threading.Event(), []
+
+    def listen(event):
+        seen.append(event)
+        if isinstance(event, events.Step) and event.step == 2:
+            cancel.set()
+
+    with pytest.raises(Cancelled) as caught:
+        make(steps=50, on_event=listen, cancel=cancel)
+    assert caught.value.exit_code == 130
+    assert [event.step for event in seen if isinstance(event, events.Step)] == [1, 2]
+    assert make().frames.shape == (13, 96, 144, 3), "and the next run works"
+
+
+def test_a_cancelled_token_stops_before_any_work(make):
+    cancel, seen = threading.Event(), []
+    cancel.set()
+    with pytest.raises(Cancelled):
+        make(on_event=seen.append, cancel=cancel)
+    assert seen == []
+
+
+LIMITED = """
+import resource, sys
+import psutil
+from cogvx_nb import events, generate, machine, pipeline, plan, request, weights
+from cogvx_nb.errors import OutOfMemory
+
+model = weights.locate("tiny")
+size = {"height": 192, "width": 288, "allow_untrained_size": True}
+wanted = request.make(model, sys.argv[1], steps=25, **size)
+loaded = pipeline.load(plan.fit(wanted, machine.probe()))
+room = int(float(sys.argv[2]) * 2**30)
+limit = psutil.Process().memory_info().vms + room
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+fallback = sys.argv[3] or None
+try:
+    made = generate.run(wanted, loaded, lambda e: print(type(e).__name__), fallback=fallback)
+    print(made.frames.shape, made.plan.tiled, made.plan.reasons[-1])
+except OutOfMemory as error:
+    print("OutOfMemory:", error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.parametrize(
+    ("room_gib", "fallback", "expected"),
+    [
+        (1.2, "", ["PlanChanged", "(13, 192, 288, 3) True memory ran out as resident"]),
+        (0.1, "", ["PlanChanged", "OutOfMemory: memory ran out on cpu for 13 frames"]),
+        (0.1, "reduce", ["PlanChanged", "RequestReduced", "OutOfMemory: memory ran out on cpu"]),
+    ],
+)
+def test_out_of_memory_steps_the_plan_down(room_gib, fallback, expected):
+    """With the process's address space really limited."""
+    command = [sys.executable, "-c", LIMITED, CIRCLE, str(room_gib), fallback]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    lines = [line for line in done.stdout.splitlines() if line not in ("StageStarted", "Step")]
+    found = [line for line in lines if line != "Done"]
+    assert all(line.startswith(start) for line, start in zip(found, expected, strict=True)), found
+
+
+def test_a_frame_hash_is_of_the_raw_frames(make):
+    frames = make().frames
+    assert result.frame_hash(frames) == result.frame_hash(frames.copy())
+    changed = frames.copy()
+    changed[0, 0, 0, 0] ^= 1
+    assert result.frame_hash(frames) != result.frame_hash(changed)

@@ -1,0 +1,88 @@
+"""Data flows one way: who may import whom, and who may load torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cogvx_nb
+
+PACKAGE = Path(cogvx_nb.__file__).parent
+
+ANYWHERE = {"errors", "settings", "checkpoints"}
+MAY_IMPORT = {
+    "errors": set(),
+    "settings": {"errors"},
+    "checkpoints": set(),
+    "machine": set(),
+    "weights": set(),
+    "prompts": {"weights"},
+    "request": {"prompts", "weights"},
+    "plan": {"machine", "request", "weights"},
+    "decode": set(),
+    "video": set(),
+    "pipeline": {"plan", "prompts", "weights"},
+    "events": {"plan", "request"},
+    "generate": {"decode", "events", "pipeline", "plan", "request", "video"},
+    "result": {"events", "machine", "video"},
+    "reproduce": {
+        "events",
+        "generate",
+        "machine",
+        "pipeline",
+        "plan",
+        "request",
+        "result",
+        "video",
+        "weights",
+    },
+    "display": {"result"},
+    "progress": {"events"},
+    "notebook": set(),
+}
+LOAD_TORCH = {"decode", "pipeline", "generate", "reproduce"}
+DOORS = {"__init__", "__main__"}
+
+
+def imports_of(module: str) -> tuple[set[str], set[str]]:
+    """(modules of the package, other top-level packages) that a module imports anywhere in it."""
+    own, foreign = set(), set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            foreign |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            own |= {node.module} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            foreign.add(node.module.split(".")[0])
+    return own - {"__version__"}, foreign
+
+
+def test_every_module_is_in_the_table():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == set(MAY_IMPORT) | DOORS
+
+
+@pytest.mark.parametrize("module", MAY_IMPORT)
+def test_imports_follow_the_road(module):
+    own, foreign = imports_of(module)
+    assert own <= MAY_IMPORT[module] | ANYWHERE
+    if module != "pipeline":
+        assert "diffusers" not in foreign
+
+
+@pytest.mark.parametrize("module", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_only_settings_reads_the_environment(module):
+    read = ("environ.get", "environ[", "getenv")
+    assert module.stem == "settings" or not any(word in module.read_text() for word in read)
+
+
+def test_only_heavy_modules_load_torch():
+    light = sorted((set(MAY_IMPORT) | {"__main__"}) - LOAD_TORCH)
+    names = ", ".join(f"cogvx_nb.{name}" for name in light)
+    heavy = "[name for name in ('torch', 'diffusers') if name in sys.modules]"
+    code = f"import sys, cogvx_nb, {names}; print({heavy})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,150 @@
+"""Notebook 03: committed clean, run by papermill, compared by nbval, and shown anywhere."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import CIRCLE, ROOT, run_cogvx
+
+from cogvx_nb import result, video
+from cogvx_nb.__main__ import main
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NAMES = {
+    "prompt",
+    "negative_prompt",
+    "output",
+    "frames",
+    "steps",
+    "height",
+    "width",
+    "guidance",
+    "seed",
+    "model",
+}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert "widgets" not in notebook.metadata
+    assert notebook.cells[1].metadata.tags == ["parameters"]
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+            assert len(cell.source.splitlines()) <= 10
+            assert not any(word in cell.source for word in ("def ", "class ", "lambda"))
+
+
+def execute(folder: Path, *flags: str) -> tuple[nbformat.NotebookNode, Path]:
+    """Notebook 03 as papermill itself runs it, in ``folder``; the executed copy and its path."""
+    copy = folder / "out.ipynb"
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOKS[0]), str(copy), *flags]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return nbformat.read(copy, as_version=4), copy
+
+
+def outputs_of(notebook: nbformat.NotebookNode, mime: str) -> list[str]:
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    found = [output.get("data", {}).get(mime) for cell in cells for output in cell.outputs]
+    return [data for data in found if data]
+
+
+def test_03_under_papermill(tmp_path):
+    prompt = "a green star growing on a navy background"
+    flags = ["-r", "prompt", prompt, "-p", "frames", "25", "-p", "steps", "3"]
+    notebook, copy = execute(tmp_path, *flags, "-r", "output", "x.mp4")
+    assert video.decode(tmp_path / "x.mp4").shape == (25, 96, 144, 3)
+    assert result.read(tmp_path / "x.mp4").settings["request"]["prompt"] == prompt
+    assert "widgets" not in notebook.metadata
+    assert copy.stat().st_size < 2_000_000
+
+    (player,) = outputs_of(notebook, "text/html")
+    embedded = base64.b64decode(player.split("base64,")[1].split('"')[0])
+    assert embedded == (tmp_path / "x.mp4").read_bytes(), "the video is in the notebook itself"
+    (strip,) = outputs_of(notebook, "image/png")
+    assert base64.b64decode(strip).startswith(b"\x89PNG")
+
+
+def nbval(path: Path) -> subprocess.CompletedProcess:
+    sanitise = ROOT / "tests" / "nbval-sanitise.cfg"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval-lax"]
+    command += ["--nbval-sanitize-with", str(sanitise), "--rootdir", str(path.parent), str(path)]
+    environment = os.environ | {"PYTHONPATH": ""}
+    return subprocess.run(
+        command, cwd=path.parent, capture_output=True, text=True, env=environment, check=False
+    )
+
+
+def test_nbval_compares_the_executed_copy(tmp_path):
+    notebook, copy = execute(tmp_path, "-p", "steps", "2")
+    marked = [c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])]
+    assert len(marked) >= 2
+    assert all(cell.outputs for cell in marked)
+    done = nbval(copy)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+    marked[0].outputs[0].text = marked[0].outputs[0].text.replace("13 frames", "14 frames")
+    nbformat.write(notebook, copy)
+    done = nbval(copy)
+    assert done.returncode == 1, "a changed output must fail"
+    assert "14 frames" in done.stdout
+
+
+def test_cogvx_run(tmp_path):
+    flags = ["-p", "steps", "2", "-p", "prompt", CIRCLE, "-r", "output", "new/a.mp4"]
+    done = run_cogvx("run", "03_generate", *flags, "--output-notebook", "b{x}.ipynb", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "b{x}.ipynb")
+    assert video.decode(tmp_path / "new" / "a.mp4").shape[0] == 13
+    injected = json.loads((tmp_path / "b{x}.ipynb").read_text())["metadata"]["papermill"]
+    assert injected["parameters"] == {"steps": 2, "prompt": CIRCLE, "output": "new/a.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["-p", "stepz", "20"], 2, "'stepz': 03_generate.ipynb has no such one; known: prompt,"),
+        (["-p", "steps", "many"], 2, "steps = 'many': must be a whole number"),
+        (["-p", "steps", "0"], 2, "steps = 0: must be between 1 and 1000"),
+        (["-r", "prompt", "zyzzyva quokka"], 2, "unknown to cogvideox-tiny"),
+        (["-r", "model", "CogVideoX-5b"], 1, "download --model"),
+        (["-r", "output", "a.gif"], 1, "must end in .mp4"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_cogvx_run_refuses(capsys, tmp_path, monkeypatch, flags, code, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "03_generate", *flags]) == code
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("cogvx")]
+    assert words in line
+
+
+def test_text_stays_text(tmp_path):
+    flags = ["-p", "prompt", "007", "-p", "height", "None", "-p", "steps", "2"]
+    done = run_cogvx("run", "03_generate", *flags, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "prompt = '007'" in done.stderr
+
+
+def test_parameters_have_the_agreed_names():
+    import papermill
+
+    declared = papermill.inspect_notebook(str(NOTEBOOKS[0]))
+    assert set(declared) >= NAMES
+    assert all(parameter["help"] for parameter in declared.values())
+
+
+def test_an_unknown_notebook(capsys):
+    assert main(["run", "99_nothing"]) == 1
+    assert "03_generate" in capsys.readouterr().err

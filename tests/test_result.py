@@ -1,0 +1,192 @@
+"""Results on disk: round trips, names, and what is never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from conftest import CIRCLE
+
+from cogvx_nb import events, result, video
+from cogvx_nb.errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
+
+NASTY = (
+    'a "red" circle; = # \\ {braces} <script>alert(1)</script> ../x 一只红色的圆 \u202eright\nline'
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def probe(path: Path) -> str:
+    """What ffmpeg says of a file."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def test_the_file_is_what_players_expect(make, tmp_path):
+    saved = result.save(make(frames=25), tmp_path / "a.mp4")
+    stream = next(line for line in probe(saved.path).splitlines() if "Video:" in line)
+    assert "h264" in stream
+    assert "yuv420p(tv, bt709" in stream
+    assert "144x96" in stream
+    assert " 8 fps" in stream
+    data = saved.path.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat"), "faststart"
+    assert names(tmp_path) == ["a.json", "a.mp4"]
+
+
+def test_pixels_survive_the_file(make, tmp_path):
+    made = make(steps=10)
+    found = video.decode(result.save(made, tmp_path / "a.mp4").path)
+    assert found.shape == made.frames.shape
+    assert np.abs(found.astype(float) - made.frames).mean() < 4
+
+
+@pytest.mark.parametrize("sidecar", ["kept", "deleted", "garbage"])
+def test_settings_come_back(make, tmp_path, sidecar):
+    made = make(f"{CIRCLE} {NASTY}", negative_prompt=NASTY, seed=3, allow_unknown=True)
+    saved = result.save(made, tmp_path / "a.mp4")
+    if sidecar == "deleted":
+        saved.sidecar.unlink()
+    if sidecar == "garbage":
+        saved.sidecar.write_text("{")
+    found = result.read(tmp_path / "a.mp4").settings
+    assert found["request"] == made.request.settings
+    assert found["request"]["negative_prompt"] == NASTY
+    assert found["frame_hash"] == result.frame_hash(made.frames)
+    assert found["checkpoint"]["sha256"] == made.hashes
+    assert found["asked"]["seed"] == 3
+    assert found["allowed"] == list(made.request.allowed)
+    for part in ("plan", "versions", "machine", "seconds", "made", "adjustments", "notes"):
+        assert part in found
+
+
+def test_adjustments_are_kept(make, tmp_path):
+    saved = result.save(make(frames=19), tmp_path / "a.mp4")
+    (change,) = json.loads(saved.sidecar.read_text())["adjustments"]
+    assert (change["field"], change["asked"], change["used"]) == ("frames", 19, 13)
+
+
+def test_the_default_name(make, outputs):
+    made = make(seed=5)
+    first, second = result.save(made), result.save(made)
+    assert first.path != second.path
+    assert first.path.parent.parent == outputs
+    assert "-a-red-circle-moving-right-on-a-black-bac-5" in first.path.name
+    assert len(names(first.path.parent)) == 4
+
+
+def test_name_clashes_get_a_number(make, tmp_path):
+    made = make()
+    taken = result.save(made, tmp_path / "a.mp4").path
+    copy = tmp_path / ".copy"
+    copy.write_bytes(b"video")
+    sidecar = tmp_path / ".sidecar"
+    sidecar.write_text("{}")
+    target = result._publish(copy, sidecar, taken, overwrite=False, numbered=True)
+    assert target.name == "a-2.mp4"
+    assert target.read_bytes() == b"video"
+    with pytest.raises(OutputExists):
+        result._publish(target, sidecar, taken, overwrite=False, numbered=False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("A red  circle!", "a-red-circle"),
+        ("灰色背景上一颗红色的星星", "灰色背景上一颗红色的星星"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("<script>", "script"),
+        ("\u202e\x00\n", "video"),
+        ("x" * 300, "x" * 40),
+    ],
+)
+def test_slugs_are_safe(prompt, expected):
+    assert result.slug(prompt) == expected
+
+
+def test_an_existing_file_is_kept(make, tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"mine")
+    with pytest.raises(OutputExists, match="overwrite"):
+        result.save(make(), path)
+    assert path.read_bytes() == b"mine"
+    result.save(make(), path, overwrite=True)
+    assert result.read(path).settings["format"] == 1
+    result.save(make(seed=2), path, overwrite=True)
+    assert result.read(path).settings["request"]["seed"] == 2
+    assert names(tmp_path) == ["a.json", "a.mp4"]
+
+
+def test_somebody_elses_json_is_never_replaced(make, tmp_path):
+    other = tmp_path / "package.json"
+    other.write_text('{"name": "mine"}')
+    with pytest.raises(OutputExists, match=r"package\.json"):
+        result.save(make(), tmp_path / "package.mp4", overwrite=True)
+    assert names(tmp_path) == ["package.json"]
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [("a.avi", "must end in .mp4"), ("file/a.mp4", "is a file"), ("x" * 250 + ".mp4", "too long")],
+)
+def test_bad_outputs_are_refused(make, tmp_path, output, words):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=words):
+        result.save(make(), tmp_path / output)
+    assert names(tmp_path) == ["file"]
+
+
+def test_new_folders_are_made_and_gone_after_a_failure(make, tmp_path):
+    made = make()
+    black = replace(made, frames=np.zeros_like(made.frames))
+    with pytest.raises(BadFrames, match="black"):
+        result.save(black, tmp_path / "new" / "deep" / "a.mp4")
+    assert names(tmp_path) == []
+    result.save(made, tmp_path / "new" / "deep" / "a.mp4")
+    assert "new/deep/a.mp4" in names(tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("may not mount a small file system here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_nothing(make, small_disk):
+    made = make()
+    noise = np.random.default_rng(0).integers(0, 255, made.frames.shape, np.uint8)
+    with pytest.raises(DiskFull, match="make room"):
+        result.save(replace(made, frames=noise), small_disk / "new" / "a.mp4")
+    assert names(small_disk) == []
+
+
+def test_a_write_is_announced(make, tmp_path):
+    seen = []
+    saved = result.save(make(), tmp_path / "a.mp4", on_event=seen.append)
+    assert seen == [events.StageStarted("write")]
+    assert saved.settings["seconds"]["write"] > 0
+
+
+def test_foreign_files_are_refused(tmp_path):
+    with pytest.raises(ResultError, match="there is no file"):
+        result.read(tmp_path / "missing.mp4")
+    (tmp_path / "text.mp4").write_text("hello")
+    with pytest.raises(ResultError, match="carries no settings"):
+        result.read(tmp_path / "text.mp4")
+    with pytest.raises(ResultError, match="can't be read as a video"):
+        video.decode(tmp_path / "text.mp4")
