@@ -27,6 +27,10 @@ from .plan import Plan, step_down
 from .request import Adjustment, VideoRequest
 from .video import is_black
 
+SUSPECTS = (
+    "try another seed, fetch the checkpoint again, or use a GPU with bfloat16 if this is float16"
+)
+
 REDUCED = {"frames": 13, "steps": 20}
 """The last resort that ``fallback="reduce"`` allows."""
 
@@ -144,10 +148,10 @@ def _denoise(
 def _checked(video: torch.Tensor) -> np.ndarray:
     """uint8 frames of a decoded clip, unless they are NaN or black."""
     if not torch.isfinite(video).all():
-        raise BadFrames("the frames hold NaN: the precision overflowed; use a GPU with bfloat16")
+        raise BadFrames(f"the frames hold NaN: {SUSPECTS}")
     frames = video.mul(255).round().to(torch.uint8).cpu().numpy()
     if is_black(frames):
-        raise BadFrames("all frames are black: try another seed, or a GPU with bfloat16")
+        raise BadFrames(f"all frames are black: {SUSPECTS}")
     return frames
 
 

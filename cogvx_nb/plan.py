@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from . import checkpoints, weights
-from .errors import DoesNotFit, ModelError
+from .errors import DoesNotFit, ModelError, ModelMissing
 from .machine import Gpu, Machine
 from .request import VideoRequest, nearest
 from .weights import Model
@@ -116,7 +116,7 @@ def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, st
             frames = nearest(frames, wanted.frames)
             _fit(_first_guess(model, machine, frames, wanted.height, wanted.width, True), machine)
             return model, f"{wanted.name}, which fits the GPU here"
-    except weights.ModelMissing:
+    except ModelMissing:
         reason = f"{wanted.name} is not on this machine; get it with: {command}"
     except (ModelError, DoesNotFit) as error:
         reason = str(error)

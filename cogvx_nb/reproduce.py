@@ -41,12 +41,14 @@ def again(original: Result, on_event: Listener | None = None) -> Reproduction:
     """
     import torch
 
-    then = original.settings
-    torch.set_num_threads(then["machine"]["threads"])
-    here = probe()
+    then, threads = original.settings, torch.get_num_threads()
     wanted = _request(then)
-    loaded = pipeline.load(plan.again(wanted, here, then["plan"]))
-    generated = generate.run(wanted, loaded, on_event)
+    loaded = pipeline.load(plan.again(wanted, probe(), then["plan"]))
+    torch.set_num_threads(then["machine"]["threads"])
+    try:
+        generated = generate.run(wanted, loaded, on_event)
+    finally:
+        torch.set_num_threads(threads)
     now = result.describe(generated)
     return Reproduction(
         original=original,

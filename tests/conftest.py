@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cogvx_nb import generate, machine, pipeline, plan, request, settings, weights
+from cogvx_nb import generate, machine, pipeline, plan, request, weights
 
 ROOT = Path(__file__).resolve().parent.parent
 CIRCLE = "a red circle moving right on a black background"
@@ -32,16 +31,6 @@ def tiny() -> weights.Model:
 @pytest.fixture(scope="session")
 def here() -> machine.Machine:
     return machine.probe()
-
-
-@pytest.fixture(scope="session")
-def world():
-    """The recipe's own renderer and measuring, ``models/cogvideox-tiny/world.py``."""
-    path = settings.models_dir() / "cogvideox-tiny" / "world.py"
-    spec = importlib.util.spec_from_file_location("world", path)
-    module = sys.modules["world"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

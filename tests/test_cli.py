@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 from conftest import CIRCLE, run_cogvx
 
 from cogvx_nb import result, video
@@ -104,6 +106,32 @@ def test_damaged_checkpoints(capsys, folder, copy_of_tiny, damage):
     assert code == 1
     assert str(path.with_suffix("")) in line
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "tensor", "value", "words"),
+    [
+        ("transformer", "proj_out.bias", math.nan, "the frames hold NaN"),
+        ("vae", "decoder.conv_out.conv.bias", -100.0, "all frames are black"),
+    ],
+)
+def test_nan_and_black_frames(capsys, folder, copy_of_tiny, part, tensor, value, words):
+    path = copy_of_tiny / part / "diffusion_pytorch_model.safetensors"
+    weights = safetensors.torch.load_file(path)
+    weights[tensor].fill_(value)
+    safetensors.torch.save_file(weights, path, {"format": "pt"})
+    flags = ["--model", str(copy_of_tiny), "--steps", "2", "--output", "new/a.mp4"]
+    code, line = refused(capsys, "generate", "--prompt", CIRCLE, *flags)
+    assert code == 1
+    assert words in line
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(capsys, folder):
+    flags = ["--steps", "2", "--output", "/proc/nowhere/a.mp4"]
+    code, line = refused(capsys, "generate", "--prompt", CIRCLE, *flags)
+    assert code == 1
+    assert "/proc/nowhere" in line
 
 
 def test_generate_show_and_reproduce(folder):

@@ -1,0 +1,111 @@
+"""Measure the checkpoint and print JSON: ``python evaluate.py``.
+
+For English and Chinese and for 13, 25 and 49 frames: the share of videos, made with the default
+settings from prompts of held-out combinations, whose pixels show the background, colour, motion and
+shape that the prompt names. And how well the VAE reconstructs held-out clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import prompts
+import torch
+import world
+
+from cogvx_nb import machine, pipeline, plan, request, weights
+from cogvx_nb.decode import decode_latents
+
+NAMES = ("background", "colour", "motion", "shape")
+
+
+def held_out_prompts(language: str, count: int | None = None) -> list[tuple[str, world.Attributes]]:
+    """(prompt, what it says) for held-out combinations, all of them unless ``count`` is given."""
+    rng = random.Random(f"held out {language}")
+    chosen = list(world.HELD_OUT)
+    rng.shuffle(chosen)
+    return [(prompts.write(a, language, rng), a) for a in chosen[:count]]
+
+
+def reconstruction(vae, frames: int, clips: int) -> float:
+    """Mean PSNR in dB of held-out clips, encoded and decoded."""
+    rng = random.Random(frames)
+    found = []
+    for attributes in rng.sample(world.HELD_OUT, clips):
+        clip = world.clip(attributes, frames, seed=rng.randrange(10**6))
+        video = torch.from_numpy(clip).to(vae.device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        latents = vae.encode(video.to(vae.dtype)).latent_dist.mode().permute(0, 2, 1, 3, 4)
+        made = decode_latents(vae, latents * vae.config.scaling_factor, frames)[0].cpu().numpy()
+        found.append(-10 * np.log10(np.mean((made - clip / 255) ** 2)))
+    return float(np.mean(found))
+
+
+def make(loaded, batch: list[str], frames: int, seeds: list[int], tokens: int) -> list[np.ndarray]:
+    """Videos of a batch of prompts with the default settings, uint8 (frames, height, width, 3)."""
+    latents = loaded.pipe(
+        prompt=batch,
+        num_frames=frames,
+        num_inference_steps=50,
+        guidance_scale=6.0,
+        use_dynamic_cfg=loaded.plan.model.checkpoint.dynamic_cfg,
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        max_sequence_length=tokens,
+        output_type="latent",
+    ).frames
+    videos = [decode_latents(loaded.pipe.vae, one[None], frames)[0] for one in latents]
+    return [video.mul(255).round().byte().cpu().numpy() for video in videos]
+
+
+def fidelity(
+    loaded, language: str, frames: int, count: int | None, batch: int, tokens: int
+) -> dict:
+    """Share of videos that show each attribute, 0 … 1, with the number of prompts."""
+    asked = held_out_prompts(language, count)
+    right = {name: [] for name in NAMES}
+    for start in range(0, len(asked), batch):
+        part = asked[start : start + batch]
+        seeds = list(range(start, start + len(part)))
+        for (_, said), video in zip(
+            part, make(loaded, [prompt for prompt, _ in part], frames, seeds, tokens), strict=True
+        ):
+            shown = world.measure(video)
+            for name in NAMES:
+                right[name].append(getattr(shown, name) == getattr(said, name))
+        print(f"{language} {frames} {start + len(part)}/{len(asked)}", file=sys.stderr, flush=True)
+    shares = {name: round(float(np.mean(values)), 4) for name, values in right.items()}
+    return {"prompts": len(asked), **shares}
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=str(Path(__file__).parent))
+    parser.add_argument("--prompts", type=int, help="a language; by default all held-out ones")
+    parser.add_argument("--batch", type=int, default=1, help="prompts at once")
+    parser.add_argument("--clips", type=int, default=16, help="for the VAE, of each length")
+    parser.add_argument("--tokens", type=int, help="length prompts are padded to")
+    options = parser.parse_args()
+    model = weights.locate(options.model)
+    asked = request.make(model, "a red circle")
+    loaded = pipeline.load(plan.fit(asked, machine.probe()))
+    tokens, start = options.tokens or model.checkpoint.text_tokens, time.time()
+    found = {"vae_psnr_db": {}, "fidelity": {"en": {}, "zh": {}}}
+    for frames in world.FRAMES:
+        psnr = reconstruction(loaded.pipe.vae, frames, options.clips)
+        found["vae_psnr_db"][frames] = round(psnr, 2)
+        for language, table in found["fidelity"].items():
+            table[frames] = fidelity(
+                loaded, language, frames, options.prompts, options.batch, tokens
+            )
+    found |= {"device": loaded.plan.device, "tokens": tokens, "seconds": round(time.time() - start)}
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
