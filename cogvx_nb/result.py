@@ -221,7 +221,8 @@ def _translated(path: Path) -> Iterator[None]:
     except (OSError, OutputError, BadFrames) as error:
         free = shutil.disk_usage(next(f for f in path.parents if f.exists())).free
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        if full or "No space left" in str(error) or free < 64 * 1024:
+        unsaid = not isinstance(error, OSError) and free < 64 * 1024
+        if full or unsaid or "No space left" in str(error):
             raise DiskFull(
                 f"the disk of {path} is full: make room, or choose another folder"
             ) from error

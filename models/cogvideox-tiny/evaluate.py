@@ -33,6 +33,7 @@ def held_out_prompts(language: str, count: int | None = None) -> list[tuple[str,
     return [(prompts.write(a, language, rng), a) for a in chosen[:count]]
 
 
+@torch.no_grad()
 def reconstruction(vae, frames: int, clips: int) -> float:
     """Mean PSNR in dB of held-out clips, encoded and decoded."""
     rng = random.Random(frames)
@@ -46,6 +47,7 @@ def reconstruction(vae, frames: int, clips: int) -> float:
     return float(np.mean(found))
 
 
+@torch.no_grad()
 def make(loaded, batch: list[str], frames: int, seeds: list[int], tokens: int) -> list[np.ndarray]:
     """Videos of a batch of prompts with the default settings, uint8 (frames, height, width, 3)."""
     latents = loaded.pipe(
@@ -82,7 +84,6 @@ def fidelity(
     return {"prompts": len(asked), **shares}
 
 
-@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=str(Path(__file__).parent))

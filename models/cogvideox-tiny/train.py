@@ -1,9 +1,8 @@
 """Train the checkpoint from nothing but this folder: ``python train.py all --out FOLDER``.
 
 Stages, in order: ``text`` (tokenizer and text encoder, which first learns to name what a prompt
-says), ``vae``, ``transformer`` (jointly with the text encoder, at a lower rate), ``shapes`` (the
-same, with the weight on what tells one shape from another). Each stage trains for ``--minutes``,
-then stores its weights in the output folder; the next one reads them there.
+says), ``vae``, ``transformer`` (jointly with the text encoder, at a lower rate). Each stage trains
+for ``--minutes``, then stores its weights in the output folder; the next one reads them there.
 """
 
 from __future__ import annotations
@@ -70,16 +69,10 @@ SCHEDULER = {
     "snr_shift_scale": 1.0,
     "timestep_spacing": "trailing",
 }
-MINUTES = {"text": 6.5, "vae": 7.6, "transformer": 7.4, "shapes": 5.0}
+MINUTES = {"text": 6.5, "vae": 7.6, "transformer": 7.4}
 """How long each stage trained on one H100 (``text`` on eight of its cores)."""
 
-FOCUS = 12
-"""How much more a cell of the shape weighs in the last stage."""
-
-FOCUS_FROM = 150
-"""Lowest noise level of the last stage, of 1000."""
-
-LATENT_SHARES = {13: 0.25, 25: 0.35, 49: 0.4}
+LATENT_SHARES = {13: 0.2, 25: 0.35, 49: 0.45}
 """How the time of making latents is shared among the lengths."""
 
 DROPPED_PROMPTS = 0.12
@@ -372,24 +365,19 @@ class Clips:
         return self.latents[rows].float(), self.ids[which][rows]
 
 
-def train_transformer(
-    out: Path, minutes: float, device: str, batch: int, seconds: float, focus: int
-) -> None:
-    """Train on all cells alike, or with ``focus`` go on with the stored transformer and weigh the
-    cells of the shape more: what tells a circle from a square is in few of them."""
-    pipe = assemble(out, resume=focus > 0).to(device)
+def train_transformer(out: Path, minutes: float, device: str, batch: int, seconds: float) -> None:
+    pipe = assemble(out).to(device)
     vae, transformer, encoder = pipe.vae, pipe.transformer, pipe.text_encoder
     start = time.time()
     data = [
-        Clips(vae, pipe.tokenizer, frames, seconds * share, device, frames + 1000 * focus)
+        Clips(vae, pipe.tokenizer, frames, seconds * share, device, frames)
         for frames, share in LATENT_SHARES.items()
     ]
     transformer.train()
     both = torch.nn.ModuleList([transformer, encoder])
-    average = Average(both, 0.998 if focus else 0.9993)
-    peak = 4e-4 if focus else 1e-3
-    optimizer = adam([(transformer, peak), (encoder, peak / 4)], device)
-    generator, losses = torch.Generator().manual_seed(3 + focus), []
+    average = Average(both, 0.9993)
+    optimizer = adam([(transformer, 1e-3), (encoder, 2.5e-4)], device)
+    generator, losses = torch.Generator().manual_seed(3), []
     clock = Clock(minutes - (time.time() - start) / 60)
     try:
         for step in clock.steps():
@@ -397,7 +385,7 @@ def train_transformer(
             size = max(2, round(batch * 442 / (64 + 54 * clips.latents.shape[1])))
             with autocast(device):
                 latents, ids = clips.batch(size, generator)
-                loss = velocity_loss(pipe, latents, ids, step % 7 == 3, focus)
+                loss = velocity_loss(pipe, latents, ids, step % 7 == 3)
             descend(loss, optimizer, both, learning_rate(step, clock.progress, 1.0))
             average.update(step)
             losses.append(loss.item())
@@ -416,21 +404,14 @@ def report(what: str, clock: Clock, loss: float) -> None:
 
 
 def velocity_loss(
-    pipe: CogVideoXPipeline, latents: torch.Tensor, ids: torch.Tensor, long: bool, focus: int
+    pipe: CogVideoXPipeline, latents: torch.Tensor, ids: torch.Tensor, long: bool
 ) -> torch.Tensor:
-    """Mean squared error of the predicted velocity at random noise levels.
-
-    With ``focus``, cells of the shape weigh that much more, and the lowest noise levels, at which
-    the shape can be seen without the prompt, are left out.
-    """
+    """Mean squared error of the predicted velocity at random noise levels."""
     if long:
         ids = F.pad(ids, (0, LONG_TEXT_TOKENS - TEXT_TOKENS))
     scheduler, device = pipe.scheduler, latents.device
     noise = torch.randn_like(latents)
-    least = FOCUS_FROM if focus else 0
-    times = torch.randint(
-        least, scheduler.config.num_train_timesteps, latents.shape[:1], device=device
-    )
+    times = torch.randint(0, scheduler.config.num_train_timesteps, latents.shape[:1], device=device)
     rotary = pipe._prepare_rotary_positional_embeddings(
         world.HEIGHT, world.WIDTH, latents.shape[1], device
     )
@@ -441,26 +422,13 @@ def velocity_loss(
         image_rotary_emb=rotary,
         return_dict=False,
     )[0]
-    error = (predicted.float() - scheduler.get_velocity(latents, noise, times)) ** 2
-    weight = 1 + focus * shape_cells(latents)
-    return (weight * error).mean() / weight.mean()
+    return F.mse_loss(predicted.float(), scheduler.get_velocity(latents, noise, times))
 
 
-def shape_cells(latents: torch.Tensor) -> torch.Tensor:
-    """1 at the shape's latent cells and around them, else 0; (batch, frames, 1, height, width)."""
-    paper = latents.flatten(3).median(dim=3).values[..., None, None]
-    away = (latents - paper).norm(dim=2)
-    inside = (away > 0.25 * away.amax(dim=(1, 2, 3), keepdim=True)).float()
-    return F.max_pool2d(inside, 3, stride=1, padding=1)[:, :, None]
-
-
-def assemble(out: Path, resume: bool) -> CogVideoXPipeline:
-    """A pipeline of the stored VAE and text encoder and a new transformer, or the stored one."""
-    if resume:
-        transformer = CogVideoXTransformer3DModel.from_pretrained(out / "transformer")
-    else:
-        torch.manual_seed(4)
-        transformer = CogVideoXTransformer3DModel(**TRANSFORMER)
+def assemble(out: Path) -> CogVideoXPipeline:
+    """A pipeline of the stored VAE and text encoder and a new transformer."""
+    torch.manual_seed(4)
+    transformer = CogVideoXTransformer3DModel(**TRANSFORMER)
     pipe = CogVideoXPipeline(
         tokenizer=PreTrainedTokenizerFast.from_pretrained(out / "tokenizer"),
         text_encoder=T5EncoderModel.from_pretrained(out / "text_encoder"),
@@ -480,11 +448,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--minutes", type=float, help="how long each stage trains")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch", type=int, default=96, help="clips of 25 frames, or prompts")
-    parser.add_argument(
-        "--crops", type=float, default=0.55, help="share of the VAE's time on crops"
-    )
-    parser.add_argument("--latents", type=float, default=80, help="seconds of making latents")
+    parser.add_argument("--batch", type=int, default=64, help="clips of 25 frames a step")
+    parser.add_argument("--crops", type=float, default=0.5, help="share of the VAE's time on crops")
+    parser.add_argument("--latents", type=float, default=45, help="seconds of making latents")
     options = parser.parse_args()
     torch.manual_seed(0)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
@@ -497,12 +463,11 @@ def main() -> None:
 def train(stage: str, minutes: float, options: argparse.Namespace) -> None:
     out, device = options.out, options.device
     if stage == "text":
-        train_text(out, minutes, device, options.batch)
+        train_text(out, minutes, device, 3 * options.batch)
     elif stage == "vae":
         train_vae(out, minutes, device, options.crops)
     else:
-        focus = FOCUS if stage == "shapes" else 0
-        train_transformer(out, minutes, device, options.batch, options.latents, focus)
+        train_transformer(out, minutes, device, options.batch, options.latents)
 
 
 if __name__ == "__main__":
