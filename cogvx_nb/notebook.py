@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import datetime
 from pathlib import Path
@@ -53,8 +54,12 @@ def run(
             _escaped(target),
             parameters=values,
             progress_bar=False,
-            extra_arguments=["--log-level=ERROR"],  # of the kernel: its warnings are not for users
+            extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log is not for users
         )
+    except (KeyboardInterrupt, SystemExit):
+        # The kernel ends with us, and a task that still waits for it would log a traceback.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
     except papermill.PapermillExecutionError as error:
         kind = getattr(errors, error.ename, None)
         known = isinstance(kind, type) and issubclass(kind, errors.CogvxError)

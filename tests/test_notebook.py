@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from conftest import CIRCLE, ROOT, run_cogvx
 
@@ -128,6 +131,26 @@ def test_cogvx_run_refuses(capsys, tmp_path, monkeypatch, flags, code, words):
     assert main(["run", "03_generate", *flags]) == code
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("cogvx")]
     assert words in line
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_the_kernel_too(tmp_path, sent, code):
+    flags = ["-p", "steps", "500", "-r", "output", "new/a.mp4", "--output-notebook", "b.ipynb"]
+    command = [sys.executable, "-m", "cogvx_nb", "run", "03_generate", *flags]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline, copy = time.monotonic() + 120, tmp_path / "b.ipynb"
+    while not (copy.exists() and "every model stays in memory" in copy.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    time.sleep(4)  # the plan's cell is done; by now it denoises
+    kernels = psutil.Process(process.pid).children()
+    assert kernels
+    process.send_signal(sent)
+    printed = process.communicate(timeout=120)[1]
+    assert process.returncode == code, printed
+    assert "Traceback" not in printed
+    assert psutil.wait_procs(kernels, timeout=30)[1] == []
+    assert not (tmp_path / "new").exists()
 
 
 def test_text_stays_text(tmp_path):
