@@ -57,7 +57,7 @@ def copy_of_tiny(tiny, tmp_path) -> Path:
     return folder
 
 
-def run_cogvx(*arguments: str, cwd: Path, **kwargs) -> subprocess.CompletedProcess:
+def run_cogvx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     """The command as a user starts it, in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "cogvx_nb", *arguments],
@@ -67,5 +67,4 @@ def run_cogvx(*arguments: str, cwd: Path, **kwargs) -> subprocess.CompletedProce
         env=os.environ.copy(),
         timeout=300,
         check=False,
-        **kwargs,
     )
