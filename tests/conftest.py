@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,17 @@ def copy_of_tiny(tiny, tmp_path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
     return folder
+
+
+def start(command: list[str], cwd: Path) -> subprocess.Popen:
+    """A process that takes SIGINT, also where the tests run in the background, ignoring it."""
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def run_cogvx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.torch
-from conftest import CIRCLE, run_cogvx
+from conftest import CIRCLE, run_cogvx, start
 
 from cogvx_nb import result, video
 from cogvx_nb.__main__ import main
@@ -190,7 +189,7 @@ def test_signals_leave_nothing(folder, outputs, sent, code, stage):
     steps = "400" if stage == "denoise" else "2"
     command = [sys.executable, "-m", "cogvx_nb", "generate", "--prompt", CIRCLE, "--frames", "49"]
     command += ["--steps", steps, "--output", "new/a.mp4"]
-    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    process = start(command, folder)
     seen = []
     for line in process.stderr:
         seen.append(line)

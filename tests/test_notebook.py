@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from conftest import CIRCLE, ROOT, run_cogvx
+from conftest import CIRCLE, ROOT, run_cogvx, start
 
 from cogvx_nb import result, video
 from cogvx_nb.__main__ import main
@@ -137,7 +137,7 @@ def test_cogvx_run_refuses(capsys, tmp_path, monkeypatch, flags, code, words):
 def test_signals_end_the_kernel_too(tmp_path, sent, code):
     flags = ["-p", "steps", "500", "-r", "output", "new/a.mp4", "--output-notebook", "b.ipynb"]
     command = [sys.executable, "-m", "cogvx_nb", "run", "03_generate", *flags]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = start(command, tmp_path)
     deadline, copy = time.monotonic() + 120, tmp_path / "b.ipynb"
     while not (copy.exists() and "every model stays in memory" in copy.read_text()):
         assert time.monotonic() < deadline
