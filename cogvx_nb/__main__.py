@@ -7,9 +7,10 @@ import json
 import signal
 import sys
 import traceback
+from pathlib import Path
 
 from . import __version__
-from .errors import CogvxError
+from .errors import CogvxError, RequestError
 
 
 class Parser(argparse.ArgumentParser):
@@ -108,6 +109,60 @@ def reproduce(options: argparse.Namespace) -> int:
     return 1
 
 
+def download(options: argparse.Namespace) -> int:
+    """Fetch a checkpoint: list, ask, fetch, verify, put in place."""
+    from . import checkpoints, transfer
+    from . import download as plan_download
+    from .progress import TransferProgress
+
+    known = checkpoints.by_name(options.model)
+    if known is None:
+        names = ", ".join(checkpoint.name for checkpoint in checkpoints.CHECKPOINTS)
+        raise RequestError("model", options.model, f"use one of {names}")
+    planned = plan_download.prepare(
+        known, options.source, options.endpoint, options.models_dir, options.send_token
+    )
+    _say(str(planned))
+    if not (options.yes or _agrees()):
+        return 2
+    with TransferProgress() as progress:
+        transfer.run(planned, progress)
+    print(planned.folder)
+    return 0
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Hash a checkpoint's files again and compare; all checkpoints if none is named."""
+    from . import manifest, settings
+    from . import verify as verification
+    from .progress import TransferProgress
+
+    found = sorted(path.parent.name for path in settings.models_dir().glob(f"*/{manifest.NAME}"))
+    bad = False
+    for name in [options.model] if options.model else found:
+        with TransferProgress() as progress:
+            verified = verification.run(name, progress)
+        for problem in verified.problems:
+            print(f"{verified.folder}/{problem.path} {problem.detail}")
+        if verified.problems and options.repair:
+            with TransferProgress() as progress:
+                verification.repair(verified, options.endpoint, options.send_token, progress)
+            print(f"{verified.folder}: repaired")
+        elif not verified.problems:
+            print(f"{verified.folder}: all {len(verified.manifest.files)} files are right")
+        bad |= bool(verified.problems) and not options.repair
+    if bad:
+        _say("cogvx: mend it with 'cogvx verify --repair'")
+    return int(bad)
+
+
+def _agrees() -> bool:
+    """Whether the user agrees to the download and the licence that were shown."""
+    if not sys.stdin.isatty():
+        raise RequestError("yes", False, "there is nobody to ask: add --yes to agree beforehand")
+    return input("Fetch it, under this licence? [y/N] ").strip().lower() in ("y", "yes")
+
+
 def _make(wanted, fitted, options: argparse.Namespace):
     from . import generate as road
     from . import pipeline, result
@@ -140,7 +195,23 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--output", help="keep the new video there; by default it is only compared"
     )
+    _add_download(commands)
     return parser
+
+
+def _add_download(commands) -> None:
+    command = _add(commands, "download", download)
+    command.add_argument("model", nargs="?", default="CogVideoX-5b", help="default: CogVideoX-5b")
+    sources = ["auto", "modelscope", "huggingface"]
+    command.add_argument("--source", choices=sources, default="auto", help="default: auto")
+    command.add_argument("--models-dir", type=Path, metavar="D", help="default: models/")
+    command.add_argument("--yes", action="store_true", help="agree without being asked")
+    checking = _add(commands, "verify", verify)
+    checking.add_argument("model", nargs="?", help="a name or a folder (default: all there are)")
+    checking.add_argument("--repair", action="store_true", help="fetch again what is bad")
+    for one in (command, checking):
+        one.add_argument("--endpoint", default="", metavar="URL", help="address of a mirror")
+        one.add_argument("--send-token", action="store_true", help="give the mirror your token")
 
 
 def _add_generate(commands) -> None:

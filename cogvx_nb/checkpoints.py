@@ -1,12 +1,12 @@
 """What is known of each checkpoint. Facts only: nothing here looks at a disk or a GPU.
 
-Sources: the model cards and ``config.json`` files of zai-org/CogVideoX-5b, and the model card of
-the embedded checkpoint, ``models/cogvideox-tiny/README.md``.
+Sources: the model cards and ``config.json`` files of zai-org/CogVideoX-5b, CogVideoX-2b and
+CogVideoX1.5-5B, and the model card of the embedded checkpoint, ``models/cogvideox-tiny/README.md``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SIZE_MULTIPLE = 16
 """Height and width divide by this: the VAE shrinks by 8, the transformer's patches by 2."""
@@ -36,9 +36,12 @@ class Checkpoint:
         tile: height and width in pixels of the tiles of a tiled decode. They overlap by 1/6 and
             1/5, so height / 8 must divide by 6 and width / 8 by 5, or they don't add up.
         vae_channels: width of the VAE's blocks at full size, which sets the memory of a decode.
+        parameters: number of parameters of each component with weights, about.
         modelscope, huggingface: hub ids; empty for the embedded one.
         licence, licence_note: name, and what it means in a line.
         reads: what its prompts may be written in, for error messages.
+        cannot_run: why this workbench can't run it, though it fetches and verifies it; empty for
+            those that it runs.
     """
 
     name: str
@@ -56,11 +59,13 @@ class Checkpoint:
     text_tokens: int
     vae_channels: int
     tile: tuple[int, int]
+    parameters: dict[str, int]
     modelscope: str
     huggingface: str
     licence: str
     licence_note: str
     reads: str
+    cannot_run: str = ""
 
 
 COGVIDEOX_5B = Checkpoint(
@@ -79,11 +84,47 @@ COGVIDEOX_5B = Checkpoint(
     text_tokens=226,
     vae_channels=128,
     tile=(240, 360),
+    parameters={
+        "text_encoder": 4_762_310_656,
+        "transformer": 5_570_283_072,
+        "vae": 215_583_907,
+    },
     modelscope="ZhipuAI/CogVideoX-5b",
     huggingface="zai-org/CogVideoX-5b",
     licence="CogVideoX License",
     licence_note="free for research; commercial use needs registration with the authors",
     reads="it reads English only, so translate the prompt into a detailed English one",
+)
+
+COGVIDEOX_2B = replace(
+    COGVIDEOX_5B,
+    name="CogVideoX-2b",
+    aliases=("2b",),
+    architecture=(30, 30, 64, 60, 90),
+    gpu_dtype="float16",
+    cpu_dtype="float32",
+    scheduler="CogVideoXDDIMScheduler",
+    dynamic_cfg=False,
+    parameters=COGVIDEOX_5B.parameters | {"transformer": 1_693_783_872},
+    modelscope="ZhipuAI/CogVideoX-2b",
+    huggingface="zai-org/CogVideoX-2b",
+    licence="Apache-2.0",
+    licence_note="free for any use",
+)
+
+COGVIDEOX_15_5B = replace(
+    COGVIDEOX_5B,
+    name="CogVideoX1.5-5B",
+    aliases=("1.5-5b", "1.5"),
+    architecture=(42, 48, 64, 300, 300),
+    height=768,
+    width=1360,
+    frames=(81,),
+    fps=16,
+    parameters=COGVIDEOX_5B.parameters | {"transformer": 5_570_676_352},
+    modelscope="ZhipuAI/CogVideoX1.5-5B",
+    huggingface="zai-org/CogVideoX1.5-5B",
+    cannot_run="its patches span two latent frames, which this workbench doesn't decode",
 )
 
 TINY = Checkpoint(
@@ -102,6 +143,7 @@ TINY = Checkpoint(
     text_tokens=64,
     vae_channels=24,
     tile=(48, 80),
+    parameters={"text_encoder": 406_912, "transformer": 6_059_200, "vae": 4_971_451},
     modelscope="",
     huggingface="",
     licence="Apache-2.0",
@@ -110,7 +152,7 @@ TINY = Checkpoint(
     "right on a black background', or the same in Chinese",
 )
 
-CHECKPOINTS = (COGVIDEOX_5B, TINY)
+CHECKPOINTS = (COGVIDEOX_5B, COGVIDEOX_2B, COGVIDEOX_15_5B, TINY)
 
 
 def by_name(name: str) -> Checkpoint | None:

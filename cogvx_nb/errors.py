@@ -12,6 +12,14 @@
     │   ├── ModelIncomplete    a file is missing
     │   ├── ModelCorrupt       a file is cut short or unreadable
     │   └── PickledWeights     they are pickles, which can run code
+    ├── DownloadError          a checkpoint can't be fetched
+    │   ├── HubUnreachable     no connection, unknown host, proxy
+    │   ├── HubDenied          the hub wants a token, or an agreement to a licence
+    │   ├── HubNotFound        the hub has no such repository, revision or file
+    │   ├── HubBusy            the hub asks to wait
+    │   ├── HubFailed          the hub failed
+    │   ├── BadDownload        what came is not what the hub announced
+    │   └── UnsafeName         the hub names a file outside the checkpoint's folder
     ├── DoesNotFit             no plan fits this machine
     ├── OutOfMemory            memory ran out at the last plan
     ├── BadFrames              the frames are NaN or black
@@ -82,6 +90,38 @@ class ModelCorrupt(ModelError):
 
 class PickledWeights(ModelError):
     """The weights are pickles, which can run any code when they are opened."""
+
+
+class DownloadError(CogvxError):
+    """A checkpoint can't be fetched."""
+
+
+class HubUnreachable(DownloadError):
+    """There is no connection to the hub."""
+
+
+class HubDenied(DownloadError):
+    """The hub wants a token, another one, or an agreement to the model's terms."""
+
+
+class HubNotFound(DownloadError):
+    """The hub has no such repository, revision or file."""
+
+
+class HubBusy(DownloadError):
+    """The hub asks to wait."""
+
+
+class HubFailed(DownloadError):
+    """The hub failed, in a way that may pass."""
+
+
+class BadDownload(DownloadError):
+    """What came is not what the hub announced."""
+
+
+class UnsafeName(DownloadError):
+    """The hub names a file that would lie outside the checkpoint's folder."""
 
 
 class DoesNotFit(CogvxError):

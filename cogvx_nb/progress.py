@@ -1,12 +1,18 @@
-"""Events shown to a person: a bar on a terminal, a line in a notebook, plain lines elsewhere."""
+"""Events shown to a person: bars on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
 
 from tqdm import tqdm
 
+from . import settings, transfer
 from .events import Event, PlanChanged, RequestReduced, StageStarted, Step
+
+QUIET_SECONDS = 30
+"""Between the lines about a transfer where nobody sees a bar."""
 
 
 class Progress:
@@ -59,6 +65,91 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+class TransferProgress:
+    """A listener for ``transfer.run`` and ``verify.run``: a bar for all bytes and one for each file
+    under way, with rate and time left; lines now and then where there is neither terminal nor
+    front end. Use it in a ``with`` statement."""
+
+    def __init__(self) -> None:
+        live = _in_notebook() and settings.live_ui()
+        self._bar_kind = _notebook_bar() if live else tqdm if sys.stderr.isatty() else None
+        self._whole: tqdm | None = None
+        self._files: dict[str, tqdm] = {}
+        self._lock, self._told = threading.Lock(), 0.0
+
+    def __enter__(self) -> TransferProgress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._close()
+
+    def __call__(self, event: transfer.Event) -> None:
+        with self._lock:  # workers report from threads of their own
+            match event:
+                case transfer.Started(stage, total_bytes):
+                    self._close()
+                    self._told = time.monotonic()
+                    self._whole = self._bar(stage, total_bytes, leave=True)
+                case transfer.Bytes(path, count, file_bytes):
+                    self._advance(path, count, file_bytes)
+                case transfer.Note(text):
+                    self._say(text)
+
+    def _advance(self, path: str, count: int, file_bytes: int) -> None:
+        self._whole.update(count)
+        if self._bar_kind is None:
+            if time.monotonic() - self._told > QUIET_SECONDS:
+                self._tell()
+            return
+        bar = self._files.get(path)
+        if bar is None:
+            bar = self._files[path] = self._bar(path, file_bytes, leave=False)
+        bar.update(count)
+        if bar.n >= file_bytes:
+            bar.close()
+
+    def _bar(self, name: str, total: int, leave: bool) -> tqdm:
+        kind, hidden = self._bar_kind or tqdm, self._bar_kind is None
+        # Where it is hidden it still counts, for the lines.
+        options = {"file": _Nowhere()} if hidden else {}
+        return kind(desc=name, total=total, unit="B", unit_scale=True, leave=leave, **options)
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        if self._whole is not None and self._whole.total:
+            self._say(str(self._whole).replace("\r", "").strip())
+
+    def _say(self, line: str) -> None:
+        if self._bar_kind is None:
+            print(line, file=sys.stderr, flush=True)
+        else:
+            self._bar_kind.write(line)
+
+    def _close(self) -> None:
+        if self._bar_kind is None:
+            self._tell()
+        for bar in (*self._files.values(), self._whole):
+            if bar is not None:
+                bar.close()
+        self._files, self._whole = {}, None
+
+
+class _Nowhere:
+    """A file that forgets what is written to it."""
+
+    def write(self, text: str) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
+def _notebook_bar() -> type:
+    from tqdm.notebook import tqdm as bar
+
+    return bar
 
 
 def _in_notebook() -> bool:

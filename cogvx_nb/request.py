@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 from . import prompts
 from .checkpoints import MAX_STEPS, SIZE_MULTIPLE
-from .errors import PromptUnknown, RequestError
+from .errors import ModelError, PromptUnknown, RequestError
 from .weights import Model
 
 MAX_SEED = 2**53 - 1
@@ -106,10 +106,13 @@ def make(
 
     Raises:
         RequestError: with the value and the remedy.
+        ModelError: if this workbench can't run the checkpoint.
         PromptUnknown: if more than half of the prompt is unknown to the tokenizer.
     """
     asked = {k: v for k, v in locals().items() if k in VideoRequest.__dataclass_fields__}
     del asked["model"]
+    if model.checkpoint.cannot_run:
+        raise ModelError(f"{model.name} can't be run here: {model.checkpoint.cannot_run}")
     _check_text("prompt", prompt)
     _check_text("negative_prompt", negative_prompt, blank=True)
     _check_number("frames", frames, 1, 10_000, hint=f"use one of {_listed(model)}")

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from .errors import SettingsError
 
+MODELSCOPE = "https://www.modelscope.cn"
+HUGGINGFACE = "https://huggingface.co"
+
 
 def home() -> Path:
     """Root of the workbench: ``COGVX_HOME``, else the folder above the package.
@@ -45,6 +48,32 @@ def notebooks_dir() -> Path:
 def headless_environment() -> dict[str, str]:
     """Variables for a notebook that nobody watches: its widgets stay away."""
     return {"COGVX_UI": "0"}
+
+
+def live_ui() -> bool:
+    """Whether somebody watches this notebook, so that widgets are worth showing."""
+    wanted = os.environ.get("COGVX_UI")
+    return wanted == "1" or (wanted != "0" and "JPY_SESSION_NAME" in os.environ)
+
+
+def endpoint(source: str) -> str:
+    """Address of a hub or of its mirror, from the variable that its own client reads."""
+    variable, default = {
+        "modelscope": ("MODELSCOPE_ENDPOINT", MODELSCOPE),
+        "huggingface": ("HF_ENDPOINT", HUGGINGFACE),
+    }[source]
+    return (os.environ.get(variable) or default).rstrip("/")
+
+
+def prepare_hub_clients() -> None:
+    """Set what the hubs' clients read when they are first imported.
+
+    ModelScope's gives up a file after an hour, which a slow line needs longer for; a variable that
+    is already set stays. Hugging Face's reports each use to its default host, even for a mirror.
+    """
+    os.environ.setdefault("MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT", str(7 * 24 * 3600))
+    os.environ.setdefault("MODELSCOPE_LOG_LEVEL", "CRITICAL")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def _folder(variable: str, name: str) -> Path:

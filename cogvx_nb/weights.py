@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import checkpoints, settings
+from . import checkpoints, manifest, settings
 from .checkpoints import Checkpoint
 from .errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
+from .hashes import sha256_all
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 WEIGHTED = {
@@ -21,8 +20,8 @@ WEIGHTED = {
 }
 """Components with weights, and the stem of their weight files."""
 
-HASH_CACHE = ".hashes.json"
-"""In the models folder: SHA-256 by path, size and time, so that 21 GB are read once only."""
+DECIDING = (".safetensors", ".json", ".model")
+"""Endings of the files that decide what a checkpoint makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def locate(name: str) -> Model:
     index = read_json(folder / "model_index.json")
     config = read_json(folder / "transformer" / "config.json")
     checkpoint = checkpoints.by_config(config)
-    if checkpoint is None:
+    if checkpoint is None or index.get("_class_name") != "CogVideoXPipeline":
         raise ModelError(f"{folder} holds a {index.get('_class_name')} that is none of: {_names()}")
     counts = {component: _count(folder, component) for component in WEIGHTED}
     for needed in ("scheduler/scheduler_config.json", "tokenizer"):
@@ -77,44 +76,37 @@ def locate(name: str) -> Model:
 
 def download_command(checkpoint: Checkpoint) -> str:
     """The shell command that fetches a checkpoint into the models folder."""
-    target = settings.models_dir() / checkpoint.name
-    return f"modelscope download --model {checkpoint.modelscope} --local_dir {target}"
+    return _fetch(checkpoint)
 
 
 def file_hashes(model: Model) -> dict[str, str]:
     """SHA-256 of every file of a checkpoint that decides its results, by relative path.
 
-    Hashes are kept in the models folder by size and modification time, where it can be written.
+    A file that is older than the manifest and as long as it says is taken by its word, so that
+    21 GB are not read at every start; others are hashed, once a process.
     """
-    cache_path = settings.models_dir() / HASH_CACHE
-    try:
-        cache = json.loads(cache_path.read_text())
-    except (OSError, ValueError):
-        cache = {}
-    hashes, fresh = {}, {}
+    known = manifest.read(model.folder)
+    written = (model.folder / manifest.NAME).stat().st_mtime_ns if known else 0
+    hashes, unknown = {}, {}
     for path in sorted(model.folder.rglob("*")):
         relative = path.relative_to(model.folder)
-        if path.suffix not in (".safetensors", ".json", ".model") or relative.parts[0][0] == ".":
+        name = relative.as_posix()
+        if path.suffix not in DECIDING or relative.parts[0][0] == "." or name == manifest.NAME:
             continue
         status = path.stat()
-        key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
-        if key not in cache:
-            with path.open("rb") as file:
-                fresh[key] = hashlib.file_digest(file, "sha256").hexdigest()
-        hashes[relative.as_posix()] = cache.get(key) or fresh[key]
-    if fresh:
-        _store(cache_path, cache | fresh)
-    return hashes
+        listed = known.files.get(name) if known else None
+        if listed and listed.bytes == status.st_size and status.st_mtime_ns <= written:
+            hashes[name] = listed.sha256
+        else:
+            unknown[name] = (path, status.st_size, status.st_mtime_ns)
+    fresh = [key for key in unknown.values() if key not in _hashed]
+    found = sha256_all([path for path, _, _ in fresh])
+    _hashed.update({key: found[key[0]] for key in fresh})
+    return dict(sorted((hashes | {name: _hashed[key] for name, key in unknown.items()}).items()))
 
 
-def _store(path: Path, cache: dict[str, str]) -> None:
-    """Keep the cache; a models folder that can't be written only costs time."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(cache, indent=0))
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+_hashed: dict[tuple[Path, int, int], str] = {}
+"""SHA-256 by path, size and modification time, of this process."""
 
 
 def _count(folder: Path, component: str) -> tuple[int, int]:
@@ -197,12 +189,12 @@ def _incomplete(path: Path, known: Checkpoint | None) -> str:
 
 def _again(folder: Path) -> str:
     known = checkpoints.by_name(folder.name)
-    return f"delete the file and fetch it again{f' with {_fetch(known)!r}' if known else ''}"
+    return f"mend it with {_fetch(known, 'verify --repair')!r}" if known else "fetch it again"
 
 
-def _fetch(known: Checkpoint) -> str:
+def _fetch(known: Checkpoint, what: str = "download") -> str:
     if known.modelscope:
-        return download_command(known)
+        return f"cogvx {what} {known.name}"
     return f"git checkout -- models/{known.name}"
 
 

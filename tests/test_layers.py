@@ -19,7 +19,13 @@ MAY_IMPORT = {
     "settings": {"errors"},
     "checkpoints": set(),
     "machine": set(),
-    "weights": set(),
+    "hashes": set(),
+    "manifest": {"hashes"},
+    "weights": {"hashes", "manifest"},
+    "hubs": set(),
+    "download": {"hubs"},
+    "transfer": {"download", "hashes", "hubs", "manifest"},
+    "verify": {"download", "manifest", "transfer"},
     "prompts": {"weights"},
     "request": {"prompts", "weights"},
     "plan": {"machine", "request", "weights"},
@@ -41,7 +47,7 @@ MAY_IMPORT = {
         "weights",
     },
     "display": {"result"},
-    "progress": {"events"},
+    "progress": {"events", "transfer"},
     "notebook": set(),
 }
 LOAD_TORCH = {"decode", "pipeline", "generate", "reproduce"}

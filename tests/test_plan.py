@@ -98,7 +98,7 @@ def test_auto_takes_the_embedded_one_and_says_why(tmp_path, monkeypatch, tiny):
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path))
     model, why = plan.find_model("auto", machine_with(79))
     assert model.name == "cogvideox-tiny"
-    assert "download --model ZhipuAI/CogVideoX-5b" in why
+    assert "cogvx download CogVideoX-5b" in why
     (tmp_path / "CogVideoX-5b").mkdir()
     model, why = plan.find_model("auto", machine_with(79))
     assert model.name == "cogvideox-tiny"

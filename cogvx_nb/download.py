@@ -1,0 +1,178 @@
+"""What a download will be, known before its first byte: files, sizes, room, licence."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from . import hubs, settings
+from .checkpoints import Checkpoint
+from .errors import BadDownload, DiskFull, DownloadError, HubFailed, HubUnreachable, UnsafeName
+from .hubs import Listing
+
+UNFINISHED = ".incomplete"
+"""In the models folder: where files lie until all of a checkpoint are right."""
+
+RESERVE = 2**28
+"""Bytes left free on the disk."""
+
+WEIGHTS = (".safetensors", ".model")
+WANTED = {
+    "": ("model_index.json", "LICENSE", "README.md", "configuration.json"),
+    "scheduler": (".json",),
+    "tokenizer": (".json", ".model", ".txt"),
+    "text_encoder": (".json", ".safetensors"),
+    "transformer": (".json", ".safetensors"),
+    "vae": (".json", ".safetensors"),
+}
+"""What a checkpoint consists of: by folder, how names end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A download as it will be done, known before its first byte.
+
+    Attributes:
+        checkpoint, folder: what, and where it goes.
+        hub: client of the hub that has it.
+        listing: the files that are needed, as the hub announces them.
+        here: those of them that are in ``folder`` already, by their size.
+        disk_free: bytes free where it goes.
+        note: why this hub, if another was preferred.
+    """
+
+    checkpoint: Checkpoint
+    folder: Path
+    hub: hubs.HuggingFace | hubs.ModelScope
+    listing: Listing
+    here: frozenset[str]
+    disk_free: int
+    note: str = ""
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(file.bytes for file in self.listing.files)
+
+    @property
+    def left_bytes(self) -> int:
+        """What is still to be fetched; parts of files that the client takes up count as here."""
+        missing = sum(file.bytes for file in self.listing.files if file.path not in self.here)
+        parts = (path for path in self.staging.rglob("*") if path.is_file())
+        if self.listing.source == "huggingface":  # whose client begins cut files anew
+            parts = (path for path in parts if path.suffix != ".incomplete")
+        return max(0, missing - sum(path.stat().st_size for path in parts))
+
+    @property
+    def staging(self) -> Path:
+        """Where files lie until all of them are right."""
+        return self.folder.parent / UNFINISHED / self.folder.name
+
+    def __str__(self) -> str:
+        listing, checkpoint = self.listing, self.checkpoint
+        lines = [
+            f"{checkpoint.name}: {len(listing.files)} files, {human(self.total_bytes)}, from "
+            f"{listing.repo} at {listing.endpoint} (revision {listing.revision})",
+            *(f"  {human(file.bytes):>9}  {file.path}" for file in listing.files),
+            f"here already: {human(self.total_bytes - self.left_bytes)}; to fetch: "
+            f"{human(self.left_bytes)}; free on the disk: {human(self.disk_free)}, "
+            f"{human(self.disk_free - self.left_bytes)} after it",
+            f"licence: {checkpoint.licence} – {checkpoint.licence_note}",
+        ]
+        return "\n".join(([self.note] if self.note else []) + lines)
+
+
+def prepare(
+    checkpoint: Checkpoint,
+    source: str = "auto",
+    endpoint: str = "",
+    models_dir: Path | None = None,
+    send_token: bool = False,
+    revision: str = "",
+) -> Download:
+    """Ask a hub what a checkpoint consists of, and look at what is here.
+
+    Args:
+        source: ``modelscope``, ``huggingface``, or ``auto``: the first of them that can be reached;
+            with an ``endpoint``, Hugging Face's interface there, which its mirrors offer.
+        models_dir: where the checkpoint's folder goes; by default what ``settings`` says.
+        send_token: give a mirror the token that the hub's client has.
+        revision: of the repository; by default the newest.
+
+    Raises:
+        DownloadError: with the cause and the next step.
+        DiskFull: if there is no room for it.
+    """
+    if not checkpoint.modelscope:
+        raise DownloadError(
+            f"{checkpoint.name} ships with the repository: git checkout -- models/{checkpoint.name}"
+        )
+    sources = (source,) if source != "auto" else ("huggingface",) if endpoint else hubs.SOURCES
+    note = ""
+    for number, name in enumerate(sources, start=1):
+        try:
+            hub = hubs.connect(name, endpoint, send_token)
+            listing = hub.listing(getattr(checkpoint, name), revision)
+            break
+        except (HubUnreachable, HubFailed) as error:
+            if number == len(sources):
+                raise
+            note = f"{error}; taking {sources[number]} instead"
+    listing = _needed(listing)
+    folder = (models_dir or settings.models_dir()) / checkpoint.name
+    here = frozenset(f.path for f in listing.files if size_of(folder / f.path) == f.bytes)
+    free = shutil.disk_usage(_existing(folder)).free
+    planned = Download(checkpoint, folder, hub, listing, here, free, note)
+    if planned.left_bytes + RESERVE > free:
+        raise DiskFull(
+            f"{checkpoint.name} needs {human(planned.left_bytes)} more at {folder.parent} and "
+            f"{human(free)} are free: make room, or choose another --models-dir"
+        )
+    return planned
+
+
+def _needed(listing: Listing) -> Listing:
+    """Without pickles, second formats, pictures and the like, and with safe names only."""
+    files = []
+    for file in listing.files:
+        path = PurePosixPath(file.path)
+        unsafe = path.is_absolute() or ".." in path.parts or set(file.path) & set("\\:\0\n")
+        if unsafe or path.as_posix() != file.path:
+            raise UnsafeName(
+                f"{listing.endpoint} lists a file {file.path!r} in {listing.repo}, which would lie "
+                "outside the checkpoint's folder: nothing was fetched; tell the hub"
+            )
+        folder = "" if len(path.parts) == 1 else path.parts[0]
+        if len(path.parts) > 2 or not path.name.endswith(WANTED.get(folder, ())):
+            continue
+        if path.suffix == ".safetensors" and "." in path.stem:
+            continue  # a variant, such as model.fp16.safetensors
+        if path.suffix in WEIGHTS and not file.sha256:
+            raise BadDownload(
+                f"{listing.endpoint} gives no hash for {file.path}, so it can't be verified: try "
+                "another --source"
+            )
+        files.append(file)
+    if "model_index.json" not in {file.path for file in files}:
+        raise BadDownload(f"{listing.repo} at {listing.endpoint} is no checkpoint of diffusers")
+    return Listing(listing.source, listing.endpoint, listing.repo, listing.revision, tuple(files))
+
+
+def _existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; -1 where there is none."""
+    try:
+        return path.stat().st_size if path.is_file() else -1
+    except OSError:
+        return -1
+
+
+def human(count: int) -> str:
+    """Bytes for a person, in decimal units as the hubs show them."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"

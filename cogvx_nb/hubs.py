@@ -1,0 +1,273 @@
+"""The two hubs, through their own client libraries, behind one face.
+
+The only importer of ``huggingface_hub`` and ``modelscope_hub``. Their exceptions end here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import settings
+from .errors import (
+    CogvxError,
+    DiskFull,
+    DownloadError,
+    HubBusy,
+    HubDenied,
+    HubFailed,
+    HubNotFound,
+    HubUnreachable,
+)
+
+SOURCES = ("modelscope", "huggingface")
+
+OnBytes = Callable[[int], None]
+"""Called with how many more bytes of a file have come; negative where the client starts again."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file as a hub announces it.
+
+    Attributes:
+        path: relative, with ``/``.
+        bytes: size.
+        sha256: of its content; empty where the hub doesn't say.
+        git_blob: git's id of its content, which Hugging Face gives for small files; or empty.
+    """
+
+    path: str
+    bytes: int
+    sha256: str = ""
+    git_blob: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a repository at one revision."""
+
+    source: str
+    endpoint: str
+    repo: str
+    revision: str
+    files: tuple[HubFile, ...]
+
+
+def connect(source: str, endpoint: str = "", send_token: bool = False) -> HuggingFace | ModelScope:
+    """A client of a hub.
+
+    A token is read by the client itself, from its environment variable or its login, and only goes
+    to a mirror where ``send_token`` says so.
+
+    Args:
+        endpoint: address of a mirror; by default what ``settings`` says.
+    """
+    endpoint = endpoint.rstrip("/") or settings.endpoint(source)
+    home = {"modelscope": settings.MODELSCOPE, "huggingface": settings.HUGGINGFACE}[source]
+    settings.prepare_hub_clients()
+    kind = ModelScope if source == "modelscope" else HuggingFace
+    return kind(endpoint, endpoint == home, send_token)
+
+
+class HuggingFace:
+    """Hugging Face, or a mirror of it."""
+
+    def __init__(self, endpoint: str, official: bool, send_token: bool) -> None:
+        from huggingface_hub import HfApi, constants
+        from huggingface_hub.utils import logging
+
+        if not official:
+            constants.HF_HUB_DISABLE_XET = True  # Xet fetches from its own host, not the mirror
+        logging.set_verbosity_error()
+        self.endpoint, self._token = endpoint, None if official or send_token else False
+        self._api = HfApi(endpoint=endpoint, token=self._token)
+
+    def listing(self, repo: str, revision: str = "") -> Listing:
+        """The files of a repository, as they are now or at a revision."""
+        with _translated(self.endpoint, repo):
+            revision = revision or self._api.model_info(repo).sha
+            entries = list(self._api.list_repo_tree(repo, recursive=True, revision=revision))
+        files = tuple(
+            HubFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else "", entry.blob_id)
+            for entry in entries
+            if hasattr(entry, "blob_id")
+        )
+        return Listing("huggingface", self.endpoint, repo, revision, files)
+
+    def fetch(self, listing: Listing, file: HubFile, folder: Path, on_bytes: OnBytes) -> None:
+        """Fetch one file into a folder; in another process, a cut one begins anew."""
+        from huggingface_hub import hf_hub_download
+
+        with _translated(self.endpoint, f"{listing.repo}/{file.path}"):
+            hf_hub_download(
+                listing.repo,
+                file.path,
+                revision=listing.revision,
+                local_dir=folder,
+                endpoint=self.endpoint,
+                token=self._token,
+                tqdm_class=_meter(on_bytes),
+            )
+
+
+class ModelScope:
+    """ModelScope, or a mirror of it."""
+
+    def __init__(self, endpoint: str, official: bool, send_token: bool) -> None:
+        import tqdm
+        from modelscope_hub import HubApi, _download
+
+        # Its bars have no switch, and would fight with ours for the terminal's lines.
+        _download.tqdm = functools.partial(tqdm.tqdm, disable=True)
+        self.endpoint = endpoint
+        self._api = HubApi(endpoint=endpoint, token=None if official or send_token else "")
+
+    def listing(self, repo: str, revision: str = "") -> Listing:
+        """The files of a repository, as they are now or at a revision."""
+        revision = revision or "master"
+        with _translated(self.endpoint, repo):
+            entries = self._api.list_repo_files(repo, "model", revision=revision)
+        files = tuple(
+            HubFile(entry.path, entry.size or 0, entry.sha256 or "")
+            for entry in entries
+            if not entry.is_dir
+        )
+        return Listing("modelscope", self.endpoint, repo, revision, files)
+
+    def fetch(self, listing: Listing, file: HubFile, folder: Path, on_bytes: OnBytes) -> None:
+        """Fetch one file into a folder, going on where an earlier try ended."""
+        entry = {"Path": file.path, "Size": file.bytes, "Sha256": file.sha256}
+        with _translated(self.endpoint, f"{listing.repo}/{file.path}"):
+            self._api.download_repo(
+                listing.repo,
+                "model",
+                revision=listing.revision,
+                local_dir=folder,
+                file_list=[entry],
+                progress_callbacks=[_callback(on_bytes)],
+                max_workers=1,
+            )
+
+
+def _meter(on_bytes: OnBytes) -> type:
+    """What Hugging Face's client takes for a progress bar."""
+    from tqdm import tqdm
+
+    class Meter(tqdm):
+        def __init__(self, *arguments, **options) -> None:
+            super().__init__(*arguments, **(options | {"disable": True}))
+            if options.get("initial"):
+                on_bytes(options["initial"])
+
+        def update(self, count: int | None = 1) -> None:
+            on_bytes(int(count or 0))
+
+    return Meter
+
+
+def _callback(on_bytes: OnBytes) -> type:
+    """What ModelScope's client reports to."""
+
+    class Callback:
+        def __init__(self, filename: str, file_size: int) -> None:
+            pass
+
+        def update(self, size: int) -> None:
+            on_bytes(size)
+
+        def end(self) -> None:
+            pass
+
+    return Callback
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+OFFLINE = {
+    "ConnectError",
+    "ConnectTimeout",
+    "ConnectionError",
+    "NetworkError",
+    "ReadError",
+    "ReadTimeout",
+    "RemoteProtocolError",
+    "Timeout",
+    "TimeoutException",
+}
+"""Names of the clients' and their transports' exceptions for a connection that failed."""
+
+UNKNOWN_HOST = ("Name or service not known", "getaddrinfo", "name resolution", "nodename nor")
+
+
+@contextlib.contextmanager
+def _translated(endpoint: str, what: str) -> Iterator[None]:
+    """Turn a client's exception into one of ours, by what lies at its root."""
+    try:
+        yield
+    except CogvxError:
+        raise
+    except Exception as error:
+        raise _translate(_chain(error), endpoint, what) from error
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An exception, its causes, and those of the files in it."""
+    found: list[BaseException] = []
+    pending = [error]
+    while pending:
+        one = pending.pop()
+        if one is None or one in found:
+            continue
+        found.append(one)
+        pending += [one.__cause__, one.__context__, *getattr(one, "failed_files", {}).values()]
+    return found
+
+
+def _translate(chain: list[BaseException], endpoint: str, what: str) -> CogvxError:
+    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    text = " ".join(str(one) for one in chain)
+    codes = {one.errno for one in chain if isinstance(one, OSError)}
+    if errno.ENOSPC in codes or errno.EDQUOT in codes:
+        return DiskFull(f"the disk is full: free some space and start again; {what} goes on there")
+    if codes & {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return DownloadError(f"{what} can't be written: {text.splitlines()[0]}")
+    responses = (getattr(one, "response", None) for one in chain)
+    response = next((one for one in responses if one is not None), None)
+    status = getattr(response, "status_code", None) or next(
+        (s for s in (getattr(one, "status_code", None) for one in chain) if s), None
+    )
+    if status is not None:
+        return _refusal(status, getattr(response, "headers", {}) or {}, names, endpoint, what)
+    if "ProxyError" in names:
+        return HubUnreachable(f"the proxy in HTTPS_PROXY or HTTP_PROXY refuses {endpoint}")
+    if any(words in text for words in UNKNOWN_HOST):
+        return HubUnreachable(f"{endpoint} is an unknown host: check the address and the network")
+    if names & OFFLINE:
+        return HubUnreachable(f"no connection to {endpoint}: check the network and start again")
+    reason = (str(chain[0]).strip() or type(chain[0]).__name__).splitlines()[0]
+    return HubFailed(f"{what} did not come from {endpoint}: {reason}")
+
+
+def _refusal(status: int, headers, names: set[str], endpoint: str, what: str) -> CogvxError:
+    code = headers.get("X-Error-Code", "") if headers else ""
+    if status == 401:
+        return HubDenied(
+            f"{endpoint} wants a token for {what} (401): set HF_TOKEN or MODELSCOPE_API_TOKEN, or "
+            "log in with 'hf auth login' or 'modelscope login'; a mirror gets it with --send-token"
+        )
+    if status == 403 or "GatedRepo" in code:
+        return HubDenied(
+            f"{endpoint} refuses {what} (403): agree to the model's terms on its page there, with "
+            "the account that the token belongs to"
+        )
+    if status == 404:
+        return HubNotFound(f"{endpoint} has no {what} (404): check the address, or try --source")
+    if status == 429:
+        wait = headers.get("Retry-After", "") if headers else ""
+        return HubBusy(f"{endpoint} asks to wait{f' {wait} s' if wait else ''} (429): start later")
+    return HubFailed(f"{endpoint} failed at {what} ({status}): try again, or another --source")

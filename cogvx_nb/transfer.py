@@ -1,0 +1,247 @@
+"""Fetching a checkpoint's files: resumed, verified, put in place all at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import hashes, manifest
+from .download import UNFINISHED, Download, size_of
+from .errors import BadDownload, DownloadError, HubBusy, HubFailed, HubUnreachable, OutputError
+from .hubs import HubFile
+from .manifest import File, Manifest
+
+WORKERS = 4
+"""Files fetched at once, as both clients do by default."""
+
+PATIENCE = 60.0
+"""Seconds without a byte after which a file is given up; its client tries again within them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Work on this many bytes begins: ``fetching`` or ``checking``."""
+
+    stage: str
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """More bytes of a file were fetched or checked; fewer where it begins anew."""
+
+    path: str
+    count: int
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that the user should know."""
+
+    text: str
+
+
+Event = Started | Bytes | Note
+Listener = Callable[[Event], None]
+
+
+class Interrupted(BaseException):
+    """Ends a client's transfer from inside; not an Exception, for those it would try again."""
+
+
+def run(
+    planned: Download, on_event: Listener = lambda event: None, patience: float = PATIENCE
+) -> Manifest:
+    """Fetch what is missing, verify everything, and move it into place.
+
+    Files lie in a folder of their own until all are right, so what is at the checkpoint's place is
+    whole or not there. Start it again after any failure: verified files are not fetched again.
+
+    Raises:
+        DownloadError, DiskFull: with the cause and the next step.
+    """
+    folder, staging = planned.folder, planned.staging
+    try:
+        with _alone(folder, on_event):
+            staging.mkdir(parents=True, exist_ok=True)
+            for orphan in staging.rglob(".cache/huggingface/download/**/*.incomplete"):
+                orphan.unlink()  # Hugging Face's client never takes them up again
+            found = _already_right(planned, staging, on_event)
+            missing = [file for file in planned.listing.files if file.path not in found]
+            if missing:
+                on_event(Started("fetching", sum(file.bytes for file in missing)))
+                found |= _fetch_all(planned, missing, staging, on_event, patience)
+            return _put_in_place(planned, found, staging)
+    except PermissionError as error:
+        raise DownloadError(f"{error.filename} can't be written: permission denied") from error
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, on_event: Listener) -> Iterator[None]:
+    """Hold a checkpoint's lock. A second download waits and says who holds it."""
+    from filelock import FileLock, Timeout
+
+    path = folder.parent / UNFINISHED / f"{folder.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder, lock = path.with_suffix(".holder"), FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        by = _read(holder) or "another process"
+        on_event(Note(f"{folder.name} is being fetched by {by}: waiting for it"))
+        lock.acquire()
+    try:
+        now = time.strftime("%H:%M:%S")
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _already_right(planned: Download, staging: Path, on_event: Listener) -> dict[str, str]:
+    """SHA-256 of the files that are there and right, by path. Wrong ones in staging are deleted."""
+    there = {}
+    for file in planned.listing.files:
+        for home in (staging, planned.folder):
+            if file.path not in there and size_of(home / file.path) == file.bytes:
+                there[file.path] = home / file.path
+    files = {there[file.path]: file for file in planned.listing.files if file.path in there}
+    if files:
+        on_event(Started("checking", sum(file.bytes for file in files.values())))
+
+    def report(path: Path, count: int) -> None:
+        on_event(Bytes(files[path].path, count, files[path].bytes))
+
+    found = {}
+    for path, sha256 in hashes.sha256_all(files, report).items():
+        if _is_right(path, files[path], sha256):
+            found[files[path].path] = sha256
+        elif path.is_relative_to(staging):
+            path.unlink()
+    return found
+
+
+def _is_right(path: Path, file: HubFile, sha256: str) -> bool:
+    if file.sha256:
+        return sha256 == file.sha256
+    return not file.git_blob or hashes.git_blob(path) == file.git_blob
+
+
+def _fetch_all(
+    planned: Download, files: list[HubFile], staging: Path, on_event: Listener, patience: float
+) -> dict[str, str]:
+    """Fetch files in a few threads; SHA-256 by path. The first failure ends all of them."""
+    pending: queue.SimpleQueue[HubFile] = queue.SimpleQueue()
+    for file in sorted(files, key=lambda file: file.bytes, reverse=True):
+        pending.put(file)
+    stop, found, failures = threading.Event(), {}, []
+
+    def work() -> None:
+        with contextlib.suppress(queue.Empty, Interrupted):
+            while not stop.is_set():
+                file = pending.get_nowait()
+                try:
+                    found[file.path] = _fetch(planned, file, staging, on_event, stop, patience)
+                except Exception as error:
+                    failures.append(error)
+                    stop.set()
+
+    # Daemons: Ctrl-C need not wait for a connection on which nothing comes.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(WORKERS, len(files)))]
+    try:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads) and not failures:
+            time.sleep(0.05)
+    finally:
+        stop.set()
+    for thread in threads:
+        thread.join(timeout=5)
+    if failures:
+        raise failures[0]
+    return found
+
+
+def _fetch(
+    planned: Download,
+    file: HubFile,
+    staging: Path,
+    on_event: Listener,
+    stop: threading.Event,
+    patience: float,
+) -> str:
+    """Fetch one file, again and again while bytes come, and verify it; its SHA-256."""
+    last_byte, mismatches, pause = time.monotonic(), 0, 1.0
+    seen = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal last_byte, seen
+        if stop.is_set():
+            raise Interrupted
+        if count > 0:
+            last_byte = time.monotonic()
+        seen += count
+        on_event(Bytes(file.path, count, file.bytes))
+
+    while True:
+        try:
+            planned.hub.fetch(planned.listing, file, staging, on_bytes)
+            return _verified(staging / file.path, file)
+        except (HubUnreachable, HubFailed, HubBusy, BadDownload) as error:
+            mismatches += isinstance(error, BadDownload)
+            if mismatches > 1 or time.monotonic() - last_byte > patience:
+                raise
+            on_event(Note(f"{error}; trying again"))
+            on_event(Bytes(file.path, -seen, file.bytes))
+            seen = 0
+            if stop.wait(pause):
+                raise Interrupted from error
+            pause = min(2 * pause, patience / 4)
+
+
+def _verified(path: Path, file: HubFile) -> str:
+    """SHA-256 of a file that is what the hub announced; others are deleted."""
+    size, sha256 = size_of(path), hashes.sha256(path)
+    if size == file.bytes and _is_right(path, file, sha256):
+        return sha256
+    path.unlink(missing_ok=True)
+    what = f"has {size:,} bytes of {file.bytes:,}" if size != file.bytes else "has another hash"
+    raise BadDownload(
+        f"{file.path} came, but {what} than the hub announced: it was deleted; try again, or "
+        "another --source"
+    )
+
+
+def _put_in_place(planned: Download, found: dict[str, str], staging: Path) -> Manifest:
+    """Move verified files to the checkpoint's place; the manifest says so last."""
+    listing, folder = planned.listing, planned.folder
+    files = {file.path: File(file.bytes, found[file.path]) for file in listing.files}
+    written = Manifest(listing.source, listing.repo, listing.revision, files)
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest.remove(folder)
+    for name in files:
+        if (staging / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (staging / name).replace(folder / name)
+    manifest.write(folder, written)
+    shutil.rmtree(staging, ignore_errors=True)
+    return written
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
