@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import signal
 import sys
 import traceback
-from pathlib import Path
 
 from . import __version__
 from .errors import CogvxError, RequestError
@@ -34,6 +34,20 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("cogvx: interrupted; nothing half-written was left", file=sys.stderr)
         return 130
+
+
+def check(options: argparse.Namespace) -> int:
+    """Say whether this machine can make videos, and what to mend if not."""
+    from . import check as checks
+
+    report = checks.run(options.model, options.deep, options.online)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode
+    if options.json:
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        print(report.as_text(colour=sys.stdout.isatty()))
+    return 0 if report.ok else 1
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -115,10 +129,7 @@ def download(options: argparse.Namespace) -> int:
     from . import download as plan_download
     from .progress import TransferProgress
 
-    known = checkpoints.by_name(options.model)
-    if known is None:
-        names = ", ".join(checkpoint.name for checkpoint in checkpoints.CHECKPOINTS)
-        raise RequestError("model", options.model, f"use one of {names}")
+    known = checkpoints.named(options.model)
     planned = plan_download.prepare(
         known, options.source, options.endpoint, options.models_dir, options.send_token
     )
@@ -142,14 +153,11 @@ def verify(options: argparse.Namespace) -> int:
     for name in [options.model] if options.model else found:
         with TransferProgress() as progress:
             verified = verification.run(name, progress)
-        for problem in verified.problems:
-            print(f"{verified.folder}/{problem.path} {problem.detail}")
+        print(verified)
         if verified.problems and options.repair:
             with TransferProgress() as progress:
                 verification.repair(verified, options.endpoint, options.send_token, progress)
             print(f"{verified.folder}: repaired")
-        elif not verified.problems:
-            print(f"{verified.folder}: all {len(verified.manifest.files)} files are right")
         bad |= bool(verified.problems) and not options.repair
     if bad:
         _say("cogvx: mend it with 'cogvx verify --repair'")
@@ -181,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="cogvx", description="A workbench for CogVideoX.")
     parser.add_argument("--version", action="version", version=f"cogvx {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    _add_check(commands)
     _add_generate(commands)
     command = _add(commands, "run", run)
     command.add_argument("notebook", help="03_generate, or the path of a notebook")
@@ -204,7 +213,7 @@ def _add_download(commands) -> None:
     command.add_argument("model", nargs="?", default="CogVideoX-5b", help="default: CogVideoX-5b")
     sources = ["auto", "modelscope", "huggingface"]
     command.add_argument("--source", choices=sources, default="auto", help="default: auto")
-    command.add_argument("--models-dir", type=Path, metavar="D", help="default: models/")
+    command.add_argument("--models-dir", metavar="D", help="default: models/")
     command.add_argument("--yes", action="store_true", help="agree without being asked")
     checking = _add(commands, "verify", verify)
     checking.add_argument("model", nargs="?", help="a name or a folder (default: all there are)")
@@ -212,6 +221,14 @@ def _add_download(commands) -> None:
     for one in (command, checking):
         one.add_argument("--endpoint", default="", metavar="URL", help="address of a mirror")
         one.add_argument("--send-token", action="store_true", help="give the mirror your token")
+
+
+def _add_check(commands) -> None:
+    command = _add(commands, "check", check)
+    command.add_argument("--model", default="auto", help="a name, a folder or auto (default: auto)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--deep", action="store_true", help="hash every file of the checkpoints")
+    command.add_argument("--online", action="store_true", help="ask whether the hubs answer")
 
 
 def _add_generate(commands) -> None:

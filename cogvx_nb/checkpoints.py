@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from .errors import RequestError
+
 SIZE_MULTIPLE = 16
 """Height and width divide by this: the VAE shrinks by 8, the transformer's patches by 2."""
 
@@ -162,6 +164,18 @@ def by_name(name: str) -> Checkpoint | None:
         if wanted in (checkpoint.name.lower(), *checkpoint.aliases):
             return checkpoint
     return None
+
+
+def named(name: str) -> Checkpoint:
+    """The checkpoint called ``name``.
+
+    Raises:
+        RequestError: if there is none, with those that there are.
+    """
+    found = by_name(name)
+    if found is None:
+        raise RequestError("model", name, f"use one of {', '.join(c.name for c in CHECKPOINTS)}")
+    return found
 
 
 def by_config(config: dict) -> Checkpoint | None:

@@ -86,7 +86,7 @@ def prepare(
     checkpoint: Checkpoint,
     source: str = "auto",
     endpoint: str = "",
-    models_dir: Path | None = None,
+    models_dir: str | Path = "",
     send_token: bool = False,
     revision: str = "",
 ) -> Download:
@@ -119,7 +119,8 @@ def prepare(
                 raise
             note = f"{error}; taking {sources[number]} instead"
     listing = _needed(listing)
-    folder = (models_dir or settings.models_dir()) / checkpoint.name
+    home = Path(models_dir).expanduser().absolute() if models_dir else settings.models_dir()
+    folder = home / checkpoint.name
     here = frozenset(f.path for f in listing.files if size_of(folder / f.path) == f.bytes)
     free = shutil.disk_usage(_existing(folder)).free
     planned = Download(checkpoint, folder, hub, listing, here, free, note)

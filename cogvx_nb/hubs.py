@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from . import settings
 from .errors import (
+    BadDownload,
     CogvxError,
     DiskFull,
     DownloadError,
@@ -243,14 +246,32 @@ def _translate(chain: list[BaseException], endpoint: str, what: str) -> CogvxErr
     )
     if status is not None:
         return _refusal(status, getattr(response, "headers", {}) or {}, names, endpoint, what)
-    if "ProxyError" in names:
-        return HubUnreachable(f"the proxy in HTTPS_PROXY or HTTP_PROXY refuses {endpoint}")
+    if "FileIntegrityError" in names and "FileSizeMismatchError" not in names:
+        return BadDownload(
+            f"{what} came from {endpoint} with another hash than announced, again and again: try "
+            "another --source"
+        )
+    through = _proxy(endpoint)
+    if "ProxyError" in names or (through and names & OFFLINE):
+        return HubUnreachable(
+            f"no connection to {endpoint} through the proxy {through}: check HTTPS_PROXY and "
+            "HTTP_PROXY, or name the host in NO_PROXY"
+        )
     if any(words in text for words in UNKNOWN_HOST):
         return HubUnreachable(f"{endpoint} is an unknown host: check the address and the network")
     if names & OFFLINE:
         return HubUnreachable(f"no connection to {endpoint}: check the network and start again")
     reason = (str(chain[0]).strip() or type(chain[0]).__name__).splitlines()[0]
     return HubFailed(f"{what} did not come from {endpoint}: {reason}")
+
+
+def _proxy(endpoint: str) -> str:
+    """Host and port of the proxy on the way to an address, or empty; never its password."""
+    address = urlsplit(endpoint)
+    proxy = urllib.request.getproxies().get(address.scheme)
+    if not proxy or urllib.request.proxy_bypass(address.hostname or ""):
+        return ""
+    return urlsplit(proxy).netloc.rpartition("@")[2]
 
 
 def _refusal(status: int, headers, names: set[str], endpoint: str, what: str) -> CogvxError:

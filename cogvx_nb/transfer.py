@@ -23,7 +23,7 @@ WORKERS = 4
 """Files fetched at once, as both clients do by default."""
 
 PATIENCE = 60.0
-"""Seconds without a byte after which a file is given up; its client tries again within them."""
+"""Seconds after which a file that gets no further is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,33 +182,42 @@ def _fetch(
     stop: threading.Event,
     patience: float,
 ) -> str:
-    """Fetch one file, again and again while bytes come, and verify it; its SHA-256."""
-    last_byte, mismatches, pause = time.monotonic(), 0, 1.0
-    seen = 0
+    """Fetch one file and verify it; its SHA-256.
+
+    Tried again while it gets further than before, and once if it came with other content. A client
+    that compares hashes itself has tried that already.
+    """
+    seen, furthest, since, pause, distrusted = 0, 0, time.monotonic(), 1.0, False
 
     def on_bytes(count: int) -> None:
-        nonlocal last_byte, seen
+        nonlocal seen, furthest, since
         if stop.is_set():
             raise Interrupted
-        if count > 0:
-            last_byte = time.monotonic()
         seen += count
+        if furthest < min(seen, file.bytes):
+            furthest, since = min(seen, file.bytes), time.monotonic()
         on_event(Bytes(file.path, count, file.bytes))
 
     while True:
         try:
             planned.hub.fetch(planned.listing, file, staging, on_bytes)
-            return _verified(staging / file.path, file)
-        except (HubUnreachable, HubFailed, HubBusy, BadDownload) as error:
-            mismatches += isinstance(error, BadDownload)
-            if mismatches > 1 or time.monotonic() - last_byte > patience:
+        except (HubUnreachable, HubFailed, HubBusy) as error:
+            if time.monotonic() - since > patience:
                 raise
             on_event(Note(f"{error}; trying again"))
-            on_event(Bytes(file.path, -seen, file.bytes))
-            seen = 0
-            if stop.wait(pause):
-                raise Interrupted from error
-            pause = min(2 * pause, patience / 4)
+        else:
+            try:
+                return _verified(staging / file.path, file)
+            except BadDownload as error:
+                if distrusted:
+                    raise
+                distrusted = True
+                on_event(Note(f"{error}; trying again"))
+        on_event(Bytes(file.path, -seen, file.bytes))
+        seen = 0
+        if stop.wait(pause):
+            raise Interrupted
+        pause = min(2 * pause, patience / 4)
 
 
 def _verified(path: Path, file: HubFile) -> str:

@@ -25,6 +25,11 @@ class Verified:
     manifest: Manifest
     problems: tuple[Problem, ...]
 
+    def __str__(self) -> str:
+        if self.problems:
+            return "\n".join(f"{self.folder}/{one.path} {one.detail}" for one in self.problems)
+        return f"{self.folder}: all {len(self.manifest.files)} files are right"
+
 
 def run(name: str, on_event: Listener = lambda event: None) -> Verified:
     """Read every file of a checkpoint and compare its SHA-256 with the manifest's.

@@ -6,11 +6,24 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from cogvx_nb import generate, machine, pipeline, plan, request, weights
+HUB_STATE = tempfile.TemporaryDirectory()
+os.environ |= {
+    # The hubs' clients read these when they are imported: no token and no cache of the user's.
+    "HF_HOME": f"{HUB_STATE.name}/huggingface",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "MODELSCOPE_CACHE": f"{HUB_STATE.name}/modelscope",
+    "MODELSCOPE_HOME": f"{HUB_STATE.name}/modelscope",
+    "MODELSCOPE_DOWNLOAD_INTRA_CLOUD": "0",
+    "NO_PROXY": "127.0.0.1",
+}
+
+from cogvx_nb import generate, machine, pipeline, plan, request, weights  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CIRCLE = "a red circle moving right on a black background"
@@ -56,6 +69,26 @@ def copy_of_tiny(tiny, tmp_path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes file systems of a few KiB, for whoever may mount them."""
+    mounted = []
+
+    def mount(kibibytes: int) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(folder)]
+        done = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False)
+        if not done or done.returncode:
+            pytest.skip("may not mount a small file system here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def start(command: list[str], cwd: Path) -> subprocess.Popen:

@@ -1,4 +1,4 @@
-"""Notebook 03: committed clean, run by papermill, compared by nbval, and shown anywhere."""
+"""The notebooks: committed clean, run by papermill, compared by nbval, and shown anywhere."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ import nbformat
 import psutil
 import pytest
 from conftest import CIRCLE, ROOT, run_cogvx, start
+from hub import Hub
 
-from cogvx_nb import result, video
+from cogvx_nb import result, video, weights
 from cogvx_nb.__main__ import main
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+GENERATE = ROOT / "notebooks" / "03_generate.ipynb"
+DOWNLOAD = ROOT / "notebooks" / "02_download.ipynb"
 NAMES = {
     "prompt",
     "negative_prompt",
@@ -48,10 +51,10 @@ def test_notebooks_are_committed_clean(path):
             assert not any(word in cell.source for word in ("def ", "class ", "lambda"))
 
 
-def execute(folder: Path, *flags: str) -> tuple[nbformat.NotebookNode, Path]:
-    """Notebook 03 as papermill itself runs it, in ``folder``; the executed copy and its path."""
+def execute(folder: Path, *flags: str, path: Path = GENERATE) -> tuple[nbformat.NotebookNode, Path]:
+    """A notebook as papermill itself runs it, in ``folder``; the executed copy and its path."""
     copy = folder / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", str(NOTEBOOKS[0]), str(copy), *flags]
+    command = [sys.executable, "-m", "papermill", str(path), str(copy), *flags]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return nbformat.read(copy, as_version=4), copy
@@ -61,6 +64,11 @@ def outputs_of(notebook: nbformat.NotebookNode, mime: str) -> list[str]:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     found = [output.get("data", {}).get(mime) for cell in cells for output in cell.outputs]
     return [data for data in found if data]
+
+
+def text_of(notebook: nbformat.NotebookNode) -> str:
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return "".join(output.get("text", "") for cell in cells for output in cell.outputs)
 
 
 def test_03_under_papermill(tmp_path):
@@ -104,6 +112,24 @@ def test_nbval_compares_the_executed_copy(tmp_path):
     assert "14 frames" in done.stdout
 
 
+def test_02_under_papermill(tmp_path, tiny):
+    folder = tmp_path / "models" / "CogVideoX-5b"
+    with Hub({"ZhipuAI/CogVideoX-5b": tiny.folder}) as hub:
+        flags = ["-r", "source", "modelscope", "-r", "endpoint", hub.url]
+        flags += ["-r", "models_dir", str(tmp_path / "models")]
+        shown, _ = execute(tmp_path, *flags, path=DOWNLOAD)
+        assert "to fetch: 23.8 MB" in text_of(shown)
+        assert "nothing was fetched: set accept = True" in text_of(shown)
+        assert not folder.exists()
+        fetched, copy = execute(tmp_path, *flags, "-p", "accept", "true", path=DOWNLOAD)
+        assert f"{folder}: all 11 files are right" in text_of(fetched)
+        assert weights.locate(str(folder)).name == "cogvideox-tiny"
+        assert nbval(copy).returncode == 0
+    (folder / "LICENSE").write_text("another")
+    with Hub({"ZhipuAI/CogVideoX-5b": folder}, port=hub.port):
+        assert nbval(copy).returncode == 1, "another number of files must fail"
+
+
 def test_cogvx_run(tmp_path):
     flags = ["-p", "steps", "2", "-p", "prompt", CIRCLE, "-r", "output", "new/a.mp4"]
     done = run_cogvx("run", "03_generate", *flags, "--output-notebook", "b{x}.ipynb", cwd=tmp_path)
@@ -121,7 +147,7 @@ def test_cogvx_run(tmp_path):
         (["-p", "steps", "many"], 2, "steps = 'many': must be a whole number"),
         (["-p", "steps", "0"], 2, "steps = 0: must be between 1 and 1000"),
         (["-r", "prompt", "zyzzyva quokka"], 2, "unknown to cogvideox-tiny"),
-        (["-r", "model", "CogVideoX-5b"], 1, "download --model"),
+        (["-r", "model", "CogVideoX-5b"], 1, "cogvx download CogVideoX-5b"),
         (["-r", "output", "a.gif"], 1, "must end in .mp4"),
     ],
     ids=lambda value: str(value),
@@ -163,7 +189,7 @@ def test_text_stays_text(tmp_path):
 def test_parameters_have_the_agreed_names():
     import papermill
 
-    declared = papermill.inspect_notebook(str(NOTEBOOKS[0]))
+    declared = papermill.inspect_notebook(str(GENERATE))
     assert set(declared) >= NAMES
     assert all(parameter["help"] for parameter in declared.values())
 
