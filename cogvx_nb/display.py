@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import html
 import io
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
 if TYPE_CHECKING:
+    import numpy as np
+    from IPython.display import HTML, Video
     from IPython.display import Image as Picture
-    from IPython.display import Video
+    from PIL import Image
 
+    from .check_report import Report
     from .result import Result
 
 GAP = 4
 """Pixels between the frames of a strip."""
+
+TINTS = {"pass": "#d9f2de", "warn": "#fff1c9", "fail": "#fbd9d7"}
+"""Background of a status, light enough for black text."""
 
 
 def filmstrip(frames: np.ndarray, count: int = 7, height: int = 120) -> Image.Image:
@@ -26,6 +30,9 @@ def filmstrip(frames: np.ndarray, count: int = 7, height: int = 120) -> Image.Im
         count: frames in the row, at most as many as there are.
         height: of the row, in pixels.
     """
+    import numpy as np
+    from PIL import Image
+
     chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
     width = round(frames.shape[2] * height / frames.shape[1])
     row = Image.new("RGB", (len(chosen) * (width + GAP) - GAP, height), "white")
@@ -59,3 +66,18 @@ def player(result: Result, width: int = 432) -> Video:
         width=width,
         html_attributes="controls loop autoplay muted",
     )
+
+
+def check_table(report: Report) -> HTML:
+    """The rows of a check as a coloured table. Needs no package that a check may find broken."""
+    from IPython.display import HTML
+
+    left = "text-align:left;vertical-align:top"  # JupyterLab aligns cells to the right
+    head = "".join(f"<th style='{left}'>{w}</th>" for w in ("", "", "found", "needed", "fix"))
+    lines = [f"<tr>{head}</tr>"]
+    for row in report.rows:
+        style = f"{left};color:#111;background:{TINTS[row.status]}"
+        values = (row.status, row.name, row.found, row.needed, row.fix)
+        cells = "".join(f"<td style='{style}'>{html.escape(value)}</td>" for value in values)
+        lines.append(f"<tr>{cells}</tr>")
+    return HTML(f"<table>{''.join(lines)}</table>")

@@ -60,16 +60,17 @@ def probe() -> Machine:
     memory = psutil.virtual_memory()
     return Machine(
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        cores=_cores(),
+        cores=cores(),
         threads=torch.get_num_threads(),
         ram_bytes=memory.total,
         ram_free_bytes=memory.available + psutil.Process().memory_info().rss,
-        gpus=_gpus(torch),
+        gpus=cuda_gpus(torch),
         versions={name: _version(name) for name in PACKAGES},
     )
 
 
-def _gpus(torch) -> tuple[Gpu, ...]:
+def cuda_gpus(torch) -> tuple[Gpu, ...]:
+    """GPUs as torch sees them, with what it could take of their memory."""
     if not torch.cuda.is_available():
         return ()
     found = []
@@ -84,7 +85,8 @@ def _gpus(torch) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -6,8 +6,10 @@ A plan chooses device, precision, placement and VAE tiling. It never changes wha
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from . import checkpoints, weights
+from .checkpoints import Checkpoint
 from .errors import DoesNotFit, ModelError, ModelMissing
 from .machine import Gpu, Machine
 from .request import VideoRequest, nearest
@@ -113,8 +115,7 @@ def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, st
         if not machine.gpus:
             reason = f"there is no GPU here; name {wanted.name} to run it on the CPU"
         else:
-            frames = nearest(frames, wanted.frames)
-            _fit(_first_guess(model, machine, frames, wanted.height, wanted.width, True), machine)
+            foresee(model, machine, nearest(frames, wanted.frames))
             return model, f"{wanted.name}, which fits the GPU here"
     except ModelMissing:
         reason = f"{wanted.name} is not on this machine; get it with: {command}"
@@ -132,6 +133,21 @@ def fit(request: VideoRequest, machine: Machine) -> Plan:
     guided = request.guidance > 1
     size = (request.frames, request.height, request.width, guided)
     return _fit(_first_guess(request.model, machine, *size), machine)
+
+
+def foresee(model: Model | Checkpoint, machine: Machine, frames: int) -> Plan:
+    """The plan for a video of a model's own size with guidance, before anything is asked for.
+
+    Args:
+        model: a checkpoint that is here, or one that is only known.
+
+    Raises:
+        DoesNotFit: with what would.
+    """
+    if isinstance(model, Checkpoint):
+        model = Model(model, Path(model.name), {}, model.parameters)
+    height, width = model.checkpoint.height, model.checkpoint.width
+    return _fit(_first_guess(model, machine, frames, height, width, True), machine)
 
 
 def again(request: VideoRequest, machine: Machine, choices: dict) -> Plan:

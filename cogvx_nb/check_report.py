@@ -1,0 +1,107 @@
+"""What a check found: rows, a verdict for each GPU, and both as text or JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from .machine import Gpu
+
+PASS, WARN, FAIL = "pass", "warn", "fail"
+FITS, OFFLOAD, TOO_SMALL = "fits", "fits with offload", "does not fit"
+MARKS = {PASS: "✓", WARN: "!", FAIL: "✗"}
+TERMINAL = {PASS: "\033[32m", WARN: "\033[33m", FAIL: "\033[31m"}
+PLAIN = "\033[0m"
+FOUND_WIDTH = 34
+"""Characters of the second column; what is longer pushes the third aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what it is.
+        status: ``pass``, ``warn`` (the asked-for job runs all the same) or ``fail`` (it doesn't).
+        found, needed: what is here, and what should be.
+        fix: the command or step that mends it; empty for a pass.
+    """
+
+    name: str
+    status: str
+    found: str
+    needed: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuVerdict:
+    """What runs on one GPU.
+
+    Attributes:
+        gpu: as torch sees it, or else as the driver does.
+        frames: by number of frames ``fits``, ``fits with offload`` or ``does not fit``.
+    """
+
+    gpu: Gpu
+    frames: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a check found.
+
+    Attributes:
+        rows: one for each thing that was looked at.
+        gpus: one for each GPU.
+        model: the checkpoint that would run; what was asked for where there is none.
+        verdict: one line, without numbers that change from run to run.
+        ok: whether the asked-for model can be loaded and run here.
+    """
+
+    rows: tuple[Row, ...]
+    gpus: tuple[GpuVerdict, ...]
+    model: str
+    verdict: str
+    ok: bool
+
+    def as_json(self) -> dict:
+        """The report as plain values; a change of their names or meaning changes ``format``."""
+        return {
+            "format": 1,
+            "ok": self.ok,
+            "verdict": self.verdict,
+            "model": self.model,
+            "rows": [asdict(row) for row in self.rows],
+            "gpus": [
+                {
+                    "index": gpu.index,
+                    "name": gpu.name,
+                    "total_bytes": gpu.total_bytes,
+                    "free_bytes": gpu.free_bytes,
+                    "capability": capability(gpu),
+                    "bf16": gpu.bf16,
+                    "frames": dict(frames),
+                }
+                for gpu, frames in ((verdict.gpu, verdict.frames) for verdict in self.gpus)
+            ],
+        }
+
+    def as_text(self, colour: bool = False) -> str:
+        """Aligned rows, a fix below each that doesn't pass, and the verdict as the last line."""
+        width = max((len(row.name) for row in self.rows), default=0)
+        lines = []
+        for row in self.rows:
+            mark = f"{MARKS[row.status]} {row.status}"
+            if colour:
+                mark = f"{TERMINAL[row.status]}{mark}{PLAIN}"
+            line = f"{mark}  {row.name:<{width}}  {row.found:<{FOUND_WIDTH}}"
+            lines.append(f"{line}  needs {row.needed}" if row.needed else line.rstrip())
+            if row.fix:
+                lines.append(f"{'':8}fix: {row.fix}")
+        return "\n".join([*lines, "", self.verdict])
+
+
+def capability(gpu: Gpu) -> str | None:
+    """Compute capability as ``9.0``; None where an old driver doesn't say."""
+    major, minor = gpu.capability
+    return f"{major}.{minor}" if major else None
