@@ -1,10 +1,11 @@
 """Fetching and verifying weights, beside the bare clients and beside sha256sum.
 
 ``python benchmarks/weights.py throughput`` fetches a file of 1 GB from a hub on the loopback
-interface, with each hub's own client and with ours, in turn; ``verify`` hashes 4 GB in 4 files with
-sha256sum on one core and with ours on all; ``kill`` kills a download of 300 MB at 10 points, each
-followed by another start, and counts what the hub sent. Prints JSON. Each timed run is a process of
-its own, its start counted; the files are in the page cache for all of them alike.
+interface, with each hub's own client and with ours, in turn, as fast as it goes or at ``--rate``;
+``verify`` hashes 4 GB in 4 files with sha256sum on one core and with ours on all; ``kill`` kills a
+download of 300 MB at 10 points, each followed by another start, and counts what the hub sent.
+Prints JSON. Each timed run is a process of its own, its start counted; the files are in the page
+cache for all of them alike.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from hub import Hub
+from hub import Fault, Hub
 
 REPOS = {"modelscope": "ZhipuAI/CogVideoX-5b", "huggingface": "zai-org/CogVideoX-5b"}
 SHARD = "transformer/diffusion_pytorch_model.safetensors"
@@ -70,10 +71,11 @@ def ours(source: str, url: str, folder: Path) -> list[str]:
     return [*command, "--endpoint", url, "--models-dir", str(folder)]
 
 
-def throughput(work: Path, environment: dict[str, str], size: int, repeats: int) -> dict:
+def throughput(work: Path, environment: dict[str, str], size: int, repeats: int, rate: int) -> dict:
     """Seconds of the bare client and of ours for the same file, and the ratio of their medians."""
     origin, found = repository(work / "origin", size), {}
     with Hub(dict.fromkeys(REPOS.values(), origin)) as hub:
+        hub.fault = Fault("drip", rate=rate * 10**6) if rate else None
         entry = next(one for one in hub.entries(REPOS["modelscope"]) if one.path == SHARD)
         for source, repo in REPOS.items():
             seconds = {"bare": [], "ours": []}
@@ -154,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["throughput", "verify", "kill"])
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each")
+    parser.add_argument("--rate", type=int, default=0, help="MB/s of the line, if limited")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -162,7 +165,7 @@ def main() -> None:
         state |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
         environment = os.environ | state
         if options.what == "throughput":
-            found = throughput(work, environment, 10**9, options.repeats)
+            found = throughput(work, environment, 10**9, options.repeats, options.rate)
         elif options.what == "verify":
             found = verify(work, environment, 4 * 10**9, options.repeats)
         else:

@@ -20,6 +20,22 @@ def sha256(path: Path, on_bytes: OnBytes | None = None) -> str:
     return _hash(hashlib.sha256(), path, on_bytes)
 
 
+class Growing:
+    """SHA-256 of a file that grows, from what has come so far."""
+
+    def __init__(self) -> None:
+        self._digest, self._count = hashlib.sha256(), 0
+
+    def advance(self, path: Path) -> None:
+        """Take in what has come since the last time."""
+        with path.open("rb", buffering=0) as file:
+            file.seek(self._count)
+            self._count += _take_in(self._digest, file, lambda count: None)
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
 def git_blob(path: Path) -> str:
     """The id that git gives a file's content: SHA-1 of a header and the content."""
     return _hash(hashlib.sha1(b"blob %d\0" % path.stat().st_size), path, None)
@@ -35,10 +51,16 @@ def sha256_all(paths: Iterable[Path], on_bytes: OnBytes | None = None) -> dict[P
 
 
 def _hash(digest, path: Path, on_bytes: OnBytes | None) -> str:
-    block = memoryview(bytearray(BLOCK))
     with path.open("rb", buffering=0) as file:
-        while count := file.readinto(block):
-            digest.update(block[:count])
-            if on_bytes is not None:
-                on_bytes(path, count)
+        _take_in(digest, file, lambda count: on_bytes and on_bytes(path, count))
     return digest.hexdigest()
+
+
+def _take_in(digest, file, on_bytes: Callable[[int], object]) -> int:
+    """Feed the rest of a file to a digest; how many bytes that were."""
+    block, total = memoryview(bytearray(BLOCK)), 0
+    while count := file.readinto(block):
+        digest.update(block[:count])
+        on_bytes(count)
+        total += count
+    return total

@@ -78,7 +78,9 @@ def connect(source: str, endpoint: str = "", send_token: bool = False) -> Huggin
 
 
 class HuggingFace:
-    """Hugging Face, or a mirror of it."""
+    """Hugging Face, or a mirror of it. Its client compares sizes, not hashes."""
+
+    compares_hashes = False
 
     def __init__(self, endpoint: str, official: bool, send_token: bool) -> None:
         from huggingface_hub import HfApi, constants
@@ -117,9 +119,19 @@ class HuggingFace:
                 tqdm_class=_meter(on_bytes),
             )
 
+    def growing(self, file: HubFile, folder: Path) -> Path | None:
+        """Where the client writes a file that it fetches now."""
+        home = (folder / ".cache/huggingface/download" / file.path).parent
+        return next(home.glob(f"*.{file.sha256}.*.incomplete"), None) if file.sha256 else None
+
 
 class ModelScope:
-    """ModelScope, or a mirror of it."""
+    """ModelScope, or a mirror of it. Its client compares SHA-256, and tries again where it differs.
+
+    Tried with files of one stream and, from 500 MB on, of several.
+    """
+
+    compares_hashes = True
 
     def __init__(self, endpoint: str, official: bool, send_token: bool) -> None:
         import tqdm
@@ -155,6 +167,11 @@ class ModelScope:
                 progress_callbacks=[_callback(on_bytes)],
                 max_workers=1,
             )
+
+    def growing(self, file: HubFile, folder: Path) -> Path | None:
+        """Where the client writes a file that it fetches now."""
+        path = folder / f"{file.path}.incomplete"
+        return path if path.is_file() else None
 
 
 def _meter(on_bytes: OnBytes) -> type:

@@ -16,6 +16,7 @@ from pathlib import Path
 from . import hashes, manifest
 from .download import UNFINISHED, Download, size_of
 from .errors import BadDownload, DownloadError, HubBusy, HubFailed, HubUnreachable, OutputError
+from .follow import Follower
 from .hubs import HubFile
 from .manifest import File, Manifest
 
@@ -188,6 +189,7 @@ def _fetch(
     that compares hashes itself has tried that already.
     """
     seen, furthest, since, pause, distrusted = 0, 0, time.monotonic(), 1.0, False
+    hub = planned.hub
 
     def on_bytes(count: int) -> None:
         nonlocal seen, furthest, since
@@ -199,15 +201,17 @@ def _fetch(
         on_event(Bytes(file.path, count, file.bytes))
 
     while True:
+        follower = Follower(lambda: hub.growing(file, staging), not hub.compares_hashes)
         try:
-            planned.hub.fetch(planned.listing, file, staging, on_bytes)
+            with follower:
+                hub.fetch(planned.listing, file, staging, on_bytes)
         except (HubUnreachable, HubFailed, HubBusy) as error:
             if time.monotonic() - since > patience:
                 raise
             on_event(Note(f"{error}; trying again"))
         else:
             try:
-                return _verified(staging / file.path, file)
+                return _verified(staging / file.path, file, hub.compares_hashes, follower)
             except BadDownload as error:
                 if distrusted:
                     raise
@@ -220,11 +224,22 @@ def _fetch(
         pause = min(2 * pause, patience / 4)
 
 
-def _verified(path: Path, file: HubFile) -> str:
-    """SHA-256 of a file that is what the hub announced; others are deleted."""
-    size, sha256 = size_of(path), hashes.sha256(path)
-    if size == file.bytes and _is_right(path, file, sha256):
-        return sha256
+def _verified(path: Path, file: HubFile, compared: bool, follower: Follower) -> str:
+    """SHA-256 of a file that is what the hub announced, on the disk; others are deleted.
+
+    Args:
+        compared: whether the client has compared the hash that the hub gives, if it gives one.
+        follower: has followed the file as it came.
+    """
+    size = size_of(path)
+    if size == file.bytes:
+        sha256 = follower.finish(path)
+        if compared and file.sha256:
+            return file.sha256
+        if sha256 != file.sha256:
+            sha256 = hashes.sha256(path)
+        if _is_right(path, file, sha256):
+            return sha256
     path.unlink(missing_ok=True)
     what = f"has {size:,} bytes of {file.bytes:,}" if size != file.bytes else "has another hash"
     raise BadDownload(
