@@ -123,7 +123,8 @@ def _denoise(
         _raise_if(cancel)
         done = index + 1
         left = (time.perf_counter() - start) / done * (request.steps - done)
-        emit(Step(done, request.steps, left, tensors["old_pred_original_sample"]))
+        clean = tensors["old_pred_original_sample"]  # None under DDIM, which keeps no estimate
+        emit(Step(done, request.steps, left, tensors["latents"] if clean is None else clean))
         _raise_if(cancel)
         return {}
 
@@ -141,7 +142,7 @@ def _denoise(
         generator=generator,
         output_type="latent",
         callback_on_step_end=after_step,
-        callback_on_step_end_tensor_inputs=["old_pred_original_sample"],
+        callback_on_step_end_tensor_inputs=["latents", "old_pred_original_sample"],
     ).frames
 
 

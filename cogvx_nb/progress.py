@@ -118,8 +118,15 @@ class TransferProgress:
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        if self._whole is not None and self._whole.total:
-            self._say(str(self._whole).replace("\r", "").strip())
+        if self._whole is None or not self._whole.total:
+            return
+        now = self._whole.format_dict
+        done, total, rate = now["n"], now["total"], now["n"] / max(now["elapsed"], 1e-3)
+        left = f", {tqdm.format_interval((total - done) / rate)} left" if 0 < done < total else ""
+        self._say(
+            f"{self._whole.desc}: {done / total:.0%} of {tqdm.format_sizeof(total)}B, "
+            f"{tqdm.format_sizeof(rate)}B/s{left}"
+        )
 
     def _say(self, line: str) -> None:
         if self._bar_kind is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from . import hashes, manifest
 from .download import UNFINISHED, Download, size_of
-from .errors import BadDownload, DownloadError, HubBusy, HubFailed, HubUnreachable, OutputError
+from .errors import BadDownload, DiskFull, DownloadError, HubBusy, HubFailed, HubUnreachable
 from .follow import Follower
 from .hubs import HubFile
 from .manifest import File, Manifest
@@ -82,10 +83,12 @@ def run(
                 on_event(Started("fetching", sum(file.bytes for file in missing)))
                 found |= _fetch_all(planned, missing, staging, on_event, patience)
             return _put_in_place(planned, found, staging)
-    except PermissionError as error:
-        raise DownloadError(f"{error.filename} can't be written: permission denied") from error
     except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror or error}") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"the disk of {folder.parent} is full: make room, then go on") from error
+        raise DownloadError(
+            f"{folder} can't be written ({error.strerror or error}): choose another --models-dir"
+        ) from error
 
 
 @contextlib.contextmanager

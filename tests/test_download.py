@@ -298,6 +298,14 @@ def test_a_disk_that_fills_up_is_named(source, hub, origin, small_disk):
     assert_whole(disk, origin)
 
 
+def test_a_folder_that_cannot_be_written_is_named(hub, small_disk):
+    disk = small_disk(400_000)
+    planned = download.prepare(MODEL, "huggingface", hub.url, disk)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(DownloadError, match=r"can't be written \(Read-only file system\): choose"):
+        transfer.run(planned)
+
+
 @both
 def test_a_flipped_byte_is_found_and_mended_alone(source, hub, fetch, origin, tmp_path):
     fetch(source)

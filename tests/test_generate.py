@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import world
 from conftest import CIRCLE
 
-from cogvx_nb import events, pipeline, result
-from cogvx_nb.errors import Cancelled
+from cogvx_nb import checkpoints, events, generate, pipeline, plan, request, result
+from cogvx_nb.errors import Cancelled, ModelError
 
 
 @pytest.mark.parametrize("frames", [13, 25, 49])
@@ -129,3 +131,26 @@ def test_a_frame_hash_is_of_the_raw_frames(make):
     changed = frames.copy()
     changed[0, 0, 0, 0] ^= 1
     assert result.frame_hash(frames) != result.frame_hash(changed)
+
+
+def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
+    checkpoint = replace(
+        tiny.checkpoint,
+        scheduler=checkpoints.COGVIDEOX_2B.scheduler,
+        timestep_spacing=checkpoints.COGVIDEOX_2B.timestep_spacing,
+        dynamic_cfg=checkpoints.COGVIDEOX_2B.dynamic_cfg,
+    )
+    asked = request.make(replace(tiny, checkpoint=checkpoint), CIRCLE, steps=20)
+    pipeline.release()  # the same files as the embedded model's, which may be loaded
+    seen = []
+    made = generate.run(asked, pipeline.load(plan.fit(asked, here)), seen.append)
+    pipeline.release()
+    assert world.measure(made.frames) == world.Attributes("red", "circle", "right", "black")
+    steps = [event for event in seen if isinstance(event, events.Step)]
+    assert {step.latents.shape for step in steps} == {(1, 4, 16, 12, 18)}
+
+
+def test_a_checkpoint_that_cannot_run_is_refused_by_name(tiny):
+    model = replace(tiny, checkpoint=checkpoints.COGVIDEOX_15_5B)
+    with pytest.raises(ModelError, match=r"CogVideoX1\.5-5B can't be run here: its patches span"):
+        request.make(model, CIRCLE)
