@@ -99,6 +99,12 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def synchronize(device: str) -> None:
+    """Wait until a device has done all that it was given."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch says with this exception that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

@@ -67,6 +67,31 @@ MAY_IMPORT = {
     "display": {"check_report", "result"},
     "progress": {"events", "transfer"},
     "notebook": set(),
+    "jobs": {"events", "request", "result"},
+    "preview": set(),
+    "studio": {
+        "events",
+        "generate",
+        "jobs",
+        "machine",
+        "pipeline",
+        "plan",
+        "preview",
+        "request",
+        "result",
+        "weights",
+    },
+    "panel": {
+        "display",
+        "jobs",
+        "machine",
+        "plan",
+        "prompts",
+        "request",
+        "studio",
+        "video",
+        "weights",
+    },
 }
 LOAD_TORCH = {"decode", "pipeline", "generate", "reproduce"}
 DOORS = {"__init__", "__main__"}

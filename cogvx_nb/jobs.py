@@ -1,0 +1,159 @@
+"""A queue of requests and the one thread that makes them, so that a notebook stays usable."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .errors import Cancelled, CogvxError
+from .events import Event, Listener, PlanChanged, RequestReduced, StageStarted, Step
+from .request import VideoRequest
+from .result import Result
+
+WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
+
+Work = Callable[[VideoRequest, Listener, threading.Event], Result]
+"""Makes a request's video, reports to the listener, and stops soon after the event is set."""
+
+_numbers = itertools.count(1)
+
+
+@dataclass(eq=False)
+class Job:
+    """A request on its way, as the queue knows it. Only the queue changes it.
+
+    Attributes:
+        request: what is wanted.
+        number: of the job, from 1.
+        state: ``waiting``, ``running``, ``done``, ``cancelled`` or ``failed``.
+        stage, step, steps, seconds_left: of a running one; 0 and 0 outside of denoising.
+        notes: what happened on the way, such as a change of plan.
+        result: of one that is done.
+        error: of one that failed, in a line.
+    """
+
+    request: VideoRequest
+    number: int = field(default_factory=lambda: next(_numbers))
+    state: str = WAITING
+    stage: str = ""
+    step: int = 0
+    steps: int = 0
+    seconds_left: float = 0.0
+    notes: tuple[str, ...] = ()
+    result: Result | None = None
+    error: str = ""
+    _cancel: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def follow(self, event: Event) -> None:
+        """Take in what the work reports."""
+        match event:
+            case StageStarted(stage):
+                self.stage, self.step, self.steps = stage, 0, 0
+            case Step(step, steps, seconds_left):
+                self.step, self.steps, self.seconds_left = step, steps, seconds_left
+            case PlanChanged(plan):
+                self.notes += (f"memory ran out; trying again: {plan}",)
+            case RequestReduced(request):
+                self.notes += tuple(str(change) for change in request.adjustments)
+
+
+class Queue:
+    """Jobs, made one after another by a thread of the queue's own.
+
+    Args:
+        work: what makes a request's video.
+        on_change: called after each change with the job and the event behind it, if there is one;
+            from the worker's thread or from the caller's.
+    """
+
+    def __init__(
+        self, work: Work, on_change: Callable[[Job, Event | None], None] = lambda job, event: None
+    ) -> None:
+        self._work, self.on_change = work, on_change
+        self._waiting: list[Job] = []
+        self._running: Job | None = None
+        self._idle = True  # and everybody has been told of it
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> Job | None:
+        return self._running
+
+    @property
+    def waiting(self) -> tuple[Job, ...]:
+        with self._changed:
+            return tuple(self._waiting)
+
+    def submit(self, request: VideoRequest) -> Job:
+        """Put a request at the end of the queue."""
+        job = Job(request)
+        with self._changed:
+            self._waiting.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="cogvx jobs", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+        self.on_change(job, None)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Take a waiting job out, or stop the running one within a denoising step."""
+        with self._changed:
+            if job in self._waiting:
+                self._waiting.remove(job)
+                job.state = CANCELLED
+            job._cancel.set()
+        self.on_change(job, None)
+
+    def clear(self) -> None:
+        """Take all waiting jobs out; the running one goes on."""
+        for job in self.waiting:
+            self.cancel(job)
+
+    def move(self, job: Job, places: int) -> None:
+        """Move a waiting job towards the front (negative) or the end."""
+        with self._changed:
+            if job not in self._waiting:
+                return
+            place = self._waiting.index(job)
+            self._waiting.insert(max(0, place + places), self._waiting.pop(place))
+        self.on_change(job, None)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until nothing is running or waiting; False if that takes longer than ``timeout`` s."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._idle and not self._waiting, timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                job = self._running = self._waiting.pop(0)
+                job.state, self._idle = RUNNING, False
+            self.on_change(job, None)
+            self._make(job)
+            with self._changed:
+                self._running = None
+            self.on_change(job, None)
+            with self._changed:
+                self._idle = True
+                self._changed.notify_all()
+
+    def _make(self, job: Job) -> None:
+        def listen(event: Event) -> None:
+            job.follow(event)
+            self.on_change(job, event)
+
+        try:
+            job.result = self._work(job.request, listen, job._cancel)
+            job.state = DONE
+        except Cancelled:
+            job.state = CANCELLED
+        except CogvxError as error:
+            job.state, job.error = FAILED, " ".join(str(error).split())
+        except Exception as error:  # the worker must outlive it, and the user must hear of it
+            job.state = FAILED
+            job.error = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,133 @@
+"""The panel's parts without a browser: fields, live token counts, queue, result, inert text."""
+
+from __future__ import annotations
+
+import re
+
+import ipywidgets as widgets
+import pytest
+from conftest import CIRCLE
+
+from cogvx_nb import jobs, panel, preview, studio
+from cogvx_nb.errors import CogvxError
+
+XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
+
+
+@pytest.fixture
+def where():
+    fresh = studio.Studio()
+    yield fresh
+    if fresh.queue.running:
+        fresh.queue.clear()
+        fresh.queue.cancel(fresh.queue.running)
+    assert fresh.queue.wait(60)
+
+
+@pytest.fixture
+def shown(tiny, where):
+    return panel.Panel(tiny, where, prompt=CIRCLE, steps=2, seed=7)
+
+
+def everything(widget: widgets.Widget) -> list[widgets.Widget]:
+    return [widget] + [
+        one for child in getattr(widget, "children", ()) for one in everything(child)
+    ]
+
+
+def test_the_tokens_are_counted_while_typing(shown):
+    assert shown.tokens.value == "10 of 64 tokens"
+    shown.prompt.value = CIRCLE + " zyzzyva"
+    assert shown.tokens.value == "11 of 64 tokens, 1 unknown to cogvideox-tiny"
+    shown.prompt.value = "红色的圆形向右移动"
+    assert "unknown" not in shown.tokens.value
+    shown.prompt.value = "zyzzyva quokka"
+    assert "would be ignored: it knows one coloured shape" in shown.tokens.value
+    shown.prompt.value = "red " * 80
+    assert re.search(r"this end has no effect: <s>(red ?){17}</s>", shown.tokens.value)
+
+
+def test_generate_makes_a_result_and_shows_it(shown, where, outputs):
+    shown.generate.click()
+    assert where.queue.wait(120)
+    (job,) = where.finished
+    assert job.state == jobs.DONE
+    (video,) = [one for one in everything(shown) if isinstance(one, widgets.Video)]
+    assert bytes(video.value) == job.result.path.read_bytes()
+    assert job.result.path.is_relative_to(outputs)
+    text = " ".join(one.value for one in everything(shown.result) if isinstance(one, widgets.HTML))
+    assert str(job.result.path) in text
+    assert "denoise" in text
+    assert "s a step" in shown.prediction.value
+    assert preview.load(outputs / ".previews" / "cogvideox-tiny.json").fitted
+    assert where.preview.startswith(b"RIFF")
+
+    another = panel.Panel(shown.model, where)
+    assert [one for one in everything(another) if isinstance(one, widgets.Video)]
+
+
+def test_a_second_panel_shows_what_is_running(shown, where, tiny):
+    shown.steps.value = 400
+    shown.generate.click()
+    shown.generate.click()
+    another = panel.Panel(tiny, where)
+    texts = [one.value for one in everything(another.queue) if isinstance(one, widgets.HTML)]
+    assert [text.split()[0] for text in texts] in (["<b>running</b>", "waiting"], ["waiting"] * 2)
+    shown.clear.click()
+    assert where.queue.waiting == () or where.queue.running is None
+    while where.queue.running is None:
+        pass
+    another.cancel.click()
+    assert where.queue.wait(60)
+    assert where.finished[-1].state == jobs.CANCELLED
+
+
+def test_bad_values_are_said_and_not_queued(shown, where):
+    shown.prompt.value = "  "
+    shown.generate.click()
+    assert "prompt = '  ': is empty" in shown.message.value.replace("&#x27;", "'")
+    assert where.queue.running is None
+    assert not where.queue.waiting
+
+
+def test_settings_come_back(shown, where, tiny):
+    shown.negative.value, shown.guidance.value = "blurry", 4.5
+    shown.generate.click()
+    assert where.queue.wait(120)
+    another = panel.Panel(tiny, where)
+    another.load(where.finished[0].result.settings)
+    assert (another.prompt.value, another.negative.value) == (CIRCLE, "blurry")
+    assert (another.steps.value, another.guidance.value, another.seed.value) == (2, 4.5, 7)
+    before = another.seed.value
+    another.dice.click()
+    assert another.seed.value != before
+
+
+def test_text_of_users_is_inert(shown, where):
+    shown.prompt.value = XSS
+    shown.generate.click()
+    assert where.queue.wait(120)
+    assert where.finished[-1].state == jobs.DONE
+    for one in everything(shown):
+        if isinstance(one, widgets.HTML):
+            assert "<script" not in one.value
+            assert "<img" not in one.value
+
+
+def test_each_control_has_a_label(shown):
+    for one in everything(shown):
+        if isinstance(one, widgets.Button | widgets.ToggleButton):
+            assert one.description or one.tooltip
+        elif isinstance(one, widgets.ValueWidget) and not isinstance(
+            one, widgets.HTML | widgets.Image | widgets.FloatProgress | widgets.Video
+        ):
+            assert one.description
+
+
+def test_headless_there_is_no_panel(monkeypatch):
+    monkeypatch.setenv("COGVX_UI", "0")
+    monkeypatch.setenv("JPY_SESSION_NAME", "inherited")
+    assert panel.take_over("no such model") is None
+    monkeypatch.setenv("COGVX_UI", "1")
+    with pytest.raises(CogvxError, match="no such model"):
+        panel.take_over("no such model")

@@ -1,0 +1,87 @@
+"""Previews: a colour map fitted to a result shows the next one without a decode."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import world
+from PIL import Image
+
+from cogvx_nb import events, preview
+
+STAR = "a green star growing on a navy background"
+
+
+@pytest.fixture(scope="module")
+def star(tiny, here):
+    """Clean latents (7, 16, 12, 18) and frames (25, 96, 144, 3) of a real video."""
+    from cogvx_nb import generate, pipeline, plan, request
+
+    asked, seen = request.make(tiny, STAR, frames=25, steps=20), []
+    made = generate.run(asked, pipeline.load(plan.fit(asked, here)), seen.append)
+    last = [event for event in seen if isinstance(event, events.Step)][-1]
+    return last.latents[0].float().numpy(), made.frames
+
+
+def small(frames: np.ndarray) -> np.ndarray:
+    """Frames averaged over cells of 8 × 8, one for each latent frame."""
+    cells = frames.reshape(len(frames), 12, 8, 18, 8, 3).mean(axis=(2, 4))
+    return np.concatenate([cells[:1], cells[1:].reshape(-1, 4, 12, 18, 3).mean(axis=1)])
+
+
+def test_a_fitted_map_shows_the_clip(star):
+    latents, frames = star
+    shown = preview.NEUTRAL.learn(latents, frames).frames(latents)
+    assert shown.shape == (7, 12, 18, 3)
+    assert shown.dtype == np.uint8
+    assert np.abs(shown - small(frames)).mean() < 6
+
+
+def test_what_was_learnt_shows_another_clip(make):
+    def clean(prompt: str) -> tuple[np.ndarray, np.ndarray]:
+        seen = []
+        made = make(prompt, steps=10, on_event=seen.append)
+        last = [event for event in seen if isinstance(event, events.Step)][-1]
+        return last.latents[0].float().numpy(), made.frames
+
+    colours = preview.NEUTRAL
+    for colour, shape, paper in zip(
+        world.COLOURS, world.SHAPES * 2, world.BACKGROUNDS, strict=False
+    ):
+        colours = colours.learn(*clean(f"a {colour} {shape} moving left on a {paper} background"))
+    latents, frames = clean("a red star moving right on a gray background")
+    shown = colours.frames(latents)
+    assert np.abs(shown - small(frames)).mean() < 20
+    large = np.repeat(np.repeat(shown, 8, axis=1), 8, axis=2)
+    measured = world.measure(large)
+    assert (measured.motion, measured.background) == ("right", "gray")
+
+
+def test_without_a_result_it_is_gray(star):
+    shown = preview.NEUTRAL.frames(star[0])
+    assert (shown[..., 0] == shown[..., 1]).all()
+    assert (shown[..., 0] == shown[..., 2]).all()
+    assert shown.std() > 10
+
+
+def test_an_animation_has_each_frame(star):
+    frames = preview.NEUTRAL.learn(*star).frames(star[0])
+    picture = Image.open(io.BytesIO(preview.animation(frames, fps=2)))
+    assert (picture.format, picture.n_frames, picture.size) == ("WEBP", 7, (180, 120))
+    picture.seek(6)
+    middle = np.asarray(picture.convert("RGB"), int)
+    expected = np.asarray(Image.fromarray(frames[6]).resize((180, 120)), int)
+    assert np.abs(middle - expected).mean() < 12
+
+
+def test_a_map_is_kept(star, tmp_path):
+    path = tmp_path / "new" / "tiny.json"
+    fitted = preview.NEUTRAL.learn(*star)
+    preview.store(path, fitted)
+    assert (preview.load(path).frames(star[0]) == fitted.frames(star[0])).all()
+    assert [p.name for p in path.parent.iterdir()] == ["tiny.json"]
+    path.write_text("{")
+    assert not preview.load(path).fitted
+    assert not preview.load(tmp_path / "none").fitted
