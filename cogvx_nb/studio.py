@@ -119,7 +119,7 @@ class _Pause:
     """Between previews: so long that they take no more than their share of the time."""
 
     def __init__(self) -> None:
-        self._until = 0.0
+        self._until, self._cost = 0.0, None
 
     @property
     def active(self) -> bool:
@@ -129,8 +129,12 @@ class _Pause:
         self._start = time.monotonic()
 
     def __exit__(self, *exception: object) -> None:
-        took = time.monotonic() - self._start
-        self._until = time.monotonic() + max(SHORTEST_PAUSE, took / PREVIEW_SHARE)
+        end = time.monotonic()
+        if self._cost is None:
+            self._cost = 0.0  # the first one pays for imports, and says little of the next
+        else:
+            self._cost = end - self._start
+        self._until = end + max(SHORTEST_PAUSE, self._cost / PREVIEW_SHARE)
 
 
 def _colours_of(model: Model) -> Path:
