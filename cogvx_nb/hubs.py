@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import logging
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,11 +85,11 @@ class HuggingFace:
 
     def __init__(self, endpoint: str, official: bool, send_token: bool) -> None:
         from huggingface_hub import HfApi, constants
-        from huggingface_hub.utils import logging
+        from huggingface_hub.utils import logging as hub_logging
 
         if not official:
             constants.HF_HUB_DISABLE_XET = True  # Xet fetches from its own host, not the mirror
-        logging.set_verbosity_error()
+        hub_logging.set_verbosity_error()
         self.endpoint, self._token = endpoint, None if official or send_token else False
         self._api = HfApi(endpoint=endpoint, token=self._token)
 
@@ -137,6 +138,8 @@ class ModelScope:
         import tqdm
         from modelscope_hub import HubApi, _download
 
+        # What it logs is in the exceptions too.
+        logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)
         # Its bars have no switch, and would fight with ours for the terminal's lines.
         _download.tqdm = functools.partial(tqdm.tqdm, disable=True)
         self.endpoint = endpoint

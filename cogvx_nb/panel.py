@@ -38,6 +38,7 @@ class Panel(widgets.VBox):
         super().__init__([*self._form, self._work])
         self.add_class("cogvx-panel")
         self._count_tokens()
+        self._predict()
         self._show_queue()
         if where.finished:
             self._show_finished(where.finished[-1])
@@ -87,7 +88,6 @@ class Panel(widgets.VBox):
 
     def _count_tokens(self) -> None:
         self.tokens.value = token_note(self.model, self.prompt.value)
-        self._predict()
 
     def _predict(self) -> None:
         self.prediction.value = escape(self._studio.predict(self.model, self.frames.value))

@@ -72,7 +72,6 @@ def prepare_hub_clients() -> None:
     is already set stays. Hugging Face's reports each use to its default host, even for a mirror.
     """
     os.environ.setdefault("MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT", str(7 * 24 * 3600))
-    os.environ.setdefault("MODELSCOPE_LOG_LEVEL", "CRITICAL")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 

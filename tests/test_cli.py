@@ -62,7 +62,7 @@ BAD_INPUT = [
     (1, "must end in .mp4", ["--output", "a.gif"]),
     (1, "is a file", ["--output", "file/a.mp4"]),
     (1, "exists: choose another name", ["--output", "there.mp4"]),
-    (1, "download --model ZhipuAI/CogVideoX-5b", ["--model", "CogVideoX-5b"]),
+    (1, "cogvx download CogVideoX-5b", ["--model", "CogVideoX-5b"]),
     (1, "is no folder and none of", ["--model", "no-such-model"]),
 ]
 
