@@ -10,7 +10,7 @@ import sys
 import traceback
 
 from . import __version__
-from .errors import CogvxError, RequestError
+from .errors import CogvxError, ModelMissing, RequestError
 
 
 class Parser(argparse.ArgumentParser):
@@ -149,6 +149,8 @@ def verify(options: argparse.Namespace) -> int:
     from .progress import TransferProgress
 
     found = sorted(path.parent.name for path in settings.models_dir().glob(f"*/{manifest.NAME}"))
+    if not (options.model or found):
+        raise ModelMissing(f"no checkpoint in {settings.models_dir()} has a {manifest.NAME} yet")
     bad = False
     for name in [options.model] if options.model else found:
         with TransferProgress() as progress:

@@ -244,10 +244,10 @@ def _verified(path: Path, file: HubFile, compared: bool, follower: Follower) -> 
         if _is_right(path, file, sha256):
             return sha256
     path.unlink(missing_ok=True)
-    what = f"has {size:,} bytes of {file.bytes:,}" if size != file.bytes else "has another hash"
+    what = f"{size:,} bytes of {file.bytes:,}" if size != file.bytes else "another hash"
     raise BadDownload(
-        f"{file.path} came, but {what} than the hub announced: it was deleted; try again, or "
-        "another --source"
+        f"{file.path} came with {what}, not as the hub announced it, and was deleted: try again, "
+        "or another --source"
     )
 
 

@@ -325,6 +325,9 @@ def test_a_flipped_byte_is_found_and_mended_alone(source, hub, fetch, origin, tm
 
 def test_verify_names_missing_and_short_files(fetch, tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path / "models"))
+    nothing = run_cogvx("verify", cwd=tmp_path)
+    assert nothing.returncode == 1
+    assert f"has a {manifest.NAME} yet" in nothing.stderr
     fetch("huggingface")
     folder = tmp_path / "models" / MODEL.name
     assert run_cogvx("verify", cwd=tmp_path).stdout == f"{folder}: all 8 files are right\n"
