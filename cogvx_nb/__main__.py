@@ -57,9 +57,10 @@ def generate(options: argparse.Namespace) -> int:
     result.check_output(options.output, overwrite=options.overwrite)
     here = machine.probe()
     model, why = plan.find_model(options.model, here, options.frames)
+    prompt, typed = _enriched(options, model.checkpoint)
     wanted = request.make(
         model,
-        options.prompt,
+        prompt,
         options.negative_prompt,
         options.frames,
         options.steps,
@@ -70,6 +71,7 @@ def generate(options: argparse.Namespace) -> int:
         strict=options.strict,
         allow_unknown=options.allow_unknown,
         allow_untrained_size=options.allow_untrained_size,
+        enriched_from=typed,
     )
     if why:
         _say(f"model: {why}")
@@ -113,14 +115,8 @@ def reproduce(options: argparse.Namespace) -> int:
         again = remake.again(original, progress)
     if options.output:
         print(result.save(again.generated, options.output).path)
-    if again.identical:
-        count = len(again.generated.frames)
-        print(f"identical: all {count} frames of {original.path} came out the same")
-        return 0
-    print(f"not identical: {again.psnr:.1f} dB from {original.path}")
-    for difference in again.differences or ("nothing that was recorded differs",):
-        print(f"  {difference}")
-    return 1
+    print(again)
+    return 0 if again.identical else 1
 
 
 def download(options: argparse.Namespace) -> int:
@@ -171,6 +167,18 @@ def _agrees() -> bool:
     if not sys.stdin.isatty():
         raise RequestError("yes", False, "there is nobody to ask: add --yes to agree beforehand")
     return input("Fetch it, under this licence? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _enriched(options: argparse.Namespace, checkpoint) -> tuple[str, str]:
+    """(the prompt to run, the prompt as typed if a chat model made another of it)."""
+    if not options.enrich:
+        return options.prompt, ""
+    from . import enrich
+
+    _say("enrich")
+    found = enrich.run(options.prompt, checkpoint)
+    _say(f"prompt before: {found.before}\nprompt after ({found.model}): {found.after}")
+    return found.after, found.before
 
 
 def _make(wanted, fitted, options: argparse.Namespace):
@@ -236,6 +244,9 @@ def _add_check(commands) -> None:
 def _add_generate(commands) -> None:
     command = _add(commands, "generate", generate)
     command.add_argument("--prompt", required=True, help="what the video should show")
+    command.add_argument(
+        "--enrich", action="store_true", help="let a chat model translate and expand the prompt"
+    )
     command.add_argument("--negative-prompt", default="", help="what it should not")
     command.add_argument("--output", help="mp4 to write (default: a new name in outputs/<date>/)")
     command.add_argument("--frames", type=int, default=13, help="13, 25 or 49 (default: 13)")

@@ -20,6 +20,12 @@
     │   ├── HubFailed          the hub failed
     │   ├── BadDownload        what came is not what the hub announced
     │   └── UnsafeName         the hub names a file outside the checkpoint's folder
+    ├── EnrichError            a prompt can't be enriched; the original one stands
+    │   ├── ChatUnreachable    no connection to the chat endpoint, or no answer in time
+    │   ├── ChatDenied         it wants a key, or another one
+    │   ├── ChatBusy           it asks to wait
+    │   ├── ChatFailed         it failed, or has no such model
+    │   └── BadAnswer          what it answered is no prompt
     ├── DoesNotFit             no plan fits this machine
     ├── OutOfMemory            memory ran out at the last plan
     ├── BadFrames              the frames are NaN or black
@@ -122,6 +128,30 @@ class BadDownload(DownloadError):
 
 class UnsafeName(DownloadError):
     """The hub names a file that would lie outside the checkpoint's folder."""
+
+
+class EnrichError(CogvxError):
+    """A prompt can't be enriched; the original one stands."""
+
+
+class ChatUnreachable(EnrichError):
+    """There is no connection to the chat endpoint, or it didn't answer in time."""
+
+
+class ChatDenied(EnrichError):
+    """The chat endpoint wants a key, or another one."""
+
+
+class ChatBusy(EnrichError):
+    """The chat endpoint asks to wait."""
+
+
+class ChatFailed(EnrichError):
+    """The chat endpoint failed, or has no such model."""
+
+
+class BadAnswer(EnrichError):
+    """What the chat endpoint answered is no prompt."""
 
 
 class DoesNotFit(CogvxError):

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import generate, pipeline, plan, request, result, video, weights
 from .errors import ModelMissing
-from .events import Generated, Listener
+from .events import CancelToken, Generated, Listener
 from .machine import probe
 from .result import Result
 
@@ -31,9 +31,22 @@ class Reproduction:
     psnr: float
     differences: tuple[str, ...]
 
+    def __str__(self) -> str:
+        path = self.original.path
+        if self.identical:
+            count = len(self.generated.frames)
+            return f"identical: all {count} frames of {path} came out the same"
+        reasons = self.differences or ("nothing that was recorded differs",)
+        return "\n  ".join([f"not identical: {self.psnr:.1f} dB from {path}", *reasons])
 
-def again(original: Result, on_event: Listener | None = None) -> Reproduction:
+
+def again(
+    original: Result, on_event: Listener | None = None, cancel: CancelToken | None = None
+) -> Reproduction:
     """Run a result's request once more, on its plan where this machine can.
+
+    Args:
+        on_event, cancel: as for ``generate.run``.
 
     Raises:
         ModelMissing: if its checkpoint is not on this machine.
@@ -42,11 +55,11 @@ def again(original: Result, on_event: Listener | None = None) -> Reproduction:
     import torch
 
     then, threads = original.settings, torch.get_num_threads()
-    wanted = _request(then)
+    wanted = request_of(then)
     loaded = pipeline.load(plan.again(wanted, probe(), then["plan"]))
     torch.set_num_threads(then["machine"]["threads"])
     try:
-        generated = generate.run(wanted, loaded, on_event)
+        generated = generate.run(wanted, loaded, on_event, cancel)
     finally:
         torch.set_num_threads(threads)
     now = result.describe(generated)
@@ -59,11 +72,18 @@ def again(original: Result, on_event: Listener | None = None) -> Reproduction:
     )
 
 
-def _request(then: dict) -> request.VideoRequest:
+def request_of(then: dict) -> request.VideoRequest:
+    """The request that a sidecar records.
+
+    Raises:
+        ModelError: if its checkpoint is not on this machine, or not whole.
+        RequestError: if it is no longer valid.
+    """
     run = dict(then["request"])
     del run["fps"]
     permitted = dict.fromkeys(then["allowed"], True)
-    return request.make(_model(then["checkpoint"]), **run, **permitted)
+    typed = then.get("enriched_from", "")  # kept, never enriched anew
+    return request.make(_model(then["checkpoint"]), **run, **permitted, enriched_from=typed)
 
 
 def _model(checkpoint: dict) -> weights.Model:

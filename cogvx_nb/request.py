@@ -48,6 +48,7 @@ class VideoRequest:
         adjustments: what was changed to make the request fit the checkpoint.
         notes: what the user should know, though nothing was changed.
         allowed: names of the ``allow_…`` permissions that this request needed.
+        enriched_from: the prompt as typed, where a chat model made ``prompt`` of it; else empty.
     """
 
     prompt: str
@@ -64,6 +65,7 @@ class VideoRequest:
     adjustments: tuple[Adjustment, ...] = ()
     notes: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
+    enriched_from: str = ""
 
     def __str__(self) -> str:
         size = f"{self.frames} frames of {self.height} × {self.width} at {self.fps} fps"
@@ -92,6 +94,7 @@ def make(
     strict: bool = False,
     allow_unknown: bool = False,
     allow_untrained_size: bool = False,
+    enriched_from: str = "",
 ) -> VideoRequest:
     """Validate what is wanted, once, and fit it to the checkpoint.
 
@@ -103,6 +106,7 @@ def make(
         strict: refuse instead of adjusting.
         allow_unknown: accept a prompt that the tokenizer mostly doesn't know.
         allow_untrained_size: accept any multiple of 16 as a size, not only the native one.
+        enriched_from: the prompt as typed, if a chat model made ``prompt`` of it.
 
     Raises:
         RequestError: with the value and the remedy.
@@ -110,11 +114,12 @@ def make(
         PromptUnknown: if more than half of the prompt is unknown to the tokenizer.
     """
     asked = {k: v for k, v in locals().items() if k in VideoRequest.__dataclass_fields__}
-    del asked["model"]
+    del asked["model"], asked["enriched_from"]
     if model.checkpoint.cannot_run:
         raise ModelError(f"{model.name} can't be run here: {model.checkpoint.cannot_run}")
     _check_text("prompt", prompt)
     _check_text("negative_prompt", negative_prompt, blank=True)
+    _check_text("enriched_from", enriched_from, blank=True)
     _check_number("frames", frames, 1, 10_000, hint=f"use one of {_listed(model)}")
     _check_number("steps", steps, 1, MAX_STEPS)
     _check_number("seed", seed, 0, MAX_SEED)
@@ -149,6 +154,7 @@ def make(
         adjustments=tuple(changes),
         notes=notes,
         allowed=allowed,
+        enriched_from=enriched_from,
     )
 
 

@@ -130,6 +130,7 @@ def describe(generated: Generated) -> dict:
         "made": datetime.now().astimezone().isoformat(timespec="seconds"),
         "request": request.settings,
         "asked": asked,
+        **({"enriched_from": request.enriched_from} if request.enriched_from else {}),
         "adjustments": [asdict(change) for change in request.adjustments],
         "notes": list(request.notes),
         "allowed": list(request.allowed),

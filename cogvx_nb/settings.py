@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from .errors import SettingsError
 
 MODELSCOPE = "https://www.modelscope.cn"
 HUGGINGFACE = "https://huggingface.co"
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """An OpenAI-compatible chat endpoint. Its key isn't in here, so that nothing shows it.
+
+    Attributes:
+        base_url: what ``/chat/completions`` follows, such as ``http://127.0.0.1:11434/v1``.
+        model: the name that the endpoint knows its model by.
+    """
+
+    base_url: str
+    model: str
 
 
 def home() -> Path:
@@ -65,6 +80,38 @@ def endpoint(source: str) -> str:
     return (os.environ.get(variable) or default).rstrip("/")
 
 
+def chat_configured() -> bool:
+    """Whether a chat endpoint was named: ``COGVX_CHAT_BASE_URL``."""
+    return bool(os.environ.get("COGVX_CHAT_BASE_URL", "").strip())
+
+
+def chat() -> Chat:
+    """The chat endpoint, from ``COGVX_CHAT_BASE_URL`` and ``COGVX_CHAT_MODEL``.
+
+    Raises:
+        SettingsError: if one of them, or the key, is missing or can't be right.
+    """
+    base_url = os.environ.get("COGVX_CHAT_BASE_URL", "").strip().rstrip("/")
+    model = os.environ.get("COGVX_CHAT_MODEL", "").strip()
+    _check_chat_url(base_url)
+    if not model:
+        raise SettingsError("COGVX_CHAT_MODEL isn't set: set it to a model's name at the endpoint")
+    chat_key()
+    return Chat(base_url, model)
+
+
+def chat_key() -> str:
+    """The chat endpoint's key, ``COGVX_CHAT_KEY``; empty for a server that needs none.
+
+    Raises:
+        SettingsError: if it can't be sent in a header.
+    """
+    key = os.environ.get("COGVX_CHAT_KEY", "").strip()
+    if not (key.isascii() and (key + "x").isprintable()):
+        raise SettingsError("COGVX_CHAT_KEY holds characters that no key has: set it again")
+    return key
+
+
 def prepare_hub_clients() -> None:
     """Set what the hubs' clients read when they are first imported.
 
@@ -78,3 +125,20 @@ def prepare_hub_clients() -> None:
 def _folder(variable: str, name: str) -> Path:
     named = os.environ.get(variable)
     return Path(named).expanduser().absolute() if named else home() / name
+
+
+def _check_chat_url(url: str) -> None:
+    """Raise unless an address can be asked, and shown: its errors never repeat it."""
+    remedy = "set it to an address such as http://127.0.0.1:11434/v1"
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket left open
+        good = False
+    if not good or " " in url or not url.isprintable():
+        raise SettingsError(f"COGVX_CHAT_BASE_URL isn't an http or https address: {remedy}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise SettingsError(
+            "COGVX_CHAT_BASE_URL must hold no password, '?' or '#', since messages show it: "
+            "put the key into COGVX_CHAT_KEY"
+        )

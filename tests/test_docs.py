@@ -138,6 +138,7 @@ def test_pages_name_no_folder_of_one_machine(page):
     [
         ("cause|原因", ("__main__", "download", "hubs", "manifest", "transfer", "verify")),
         ("row `torch and driver`|的 `torch and driver`", ("check_gpu",)),
+        ("`--enrich` (says|的提示)", ("chat", "enrich")),
     ],
 )
 def test_messages_are_those_of_the_code(page, head, modules):

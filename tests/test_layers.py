@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "verify": {"download", "manifest", "transfer"},
     "prompts": {"weights"},
     "request": {"prompts", "weights"},
+    "chat": set(),
+    "enrich": {"chat", "request"},
     "plan": {"machine", "request", "weights"},
     "attempts": {"machine", "video"},
     "check_report": {"machine"},
