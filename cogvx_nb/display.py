@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from .check_report import Report
     from .result import Result
 
+MOST_EMBEDDED_BYTES = 1_000_000
+"""Of a video inside a notebook, where it takes a third more; a notebook of 2 MB still opens."""
+
 GAP = 4
 """Pixels between the frames of a strip."""
 
@@ -52,15 +55,21 @@ def strip(frames: np.ndarray, count: int = 7) -> Picture:
 
 
 def player(result: Result, width: int = 432) -> Video:
-    """A player with the video inside it.
+    """A player with the video inside it; a smaller copy of it where it is large.
 
     Args:
         width: on the page, in pixels.
     """
     from IPython.display import Video
 
+    from . import video
+
+    data = result.path.read_bytes()
+    if len(data) > MOST_EMBEDDED_BYTES:
+        data = video.shrink(result.path, MOST_EMBEDDED_BYTES)
+        print(f"embedded: a smaller copy; the whole video is {result.path}")
     return Video(
-        data=result.path.read_bytes(),
+        data=data,
         embed=True,
         mimetype="video/mp4",
         width=width,

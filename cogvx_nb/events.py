@@ -81,7 +81,18 @@ class Done:
     generated: Generated
 
 
-Event = StageStarted | Step | PlanChanged | RequestReduced | Done
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that the user should know of this video.
+
+    Attributes:
+        text: in a line.
+    """
+
+    text: str
+
+
+Event = StageStarted | Step | PlanChanged | RequestReduced | Done | Noted
 Listener = Callable[[Event], None]
 
 

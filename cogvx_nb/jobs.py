@@ -8,14 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .errors import Cancelled, CogvxError
-from .events import Event, Listener, PlanChanged, RequestReduced, StageStarted, Step
+from .events import Event, Listener, Noted, PlanChanged, RequestReduced, StageStarted, Step
 from .request import VideoRequest
 from .result import Result
 
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
-
-Work = Callable[[VideoRequest, Listener, threading.Event], Result]
-"""Makes a request's video, reports to the listener, and stops soon after the event is set."""
 
 _numbers = itertools.count(1)
 
@@ -26,15 +23,18 @@ class Job:
 
     Attributes:
         request: what is wanted.
+        original: the result to make again and compare with; None for a new video.
         number: of the job, from 1.
         state: ``waiting``, ``running``, ``done``, ``cancelled`` or ``failed``.
         stage, step, steps, seconds_left: of a running one; 0 and 0 outside of denoising.
         notes: what happened on the way, such as a change of plan.
         result: of one that is done.
         error: of one that failed, in a line.
+        cancelled: set when the work should stop.
     """
 
     request: VideoRequest
+    original: Result | None = None
     number: int = field(default_factory=lambda: next(_numbers))
     state: str = WAITING
     stage: str = ""
@@ -44,7 +44,12 @@ class Job:
     notes: tuple[str, ...] = ()
     result: Result | None = None
     error: str = ""
-    _cancel: threading.Event = field(default_factory=threading.Event, repr=False)
+    cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in (DONE, CANCELLED, FAILED)
 
     def follow(self, event: Event) -> None:
         """Take in what the work reports."""
@@ -57,13 +62,19 @@ class Job:
                 self.notes += (f"memory ran out; trying again: {plan}",)
             case RequestReduced(request):
                 self.notes += tuple(str(change) for change in request.adjustments)
+            case Noted(text):
+                self.notes += (text,)
+
+
+Work = Callable[[Job, Listener], Result]
+"""Makes a job's video, reports to the listener, and stops soon after ``cancelled`` is set."""
 
 
 class Queue:
     """Jobs, made one after another by a thread of the queue's own.
 
     Args:
-        work: what makes a request's video.
+        work: what makes a job's video.
         on_change: called after each change with the job and the event behind it, if there is one;
             from the worker's thread or from the caller's.
     """
@@ -87,9 +98,12 @@ class Queue:
         with self._changed:
             return tuple(self._waiting)
 
-    def submit(self, request: VideoRequest) -> Job:
-        """Put a request at the end of the queue."""
-        job = Job(request)
+    def submit(self, request: VideoRequest, original: Result | None = None) -> Job:
+        """Put a request at the end of the queue; see ``Job`` for ``original``."""
+        return self.add(Job(request, original))
+
+    def add(self, job: Job) -> Job:
+        """Put a job at the end of the queue."""
         with self._changed:
             self._waiting.append(job)
             if self._thread is None:
@@ -105,7 +119,7 @@ class Queue:
             if job in self._waiting:
                 self._waiting.remove(job)
                 job.state = CANCELLED
-            job._cancel.set()
+            job.cancelled.set()
         self.on_change(job, None)
 
     def clear(self) -> None:
@@ -148,7 +162,7 @@ class Queue:
             self.on_change(job, event)
 
         try:
-            job.result = self._work(job.request, listen, job._cancel)
+            job.result = self._work(job, listen)
             job.state = DONE
         except Cancelled:
             job.state = CANCELLED

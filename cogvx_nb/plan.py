@@ -82,6 +82,17 @@ class Plan:
     reasons: tuple[str, ...] = ()
 
     @property
+    def batch(self) -> int:
+        """Clips that a denoising step works on: with guidance, one with and one without prompt."""
+        return 2 if self.guided else 1
+
+    def tokens(self, frames: int) -> int:
+        """Tokens that the transformer sees for a clip of so many frames, text included."""
+        patch = checkpoints.SIZE_MULTIPLE
+        patches = (self.height // patch) * (self.width // patch)
+        return self.model.checkpoint.text_tokens + patches * ((frames - 1) // 4 + 1)
+
+    @property
     def choices(self) -> dict[str, object]:
         """The part that a sidecar keeps, and that ``again`` takes back."""
         names = ("device", "dtype", "placement", "tiled", "peak_bytes", "reasons")
@@ -216,10 +227,8 @@ def _predicted(plan: Plan) -> Plan:
     layers, heads, head_width, _, _ = checkpoint.architecture
     item = ITEM_BYTES[plan.dtype]
     parts = _weights(plan)
-    patches = (plan.height // checkpoints.SIZE_MULTIPLE) * (plan.width // checkpoints.SIZE_MULTIPLE)
-    tokens = checkpoint.text_tokens + patches * ((plan.frames - 1) // 4 + 1)
-    batch = 2 if plan.guided else 1
-    denoise = DENOISE_COPIES * tokens * heads * head_width * batch * item
+    tokens = plan.tokens(plan.frames)
+    denoise = DENOISE_COPIES * tokens * heads * head_width * plan.batch * item
     decode = DECODE_COPIES * plan.height * plan.width * 8 * checkpoint.vae_channels * item
     if plan.tiled:
         decode = int(decode * TILED_SHARE)

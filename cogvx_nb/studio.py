@@ -6,16 +6,16 @@ One studio a process: it has the queue, so that a panel that is shown again find
 from __future__ import annotations
 
 import functools
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine, plan, preview, result, settings
-from .events import Done, Event, Listener, Step
+from . import machine, pace, plan, preview, result, settings
+from .catalogue import Catalogue
+from .errors import DoesNotFit
+from .events import Done, Event, Listener, Noted, Step
 from .jobs import Job, Queue
-from .request import VideoRequest
 from .weights import Model
 
 PREVIEW_SHARE = 0.01
@@ -23,6 +23,9 @@ PREVIEW_SHARE = 0.01
 
 SHORTEST_PAUSE = 0.4
 """Seconds between previews where they cost next to nothing."""
+
+FINISHED_KEPT = 100
+"""Jobs of this process that are remembered; all results are in the catalogue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +39,14 @@ Listen = Callable[[Job, Event | Previewed | None], None]
 
 
 class Studio:
-    """The queue, its work, and who listens to it."""
+    """The queue, its work, the results so far, and who listens to it."""
 
     def __init__(self) -> None:
         self.queue = Queue(self._work, self._tell)
+        self.catalogue = Catalogue()
         self.finished: list[Job] = []
-        self.step_seconds: dict[tuple[str, int], float] = {}
         self.preview: bytes = b""
+        self.grid = None
         self._listeners: list[Listen] = []
         self._pause = _Pause()
 
@@ -51,62 +55,76 @@ class Studio:
         self._listeners.append(listener)
         return functools.partial(self._forget, listener)
 
-    def predict(self, model: Model, frames: int) -> str:
-        """Memory by the plan, and seconds a step as far as one was made in this process."""
+    def predict(self, model: Model, frames: int, steps: int) -> str:
+        """Time and memory of a video of the model's own size, in a few words."""
+        here = machine.probe()
         try:
-            peak = plan.foresee(model, machine.probe(), frames).peak_bytes / plan.GIB
-        except plan.DoesNotFit:
+            fitted = plan.foresee(model, here, frames)
+        except DoesNotFit:
             return "does not fit here"
-        seconds = self.step_seconds.get((model.name, frames))
-        pace = f"{seconds:.2g} s a step" if seconds else "time not measured yet"
-        return f"about {peak:.1f} GiB, {pace}"
+        self.catalogue.refresh()
+        known = self.catalogue.paces(model.name, fitted.device)
+        seconds = pace.predict(fitted, here, steps, known)
+        time_said = "time known after the first" if seconds is None else f"about {spell(seconds)}"
+        return f"{time_said}, {fitted.peak_bytes / plan.GIB:.1f} GiB"
 
-    def _work(
-        self, request: VideoRequest, listener: Listener, cancel: threading.Event
-    ) -> result.Result:
-        from . import generate, pipeline  # late: they load torch, and a panel should open at once
+    def _work(self, job: Job, listener: Listener) -> result.Result:
+        from . import pipeline  # late: it loads torch, and a panel should open at once
 
-        fitted = plan.fit(request, machine.probe())
-        loaded = pipeline.load(fitted)
+        try:
+            return self._make(job, listener)
+        finally:
+            pipeline.free_memory()  # also of what was cancelled
+
+    def _make(self, job: Job, listener: Listener) -> result.Result:
+        from . import generate, pipeline
+
         latest: list[Step] = []
 
         def listen(event: Event) -> None:
             if isinstance(event, Step):
                 latest[:] = [event]
-                self._show(event, request, loaded.plan.device)
-            elif isinstance(event, Done):
-                self._learn(latest, event)
+                self._show(event, job)
+            elif isinstance(event, Done) and latest:
+                self._learn(latest[0], event)
             listener(event)
 
-        made = generate.run(request, loaded, listen, cancel)
+        if job.original:
+            return self._remake(job, listen)
+        fitted = plan.fit(job.request, machine.probe())
+        made = generate.run(job.request, pipeline.load(fitted), listen, job.cancelled)
         return result.save(made, on_event=listener)
 
-    def _show(self, step: Step, request: VideoRequest, device: str) -> None:
+    def _remake(self, job: Job, listener: Listener) -> result.Result:
+        """The original, with a note on whether it came out the same."""
+        from . import reproduce
+
+        listener(Noted(str(reproduce.again(job.original, listener, job.cancelled))))
+        return job.original
+
+    def _show(self, step: Step, job: Job) -> None:
         """A preview of a step, if the last one is long enough ago."""
         if self._pause.active:
             return
         from . import pipeline
 
-        pipeline.synchronize(device)  # the wait for the step itself is not the preview's
+        pipeline.synchronize(step.latents.device.type)  # waiting for the step isn't the preview's
         with self._pause:
-            colours = preview.load(_colours_of(request.model))
+            colours = preview.load(_colours_of(job.request.model))
             latents = step.latents[0].float().cpu().numpy()
-            self.preview = preview.animation(colours.frames(latents), request.fps / 4)
-        self._tell(self.queue.running, Previewed(self.preview))
+            self.preview = preview.animation(colours.frames(latents), job.request.fps / 4)
+        self._tell(job, Previewed(self.preview))
 
-    def _learn(self, latest: list[Step], done: Done) -> None:
-        """Fit the colours of previews to a result; note how fast its steps were."""
-        made = done.generated
-        name, count = made.request.model.name, made.request.frames
-        self.step_seconds[name, count] = made.seconds["denoise"] / made.request.steps
-        if latest:
-            path = _colours_of(made.request.model)
-            latents = latest[0].latents[0].float().cpu().numpy()
-            preview.store(path, preview.load(path).learn(latents, made.frames))
+    def _learn(self, last: Step, done: Done) -> None:
+        """Fit the colours of previews to a result."""
+        path = _colours_of(done.generated.request.model)
+        latents = last.latents[0].float().cpu().numpy()
+        preview.store(path, preview.load(path).learn(latents, done.generated.frames))
 
     def _tell(self, job: Job, event: Event | Previewed | None) -> None:
-        if event is None and job.state not in ("waiting", "running") and job not in self.finished:
-            self.finished.append(job)
+        if event is None and job.over and job not in self.finished:
+            self.finished = [*self.finished, job][-FINISHED_KEPT:]
+            self.preview = b""
         for listener in tuple(self._listeners):
             listener(job, event)
 
@@ -135,6 +153,11 @@ class _Pause:
         else:
             self._cost = end - self._start
         self._until = end + max(SHORTEST_PAUSE, self._cost / PREVIEW_SHARE)
+
+
+def spell(seconds: float) -> str:
+    """A length of time as people say it: ``8 s``, ``2 min``."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _colours_of(model: Model) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -71,6 +72,47 @@ def decode(path: Path) -> np.ndarray:
     if not frames:
         raise ResultError(f"{path} holds no frames")
     return np.stack(frames)
+
+
+def poster(path: Path, seconds: float, width: int) -> bytes:
+    """One frame of a video as a WebP of that width, in pixels.
+
+    Args:
+        seconds: which one; the first frame where the video is shorter.
+
+    Raises:
+        ResultError: if there is no video to read.
+    """
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-ss", f"{seconds:.3f}"]
+    command += ["-i", f"file:{path}", "-frames:v", "1", "-vf", f"scale={width}:-2"]
+    command += ["-c:v", "libwebp", "-f", "webp", "pipe:"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if not done.stdout and seconds:
+        return poster(path, 0, width)
+    if not done.stdout:
+        raise ResultError(f"{path} can't be read as a video")
+    return done.stdout
+
+
+def shrink(path: Path, most_bytes: int, height: int = 240) -> bytes:
+    """A copy of a video, as mp4, of at most so many bytes.
+
+    Args:
+        height: in pixels; halved until the copy is small enough.
+
+    Raises:
+        ResultError: if there is no video to read, or no copy is small enough.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "small.mp4"
+        command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
+        command += ["-i", f"file:{path}", "-vf", f"scale=-2:{height}", "-c:v", "libx264"]
+        command += ["-crf", "26", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(copy)]
+        done = subprocess.run(command, capture_output=True, check=False)
+        if done.returncode:
+            raise ResultError(f"{path} can't be read as a video")
+        data = copy.read_bytes()
+    return data if len(data) <= most_bytes else shrink(path, most_bytes, height // 2)
 
 
 def read_tag(path: Path) -> dict | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from dataclasses import dataclass
@@ -72,6 +73,16 @@ def locate(name: str) -> Model:
         bytes={component: count[0] for component, count in counts.items()},
         parameters={component: count[1] for component, count in counts.items()},
     )
+
+
+def present() -> list[Model]:
+    """The checkpoints in the models folder that are whole and that this workbench runs."""
+    found = []
+    for checkpoint in checkpoints.CHECKPOINTS:
+        with contextlib.suppress(ModelError):
+            if not checkpoint.cannot_run:
+                found.append(locate(checkpoint.name))
+    return found
 
 
 def download_command(checkpoint: Checkpoint) -> str:

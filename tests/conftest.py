@@ -29,6 +29,14 @@ ROOT = Path(__file__).resolve().parent.parent
 CIRCLE = "a red circle moving right on a black background"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Lets a fixture know whether its test failed."""
+    report = yield
+    item.failed = getattr(item, "failed", False) or report.failed
+    return report
+
+
 @pytest.fixture(autouse=True)
 def outputs(tmp_path, monkeypatch) -> Path:
     """An outputs folder of the test's own, for this process and for those it starts."""
@@ -89,6 +97,13 @@ def small_disk(tmp_path):
     yield mount
     for folder in mounted:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def everything(widget) -> list:
+    """A widget and all that is in it."""
+    return [widget] + [
+        one for child in getattr(widget, "children", ()) for one in everything(child)
+    ]
 
 
 def start(command: list[str], cwd: Path) -> subprocess.Popen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,61 +79,107 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, lab, tmp_path):
-    """Notebook 03 with its panel shown."""
+def page(browser, lab, tmp_path, request):
+    """Notebook 03 with its workbench shown; a picture of it where the test fails."""
     shown = browser.new_page(viewport={"width": 1400, "height": 1700})
     dialogs = []
     shown.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-    shown.goto(f"{lab}lab/workspaces/w/tree/03_generate.ipynb?reset&token=T")
-    run_all(shown)
+    open_notebook(shown, lab)
     yield shown
-    shown.screenshot(path=tmp_path / "end.png")
-    assert dialogs == []
+    if request.node.failed:
+        shown.screenshot(path=tmp_path / "failed.png")
+        print(f"the page as it failed: {tmp_path / 'failed.png'}")
     shown.close()
+    assert dialogs == []
+
+
+def open_notebook(page, lab: str) -> None:
+    page.goto(f"{lab}lab/workspaces/w/tree/03_generate.ipynb?reset&token=T")
+    run_all(page)
+    empty_queue(page)
 
 
 def run_all(page) -> None:
     page.wait_for_function(IDLE, timeout=120_000)
     page.evaluate(RUN_ALL)
     page.wait_for_selector(".cogvx-panel", timeout=60_000)
-    empty_queue(page)
 
 
 def empty_queue(page) -> None:
     """A panel at rest: the kernel, and with it the queue, is shared by the tests."""
-    if page.locator("button.cogvx-empty-queue").is_enabled():
-        page.locator("button.cogvx-empty-queue").click()
-    if page.locator("button.cogvx-cancel").is_enabled():
-        page.locator("button.cogvx-cancel").click()
+    for name in ("empty-queue", "cancel"):
+        if page.locator(f"button.cogvx-{name}").is_enabled():
+            page.locator(f"button.cogvx-{name}").click()
     page.wait_for_selector("button.cogvx-cancel:disabled", timeout=60_000)
 
 
-def fill(page, prompt: str, frames: int = 0) -> None:
+def fill(page, prompt: str, frames: int = 0, steps: int = 50) -> None:
     page.locator(".cogvx-prompt textarea").fill(prompt)
-    page.locator(".cogvx-mode button").nth(frames).click()
+    page.locator(".cogvx-mode input").nth(frames).check()
+    if not page.locator(".cogvx-steps input").is_visible():
+        page.get_by_text("Advanced", exact=True).click()
+    page.locator(".cogvx-steps input").fill(str(steps))
+    page.locator(".cogvx-steps input").press("Tab")
+
+
+def generate(page) -> None:
+    page.locator("button.cogvx-generate").click()
+
+
+def wait_for_result(page, prompt: str) -> None:
+    page.wait_for_selector(f".cogvx-result:has-text({json.dumps(prompt)})", timeout=120_000)
+    page.wait_for_selector("button.cogvx-cancel:disabled", timeout=120_000)
+
+
+def make_two(page) -> None:
+    """Two results of two prompts, in few steps."""
+    for prompt in ("a red circle moving right", "a blue circle moving left"):
+        fill(page, prompt, steps=4)
+        generate(page)
+        wait_for_result(page, prompt)
+
+
+def tab(page, title: str) -> None:
+    page.locator(".cogvx-workbench > .lm-TabBar").get_by_text(title, exact=True).click()
+
+
+def plays(page, inside: str) -> None:
+    """Wait until a video there has moved on."""
+    page.wait_for_function(f"document.querySelector('{inside} video')?.currentTime > 0.1")
+
+
+def keep(page, name: str) -> None:
+    """A picture of the page, where they are asked for."""
+    if folder := os.environ.get("COGVX_SCREENSHOTS"):
+        page.locator(".cogvx-workbench").screenshot(path=Path(folder) / f"{name}.png")
 
 
 def test_from_a_prompt_to_a_playing_video(page):
     assert page.locator(".cogvx-tokens").inner_text() == "10 of 64 tokens"
+    assert re.search(r"quick · 13 frames · about \d+ s, [\d.]+ GiB", page.inner_text(".cogvx-mode"))
+    keep(page, "1-idle")
     fill(page, "a green star growing on a navy background", frames=2)
     page.wait_for_function(
         "document.querySelector('.cogvx-tokens').innerText.startsWith('9 of 64')", timeout=10_000
     )
-    page.locator("button.cogvx-generate").click()
+    generate(page)
     page.wait_for_function(f"{STEP} > 3", timeout=120_000)
     first = page.locator("img.cogvx-preview").get_attribute("src")
     page.wait_for_function(f"{STEP} > 30", timeout=120_000)
+    keep(page, "2-half-time")
     assert page.locator("img.cogvx-preview").get_attribute("src") != first
-    page.wait_for_selector(".cogvx-result video", timeout=120_000)
+    wait_for_result(page, "a green star growing on a navy background")
     page.wait_for_function("document.querySelector('.cogvx-result video').duration > 6")
-    page.wait_for_function("document.querySelector('.cogvx-result video').currentTime > 0.1")
+    plays(page, ".cogvx-result")
+    keep(page, "3-done")
     assert "denoise" in page.locator(".cogvx-result").inner_text()
+    assert page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0, "no pink"
 
 
 def test_cancel_ends_the_running_one_and_the_rest_goes_on(page):
     fill(page, "a red circle moving right", frames=2)
     for _ in range(3):
-        page.locator("button.cogvx-generate").click()
+        generate(page)
     page.wait_for_function(f"{STEP} > 2", timeout=120_000)
     assert page.locator(".cogvx-queue").inner_text().count("waiting") == 2
     page.locator("button.cogvx-cancel").click()
@@ -146,33 +193,187 @@ def test_cancel_ends_the_running_one_and_the_rest_goes_on(page):
     assert page.locator(".cogvx-queue").inner_text() == ""
 
 
-def test_showing_the_panel_again_finds_the_running_job(page):
+def test_a_reload_loses_nothing(page):
     fill(page, "a blue square moving left", frames=2)
-    page.locator("button.cogvx-generate").click()
+    generate(page)
     page.wait_for_function(f"{STEP} > 2", timeout=120_000)
-    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save') }")
     page.reload()
     page.wait_for_function(IDLE, timeout=120_000)
     if not page.locator(".cogvx-panel").count():
-        page.evaluate(RUN_ALL)
-    page.wait_for_selector(".cogvx-panel", timeout=60_000)
-    page.wait_for_selector(".cogvx-result:has-text('a blue square moving left')", timeout=120_000)
-    page.wait_for_selector(".cogvx-result video", timeout=20_000)
+        run_all(page)
+    wait_for_result(page, "a blue square moving left")
+    plays(page, ".cogvx-result")
 
 
-def test_a_hostile_prompt_is_text(page):
-    known = "a red circle moving right on a black background, " * 3
-    fill(page, f'{known}<script>alert(1)</script> "><img src=x onerror=alert(2)>')
-    page.locator("button.cogvx-generate").click()
-    page.wait_for_selector(".cogvx-result:has-text('<script>alert(1)')", timeout=120_000)
-    page.wait_for_selector("button.cogvx-cancel:disabled", timeout=120_000)
-    assert not page.locator(".cogvx-panel script").count()
-    assert not page.locator(".cogvx-panel img[src=x]").count()
+def test_the_gallery_outlives_the_kernel(page):
+    make_two(page)
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    run_all(page)
+    assert page.locator(".cogvx-result video").count() == 0, "another kernel"
+    tab(page, "Gallery")
+    page.wait_for_selector(".cogvx-card img.cogvx-poster")
+    first = page.locator(".cogvx-card").first
+    assert "a blue circle moving left" in first.inner_text()
+    before = page.locator(".cogvx-count").inner_text()
+    keep(page, "4-gallery")
+
+    page.locator(".cogvx-search input").fill("red right")
+    page.wait_for_function("!document.querySelector('.cogvx-cards').innerText.includes('blue')")
+    page.locator(".cogvx-search input").fill("")
+    page.wait_for_function("document.querySelector('.cogvx-cards').innerText.includes('blue')")
+    first.locator("button.cogvx-play-it").click()
+    plays(page, ".cogvx-details")
+
+    first.locator("button.cogvx-move-it-to-the-trash").click()
+    page.wait_for_function(f"document.querySelector('.cogvx-count').innerText != '{before}'")
+    page.locator("button.cogvx-undo").click()
+    page.wait_for_function(f"document.querySelector('.cogvx-count').innerText == '{before}'")
+
+    first.locator("button.cogvx-make-it-again").click()
+    tab(page, "Make")
+    page.wait_for_selector(".cogvx-result:has-text('identical: all 13 frames')", timeout=120_000)
+    tab(page, "Gallery")
+    page.locator(".cogvx-card").first.locator("button.cogvx-load-its-settings").click()
+    page.wait_for_selector(".cogvx-prompt textarea", state="visible")
+    assert page.locator(".cogvx-prompt textarea").input_value() == "a blue circle moving left"
+    assert page.locator(".cogvx-steps input").input_value() == "4"
 
 
+def test_two_are_compared_in_step(page):
+    make_two(page)
+    tab(page, "Gallery")
+    for number in range(2):
+        page.locator(".cogvx-card").nth(number).get_by_label("compare").check()
+    page.locator("button.cogvx-compare").click()
+    plays(page, ".cogvx-compare")
+    keep(page, "5-compare")
+    marked = page.locator(".cogvx-differences mark").all_inner_texts()
+    assert {"red", "blue", "right", "left"} <= set(marked)
+
+
+def test_a_grid_fills_in(page):
+    fill(page, "a red circle moving right on a black background", steps=10)
+    tab(page, "Grid")
+    page.locator(".cogvx-across select").select_option("prompt words")
+    page.locator(".cogvx-values-across input").fill("red, green")
+    page.locator(".cogvx-down select").select_option("seed")
+    page.locator(".cogvx-values-down input").fill("1-2")
+    page.locator("button.cogvx-make-grid").click()
+    page.wait_for_function("document.querySelectorAll('.cogvx-cell img').length == 2")
+    assert "waiting" in page.locator(".cogvx-sheet").inner_text()
+    page.wait_for_function("document.querySelectorAll('.cogvx-cell img').length == 4")
+    plays(page, ".cogvx-saved")
+    assert ".png" in page.locator(".cogvx-saved").inner_text()
+    keep(page, "6-grid")
+
+
+def test_a_second_tab_shows_the_same(page, browser, lab):
+    fill(page, "a green circle moving up", frames=2)
+    generate(page)
+    page.wait_for_function(f"{STEP} > 2", timeout=120_000)
+    other = browser.new_page(viewport={"width": 1400, "height": 1700})
+    other.goto(f"{lab}lab/workspaces/v/tree/03_generate.ipynb?token=T")
+    run_all(other)
+    other.wait_for_function(f"{STEP} > 2", timeout=120_000)
+    assert "a green circle moving up" in other.locator(".cogvx-queue").inner_text()
+    empty_queue(other)
+    other.close()
+
+
+def test_hostile_text_is_text_everywhere(page):
+    hostile = '<script>alert(1)</script> "><img src=x onerror=alert(2)> \u202eno'
+    fill(page, "a red circle moving right on a black background, " * 3 + hostile, steps=3)
+    generate(page)
+    wait_for_result(page, "<script>alert(1)")
+    tab(page, "Gallery")
+    page.wait_for_selector(".cogvx-card")
+    for number in range(2):
+        page.locator(".cogvx-card").nth(number).get_by_label("compare").check()
+    page.locator("button.cogvx-compare").click()
+    page.wait_for_selector(".cogvx-differences:has-text('<script>alert(1)')")
+    tab(page, "Grid")
+    page.locator(".cogvx-across select").select_option("prompt words")
+    page.locator(".cogvx-values-across input").fill("red, <img src=x onerror=alert(3)>")
+    page.locator(".cogvx-down select").select_option("none")
+    page.locator("button.cogvx-make-grid").click()
+    page.wait_for_function("document.querySelectorAll('.cogvx-cell img').length == 2")
+    assert not page.locator(".cogvx-workbench script").count()
+    assert not page.locator(".cogvx-workbench img[src=x]").count()
+
+
+CONTRAST = r"""() => {
+  const light = c => { const v = c.map(x => x / 255)
+      .map(x => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2] };
+  const parts = text => text.match(/[\d.]+/g).map(Number);
+  const ground = e => { for (; e; e = e.parentElement) {
+      const c = parts(getComputedStyle(e).backgroundColor);
+      if (c.length === 3 || c[3] > 0.5) return c }
+    return [255, 255, 255] };
+  const bad = [];
+  for (const e of document.querySelectorAll('.cogvx-workbench *')) {
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    if (!(own || e.matches('input, textarea, select')) || !e.checkVisibility()) continue;
+    if (e.disabled || e.closest(':disabled')) continue;
+    const a = light(parts(getComputedStyle(e).color)), b = light(ground(e));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) bad.push(`${e.tagName}.${e.className} ${ratio.toFixed(1)} ${e.textContent}`);
+  }
+  return bad }"""
+"""Texts with less contrast to their ground than WCAG 2 asks for."""
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 @pytest.mark.parametrize("width", [1400, 700])
-def test_the_panel_fits_the_page(page, width):
-    page.set_viewport_size({"width": width, "height": 1200})
-    page.wait_for_timeout(500)
-    wide = "e => e.scrollWidth > e.clientWidth + 2"
-    assert not page.locator(".cogvx-panel").evaluate(wide)
+def test_it_fits_and_can_be_read(page, width, theme):
+    page.set_viewport_size({"width": width, "height": 1700})
+    page.evaluate(
+        f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: '{theme}'}})"
+    )
+    page.wait_for_selector(f"body[data-jp-theme-name='{theme}']")
+    make_two(page)
+    tab(page, "Gallery")
+    page.wait_for_selector(".cogvx-card")
+    for number in range(2):
+        page.locator(".cogvx-card").nth(number).get_by_label("compare").check()
+    page.locator("button.cogvx-compare").click()
+    plays(page, ".cogvx-compare")
+    page.wait_for_timeout(1000)
+    for title in ("Make", "Grid", "Gallery", "Compare"):
+        tab(page, title)
+        page.wait_for_timeout(300)
+        keep(page, f"{title.lower()}-{width}-{theme.split()[1].lower()}")
+        assert page.evaluate(CONTRAST) == []
+        box = page.locator(".cogvx-workbench").bounding_box()
+        wide = page.locator(".cogvx-workbench > .widget-tab-contents")
+        assert wide.evaluate("e => e.scrollWidth <= e.clientWidth + 2"), title
+        assert box["width"] <= width
+
+
+NAME = """() => { const e = document.activeElement;
+  return (e.labels?.[0]?.innerText || e.getAttribute('aria-label') || e.title || e.innerText
+          || e.closest('[title]')?.title || '').trim() }"""
+
+
+def test_by_keyboard(page):
+    page.locator(".cogvx-prompt textarea").focus()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("a yellow star moving up")
+    reached = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(NAME))
+        if reached[-1] == "Generate":
+            break
+    assert "" not in reached, "each has a name"
+    assert reached[-1] == "Generate"
+    assert {"New seed", "Keep seed"} <= set(reached)
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{STEP} > 2", timeout=120_000)
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate(NAME) == "Cancel":
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_selector("button.cogvx-cancel:disabled", timeout=20_000)

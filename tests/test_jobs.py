@@ -23,11 +23,12 @@ class Gate:
     def __init__(self) -> None:
         self.begun, self.begin, self.go = [], threading.Semaphore(0), threading.Semaphore(0)
 
-    def __call__(self, wanted, listen, cancel):
+    def __call__(self, job, listen):
+        wanted = job.request
         self.begun.append(wanted.seed)
         self.begin.release()
         self.go.acquire()
-        if cancel.is_set():
+        if job.cancelled.is_set():
             raise Cancelled("cancelled")
         if wanted.seed == 3:
             raise BadFrames("all frames\nare black")

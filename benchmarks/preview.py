@@ -1,0 +1,133 @@
+"""What previews cost: denoising steps with and without them, in turn.
+
+``python benchmarks/preview.py`` takes the embedded checkpoint at 49 frames; with ``--true-shapes``,
+on a GPU, the transformer of CogVideoX-5b with random weights, at 49 frames of 480 × 720 (time
+doesn't depend on the weights). Prints JSON: the median seconds of a step with and without previews,
+over several videos of each kind, and how much longer all denoising took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+PROMPT = "a red circle moving right on a black background"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--true-shapes", action="store_true")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COGVX_OUTPUTS_DIR"] = folder
+        prepare = true_shapes if options.true_shapes else embedded
+        wanted, pipe, embeds = prepare(options.steps)
+        print(json.dumps(measure(wanted, pipe, embeds, options.repeats), indent=1))
+
+
+def measure(wanted, pipe, embeds, repeats: int) -> dict:
+    """Videos with and without previews in turn, after one of each that doesn't count."""
+    from cogvx_nb.studio import Studio
+
+    seconds = {True: [], False: []}
+    wholes = {True: [], False: []}
+    shown = 0
+    for turn, previews in itertools.product(range(repeats + 1), (True, False)):
+        where = Studio()
+        count, start = [], time.perf_counter()
+        steps = denoise(wanted, pipe, embeds, where if previews else None, count)
+        if turn:
+            wholes[previews].append(time.perf_counter() - start)
+            seconds[previews] += steps
+            shown += len(count)
+    steps = {name: statistics.median(values) for name, values in seconds.items()}
+    whole = {name: statistics.median(values) for name, values in wholes.items()}
+    return {
+        "model": wanted.model.name,
+        "frames": wanted.frames,
+        "steps": wanted.steps,
+        "videos_of_each_kind": repeats,
+        "previews_a_video": round(shown / repeats, 1),
+        "step_seconds_without": round(steps[False], 4),
+        "step_seconds_with": round(steps[True], 4),
+        "denoise_seconds_without": round(whole[False], 3),
+        "denoise_seconds_with": round(whole[True], 3),
+        "overhead_percent": round(100 * (whole[True] / whole[False] - 1), 2),
+        "spread_without_percent": round(100 * (max(wholes[False]) / min(wholes[False]) - 1), 2),
+    }
+
+
+def denoise(wanted, pipe, embeds, where, shown: list) -> list[float]:
+    """Seconds of each step, the device's queue empty at its end."""
+    from cogvx_nb import generate, pipeline
+    from cogvx_nb.jobs import Job
+
+    job, moments = Job(wanted), [time.perf_counter()]
+    if where is not None:
+        where.listen(lambda job, event: shown.append(event))
+
+    def listen(event) -> None:
+        if where is not None:
+            where._show(event, job)
+        pipeline.synchronize(pipe._execution_device.type)
+        moments.append(time.perf_counter())
+
+    import torch
+
+    with torch.no_grad():
+        generate._denoise(wanted, pipe, embeds, embeds, listen, None)
+    return [b - a for a, b in itertools.pairwise(moments)]
+
+
+def embedded(steps: int):
+    from cogvx_nb import machine, pipeline, plan, request, weights
+
+    wanted = request.make(weights.locate("tiny"), PROMPT, frames=49, steps=steps)
+    loaded = pipeline.load(plan.fit(wanted, machine.probe()))
+    embeds, _ = loaded.pipe.encode_prompt(
+        PROMPT, do_classifier_free_guidance=False, max_sequence_length=64
+    )
+    return wanted, loaded.pipe, embeds
+
+
+def true_shapes(steps: int):
+    import diffusers
+    import torch
+
+    from cogvx_nb import checkpoints, request, weights
+
+    known = checkpoints.COGVIDEOX_5B
+    model = weights.Model(known, Path(known.name), {}, known.parameters)
+    wanted = request.VideoRequest(PROMPT, "", 49, steps, 480, 720, 6.0, 42, 8, model)
+    with torch.device("cuda"):
+        torch.set_default_dtype(torch.bfloat16)
+        transformer = diffusers.CogVideoXTransformer3DModel(
+            num_attention_heads=48,
+            num_layers=42,
+            attention_head_dim=64,
+            sample_height=60,
+            sample_width=90,
+            use_rotary_positional_embeddings=True,
+        )
+        torch.set_default_dtype(torch.float32)
+        vae = diffusers.AutoencoderKLCogVideoX()  # only its sizes are asked for
+    scheduler = diffusers.CogVideoXDPMScheduler(
+        prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
+    )
+    pipe = diffusers.CogVideoXPipeline(None, None, vae, transformer, scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, "old_pred_original_sample"]
+    embeds = torch.randn(1, 226, 4096, dtype=torch.bfloat16, device="cuda")
+    return wanted, pipe, embeds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Widgets as this workbench has them: each with a label, an own class, and room to wrap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from html import escape
+
+import ipywidgets as widgets
+
+WIDE = {"width": "98%"}
+NARROW = {"width": "14em"}
+"""Layouts; not made into widgets here, for a headless notebook imports this too."""
+
+TEXT_STYLE = {"description_width": "7em"}
+
+
+def area(label: str, value: str, name: str) -> widgets.Textarea:
+    """A field for a prompt; ``name`` becomes its class, ``cogvx-<name>``."""
+    made = widgets.Textarea(
+        value=value, description=label, layout=WIDE, rows=3, style=TEXT_STYLE, tooltip=label
+    )
+    return made.add_class(f"cogvx-{name}")
+
+
+def line(label: str, value: str = "", placeholder: str = "") -> widgets.Text:
+    """A field for a line of text."""
+    made = widgets.Text(value=value, description=label, placeholder=placeholder, style=TEXT_STYLE)
+    return made.add_class(f"cogvx-{_class_of(label)}")
+
+
+def number(
+    kind: type, label: str, value: float, low: float, high: float, step: float | None = None
+) -> widgets.Widget:
+    """A field for a number between two bounds."""
+    more = {} if step is None else {"step": step}
+    made = kind(
+        value=value, min=low, max=high, description=label, layout=NARROW, tooltip=label, **more
+    )
+    return made.add_class(f"cogvx-{_class_of(label)}")
+
+
+def choice(label: str, options: Iterable, value=None) -> widgets.Dropdown:
+    """A field for one of several values."""
+    options = list(options)
+    made = widgets.Dropdown(options=options, description=label, style=TEXT_STYLE, tooltip=label)
+    if value is not None:
+        made.value = value
+    return made.add_class(f"cogvx-{_class_of(label)}")
+
+
+def button(label: str, icon: str, tooltip: str, act: Callable[[], object]) -> widgets.Button:
+    """A button that calls ``act``; one without a label is named by its tooltip."""
+    made = widgets.Button(description=label, icon=icon, tooltip=tooltip or label)
+    made.layout.width = "auto" if label else "3em"
+    made.on_click(lambda clicked: act())
+    return made.add_class(f"cogvx-{_class_of(label or tooltip)}")
+
+
+def row(*items: widgets.Widget) -> widgets.HBox:
+    """Widgets beside each other, and below where there is no room."""
+    return widgets.HBox(items, layout={"flex_flow": "row wrap", "align_items": "center"})
+
+
+def note(text: str = "", name: str = "note") -> widgets.HTML:
+    """A line of HTML, ``escape``\\ d by whoever makes it."""
+    return widgets.HTML(text).add_class(f"cogvx-{name}")
+
+
+def lines(texts: Iterable[object]) -> str:
+    """Texts of anybody's as HTML, one a line."""
+    return "<br>".join(escape(str(text)) for text in texts)
+
+
+def bold(text: object) -> str:
+    """Text of anybody's as bold HTML."""
+    return f"<b>{escape(str(text))}</b>"
+
+
+def replace(box: widgets.Box, children: Iterable[widgets.Widget]) -> None:
+    """Put others into a box and close what was there: a widget is kept until it is closed."""
+    before, box.children = box.children, tuple(children)
+    for widget in before:
+        if widget not in box.children:
+            close(widget)
+
+
+def close(widget: widgets.Widget) -> None:
+    """Close a widget and all that is in it."""
+    for child in getattr(widget, "children", ()):
+        close(child)
+    for part in ("layout", "style"):
+        if isinstance(getattr(widget, part, None), widgets.Widget):
+            getattr(widget, part).close()
+    widget.close()
+
+
+def _class_of(label: str) -> str:
+    return label.split(",")[0].split(" (")[0].strip().lower().replace(" ", "-")

@@ -1,0 +1,214 @@
+"""The fields of a request, as widgets, with what the checkpoint makes of them while one types."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from html import escape
+
+import ipywidgets as widgets
+
+from . import enrich, prompts, request, weights
+from .controls import WIDE, area, bold, button, choice, note, number, row
+from .errors import CogvxError
+from .request import MAX_SEED, VideoRequest
+from .weights import Model
+
+MODES = ("quick", "standard", "best")
+"""Names of a checkpoint's frame counts, from few to many."""
+
+NUMBERS = ("steps", "guidance", "height", "width", "seed")
+
+Predict = Callable[[Model, int, int], str]
+"""(model, frames, steps) → time and memory, in a few words."""
+
+
+class Form(widgets.VBox):
+    """Every field of a request.
+
+    Args:
+        model: the checkpoint to begin with; the others that are here can be chosen.
+        predict: see ``Predict``.
+        **values: of a request, to begin with; see ``request.make``.
+    """
+
+    def __init__(self, model: Model, predict: Predict, **values) -> None:
+        self._predict = predict
+        self._models = {found.name: found for found in (*weights.present(), model)}
+        self._build_prompt(values)
+        self._build_numbers(model, values)
+        self._build_advanced(values)
+        seed = row(self.seed, self.dice, self.lock)
+        prompt = [self.prompt, self.tokens, row(self.enrich, self.enriching), self.typed]
+        super().__init__([self.model_name, *prompt, self.frames, seed, self.advanced])
+        self._observe()
+        self.show_tokens()
+        self.show_predictions()
+
+    @property
+    def model(self) -> Model:
+        return self._models[self.model_name.value]
+
+    @property
+    def values(self) -> dict[str, object]:
+        """Keywords for ``request.make``, as they stand in the fields."""
+        fields = {name: getattr(self, name).value for name in NUMBERS}
+        return fields | {
+            "prompt": self.prompt.value,
+            "negative_prompt": self.negative.value,
+            "frames": self.frames.value,
+            "enriched_from": self.typed.value,
+            "allow_unknown": self.unknown.value,
+            "allow_untrained_size": self.untrained.value,
+        }
+
+    def request(self, **changes) -> VideoRequest:
+        """The request in the fields, with some values changed.
+
+        Raises:
+            CogvxError: if it isn't valid; see ``request.make``.
+        """
+        return request.make(self.model, **self.values | changes)
+
+    def load(self, kept: dict) -> str:
+        """Take a sidecar's settings into the fields.
+
+        Returns:
+            What could not be taken over, in a line; else empty.
+        """
+        wanted, name = kept["request"], kept["checkpoint"]["name"]
+        if name in self._models:
+            self.model_name.value = name
+        self.typed.value = kept.get("enriched_from", "")
+        self.prompt.value, self.negative.value = wanted["prompt"], wanted["negative_prompt"]
+        self.frames.value = request.nearest(wanted["frames"], self.model.checkpoint.frames)
+        for field in NUMBERS:
+            getattr(self, field).value = wanted[field]
+        self.unknown.value = "allow_unknown" in kept["allowed"]
+        self.untrained.value = "allow_untrained_size" in kept["allowed"]
+        return "" if name in self._models else f"{name} is not here: {self.model.name} stays"
+
+    def roll(self) -> None:
+        """Another seed, at random."""
+        self.seed.value = random.SystemRandom().randrange(2**31)
+
+    def show_tokens(self) -> None:
+        """Say under the prompt what the checkpoint's tokenizer makes of it."""
+        self.tokens.value = token_note(self.model, self.prompt.value)
+
+    def show_predictions(self) -> None:
+        """Say beside each mode how long it takes and what memory it needs."""
+        options = [
+            (
+                f"{name} · {count} frames · {self._predict(self.model, count, self.steps.value)}",
+                count,
+            )
+            for name, count in zip(MODES, self.model.checkpoint.frames, strict=False)
+        ]
+        if options != list(self.frames.options):
+            with self.frames.hold_trait_notifications():
+                kept, self.frames.options = self.frames.value, options
+                self.frames.value = request.nearest(kept or 0, self.model.checkpoint.frames)
+
+    # --- building ---------------------------------------------------------------------------------
+
+    def _build_prompt(self, values: dict) -> None:
+        self.prompt = area("Prompt", values.get("prompt", ""), "prompt")
+        self.tokens = note(name="tokens")
+        self.typed = area("As typed", values.get("enriched_from", ""), "typed")
+        self.enrich = button(
+            "Enrich", "magic", "let a chat model translate and expand the prompt", self._enrich
+        )
+        self.enriching = note(name="enriching")
+
+    def _build_numbers(self, model: Model, values: dict) -> None:
+        known, whole = model.checkpoint, widgets.BoundedIntText
+        self.model_name = choice("Model", self._models, model.name)
+        frames = request.nearest(values.get("frames", 13), known.frames)
+        self.frames = widgets.RadioButtons(
+            options=known.frames, value=frames, description="Mode", layout=WIDE
+        ).add_class("cogvx-mode")
+        self.seed = number(whole, "Seed", values.get("seed", 42), 0, MAX_SEED)
+        self.dice = button("New seed", "random", "another seed, at random", self.roll)
+        self.lock = widgets.ToggleButton(
+            value=True, description="Keep seed", icon="lock", tooltip="off: each video a new seed"
+        )
+        self.steps = number(whole, "Steps", values.get("steps", 50), 1, 1000)
+        guidance = values.get("guidance", 6.0)
+        self.guidance = number(widgets.BoundedFloatText, "Guidance", guidance, 0, 100, 0.5)
+        self.height = number(whole, "Height", values.get("height") or known.height, 16, 4096, 16)
+        self.width = number(whole, "Width", values.get("width") or known.width, 16, 4096, 16)
+
+    def _build_advanced(self, values: dict) -> None:
+        self.negative = area("Negative prompt", values.get("negative_prompt", ""), "negative")
+        self.unknown = _permission("Prompts that the model can't read", "unknown", values)
+        self.untrained = _permission("Other sizes than the model's own", "untrained_size", values)
+        numbers = row(self.steps, self.guidance, self.height, self.width)
+        folded = widgets.VBox([self.negative, numbers, self.unknown, self.untrained])
+        self.advanced = widgets.Accordion([folded], titles=("Advanced",))
+
+    def _observe(self) -> None:
+        self.prompt.observe(lambda change: self.show_tokens(), "value")
+        self.steps.observe(lambda change: self.show_predictions(), "value")
+        self.model_name.observe(lambda change: self._on_model(), "value")
+        self.typed.observe(lambda change: self._show_typed(), "value")
+        self._show_typed()
+        self._offer_enriching()
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    def _on_model(self) -> None:
+        self.height.value, self.width.value = (
+            self.model.checkpoint.height,
+            self.model.checkpoint.width,
+        )
+        self.show_tokens()
+        self.show_predictions()
+        self._offer_enriching()
+
+    def _show_typed(self) -> None:
+        self.typed.layout.display = None if self.typed.value else "none"
+
+    def _offer_enriching(self) -> None:
+        offered = enrich.configured() and self.model.checkpoint.enrichable
+        self.enrich.layout.display = None if offered else "none"
+
+    def _enrich(self) -> None:
+        """Ask the chat model in a thread of its own: it may take a minute."""
+        self.enrich.disabled, self.enriching.value = True, "asking the chat model…"
+        threading.Thread(target=self._ask, name="cogvx enrich", daemon=True).start()
+
+    def _ask(self) -> None:
+        try:
+            found = enrich.run(self.typed.value or self.prompt.value, self.model.checkpoint)
+        except CogvxError as error:
+            self.enriching.value = bold(error)
+        else:
+            self.typed.value, self.prompt.value = found.before, found.after
+            self.enriching.value = (
+                f"by {escape(found.model)}; both texts can be edited and are kept with the video"
+            )
+        finally:
+            self.enrich.disabled = False
+
+
+def token_note(model: Model, prompt: str) -> str:
+    """What the checkpoint's tokenizer makes of a prompt, as HTML."""
+    tokens = prompts.count(model, prompt)
+    said = f"{tokens.count} of {tokens.limit} tokens"
+    if tokens.unknown:
+        said += f", {tokens.unknown} unknown to {escape(model.name)}"
+    if tokens.cut:
+        said += f"; this end has no effect: <s>{escape(tokens.cut)}</s>"
+    if tokens.unknown_share > 0.5:
+        ignored = f"{tokens.unknown_share:.0%} of it would be ignored: {model.checkpoint.reads}"
+        said += f"<br>{bold(ignored)}"
+    return said
+
+
+def _permission(label: str, name: str, values: dict) -> widgets.Checkbox:
+    made = widgets.Checkbox(
+        value=values.get(f"allow_{name}", False), description=label, indent=False, layout=WIDE
+    )
+    return made.add_class(f"cogvx-{name.replace('_', '-')}")

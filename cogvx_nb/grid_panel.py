@@ -1,0 +1,158 @@
+"""The widgets of a grid: its two parameters, and a contact sheet that fills in."""
+
+from __future__ import annotations
+
+import threading
+
+import ipywidgets as widgets
+
+from . import grid, preview, video
+from .controls import NARROW, bold, button, choice, lines, note, replace, row
+from .errors import CogvxError
+from .form import Form
+from .grid import Grid
+from .jobs import DONE, FAILED, RUNNING, Job
+from .studio import Studio
+
+HINT = "such as 1, 2, 5-8, or red, blue: the first word stands in the prompt"
+
+
+class GridPanel(widgets.VBox):
+    """Make a grid of what stands in a form.
+
+    Args:
+        form: what the grid doesn't vary.
+        where: the studio that makes the videos; a grid that it is making is shown.
+    """
+
+    def __init__(self, form: Form, where: Studio) -> None:
+        self._form, self._studio = form, where
+        self._drawing = threading.RLock()  # the worker's thread draws too
+        self._cells: dict[int, widgets.VBox] = {}
+        self._build()
+        super().__init__(
+            [
+                note("The prompt and the settings are those of the first tab."),
+                row(self.x, self.x_values),
+                row(self.y, self.y_values),
+                row(self.make, self.cancel),
+                self.message,
+                self.sheet,
+                self.saved,
+            ]
+        )
+        self.add_class("cogvx-grid")
+        self._show_grid()
+        self.stop = where.listen(self._on_change)
+
+    def _build(self) -> None:
+        self.x = choice("Across", grid.PARAMETERS[1:], "seed")
+        self.x_values = self._values("Values across", "42-44")
+        self.y = choice("Down", grid.PARAMETERS)
+        self.y_values = self._values("Values down", "")
+        self.make = button("Make grid", "th", "queue all of its videos", self._submit)
+        self.make.button_style = "primary"
+        self.cancel = button("Cancel grid", "stop", "take the rest of it out", self._cancel)
+        self.message = note(name="grid-message")
+        self.sheet = widgets.GridBox().add_class("cogvx-sheet")
+        self.saved = widgets.VBox().add_class("cogvx-saved")
+
+    @staticmethod
+    def _values(label: str, value: str) -> widgets.Text:
+        made = widgets.Text(
+            value=value, description=label, placeholder=HINT, tooltip=HINT, layout={"width": "28em"}
+        )
+        made.style.description_width = "8em"
+        return made.add_class(f"cogvx-{label.lower().replace(' ', '-')}")
+
+    def _submit(self) -> None:
+        try:
+            x = grid.axis(self.x.value, self.x_values.value)
+            y = grid.axis(self.y.value, self.y_values.value)
+            wanted = grid.expand(self._request, self._form.values, x, y)
+        except CogvxError as error:
+            self.message.value = bold(error)
+            return
+        self.message.value = ""
+        jobs = [[Job(request) for request in one] for one in wanted]
+        self._studio.grid = Grid(x.labels, y.labels, jobs)
+        self._show_grid()
+        for one in jobs:
+            for job in one:
+                self._studio.queue.add(job)
+
+    def _request(self, **values):
+        return self._form.request(**values)
+
+    def _cancel(self) -> None:
+        for one in self._studio.grid.jobs if self._studio.grid else ():
+            for job in one:
+                self._studio.queue.cancel(job)
+
+    # --- the sheet --------------------------------------------------------------------------------
+
+    def _show_grid(self) -> None:
+        made = self._studio.grid
+        if made is None:
+            return
+        with self._drawing:
+            self._cells = {}
+            children = [note(), *(note(bold(label)) for label in made.columns)]
+            for label, jobs in zip(made.rows, made.jobs, strict=True):
+                children.append(note(bold(label)))
+                children += [self._cell(job) for job in jobs]
+            self.sheet.layout.grid_template_columns = f"auto repeat({len(made.columns)}, auto)"
+            replace(self.sheet, children)
+            replace(self.saved, [])
+            self._finish(made)
+
+    def _cell(self, job: Job) -> widgets.VBox:
+        cell = self._cells[job.number] = widgets.VBox(layout=NARROW).add_class("cogvx-cell")
+        self._fill(cell, job)
+        return cell
+
+    def _fill(self, cell: widgets.VBox, job: Job) -> None:
+        if job.state == DONE:
+            moving = preview.animation(video.decode(job.result.path), job.request.fps)
+            picture = widgets.Image(value=moving, format="webp", layout={"width": "180px"})
+            replace(cell, [picture])
+            return
+        left = f", step {job.step} of {job.steps}" if job.steps else ""
+        text = job.state
+        if job.state == RUNNING:
+            text = f"{job.stage or 'load'}{left}"
+        elif job.state == FAILED:
+            text = f"failed: {job.error}"
+        if cell.children and isinstance(cell.children[0], widgets.HTML):
+            cell.children[0].value = lines([text])
+        else:
+            replace(cell, [note(lines([text]))])
+
+    def _on_change(self, job: Job, event) -> None:
+        with self._drawing:
+            cell = self._cells.get(job.number)
+            if cell is None or (event is None and job.state == DONE and self._is_filled(cell)):
+                return
+            self._fill(cell, job)
+            if event is None and self._studio.grid is not None:
+                self._finish(self._studio.grid)
+
+    @staticmethod
+    def _is_filled(cell: widgets.VBox) -> bool:
+        return bool(cell.children) and isinstance(cell.children[0], widgets.Image)
+
+    def _finish(self, made: Grid) -> None:
+        """Save the sheet once the last video is over, and play it."""
+        self.cancel.disabled = made.over
+        if not made.over or self.saved.children:
+            return
+        try:
+            paths = made.save()
+        except CogvxError as error:
+            self.message.value = bold(error)
+            return
+        if paths:
+            player = widgets.Video.from_file(paths[1], autoplay=True, loop=True)
+            player.layout = {"max_width": "98%"}
+            player.add_class("cogvx-video")
+            replace(self.saved, [note(lines(paths)), player])

@@ -1,0 +1,104 @@
+"""What notebook 03 shows: making videos, grids of them, the gallery, and a comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ipywidgets as widgets
+
+from . import controls, machine, plan, settings
+from .compare import Compare
+from .gallery import Gallery
+from .grid_panel import GridPanel
+from .panel import Panel
+from .studio import Studio, studio
+from .weights import Model
+
+TITLES = ("Make", "Grid", "Gallery", "Compare")
+MAKE, GRID, GALLERY, COMPARE = range(len(TITLES))
+
+
+class Workbench(widgets.Tab):
+    """Everything on one queue.
+
+    Args:
+        model: the checkpoint to begin with.
+        where: the studio whose queue and results it shows.
+        **values: of a request, to begin with; see ``request.make``.
+    """
+
+    def __init__(self, model: Model, where: Studio, **values) -> None:
+        self._studio = where
+        self.panel = Panel(model, where, **values)
+        self.grid = GridPanel(self.panel.form, where)
+        self.gallery: Gallery | None = None  # made when it is first looked at: it reads the disk
+        self.compare = Compare()
+        self._shelf = widgets.VBox()
+        super().__init__([self.panel, self.grid, self._shelf, self.compare], titles=TITLES)
+        self.add_class("cogvx-workbench")
+        self.observe(lambda change: self._on_tab(), "selected_index")
+
+    def __repr__(self) -> str:
+        return "Workbench()"  # the widgets' own would spell out each video in it
+
+    def shut(self) -> None:
+        """Listen no more, and give up every widget of it."""
+        self.panel.stop()
+        self.grid.stop()
+        controls.close(self)
+
+    def _on_tab(self) -> None:
+        if self.selected_index != GALLERY:
+            return
+        if self.gallery is None:
+            self.gallery = Gallery(self._studio, self._load, self._on_compare)
+            self._shelf.children = (self.gallery,)
+        else:
+            self.gallery.show()
+
+    def _load(self, kept: dict) -> None:
+        self.panel.load(kept)
+        self.selected_index = MAKE
+
+    def _on_compare(self, paths: list[Path]) -> None:
+        self.compare.show(paths)
+        self.selected_index = COMPARE
+
+
+_shown: list[Workbench] = []
+
+
+def show(model: str = "auto", **values) -> Workbench:
+    """The workbench on this process's queue; whatever is running there goes on and is shown.
+
+    One that was shown before is closed.
+    """
+    found, _ = plan.find_model(model, machine.probe(), values.get("frames", 13))
+    while _shown:
+        _shown.pop().shut()
+    _shown.append(Workbench(found, studio(), **values))
+    return _shown[0]
+
+
+def take_over(model: str = "auto", **values) -> None:
+    """In a live front end: show the workbench, and end "run all" here. Headless it does nothing.
+
+    It works on its own thread; the cells after it would block the kernel with another video.
+    """
+    if not settings.live_ui():
+        return
+    from IPython import get_ipython
+    from IPython.display import display
+
+    display(show(model, **values))
+    if shell := get_ipython():
+        shell.set_custom_exc((WorkbenchShown,), _say_nothing)
+    raise WorkbenchShown
+
+
+class WorkbenchShown(Exception):
+    """Ends a run of all cells: only an error does, so one that shows nothing."""
+
+
+def _say_nothing(shell, kind, error, trace, tb_offset=None) -> list[str]:
+    return []

@@ -1,0 +1,74 @@
+"""Comparisons: what differs, and one video in which all play in step."""
+
+from __future__ import annotations
+
+import ipywidgets as widgets
+import numpy as np
+import pytest
+from conftest import CIRCLE, everything
+
+from cogvx_nb import compare, result, video
+from cogvx_nb.errors import RequestError, ResultError
+
+XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
+
+
+@pytest.fixture
+def three(make, tmp_path):
+    wanted = ({}, {"prompt": "a blue circle moving left", "seed": 7}, {"frames": 25})
+    return [
+        result.save(make(**one), tmp_path / f"{number}.mp4") for number, one in enumerate(wanted)
+    ]
+
+
+def test_what_differs(three):
+    found = compare.differences(three)
+    assert found["prompt"] == (CIRCLE, "a blue circle moving left", CIRCLE)
+    assert found["seed"] == ("42", "7", "42")
+    assert found["frames"] == ("13", "13", "25")
+    assert not {"model", "guidance", "steps", "plan", "size"} & set(found)
+    assert set(compare.differences([three[0], three[0]])) == set()
+
+
+def test_words_that_differ_are_marked(three):
+    page = compare.table(three)
+    marked = [part.split("</mark>")[0].split(">")[1] for part in page.split("<mark")[1:]]
+    assert "blue" in marked
+    assert "red" in marked
+    assert "7" in marked
+    assert not any("circle" in words.split() for words in marked)
+
+
+def test_they_play_in_step(three, tmp_path):
+    shown = compare.Compare([one.path for one in three])
+    (player,) = [one for one in everything(shown) if isinstance(one, widgets.Video)]
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(bytes(player.value))
+    frames = video.decode(copy)
+    assert len(frames) == 25
+    assert frames.shape[2] > 3 * 144
+    third = frames.shape[2] // 3
+    held = frames[20, :, :third].astype(int) - frames[13, :, :third]
+    assert np.abs(held).mean() < 3, "the shorter one stays at its last frame"
+
+
+def test_two_to_six(three):
+    shown = compare.Compare()
+    for paths in ([three[0].path], [three[0].path] * 7):
+        with pytest.raises(RequestError, match="choose two to 6"):
+            shown.show(paths)
+    with pytest.raises(ResultError, match="there is no file"):
+        shown.show([three[0].path, three[0].path.with_name("none.mp4")])
+    shown.show([one.path for one in three] * 2)
+    assert [one for one in everything(shown) if isinstance(one, widgets.Video)]
+
+
+def test_text_of_users_is_inert(make, tmp_path):
+    hostile = [
+        result.save(make(XSS), tmp_path / "a.mp4"),
+        result.save(make(XSS, negative_prompt="<b>\u202eno", steps=3), tmp_path / "b.mp4"),
+    ]
+    page = compare.table(hostile)
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "&lt;script&gt;" in page

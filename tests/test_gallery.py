@@ -1,0 +1,168 @@
+"""The gallery without a browser: pages, filters, settings back, again, trash and undo."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+
+import ipywidgets as widgets
+import pytest
+from conftest import CIRCLE, everything
+from PIL import Image
+
+from cogvx_nb import gallery, jobs, result, studio, workbench
+
+XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
+
+
+@pytest.fixture
+def where(outputs):
+    fresh = studio.Studio()
+    yield fresh
+    assert fresh.queue.wait(60)
+
+
+@pytest.fixture
+def video(make):
+    return result.save(make())
+
+
+@pytest.fixture
+def many(video):
+    """Thirty results: links to one video, with settings of their own."""
+    folder = video.path.parent
+    for number in range(29):
+        kept = json.loads(video.sidecar.read_text())
+        kept["made"] = f"2031-01-01T00:{number:02}:00+00:00"
+        kept["request"] |= {"seed": number, "prompt": f"a blue star number {number}"}
+        os.link(video.path, folder / f"x{number}.mp4")
+        (folder / f"x{number}.json").write_text(json.dumps(kept))
+    return video
+
+
+def texts(shown: widgets.Widget) -> str:
+    return " ".join(one.value for one in everything(shown) if isinstance(one, widgets.HTML))
+
+
+def click(shown: widgets.Widget, tooltip: str, number: int = 0) -> None:
+    found = [
+        one
+        for one in everything(shown)
+        if isinstance(one, widgets.Button) and tooltip in (one.tooltip, one.description)
+    ]
+    found[number].click()
+
+
+def test_pages_newest_first(many, where):
+    shown = gallery.Gallery(where)
+    assert len(shown.cards.children) == 12
+    assert shown.count.value == "1–12 of 30"
+    assert "number 28" in texts(shown.cards.children[0])
+    assert shown.newer.disabled
+    shown.older.click()
+    shown.older.click()
+    assert shown.count.value == "25–30 of 30"
+    assert shown.older.disabled
+    assert CIRCLE in texts(shown.cards.children[-1])
+    shown.newer.click()
+    assert shown.count.value == "13–24 of 30"
+
+
+def test_search_and_filters(many, where):
+    shown = gallery.Gallery(where)
+    shown.older.click()
+    shown.text.value = "RED circle"
+    assert shown.count.value == "1–1 of 1"
+    shown.text.value = "star"
+    assert shown.count.value == "1–12 of 29"
+    shown.seed.value = "7"
+    assert shown.count.value == "1–1 of 1"
+    assert "seed 7" in texts(shown.cards)
+    shown.text.value, shown.seed.value = "nothing such", ""
+    assert shown.count.value == "none"
+    assert shown.cards.children == ()
+    shown.text.value = ""
+    shown.frames.value = 13
+    shown.model.value = "cogvideox-tiny"
+    assert shown.count.value == "1–12 of 30"
+
+
+def test_posters_show_the_video(video, where, outputs):
+    shown = gallery.Gallery(where)
+    (poster,) = [one for one in everything(shown.cards) if isinstance(one, widgets.Image)]
+    picture = Image.open(io.BytesIO(bytes(poster.value))).convert("RGB")
+    assert picture.size == (180, 120)
+    assert len(list((outputs / ".posters").iterdir())) == 1
+    video.path.write_bytes(b"no video any more")
+    assert gallery.Gallery(where).cards.children, "the poster is kept"
+
+
+def test_play_load_and_again(video, where):
+    loaded = []
+    shown = gallery.Gallery(where, load=loaded.append)
+    click(shown, "play it")
+    (player,) = [one for one in everything(shown.details) if isinstance(one, widgets.Video)]
+    assert bytes(player.value) == video.path.read_bytes()
+    click(shown, "load its settings")
+    assert loaded == [result.read(video.path).settings]
+    click(shown, "make it again, and compare")
+    assert where.queue.wait(60)
+    (job,) = where.finished
+    assert (job.state, job.result.path) == (jobs.DONE, video.path)
+    assert job.notes[0].startswith("identical: all 13 frames of")
+    assert len(list(video.path.parent.glob("*.mp4"))) == 1, "only compared"
+
+
+def test_the_trash_gives_back(video, where, outputs):
+    shown, before = gallery.Gallery(where), video.sidecar.read_bytes()
+    assert shown.undo.layout.display == "none"
+    click(shown, "move it to the trash")
+    assert shown.count.value == "none"
+    assert not video.path.exists()
+    assert not video.sidecar.exists()
+    assert [path.name for path in (outputs / "trash").rglob("*.mp4")] == [video.path.name]
+    click(shown, "Undo")
+    assert shown.count.value == "1–1 of 1"
+    assert video.sidecar.read_bytes() == before
+    assert shown.undo.layout.display == "none"
+
+
+def test_what_is_gone_is_said(video, where):
+    shown = gallery.Gallery(where, load=lambda kept: None)
+    video.path.unlink()
+    for action in ("play it", "load its settings", "make it again, and compare"):
+        click(shown, action)
+        assert "there is no file" in shown.message.value
+    click(shown, "move it to the trash")
+    assert str(video.path) in shown.message.value
+
+
+def test_from_the_gallery_to_form_and_comparison(many, where, tiny):
+    bench = workbench.Workbench(tiny, where)
+    bench.selected_index = workbench.GALLERY
+    shown = bench.gallery
+    assert shown.comparison.disabled
+    for number in range(2):
+        boxes = [one for one in everything(shown.cards) if isinstance(one, widgets.Checkbox)]
+        boxes[number].value = True
+    assert not shown.comparison.disabled
+    shown.comparison.click()
+    assert bench.selected_index == workbench.COMPARE
+    assert [one for one in everything(bench.compare) if isinstance(one, widgets.Video)]
+    click(shown, "load its settings", 3)
+    assert bench.selected_index == workbench.MAKE
+    assert bench.panel.form.values["prompt"] == "a blue star number 25"
+    assert bench.panel.form.values["seed"] == 25
+    bench.shut()
+
+
+def test_text_of_users_is_inert(make, where):
+    result.save(make(XSS))
+    shown = gallery.Gallery(where)
+    click(shown, "play it")
+    assert "&lt;script&gt;" in texts(shown)
+    for one in everything(shown):
+        if isinstance(one, widgets.HTML):
+            assert "<script" not in one.value
+            assert "<img" not in one.value

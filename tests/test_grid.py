@@ -1,0 +1,137 @@
+"""Grids: what is written becomes values, values become requests, results become a sheet."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+
+import imageio_ffmpeg
+import ipywidgets as widgets
+import numpy as np
+import pytest
+from conftest import CIRCLE, everything
+from PIL import Image
+
+from cogvx_nb import form, grid, grid_panel, jobs, request, studio, video
+from cogvx_nb.errors import RequestError
+
+WANTED = {"prompt": CIRCLE, "steps": 2, "frames": 13}
+
+
+@pytest.fixture
+def make(tiny):
+    return functools.partial(request.make, tiny)
+
+
+@pytest.fixture
+def shown(tiny):
+    where = studio.Studio()
+    fields = form.Form(tiny, where.predict, **WANTED)
+    yield grid_panel.GridPanel(fields, where)
+    where.queue.clear()
+    assert where.queue.wait(60)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "values"),
+    [
+        ("seed", "1, 2,5-8", (1, 2, 5, 6, 7, 8)),
+        ("guidance", "1,4.5", (1.0, 4.5)),
+        ("frames", "13，49", (13, 49)),
+        ("prompt words", " red, blue,dark green ", ("red", "blue", "dark green")),
+        ("none", "ignored", (None,)),
+    ],
+)
+def test_lists_as_people_write_them(name, text, values):
+    assert grid.axis(name, text).values == values
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("seed", "1, two", "seed = 'two': is no number"),
+        ("steps", " , ", "name its values"),
+        ("guidance", "1-", "guidance = '1-': is no number"),
+        ("seed", "5-", None),
+    ],
+)
+def test_what_is_no_list_is_said(name, text, said):
+    if said is None:
+        assert grid.axis(name, text).values == (5,)
+        return
+    with pytest.raises(RequestError, match=said):
+        grid.axis(name, text)
+
+
+def test_every_cell_is_a_request(make):
+    words, seeds = grid.axis("prompt words", "red, blue"), grid.axis("seed", "1-3")
+    wanted = grid.expand(make, WANTED, words, seeds)
+    assert [[(one.prompt.split()[1], one.seed) for one in row] for row in wanted] == [
+        [(colour, seed) for colour in ("red", "blue")] for seed in (1, 2, 3)
+    ]
+    assert (words.labels, seeds.labels) == (("red", "blue"), ("seed 1", "seed 2", "seed 3"))
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (("seed", "1"), ("none", ""), "make it of 2 to 100 videos"),
+        (("seed", "1-11"), ("steps", "1-10"), "make it of 2 to 100 videos"),
+        (("seed", "1-999999999"), ("none", ""), "make it of 2 to 100 videos"),
+        (("seed", "1-2"), ("seed", "3-4"), "vary another parameter"),
+        (("prompt words", "green, blue"), ("none", ""), "must stand in the prompt"),
+        (("guidance", "1, 200"), ("none", ""), "grid = '200.0': guidance = 200.0: must be"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused_whole(make, x, y, said):
+    with pytest.raises(RequestError, match=said):
+        grid.expand(make, WANTED, grid.axis(*x), grid.axis(*y))
+
+
+def test_the_sheet_fills_in_and_is_saved(shown, outputs):
+    shown.x.value, shown.x_values.value = "prompt words", "red, blue"
+    shown.y.value, shown.y_values.value = "seed", "1-2"
+    shown.make.click()
+    where = shown._studio
+    assert where.queue.wait(120)
+    assert {job.state for row in where.grid.jobs for job in row} == {jobs.DONE}
+    moving = [one for one in everything(shown.sheet) if isinstance(one, widgets.Image)]
+    assert len({bytes(one.value) for one in moving}) == 4
+
+    png, mp4 = where.grid.saved
+    assert png.parent == outputs / "grids"
+    assert sorted(path.suffix for path in png.parent.iterdir()) == [".mp4", ".png"]
+    picture = np.asarray(Image.open(png).convert("RGB")).astype(int)
+    frames = video.decode(mp4)
+    assert frames.shape == (13, *picture.shape)
+    _, height, width, _ = frames.shape
+    left, right = picture[:, width // 4 : width * 5 // 8], picture[:, width * 5 // 8 :]
+    assert height > 2 * 160
+    assert (left[..., 0] - left[..., 2]).max() > 80, "red on the left"
+    assert (right[..., 2] - right[..., 0]).max() > 80, "blue on the right"
+    probe = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(mp4)]
+    tags = subprocess.run([*probe, "-f", "ffmetadata", "-"], capture_output=True, text=True)
+    found = json.loads(tags.stdout.split("cogvx=")[1].splitlines()[0].replace("\\", ""))
+    assert found["grid"]["rows"] == ["seed 1", "seed 2"]
+
+    another = grid_panel.GridPanel(shown._form, where)
+    assert [one for one in everything(another) if isinstance(one, widgets.Video)]
+
+
+def test_a_grid_is_cancelled_and_what_was_made_is_kept(shown, outputs):
+    shown._form.steps.value = 100
+    shown.x_values.value = "1-4"
+    shown.make.click()
+    shown.cancel.click()
+    where = shown._studio
+    assert where.queue.wait(60)
+    assert {job.state for job in where.grid.jobs[0]} == {jobs.CANCELLED}
+    assert where.grid.saved == ()
+    assert not (outputs / "grids").exists()
+    assert "cancelled" in " ".join(
+        one.value for one in everything(shown.sheet) if isinstance(one, widgets.HTML)
+    )
+    shown.x_values.value = "one"
+    shown.make.click()
+    assert "is no number" in shown.message.value
