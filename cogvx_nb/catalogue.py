@@ -169,7 +169,7 @@ class Catalogue:
         settled = changed if time.time_ns() - changed > SETTLED_SECONDS * 1e9 else 0
         inside, sidecars = _scan(self._folder, folder)
         stored = dict(self._ask("SELECT name, stamp FROM results WHERE folder = ?", (folder,)))
-        gone = [(folder, name) for name in stored.keys() - sidecars.keys()]
+        gone = [(folder, name) for name, stamp in stored.items() if sidecars.get(name) != stamp]
         new = ((name, stamp) for name, stamp in sidecars.items() if stored.get(name) != stamp)
         with self._writing() as db:
             db.executemany("DELETE FROM results WHERE folder = ? AND name = ?", gone)

@@ -19,6 +19,11 @@ MOST = 6
 MARK = "background:#ffe58a;color:#111"
 """Of what differs; light enough for black letters, in a dark page too."""
 
+CHANCE = ("denoising", "made")
+"""What differs anyway."""
+
+CELL = "text-align:left;vertical-align:top;overflow-wrap:anywhere;line-height:1.4"
+
 
 class Compare(widgets.VBox):
     """Results side by side.
@@ -52,7 +57,7 @@ def differences(found: Sequence[Result]) -> dict[str, tuple[str, ...]]:
     told = [_told(one.settings) for one in found]
     names = dict.fromkeys(name for one in told for name in one)
     values = {name: tuple(one.get(name, "–") for one in told) for name in names}
-    return {name: row for name, row in values.items() if len(set(row)) > 1}
+    return {name: row for name, row in values.items() if len(set(row)) > 1 and name not in CHANCE}
 
 
 def table(found: Sequence[Result]) -> str:
@@ -64,11 +69,8 @@ def table(found: Sequence[Result]) -> str:
         values = [one.get(name, "–") for one in told]
         cells = _marked(values) if name in apart else [escape(value) for value in values]
         row = "".join(f"<td style='{CELL}'>{cell}</td>" for cell in cells)
-        rows.append(f"<tr><th style='{CELL}'>{escape(name)}</th>{row}</tr>")
+        rows.append(f"<tr><th style='{CELL};white-space:nowrap'>{escape(name)}</th>{row}</tr>")
     return f"<table style='border-spacing:1em 0.3em'>{''.join(rows)}</table>"
-
-
-CELL = "text-align:left;vertical-align:top;overflow-wrap:anywhere;line-height:1.4"
 
 
 def _told(kept: dict) -> dict[str, str]:

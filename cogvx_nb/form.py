@@ -41,7 +41,7 @@ class Form(widgets.VBox):
         self._build_advanced(values)
         seed = row(self.seed, self.dice, self.lock)
         prompt = [self.prompt, self.tokens, row(self.enrich, self.enriching), self.typed]
-        super().__init__([self.model_name, *prompt, self.frames, seed, self.advanced])
+        super().__init__([self.model_name, *prompt, self.frames, seed, self.unfold, self.advanced])
         self._observe()
         self.show_tokens()
         self.show_predictions()
@@ -107,9 +107,9 @@ class Form(widgets.VBox):
             for name, count in zip(MODES, self.model.checkpoint.frames, strict=False)
         ]
         if options != list(self.frames.options):
-            with self.frames.hold_trait_notifications():
-                kept, self.frames.options = self.frames.value, options
-                self.frames.value = request.nearest(kept or 0, self.model.checkpoint.frames)
+            kept = self.frames.value  # new options choose the first
+            self.frames.options = options
+            self.frames.value = request.nearest(kept, self.model.checkpoint.frames)
 
     # --- building ---------------------------------------------------------------------------------
 
@@ -142,16 +142,21 @@ class Form(widgets.VBox):
 
     def _build_advanced(self, values: dict) -> None:
         self.negative = area("Negative prompt", values.get("negative_prompt", ""), "negative")
-        self.unknown = _permission("Prompts that the model can't read", "unknown", values)
-        self.untrained = _permission("Other sizes than the model's own", "untrained_size", values)
+        self.unknown = _permission("Allow unknown prompts", "unknown", values)
+        self.untrained = _permission("Allow other sizes", "untrained_size", values)
         numbers = row(self.steps, self.guidance, self.height, self.width)
-        folded = widgets.VBox([self.negative, numbers, self.unknown, self.untrained])
-        self.advanced = widgets.Accordion([folded], titles=("Advanced",))
+        folded = [self.negative, numbers, self.unknown, self.untrained]
+        self.advanced = widgets.VBox(folded, layout={"display": "none"})
+        # An accordion can't be opened with the keyboard.
+        self.unfold = widgets.ToggleButton(
+            description="Advanced", icon="sliders", tooltip="negative prompt, steps, guidance, size"
+        ).add_class("cogvx-advanced")
 
     def _observe(self) -> None:
         self.prompt.observe(lambda change: self.show_tokens(), "value")
         self.steps.observe(lambda change: self.show_predictions(), "value")
         self.model_name.observe(lambda change: self._on_model(), "value")
+        self.unfold.observe(lambda change: self._show_advanced(), "value")
         self.typed.observe(lambda change: self._show_typed(), "value")
         self._show_typed()
         self._offer_enriching()
@@ -166,6 +171,9 @@ class Form(widgets.VBox):
         self.show_tokens()
         self.show_predictions()
         self._offer_enriching()
+
+    def _show_advanced(self) -> None:
+        self.advanced.layout.display = None if self.unfold.value else "none"
 
     def _show_typed(self) -> None:
         self.typed.layout.display = None if self.typed.value else "none"

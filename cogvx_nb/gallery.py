@@ -9,7 +9,7 @@ import ipywidgets as widgets
 
 from . import posters, result, trash
 from .catalogue import Entry
-from .controls import bold, button, choice, line, lines, note, replace, row
+from .controls import bold, button, choice, line, lines, note, paragraph, replace, row
 from .errors import CogvxError
 from .studio import Studio, studio
 from .viewer import Viewer
@@ -72,7 +72,9 @@ class Gallery(widgets.VBox):
         self.newer = button("Newer", "chevron-left", "the page before", lambda: self._turn(-PAGE))
         self.older = button("Older", "chevron-right", "the next page", lambda: self._turn(PAGE))
         self.count = note(name="count")
-        self.comparison = button("Compare", "columns", "play the chosen in step", self._show_compared)
+        self.comparison = button(
+            "Compare", "columns", "play the chosen in step", self._show_compared
+        )
         self.message = note(name="gallery-message")
         self.undo = button("Undo", "undo", "take the last out of the trash", self._restore)
         grid = {"grid_template_columns": "repeat(auto-fill, minmax(13em, 1fr))", "grid_gap": "1em"}
@@ -82,9 +84,9 @@ class Gallery(widgets.VBox):
         self._offer_undo()
 
     def _card(self, entry: Entry, poster: bytes) -> widgets.VBox:
+        prompt = entry.prompt if len(entry.prompt) <= 100 else f"{entry.prompt[:99]}…"
         picture = widgets.Image(value=poster, format="webp", layout={"width": "180px"})
         picture.add_class("cogvx-poster")
-        prompt = entry.prompt if len(entry.prompt) <= 100 else f"{entry.prompt[:99]}…"
         facts = f"{entry.frames} frames · {entry.steps} steps · seed {entry.seed}"
         made = entry.made.replace("T", " ")[:16]
         chosen = widgets.Checkbox(
@@ -102,7 +104,8 @@ class Gallery(widgets.VBox):
             actions.insert(1, load)
         if self._on_compare:
             actions.append(chosen)
-        text = note(f"{bold(prompt)}<br>{lines([facts, f'{entry.model} · {made}'])}", "caption")
+        said = f"{bold(prompt)}<br>{lines([facts, f'{entry.model} · {made}'])}"
+        text = note(paragraph(said), "caption")
         return widgets.VBox([picture, text, row(*actions)]).add_class("cogvx-card")
 
     # --- pages ------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class Panel(widgets.VBox):
         self.progress.add_class("cogvx-progress")
         self.stage = note(name="stage")
         self.preview = widgets.Image(
-            format="webp", layout={"width": "270px", "visibility": "hidden"}
+            format="webp", layout={"width": "270px", "display": "none"}
         ).add_class("cogvx-preview")
         self.queue = widgets.VBox().add_class("cogvx-queue")
         self.result = widgets.VBox().add_class("cogvx-result")
@@ -93,7 +93,7 @@ class Panel(widgets.VBox):
         job = self._studio.queue.running
         if job is None:
             self.stage.value, self.progress.value = "", 0
-            self.preview.layout.visibility = "hidden"
+            self.preview.layout.display = "none"
             return
         part = job.step / job.steps if job.steps else 0
         left = f", step {job.step} of {job.steps}, {job.seconds_left:.0f} s left" if part else ""
@@ -102,7 +102,7 @@ class Panel(widgets.VBox):
 
     def _show_preview(self, data: bytes) -> None:
         self.preview.value = data
-        self.preview.layout.visibility = "visible"
+        self.preview.layout.display = None
 
     def _show_queue(self) -> None:
         running, waiting = self._studio.queue.running, self._studio.queue.waiting

@@ -43,9 +43,9 @@ def encode(frames: np.ndarray, path: Path, fps: int, tag: str) -> None:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
     command += ["-i", "pipe:", "-c:v", "libx264", "-crf", str(QUALITY), "-pix_fmt", "yuv420p"]
-    # Said outright, or players guess the colour matrix from the picture's size.
-    command += ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-colorspace", "bt709"]
-    command += ["-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+    # All of it said outright, or players guess the colours from the picture's size.
+    said = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+    command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{said}"]
     # Without use_metadata_tags the mp4 muxer drops tags that it doesn't know.
     command += ["-movflags", "+faststart+use_metadata_tags", "-metadata", f"{TAG}={tag}"]
     command += ["-f", "mp4", f"file:{path}"]
@@ -84,7 +84,7 @@ def poster(path: Path, seconds: float, width: int) -> bytes:
         ResultError: if there is no video to read.
     """
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-ss", f"{seconds:.3f}"]
-    command += ["-i", f"file:{path}", "-frames:v", "1", "-vf", f"scale={width}:-2"]
+    command += ["-i", f"file:{path}", "-frames:v", "1", "-vf", f"scale={width}:-2,format=bgra"]
     command += ["-c:v", "libwebp", "-f", "webp", "pipe:"]
     done = subprocess.run(command, capture_output=True, check=False)
     if not done.stdout and seconds:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import ipywidgets as widgets
 
 from . import display, video
-from .controls import WIDE, bold, lines, note, row
+from .controls import WIDE, bold, lines, note, paragraph, row
 from .request import Adjustment
 from .result import Result
 
@@ -48,4 +48,4 @@ def _text(result: Result, notes: Iterable[str]) -> str:
     changes = [Adjustment(**change) for change in kept["adjustments"]]
     typed = [f"as typed: {kept['enriched_from']}"] if kept.get("enriched_from") else []
     said = [*typed, summary(kept), stages, result.path, *changes, *kept["notes"], *notes]
-    return f"{bold(kept['request']['prompt'])}<br>{lines(said)}"
+    return paragraph(f"{bold(kept['request']['prompt'])}<br>{lines(said)}")

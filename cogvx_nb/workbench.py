@@ -15,10 +15,16 @@ from .studio import Studio, studio
 from .weights import Model
 
 TITLES = ("Make", "Grid", "Gallery", "Compare")
+HINTS = (
+    "make videos, one after another",
+    "one video for each pair of values of two parameters",
+    "everything that was made, newest first",
+    "two to six videos in step",
+)
 MAKE, GRID, GALLERY, COMPARE = range(len(TITLES))
 
 
-class Workbench(widgets.Tab):
+class Workbench(widgets.VBox):
     """Everything on one queue.
 
     Args:
@@ -34,9 +40,14 @@ class Workbench(widgets.Tab):
         self.gallery: Gallery | None = None  # made when it is first looked at: it reads the disk
         self.compare = Compare()
         self._shelf = widgets.VBox()
-        super().__init__([self.panel, self.grid, self._shelf, self.compare], titles=TITLES)
+        self._pages = (self.panel, self.grid, self._shelf, self.compare)
+        # Buttons: the tabs that ipywidgets has can't be reached with the keyboard.
+        self.tabs = widgets.ToggleButtons(options=TITLES, tooltips=HINTS).add_class("cogvx-tabs")
+        self.tabs.style.button_width = "7em"
+        super().__init__([self.tabs, *self._pages])
         self.add_class("cogvx-workbench")
-        self.observe(lambda change: self._on_tab(), "selected_index")
+        self.tabs.observe(lambda change: self._on_tab(), "index")
+        self._on_tab()
 
     def __repr__(self) -> str:
         return "Workbench()"  # the widgets' own would spell out each video in it
@@ -48,7 +59,9 @@ class Workbench(widgets.Tab):
         controls.close(self)
 
     def _on_tab(self) -> None:
-        if self.selected_index != GALLERY:
+        for number, page in enumerate(self._pages):
+            page.layout.display = None if number == self.tabs.index else "none"
+        if self.tabs.index != GALLERY:
             return
         if self.gallery is None:
             self.gallery = Gallery(self._studio, self._load, self._on_compare)
@@ -58,11 +71,11 @@ class Workbench(widgets.Tab):
 
     def _load(self, kept: dict) -> None:
         self.panel.load(kept)
-        self.selected_index = MAKE
+        self.tabs.index = MAKE
 
     def _on_compare(self, paths: list[Path]) -> None:
         self.compare.show(paths)
-        self.selected_index = COMPARE
+        self.tabs.index = COMPARE
 
 
 _shown: list[Workbench] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -23,7 +24,7 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1",
 }
 
-from cogvx_nb import generate, machine, pipeline, plan, request, weights  # noqa: E402
+from cogvx_nb import generate, machine, pipeline, plan, request, result, weights  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CIRCLE = "a red circle moving right on a black background"
@@ -65,6 +66,37 @@ def make(tiny, here):
         return generate.run(asked, loaded, on_event, cancel)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def samples(tiny, here, tmp_path_factory) -> list[result.Result]:
+    """Three real results, made once: red moving right; blue moving left, seed 7; 25 frames."""
+    folder = tmp_path_factory.mktemp("samples")
+    blue = {"prompt": "a blue circle moving left", "seed": 7}
+    found = []
+    for number, wanted in enumerate(({}, blue, {"frames": 25})):
+        asked = request.make(tiny, **{"prompt": CIRCLE, "steps": 2} | wanted)
+        made = generate.run(asked, pipeline.load(plan.fit(asked, here)))
+        found.append(result.save(made, folder / f"{number}.mp4"))
+    return found
+
+
+@pytest.fixture
+def place(samples, outputs):
+    """Puts a copy of the first sample into the outputs folder, with settings of its own."""
+
+    def put(name: str = "2026-01-01/first", made: str = "", model: str = "", **wanted) -> Path:
+        kept = json.loads(samples[0].sidecar.read_text())
+        kept["request"] |= wanted
+        kept["made"] = made or kept["made"]
+        kept["checkpoint"]["name"] = model or kept["checkpoint"]["name"]
+        path = outputs / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(samples[0].path.read_bytes())
+        path.with_suffix(".json").write_text(json.dumps(kept))
+        return path
+
+    return put
 
 
 @pytest.fixture

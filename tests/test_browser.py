@@ -13,8 +13,11 @@ import time
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
+
+from cogvx_nb import video
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 CHROMIUM = shutil.which("chromium")
@@ -117,7 +120,7 @@ def fill(page, prompt: str, frames: int = 0, steps: int = 50) -> None:
     page.locator(".cogvx-prompt textarea").fill(prompt)
     page.locator(".cogvx-mode input").nth(frames).check()
     if not page.locator(".cogvx-steps input").is_visible():
-        page.get_by_text("Advanced", exact=True).click()
+        page.locator("button.cogvx-advanced").click()
     page.locator(".cogvx-steps input").fill(str(steps))
     page.locator(".cogvx-steps input").press("Tab")
 
@@ -140,12 +143,30 @@ def make_two(page) -> None:
 
 
 def tab(page, title: str) -> None:
-    page.locator(".cogvx-workbench > .lm-TabBar").get_by_text(title, exact=True).click()
+    page.locator(".cogvx-tabs").get_by_text(title, exact=True).click()
 
 
 def plays(page, inside: str) -> None:
     """Wait until a video there has moved on."""
     page.wait_for_function(f"document.querySelector('{inside} video')?.currentTime > 0.1")
+
+
+MEAN_COLOUR = """async () => {
+  const video = document.querySelector('.cogvx-result video');
+  video.pause();
+  await new Promise(seeked => { video.onseeked = seeked; video.currentTime = 0 });
+  const canvas = document.createElement('canvas').getContext('2d');
+  [canvas.canvas.width, canvas.canvas.height] = [video.videoWidth, video.videoHeight];
+  canvas.drawImage(video, 0, 0);
+  const data = canvas.getImageData(0, 0, video.videoWidth, video.videoHeight).data;
+  return [0, 1, 2].map(c => [...data].filter((_, i) => i % 4 == c).reduce((a, b) => a + b)
+                            / (data.length / 4)) }"""
+"""Of the result's first frame as the browser draws it, after stopping there: red, green, blue."""
+
+
+def path_in(page) -> str:
+    """The file that the result names."""
+    return re.search(r"^/.*\.mp4$", page.inner_text(".cogvx-result"), re.MULTILINE)[0]
 
 
 def keep(page, name: str) -> None:
@@ -169,9 +190,11 @@ def test_from_a_prompt_to_a_playing_video(page):
     keep(page, "2-half-time")
     assert page.locator("img.cogvx-preview").get_attribute("src") != first
     wait_for_result(page, "a green star growing on a navy background")
-    page.wait_for_function("document.querySelector('.cogvx-result video').duration > 6")
+    page.wait_for_function("document.querySelector('.cogvx-result video')?.duration > 6")
     plays(page, ".cogvx-result")
     keep(page, "3-done")
+    shown, made = page.evaluate(MEAN_COLOUR), video.decode(Path(path_in(page)))[0]
+    assert np.abs(np.array(shown) - made.mean(axis=(0, 1))).max() < 3, "the colours are right"
     assert "denoise" in page.locator(".cogvx-result").inner_text()
     assert page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0, "no pink"
 
@@ -197,7 +220,7 @@ def test_a_reload_loses_nothing(page):
     fill(page, "a blue square moving left", frames=2)
     generate(page)
     page.wait_for_function(f"{STEP} > 2", timeout=120_000)
-    page.evaluate("() => { window.jupyterapp.commands.execute('docmanager:save') }")
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save').then(() => 0)")
     page.reload()
     page.wait_for_function(IDLE, timeout=120_000)
     if not page.locator(".cogvx-panel").count():
@@ -331,7 +354,7 @@ def test_it_fits_and_can_be_read(page, width, theme):
     page.evaluate(
         f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: '{theme}'}})"
     )
-    page.wait_for_selector(f"body[data-jp-theme-name='{theme}']")
+    page.wait_for_selector(f"body[data-jp-theme-name='{theme}']", state="attached")
     make_two(page)
     tab(page, "Gallery")
     page.wait_for_selector(".cogvx-card")
@@ -346,34 +369,47 @@ def test_it_fits_and_can_be_read(page, width, theme):
         keep(page, f"{title.lower()}-{width}-{theme.split()[1].lower()}")
         assert page.evaluate(CONTRAST) == []
         box = page.locator(".cogvx-workbench").bounding_box()
-        wide = page.locator(".cogvx-workbench > .widget-tab-contents")
+        wide = page.locator(".cogvx-workbench")
         assert wide.evaluate("e => e.scrollWidth <= e.clientWidth + 2"), title
         assert box["width"] <= width
 
 
 NAME = """() => { const e = document.activeElement;
-  return (e.labels?.[0]?.innerText || e.getAttribute('aria-label') || e.title || e.innerText
-          || e.closest('[title]')?.title || '').trim() }"""
+  return (e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.innerText || e.title
+          || (e.tagName == 'VIDEO' ? 'video' : '')).trim() }"""
+"""Of the control with the focus; the browser names a video's controls itself."""
 
 
 def test_by_keyboard(page):
-    page.locator(".cogvx-prompt textarea").focus()
+    page.locator(".cogvx-tabs button").first.focus()
+    reach(page, "Prompt")
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.type("a yellow star moving up")
-    reached = []
-    for _ in range(30):
-        page.keyboard.press("Tab")
-        reached.append(page.evaluate(NAME))
-        if reached[-1] == "Generate":
-            break
-    assert "" not in reached, "each has a name"
-    assert reached[-1] == "Generate"
-    assert {"New seed", "Keep seed"} <= set(reached)
+    assert {"New seed", "Keep seed", "Seed"} <= set(reach(page, "Advanced"))
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".cogvx-steps input", state="visible")
+    reach(page, "Steps")
+    page.keyboard.type("200")
+    reach(page, "Generate")
     page.keyboard.press("Enter")
     page.wait_for_function(f"{STEP} > 2", timeout=120_000)
-    for _ in range(10):
-        page.keyboard.press("Tab")
-        if page.evaluate(NAME) == "Cancel":
-            break
+    assert "yellow star" in page.inner_text(".cogvx-queue")
+    reach(page, "Cancel")
     page.keyboard.press("Enter")
     page.wait_for_selector("button.cogvx-cancel:disabled", timeout=20_000)
+    page.locator(".cogvx-tabs button").first.focus()
+    reach(page, "Gallery")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".cogvx-gallery")
+    assert {"Search", "Model", "Frames"} <= set(reach(page, "Seed"))
+
+
+def reach(page, name: str) -> list[str]:
+    """Go on with the Tab key until there; the names of all on the way, each of which has one."""
+    reached = []
+    while name not in reached:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(NAME))
+        assert reached[-1], page.evaluate("document.activeElement.outerHTML.slice(0, 200)")
+        assert len(reached) < 30, reached
+    return reached

@@ -13,25 +13,17 @@ from cogvx_nb.errors import RequestError, ResultError
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
 
-@pytest.fixture
-def three(make, tmp_path):
-    wanted = ({}, {"prompt": "a blue circle moving left", "seed": 7}, {"frames": 25})
-    return [
-        result.save(make(**one), tmp_path / f"{number}.mp4") for number, one in enumerate(wanted)
-    ]
-
-
-def test_what_differs(three):
-    found = compare.differences(three)
+def test_what_differs(samples):
+    found = compare.differences(samples)
     assert found["prompt"] == (CIRCLE, "a blue circle moving left", CIRCLE)
     assert found["seed"] == ("42", "7", "42")
     assert found["frames"] == ("13", "13", "25")
     assert not {"model", "guidance", "steps", "plan", "size"} & set(found)
-    assert set(compare.differences([three[0], three[0]])) == set()
+    assert set(compare.differences([samples[0], samples[0]])) == set()
 
 
-def test_words_that_differ_are_marked(three):
-    page = compare.table(three)
+def test_words_that_differ_are_marked(samples):
+    page = compare.table(samples)
     marked = [part.split("</mark>")[0].split(">")[1] for part in page.split("<mark")[1:]]
     assert "blue" in marked
     assert "red" in marked
@@ -39,8 +31,8 @@ def test_words_that_differ_are_marked(three):
     assert not any("circle" in words.split() for words in marked)
 
 
-def test_they_play_in_step(three, tmp_path):
-    shown = compare.Compare([one.path for one in three])
+def test_they_play_in_step(samples, tmp_path):
+    shown = compare.Compare([one.path for one in samples])
     (player,) = [one for one in everything(shown) if isinstance(one, widgets.Video)]
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(bytes(player.value))
@@ -52,21 +44,21 @@ def test_they_play_in_step(three, tmp_path):
     assert np.abs(held).mean() < 3, "the shorter one stays at its last frame"
 
 
-def test_two_to_six(three):
+def test_two_to_six(samples):
     shown = compare.Compare()
-    for paths in ([three[0].path], [three[0].path] * 7):
+    for paths in ([samples[0].path], [samples[0].path] * 7):
         with pytest.raises(RequestError, match="choose two to 6"):
             shown.show(paths)
     with pytest.raises(ResultError, match="there is no file"):
-        shown.show([three[0].path, three[0].path.with_name("none.mp4")])
-    shown.show([one.path for one in three] * 2)
+        shown.show([samples[0].path, samples[0].path.with_name("none.mp4")])
+    shown.show([one.path for one in samples] * 2)
     assert [one for one in everything(shown) if isinstance(one, widgets.Video)]
 
 
-def test_text_of_users_is_inert(make, tmp_path):
+def test_text_of_users_is_inert(place):
     hostile = [
-        result.save(make(XSS), tmp_path / "a.mp4"),
-        result.save(make(XSS, negative_prompt="<b>\u202eno", steps=3), tmp_path / "b.mp4"),
+        result.read(place("a", prompt=XSS)),
+        result.read(place("b", prompt=f"{XSS} no", negative_prompt="<b>\u202eno")),
     ]
     page = compare.table(hostile)
     assert "<script" not in page

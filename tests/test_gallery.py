@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import os
 
 import ipywidgets as widgets
 import pytest
@@ -24,21 +22,16 @@ def where(outputs):
 
 
 @pytest.fixture
-def video(make):
-    return result.save(make())
+def video(place):
+    return result.read(place())
 
 
 @pytest.fixture
-def many(video):
-    """Thirty results: links to one video, with settings of their own."""
-    folder = video.path.parent
+def many(video, place):
+    """Thirty results, the newest with the highest number."""
     for number in range(29):
-        kept = json.loads(video.sidecar.read_text())
-        kept["made"] = f"2031-01-01T00:{number:02}:00+00:00"
-        kept["request"] |= {"seed": number, "prompt": f"a blue star number {number}"}
-        os.link(video.path, folder / f"x{number}.mp4")
-        (folder / f"x{number}.json").write_text(json.dumps(kept))
-    return video
+        made, prompt = f"2031-01-01T00:{number:02}:00+00:00", f"a blue star number {number}"
+        place(f"2031-01-01/x{number}", made, seed=number, prompt=prompt)
 
 
 def texts(shown: widgets.Widget) -> str:
@@ -140,7 +133,7 @@ def test_what_is_gone_is_said(video, where):
 
 def test_from_the_gallery_to_form_and_comparison(many, where, tiny):
     bench = workbench.Workbench(tiny, where)
-    bench.selected_index = workbench.GALLERY
+    bench.tabs.index = workbench.GALLERY
     shown = bench.gallery
     assert shown.comparison.disabled
     for number in range(2):
@@ -148,17 +141,17 @@ def test_from_the_gallery_to_form_and_comparison(many, where, tiny):
         boxes[number].value = True
     assert not shown.comparison.disabled
     shown.comparison.click()
-    assert bench.selected_index == workbench.COMPARE
+    assert bench.tabs.index == workbench.COMPARE
     assert [one for one in everything(bench.compare) if isinstance(one, widgets.Video)]
     click(shown, "load its settings", 3)
-    assert bench.selected_index == workbench.MAKE
+    assert bench.tabs.index == workbench.MAKE
     assert bench.panel.form.values["prompt"] == "a blue star number 25"
     assert bench.panel.form.values["seed"] == 25
     bench.shut()
 
 
-def test_text_of_users_is_inert(make, where):
-    result.save(make(XSS))
+def test_text_of_users_is_inert(place, where):
+    place(prompt=XSS)
     shown = gallery.Gallery(where)
     click(shown, "play it")
     assert "&lt;script&gt;" in texts(shown)

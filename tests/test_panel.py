@@ -42,6 +42,7 @@ def test_the_tokens_are_counted_while_typing(shown):
 
 
 def test_generate_makes_a_result_and_shows_it(shown, where, outputs):
+    shown.form.frames.value = 25
     shown.generate.click()
     assert where.queue.wait(120)
     (job,) = where.finished
@@ -52,7 +53,8 @@ def test_generate_makes_a_result_and_shows_it(shown, where, outputs):
     text = " ".join(one.value for one in everything(shown.result) if isinstance(one, widgets.HTML))
     assert str(job.result.path) in text
     assert "denoise" in text
-    assert list(where.catalogue.paces("cogvideox-tiny", "cpu")) == [13]
+    assert shown.form.frames.value == 25, "the new predictions leave the mode"
+    assert list(where.catalogue.paces("cogvideox-tiny", "cpu")) == [25]
     assert preview.load(outputs / ".previews" / "cogvideox-tiny.json").fitted
 
     another = panel.Panel(shown.form.model, where)
@@ -115,6 +117,8 @@ def test_each_control_has_a_label(tiny, where):
     for one in everything(workbench.Workbench(tiny, where)):
         if isinstance(one, widgets.Button | widgets.ToggleButton):
             assert one.description or one.tooltip
+        elif isinstance(one, widgets.ToggleButtons):
+            assert all(one.options)
         elif isinstance(one, widgets.ValueWidget) and not isinstance(
             one, widgets.HTML | widgets.Image | widgets.FloatProgress | widgets.Video
         ):

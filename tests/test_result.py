@@ -34,7 +34,7 @@ def test_the_file_is_what_players_expect(make, tmp_path):
     saved = result.save(make(frames=25), tmp_path / "a.mp4")
     stream = next(line for line in probe(saved.path).splitlines() if "Video:" in line)
     assert "h264" in stream
-    assert "yuv420p(tv, bt709" in stream
+    assert "yuv420p(tv, bt709, progressive)" in stream, "matrix, primaries and transfer"
     assert "144x96" in stream
     assert " 8 fps" in stream
     data = saved.path.read_bytes()

@@ -1,0 +1,121 @@
+"""How soon the catalogue opens and finds, at any number of results.
+
+``python benchmarks/catalogue.py --results 10000`` links one real video so many times, with settings
+of their own, and prints JSON: seconds to index all of it, to open it again in a new process with
+the first page and its posters, and milliseconds of searches and filters (median and longest of 20).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+COLOURS = ("red", "green", "blue", "yellow", "红色的", "cyan")
+SHAPES = ("circle", "square", "star", "triangle", "圆形")
+WAYS = ("moving right", "moving left", "growing", "向右移动", "drifting up slowly over the day")
+A_DAY = 1000
+
+OPEN = """
+import time; start = time.perf_counter()
+from cogvx_nb.catalogue import Catalogue
+from cogvx_nb import posters
+imported = time.perf_counter()
+found = Catalogue(); found.refresh(); page = found.find(limit=12); total = found.count()
+listed = time.perf_counter()
+pictures = posters.of(page); shown = time.perf_counter()
+import json, resource
+assert len(page) == 12 and all(pictures)
+print(json.dumps({"total": total, "import_seconds": imported - start,
+    "list_seconds": listed - imported, "posters_seconds": shown - listed,
+    "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+"""
+
+QUERIES = {
+    "first page": {},
+    "a word": {"text": "circle"},
+    "two words": {"text": "red star"},
+    "Chinese": {"text": "圆形"},
+    "nothing such": {"text": "zyzzyva"},
+    "frames": {"frames": 49},
+    "seed": {"seed": 77},
+    "model": {"model": "cogvideox-tiny"},
+    "all of these": {"text": "blue", "frames": 13, "model": "cogvideox-tiny"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--results", type=int, default=10_000)
+    wanted = parser.parse_args().results
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COGVX_OUTPUTS_DIR"] = folder
+        make(Path(folder), wanted)
+        found = {"results": wanted, "first_index": opened()}
+        again = [opened() for _ in range(5)]
+        found["opened_again"] = {
+            name: statistics.median(one[name] for one in again) for name in again[0]
+        }
+        found["milliseconds"] = {name: timed(query) for name, query in QUERIES.items()}
+        found["milliseconds"]["last page"] = timed({}, offset=wanted - 12)
+    print(json.dumps(rounded(found), indent=1, ensure_ascii=False))
+
+
+def make(folder: Path, count: int) -> None:
+    """One real result, and links to it, a thousand a day."""
+    from cogvx_nb import generate, machine, pipeline, plan, request, result, weights
+
+    wanted = request.make(weights.locate("tiny"), "a red circle", steps=2)
+    made = generate.run(wanted, pipeline.load(plan.fit(wanted, machine.probe())))
+    first = result.save(made, folder / "first" / "0.mp4")
+    chance = random.Random(1)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    for number in range(1, count):
+        at = start + timedelta(days=number // A_DAY, seconds=number % A_DAY)
+        place = folder / f"{at:%Y-%m-%d}" / f"{number}.mp4"
+        place.parent.mkdir(exist_ok=True)
+        words = chance.choice(COLOURS), chance.choice(SHAPES), chance.choice(WAYS)
+        seed, frames = chance.randrange(1000), chance.choice((13, 25, 49))
+        kept = first.settings | {"made": at.isoformat(), "frame_hash": f"{number:064}"}
+        prompt = f"a {' '.join(words)} on a black background, number {number}"
+        kept["request"] = kept["request"] | {"prompt": prompt, "seed": seed, "frames": frames}
+        os.link(first.path, place)
+        place.with_suffix(".json").write_text(json.dumps(kept, ensure_ascii=False, indent=2))
+    time.sleep(2.5)  # folders that have just changed are looked through once more
+
+
+def opened() -> dict:
+    """What a new process takes."""
+    done = subprocess.run([sys.executable, "-c", OPEN], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def timed(query: dict, offset: int = 0, repeats: int = 20) -> dict:
+    """A page and its count, as the gallery asks for them."""
+    from cogvx_nb.catalogue import Catalogue
+
+    found, taken = Catalogue(), []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        count = found.count(**query)
+        found.find(**query, limit=12, offset=offset)
+        taken.append(1000 * (time.perf_counter() - start))
+    return {"found": count, "median": statistics.median(taken[1:]), "longest": max(taken[1:])}
+
+
+def rounded(found):
+    if isinstance(found, dict):
+        return {name: rounded(value) for name, value in found.items()}
+    return round(found, 3) if isinstance(found, float) else found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""The catalogue over real files: found, kept up to date, rebuilt; and the trash."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import pytest
+from conftest import CIRCLE
+
+from cogvx_nb import catalogue, result, trash
+from cogvx_nb.catalogue import Catalogue
+from cogvx_nb.errors import ResultError
+
+HOSTILE = "<script>alert(1)</script>\n'; DROP TABLE results; -- \u202e%_\"\\"
+
+
+@pytest.fixture
+def first(place):
+    return result.read(place())
+
+
+@pytest.fixture
+def add(first, place):
+    """Another result, newer than those before."""
+    numbers = itertools.count(1)
+
+    def put(prompt=CIRCLE, folder="2031-01-01", model="", **wanted):
+        number = next(numbers)
+        made = f"2031-01-01T00:{number // 60:02}:{number % 60:02}+00:00"
+        return place(f"{folder}/{number}", made, model, prompt=prompt, **wanted)
+
+    return put
+
+
+@pytest.fixture
+def all_of(outputs):
+    """The prompts that a fresh look finds."""
+
+    def look(found: Catalogue | None = None, **wanted) -> list[str]:
+        found = found or Catalogue()
+        found.refresh()
+        return [entry.prompt for entry in found.find(**wanted)]
+
+    return look
+
+
+def test_an_entry_is_what_the_sidecar_says(first):
+    found = Catalogue()
+    found.refresh()
+    (entry,) = found.find()
+    wanted = first.settings["request"]
+    assert entry.path == first.path
+    assert {name: getattr(entry, name) for name in wanted} == wanted
+    assert (entry.model, entry.device) == ("cogvideox-tiny", "cpu")
+    assert (entry.frame_hash, entry.made) == (first.frame_hash, first.settings["made"])
+    pace = found.paces("cogvideox-tiny", "cpu")[13]
+    assert pace.step_seconds == pytest.approx(first.settings["seconds"]["denoise"] / 2)
+    assert found.paces("cogvideox-tiny", "cuda:0") == {}
+
+
+def test_newest_first_in_pages(add, all_of):
+    for number in range(7):
+        add(f"star {number}")
+    assert all_of(limit=3) == ["star 6", "star 5", "star 4"]
+    assert all_of(limit=3, offset=6) == ["star 0", CIRCLE]
+
+
+def test_filters(add):
+    add("a blue star", frames=49, seed=7)
+    add("a blue circle", model="CogVideoX-5b", seed=7)
+    found = Catalogue()
+    found.refresh()
+    assert found.models() == ["CogVideoX-5b", "cogvideox-tiny"]
+    assert found.frame_counts() == [13, 49]
+    assert found.count() == 3
+    assert found.count(seed=7) == 2
+    assert found.count(seed=0) == 0
+    assert found.count("blue", frames=49) == 1
+    assert [entry.model for entry in found.find("CIRCLE", seed=7)] == ["CogVideoX-5b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("red", 1),
+        ("RED circle", 1),
+        ("circle RED", 1),
+        ("ed cir", 1),
+        ("red star", 0),
+        ("圆形", 1),
+        ("向右 红色", 1),
+        ("圆星", 0),
+        ("100%", 1),
+        ("%", 1),
+        ("_", 1),
+        ("'; DROP", 1),
+        ('"', 1),
+        ("\\", 1),
+        ("ＲＥＤ", 1),
+        ("strasse", 1),
+        ("  ", 4),
+    ],
+)
+def test_search(add, text, count):
+    add("红色的圆形向右移动, 100% _'; DROP")
+    add('a \\ " Straße')
+    add("else")
+    found = Catalogue()
+    found.refresh()
+    assert found.count(text) == len(found.find(text)) == count
+
+
+def test_hostile_text_comes_back_as_it_was(add, all_of):
+    add(HOSTILE, negative_prompt=HOSTILE, model=HOSTILE)
+    assert HOSTILE in all_of()
+    assert all_of(model=HOSTILE) == [HOSTILE]
+
+
+def test_what_changed_is_seen(add, all_of, outputs):
+    found = Catalogue()
+    assert all_of(found) == [CIRCLE]
+    path = add("new")
+    deep = add("deep", folder="sweeps/a/b")
+    assert all_of(found) == ["deep", "new", CIRCLE]
+    kept = json.loads(path.with_suffix(".json").read_text())
+    kept["request"]["prompt"] = "rewritten"
+    replaced = path.with_name("x")
+    replaced.write_text(json.dumps(kept))
+    replaced.replace(path.with_suffix(".json"))
+    deep.unlink()
+    assert all_of(found) == ["rewritten", CIRCLE]
+    path.with_suffix(".json").unlink()
+    assert all_of(found) == [CIRCLE]
+    (outputs / "sweeps").rename(outputs / ".hidden")
+    assert all_of(found) == [CIRCLE]
+
+
+def test_settled_folders_are_not_looked_through(first, add, all_of, outputs):
+    path = add("old")
+    for folder in (path.parent, first.path.parent, outputs):
+        os.utime(folder, (1_000_000, 1_000_000))
+    assert all_of() == ["old", CIRCLE]
+    path.with_suffix(".json").write_text("changed in place, which nothing here does")
+    os.utime(path.parent, (1_000_000, 1_000_000))
+    assert all_of() == ["old", CIRCLE]
+    add("new", folder=path.parent.name)
+    assert all_of() == ["new", CIRCLE]
+
+
+def test_other_files_are_passed_over(first, all_of, outputs):
+    folder = first.path.parent
+    for name, text in {
+        "a": "no json",
+        "b": "[]",
+        "c": '{"format": 1}',
+        "d": '{"request": 3}',
+    }.items():
+        os.link(first.path, folder / f"{name}.mp4")
+        (folder / f"{name}.json").write_text(text)
+    (folder / "e.json").write_bytes(first.sidecar.read_bytes())  # without its mp4
+    for apart in ("trash", "benchmarks", "grids", ".previews"):
+        (outputs / apart).mkdir()
+        os.link(first.path, outputs / apart / "x.mp4")
+        (outputs / apart / "x.json").write_bytes(first.sidecar.read_bytes())
+    assert all_of() == [CIRCLE]
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000, "older"])
+def test_an_index_that_is_none_is_made_anew(first, all_of, outputs, content):
+    index = outputs / catalogue.INDEX
+    if content == "older":
+        sqlite3.connect(index).execute("PRAGMA user_version = 99").connection.close()
+    else:
+        index.write_bytes(content)
+    assert all_of() == [CIRCLE]
+    assert index.read_bytes().startswith(b"SQLite format 3")
+
+
+def test_the_index_may_be_deleted_in_use(first, all_of, outputs):
+    found = Catalogue()
+    assert all_of(found) == [CIRCLE]
+    for path in outputs.glob(f"{catalogue.INDEX}*"):
+        path.unlink()
+    assert all_of(found) == [CIRCLE]
+
+
+def test_no_folder_is_an_empty_catalogue(tmp_path):
+    found = Catalogue(tmp_path / "none")
+    found.refresh()
+    assert (found.find(), found.count(), found.models()) == ([], 0, [])
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_folder_that_cannot_be_written(first, all_of, outputs, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    assert all_of() == [CIRCLE]
+    assert not (outputs / catalogue.INDEX).exists()
+
+
+def test_several_processes_and_threads_at_once(add, outputs):
+    for number in range(300):
+        add(f"star {number}", folder=f"day {number % 7}")
+    code = (
+        "from cogvx_nb.catalogue import Catalogue; c = Catalogue(); c.refresh(); print(c.count())"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert {one.communicate(timeout=60)[0].strip() for one in running} == {"301"}
+
+    found, failures = Catalogue(), []
+
+    def use() -> None:
+        try:
+            for _ in range(5):
+                found.refresh()
+                assert found.count("star") == 300
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert failures == []
+
+
+def test_the_trash_and_back(first, all_of, outputs):
+    before = first.sidecar.read_bytes(), first.path.read_bytes()
+    moved = trash.put(first.path)
+    assert moved == outputs / "trash" / first.path.relative_to(outputs)
+    assert all_of() == []
+    assert trash.restore(moved) == first.path
+    assert (first.sidecar.read_bytes(), first.path.read_bytes()) == before
+    assert all_of() == [CIRCLE]
+
+
+def test_the_trash_takes_nothing_twice(add, first, outputs):
+    path = add("one", folder="x")
+    moved = trash.put(path)
+    os.link(first.path, path)
+    path.with_suffix(".json").write_text("{}")
+    again = trash.put(path)
+    assert again == outputs / "trash" / ".2" / "x" / path.name
+    assert trash.restore(again) == path
+    assert trash.restore(moved) == path.with_stem(f"{path.stem}-2")
+    assert path.with_suffix(".json").read_text() == "{}"
+
+
+def test_the_trash_says_what_is_wrong(first, outputs, tmp_path):
+    with pytest.raises(ResultError, match="there is no file"):
+        trash.put(outputs / "none.mp4")
+    elsewhere = tmp_path / "x.mp4"
+    elsewhere.write_bytes(b"")
+    with pytest.raises(ResultError, match="is not in"):
+        trash.put(elsewhere)
+    (outputs / "trash").write_text("a file")
+    with pytest.raises(ResultError, match="can't be moved"):
+        trash.put(first.path)
+    assert first.path.exists()
+    assert first.sidecar.exists()
