@@ -40,6 +40,7 @@ class Gallery(widgets.VBox):
         self._on_load, self._on_compare = load, compare
         self._chosen: list[Path] = []
         self._trashed: list[Path] = []
+        self._entries: list[Entry] = []
         self._offset = 0
         self._build()
         filters = row(self.text, self.model, self.frames, self.seed, self.refresh)
@@ -130,8 +131,9 @@ class Gallery(widgets.VBox):
         filters = self._filters()
         total = self._catalogue.count(**filters)
         entries = self._catalogue.find(**filters, limit=PAGE, offset=self._offset)
-        pictures = posters.of(entries)
-        replace(self.cards, [self._card(e, p) for e, p in zip(entries, pictures, strict=True)])
+        if entries != self._entries:  # else a click on its way would miss its button
+            self._entries, pictures = entries, posters.of(entries)
+            replace(self.cards, [self._card(e, p) for e, p in zip(entries, pictures, strict=True)])
         last = self._offset + len(entries)
         self.count.value = f"{self._offset + 1}–{last} of {total:,}" if entries else "none"
         self.newer.disabled, self.older.disabled = self._offset == 0, last >= total
