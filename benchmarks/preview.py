@@ -39,15 +39,15 @@ def measure(wanted, pipe, embeds, repeats: int) -> dict:
 
     seconds = {True: [], False: []}
     wholes = {True: [], False: []}
-    shown = 0
+    shown, spent = 0, 0.0
     for turn, previews in itertools.product(range(repeats + 1), (True, False)):
         where = Studio()
-        count, start = [], time.perf_counter()
+        count, start = [], time.perf_counter()  # seconds of each preview
         steps = denoise(wanted, pipe, embeds, where if previews else None, count)
         if turn:
             wholes[previews].append(time.perf_counter() - start)
             seconds[previews] += steps
-            shown += len(count)
+            shown, spent = shown + len(count), spent + sum(count)
     steps = {name: statistics.median(values) for name, values in seconds.items()}
     whole = {name: statistics.median(values) for name, values in wholes.items()}
     return {
@@ -56,6 +56,8 @@ def measure(wanted, pipe, embeds, repeats: int) -> dict:
         "steps": wanted.steps,
         "videos_of_each_kind": repeats,
         "previews_a_video": round(shown / repeats, 1),
+        "preview_milliseconds": round(1000 * spent / shown, 1),
+        "preview_share_percent": round(100 * spent / repeats / whole[True], 2),
         "step_seconds_without": round(steps[False], 4),
         "step_seconds_with": round(steps[True], 4),
         "denoise_seconds_without": round(whole[False], 3),
@@ -71,12 +73,14 @@ def denoise(wanted, pipe, embeds, where, shown: list) -> list[float]:
     from cogvx_nb.jobs import Job
 
     job, moments = Job(wanted), [time.perf_counter()]
-    if where is not None:
-        where.listen(lambda job, event: shown.append(event))
 
     def listen(event) -> None:
         if where is not None:
+            pipeline.synchronize(pipe._execution_device.type)
+            start, before = time.perf_counter(), where.preview
             where._show(event, job)
+            if where.preview is not before:
+                shown.append(time.perf_counter() - start)
         pipeline.synchronize(pipe._execution_device.type)
         moments.append(time.perf_counter())
 

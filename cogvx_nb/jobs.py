@@ -77,12 +77,16 @@ class Queue:
         work: what makes a job's video.
         on_change: called after each change with the job and the event behind it, if there is one;
             from the worker's thread or from the caller's.
+        tidy: called in the worker's thread after each job, once its end was told.
     """
 
     def __init__(
-        self, work: Work, on_change: Callable[[Job, Event | None], None] = lambda job, event: None
+        self,
+        work: Work,
+        on_change: Callable[[Job, Event | None], None] = lambda job, event: None,
+        tidy: Callable[[], None] = lambda: None,
     ) -> None:
-        self._work, self.on_change = work, on_change
+        self._work, self.on_change, self._tidy = work, on_change, tidy
         self._waiting: list[Job] = []
         self._running: Job | None = None
         self._idle = True  # and everybody has been told of it
@@ -152,6 +156,7 @@ class Queue:
             with self._changed:
                 self._running = None
             self.on_change(job, None)
+            self._tidy()
             with self._changed:
                 self._idle = True
                 self._changed.notify_all()

@@ -42,7 +42,7 @@ class Studio:
     """The queue, its work, the results so far, and who listens to it."""
 
     def __init__(self) -> None:
-        self.queue = Queue(self._work, self._tell)
+        self.queue = Queue(self._work, self._tell, _free_memory)
         self.catalogue = Catalogue()
         self.finished: list[Job] = []
         self.preview: bytes = b""
@@ -69,15 +69,7 @@ class Studio:
         return f"{time_said}, {fitted.peak_bytes / plan.GIB:.1f} GiB"
 
     def _work(self, job: Job, listener: Listener) -> result.Result:
-        from . import pipeline  # late: it loads torch, and a panel should open at once
-
-        try:
-            return self._make(job, listener)
-        finally:
-            pipeline.free_memory()  # also of what was cancelled
-
-    def _make(self, job: Job, listener: Listener) -> result.Result:
-        from . import generate, pipeline
+        from . import generate, pipeline  # late: they load torch, and a panel should open at once
 
         latest: list[Step] = []
 
@@ -158,6 +150,13 @@ class _Pause:
 def spell(seconds: float) -> str:
     """A length of time as people say it: ``8 s``, ``2 min``."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _free_memory() -> None:
+    """Give back what a job took, also one that was cancelled; the model stays loaded."""
+    from . import pipeline
+
+    pipeline.free_memory()
 
 
 def _colours_of(model: Model) -> Path:
