@@ -29,9 +29,8 @@ class Step:
     Attributes:
         step, steps: this one (from 1), and how many there are.
         seconds_left: for the remaining steps, from those done.
-        latents: the clean clip as the model sees it now, or the noisy one under DDIM: (1, latent
-            frames, 16, height / 8, width / 8) on the device. What a preview is made from; not to be
-            changed.
+        latents: the clean clip as the model sees it now: (1, latent frames, 16, height / 8,
+            width / 8) on the device. What a preview is made from; not to be changed.
     """
 
     step: int

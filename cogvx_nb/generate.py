@@ -22,7 +22,7 @@ from .events import (
     StageStarted,
     Step,
 )
-from .pipeline import Loaded, free_memory, is_out_of_memory
+from .pipeline import HANDED_OVER, Loaded, free_memory, is_out_of_memory
 from .plan import Plan, step_down
 from .request import Adjustment, VideoRequest
 from .video import is_black
@@ -123,11 +123,15 @@ def _denoise(
         _raise_if(cancel)
         done = index + 1
         left = (time.perf_counter() - start) / done * (request.steps - done)
-        clean = tensors["old_pred_original_sample"]  # None under DDIM, which keeps no estimate
-        emit(Step(done, request.steps, left, tensors["latents"] if clean is None else clean))
+        clean = tensors["old_pred_original_sample"]
+        if clean is None:  # DDIM keeps no estimate
+            clean = _estimate(pipe.scheduler, timestep, noisy.pop(), tensors["noise_pred"])
+            noisy.append(tensors["latents"])
+        emit(Step(done, request.steps, left, clean))
         _raise_if(cancel)
         return {}
 
+    noisy = [None]
     # The noise is drawn on the CPU: there one seed means one video, whatever the device.
     generator = torch.Generator("cpu").manual_seed(request.seed)
     return pipe(
@@ -142,8 +146,19 @@ def _denoise(
         generator=generator,
         output_type="latent",
         callback_on_step_end=after_step,
-        callback_on_step_end_tensor_inputs=["latents", "old_pred_original_sample"],
+        callback_on_step_end_tensor_inputs=["latents", *HANDED_OVER],
     ).frames
+
+
+def _estimate(scheduler, timestep, noisy: torch.Tensor | None, velocity: torch.Tensor):
+    """The clean latents that a step saw, from the noisy ones before it; its velocity at first.
+
+    By v = √a · noise - √(1 - a) · clean, where a = ``alphas_cumprod`` (arXiv 2202.00512, 4).
+    """
+    if noisy is None:
+        return -velocity  # of pure noise, where a = 0
+    a = scheduler.alphas_cumprod[int(timestep)].item()
+    return a**0.5 * noisy - (1 - a) ** 0.5 * velocity.to(noisy.dtype)
 
 
 def _checked(video: torch.Tensor) -> np.ndarray:

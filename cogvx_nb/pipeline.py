@@ -25,6 +25,10 @@ CPU_OUT = ("can't allocate memory", "could not create a primitive", "could not c
 """What torch's CPU allocator, and oneDNN under it, say when memory runs out."""
 
 
+HANDED_OVER = ("old_pred_original_sample", "noise_pred")
+"""What step callbacks get for previews: names that the pipeline's loop has, but doesn't offer."""
+
+
 @dataclass
 class Loaded:
     """A pipeline in memory.
@@ -138,9 +142,7 @@ def _from_pretrained(plan: Plan) -> diffusers.CogVideoXPipeline:
         pipe.scheduler.config, timestep_spacing=checkpoint.timestep_spacing
     )
     pipe.set_progress_bar_config(disable=True)
-    # Hands step callbacks the clean estimate, which previews need; a name that the pipeline's loop
-    # has, but doesn't offer.
-    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, "old_pred_original_sample"]
+    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *HANDED_OVER]
     return pipe
 
 

@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import world
 from conftest import CIRCLE
 
 from cogvx_nb import checkpoints, events, generate, pipeline, plan, request, result
+from cogvx_nb.decode import decode_latents
 from cogvx_nb.errors import Cancelled, ModelError
 
 
@@ -143,11 +145,18 @@ def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
     asked = request.make(replace(tiny, checkpoint=checkpoint), CIRCLE, steps=20)
     pipeline.release()  # the same files as the embedded model's, which may be loaded
     seen = []
-    made = generate.run(asked, pipeline.load(plan.fit(asked, here)), seen.append)
-    pipeline.release()
+    loaded = pipeline.load(plan.fit(asked, here))
+    made = generate.run(asked, loaded, seen.append)
     assert world.measure(made.frames) == world.Attributes("red", "circle", "right", "black")
     steps = [event for event in seen if isinstance(event, events.Step)]
     assert {step.latents.shape for step in steps} == {(1, 4, 16, 12, 18)}
+    with torch.no_grad():
+        last = decode_latents(loaded.pipe.vae, steps[-1].latents, 13)[0].mul(255).numpy()
+        half = decode_latents(loaded.pipe.vae, steps[9].latents, 13)[0].mul(255).numpy()
+    pipeline.release()
+    assert np.abs(last - made.frames).mean() < 1, "the last estimate is the clip"
+    colour = world.measure(half.round().astype(np.uint8)).colour
+    assert colour == "red", "clean, not noisy, half way"
 
 
 def test_a_checkpoint_that_cannot_run_is_refused_by_name(tiny):

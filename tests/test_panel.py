@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
+from dataclasses import replace
 
 import ipywidgets as widgets
 import pytest
+from chat import Endpoint, Reply
 from conftest import CIRCLE, everything
 
 from cogvx_nb import jobs, panel, preview, studio, workbench
@@ -123,6 +126,60 @@ def test_each_control_has_a_label(tiny, where):
             one, widgets.HTML | widgets.Image | widgets.FloatProgress | widgets.Video
         ):
             assert one.description, one
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    with Endpoint() as running:
+        monkeypatch.setenv("COGVX_CHAT_BASE_URL", running.url)
+        monkeypatch.setenv("COGVX_CHAT_MODEL", "a-model")
+        monkeypatch.setenv("COGVX_CHAT_KEY", "sk-never-shown-0123")
+        yield running
+
+
+def ask(shown) -> None:
+    """Press Enrich, and wait for its thread."""
+    shown.form.enrich.click()
+    for thread in threading.enumerate():
+        if thread.name == "cogvx enrich":
+            thread.join(30)
+
+
+def test_a_prompt_is_enriched_and_both_are_kept(tiny, where, endpoint):
+    readable = replace(tiny, checkpoint=replace(tiny.checkpoint, enrichable=True))
+    shown = panel.Panel(readable, where, prompt="一个蓝色的星星", steps=2)
+    endpoint.reply = Reply("a blue star moving up on a white background")
+    ask(shown)
+    assert shown.form.prompt.value == "a blue star moving up on a white background"
+    assert shown.form.typed.value == "一个蓝色的星星"
+    assert shown.form.typed.layout.display is None
+    assert shown.form.enriching.value.startswith("by a-model")
+    shown.form.prompt.value = "a blue star moving up on a black background"
+    shown.generate.click()
+    assert where.queue.wait(60)
+    kept = where.finished[0].result.settings
+    assert kept["request"]["prompt"].endswith("black background")
+    assert kept["enriched_from"] == "一个蓝色的星星"
+    assert "never-shown" not in where.finished[0].result.sidecar.read_text()
+
+    endpoint.reply = Reply("<b>sk-never-shown-0123", status=401)
+    ask(shown)
+    assert "correct COGVX_CHAT_KEY" in shown.form.enriching.value
+    assert "never-shown" not in shown.form.enriching.value
+    assert "<b>sk" not in shown.form.enriching.value
+    assert shown.form.prompt.value == "a blue star moving up on a black background"
+    assert not shown.form.enrich.disabled
+
+    another = panel.Panel(tiny, where)
+    another.load(kept)
+    assert another.form.typed.value == "一个蓝色的星星"
+    assert another.form.enrich.layout.display == "none", "its model can't read such prompts"
+
+
+def test_enriching_is_not_offered_without_an_endpoint(tiny, where, monkeypatch):
+    monkeypatch.delenv("COGVX_CHAT_BASE_URL", raising=False)
+    readable = replace(tiny, checkpoint=replace(tiny.checkpoint, enrichable=True))
+    assert panel.Panel(readable, where).form.enrich.layout.display == "none"
 
 
 def test_headless_there_is_no_panel(monkeypatch):

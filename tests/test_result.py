@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from dataclasses import replace
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import events, result, video
+from cogvx_nb import display, events, result, video
 from cogvx_nb.errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
 
 NASTY = (
@@ -28,6 +29,19 @@ def probe(path: Path) -> str:
     """What ffmpeg says of a file."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", str(path)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def test_a_large_video_is_embedded_smaller(tmp_path, capsys):
+    noise = np.random.default_rng(1).integers(0, 256, (49, 480, 720, 3), np.uint8)
+    path = tmp_path / "a.mp4"
+    video.encode(noise, path, 8, "")
+    assert path.stat().st_size > 10_000_000
+    shown = display.player(result.Result(path, {}))
+    assert len(base64.b64decode(shown.data)) <= display.MOST_EMBEDDED_BYTES
+    assert str(path) in capsys.readouterr().out
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(video.shrink(path, 1_000_000))
+    assert len(video.decode(copy)) == 49
 
 
 def test_the_file_is_what_players_expect(make, tmp_path):
