@@ -32,7 +32,7 @@ class GridPanel(widgets.VBox):
         self._build()
         super().__init__(
             [
-                note("The prompt and the settings are those of the first tab."),
+                note("The prompt and the settings are those of the page Make."),
                 row(self.x, self.x_values),
                 row(self.y, self.y_values),
                 row(self.make, self.cancel),

@@ -300,6 +300,8 @@ def test_a_second_tab_shows_the_same(page, browser, lab):
     run_all(other)
     other.wait_for_function(f"{STEP} > 2", timeout=120_000)
     assert "a green circle moving up" in other.locator(".cogvx-queue").inner_text()
+    other.wait_for_function(f"{STEP} > 25", timeout=120_000)
+    keep(other, "7-second-tab")
     empty_queue(other)
     other.close()
 
