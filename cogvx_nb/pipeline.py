@@ -8,11 +8,12 @@ import gc
 import time
 from dataclasses import dataclass, field
 
+import accelerate
 import diffusers
 import torch
 import transformers
 
-from . import prompts
+from . import prompts, random_weights
 from .errors import ModelCorrupt, OutOfMemory
 from .plan import Plan, step_down
 from .weights import file_hashes
@@ -83,7 +84,7 @@ def load(plan: Plan) -> Loaded:
         _loaded.seconds = time.perf_counter() - start
         return _loaded
     release()
-    pipe = _from_pretrained(plan)
+    pipe = _from_pretrained(plan) if plan.model.folder else _from_nothing(plan)
     plan = _place(pipe, plan)
     _loaded = Loaded(pipe, plan, hashes, time.perf_counter() - start)
     return _loaded
@@ -141,6 +142,44 @@ def _from_pretrained(plan: Plan) -> diffusers.CogVideoXPipeline:
     pipe.scheduler = scheduler.from_config(
         pipe.scheduler.config, timestep_spacing=checkpoint.timestep_spacing
     )
+    return _dressed(pipe)
+
+
+def _from_nothing(plan: Plan) -> diffusers.CogVideoXPipeline:
+    """A pipeline of the checkpoint's shapes with random weights, in seconds."""
+    made = random_weights.configs(plan.model.checkpoint)
+    dtype = getattr(torch, plan.dtype)
+    where = plan.device if plan.placement == "resident" else "cpu"
+    scheduler = getattr(diffusers, plan.model.checkpoint.scheduler)
+    with accelerate.init_empty_weights():
+        encoder = transformers.T5EncoderModel(transformers.T5Config(**made["text_encoder"]))
+        transformer = diffusers.CogVideoXTransformer3DModel.from_config(made["transformer"])
+        vae = diffusers.AutoencoderKLCogVideoX.from_config(made["vae"])
+    for module in (encoder, transformer, vae):
+        _fill(module, where, dtype)
+    encoder.tie_weights()
+    tokenizer = prompts.load_tokenizer(plan.model)
+    parts = (tokenizer, encoder, vae, transformer, scheduler.from_config(made["scheduler"]))
+    return _dressed(diffusers.CogVideoXPipeline(*parts))
+
+
+def _fill(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
+    """Weights from one block of random numbers, over and over: drawing 10¹⁰ takes minutes."""
+    block = torch.randn(2**20, generator=torch.Generator().manual_seed(0)).mul(0.02)
+    block = block.to(device, dtype)
+    for name, empty in list(module.named_parameters()):
+        count = empty.numel()
+        if empty.ndim > 1:
+            flat = block.repeat(-(-count // len(block)))[:count]
+        else:  # norms and biases
+            flat = torch.full((count,), float(name.endswith("weight")), dtype=dtype, device=device)
+        accelerate.utils.set_module_tensor_to_device(
+            module, name, device, value=flat.view(empty.shape)
+        )
+    module.eval()
+
+
+def _dressed(pipe: diffusers.CogVideoXPipeline) -> diffusers.CogVideoXPipeline:
     pipe.set_progress_bar_config(disable=True)
     pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *HANDED_OVER]
     return pipe

@@ -170,6 +170,19 @@ def again(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
     return _predicted(replace(plan, **kept, reasons=("as it was made before",)))
 
 
+def placed(plan: Plan, placement: str) -> Plan:
+    """The same plan on a placement that was asked for.
+
+    Raises:
+        DoesNotFit: if its device has no such placement.
+    """
+    for name, tiled in _ladder(plan):
+        if name == placement:
+            changed = replace(plan, placement=name, tiled=tiled, reasons=("as asked for",))
+            return _predicted(changed)
+    raise DoesNotFit(f"{placement} is no placement for {plan.device}: use resident")
+
+
 def step_down(plan: Plan) -> Plan | None:
     """The next smaller plan for the same request, or None after the smallest."""
     ladder = _ladder(plan)

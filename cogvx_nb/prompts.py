@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+from . import checkpoints, settings
 from .errors import ModelCorrupt
 from .weights import Model, read_json
 
@@ -62,10 +63,12 @@ def _share(part: int, rest: int) -> float:
 def load_tokenizer(model: Model):
     """The checkpoint's tokenizer, of the class that its ``model_index.json`` names.
 
+    Random weights come without one, and take the embedded checkpoint's.
+
     Raises:
         ModelCorrupt: if it can't be loaded.
     """
-    return _load_tokenizer(model.folder)
+    return _load_tokenizer(model.folder or settings.models_dir() / checkpoints.TINY.name)
 
 
 @functools.lru_cache(maxsize=4)

@@ -27,23 +27,24 @@ DECIDING = (".safetensors", ".json", ".model")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A checkpoint that is on this machine.
+    """A checkpoint that is on this machine, or one of its shapes with random weights.
 
     Attributes:
         checkpoint: what is known of it.
-        folder: where its files are.
+        folder: where its files are; None for random weights, which have none.
         bytes: stored bytes of each component with weights.
         parameters: number of parameters of each component with weights.
     """
 
     checkpoint: Checkpoint
-    folder: Path
+    folder: Path | None
     bytes: dict[str, int]
     parameters: dict[str, int]
 
     @property
     def name(self) -> str:
-        return self.checkpoint.name
+        """The checkpoint's, with what must be known of it wherever it is shown."""
+        return self.checkpoint.name if self.folder else f"{self.checkpoint.name} (random weights)"
 
 
 def locate(name: str) -> Model:
@@ -96,6 +97,8 @@ def file_hashes(model: Model) -> dict[str, str]:
     A file that is older than the manifest and as long as it says is taken by its word, so that
     21 GB are not read at every start; others are hashed, once a process.
     """
+    if model.folder is None:
+        return {"random weights": model.checkpoint.name}
     known = manifest.read(model.folder)
     written = (model.folder / manifest.NAME).stat().st_mtime_ns if known else 0
     hashes, unknown = {}, {}

@@ -151,7 +151,7 @@ def test_from_the_gallery_to_form_and_comparison(many, where, tiny):
 
 
 def test_text_of_users_is_inert(place, where):
-    place(prompt=XSS)
+    place("2026-01-01/<img src=x onerror=alert(3)>", prompt=XSS)
     shown = gallery.Gallery(where)
     click(shown, "play it")
     assert "&lt;script&gt;" in texts(shown)
