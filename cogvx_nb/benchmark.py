@@ -198,7 +198,7 @@ def _measured(wanted: request.VideoRequest, fitted: plan.Plan, repeats: int) -> 
     meter, seconds = Meter(loaded.plan.device), {name: [] for name in STAGES}
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(repeats):
-            made = generate.run(wanted, loaded)
+            made = generate.run(wanted, loaded, reuse_text=False)
             start = time.perf_counter()
             result.save(made, Path(scratch) / f"{number}.mp4")
             for name, value in (made.seconds | {"write": time.perf_counter() - start}).items():

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from . import embeddings
 from .decode import decode_latents
 from .errors import BadFrames, Cancelled, OutOfMemory
 from .events import (
@@ -41,6 +42,8 @@ def run(
     on_event: Listener | None = None,
     cancel: CancelToken | None = None,
     fallback: str | None = None,
+    *,
+    reuse_text: bool = True,
 ) -> Generated:
     """Make the frames of a request.
 
@@ -53,6 +56,7 @@ def run(
         cancel: takes effect at the next step or stage.
         fallback: ``"reduce"`` allows 13 frames and 20 steps after the smallest plan failed, listed
             as adjustments.
+        reuse_text: take a prompt's embedding from an earlier run, where there was one.
 
     Raises:
         Cancelled: if ``cancel`` was set.
@@ -62,7 +66,7 @@ def run(
     emit = on_event or (lambda event: None)
     while True:
         try:
-            generated = _attempt(request, loaded, emit, cancel)
+            generated = _attempt(request, loaded, emit, cancel, reuse_text)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -84,14 +88,18 @@ def run(
 
 
 def _attempt(
-    request: VideoRequest, loaded: Loaded, emit: Listener, cancel: CancelToken | None
+    request: VideoRequest,
+    loaded: Loaded,
+    emit: Listener,
+    cancel: CancelToken | None,
+    reuse_text: bool,
 ) -> Generated:
     seconds = {"load": loaded.seconds}
     pipe, device = loaded.pipe, torch.device(loaded.plan.device)
     try:
         with torch.no_grad(), _repeatable():
             with _stage("text", seconds, emit, cancel, device):
-                embeds, negative = _encode(request, pipe, device)
+                embeds, negative = _encode(request, loaded, device, reuse_text)
             with _stage("denoise", seconds, emit, cancel, device):
                 latents = _denoise(request, pipe, embeds, negative, emit, cancel)
             with _stage("decode", seconds, emit, cancel, device):
@@ -102,15 +110,23 @@ def _attempt(
     return Generated(frames, request, loaded.plan, loaded.hashes, seconds, torch.get_num_threads())
 
 
-def _encode(request: VideoRequest, pipe, device: torch.device) -> tuple:
+def _encode(
+    request: VideoRequest, loaded: Loaded, device: torch.device, reuse_text: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Embeddings of prompt and negative prompt; the latter None without guidance."""
-    return pipe.encode_prompt(
-        request.prompt,
-        request.negative_prompt,
-        do_classifier_free_guidance=request.guidance > 1,
-        max_sequence_length=request.model.checkpoint.text_tokens,
-        device=device,
-    )
+
+    def encode(text: str) -> torch.Tensor:
+        limit = request.model.checkpoint.text_tokens
+        return loaded.pipe.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=limit, device=device
+        )[0]
+
+    texts = [request.prompt] + ([request.negative_prompt] if request.guidance > 1 else [])
+    if reuse_text:
+        made = [embeddings.of(text, loaded, encode) for text in texts]
+    else:
+        made = [encode(text) for text in texts]
+    return made[0], made[1] if len(made) > 1 else None
 
 
 def _denoise(

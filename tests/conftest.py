@@ -39,9 +39,9 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture(autouse=True)
-def outputs(tmp_path, monkeypatch) -> Path:
+def outputs(tmp_path_factory, monkeypatch) -> Path:
     """An outputs folder of the test's own, for this process and for those it starts."""
-    folder = tmp_path / "outputs"
+    folder = tmp_path_factory.mktemp("home") / "outputs"
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(folder))
     return folder
 

@@ -363,8 +363,12 @@ def test_from_the_command_to_a_video_that_can_be_made_again(endpoint, capsys, mo
     assert "identical" in capsys.readouterr().out
     assert len(endpoint.requests) == 1
     assert KEY not in printed.out + printed.err
-    assert len(list(outputs.rglob("*.*"))) == 2
-    assert not [file for file in outputs.rglob("*.*") if KEY.encode() in file.read_bytes()]
+    assert len([*outputs.rglob("*.mp4"), *outputs.rglob("*.json")]) == 2
+    assert not [
+        file
+        for file in outputs.rglob("*.*")
+        if file.is_file() and KEY.encode() in file.read_bytes()
+    ]
 
 
 def test_a_failure_makes_no_video(endpoint, capsys, monkeypatch, outputs):

@@ -54,7 +54,8 @@ MAY_IMPORT = {
     "video": set(),
     "pipeline": {"plan", "prompts", "random_weights", "weights"},
     "events": {"plan", "request"},
-    "generate": {"decode", "events", "pipeline", "plan", "request", "video"},
+    "embeddings": {"pipeline"},
+    "generate": {"decode", "embeddings", "events", "pipeline", "plan", "request", "video"},
     "result": {"events", "machine", "video"},
     "pace": {"machine", "plan"},
     "catalogue": {"pace"},
@@ -133,7 +134,7 @@ MAY_IMPORT = {
         "weights",
     },
 }
-LOAD_TORCH = {"decode", "pipeline", "generate", "reproduce"}
+LOAD_TORCH = {"decode", "embeddings", "pipeline", "generate", "reproduce"}
 DOORS = {"__init__", "__main__"}
 
 
