@@ -8,7 +8,7 @@ import ipywidgets as widgets
 
 from . import grid, preview, video
 from .controls import NARROW, bold, button, choice, lines, note, replace, row
-from .errors import CogvxError
+from .errors import CogvxError, ResultError
 from .form import Form
 from .grid import Grid
 from .jobs import DONE, FAILED, RUNNING, Job
@@ -113,9 +113,7 @@ class GridPanel(widgets.VBox):
 
     def _fill(self, cell: widgets.VBox, job: Job) -> None:
         if job.state == DONE:
-            moving = preview.animation(video.decode(job.result.path), job.request.fps)
-            picture = widgets.Image(value=moving, format="webp", layout={"width": "180px"})
-            replace(cell, [picture])
+            replace(cell, [_picture(job)])
             return
         left = f", step {job.step} of {job.steps}" if job.steps else ""
         text = job.state
@@ -151,8 +149,17 @@ class GridPanel(widgets.VBox):
         except CogvxError as error:
             self.message.value = bold(error)
             return
-        if paths:
+        if paths and paths[1].is_file():
             player = widgets.Video.from_file(paths[1], autoplay=True, loop=True)
             player.layout = {"max_width": "98%"}
             player.add_class("cogvx-video")
             replace(self.saved, [note(lines(paths)), player])
+
+
+def _picture(job: Job) -> widgets.Widget:
+    """A result, moving; or why it can't be shown."""
+    try:
+        moving = preview.animation(video.decode(job.result.path), job.request.fps)
+    except ResultError as error:  # in the trash by now
+        return note(lines([error]))
+    return widgets.Image(value=moving, format="webp", layout={"width": "180px"})

@@ -31,9 +31,9 @@ class Panel(widgets.VBox):
         super().__init__([self.form, *self._build_work()])
         self.add_class("cogvx-panel")
         self._show_queue()
-        done = [job for job in where.finished if job.state in (DONE, FAILED)]
-        if done:
-            self._show_finished(done[-1])
+        told = [job for job in where.finished if job.state == FAILED or _is_there(job)]
+        if told:
+            self._show_finished(told[-1])
         self.stop = where.listen(self._on_change)
 
     def load(self, kept: dict) -> None:
@@ -136,6 +136,11 @@ class Panel(widgets.VBox):
         self.load(kept)
         self.form.roll()
         self._submit()
+
+
+def _is_there(job: Job) -> bool:
+    """Whether its result can be shown: it may be in the trash by now."""
+    return job.state == DONE and job.result.path.is_file()
 
 
 def _title(job: Job) -> str:

@@ -6,6 +6,7 @@ One studio a process: it has the queue, so that a panel that is shown again find
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from .errors import DoesNotFit
 from .events import Done, Event, Listener, Noted, Step
 from .jobs import Job, Queue
 from .weights import Model
+
+log = logging.getLogger(__name__)
 
 PREVIEW_SHARE = 0.01
 """Most of the time of denoising that previews may take."""
@@ -118,7 +121,10 @@ class Studio:
             self.finished = [*self.finished, job][-FINISHED_KEPT:]
             self.preview = b""
         for listener in tuple(self._listeners):
-            listener(job, event)
+            try:
+                listener(job, event)
+            except Exception:  # the worker must outlive what a page can't show
+                log.exception("a listener failed")
 
     def _forget(self, listener: Listen) -> None:
         if listener in self._listeners:

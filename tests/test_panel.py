@@ -11,7 +11,7 @@ import pytest
 from chat import Endpoint, Reply
 from conftest import CIRCLE, everything
 
-from cogvx_nb import jobs, panel, preview, studio, workbench
+from cogvx_nb import jobs, panel, preview, studio, trash, workbench
 from cogvx_nb.errors import CogvxError
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
@@ -62,6 +62,23 @@ def test_generate_makes_a_result_and_shows_it(shown, where, outputs):
 
     another = panel.Panel(shown.form.model, where)
     assert [one for one in everything(another) if isinstance(one, widgets.Video)]
+
+
+def test_a_result_in_the_trash_is_no_hindrance(shown, where):
+    shown.generate.click()
+    assert where.queue.wait(120)
+    trash.put(where.finished[0].result.path)
+    another = panel.Panel(shown.form.model, where)
+    assert not [one for one in everything(another) if isinstance(one, widgets.Video)]
+
+
+def test_a_page_that_fails_does_not_stop_the_work(shown, where, caplog):
+    where.listen(lambda job, event: 1 / 0)
+    shown.generate.click()
+    shown.generate.click()
+    assert where.queue.wait(120)
+    assert [job.state for job in where.finished] == [jobs.DONE, jobs.DONE]
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_a_second_panel_shows_what_is_running(shown, where, tiny):
