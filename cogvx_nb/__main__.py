@@ -76,7 +76,7 @@ def generate(options: argparse.Namespace) -> int:
     if why:
         _say(f"model: {why}")
     _say(str(wanted))
-    fitted = plan.fit(wanted, here)
+    fitted = plan.fit(wanted, here, options.attention)
     _say(f"plan: {fitted}")
     saved = _make(wanted, fitted, options)
     stages = ", ".join(
@@ -129,9 +129,10 @@ def bench(options: argparse.Namespace) -> int:
         print("\n".join(changes) or "nothing changed by more than the repeats lie apart")
         return 0
     model = benchmark.find_model(options.model, options.weights)
+    path = benchmark.place(options.output)
     counts, placements = benchmark.numbers(options.frames), benchmark.names(options.placement)
     found = benchmark.run(model, counts, options.steps, options.repeats, placements, _say)
-    path = benchmark.save(found, options.output)
+    benchmark.save(found, path)
     path.with_suffix(".html").write_text(report.page(found), encoding="utf-8")
     print(path)
     return int(any(row["error"] for row in found["rows"]))
@@ -295,6 +296,9 @@ def _add_generate(commands) -> None:
     )
     command.add_argument("--seed", type=int, default=42, help="seed (default: 42)")
     command.add_argument("--model", default="auto", help="a name, a folder or auto (default: auto)")
+    command.add_argument(
+        "--attention", default="stock", help="a backend of diffusers, such as native or sage"
+    )
     command.add_argument("--strict", action="store_true", help="refuse instead of adjusting")
     command.add_argument(
         "--allow-untrained-size", action="store_true", help="accept any multiple of 16 as a size"

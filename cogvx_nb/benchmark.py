@@ -99,16 +99,28 @@ def names(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")]
 
 
-def save(report: dict, output: str | Path | None = None) -> Path:
-    """Write a report as JSON, by default to a new name in ``outputs/benchmarks/``.
+def place(output: str | Path | None = None) -> Path:
+    """Where a report will go, by default under a new name in ``outputs/benchmarks/``.
+
+    Doors ask before the work, which can take hours.
 
     Raises:
-        OutputError: if it can't be written, or there is one already.
+        OutputError: if there is one already.
     """
     name = datetime.now().strftime("%Y-%m-%d-%H%M%S.json")
     path = Path(output).expanduser().absolute() if output else folder() / name
     if path.exists():
         raise OutputError(f"{path} exists: choose another name")
+    return path
+
+
+def save(report: dict, output: str | Path | None = None) -> Path:
+    """Write a report as JSON; see ``place``.
+
+    Raises:
+        OutputError: if it can't be written, or there is one already.
+    """
+    path = place(output)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{os.getpid()}")

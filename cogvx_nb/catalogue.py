@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import math
 import os
 import sqlite3
 import statistics
@@ -17,9 +19,10 @@ from pathlib import Path
 
 from . import settings
 from .pace import Pace
+from .result import FORMAT
 
 INDEX = ".catalogue.sqlite"
-VERSION = 1
+VERSION = 2
 APART = ("trash", "benchmarks", "grids")
 """Folders in the outputs folder that hold no results."""
 
@@ -28,6 +31,13 @@ SETTLED_SECONDS = 2
 file system's clock, so it is looked through again the next time."""
 
 PACE_SAMPLES = 5
+
+BATCH = 500
+"""Results taken in at once: other processes wait for no more than that."""
+
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""Failures of an index that is broken or not of this schema. After others, such as one that is
+busy for too long or a full disk, the file stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,10 @@ class Entry:
 
 
 COLUMNS = tuple(field.name for field in fields(Entry))[1:]
+KINDS = {"int": int, "float": (int, float)}
+LARGEST = 2**63 - 1
+"""The largest whole number that SQLite holds."""
+
 REQUEST = ("prompt", "negative_prompt", "frames", "steps", "height", "width", "guidance", "seed")
 
 SCHEMA = f"""
@@ -88,11 +102,11 @@ class Catalogue:
     def refresh(self) -> None:
         """Take in what changed on disk. Only folders that changed are looked through."""
         with self._lock:
-            waiting = [""] if self._folder.is_dir() else []
-            if not waiting:
-                self._forget("")
-            while waiting:
-                waiting += self._look(waiting.pop())
+            try:
+                self._take_in()
+            except sqlite3.DatabaseError as error:
+                self._recover(error)
+                self._take_in()
 
     def find(
         self,
@@ -155,6 +169,13 @@ class Catalogue:
 
     # --- the index --------------------------------------------------------------------------------
 
+    def _take_in(self) -> None:
+        waiting = [""] if self._folder.is_dir() else []
+        if not waiting:
+            self._forget("")
+        while waiting:
+            waiting += self._look(waiting.pop())
+
     def _look(self, folder: str) -> list[str]:
         """Bring a folder's rows up to date; returns the folders in it."""
         try:
@@ -162,20 +183,28 @@ class Catalogue:
         except OSError:  # gone by now
             self._forget(folder)
             return []
-        known = self._ask("SELECT changed FROM folders WHERE path = ?", (folder,))
+        known = self._rows("SELECT changed FROM folders WHERE path = ?", (folder,))
         if known and known[0][0] == changed:
-            inside = self._ask("SELECT path FROM folders WHERE parent = ?", (folder,))
+            inside = self._rows("SELECT path FROM folders WHERE parent = ?", (folder,))
             return [row[0] for row in inside]
         settled = changed if time.time_ns() - changed > SETTLED_SECONDS * 1e9 else 0
-        inside, sidecars = _scan(self._folder, folder)
-        stored = dict(self._ask("SELECT name, stamp FROM results WHERE folder = ?", (folder,)))
+        try:
+            inside, sidecars = _scan(self._folder, folder)
+        except OSError:  # gone by now, or not for this user
+            self._forget(folder)
+            return []
+        stored = dict(self._rows("SELECT name, stamp FROM results WHERE folder = ?", (folder,)))
         gone = [(folder, name) for name, stamp in stored.items() if sidecars.get(name) != stamp]
         new = ((name, stamp) for name, stamp in sidecars.items() if stored.get(name) != stamp)
+        rows = _described(self._folder, folder, new)
         with self._writing() as db:
             db.executemany("DELETE FROM results WHERE folder = ? AND name = ?", gone)
-            db.executemany(INSERT, _rows(self._folder, folder, new))
+        while batch := list(itertools.islice(rows, BATCH)):
+            with self._writing() as db:
+                db.executemany(INSERT, batch)
+        with self._writing() as db:
             db.execute("REPLACE INTO folders VALUES (?, ?, ?)", (folder, _parent(folder), settled))
-        before = self._ask("SELECT path FROM folders WHERE parent = ?", (folder,))
+        before = self._rows("SELECT path FROM folders WHERE parent = ?", (folder,))
         for row in before:
             if row[0] not in inside:
                 self._forget(row[0])
@@ -193,7 +222,31 @@ class Catalogue:
 
     def _ask(self, query: str, values: tuple = ()) -> list[tuple]:
         with self._lock:
+            try:
+                return self._rows(query, values)
+            except sqlite3.DatabaseError as error:
+                self._recover(error)
+                self._take_in()
+                return self._rows(query, values)
+
+    def _rows(self, query: str, values: tuple) -> list[tuple]:
+        with self._lock:
             return self._connected().execute(query, values).fetchall()
+
+    def _recover(self, error: sqlite3.DatabaseError) -> None:
+        """After a failure go on with a new index: on disk if that one was damaged, else in memory.
+
+        Raises:
+            sqlite3.DatabaseError: that one, if the index was in memory already.
+        """
+        if not (self._db and self._on_disk):
+            raise error
+        self._db.close()
+        self._db = None
+        if _damaged(error):
+            _delete(self._folder / INDEX)
+        else:
+            self._db, self._on_disk = _prepared(":memory:"), False
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -216,15 +269,24 @@ def _open(path: Path) -> tuple[sqlite3.Connection, bool]:
     """(the index, whether it is on disk): one that is damaged or of another version is replaced."""
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         return _prepared(":memory:"), False
-    try:
-        return _prepared(path), True
-    except sqlite3.DatabaseError:
-        for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-            path.with_name(name).unlink(missing_ok=True)
-    try:
-        return _prepared(path), True
-    except sqlite3.DatabaseError:
-        return _prepared(":memory:"), False
+    for _ in range(2):
+        try:
+            return _prepared(path), True
+        except sqlite3.DatabaseError as error:
+            if not _damaged(error):
+                break
+            _delete(path)
+    return _prepared(":memory:"), False
+
+
+def _damaged(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in DAMAGED
+
+
+def _delete(index: Path) -> None:
+    for name in (index.name, f"{index.name}-wal", f"{index.name}-shm"):
+        with contextlib.suppress(OSError):
+            index.with_name(name).unlink()
 
 
 def _prepared(path: Path | str) -> sqlite3.Connection:
@@ -235,20 +297,25 @@ def _prepared(path: Path | str) -> sqlite3.Connection:
     """
     db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
     try:
-        db.execute("PRAGMA journal_mode = WAL")
+        with contextlib.suppress(sqlite3.OperationalError):  # not every file system can
+            db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("BEGIN IMMEDIATE")  # another process may be making it at this moment
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            for statement in SCHEMA.split(";"):
-                db.execute(statement)
-        db.execute("COMMIT")
-        if version not in (0, VERSION):
-            raise sqlite3.DatabaseError(f"version {version}")
+        if _version(db) == 0:
+            db.execute("BEGIN IMMEDIATE")
+            if _version(db) == 0:  # else another process made it meanwhile
+                for statement in SCHEMA.split(";"):
+                    db.execute(statement)
+            db.execute("COMMIT")
+        if _version(db) != VERSION:
+            raise sqlite3.DatabaseError(f"version {_version(db)}")
     except sqlite3.DatabaseError:
         db.close()
         raise
     return db
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return db.execute("PRAGMA user_version").fetchone()[0]
 
 
 def _where(text: str, model: str, frames: int, seed: int | None) -> tuple[str, tuple]:
@@ -256,48 +323,75 @@ def _where(text: str, model: str, frames: int, seed: int | None) -> tuple[str, t
     words = [("instr(folded, ?) > 0", _folded(word)) for word in text.split()]
     tests = [*words, *([("model = ?", model)] if model else [])]
     tests += [("frames = ?", frames)] if frames else []
-    tests += [("seed = ?", seed)] if seed is not None else []
+    tests += [("seed = ?", min(seed, LARGEST))] if seed is not None else []
     if not tests:
         return "", ()
     return f"WHERE {' AND '.join(test for test, _ in tests)}", tuple(value for _, value in tests)
 
 
 def _scan(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
-    """(folders in a folder, stamp of each sidecar by its mp4's name)."""
+    """(folders in a folder, stamp of each sidecar by its mp4's name).
+
+    Raises:
+        OSError: if the folder can't be read.
+    """
     inside, mp4s, sidecars = [], set(), {}
     with os.scandir(root / folder) as found:
         for one in found:
             if one.name.startswith("."):
                 continue
-            if one.is_dir():
-                if folder or one.name not in APART:
-                    inside.append(f"{folder}/{one.name}" if folder else one.name)
-            elif one.name.endswith(".mp4"):
-                mp4s.add(one.name)
-            elif one.name.endswith(".json"):
-                kept = one.stat()
-                sidecars[f"{one.name[:-5]}.mp4"] = f"{kept.st_size} {kept.st_mtime_ns}"
+            with contextlib.suppress(OSError, UnicodeError):  # gone by now, or a link to nowhere
+                one.name.encode()  # the index holds no name that isn't text
+                if one.is_dir():
+                    if folder or one.name not in APART:
+                        inside.append(f"{folder}/{one.name}" if folder else one.name)
+                elif one.name.endswith(".mp4") and one.is_file():
+                    mp4s.add(one.name)
+                elif one.name.endswith(".json"):
+                    kept = one.stat()
+                    sidecars[f"{one.name[:-5]}.mp4"] = f"{kept.st_size} {kept.st_mtime_ns}"
     return inside, {name: stamp for name, stamp in sidecars.items() if name in mp4s}
 
 
-def _rows(root: Path, folder: str, sidecars: Iterator[tuple[str, str]]) -> Iterator[tuple]:
+def _described(root: Path, folder: str, sidecars: Iterator[tuple[str, str]]) -> Iterator[tuple]:
     """Rows of the sidecars that are ones; others are passed over."""
+    wrong = (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
     for name, stamp in sidecars:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with contextlib.suppress(*wrong, RecursionError):
             text = (root / folder / f"{name[:-4]}.json").read_text(encoding="utf-8")
             yield (folder, name, stamp, *_values(json.loads(text)))
 
 
 def _values(kept: dict) -> tuple:
-    """What the index keeps of a sidecar, from ``at`` on."""
+    """What the index keeps of a sidecar, from ``at`` on.
+
+    Raises:
+        LookupError, TypeError, ValueError, ...: if it is not one of this format.
+    """
     wanted, seconds = kept["request"], kept["seconds"]
     other = sum(value for stage, value in seconds.items() if stage not in ("load", "denoise"))
     told = {name: wanted[name] for name in (*REQUEST, "fps")}
     told |= {"made": kept["made"], "model": kept["checkpoint"]["name"]}
     told |= {"device": kept["plan"]["device"], "frame_hash": kept["frame_hash"]}
+    fit = all(_fits(told[field.name], field.type) for field in fields(Entry)[1:])
+    paced = math.isfinite(seconds["denoise"] + other) and wanted["steps"] > 0
+    if not (kept["format"] == FORMAT and fit and paced):
+        raise ValueError(told)
     at = datetime.fromisoformat(kept["made"]).timestamp()
     row = (at, _folded(wanted["prompt"]), seconds["denoise"], other)
     return (*row, *(told[name] for name in COLUMNS))
+
+
+def _fits(value: object, kind: str) -> bool:
+    """Whether the index can hold a value; ``kind`` as in ``Entry``.
+
+    Raises:
+        UnicodeError: for text with half a character.
+    """
+    if isinstance(value, str):
+        value.encode()
+        return kind == "str"
+    return kind != "str" and isinstance(value, KINDS[kind]) and abs(value) <= LARGEST
 
 
 def _folded(text: str) -> str:

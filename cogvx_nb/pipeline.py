@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import time
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ import accelerate
 import diffusers
 import torch
 import transformers
+from diffusers.models import attention_dispatch
+from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
-from . import prompts, random_weights
-from .errors import ModelCorrupt, OutOfMemory
-from .plan import Plan, step_down
+from . import attention, prompts, random_weights
+from .errors import ModelCorrupt, OutOfMemory, RequestError
+from .plan import STOCK, Plan, step_down
 from .weights import file_hashes
 
 diffusers.utils.logging.set_verbosity_error()
@@ -75,8 +78,10 @@ def load(plan: Plan) -> Loaded:
     Raises:
         ModelCorrupt: if the files can't be loaded.
         OutOfMemory: if not even the smallest plan can be placed.
+        RequestError: if the plan's attention can't be had here.
     """
     global _loaded
+    _attention(plan.attention)  # said before the minutes that loading takes
     start = time.perf_counter()
     hashes = file_hashes(plan.model)
     if _loaded is not None and _loaded.pipe is not None and _loaded.hashes == hashes:
@@ -219,14 +224,36 @@ def _place_once(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
             pipe.transformer, offload_type="block_level", num_blocks_per_group=1, **streamed
         )
         pipe.vae.to(device)
+    pipe.transformer.set_attn_processor(_attention(plan.attention))
     if plan.tiled:
         pipe.vae.enable_tiling(*plan.model.checkpoint.tile)
     else:
         pipe.vae.disable_tiling()
 
 
+def _attention(name: str) -> CogVideoXAttnProcessor2_0 | attention.Processor:
+    """What has a transformer's blocks attend by a backend.
+
+    Raises:
+        RequestError: if there is none of that name, or it can't be had here.
+    """
+    if name == STOCK:
+        return CogVideoXAttnProcessor2_0()
+    known = {backend.value: backend for backend in attention_dispatch.AttentionBackendName}
+    if name not in known:
+        raise RequestError("attention", name, f"use one of {', '.join((STOCK, *known))}")
+    try:
+        attention_dispatch._check_attention_backend_requirements(known[name])
+        attention_dispatch._maybe_download_kernel_for_backend(known[name])
+    except Exception as error:  # of its package, its hub, its card
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RequestError("attention", name, f"can't be had here: {reason}") from error
+    dispatch = attention_dispatch.dispatch_attention_fn
+    return attention.Processor(functools.partial(dispatch, backend=known[name]))
+
+
 def _key(plan: Plan) -> tuple:
-    return (plan.device, plan.dtype, plan.placement, plan.tiled)
+    return (plan.device, plan.dtype, plan.placement, plan.tiled, plan.attention)
 
 
 def _no_room(plan: Plan) -> str:

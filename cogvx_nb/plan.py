@@ -47,6 +47,8 @@ CONTEXT_BYTES = GIB // 2
 HEADROOM = 1.1
 """What the allocator reserves beyond what it allocates."""
 
+STOCK = "stock"
+
 PLACEMENTS = {
     "resident": "every model stays in memory",
     "model_offload": "one model at a time moves to the GPU",
@@ -64,6 +66,7 @@ class Plan:
         dtype: name of the torch dtype of the weights.
         placement: one of ``PLACEMENTS``.
         tiled: whether the VAE decodes in tiles, an approximation.
+        attention: name of a backend of diffusers; ``stock`` is what its pipeline does by itself.
         frames, height, width, guided: the size of the work.
         peak_bytes: predicted peak on the device.
         reasons: why, for a person.
@@ -78,6 +81,7 @@ class Plan:
     height: int
     width: int
     guided: bool
+    attention: str = STOCK
     peak_bytes: int = 0
     reasons: tuple[str, ...] = ()
 
@@ -95,7 +99,7 @@ class Plan:
     @property
     def choices(self) -> dict[str, object]:
         """The part that a sidecar keeps, and that ``again`` takes back."""
-        names = ("device", "dtype", "placement", "tiled", "peak_bytes", "reasons")
+        names = ("device", "dtype", "placement", "tiled", "attention", "peak_bytes", "reasons")
         return {name: value for name, value in asdict(self).items() if name in names}
 
     def __str__(self) -> str:
@@ -135,15 +139,19 @@ def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, st
     return weights.locate(embedded.name), f"the small embedded {embedded.name}: {reason}"
 
 
-def fit(request: VideoRequest, machine: Machine) -> Plan:
+def fit(request: VideoRequest, machine: Machine, attention: str = STOCK) -> Plan:
     """The fastest exact plan that fits, and where none is exact the fastest that is not.
+
+    Args:
+        attention: see ``Plan``; no choice of the plan's.
 
     Raises:
         DoesNotFit: with what would.
     """
     guided = request.guidance > 1
     size = (request.frames, request.height, request.width, guided)
-    return _fit(_first_guess(request.model, machine, *size), machine)
+    guess = _first_guess(request.model, machine, *size)
+    return _fit(replace(guess, attention=attention), machine)
 
 
 def foresee(model: Model | Checkpoint, machine: Machine, frames: int) -> Plan:
@@ -166,7 +174,8 @@ def again(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
     plan = fit(request, machine)
     if choices.get("device", "cpu").split(":")[0] != plan.device.split(":")[0]:
         return plan
-    kept = {name: choices[name] for name in ("dtype", "placement", "tiled") if name in choices}
+    names = ("dtype", "placement", "tiled", "attention")
+    kept = {name: choices[name] for name in names if name in choices}
     return _predicted(replace(plan, **kept, reasons=("as it was made before",)))
 
 

@@ -170,6 +170,9 @@ def test_the_command(tmp_path, outputs):
     path = done.stdout.strip()
     assert benchmark.read(path)["rows"][0]["frames"] == 13
     assert len(list((outputs / "benchmarks").iterdir())) == 2
+    again = run_cogvx("bench", *flags, "--output", path, cwd=tmp_path)
+    assert again.returncode == 1
+    assert again.stderr.splitlines() == [f"cogvx: {path} exists: choose another name"]
     same = run_cogvx("bench", "--compare", path, path, cwd=tmp_path)
     assert (same.returncode, same.stdout.strip()) == (
         0,

@@ -52,13 +52,14 @@ MAY_IMPORT = {
     },
     "decode": set(),
     "video": set(),
-    "pipeline": {"plan", "prompts", "random_weights", "weights"},
+    "attention": set(),
+    "pipeline": {"attention", "plan", "prompts", "random_weights", "weights"},
     "events": {"plan", "request"},
     "embeddings": {"pipeline"},
     "generate": {"decode", "embeddings", "events", "pipeline", "plan", "request", "video"},
     "result": {"events", "machine", "video"},
     "pace": {"machine", "plan"},
-    "catalogue": {"pace"},
+    "catalogue": {"pace", "result"},
     "trash": set(),
     "posters": {"catalogue", "machine", "video"},
     "sheet": set(),
@@ -134,7 +135,7 @@ MAY_IMPORT = {
         "weights",
     },
 }
-LOAD_TORCH = {"decode", "embeddings", "pipeline", "generate", "reproduce"}
+LOAD_TORCH = {"attention", "decode", "embeddings", "pipeline", "generate", "reproduce"}
 DOORS = {"__init__", "__main__"}
 
 

@@ -1,0 +1,87 @@
+"""Other attentions: as exact as the stock one, named by whoever wants them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import CIRCLE, run_cogvx
+
+from cogvx_nb import events, generate, pipeline, plan, request, result
+from cogvx_nb.errors import RequestError
+
+
+@pytest.fixture
+def latents(tiny, here):
+    """Runs 13 frames in 4 steps with an attention; returns the latents of the last step."""
+
+    def run(attention: str) -> torch.Tensor:
+        asked, seen = request.make(tiny, CIRCLE, steps=4), []
+        loaded = pipeline.load(plan.fit(asked, here, attention))
+        generate.run(asked, loaded, seen.append)
+        return [event for event in seen if isinstance(event, events.Step)][-1].latents
+
+    yield run
+    pipeline.release()
+
+
+@pytest.mark.parametrize("attention", ["native", "_native_math"])
+def test_other_attentions_give_the_same(latents, attention):
+    stock, other = latents("stock"), latents(attention)
+    assert torch.norm(other - stock) / torch.norm(stock) < 1e-4
+    assert torch.equal(latents("stock"), stock), "and the stock one comes back"
+
+
+def test_one_that_is_not_there_is_said(tiny, here):
+    asked = request.make(tiny, CIRCLE, steps=2)
+    with pytest.raises(RequestError, match=r"attention = 'nothing': use one of stock, flash"):
+        pipeline.load(plan.fit(asked, here, "nothing"))
+    with pytest.raises(RequestError, match=r"attention = 'sage': can't be had here"):
+        pipeline.load(plan.fit(asked, here, "sage"))
+
+
+def test_the_attention_is_kept_with_the_video(tmp_path, here):
+    flags = ["--prompt", CIRCLE, "--steps", "2", "--output", "a.mp4", "--attention", "native"]
+    done = run_cogvx("generate", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    kept = result.read(tmp_path / "a.mp4").settings
+    assert kept["plan"]["attention"] == "native"
+    assert run_cogvx("reproduce", "a.mp4", cwd=tmp_path).returncode == 0
+    asked = request.make(*_asked(kept))
+    assert plan.again(asked, here, kept["plan"]).attention == "native"
+    older = {name: value for name, value in kept["plan"].items() if name != "attention"}
+    assert plan.again(asked, here, older).attention == "stock"
+
+
+def _asked(kept: dict):
+    from cogvx_nb import weights
+
+    return weights.locate("tiny"), kept["request"]["prompt"]
+
+
+def test_the_processor_takes_clips_without_rotary_embeddings():
+    from diffusers import CogVideoXTransformer3DModel
+
+    from cogvx_nb.attention import Processor
+
+    torch.manual_seed(0)
+    model = CogVideoXTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=1,
+        text_embed_dim=8,
+        time_embed_dim=8,
+        sample_width=4,
+        sample_height=4,
+        sample_frames=9,
+        max_text_seq_length=4,
+    )
+    values = (torch.randn(1, 3, 16, 4, 4), torch.randn(1, 4, 8), torch.tensor([7]))
+    with torch.no_grad():
+        stock = model(*values).sample
+        attend = torch.nn.functional.scaled_dot_product_attention
+        model.set_attn_processor(
+            Processor(
+                lambda q, k, v: attend(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+            )
+        )
+        assert torch.allclose(model(*values).sample, stock, atol=1e-5)
