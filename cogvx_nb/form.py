@@ -10,13 +10,16 @@ from html import escape
 import ipywidgets as widgets
 
 from . import enrich, prompts, request, weights
-from .controls import WIDE, area, bold, button, choice, note, number, row
+from .checkpoints import Checkpoint
+from .controls import WIDE, area, bold, button, choice, lines, note, number, row
 from .errors import CogvxError
 from .request import MAX_SEED, VideoRequest
 from .weights import Model
 
 MODES = ("quick", "standard", "best")
 """Names of a checkpoint's frame counts, from few to many."""
+
+SIDE_BY_SIDE = {"flex_flow": "row wrap", "align_items": "flex-end"}
 
 NUMBERS = ("steps", "guidance", "height", "width", "seed")
 
@@ -41,7 +44,8 @@ class Form(widgets.VBox):
         self._build_advanced(values)
         seed = row(self.seed, self.dice, self.lock)
         prompt = [self.prompt, self.tokens, row(self.enrich, self.enriching), self.typed]
-        super().__init__([self.model_name, *prompt, self.frames, seed, self.unfold, self.advanced])
+        modes = widgets.HBox([self.frames, self.predictions], layout=SIDE_BY_SIDE)
+        super().__init__([self.model_name, *prompt, modes, seed, self.unfold, self.advanced])
         self._observe()
         self.show_tokens()
         self.show_predictions()
@@ -99,17 +103,10 @@ class Form(widgets.VBox):
 
     def show_predictions(self) -> None:
         """Say beside each mode how long it takes and what memory it needs."""
-        options = [
-            (
-                f"{name} · {count} frames · {self._predict(self.model, count, self.steps.value)}",
-                count,
-            )
-            for name, count in zip(MODES, self.model.checkpoint.frames, strict=False)
-        ]
-        if options != list(self.frames.options):
-            kept = self.frames.value  # new options choose the first
-            self.frames.options = options
-            self.frames.value = request.nearest(kept, self.model.checkpoint.frames)
+        counts = self.model.checkpoint.frames
+        said = [self._predict(self.model, count, self.steps.value) for count in counts]
+        # Not in the modes' own labels: new ones would be drawn anew under somebody's hand.
+        self.predictions.value = f"<div style='line-height:20px'>{lines(said)}</div>"
 
     # --- building ---------------------------------------------------------------------------------
 
@@ -127,8 +124,9 @@ class Form(widgets.VBox):
         self.model_name = choice("Model", self._models, model.name)
         frames = request.nearest(values.get("frames", 13), known.frames)
         self.frames = widgets.RadioButtons(
-            options=known.frames, value=frames, description="Mode", layout=WIDE
+            options=_modes(known), value=frames, description="Mode", layout={"width": "auto"}
         ).add_class("cogvx-mode")
+        self.predictions = note(name="predictions")
         self.seed = number(whole, "Seed", values.get("seed", 42), 0, MAX_SEED)
         self.dice = button("New seed", "random", "another seed, at random", self.roll)
         self.lock = widgets.ToggleButton(
@@ -164,6 +162,9 @@ class Form(widgets.VBox):
     # --- what happens -----------------------------------------------------------------------------
 
     def _on_model(self) -> None:
+        kept = self.frames.value  # new options choose the first
+        self.frames.options = _modes(self.model.checkpoint)
+        self.frames.value = request.nearest(kept, self.model.checkpoint.frames)
         self.height.value, self.width.value = (
             self.model.checkpoint.height,
             self.model.checkpoint.width,
@@ -213,6 +214,13 @@ def token_note(model: Model, prompt: str) -> str:
         ignored = f"{tokens.unknown_share:.0%} of it would be ignored: {model.checkpoint.reads}"
         said += f"<br>{bold(ignored)}"
     return said
+
+
+def _modes(checkpoint: Checkpoint) -> list[tuple[str, int]]:
+    return [
+        (f"{name} · {count} frames", count)
+        for name, count in zip(MODES, checkpoint.frames, strict=False)
+    ]
 
 
 def _permission(label: str, name: str, values: dict) -> widgets.Checkbox:
