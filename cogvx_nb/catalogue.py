@@ -237,9 +237,9 @@ class Catalogue:
         """After a failure go on with a new index: on disk if that one was damaged, else in memory.
 
         Raises:
-            sqlite3.DatabaseError: that one, if the index was in memory already.
+            sqlite3.DatabaseError: that one, if the index is in memory or isn't what failed.
         """
-        if not (self._db and self._on_disk):
+        if not (self._db and self._on_disk and hasattr(error, "sqlite_errorcode")):
             raise error
         self._db.close()
         self._db = None
@@ -280,7 +280,8 @@ def _open(path: Path) -> tuple[sqlite3.Connection, bool]:
 
 
 def _damaged(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in DAMAGED
+    other_version = isinstance(error, sqlite3.NotSupportedError)
+    return other_version or getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED
 
 
 def _delete(index: Path) -> None:
@@ -307,7 +308,7 @@ def _prepared(path: Path | str) -> sqlite3.Connection:
                     db.execute(statement)
             db.execute("COMMIT")
         if _version(db) != VERSION:
-            raise sqlite3.DatabaseError(f"version {_version(db)}")
+            raise sqlite3.NotSupportedError(f"version {_version(db)}")
     except sqlite3.DatabaseError:
         db.close()
         raise
@@ -343,7 +344,8 @@ def _scan(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
             with contextlib.suppress(OSError, UnicodeError):  # gone by now, or a link to nowhere
                 one.name.encode()  # the index holds no name that isn't text
                 if one.is_dir():
-                    if folder or one.name not in APART:
+                    apart = not folder and one.name in APART
+                    if not apart and not (one.is_symlink() and _leads_back(Path(one.path), root)):
                         inside.append(f"{folder}/{one.name}" if folder else one.name)
                 elif one.name.endswith(".mp4") and one.is_file():
                     mp4s.add(one.name)
@@ -351,6 +353,13 @@ def _scan(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
                     kept = one.stat()
                     sidecars[f"{one.name[:-5]}.mp4"] = f"{kept.st_size} {kept.st_mtime_ns}"
     return inside, {name: stamp for name, stamp in sidecars.items() if name in mp4s}
+
+
+def _leads_back(link: Path, root: Path) -> bool:
+    """Whether a link leads to where results are found without it, or to a folder around it."""
+    target, root = link.resolve(), root.resolve()
+    around = any(inner.is_relative_to(target) for inner in (root, link.parent.resolve()))
+    return around or target.is_relative_to(root)
 
 
 def _described(root: Path, folder: str, sidecars: Iterator[tuple[str, str]]) -> Iterator[tuple]:
@@ -374,11 +383,11 @@ def _values(kept: dict) -> tuple:
     told |= {"made": kept["made"], "model": kept["checkpoint"]["name"]}
     told |= {"device": kept["plan"]["device"], "frame_hash": kept["frame_hash"]}
     fit = all(_fits(told[field.name], field.type) for field in fields(Entry)[1:])
-    paced = math.isfinite(seconds["denoise"] + other) and wanted["steps"] > 0
-    if not (kept["format"] == FORMAT and fit and paced):
+    timed = math.isfinite(seconds["denoise"] + other) and wanted["steps"] > 0
+    if not (kept["format"] == FORMAT and fit and timed):
         raise ValueError(told)
     at = datetime.fromisoformat(kept["made"]).timestamp()
-    row = (at, _folded(wanted["prompt"]), seconds["denoise"], other)
+    row = (at, _folded(wanted["prompt"]), float(seconds["denoise"]), float(other))
     return (*row, *(told[name] for name in COLUMNS))
 
 

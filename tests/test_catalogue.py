@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -80,7 +81,7 @@ def test_filters(add):
     assert found.frame_counts() == [13, 49]
     assert found.count() == 3
     assert found.count(seed=7) == 2
-    assert found.count(seed=0) == 0
+    assert found.count(seed=0) == found.count(seed=10**30) == 0
     assert found.count("blue", frames=49) == 1
     assert [entry.model for entry in found.find("CIRCLE", seed=7)] == ["CogVideoX-5b"]
 
@@ -171,6 +172,69 @@ def test_other_files_are_passed_over(first, all_of, outputs):
     assert all_of() == [CIRCLE]
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("", "format", 2),
+        ("", "frame_hash", None),
+        ("", "made", "yesterday"),
+        ("request", "prompt", "half a character: \ud83d"),
+        ("request", "seed", 10**30),
+        ("request", "seed", [1]),
+        ("request", "frames", "13"),
+        ("request", "guidance", float("nan")),
+        ("request", "steps", 0),
+        ("checkpoint", "name", {}),
+        ("seconds", "denoise", "long"),
+        ("seconds", "denoise", float("inf")),
+    ],
+)
+def test_a_sidecar_that_is_none_stops_nothing(first, add, all_of, part, name, value):
+    sidecar = add("wrong").with_suffix(".json")
+    kept = json.loads(sidecar.read_text())
+    (kept[part] if part else kept)[name] = value
+    sidecar.write_text(json.dumps(kept))
+    found = Catalogue()
+    assert all_of(found) == [CIRCLE]
+    assert found.paces("cogvideox-tiny", "cpu")[13].step_seconds > 0
+    sidecar.write_text("[" * 200_000)
+    assert all_of(found) == [CIRCLE]
+
+
+def test_odd_names_and_links_stop_nothing(first, all_of, outputs):
+    folder = first.path.parent
+    os.mkdir(os.fsencode(outputs) + b"/\xff")  # noqa: PTH102 - a name that isn't text
+    os.link(first.path, os.fsencode(folder) + b"/\xff.mp4")
+    os.link(first.sidecar, os.fsencode(folder) + b"/\xff.json")
+    for name in ("nowhere.mp4", "nowhere.json"):
+        (folder / name).symlink_to("missing")
+    (folder / "a").symlink_to(outputs)
+    (folder / "b").symlink_to(outputs.parent)
+    (outputs / "latest").symlink_to(folder)
+    assert all_of() == [CIRCLE]
+
+
+def test_a_folder_elsewhere_may_be_linked(first, add, all_of, outputs, tmp_path):
+    add("elsewhere", folder="far")
+    (outputs / "far").rename(tmp_path / "far")
+    (tmp_path / "far" / "loop").symlink_to(tmp_path)
+    (outputs / "near").symlink_to(tmp_path / "far")
+    assert all_of() == ["elsewhere", CIRCLE]
+
+
+def test_a_result_that_goes_during_the_look(first, add, all_of, monkeypatch):
+    going, scan = add("going", folder=first.path.parent.name), os.scandir
+
+    def late(path):
+        found = list(scan(path))
+        if path == going.parent:
+            going.with_suffix(".json").unlink()
+        return contextlib.nullcontext(found)
+
+    monkeypatch.setattr(os, "scandir", late)
+    assert all_of() == [CIRCLE]
+
+
 @pytest.mark.parametrize("content", [b"", b"no database" * 1000, "older"])
 def test_an_index_that_is_none_is_made_anew(first, all_of, outputs, content):
     index = outputs / catalogue.INDEX
@@ -180,6 +244,52 @@ def test_an_index_that_is_none_is_made_anew(first, all_of, outputs, content):
         index.write_bytes(content)
     assert all_of() == [CIRCLE]
     assert index.read_bytes().startswith(b"SQLite format 3")
+
+
+@pytest.mark.parametrize("harm", ["pages", "tables"])
+def test_an_index_that_breaks_is_made_anew(first, add, all_of, outputs, harm):
+    for number in range(40):
+        add(f"star {number}")
+    index = outputs / catalogue.INDEX
+    all_of()
+    with contextlib.closing(sqlite3.connect(index)) as db:
+        if harm == "tables":
+            db.execute("DROP TABLE folders")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if harm == "pages":
+        size = index.stat().st_size
+        with index.open("r+b") as file:
+            file.seek(4096)
+            file.write(b"\xaa" * (size - 4096))
+    assert len(all_of(limit=99)) == 41
+    with contextlib.closing(sqlite3.connect(index)) as db:
+        assert db.execute("SELECT count(*) FROM results").fetchone() == (41,)
+
+
+def test_a_busy_index_is_left_alone(first, all_of, outputs, monkeypatch):
+    all_of()
+    index, connect = outputs / catalogue.INDEX, sqlite3.connect
+    before = index.stat().st_ino
+    monkeypatch.setattr(sqlite3, "connect", lambda *at, **how: connect(*at, **how | {"timeout": 0}))
+    with contextlib.closing(connect(index, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert all_of() == [CIRCLE]
+    assert index.stat().st_ino == before
+
+
+def test_a_file_system_without_shared_memory(first, all_of, outputs, monkeypatch):
+    class Plain(sqlite3.Connection):
+        def execute(self, query, *values):
+            if "WAL" in query:
+                raise sqlite3.OperationalError("locking protocol")
+            return super().execute(query, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *at, **how: connect(*at, **how | {"factory": Plain})
+    )
+    assert all_of() == [CIRCLE]
+    assert (outputs / catalogue.INDEX).exists()
 
 
 def test_the_index_may_be_deleted_in_use(first, all_of, outputs):
