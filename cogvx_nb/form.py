@@ -106,7 +106,9 @@ class Form(widgets.VBox):
         counts = self.model.checkpoint.frames
         said = [self._predict(self.model, count, self.steps.value) for count in counts]
         # Not in the modes' own labels: new ones would be drawn anew under somebody's hand.
-        self.predictions.value = f"<div style='line-height:20px'>{lines(said)}</div>"
+        self.predictions.value = (
+            f"<div style='line-height:20px;padding-left:1em'>{lines(said)}</div>"
+        )
 
     # --- building ---------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 from . import settings
@@ -16,15 +17,14 @@ def put(path: Path) -> Path:
         The mp4's new place: in ``trash/.2/`` where one of its path was thrown away before.
 
     Raises:
-        ResultError: if there is none, it lies elsewhere, or can't be moved.
+        ResultError: if there is none, it lies elsewhere or in the trash, or can't be moved.
     """
-    outputs, trash = settings.outputs_dir(), settings.outputs_dir() / "trash"
-    if not path.is_relative_to(outputs):
-        raise ResultError(f"{path} is not in {outputs}, so the trash there is not for it")
+    outputs, path = settings.outputs_dir(), _plain(path)
+    if not path.is_relative_to(outputs) or path.is_relative_to(_trash()):
+        raise ResultError(f"{path} is not among the results in {outputs}, which the trash is for")
     within = path.relative_to(outputs)
-    places = itertools.chain([trash], (trash / f".{number}" for number in itertools.count(2)))
-    target = next(place / within for place in places if not (place / within).exists())
-    return _move(path, target)
+    folders = itertools.chain([_trash()], (_trash() / f".{n}" for n in itertools.count(2)))
+    return _move(path, next(folder / within for folder in folders if _is_free(folder / within)))
 
 
 def restore(path: Path) -> Path:
@@ -34,17 +34,31 @@ def restore(path: Path) -> Path:
         The mp4's place.
 
     Raises:
-        ResultError: if it is not in the trash any more, or can't be moved.
+        ResultError: if it is not in the trash, or can't be moved.
     """
-    within = path.relative_to(settings.outputs_dir() / "trash")
+    path = _plain(path)
+    if not path.is_relative_to(_trash()):
+        raise ResultError(f"{path} is not in {_trash()}, so it can't be taken out of it")
+    within = path.relative_to(_trash())
     if within.parts[0].startswith("."):
         within = within.relative_to(within.parts[0])
     first = settings.outputs_dir() / within
-    names = itertools.chain(
-        [first], (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
-    )
-    free = (name for name in names if not name.exists() and not name.with_suffix(".json").exists())
-    return _move(path, next(free))
+    more = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
+    return _move(path, next(name for name in itertools.chain([first], more) if _is_free(name)))
+
+
+def _plain(path: Path) -> Path:
+    """A path without ``..``; links in it stay, for results may be in a linked folder."""
+    return Path(os.path.normpath(path))
+
+
+def _trash() -> Path:
+    return settings.outputs_dir() / "trash"
+
+
+def _is_free(path: Path) -> bool:
+    """Whether neither an mp4 nor a sidecar has that name."""
+    return not path.exists() and not path.with_suffix(".json").exists()
 
 
 def _move(path: Path, target: Path) -> Path:

@@ -358,20 +358,29 @@ def test_the_trash_takes_nothing_twice(add, first, outputs):
     moved = trash.put(path)
     os.link(first.path, path)
     path.with_suffix(".json").write_text("{}")
+    moved.rename(moved.with_stem("kept"))  # and only its sidecar is left in its place
     again = trash.put(path)
+    moved.with_stem("kept").rename(moved)
     assert again == outputs / "trash" / ".2" / "x" / path.name
     assert trash.restore(again) == path
     assert trash.restore(moved) == path.with_stem(f"{path.stem}-2")
     assert path.with_suffix(".json").read_text() == "{}"
 
 
-def test_the_trash_says_what_is_wrong(first, outputs, tmp_path):
+def test_the_trash_says_what_is_wrong(first, add, outputs, tmp_path):
     with pytest.raises(ResultError, match="there is no file"):
         trash.put(outputs / "none.mp4")
     elsewhere = tmp_path / "x.mp4"
     elsewhere.write_bytes(b"")
-    with pytest.raises(ResultError, match="is not in"):
-        trash.put(elsewhere)
+    moved = trash.put(add("other"))
+    for path in (elsewhere, outputs / ".." / elsewhere.name, moved):
+        with pytest.raises(ResultError, match="is not among the results"):
+            trash.put(path)
+    with pytest.raises(ResultError, match="can't be taken out"):
+        trash.restore(elsewhere)
+    trash.restore(moved)
+    (outputs / "trash" / "2031-01-01").rmdir()
+    (outputs / "trash").rmdir()
     (outputs / "trash").write_text("a file")
     with pytest.raises(ResultError, match="can't be moved"):
         trash.put(first.path)
