@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from html import escape
 
@@ -12,6 +13,10 @@ NARROW = {"width": "14em"}
 """Layouts; not made into widgets here, for a headless notebook imports this too."""
 
 TEXT_STYLE = {"description_width": "9em"}
+
+SETTLE_SECONDS = 0.5
+"""What is typed while the kernel is busy waits in the page until the kernel has dealt with what was
+typed before, so a click overtakes it: by one round trip from page to kernel and back."""
 
 
 def area(label: str, value: str, name: str) -> widgets.Textarea:
@@ -54,6 +59,20 @@ def button(label: str, icon: str, tooltip: str, act: Callable[[], object]) -> wi
     made.layout.width = "auto" if label else "3em"
     made.on_click(lambda clicked: act())
     return made.add_class(f"cogvx-{_class_of(label or tooltip)}")
+
+
+def after_typing(act: Callable[[], object]) -> Callable[[], None]:
+    """What a button calls that reads fields: ``act``, once what was typed before has arrived."""
+
+    def later() -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # no kernel runs this, so no page is on its way
+            act()
+        else:
+            loop.call_later(SETTLE_SECONDS, act)
+
+    return later
 
 
 def row(*items: widgets.Widget) -> widgets.HBox:

@@ -11,7 +11,7 @@ import ipywidgets as widgets
 
 from . import enrich, prompts, request, weights
 from .checkpoints import Checkpoint
-from .controls import WIDE, area, bold, button, choice, lines, note, number, row
+from .controls import WIDE, after_typing, area, bold, button, choice, lines, note, number, row
 from .errors import CogvxError
 from .request import MAX_SEED, VideoRequest
 from .weights import Model
@@ -116,9 +116,9 @@ class Form(widgets.VBox):
         self.prompt = area("Prompt", values.get("prompt", ""), "prompt")
         self.tokens = note(name="tokens")
         self.typed = area("As typed", values.get("enriched_from", ""), "typed")
-        self.enrich = button(
-            "Enrich", "magic", "let a chat model translate and expand the prompt", self._enrich
-        )
+        ask = after_typing(self._enrich)
+        tip = "let a chat model translate and expand the prompt"
+        self.enrich = button("Enrich", "magic", tip, ask)
         self.enriching = note(name="enriching")
 
     def _build_numbers(self, model: Model, values: dict) -> None:

@@ -7,7 +7,7 @@ import threading
 import ipywidgets as widgets
 
 from . import grid, preview, video
-from .controls import NARROW, bold, button, choice, lines, note, replace, row
+from .controls import NARROW, after_typing, bold, button, choice, lines, note, replace, row
 from .errors import CogvxError, ResultError
 from .form import Form
 from .grid import Grid
@@ -50,7 +50,8 @@ class GridPanel(widgets.VBox):
         self.x_values = self._values("Values across", "42-44")
         self.y = choice("Down", grid.PARAMETERS)
         self.y_values = self._values("Values down", "")
-        self.make = button("Make grid", "th", "queue all of its videos", self._submit)
+        submit = after_typing(self._submit)
+        self.make = button("Make grid", "th", "queue all of its videos", submit)
         self.make.button_style = "primary"
         self.cancel = button("Cancel grid", "stop", "take the rest of it out", self._cancel)
         self.message = note(name="grid-message")

@@ -6,7 +6,7 @@ import threading
 
 import ipywidgets as widgets
 
-from .controls import WIDE, bold, button, lines, note, replace, row
+from .controls import WIDE, after_typing, bold, button, lines, note, replace, row
 from .errors import CogvxError
 from .form import Form
 from .jobs import DONE, FAILED, Job
@@ -41,7 +41,8 @@ class Panel(widgets.VBox):
         self.message.value = bold(self.form.load(kept))
 
     def _build_work(self) -> list[widgets.Widget]:
-        self.generate = button("Generate", "play", "put this into the queue", self._submit)
+        submit = after_typing(self._submit)
+        self.generate = button("Generate", "play", "put this into the queue", submit)
         self.generate.button_style = "primary"
         self.cancel = button("Cancel", "stop", "stop the running one", self._cancel)
         self.clear = button("Empty queue", "trash", "take all waiting out", self._clear)

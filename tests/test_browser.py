@@ -126,9 +126,6 @@ def fill(page, prompt: str, frames: int = 0, steps: int = 50) -> None:
 
 
 def generate(page) -> None:
-    # ipywidgets holds typed text back while the kernel is busy, and a click overtakes it.
-    page.wait_for_timeout(500)
-    page.wait_for_function(IDLE)
     page.locator("button.cogvx-generate").click()
 
 
