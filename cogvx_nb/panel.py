@@ -82,7 +82,8 @@ class Panel(widgets.VBox):
     def _on_change(self, job: Job, event) -> None:
         with self._drawing:
             if isinstance(event, Previewed):
-                self._show_preview(event.data)
+                if self._studio.queue.running is job:  # it is drawn beside the work, and can be late
+                    self._show_preview(event.data)
             elif event is None:
                 self._show_queue()
                 if job.state in (DONE, FAILED):

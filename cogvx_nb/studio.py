@@ -9,8 +9,11 @@ import functools
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from . import machine, pace, plan, preview, result, settings
 from .catalogue import Catalogue
@@ -52,6 +55,8 @@ class Studio:
         self.grid = None
         self._listeners: list[Listen] = []
         self._pause = _Pause()
+        # Beside the worker's thread, so that the GPU goes on meanwhile.
+        self._drawer = ThreadPoolExecutor(1, thread_name_prefix="cogvx preview")
 
     def listen(self, listener: Listen) -> Callable[[], None]:
         """Have each change told; returns what ends that."""
@@ -101,14 +106,20 @@ class Studio:
         """A preview of a step, if the last one is long enough ago."""
         if self._pause.active:
             return
-        from . import pipeline
+        self._pause.begin()
+        self._drawer.submit(self._draw, step.latents[0].float().cpu().numpy(), job)
 
-        pipeline.synchronize(step.latents.device.type)  # waiting for the step isn't the preview's
-        with self._pause:
+    def _draw(self, latents: np.ndarray, job: Job) -> None:
+        try:
             colours = preview.load(_colours_of(job.request.model))
-            latents = step.latents[0].float().cpu().numpy()
-            self.preview = preview.animation(colours.frames(latents), job.request.fps / 4)
-        self._tell(job, Previewed(self.preview))
+            drawn = preview.animation(colours.frames(latents), job.request.fps / 4)
+            if self.queue.running is job:
+                self.preview = drawn
+                self._tell(job, Previewed(drawn))
+        except Exception:  # a video without a preview is still a video
+            log.exception("a preview could not be drawn")
+        finally:
+            self._pause.end()
 
     def _learn(self, last: Step, done: Done) -> None:
         """Fit the colours of previews to a result."""
@@ -135,16 +146,16 @@ class _Pause:
     """Between previews: so long that they take no more than their share of the time."""
 
     def __init__(self) -> None:
-        self._until, self._cost = 0.0, None
+        self._start, self._until, self._cost = 0.0, 0.0, None
 
     @property
     def active(self) -> bool:
         return time.monotonic() < self._until
 
-    def __enter__(self) -> None:
-        self._start = time.monotonic()
+    def begin(self) -> None:
+        self._start, self._until = time.monotonic(), float("inf")
 
-    def __exit__(self, *exception: object) -> None:
+    def end(self) -> None:
         end = time.monotonic()
         if self._cost is None:
             self._cost = 0.0  # the first one pays for imports, and says little of the next
