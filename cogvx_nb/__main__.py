@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 
-from . import __version__
+from . import __version__, sweep_cli
 from .errors import CogvxError, ModelMissing, RequestError
 
 
@@ -235,6 +235,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_download(commands)
     _add_bench(commands)
+    sweep_cli.add(_add(commands, "sweep", sweep_cli.main))
     return parser
 
 

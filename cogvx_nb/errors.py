@@ -6,6 +6,8 @@
     ├── RequestError           a request value is wrong                            (2)
     │   ├── PromptUnknown      the checkpoint can't read the prompt                (2)
     │   └── ParameterError     a notebook has no such parameter, or can't use it   (2)
+    ├── SpecError              a sweep's file, or one of its rows, is wrong        (2)
+    ├── SweepBusy              another process is at work on the sweep
     ├── SettingsError          the folders can't be found
     ├── ModelError             the weights are not usable
     │   ├── ModelMissing       they are not there
@@ -72,6 +74,22 @@ class PromptUnknown(RequestError):
 
 class ParameterError(RequestError):
     """A notebook has no parameter of that name, or the value isn't of its type."""
+
+
+class SpecError(CogvxError):
+    """A sweep's file, or one of its rows, is wrong.
+
+    Attributes:
+        exit_code: that of the error in the row, if there is one.
+    """
+
+    def __init__(self, message: str, exit_code: int = 2) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
+
+
+class SweepBusy(CogvxError):
+    """Another process is at work on the sweep."""
 
 
 class SettingsError(CogvxError):

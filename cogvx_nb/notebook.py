@@ -39,19 +39,19 @@ def run(
     import papermill
 
     path = find(name)
-    declared = papermill.inspect_notebook(_escaped(path))
+    declared = papermill.inspect_notebook(escaped(path))
     for given in (*parameters, *raw):
         if given not in declared:
             known = ", ".join(declared) or "none"
             raise ParameterError("parameter", given, f"{path.name} has no such one; known: {known}")
-    values = {key: _typed(key, text, declared[key]) for key, text in parameters.items()} | raw
+    values = {key: typed(key, text, declared[key]) for key, text in parameters.items()} | raw
     target = Path(output).expanduser().absolute() if output else _default_copy(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.environ.update(settings.headless_environment())
     try:
         papermill.execute_notebook(
-            _escaped(path),
-            _escaped(target),
+            escaped(path),
+            escaped(target),
             parameters=values,
             progress_bar=False,
             extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log is not for users
@@ -82,7 +82,7 @@ def find(name: str) -> Path:
     raise ResultError(f"no notebook {name!r}; known: {known}")
 
 
-def _typed(name: str, text: str, declared: dict) -> object:
+def typed(name: str, text: str, declared: dict) -> object:
     """A parameter's text as the type of its annotation, or as YAML where there is none."""
     import yaml
 
@@ -105,6 +105,6 @@ def _default_copy(path: Path) -> Path:
     return folder / f"{now:%H%M%S}-{path.stem}-{os.getpid()}.ipynb"
 
 
-def _escaped(path: Path) -> str:
+def escaped(path: Path) -> str:
     """A path for papermill, which formats its paths with the parameters."""
     return str(path).replace("{", "{{").replace("}", "}}")

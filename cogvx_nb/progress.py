@@ -21,7 +21,7 @@ class Progress:
     def __init__(self) -> None:
         self._stage = ""
         self._bar: tqdm | None = None
-        self._notebook = _notebook_line() if _in_notebook() else None
+        self._notebook = notebook_line() if in_notebook() else None
 
     def __enter__(self) -> Progress:
         return self
@@ -73,7 +73,7 @@ class TransferProgress:
     front end. Use it in a ``with`` statement."""
 
     def __init__(self) -> None:
-        live = _in_notebook() and settings.live_ui()
+        live = in_notebook() and settings.live_ui()
         self._bar_kind = _notebook_bar() if live else tqdm if sys.stderr.isatty() else None
         self._whole: tqdm | None = None
         self._files: dict[str, tqdm] = {}
@@ -159,13 +159,13 @@ def _notebook_bar() -> type:
     return bar
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     return shell is not None and hasattr(shell, "kernel")
 
 
-def _notebook_line():
+def notebook_line():
     from IPython.display import display
 
     return display({"text/plain": "starting"}, raw=True, display_id=True)

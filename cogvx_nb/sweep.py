@@ -1,0 +1,232 @@
+"""Hundreds of runs of a notebook: resumed, never done twice, and nothing half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import sweep_book, sweep_lock, sweep_spec
+from .errors import Cancelled, DiskFull, ResultError
+from .sweep_book import Book
+from .sweep_folder import NOTEBOOK, SweepFolder, stamp
+from .sweep_lock import Holder, Share
+from .sweep_runs import Run, plan_runs
+from .sweep_spec import Spec
+from .sweep_worker import Outcome, Task, Worker
+
+TICK = 0.25
+"""Seconds between looks at the clock, and at whether somebody cancelled."""
+
+LATEST = 20
+"""Runs whose time says how long the rest will take."""
+
+
+@dataclass
+class Progress:
+    """How a sweep stands. Only the driver changes it.
+
+    Attributes:
+        name: of the sweep.
+        total: its runs, in this driver's share.
+        done: runs that are done, earlier ones included.
+        failed: why runs failed, by id.
+        running: what each worker is at, and since when by ``time.monotonic``.
+        waiting: runs that are yet to begin.
+        seconds: of the latest runs that were done.
+        note: what happened last, in a line.
+        start: when the driver began, by ``time.monotonic``.
+    """
+
+    name: str
+    total: int
+    done: int
+    waiting: int
+    workers: int
+    failed: dict[str, str] = field(default_factory=dict)
+    running: dict[int, tuple[Run, float]] = field(default_factory=dict)
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
+    note: str = ""
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """For what is running and waiting; None before the first is done."""
+        if not self.seconds:
+            return None
+        each = sum(self.seconds) / len(self.seconds)
+        now = time.monotonic()
+        begun = sum(max(0.0, each - (now - since)) for _, since in self.running.values())
+        return (self.waiting * each + begun) / self.workers
+
+
+View = Callable[[Progress], None]
+"""Shows how a sweep stands; called at each change and each ``TICK``."""
+
+
+def run(
+    spec: Spec | dict | str | Path,
+    *,
+    again: bool = False,
+    fail_fast: bool = False,
+    part: Share | None = None,
+    view: View | None = None,
+    workers: Sequence[Worker] | None = None,
+) -> Progress:
+    """Do what of a sweep isn't done yet.
+
+    All runs are checked before the first begins. A run that is done is never done again.
+
+    Args:
+        spec: a sweep, what its file would hold, or the path of one.
+        again: do all runs again; each keeps its result until the new one is there.
+        fail_fast: end at the first run that failed.
+        part: do only a share of the runs.
+        view: shows how it stands.
+        workers: what runs are handed to; by default one in this process.
+
+    Returns:
+        How it stood in the end; ``failed`` has the runs that failed, if there are any.
+
+    Raises:
+        SpecError: if the sweep or one of its rows is wrong; nothing was run then.
+        SweepBusy: if another driver is at work on it.
+        DiskFull, OutputError: if results can't be written.
+        Cancelled: if somebody cancelled it from elsewhere.
+    """
+    spec, book, runs = prepare(spec)
+    part = part or Share()
+    folder = SweepFolder(spec.name)
+    with sweep_lock.hold(folder.root, part, stamp()) as holder:
+        path = folder.prepare(book, runs)
+        folder.tidy(part)
+        mine = [run for run in runs if run.id in part]
+        todo = [run for run in mine if again or not folder.is_done(run.id, run.expected)]
+        workers = list(workers or [Worker()])
+        shown = Progress(spec.name, len(mine), len(mine) - len(todo), len(todo), len(workers))
+        driver = _Driver(spec, book, path, folder, holder, shown, view or (lambda progress: None))
+        try:
+            driver.drive(deque(todo), workers, fail_fast)
+        finally:
+            folder.tidy(part)
+    return shown
+
+
+def prepare(spec: Spec | dict | str | Path) -> tuple[Spec, Book, list[Run]]:
+    """A sweep, its notebook, and all of its runs, checked.
+
+    Raises:
+        SpecError: if something of it is wrong.
+    """
+    if isinstance(spec, dict):
+        spec = sweep_spec.make(spec, Path.cwd(), "sweep")
+    elif not isinstance(spec, Spec):
+        spec = sweep_spec.read(spec)
+    book = sweep_book.read(spec.notebook, spec.folder)
+    return spec, book, plan_runs(spec, book)
+
+
+class _Driver:
+    """Hands runs to workers, and puts away what comes back."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        book: Book,
+        notebook: Path,
+        folder: SweepFolder,
+        holder: Holder,
+        shown: Progress,
+        view: View,
+    ) -> None:
+        self._spec, self._book, self._notebook = spec, book, notebook
+        self._folder, self._holder = folder, holder
+        self._shown, self._view = shown, view
+        self._attempts: dict[str, int] = {}
+
+    def drive(self, todo: deque[Run], workers: list[Worker], fail_fast: bool) -> None:
+        """Until all runs are done or failed, or the first failed if that is enough."""
+        threads = [ThreadPoolExecutor(1, thread_name_prefix="cogvx sweep") for _ in workers]
+        pending: dict[Future[Outcome], tuple[int, Run, Path]] = {}
+        enough = False
+        try:
+            idle = list(range(len(workers)))
+            while pending or (todo and not enough):
+                while idle and todo and not enough:
+                    self._hand_out(todo.popleft(), idle.pop(0), workers, threads, pending)
+                for future in wait(pending, TICK, FIRST_COMPLETED).done:
+                    number, run, work = pending.pop(future)
+                    del self._shown.running[number]
+                    idle.append(number)
+                    again = self._take_back(run, work, future.result())
+                    todo.extendleft([run] if again else [])
+                    enough |= fail_fast and bool(self._shown.failed)
+                self._shown.waiting = len(todo)
+                self._view(self._shown)
+                if sweep_lock.is_asked_to_stop(self._folder.root, self._holder):
+                    raise Cancelled(f"sweep {self._spec.name} was cancelled; start it to go on")
+        finally:
+            _end(workers, threads, pending)
+
+    def _hand_out(self, run: Run, number: int, workers, threads, pending) -> None:
+        attempt = self._attempts[run.id] = self._attempts.get(run.id, 0) + 1
+        work = self._folder.workspace(run.id, attempt)
+        task = Task(
+            self._notebook,
+            work / NOTEBOOK,
+            run.parameters,
+            str(self._book.path.parent),
+            self._spec.timeout,
+        )
+        pending[threads[number].submit(workers[number].run, task)] = (number, run, work)
+        self._shown.running[number] = (run, time.monotonic())
+
+    def _take_back(self, run: Run, work: Path, outcome: Outcome) -> bool:
+        """Put away what an attempt left; whether there should be another."""
+        if outcome.disk_full:
+            raise DiskFull(f"the disk is full ({outcome.error}): make room, and start again")
+        attempt, error = self._attempts[run.id], outcome.error
+        kept = {
+            "notebook": self._book.path.name,
+            "code_sha256": self._book.code_hash,
+            "attempts": attempt,
+            "seconds": round(outcome.seconds, 3),
+            "ended": stamp(),
+        }
+        if not error:
+            try:
+                self._folder.publish(run, work, kept)
+            except ResultError as wrong:
+                error = str(wrong)
+        if not error:
+            self._shown.done += 1
+            self._shown.seconds.append(outcome.seconds)
+            self._shown.note = f"{run.id} done in {outcome.seconds:.1f} s"
+            return False
+        # A kernel that was killed is seldom the run's fault: it gets another attempt in any case.
+        allowed = 1 + max(self._spec.retries, int(outcome.kernel_died))
+        if attempt < allowed:
+            self._folder.drop(work)
+            self._shown.note = f"{run.id} failed, trying again: {error}"
+            return True
+        home = self._folder.keep_failure(run, work, kept | {"error": error}, outcome.traceback)
+        self._shown.failed[run.id] = error
+        self._shown.note = f"{run.id} failed: {error} (kept in {home})"
+        return False
+
+
+def _end(workers: list[Worker], threads: list[ThreadPoolExecutor], pending: dict) -> None:
+    """End the workers; runs that are still under way are dropped."""
+    while pending:
+        for number, _, _ in pending.values():
+            workers[number].stop()
+        for future in wait(pending, TICK).done:
+            del pending[future]
+    for worker, thread in zip(workers, threads, strict=True):
+        with contextlib.suppress(Exception):
+            thread.submit(worker.close).result()
+        thread.shutdown()

@@ -1,0 +1,124 @@
+"""The notebook that a sweep runs: its parameters, and values fit for them."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import notebook, request
+from .errors import ParameterError, SpecError
+from .sweep_spec import Row
+
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text: quote it",
+    "bool": "true or false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """A notebook that is swept.
+
+    Attributes:
+        path: of the file.
+        content: its bytes, as they were read once; every run executes these.
+        declared: its parameters, as papermill reads them.
+        defaults: their defaults, where these are literals.
+        code_hash: SHA-256 of its code.
+        makes_video: whether it takes what notebook 03 takes, an ``output`` included.
+    """
+
+    path: Path
+    content: bytes = field(repr=False)
+    declared: dict[str, dict] = field(repr=False)
+    defaults: dict[str, object] = field(repr=False)
+    code_hash: str
+    makes_video: bool
+
+
+def read(name: str, folder: Path) -> Book:
+    """Read a notebook by name, or by a path that may be relative to a folder.
+
+    Raises:
+        ResultError: if there is none.
+        SpecError: if it is no notebook with a cell tagged ``parameters``.
+    """
+    import nbformat
+    import papermill
+
+    beside = folder / Path(name).expanduser()
+    path = notebook.find(str(beside) if beside.is_file() else name)
+    try:
+        content = path.read_bytes()
+        cells = nbformat.reads(content.decode(), as_version=4).cells
+        declared = papermill.inspect_notebook(notebook.escaped(path))
+    except Exception as error:  # nbformat raises what its parsers do
+        reason = " ".join(str(error).split())[:100]
+        raise SpecError(f"{path} can't be read as a notebook: {reason}") from error
+    if not any("parameters" in cell.metadata.get("tags", ()) for cell in cells):
+        raise SpecError(f"{path} has no cell tagged 'parameters': tag the cell that sets them")
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    return Book(
+        path=path,
+        content=content,
+        declared=declared,
+        defaults=dict(_literals(declared)),
+        code_hash=hashlib.sha256(json.dumps(code).encode()).hexdigest(),
+        makes_video={*asked_for(), "model", "output"} <= set(declared),
+    )
+
+
+def asked_for() -> tuple[str, ...]:
+    """Names of the values that ``request.make`` takes in their order, the model apart."""
+    taken = inspect.signature(request.make).parameters.values()
+    return tuple(one.name for one in taken if one.kind == one.POSITIONAL_OR_KEYWORD)[1:]
+
+
+def typed(row: Row, book: Book) -> dict[str, object]:
+    """A row's values as the notebook declares them.
+
+    Raises:
+        ParameterError: if the notebook has no such parameter, or can't use the value.
+    """
+    found = {}
+    for name, value in row.values.items():
+        if name not in book.declared:
+            known = ", ".join(book.declared) or "none"
+            remedy = f"{book.path.name} has no such one; known: {known}"
+            raise ParameterError("parameter", name, remedy)
+        if row.texts:
+            found[name] = notebook.typed(name, value, book.declared[name])
+        else:
+            found[name] = _fit(name, value, book.declared[name])
+    return found
+
+
+def _fit(name: str, value: object, declared: dict) -> object:
+    kind = declared["inferred_type_name"]
+    if value is None and declared["default"].strip() == "None":
+        return None
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind in KINDS and type(value).__name__ != kind:
+        raise ParameterError(name, value, f"must be {KINDS[kind]}")
+    if kind not in KINDS:
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:  # a date, say
+            raise ParameterError(name, value, "quote it, or use plain YAML values") from error
+    return value
+
+
+def _literals(declared: dict[str, dict]) -> Iterator[tuple[str, object]]:
+    for name, one in declared.items():
+        try:
+            yield name, _fit(name, ast.literal_eval(one["default"]), one)
+        except (ValueError, SyntaxError, ParameterError):
+            continue

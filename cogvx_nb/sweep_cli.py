@@ -1,0 +1,136 @@
+"""``cogvx sweep``: run a sweep, list what it would run, say how it stands, end it."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+
+from . import settings
+from .errors import ResultError, SpecError
+
+ASKED = ("status", "cancel")
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx sweep``."""
+    command.add_argument("sweep", help="a YAML file; or 'status' or 'cancel' and a name")
+    command.add_argument("name", nargs="?", help="of a sweep that was started")
+    command.add_argument(
+        "--dry-run", action="store_true", help="list the runs, with time, memory and disk"
+    )
+    command.add_argument("--again", action="store_true", help="also the runs that are done")
+    command.add_argument("--fail-fast", action="store_true", help="end at the first that failed")
+    command.add_argument("--shard", metavar="I/N", default="1/1", help="a share of the runs")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run a notebook many times with many values, resumed where it was left."""
+    if options.sweep in ASKED:
+        if options.name is None:
+            raise SpecError(f"cogvx sweep {options.sweep} needs the name of a sweep")
+        return (_status if options.sweep == "status" else _cancel)(options.name)
+    if options.name is not None:
+        raise SpecError(f"{options.name!r} is one argument too many; before a name: {ASKED}")
+    return (_dry_run if options.dry_run else _run)(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from . import sweep, sweep_lock
+    from .sweep_table import Table, summary
+
+    with Table() as table:
+        ended = sweep.run(
+            options.sweep,
+            again=options.again,
+            fail_fast=options.fail_fast,
+            part=sweep_lock.share(options.shard),
+            view=table,
+        )
+    for run_id, error in ended.failed.items():
+        print(f"failed: {run_id}: {error}", file=sys.stderr)
+    print(summary(ended))
+    return int(bool(ended.failed))
+
+
+def _dry_run(options: argparse.Namespace) -> int:
+    from . import sweep, sweep_lock
+    from .sweep_folder import SweepFolder
+    from .sweep_table import spell, told
+
+    part = sweep_lock.share(options.shard)
+    spec, book, runs = sweep.prepare(options.sweep)
+    folder = SweepFolder(spec.name)
+    todo, lines = [], []
+    for run in runs:
+        if run.id not in part:
+            continue
+        done = not options.again and folder.is_done(run.id, run.expected)
+        if not done:
+            todo.append(run)
+        takes = f"{_memory(run.peak_bytes)}  {run.disk_bytes / 1e6:6.1f} MB"
+        time_said = "done" if done else spell(run.seconds)
+        lines.append(f"{run.number:6}  {run.id}  {time_said:>7}  {takes}  {told(run)}")
+    known = [run.seconds for run in todo if run.seconds is not None]
+    seconds = spell(sum(known)) if len(known) == len(todo) else "?"
+    disk, free = sum(run.disk_bytes for run in todo), _free_bytes()
+    peak = _memory(max((run.peak_bytes or 0 for run in todo), default=0)).strip()
+    head = f"{'row':>6}  {'run':16}  {'time':>7}  {'memory':>8}  {'disk':>9}  what varies"
+    print("\n".join([head, *lines]))
+    print(
+        f"{spec.name}: {book.path.name}, {len(lines)} runs, {len(lines) - len(todo)} of them done; "
+        f"the others take about {seconds}, {peak} and {disk / 1e6:.1f} MB of {free / 1e9:.1f} GB"
+    )
+    return 0
+
+
+def _status(name: str) -> int:
+    from . import sweep_lock
+    from .sweep_folder import SweepFolder
+    from .sweep_table import rate, spell
+
+    folder = SweepFolder(name)
+    stand = folder.stand()
+    drivers = sweep_lock.holders(folder.root)
+    print(
+        f"{name}: {stand.done} of {stand.total} done, {len(stand.running)} running, "
+        f"{len(stand.failed)} failed, {stand.waiting} waiting"
+    )
+    if drivers and stand.seconds:
+        each = stand.seconds / max(len(stand.running), 1)
+        left = spell(each * (stand.waiting + len(stand.running) / 2))
+        print(f"{rate(each)}, about {left} left")
+    for driver in drivers:
+        print(f"run by {driver}")
+    if not drivers:
+        print("nobody is at work on it")
+    for run_id in stand.running if drivers else ():
+        print(f"running: {run_id}")
+    for run_id, error in stand.failed.items():
+        print(f"failed: {run_id}: {error}")
+    return 0
+
+
+def _cancel(name: str) -> int:
+    from . import sweep_lock
+    from .sweep_folder import SweepFolder
+
+    folder = SweepFolder(name)
+    folder.stand()
+    drivers = sweep_lock.holders(folder.root)
+    if not drivers:
+        raise ResultError(f"nobody is at work on sweep {name}")
+    for driver in drivers:
+        sweep_lock.ask_to_stop(folder.root, driver)
+        print(f"asked to end: {driver}")
+    return 0
+
+
+def _memory(count: int | None) -> str:
+    return f"{count / 2**30:4.1f} GiB" if count else "       ?"
+
+
+def _free_bytes() -> int:
+    folder = settings.outputs_dir()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free

@@ -1,0 +1,293 @@
+"""A sweep's folder: what is done in it, what failed, and new runs put there whole or not at all.
+
+::
+
+    outputs/sweeps/<name>/
+    ├── <run id>/           a run that is done: notebook.ipynb, its results, and run.json
+    ├── failed/<run id>/    the last attempt at one that failed: also traceback.txt
+    ├── .running/           runs under way, one folder for each attempt
+    ├── .runs.json          all runs of the sweep as it was last started
+    └── .notebook-….ipynb   the notebook that they execute
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import statistics
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from . import hashes, result, settings
+from .errors import DiskFull, OutputError, ResultError, SpecError
+from .follow import to_disk
+from .sweep_book import Book
+from .sweep_lock import Share
+from .sweep_runs import VIDEO, Run
+from .sweep_spec import NAME
+
+NOTEBOOK, MARKER, TRACEBACK = "notebook.ipynb", "run.json", "traceback.txt"
+FAILED, RUNNING, RUNS = "failed", ".running", ".runs.json"
+REPLACED = ".replaced-"
+
+VERIFIED = (".mp4", ".json")
+"""Endings of results, whose content is compared; of other files it is the size."""
+
+LATEST = 20
+"""Runs whose time says how long the rest will take."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How a sweep stands.
+
+    Attributes:
+        total, done: runs.
+        running: ids of runs that were begun and haven't ended, or whose driver was killed.
+        failed: why runs failed, by id.
+        seconds: of the latest runs that were done, on average; None where there are none.
+    """
+
+    total: int
+    done: int
+    running: tuple[str, ...]
+    failed: dict[str, str]
+    seconds: float | None
+
+    @property
+    def waiting(self) -> int:
+        return self.total - self.done - len(set(self.running) | set(self.failed))
+
+
+class SweepFolder:
+    """A sweep's runs on disk, which are the truth about it.
+
+    Args:
+        name: of the sweep.
+
+    Raises:
+        SpecError: if no folder can have that name.
+    """
+
+    def __init__(self, name: str) -> None:
+        if not NAME.fullmatch(name):
+            raise SpecError(f"{name!r} is no name of a sweep")
+        self.root = settings.outputs_dir() / "sweeps" / name
+
+    def prepare(self, book: Book, runs: list[Run]) -> Path:
+        """Write down what will be run, and tidy what a killed driver left behind; the notebook."""
+        with translated(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            for path in self.root.glob(f"{REPLACED}*"):
+                home = self.root / path.name.removeprefix(REPLACED)
+                if home.exists():
+                    shutil.rmtree(path)
+                else:
+                    path.rename(home)
+            book_path = self.root / f".notebook-{hashes_of(book)}.ipynb"
+            _write(book_path, book.content)
+            listed = {run.id: run.varied for run in runs}
+            told = json.dumps({"notebook": book.path.name, "runs": listed}, ensure_ascii=False)
+            _write(self.root / RUNS, told.encode("utf-8", "surrogatepass"))
+        return book_path
+
+    def tidy(self, part: Share) -> None:
+        """Drop what drivers of a share left under way."""
+        for path in (self.root / RUNNING).glob("*"):
+            if path.name.split("-")[0] in part:
+                shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # somebody else's runs are in there, or there is none
+            (self.root / RUNNING).rmdir()
+
+    def stand(self) -> Stand:
+        """How the sweep stands, from the files alone.
+
+        Raises:
+            ResultError: if no such sweep was started.
+        """
+        try:
+            listed = json.loads((self.root / RUNS).read_text(encoding="utf-8"))["runs"]
+        except (OSError, ValueError, KeyError) as error:
+            known = ", ".join(names()) or "none"
+            raise ResultError(f"no sweep {self.root.name!r} here; known: {known}") from error
+        done = {name: self.root / name / MARKER for name in listed}
+        ended = {name: path.stat().st_mtime for name, path in done.items() if path.is_file()}
+        latest = sorted(ended, key=ended.get)[-LATEST:]
+        underway = {path.name.split("-")[0] for path in (self.root / RUNNING).glob("*")}
+        failed = {name: self.failure(name) for name in listed if name not in ended}
+        return Stand(
+            total=len(listed),
+            done=len(ended),
+            running=tuple(sorted(underway & set(listed))),
+            failed={name: error for name, error in failed.items() if error},
+            seconds=statistics.mean(_seconds(done[name]) for name in latest) if latest else None,
+        )
+
+    def is_done(self, run_id: str, expected: dict | None = None) -> bool:
+        """Whether a run's files are there as they were when it ended.
+
+        Args:
+            expected: see ``Run``.
+        """
+        folder = self.root / run_id
+        try:
+            kept = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+            if kept["id"] != run_id or not all(
+                _is_as_told(folder / name, told) for name, told in kept["files"].items()
+            ):
+                return False
+            _check_video(folder, expected)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ResultError):
+            return False
+        return True
+
+    def workspace(self, run_id: str, attempt: int) -> Path:
+        """A new folder for an attempt; its name is nobody else's."""
+        folder = self.root / RUNNING / f"{run_id}-{os.getpid()}-{attempt}"
+        with translated(self.root):
+            folder.mkdir(parents=True)
+        return folder
+
+    def publish(self, run: Run, work: Path, kept: dict) -> Path:
+        """Make an attempt's folder the run's, as the last act; returns it.
+
+        Args:
+            kept: what the marker says beside identity and files.
+
+        Raises:
+            ResultError: if the result isn't what was asked for.
+            DiskFull, OutputError: if it can't be written.
+        """
+        home = self.root / run.id
+        with translated(home):
+            _check_video(work, run.expected)
+            _rename_within(work / NOTEBOOK, work, home)
+            files = {}
+            for path in sorted(path for path in work.rglob("*") if path.is_file()):
+                to_disk(path)
+                files[path.relative_to(work).as_posix()] = _told(path)
+            marker = {"id": run.id, "parameters": run.parameters, **kept, "files": files}
+            _write(work / MARKER, json.dumps(marker, ensure_ascii=False, indent=1).encode())
+            aside = self.root / f"{REPLACED}{run.id}"
+            if home.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+                home.rename(aside)
+            work.rename(home)
+            _folder_to_disk(self.root)
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(self.root / FAILED / run.id, ignore_errors=True)
+        return home
+
+    def keep_failure(self, run: Run, work: Path, kept: dict, traceback: str) -> Path:
+        """Keep an attempt that failed, in place of an earlier one; returns its folder."""
+        home = self.root / FAILED / run.id
+        with translated(home):
+            if (work / NOTEBOOK).exists():
+                _rename_within(work / NOTEBOOK, work, home)
+            (work / TRACEBACK).write_text(traceback, encoding="utf-8", errors="replace")
+            marker = {"id": run.id, "parameters": run.parameters, **kept}
+            _write(work / MARKER, json.dumps(marker, ensure_ascii=False, indent=1).encode())
+            home.parent.mkdir(exist_ok=True)
+            shutil.rmtree(home, ignore_errors=True)
+            work.rename(home)
+        return home
+
+    def drop(self, work: Path) -> None:
+        """Forget an attempt."""
+        shutil.rmtree(work, ignore_errors=True)
+
+    def failure(self, run_id: str) -> str:
+        """Why a run failed, in a line; empty if it didn't."""
+        try:
+            marker = self.root / FAILED / run_id / MARKER
+            return json.loads(marker.read_text(encoding="utf-8"))["error"]
+        except (OSError, ValueError, KeyError):
+            return ""
+
+
+def names() -> list[str]:
+    """The sweeps that were started here."""
+    return sorted(path.parent.name for path in settings.outputs_dir().glob(f"sweeps/*/{RUNS}"))
+
+
+def hashes_of(book: Book) -> str:
+    import hashlib
+
+    return hashlib.sha256(book.content).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def translated(path: Path):
+    """Turn what goes wrong on a disk into one line for a person."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise DiskFull(f"the disk of {path} is full: make room, and start again") from error
+        raise OutputError(f"{path} can't be written: {error.strerror}") from error
+
+
+def stamp() -> str:
+    """Now, as markers and sidecars say it."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _seconds(marker: Path) -> float:
+    return json.loads(marker.read_text(encoding="utf-8"))["seconds"]
+
+
+def _check_video(folder: Path, expected: dict | None) -> None:
+    """Raise ResultError unless a folder holds the video that was asked for, if one was."""
+    if expected is None:
+        return
+    found = result.read(folder / VIDEO).settings
+    if not (folder / VIDEO).with_suffix(".json").is_file():
+        raise ResultError(f"{VIDEO} has no sidecar")
+    if found["request"] != expected["request"]:
+        raise ResultError(f"{VIDEO} shows something else than was asked for")
+    if found["checkpoint"]["sha256"] != expected["sha256"]:
+        raise ResultError(f"{VIDEO} was made with another checkpoint than was asked for")
+
+
+def _told(path: Path) -> list:
+    """[bytes, SHA-256 of a result] of a file."""
+    size = path.stat().st_size
+    return [size, hashes.sha256(path)] if path.suffix in VERIFIED else [size]
+
+
+def _is_as_told(path: Path, told: list) -> bool:
+    return path.stat().st_size == told[0] and (len(told) == 1 or _told(path) == told)
+
+
+def _rename_within(notebook: Path, old: Path, new: Path) -> None:
+    """Let an executed notebook name the folder that it will be found in."""
+    names = [json.dumps(str(path), ensure_ascii=False)[1:-1].encode() for path in (old, new)]
+    content = notebook.read_bytes()
+    if names[0] in content:
+        _write(notebook, content.replace(*names))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        to_disk(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _folder_to_disk(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every system can
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,187 @@
+"""Who is at work on a sweep: at most one driver for each share of its runs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import platform
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .errors import SpecError, SweepBusy
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+PATIENCE = 2.0
+"""Seconds for which a lock is asked for: ``holders`` takes each for a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Part ``index`` of ``count`` of a sweep's runs; which is decided by their ids alone."""
+
+    index: int = 1
+    count: int = 1
+
+    def __contains__(self, run_id: str) -> bool:
+        return int(run_id, 16) % self.count == self.index - 1
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def share(text: str) -> Share:
+    """A share from text such as ``2/4``.
+
+    Raises:
+        SpecError: if it is none.
+    """
+    parts = text.split("/")
+    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
+        index, count = map(int, parts)
+        if 1 <= index <= count:
+            return Share(index, count)
+    raise SpecError(f"shard = {text!r}: give one such as 1/4, from 1/4 to 4/4")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A driver at work.
+
+    Attributes:
+        pid, host: its process.
+        token: that no other driver has.
+        share: of the runs.
+        started: when, in ISO 8601.
+    """
+
+    pid: int
+    host: str
+    token: str
+    share: str
+    started: str
+
+    def __str__(self) -> str:
+        part = f" on share {self.share}" if self.share != "1/1" else ""
+        return f"process {self.pid} of {self.host}{part}, since {self.started}"
+
+
+@contextlib.contextmanager
+def hold(folder: Path, part: Share, started: str) -> Iterator[Holder]:
+    """Keep a share of a sweep for this process.
+
+    The system lets go of the locks when the process ends, however it ends.
+
+    Raises:
+        SweepBusy: if another driver has it, or runs of it.
+    """
+    me = Holder(os.getpid(), platform.node(), uuid.uuid4().hex, str(part), started)
+    with contextlib.ExitStack() as stack:
+        if part.count > 1:
+            stack.enter_context(_locked(folder / ".lock", exclusive=False))
+            _refuse_other_shares(folder, part)
+        path = _path(folder, part)
+        handle = stack.enter_context(_locked(path, exclusive=True))
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(asdict(me)).encode(), 0)
+        try:
+            yield me
+        finally:
+            _request(folder, me).unlink(missing_ok=True)
+            os.ftruncate(handle, 0)
+
+
+def holders(folder: Path) -> list[Holder]:
+    """The drivers at work on a sweep now."""
+    found = []
+    for path in sorted(folder.glob(".lock*")):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            holder = Holder(**json.loads(path.read_text(encoding="utf-8")))
+            if not _is_free(path):
+                found.append(holder)
+    return found
+
+
+def ask_to_stop(folder: Path, holder: Holder) -> None:
+    """Ask a driver to end; it looks now and then."""
+    _request(folder, holder).touch()
+
+
+def is_asked_to_stop(folder: Path, holder: Holder) -> bool:
+    return _request(folder, holder).exists()
+
+
+def _request(folder: Path, holder: Holder) -> Path:
+    return folder / f".cancel-{holder.token}"
+
+
+def _path(folder: Path, part: Share) -> Path:
+    return folder / (f".lock-{part.index}-of-{part.count}" if part.count > 1 else ".lock")
+
+
+def _refuse_other_shares(folder: Path, part: Share) -> None:
+    for holder in holders(folder):
+        count = int(holder.share.split("/")[1])
+        if count not in (1, part.count):
+            raise SweepBusy(
+                f"{folder.name}: {holder}; 1/{count} and 1/{part.count} share runs: use one count"
+            )
+
+
+@contextlib.contextmanager
+def _locked(path: Path, exclusive: bool) -> Iterator[int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not _take(handle, exclusive):
+            if time.monotonic() > deadline:
+                found = holders(path.parent)
+                who = ", ".join(map(str, found)) or "another process"
+                raise SweepBusy(
+                    f"sweep {path.parent.name} is being run by {who}: wait for it, or end it with: "
+                    f"cogvx sweep cancel {path.parent.name}"
+                )
+            time.sleep(0.05)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _take(handle: int, exclusive: bool) -> bool:
+    """Whether the lock could be had. Where the file system has no locks, by the holder's pid."""
+    if fcntl is not None:
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+    try:
+        other = json.loads(os.pread(handle, 10_000, 0))
+        return other["host"] == platform.node() and not _is_running(other["pid"])
+    except (ValueError, KeyError, TypeError):
+        return True
+
+
+def _is_free(path: Path) -> bool:
+    handle = os.open(path, os.O_RDWR)
+    try:
+        return _take(handle, exclusive=False)
+    finally:
+        os.close(handle)
+
+
+def _is_running(pid: int) -> bool:
+    import psutil
+
+    return psutil.pid_exists(pid) and pid != os.getpid()

@@ -1,0 +1,239 @@
+"""A sweep's rows as runs: checked, identified, and with what they will take, before the first."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import math
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from . import checkpoints, pace, plan, request, sweep_book, weights
+from .catalogue import Catalogue
+from .errors import CogvxError, SpecError
+from .machine import Machine
+from .sweep_book import Book
+from .sweep_spec import Row, Spec
+from .weights import Model
+
+VIDEO = "video.mp4"
+"""What a run of notebook 03 makes, in its folder."""
+
+ID_DIGITS = 16
+"""Hexadecimal digits of a run's name; 64 bits tell 100,000 runs apart."""
+
+VIDEO_BYTES = 0.35
+"""Of an mp4, for each pixel of each frame. Measured with the embedded checkpoint."""
+
+NOTEBOOK_SHARE = 1.5
+"""Bytes of an executed notebook 03, which holds its video in base64, for one of the mp4."""
+
+NOTEBOOK_BYTES = 40_000
+"""Of an executed notebook without its pictures and videos, the sidecar and the marker."""
+
+PROBE = """
+import pickle, sys
+sys.path[:] = pickle.loads(bytes.fromhex(sys.argv[1]))
+from cogvx_nb import machine
+sys.stdout.write(pickle.dumps(machine.probe()).hex())
+"""
+"""In a process of its own: looking at a GPU takes memory there until the process ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of the notebook.
+
+    Attributes:
+        id: hash of what decides its result, and the name of its folder.
+        number: of its row, from 1.
+        parameters: what the notebook is given.
+        varied: those of them that differ between runs.
+        expected: ``request`` and ``sha256`` that its sidecar must have; None where no video is
+            asked for.
+        seconds: predicted, its model loaded; None where nothing is known.
+        peak_bytes: predicted peak on its device; None where nothing is known.
+        disk_bytes: predicted.
+    """
+
+    id: str
+    number: int
+    parameters: dict[str, object]
+    varied: dict[str, object]
+    expected: dict | None = field(default=None, repr=False)
+    seconds: float | None = None
+    peak_bytes: int | None = None
+    disk_bytes: int = NOTEBOOK_BYTES
+
+
+def plan_runs(spec: Spec, book: Book) -> list[Run]:
+    """All runs of a sweep in order, each once.
+
+    Raises:
+        SpecError: with the first row that can't be run, and why.
+    """
+    factors = (*spec.factors, *_seeds(spec, book))
+    varied = {name for factor in factors for row in factor for name in row.values}
+    with _probing("model" in book.declared) as probed:
+        fixed = _typed(Row(spec.parameters), book, "parameters")
+        typed = [[(_typed(row, book, row.origin), row.origin) for row in one] for one in factors]
+        maker = _Maker(book, probed)
+        found: dict[str, Run] = {}
+        total = math.prod(map(len, factors))
+        for number, rows in enumerate(itertools.product(*typed), 1):
+            values = dict(fixed)
+            for row, _ in rows:
+                values.update(row)
+            try:
+                run = maker.make(number, values, varied)
+            except CogvxError as error:
+                origin = ", ".join(origin for _, origin in rows if origin)
+                where = f"run {number} of {total}" + (f" ({origin})" if origin else "")
+                raise SpecError(f"{where}: {error}", error.exit_code) from error
+            found.setdefault(run.id, run)
+    return list(found.values())
+
+
+class _Maker:
+    """Makes runs of values. Each checkpoint, plan and pace is looked up once.
+
+    Args:
+        probed: hands out the machine.
+    """
+
+    def __init__(self, book: Book, probed) -> None:
+        self._book, self._probed = book, probed
+        self._names = sweep_book.asked_for()
+        self._models: dict[tuple, tuple[Model | None, str, dict]] = {}
+        self._plans: dict[tuple, plan.Plan] = {}
+        self._seconds: dict[tuple, float | None] = {}
+        self._paces: dict[tuple, dict] = {}
+
+    def make(self, number: int, values: dict[str, object], varied: set[str]) -> Run:
+        """The run of a row's values.
+
+        Raises:
+            CogvxError: if it can't be run.
+        """
+        book = self._book
+        if book.makes_video and "output" in values:
+            value = values["output"]
+            raise SpecError(f"output = {value!r}: each run writes {VIDEO} into a folder of its own")
+        model, name, hashes = self._model(values)
+        parameters = values | ({"model": name} if name else {})
+        deciding = {
+            key: value
+            for key, value in parameters.items()
+            if not (name and key == "model")
+            and not (key in book.defaults and _same(value, book.defaults[key]))
+        }
+        told = json.dumps([book.code_hash, deciding, hashes], sort_keys=True, ensure_ascii=False)
+        identity = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:ID_DIGITS]
+        shown = {key: value for key, value in values.items() if key in varied}
+        if not book.makes_video:
+            return Run(identity, number, parameters, shown)
+        wanted = request.make(model, **{n: values[n] for n in self._names if n in values})
+        foreseen = self._foresee(wanted)
+        expected = {"request": wanted.settings, "sha256": hashes}
+        parameters = parameters | {"output": VIDEO}
+        return Run(identity, number, parameters, shown, expected, *foreseen)
+
+    def _model(self, values: dict[str, object]) -> tuple[Model | None, str, dict[str, str]]:
+        """(checkpoint, what to call it, its files' hashes); None and empty where there is none.
+
+        The notebook is told the checkpoint that was found here, so that ``auto`` stays what it was
+        and a folder is found from everywhere.
+        """
+        named = values.get("model", self._book.defaults.get("model"))
+        frames = values.get("frames", self._book.defaults.get("frames", 13))
+        key = (named, frames)
+        if not isinstance(named, str) or not isinstance(frames, int):
+            return None, "", {}
+        if key not in self._models:
+            self._models[key] = self._found(named, frames)
+        return self._models[key]
+
+    def _found(self, named: str, frames: int) -> tuple[Model | None, str, dict[str, str]]:
+        try:
+            model, _ = plan.find_model(named, self._probed(), frames)
+        except CogvxError:
+            if self._book.makes_video:
+                raise
+            return None, "", {}  # a model of the user's own
+        chosen = named.strip().lower() == "auto" or checkpoints.by_name(named)
+        return model, model.name if chosen else str(model.folder), weights.file_hashes(model)
+
+    def _foresee(self, wanted: request.VideoRequest) -> tuple[float | None, int, int]:
+        """(seconds, peak bytes, bytes on disk)."""
+        size = (wanted.frames, wanted.height, wanted.width)
+        key = (str(wanted.model.folder), *size, wanted.guidance > 1)
+        if key not in self._plans:
+            self._plans[key] = plan.fit(wanted, self._probed())
+        fitted = self._plans[key]
+        timed = (*key, wanted.steps)
+        if timed not in self._seconds:
+            known = self._known(wanted.model.name, fitted.device)
+            self._seconds[timed] = pace.predict(fitted, self._probed(), wanted.steps, known)
+        video = VIDEO_BYTES * math.prod(size)
+        return self._seconds[timed], fitted.peak_bytes, int(NOTEBOOK_BYTES + 2.5 * video)
+
+    def _known(self, model: str, device: str) -> dict[int, pace.Pace]:
+        if (model, device) not in self._paces:
+            catalogue = Catalogue()
+            catalogue.refresh()
+            self._paces[model, device] = catalogue.paces(model, device)
+        return self._paces[model, device]
+
+
+def _seeds(spec: Spec, book: Book) -> list[tuple[Row, ...]]:
+    """Seeds that are counted, from the one that is fixed or else the notebook's own."""
+    if not spec.seeds:
+        return []
+    first = spec.parameters.get("seed", book.defaults.get("seed", 0))
+    if not isinstance(first, int):
+        raise SpecError(f"seeds counts from the seed {first!r}, which must be a whole number")
+    return [tuple(Row({"seed": first + n}) for n in range(spec.seeds))]
+
+
+def _typed(row: Row, book: Book, origin: str) -> dict[str, object]:
+    try:
+        return sweep_book.typed(row, book)
+    except CogvxError as error:
+        where = f"{origin}: " if origin else ""
+        raise SpecError(f"{where}{error}", error.exit_code) from error
+
+
+def _same(value: object, default: object) -> bool:
+    return type(value) is type(default) and value == default
+
+
+@contextlib.contextmanager
+def _probing(wanted: bool) -> Iterator:
+    """Looks at the machine meanwhile; hands out what waits for the answer."""
+    if not wanted:
+        yield lambda: None
+        return
+    command = [sys.executable, "-c", PROBE, pickle.dumps(sys.path).hex()]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    found: list[Machine] = []
+
+    def answer() -> Machine:
+        if not found:
+            told, errors = child.communicate()
+            if child.returncode:
+                reason = (errors.strip().splitlines() or ["no reason"])[-1]
+                raise SpecError(f"this machine can't be looked at: {reason}", 1)
+            found.append(pickle.loads(bytes.fromhex(told)))
+        return found[0]
+
+    try:
+        yield answer
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()

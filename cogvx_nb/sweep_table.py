@@ -1,0 +1,107 @@
+"""How a sweep stands, for a person: a live table in a terminal or a notebook, else plain lines."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import time
+import unicodedata
+
+from .progress import in_notebook, notebook_line
+from .sweep import Progress
+from .sweep_runs import Run
+
+QUIET_SECONDS = 30
+"""Between plain lines while nothing ends."""
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+class Table:
+    """A view for ``sweep.run``. Use it in a ``with`` statement."""
+
+    def __init__(self) -> None:
+        self._notebook = notebook_line() if in_notebook() else None
+        self._live = self._notebook is None and sys.stderr.isatty()
+        self._drawn, self._note, self._told = 0, "", 0.0
+
+    def __enter__(self) -> Table:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._drawn = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if self._notebook is not None:
+            self._notebook.update({"text/plain": "\n".join(table(progress))}, raw=True)
+        elif self._live:
+            width, height = shutil.get_terminal_size()
+            shown = [cut(line, width - 1) for line in table(progress)[: height - 1]]
+            # Up over what was drawn before, and from there everything anew.
+            up = f"\x1b[{self._drawn}F" if self._drawn else ""
+            print(f"{up}\x1b[J" + "\n".join(shown), file=sys.stderr, flush=True)
+            self._drawn = len(shown)
+        elif progress.note != self._note or time.monotonic() - self._told > QUIET_SECONDS:
+            news = f"; {progress.note}" if progress.note != self._note else ""
+            self._note, self._told = progress.note, time.monotonic()
+            print(f"{summary(progress)}{news}", file=sys.stderr, flush=True)
+
+
+def table(progress: Progress) -> list[str]:
+    """The lines of a live table."""
+    lines = [summary(progress)]
+    for number, (run, since) in sorted(progress.running.items()):
+        lines.append(
+            f"  worker {number + 1}  {run.id}  {time.monotonic() - since:5.0f} s  {told(run)}"
+        )
+    if progress.note:
+        lines.append(f"  last      {progress.note}")
+    return lines
+
+
+def summary(progress: Progress) -> str:
+    """One line: how many are done, running, failed and waiting, how fast, and for how long yet."""
+    counts = f"{progress.done} of {progress.total} done, {len(progress.running)} running"
+    counts += f", {len(progress.failed)} failed, {progress.waiting} waiting"
+    if not progress.seconds:
+        return f"{progress.name}: {counts}"
+    each = sum(progress.seconds) / len(progress.seconds) / progress.workers
+    left = progress.seconds_left
+    return f"{progress.name}: {counts}; {rate(each)}, {spell(left)} left"
+
+
+def rate(seconds: float) -> str:
+    """Runs in a time that a person can picture, from seconds for one."""
+    if seconds < 60:
+        return f"{60 / max(seconds, 1e-3):.1f} runs a minute"
+    return f"{3600 / seconds:.1f} runs an hour"
+
+
+def spell(seconds: float | None) -> str:
+    """A length of time: ``8 s``, ``12 min``, ``3.5 h``; ``?`` for None."""
+    if seconds is None:
+        return "?"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def told(run: Run) -> str:
+    """What sets a run apart, in a line."""
+    return ", ".join(f"{name} = {plain(value)}" for name, value in run.varied.items())
+
+
+def plain(value: object) -> str:
+    """A value in a line, without anything that a terminal would obey."""
+    return CONTROL.sub(" ", value if isinstance(value, str) else repr(value))
+
+
+def cut(line: str, width: int) -> str:
+    """As much of a line as has room; Chinese characters take two places."""
+    room = max(width, 10)
+    for place, character in enumerate(line):
+        room -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if room < 1:
+            return f"{line[:place]}…"
+    return line

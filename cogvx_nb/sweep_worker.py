@@ -1,0 +1,129 @@
+"""One run, executed by papermill in a warm kernel. What a driver hands runs to."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import errors, notebook
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A notebook to be executed.
+
+    Attributes:
+        notebook: its path.
+        output: where the executed copy goes; its folder is the notebook's current one.
+        parameters: by name.
+        import_from: a further folder to import modules from.
+        timeout: seconds for all of it; None for any.
+    """
+
+    notebook: Path
+    output: Path
+    parameters: dict[str, object] = field(repr=False)
+    import_from: str = ""
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a task ended.
+
+    Attributes:
+        seconds: that it took.
+        error: why it failed, in a line; empty where it worked.
+        traceback: of the failure.
+        kernel_died: whether the kernel ended under it.
+        disk_full: whether there was no room for what it wrote.
+    """
+
+    seconds: float
+    error: str = ""
+    traceback: str = ""
+    kernel_died: bool = False
+    disk_full: bool = False
+
+
+class Worker:
+    """Executes tasks one after another in a kernel that it keeps; in this process.
+
+    ``run`` and ``close`` are for one thread, ``stop`` is for any.
+
+    Args:
+        slot: tells its kernel from that of another worker.
+    """
+
+    def __init__(self, slot: str = "1") -> None:
+        self._slot = slot
+
+    def run(self, task: Task) -> Outcome:
+        """Execute a task. Failures are told, not raised."""
+        start = time.perf_counter()
+        try:
+            self._execute(task)
+        except Exception as error:  # the sweep must outlive whatever a run does
+            return _failed(error, time.perf_counter() - start, task)
+        return Outcome(time.perf_counter() - start)
+
+    def stop(self) -> None:
+        """End the kernel now; a task that is running fails."""
+        from . import kernel_engine
+
+        kernel_engine.kill(self._slot)
+
+    def close(self) -> None:
+        """End the kernel."""
+        from . import kernel_engine
+
+        kernel_engine.close(self._slot)
+
+    def _execute(self, task: Task) -> None:
+        import papermill
+
+        from . import kernel_engine
+
+        kernel_engine.register()
+        papermill.execute_notebook(
+            notebook.escaped(task.notebook),
+            notebook.escaped(task.output),
+            parameters=task.parameters,
+            engine_name=kernel_engine.NAME,
+            progress_bar=False,
+            slot=self._slot,
+            folder=str(task.output.parent),
+            import_from=task.import_from,
+            run_timeout=task.timeout,
+        )
+
+
+def _failed(error: Exception, seconds: float, task: Task) -> Outcome:
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
+        kind = getattr(errors, error.ename, None)
+        known = isinstance(kind, type) and issubclass(kind, errors.CogvxError)
+        line = error.evalue if known else f"{error.ename}: {error.evalue}"
+        full = error.ename == "DiskFull" or "No space left on device" in str(error.evalue)
+        traceback = COLOURS.sub("", "\n".join(error.traceback))
+        return Outcome(seconds, _line(line), traceback, disk_full=full)
+    if isinstance(error, CellTimeoutError):
+        return Outcome(seconds, f"no end after {task.timeout:g} s", str(error))
+    if isinstance(error, DeadKernelError):
+        return Outcome(seconds, "the kernel died", str(error), kernel_died=True)
+    import errno
+    import traceback as formatter
+
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    text = "".join(formatter.format_exception(error))
+    return Outcome(seconds, _line(f"{type(error).__name__}: {error}"), text, disk_full=full)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:500]
