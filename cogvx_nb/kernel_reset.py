@@ -49,7 +49,7 @@ def _forget() -> None:
     for name in LAST_ERROR:  # their frames hold a failed run's variables
         if hasattr(sys, name):
             delattr(sys, name)
-    shell._last_traceback = shell.last_execution_result = None
+    shell._last_traceback = shell.last_execution_result = shell.InteractiveTB.tb = None
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
     random.seed()

@@ -1,0 +1,121 @@
+"""The papermill engine that keeps its kernel: warm, clean, and replaced when it has to be."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import papermill
+import psutil
+import pytest
+from conftest import ROOT
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+from cogvx_nb import kernel_engine
+
+PID = "import os; print(os.getpid(), end='')"
+
+
+@pytest.fixture(autouse=True)
+def engine():
+    kernel_engine.register()
+    yield
+    kernel_engine.close()
+
+
+@pytest.fixture
+def execute(tmp_path):
+    """Run code, a cell each, through papermill with the engine; what the last cell printed."""
+
+    def run(*cells: str, **options) -> str:
+        path = tmp_path / "in.ipynb"
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+        nbformat.write(notebook, path)
+        options = {"engine_name": "cogvx", "progress_bar": False, "cwd": tmp_path} | options
+        done = papermill.execute_notebook(path, tmp_path / "out.ipynb", **options)
+        return "".join(output.text for output in done.cells[-1].outputs)
+
+    return run
+
+
+def statuses(folder: Path) -> list[tuple[str, bool]]:
+    """(status, whether it shows an error) of each cell of the copy that was saved."""
+    cells = nbformat.read(folder / "out.ipynb", as_version=4).cells
+    return [
+        (cell.metadata.papermill.status, any(o.output_type == "error" for o in cell.outputs))
+        for cell in cells
+        if "papermill" in cell.metadata and cell.cell_type == "code"
+    ]
+
+
+def test_the_engine_is_an_entry_point():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    name, target = declared["papermill.engine"].popitem()
+    point = importlib.metadata.EntryPoint(name, target, "papermill.engine")
+    assert (name, point.load()) == ("cogvx", kernel_engine.WarmEngine)
+
+
+def test_one_kernel_serves_many_notebooks_and_is_clean_for_each(execute, tmp_path):
+    (tmp_path / "apart").mkdir()
+    first = execute(
+        "secret = 1; import os, sys, json; os.environ['SECRET'] = '1'; sys.path.append('secret')",
+        "os.chdir('apart'); json.kept_in_a_module = 1",
+        PID,
+    )
+    seen = "import os, sys, json; print('secret' in globals(), 'SECRET' in os.environ, end=' ')\n"
+    seen += "print('secret' in sys.path, os.getcwd(), len(In), json.kept_in_a_module, end='')"
+    assert execute(seen) == f"False False False {tmp_path} 2 1"
+    assert execute(PID) == first
+
+
+def test_a_failed_cell_leaves_the_kernel_and_no_variables(execute, tmp_path):
+    held = "import weakref, sys\nclass Big: pass\nbig = Big()\nsys.modules['json'].ref"
+    first = execute(PID)
+    with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
+        execute(f"{held} = weakref.ref(big)", "def fail(big): 1 / 0", "fail(big)", "print(1)")
+    assert statuses(tmp_path)[2:] == [("failed", True), ("pending", False)]
+    assert execute("import json, os; print(json.ref(), os.getpid(), end='')") == f"None {first}"
+
+
+def test_what_hangs_is_ended_and_marked(execute, tmp_path):
+    first = execute(PID)
+    with pytest.raises(CellTimeoutError):
+        execute("x = 1", "import time; time.sleep(600)", run_timeout=1)
+    assert statuses(tmp_path) == [("completed", False), ("failed", True)]
+    assert not psutil.pid_exists(int(first))
+    assert execute("print('x' in globals(), end='')") == "False"
+
+
+def test_a_dead_kernel_is_replaced(execute, tmp_path):
+    first = execute(PID)
+    with pytest.raises(DeadKernelError):
+        execute("import os; os._exit(3)")
+    assert statuses(tmp_path) == [("failed", True)]
+    second = execute(PID)
+    assert second != first
+    psutil.Process(int(second)).kill()  # while nobody uses it
+    assert execute(PID) not in (first, second)
+
+
+def test_a_kernel_that_leaks_is_replaced(execute):
+    leak = f"{PID}\nimport json; json.kept = [*getattr(json, 'kept', []), b'1' * 2**26]"
+    pids = [execute(leak, most_growth=2**27) for _ in range(5)]
+    assert len(set(pids[:3])) == 1
+    assert pids[4] != pids[0]
+
+
+def test_a_kernel_goes_with_its_process(tmp_path):
+    code = "import nbformat, papermill; from cogvx_nb import kernel_engine as e; e.register()\n"
+    code += f"n = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell({PID!r})])\n"
+    code += "n.metadata.kernelspec = {'name': 'python3', 'display_name': ''}\n"
+    code += "d = papermill.execute_notebook(n, None, engine_name='cogvx', progress_bar=False)\n"
+    code += "print(d.cells[0].outputs[0].text)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        assert psutil.wait_procs([psutil.Process(int(done.stdout))], timeout=30)[1] == []
