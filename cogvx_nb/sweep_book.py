@@ -65,13 +65,14 @@ def read(name: str, folder: Path) -> Book:
     if not any("parameters" in cell.metadata.get("tags", ()) for cell in cells):
         raise SpecError(f"{path} has no cell tagged 'parameters': tag the cell that sets them")
     code = [cell.source for cell in cells if cell.cell_type == "code"]
+    defaults = dict(_literals(declared))
     return Book(
         path=path,
         content=content,
         declared=declared,
-        defaults=dict(_literals(declared)),
+        defaults=defaults,
         code_hash=hashlib.sha256(json.dumps(code).encode()).hexdigest(),
-        makes_video={*asked_for(), "model", "output"} <= set(declared),
+        makes_video={*asked_for(), "model", "output"} <= set(defaults),
     )
 
 

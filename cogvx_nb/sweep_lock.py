@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-PATIENCE = 2.0
+PATIENCE = 1.0
 """Seconds for which a lock is asked for: ``holders`` takes each for a moment."""
 
 

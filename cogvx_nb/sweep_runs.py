@@ -137,7 +137,8 @@ class _Maker:
         shown = {key: value for key, value in values.items() if key in varied}
         if not book.makes_video:
             return Run(identity, number, parameters, shown)
-        wanted = request.make(model, **{n: values[n] for n in self._names if n in values})
+        effective = book.defaults | values
+        wanted = request.make(model, **{name: effective[name] for name in self._names})
         foreseen = self._foresee(wanted)
         expected = {"request": wanted.settings, "sha256": hashes}
         parameters = parameters | {"output": VIDEO}

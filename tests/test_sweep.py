@@ -1,0 +1,403 @@
+"""Sweeps: every run whole, once, and gone on with after whatever ended it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from conftest import CIRCLE, run_cogvx, start
+
+from cogvx_nb import result, sweep, sweep_lock, video
+from cogvx_nb.__main__ import main
+from cogvx_nb.errors import Cancelled, DiskFull, SpecError, SweepBusy
+from cogvx_nb.sweep_folder import SweepFolder
+from cogvx_nb.sweep_lock import Share
+
+STAR = "a green star growing on a navy background"
+PARAMETERS = 'x: int = 1  # a number\ntext: str = ""\nlog: str = ""\nanything = None'
+REPORT = "from pathlib import Path\nPath('x.json').write_text(__import__('json').dumps([x, text]))"
+LOG = "with open(log, 'a') as file:\n    print(x, file=file)"
+
+
+@pytest.fixture
+def book(tmp_path):
+    """Writes a notebook of the user's own, which takes ``PARAMETERS``; its path."""
+
+    def write(*cells: str, name: str = "mine") -> str:
+        made = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
+        made += [nbformat.v4.new_code_cell(source) for source in cells]
+        notebook = nbformat.v4.new_notebook(cells=made)
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+        path = tmp_path / f"{name}.ipynb"
+        nbformat.write(notebook, path)
+        return str(path)
+
+    return write
+
+
+def file(folder: Path, spec: dict, name: str = "mine") -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(json.dumps(spec), encoding="utf-8")
+    return path
+
+
+def folders(outputs: Path, name: str = "sweep") -> list[Path]:
+    """Of the runs that are done."""
+    return sorted(path.parent for path in outputs.glob(f"sweeps/{name}/*/run.json"))
+
+
+def reports(outputs: Path, name: str = "sweep") -> list:
+    return sorted(json.loads((path / "x.json").read_text()) for path in folders(outputs, name))
+
+
+def hidden(outputs: Path, name: str = "sweep") -> list[str]:
+    """What a sweep leaves that isn't a run, the files that it is started again with apart."""
+    found = [path.name for path in (outputs / "sweeps" / name).iterdir() if path.name[0] == "."]
+    return [one for one in found if not one.startswith((".lock", ".runs.json", ".notebook-"))]
+
+
+def stamps(outputs: Path, name: str = "sweep") -> dict[str, int]:
+    return {path.name: (path / "run.json").stat().st_mtime_ns for path in folders(outputs, name)}
+
+
+def test_03_is_swept_resumed_and_widened(outputs, tiny):
+    spec = {"parameters": {"steps": 2}, "grid": {"prompt": [CIRCLE]}, "seeds": 2}
+    ended = sweep.run(spec)
+    assert (ended.done, ended.failed, hidden(outputs)) == (2, {}, [])
+    loads = []
+    for path in folders(outputs):
+        made = result.read(path / "video.mp4").settings
+        loads.append(made["seconds"]["load"])
+        assert video.decode(path / "video.mp4").shape == (13, 96, 144, 3)
+        assert made["request"]["prompt"] == CIRCLE
+        executed = nbformat.read(path / "notebook.ipynb", as_version=4)
+        assert executed.metadata.papermill.parameters.seed == made["request"]["seed"]
+        assert str(path / "video.mp4") in (path / "notebook.ipynb").read_text()
+        assert ".running" not in (path / "notebook.ipynb").read_text()
+    assert min(loads) < 0.1 < max(loads), "the model is loaded once"
+
+    before = stamps(outputs)
+    assert sweep.run(spec).done == 2
+    assert stamps(outputs) == before
+    damaged = folders(outputs)[0]
+    (damaged / "video.mp4").write_bytes((damaged / "video.mp4").read_bytes()[:-1])
+    spec["grid"]["prompt"].append(STAR)
+    shown = []
+    assert sweep.run(spec, view=lambda progress: shown.append(progress.done)).done == 4
+    assert shown[0] == 1
+    after = stamps(outputs)
+    assert {name for name in before if after[name] == before[name]} == set(before) - {damaged.name}
+    assert {
+        result.read(path / "video.mp4").settings["request"]["seed"] for path in folders(outputs)
+    } == {42, 43}
+
+
+def test_dry_run_lists_what_is_left(outputs, tmp_path, capsys):
+    path = file(tmp_path, {"grid": {"steps": [10, 50], "frames": [13, 49]}, "seeds": 2500})
+    assert main(["sweep", str(path), "--dry-run"]) == 0
+    *rows, last = capsys.readouterr().out.splitlines()
+    assert len(rows) == 10_001
+    assert "frames = 49, steps = 50" not in rows[1]
+    assert "seed = 2541" in rows[-1]
+    assert last.startswith("mine: 03_generate.ipynb, 10000 runs, 0 of them done; the others take")
+    assert " h, 0.3 GiB and " in last
+    assert not outputs.exists()
+
+
+BAD = [
+    (2, "mine.yaml: unknown key 'gird'", {"gird": {}}),
+    (2, "mine.yaml: seeds = 0", {"seeds": 0}),
+    (2, "seeds = \"many\": must be a whole number", {"seeds": "many"}),
+    (2, "name = 'a/b'", {"name": "a/b"}),
+    (2, "zip needs lists of one length: steps has 2, frames has 1",
+     {"zip": {"steps": [1, 2], "frames": [13]}}),
+    (2, "'steps' is varied in two places", {"grid": {"steps": [1]}, "runs": [{"steps": 2}]}),
+    (2, "'steps' is fixed in parameters and listed",
+     {"grid": {"steps": [1]}, "parameters": {"steps": 2}}),
+    (2, "'stepz': 03_generate.ipynb has no such one; known: prompt", {"grid": {"stepz": [1]}}),
+    (2, "steps = '20': must be a whole number", {"grid": {"steps": ["20"]}}),
+    (2, "prompt = 7: must be text: quote it", {"prompts": [CIRCLE, 7]}),
+    (2, "run 3 of 3 (row 3 of runs): steps = 0: must be between 1 and 1000",
+     {"runs": [{"steps": 1}, {"steps": 2}, {"steps": 0}]}),
+    (2, "run 2 of 2 (row 2 of prompts): prompt = 'zyzzyva quokka axolotl': 100% of it is unknown",
+     {"prompts": [CIRCLE, "zyzzyva quokka axolotl"]}),
+    (2, "output = 'a.mp4': each run writes video.mp4", {"parameters": {"output": "a.mp4"}}),
+    (1, "cogvx download CogVideoX-5b", {"grid": {"model": ["tiny", "CogVideoX-5b"]}}),
+    (1, "no notebook 'nothing'", {"notebook": "nothing"}),
+    (2, "prompts = 'no.txt'", {"prompts": "no.txt"}),
+    (2, "1,000,000 runs are more than 100,000", {"grid": {"steps": [*range(1000)]}, "seeds": 1000}),
+    (2, "it must hold a mapping", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "words", "spec"), BAD, ids=[row[1] for row in BAD])
+def test_what_is_wrong_is_one_line_before_the_first_run(
+    outputs, tmp_path, capsys, code, words, spec
+):
+    assert main(["sweep", str(file(tmp_path, spec))]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert not outputs.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("grid: {steps: [1]}\ngrid: {steps: [2]}", "line 2: 'grid' stands twice"),
+        ("grid: [", "is no YAML"),
+        ("prompts: p.csv", "line 3 of p.csv: steps = 'x': must be a whole number"),
+    ],
+)
+def test_what_is_wrong_in_files(tmp_path, text, words):
+    (tmp_path / "p.csv").write_text(f"prompt,steps\n{CIRCLE},\n{CIRCLE},x\n")
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(SpecError, match=words):
+        sweep.prepare(tmp_path / "a.yaml")
+
+
+def test_values_reach_the_notebook_as_they_are(outputs, tmp_path, book):
+    texts = ["007", "{x} {}", "quote \" ' \\n \\", "two\nlines", "红色", "None", "$HOME `id`"]
+    rows = "".join(f'"{x}",{t}\n' for x, t in enumerate(["1e3", " a "]))
+    (tmp_path / "rows.csv").write_text(f"x,text,prompt\n{rows}")
+    spec = {"notebook": book(REPORT), "grid": {"text": texts}}
+    assert sweep.run(spec).failed == {}
+    assert reports(outputs) == sorted([1, text] for text in texts)
+    assert sweep.run(spec).done == len(texts)
+
+
+def test_prompts_from_files(tmp_path):
+    (tmp_path / "a.txt").write_text(f"\ufeff{CIRCLE}\n\n{STAR}\n", encoding="utf-8")
+    (tmp_path / "a.csv").write_text(f'prompt,guidance\n"{CIRCLE}",3\n{STAR},\n', encoding="utf-8")
+    for name, guidance in (("a.txt", [None, None]), ("a.csv", [3.0, None])):
+        spec = file(tmp_path, {"prompts": name, "parameters": {"seed": 7}, "seeds": 2})
+        runs = sweep.prepare(spec)[2]
+        assert [run.parameters["prompt"] for run in runs] == [CIRCLE, CIRCLE, STAR, STAR]
+        assert [run.parameters["seed"] for run in runs] == [7, 8, 7, 8]
+        assert [run.parameters.get("guidance") for run in runs[::2]] == guidance
+
+
+def test_a_run_is_what_decides_its_result(tmp_path, book, copy_of_tiny):
+    def ids(**spec) -> list[str]:
+        return [run.id for run in sweep.prepare(spec)[2]]
+
+    base = ids()
+    assert ids(parameters={"steps": 50, "height": None, "guidance": 6}) == base
+    assert ids(parameters={"model": "tiny"}) == base
+    assert ids(parameters={"model": str(copy_of_tiny)}) == base
+    assert ids(grid={"steps": [50, 50]}) == base
+    assert ids(parameters={"steps": 20}) != base
+    config = copy_of_tiny / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("0.012", "0.013"))
+    assert ids(parameters={"model": str(copy_of_tiny)}) != base
+    mine = ids(notebook=book(REPORT))
+    assert ids(notebook=book(REPORT, "1")) != mine
+
+
+def test_runs_share_a_kernel_and_no_variables(outputs, book):
+    seen = "import os; seen = [os.getpid(), 'secret' in globals(), x]; secret = 1"
+    save = "import json; from pathlib import Path; Path('x.json').write_text(json.dumps(seen))"
+    sweep.run({"notebook": book(seen, save), "grid": {"x": [1, 2, 3]}})
+    found = reports(outputs)
+    assert len({one[0] for one in found}) == 1
+    assert [one[1:] for one in found] == [[False, 1], [False, 2], [False, 3]]
+
+
+def test_a_failure_is_kept_and_the_rest_goes_on(outputs, tmp_path, book, capsys):
+    spec = {"notebook": book("1 / (x - 2)", REPORT), "grid": {"x": [1, 2, 3]}}
+    path = file(tmp_path, spec)
+    assert main(["sweep", str(path)]) == 1
+    printed = capsys.readouterr()
+    assert "mine: 2 of 3 done, 0 running, 1 failed" in printed.out
+    assert "ZeroDivisionError: division by zero" in printed.err
+    assert reports(outputs, "mine") == [[1, ""], [3, ""]]
+    (failed,) = (outputs / "sweeps" / "mine" / "failed").iterdir()
+    assert "1 / (x - 2)" in (failed / "traceback.txt").read_text()
+    assert "\x1b" not in (failed / "traceback.txt").read_text()
+    outputs_of = nbformat.read(failed / "notebook.ipynb", as_version=4).cells
+    assert any(o.output_type == "error" for c in outputs_of for o in c.get("outputs", ()))
+    assert json.loads((failed / "run.json").read_text())["parameters"] == {"x": 2}
+    assert main(["sweep", "status", "mine"]) == 0
+    assert f"failed: {failed.name}: ZeroDivisionError" in capsys.readouterr().out
+    assert main(["sweep", str(path), "--fail-fast"]) == 1
+
+
+def test_fail_fast_ends_at_the_first(outputs, book):
+    spec = {"notebook": book("1 / (x - 2)", REPORT), "grid": {"x": [1, 2, 3]}}
+    ended = sweep.run(spec, fail_fast=True)
+    assert (ended.done, ended.waiting, len(ended.failed)) == (1, 1, 1)
+
+
+def test_retries_dead_kernels_and_time_outs(outputs, tmp_path, book):
+    once = f"import os\nflag = {str(tmp_path)!r} + f'/flag{{x}}'\n"
+    once += "first = not os.path.exists(flag)\nopen(flag, 'w').close()"
+    bad = "import time\nif first and x == 1: os.kill(os.getpid(), 9)\nif first and x == 2: 1 / 0\n"
+    bad += "if x == 3: time.sleep(600)"
+    spec = {"notebook": book(once, bad, REPORT), "grid": {"x": [1, 2, 3, 4]}, "timeout": 3}
+    ended = sweep.run(spec)
+    assert sorted(ended.failed.values()) == [
+        "ZeroDivisionError: division by zero",
+        "no end after 3 s",
+    ]
+    assert reports(outputs) == [[1, ""], [4, ""]]
+    attempts = [json.loads((p / "run.json").read_text())["attempts"] for p in folders(outputs)]
+    assert sorted(attempts) == [1, 2]
+    for flag in tmp_path.glob("flag*"):
+        flag.unlink()
+    spec = spec | {"grid": {"x": [2]}, "retries": 1}
+    assert sweep.run(spec).failed == {}
+    assert len(list((outputs / "sweeps" / "sweep" / "failed").iterdir())) == 1
+
+
+def test_again_replaces_what_is_done(outputs, book):
+    spec = {"notebook": book(REPORT), "grid": {"x": [1]}}
+    sweep.run(spec)
+    before = stamps(outputs)
+    assert sweep.run(spec, again=True).done == 1
+    after = stamps(outputs)
+    assert before.keys() == after.keys()
+    assert before != after
+    assert hidden(outputs) == []
+    (home,) = folders(outputs)
+    home.rename(home.with_name(f".replaced-{home.name}"))  # killed between two renames
+    assert sweep.run(spec).seconds.maxlen
+    assert stamps(outputs) == after
+
+
+def test_shards_are_disjoint_and_merge(outputs, book):
+    spec = {"notebook": book(REPORT), "grid": {"x": [*range(7)]}}
+    counts = [sweep.run(spec, part=Share(number, 2)).total for number in (1, 2)]
+    assert sum(counts) == 7
+    assert min(counts) > 0
+    assert [one[0] for one in reports(outputs)] == [*range(7)]
+    before = stamps(outputs)
+    assert sweep.run(spec).done == 7
+    assert stamps(outputs) == before
+
+
+def wait_for(condition, process: subprocess.Popen | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def begun(log: Path) -> list[int]:
+    return [int(line) for line in log.read_text().split()] if log.exists() else []
+
+
+def test_two_drivers_exclude_each_other(outputs, book):
+    spec = {"notebook": book(REPORT), "grid": {"x": [1]}}
+    sweep.run(spec)
+    folder = SweepFolder("sweep").root
+    with sweep_lock.hold(folder, Share(), "now"):
+        assert [one.pid for one in sweep_lock.holders(folder)] == [os.getpid()]
+        with pytest.raises(SweepBusy, match=f"process {os.getpid()} of .*cogvx sweep cancel sweep"):
+            sweep.run(spec)
+        with pytest.raises(SweepBusy):
+            sweep.run(spec, part=Share(1, 2))
+    with sweep_lock.hold(folder, Share(1, 2), "now"):
+        with pytest.raises(SweepBusy, match="use one count"):
+            sweep.run(spec, part=Share(1, 3))
+        assert sweep.run(spec, part=Share(2, 2)).failed == {}
+    assert sweep_lock.holders(folder) == []
+
+
+@pytest.fixture
+def slow(tmp_path, book) -> tuple[Path, Path]:
+    """A sweep of six runs of half a second; its file, and where runs say that they begin."""
+    log = tmp_path / "log"
+    cells = (LOG, "import time; time.sleep(0.5)", REPORT)
+    spec = {"notebook": book(*cells), "grid": {"x": [*range(6)]}, "parameters": {"log": str(log)}}
+    return file(tmp_path, spec), log
+
+
+def test_a_killed_driver_is_gone_on_with(outputs, slow, tmp_path):
+    spec, log = slow
+    process = start([sys.executable, "-m", "cogvx_nb", "sweep", str(spec)], tmp_path)
+    wait_for(lambda: len(begun(log)) == 3, process)
+    kernels = psutil.Process(process.pid).children()
+    process.kill()
+    process.communicate()
+    finished = stamps(outputs, "mine")
+    assert 1 <= len(finished) <= 2
+    assert hidden(outputs, "mine") == [".running"]
+    done = run_cogvx("sweep", str(spec), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [one[0] for one in reports(outputs, "mine")] == [*range(6)]
+    assert {name: stamps(outputs, "mine")[name] for name in finished} == finished
+    assert len(begun(log)) == 7 + (2 - len(finished)), "only the run that was under way twice"
+    assert hidden(outputs, "mine") == []
+    assert psutil.wait_procs(kernels, timeout=30)[1] == []
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_drop_the_run_in_flight(outputs, slow, tmp_path, sent, code):
+    spec, log = slow
+    process = start([sys.executable, "-m", "cogvx_nb", "sweep", str(spec)], tmp_path)
+    wait_for(lambda: len(begun(log)) == 2, process)
+    kernels = psutil.Process(process.pid).children()
+    process.send_signal(sent)
+    printed = process.communicate(timeout=60)[1]
+    assert process.returncode == code, printed
+    assert "Traceback" not in printed
+    assert psutil.wait_procs(kernels, timeout=30)[1] == []
+    assert len(folders(outputs, "mine")) <= 2
+    assert hidden(outputs, "mine") == []
+
+
+def test_status_and_cancel_from_another_shell(outputs, slow, tmp_path, capsys):
+    spec, log = slow
+    process = start([sys.executable, "-m", "cogvx_nb", "sweep", str(spec)], tmp_path)
+    wait_for(lambda: len(begun(log)) == 2, process)
+    assert main(["sweep", "status", "mine"]) == 0
+    told = capsys.readouterr().out
+    assert " of 6 done, 1 running, 0 failed" in told
+    assert f"run by process {process.pid} of " in told
+    assert main(["sweep", "cancel", "mine"]) == 0
+    printed = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, printed
+    assert "sweep mine was cancelled; start it to go on" in printed
+    assert hidden(outputs, "mine") == []
+    assert main(["sweep", "status", "mine"]) == 0
+    assert "nobody is at work on it" in capsys.readouterr().out
+    assert main(["sweep", "cancel", "mine"]) == 1
+    assert main(["sweep", "status", "nothing"]) == 1
+    assert "no sweep 'nothing' here; known: mine" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_it_and_room_goes_on(small_disk, monkeypatch, book):
+    disk = small_disk(400)
+    monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(disk))
+    fill = "open('big', 'wb').write(b'1' * 100_000)"
+    spec = {"notebook": book(fill, REPORT), "grid": {"x": [*range(5)]}}
+    with pytest.raises(DiskFull, match="make room, and start again"):
+        sweep.run(spec)
+    finished = stamps(disk)
+    assert len(finished) >= 1
+    assert hidden(disk) == []
+    subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+    assert sweep.run(spec).done == 5
+    assert {name: stamps(disk)[name] for name in finished} == finished
+
+
+def test_cancelled_from_within(book, outputs):
+    """What a notebook sees that runs a sweep: an exception, and runs that are whole."""
+    spec = {"notebook": book(REPORT), "grid": {"x": [1, 2]}}
+
+    def view(progress):
+        if progress.done:
+            folder = SweepFolder("sweep").root
+            sweep_lock.ask_to_stop(folder, sweep_lock.holders(folder)[0])
+
+    with pytest.raises(Cancelled):
+        sweep.run(spec, view=view)
+    assert sweep.run(spec).done == 2
