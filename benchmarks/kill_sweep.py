@@ -1,0 +1,127 @@
+"""Kills a sweep's driver or kernel with SIGKILL at random moments, and prints the ledger.
+
+``python benchmarks/kill_sweep.py [--kills 20] [--runs 40] [--seed 1]``: runs of notebook 03 with
+the embedded model. After each kill of the driver it is started again; a killed kernel is the
+driver's to replace. In the end every run must be there once, whole and never done again: exit
+code 1 if one is lost, was done twice or is half-written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+PROMPT = "a red circle moving right on a black background"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COGVX_OUTPUTS_DIR"] = f"{folder}/outputs"
+        spec = Path(folder) / "killed.yaml"
+        values = {"model": "tiny", "prompt": PROMPT, "steps": 2}
+        spec.write_text(json.dumps({"parameters": values, "seeds": options.runs}))
+        found = Killed(Path(folder), spec, options)
+        found.go()
+        return found.account()
+
+
+class Killed:
+    """A sweep, what was killed of it, and what it looked like each time."""
+
+    def __init__(self, folder: Path, spec: Path, options: argparse.Namespace) -> None:
+        self._root = folder / "outputs" / "sweeps" / "killed"
+        self._spec, self._options = spec, options
+        self._moments = random.Random(options.seed)
+        self._seen: dict[str, bytes] = {}
+        self._twice: list[str] = []
+
+    def go(self) -> None:
+        print(f"{'kill':>4}  {'what':6}  {'after':>6}  {'done':>4}  {'under way':>9}  state of it")
+        process = self._start()
+        for number in range(1, self._options.kills + 1):
+            if process.poll() is not None:
+                process = self._start()
+            what = self._moments.choice(("driver", "kernel"))
+            after = self._moments.uniform(0, 12)
+            start = time.monotonic()
+            while time.monotonic() - start < after and process.poll() is None:
+                time.sleep(0.01)
+            state = self._kill(process, what)
+            if what == "driver" or process.poll() is not None:
+                process.wait()
+            self._look()
+            under_way = len(list((self._root / ".running").glob("*")))
+            done = len(self._seen)
+            print(
+                f"{number:4}  {what:6}  {after:4.1f} s  {done:4}  {under_way:9}  {state}",
+                flush=True,
+            )
+        process.wait()
+        subprocess.run(self._command(), check=False, stderr=subprocess.DEVNULL)
+        self._look()
+
+    def account(self) -> int:
+        """Print what came of it; the exit code."""
+        from cogvx_nb import result, sweep, video
+        from cogvx_nb.sweep_folder import SweepFolder
+
+        runs, folder = sweep.prepare(self._spec)[2], SweepFolder("killed")
+        lost = [run.id for run in runs if not folder.is_done(run.id, run.expected)]
+        videos = sorted(self._root.parent.parent.rglob("*.mp4"))
+        broken = [path for path in videos if len(video.decode(path)) != 13 or not result.read(path)]
+        extra = len(videos) - (len(runs) - len(lost))
+        left = [path.name for path in self._root.rglob("*") if "partial" in path.name]
+        left += [path.name for path in self._root.glob(".r*-*")] + [*map(str, broken)]
+        failed = list((self._root / "failed").glob("*"))
+        print(
+            f"{len(runs)} runs: {len(lost)} lost, {len(self._twice)} done twice, "
+            f"{extra} duplicates, {len(left)} half-written, {len(failed)} failed"
+        )
+        return int(bool(lost or self._twice or extra or left))
+
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "cogvx_nb", "sweep", str(self._spec)]
+
+    def _start(self) -> subprocess.Popen:
+        return subprocess.Popen(
+            self._command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def _kill(self, process: subprocess.Popen, what: str) -> str:
+        if process.poll() is not None:
+            return "had ended"
+        kernels = [
+            one
+            for one in psutil.Process(process.pid).children()
+            if "ipykernel" in str(one.cmdline())
+        ]
+        if what == "driver":
+            process.kill()
+            return "at work" if kernels else "before its kernel"
+        for kernel in kernels:
+            kernel.kill()
+        return "at work" if kernels else "there was none yet"
+
+    def _look(self) -> None:
+        """Compare what is done with what was done before."""
+        now = {path.parent.name: path.read_bytes() for path in self._root.glob("*/run.json")}
+        self._twice += [name for name, told in self._seen.items() if now.get(name) != told]
+        self._seen = now
+
+
+if __name__ == "__main__":
+    sys.exit(main())

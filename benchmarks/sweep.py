@@ -1,0 +1,158 @@
+"""What a sweep costs beyond its videos, and beside a bare loop of papermill runs.
+
+``python benchmarks/sweep.py [--runs 50] [--bare 3] [--steps 50] [--frames 25]``, on the embedded
+model. Prints JSON with seconds:
+
+- ``generation``: one load in a fresh process, imports included, and the median of warm videos (the
+  road from request to mp4, no notebook) made there; measured before the sweep and after it, since
+  nobody has a machine quite to himself;
+- ``ideal``: that load and as many of those videos as there are runs;
+- ``sweep``: those runs by ``cogvx sweep``, a process from start to end; ``of_ideal`` is their
+  ratio, and ``beyond_generation`` what is left for each run when the stages that its sidecar tells
+  and one load are taken away;
+- ``bare``: the mean of a few runs of ``papermill`` in a loop, each a process and a kernel anew, and
+  what as many runs would take;
+- ``expand``: 10,000 runs read, expanded, checked and listed by ``cogvx sweep --dry-run``, a process
+  from start to end on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROMPT = "a red circle moving right on a black background"
+WARM = 10
+"""Warm videos that count, each time."""
+
+IDEAL = """
+import sys, time
+start = time.perf_counter()
+from cogvx_nb import display, generate, machine, pipeline, plan, request, result
+prompt, frames, steps, count = sys.argv[1], *map(int, sys.argv[2:])
+here = machine.probe()
+model, _ = plan.find_model("tiny", here, frames)
+wanted = request.make(model, prompt, frames=frames, steps=steps)
+loaded = pipeline.load(plan.fit(wanted, here))
+print(time.perf_counter() - start)
+for seed in range(count + 1):
+    begun = time.perf_counter()
+    wanted = request.make(model, prompt, frames=frames, steps=steps, seed=seed)
+    result.save(generate.run(wanted, loaded), f"{seed}.mp4")
+    print(time.perf_counter() - begun)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=50)
+    parser.add_argument("--bare", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--frames", type=int, default=25)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COGVX_OUTPUTS_DIR"] = f"{folder}/outputs"
+        os.chdir(folder)
+        print(json.dumps(measure(options, Path(folder)), indent=1))
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict:
+    before = ideal(options)
+    total, stages = swept(folder, options)
+    bare = statistics.mean(papermill(number, options) for number in range(options.bare))
+    after = ideal(options)
+    load = (before[0] + after[0]) / 2
+    warm = statistics.median([*before[1], *after[1]])
+    wanted = load + options.runs * warm
+    return {
+        "runs": options.runs,
+        "frames": options.frames,
+        "steps": options.steps,
+        "generation": {
+            "load": round(load, 2),
+            "warm": round(warm, 3),
+            "warm_before_and_after": [round(statistics.median(x[1]), 3) for x in (before, after)],
+        },
+        "ideal": round(wanted, 1),
+        "sweep": {
+            "seconds": round(total, 1),
+            "of_ideal": round(total / wanted, 3),
+            "beyond_generation": round((total - sum(stages) - load) / options.runs, 3),
+        },
+        "bare": {
+            "each": round(bare, 2),
+            "seconds": round(bare * options.runs, 1),
+            "of_sweep": round(bare * options.runs / total, 2),
+        },
+        "expand": round(expanded(folder), 2),
+    }
+
+
+def swept(folder: Path, options) -> tuple[float, list[float]]:
+    """(seconds of a sweep's whole process, seconds of each run's stages after loading)."""
+    values = {"model": "tiny", "prompt": PROMPT, "frames": options.frames, "steps": options.steps}
+    spec = {"parameters": values, "seeds": options.runs}
+    path = folder / "bench.yaml"
+    path.write_text(json.dumps(spec))
+    seconds = timed("cogvx_nb", "sweep", str(path))
+    stages = []
+    for sidecar in Path("outputs/sweeps/bench").glob("*/video.json"):
+        told = json.loads(sidecar.read_text())["seconds"]
+        stages.append(sum(value for stage, value in told.items() if stage != "load"))
+    assert len(stages) == options.runs
+    return seconds, stages
+
+
+def papermill(number: int, options) -> float:
+    """Seconds of a run as a loop in a shell would make it."""
+    import cogvx_nb
+
+    notebook = Path(cogvx_nb.__file__).parent.parent / "notebooks" / "03_generate.ipynb"
+    flags = ["-r", "model", "tiny", "-r", "output", f"bare{number}.mp4", "-r", "prompt", PROMPT]
+    flags += ["-p", "frames", str(options.frames), "-p", "steps", str(options.steps)]
+    flags += ["-p", "seed", str(1000 + number), "--no-progress-bar"]
+    return timed("papermill", str(notebook), f"bare{number}.ipynb", *flags)
+
+
+def ideal(options) -> tuple[float, list[float]]:
+    """Seconds of (imports and load, warm videos)."""
+    command = [
+        sys.executable,
+        "-c",
+        IDEAL,
+        PROMPT,
+        *map(str, (options.frames, options.steps, WARM)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    load, _, *warm = map(float, done.stdout.split())
+    return load, warm
+
+
+def expanded(folder: Path) -> float:
+    """Seconds to list 10,000 runs."""
+    colours = ("red", "green", "blue", "cyan")
+    prompts = [f"a {c} circle moving right on a black background" for c in colours]
+    grid = {"prompt": prompts, "steps": [10, 20, 25, 40, 50], "guidance": [1, 2, 3, 4, 6]}
+    path = folder / "many.yaml"
+    path.write_text(json.dumps({"parameters": {"model": "tiny"}, "grid": grid, "seeds": 100}))
+    one = ["taskset", "-c", "0"] if hasattr(os, "sched_setaffinity") else []
+    return timed("cogvx_nb", "sweep", str(path), "--dry-run", before=one)
+
+
+def timed(*command: str, before: list[str] | tuple = ()) -> float:
+    start = time.perf_counter()
+    subprocess.run(
+        [*before, sys.executable, "-m", *command], capture_output=True, check=True, text=True
+    )
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
