@@ -18,6 +18,7 @@ from queue import Empty
 import nbformat
 from jupyter_client import AsyncKernelManager
 from jupyter_core.utils import run_sync
+from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
@@ -64,7 +65,7 @@ class WarmKernel:
         """A clean kernel that works in a folder: this one cleared, or a new process.
 
         Raises:
-            RuntimeError: if none starts within ``start_seconds``.
+            DeadKernelError: if none starts within ``start_seconds``.
         """
         if self._manager is not None and self._clearable and self._is_alive():
             held = self._clear(folder, path)
@@ -107,7 +108,10 @@ class WarmKernel:
         start(extra_arguments=[*ARGUMENTS], cwd=folder, env=environment)
         self.client = manager.client()
         self.client.start_channels()
-        run_sync(self.client.wait_for_ready)(timeout=seconds)
+        try:
+            run_sync(self.client.wait_for_ready)(timeout=seconds)
+        except RuntimeError as error:
+            raise DeadKernelError(f"the kernel {self._name!r} didn't start: {error}") from error
         self.client.allow_stdin = False
 
     def _is_alive(self) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import sweep_book, sweep_lock, sweep_spec
-from .errors import Cancelled, DiskFull, ResultError
+from .errors import Cancelled, DiskFull, NotebookError, ResultError
 from .sweep_book import Book
 from .sweep_folder import NOTEBOOK, SweepFolder, stamp
 from .sweep_lock import Holder, Share
@@ -21,6 +21,9 @@ from .sweep_worker import Outcome, Task, Worker
 
 TICK = 0.25
 """Seconds between looks at the clock, and at whether somebody cancelled."""
+
+MOST_DEATHS = 10
+"""Kernels that may die one after another before it isn't the runs that are to blame."""
 
 LATEST = 20
 """Runs whose time says how long the rest will take."""
@@ -96,6 +99,7 @@ def run(
         SpecError: if the sweep or one of its rows is wrong; nothing was run then.
         SweepBusy: if another driver is at work on it.
         DiskFull, OutputError: if results can't be written.
+        NotebookError: if one kernel after another dies.
         Cancelled: if somebody cancelled it from elsewhere.
     """
     spec, book, runs = prepare(spec)
@@ -147,6 +151,7 @@ class _Driver:
         self._folder, self._holder = folder, holder
         self._shown, self._view = shown, view
         self._attempts: dict[str, int] = {}
+        self._deaths = 0
 
     def drive(self, todo: deque[Run], workers: list[Worker], fail_fast: bool) -> None:
         """Until all runs are done or failed, or the first failed if that is enough."""
@@ -189,6 +194,12 @@ class _Driver:
         """Put away what an attempt left; whether there should be another."""
         if outcome.disk_full:
             raise DiskFull(f"the disk is full ({outcome.error}): make room, and start again")
+        self._deaths = self._deaths + 1 if outcome.kernel_died else 0
+        if self._deaths == MOST_DEATHS:
+            raise NotebookError(
+                f"{MOST_DEATHS} kernels died one after another ({outcome.traceback.strip()}): see "
+                "whether memory ran out (dmesg), mend it, and start again"
+            )
         attempt, error = self._attempts[run.id], outcome.error
         kept = {
             "notebook": self._book.path.name,

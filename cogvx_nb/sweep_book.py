@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import notebook, request
 from .errors import ParameterError, SpecError
-from .sweep_spec import Row
+from .sweep_rows import Row
 
 KINDS = {
     "int": "a whole number",
@@ -52,19 +52,24 @@ def read(name: str, folder: Path) -> Book:
     """
     import nbformat
     import papermill
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    from papermill.utils import nb_kernel_name
 
     beside = folder / Path(name).expanduser()
     path = notebook.find(str(beside) if beside.is_file() else name)
     try:
         content = path.read_bytes()
-        cells = nbformat.reads(content.decode(), as_version=4).cells
+        notes = nbformat.reads(content.decode(), as_version=4)
+        KernelSpecManager().get_kernel_spec(nb_kernel_name(notes))
         declared = papermill.inspect_notebook(notebook.escaped(path))
+    except NoSuchKernel as error:
+        raise SpecError(f"{path} wants the kernel {error.name!r}, which isn't here") from error
     except Exception as error:  # nbformat raises what its parsers do
         reason = " ".join(str(error).split())[:100]
         raise SpecError(f"{path} can't be read as a notebook: {reason}") from error
-    if not any("parameters" in cell.metadata.get("tags", ()) for cell in cells):
+    if not any("parameters" in cell.metadata.get("tags", ()) for cell in notes.cells):
         raise SpecError(f"{path} has no cell tagged 'parameters': tag the cell that sets them")
-    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    code = [cell.source for cell in notes.cells if cell.cell_type == "code"]
     defaults = dict(_literals(declared))
     return Book(
         path=path,

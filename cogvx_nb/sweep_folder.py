@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
+import hashlib
 import json
 import os
 import shutil
@@ -22,25 +22,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import hashes, result, settings
-from .errors import DiskFull, OutputError, ResultError, SpecError
+from . import result, settings
+from .errors import ResultError, SpecError
 from .follow import to_disk
 from .sweep_book import Book
 from .sweep_lock import Share
 from .sweep_runs import VIDEO, Run
 from .sweep_spec import NAME
+from .whole_files import folder_to_disk, is_unchanged, print_of, rename_within, translated, write
 
 NOTEBOOK, MARKER, TRACEBACK = "notebook.ipynb", "run.json", "traceback.txt"
 FAILED, RUNNING, RUNS = "failed", ".running", ".runs.json"
 REPLACED = ".replaced-"
 
-VERIFIED = (".mp4", ".json")
-"""Endings of results, whose content is compared; of other files it is the size."""
-
 LATEST = 20
 """Runs whose time says how long the rest will take."""
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +77,26 @@ class SweepFolder:
         self.root = settings.outputs_dir() / "sweeps" / name
 
     def prepare(self, book: Book, runs: list[Run]) -> Path:
-        """Write down what will be run, and tidy what a killed driver left behind; the notebook."""
+        """Write down what will be run; returns the notebook that the runs execute."""
+        listed = {run.id: run.varied for run in runs}
+        content = json.dumps({"notebook": book.path.name, "runs": listed}, ensure_ascii=False)
+        path = self.root / f".notebook-{hashlib.sha256(book.content).hexdigest()[:12]}.ipynb"
         with translated(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            for path in self.root.glob(f"{REPLACED}*"):
-                home = self.root / path.name.removeprefix(REPLACED)
-                if home.exists():
-                    shutil.rmtree(path)
-                else:
-                    path.rename(home)
-            book_path = self.root / f".notebook-{hashes_of(book)}.ipynb"
-            _write(book_path, book.content)
-            listed = {run.id: run.varied for run in runs}
-            told = json.dumps({"notebook": book.path.name, "runs": listed}, ensure_ascii=False)
-            _write(self.root / RUNS, told.encode("utf-8", "surrogatepass"))
-        return book_path
+            write(path, book.content)
+            write(self.root / RUNS, content.encode("utf-8", "surrogatepass"))
+        return path
 
     def tidy(self, part: Share) -> None:
-        """Drop what drivers of a share left under way."""
-        for path in (self.root / RUNNING).glob("*"):
-            if path.name.split("-")[0] in part:
-                shutil.rmtree(path, ignore_errors=True)
-        with contextlib.suppress(OSError):  # somebody else's runs are in there, or there is none
+        """Drop what a driver of a share left under way, and put back what it had set aside."""
+        for aside in self.root.glob(f"{REPLACED}*"):
+            home = self.root / aside.name.removeprefix(REPLACED)
+            if home.name in part:
+                shutil.rmtree(aside, ignore_errors=True) if home.exists() else aside.rename(home)
+        for work in (self.root / RUNNING).glob("*"):
+            if work.name.split("-")[0] in part:
+                shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another share's runs are in there, or there is none
             (self.root / RUNNING).rmdir()
 
     def stand(self) -> Stand:
@@ -139,7 +133,7 @@ class SweepFolder:
         try:
             kept = json.loads((folder / MARKER).read_text(encoding="utf-8"))
             if kept["id"] != run_id or not all(
-                _is_as_told(folder / name, told) for name, told in kept["files"].items()
+                is_unchanged(folder / name, one) for name, one in kept["files"].items()
             ):
                 return False
             _check_video(folder, expected)
@@ -167,19 +161,19 @@ class SweepFolder:
         home = self.root / run.id
         with translated(home):
             _check_video(work, run.expected)
-            _rename_within(work / NOTEBOOK, work, home)
+            rename_within(work / NOTEBOOK, work, home)
             files = {}
             for path in sorted(path for path in work.rglob("*") if path.is_file()):
                 to_disk(path)
-                files[path.relative_to(work).as_posix()] = _told(path)
+                files[path.relative_to(work).as_posix()] = print_of(path)
             marker = {"id": run.id, "parameters": run.parameters, **kept, "files": files}
-            _write(work / MARKER, json.dumps(marker, ensure_ascii=False, indent=1).encode())
+            write(work / MARKER, json.dumps(marker, ensure_ascii=False, indent=1).encode())
             aside = self.root / f"{REPLACED}{run.id}"
             if home.exists():
                 shutil.rmtree(aside, ignore_errors=True)
                 home.rename(aside)
             work.rename(home)
-            _folder_to_disk(self.root)
+            folder_to_disk(self.root)
             shutil.rmtree(aside, ignore_errors=True)
             shutil.rmtree(self.root / FAILED / run.id, ignore_errors=True)
         return home
@@ -189,10 +183,10 @@ class SweepFolder:
         home = self.root / FAILED / run.id
         with translated(home):
             if (work / NOTEBOOK).exists():
-                _rename_within(work / NOTEBOOK, work, home)
+                rename_within(work / NOTEBOOK, work, home)
             (work / TRACEBACK).write_text(traceback, encoding="utf-8", errors="replace")
             marker = {"id": run.id, "parameters": run.parameters, **kept}
-            _write(work / MARKER, json.dumps(marker, ensure_ascii=False, indent=1).encode())
+            write(work / MARKER, json.dumps(marker, ensure_ascii=False, indent=1).encode())
             home.parent.mkdir(exist_ok=True)
             shutil.rmtree(home, ignore_errors=True)
             work.rename(home)
@@ -216,30 +210,16 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in settings.outputs_dir().glob(f"sweeps/*/{RUNS}"))
 
 
-def hashes_of(book: Book) -> str:
-    import hashlib
-
-    return hashlib.sha256(book.content).hexdigest()[:12]
-
-
-@contextlib.contextmanager
-def translated(path: Path):
-    """Turn what goes wrong on a disk into one line for a person."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise DiskFull(f"the disk of {path} is full: make room, and start again") from error
-        raise OutputError(f"{path} can't be written: {error.strerror}") from error
-
-
 def stamp() -> str:
     """Now, as markers and sidecars say it."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _seconds(marker: Path) -> float:
-    return json.loads(marker.read_text(encoding="utf-8"))["seconds"]
+    try:
+        return float(json.loads(marker.read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):  # gone by now, or not ours
+        return 0.0
 
 
 def _check_video(folder: Path, expected: dict | None) -> None:
@@ -253,41 +233,3 @@ def _check_video(folder: Path, expected: dict | None) -> None:
         raise ResultError(f"{VIDEO} shows something else than was asked for")
     if found["checkpoint"]["sha256"] != expected["sha256"]:
         raise ResultError(f"{VIDEO} was made with another checkpoint than was asked for")
-
-
-def _told(path: Path) -> list:
-    """[bytes, SHA-256 of a result] of a file."""
-    size = path.stat().st_size
-    return [size, hashes.sha256(path)] if path.suffix in VERIFIED else [size]
-
-
-def _is_as_told(path: Path, told: list) -> bool:
-    return path.stat().st_size == told[0] and (len(told) == 1 or _told(path) == told)
-
-
-def _rename_within(notebook: Path, old: Path, new: Path) -> None:
-    """Let an executed notebook name the folder that it will be found in."""
-    names = [json.dumps(str(path), ensure_ascii=False)[1:-1].encode() for path in (old, new)]
-    content = notebook.read_bytes()
-    if names[0] in content:
-        _write(notebook, content.replace(*names))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        to_disk(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _folder_to_disk(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every system can
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

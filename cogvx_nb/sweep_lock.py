@@ -32,7 +32,10 @@ class Share:
     count: int = 1
 
     def __contains__(self, run_id: str) -> bool:
-        return int(run_id, 16) % self.count == self.index - 1
+        try:
+            return int(run_id, 16) % self.count == self.index - 1
+        except ValueError:  # no run of ours
+            return False
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"

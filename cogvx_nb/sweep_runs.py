@@ -18,7 +18,8 @@ from .catalogue import Catalogue
 from .errors import CogvxError, SpecError
 from .machine import Machine
 from .sweep_book import Book
-from .sweep_spec import Row, Spec
+from .sweep_rows import Row
+from .sweep_spec import Spec
 from .weights import Model
 
 VIDEO = "video.mp4"

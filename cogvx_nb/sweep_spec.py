@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import itertools
-import json
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import SpecError
+from .sweep_rows import Row, parse, prompts, short, values_of
 
 MOST_RUNS = 100_000
 """Beyond that a product of lists is more likely a slip than a wish."""
@@ -60,21 +57,6 @@ class Spec:
     folder: Path = field(default_factory=Path)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Values of some parameters, and where they stand.
-
-    Attributes:
-        values: by parameter; of text from a CSV file, and otherwise as YAML reads them.
-        origin: such as ``line 3 of prompts.csv``; empty where there is nothing to say.
-        texts: whether all values are text, yet to be read as what the notebook declares.
-    """
-
-    values: dict[str, object]
-    origin: str = ""
-    texts: bool = False
-
-
 def read(path: str | Path) -> Spec:
     """Read a sweep's YAML file; its name is the sweep's, unless the file gives one.
 
@@ -83,7 +65,7 @@ def read(path: str | Path) -> Spec:
     """
     path = Path(path).expanduser().absolute()
     try:
-        content = _yaml(path.read_text(encoding="utf-8-sig"))
+        content = parse(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise SpecError(f"{path} can't be read: {reason}") from error
@@ -109,11 +91,6 @@ def make(content: object, folder: Path, name: str = "", source: str = "the sweep
         raise SpecError(f"{source}: {error}") from error.__cause__
 
 
-def rows(spec: Spec) -> Iterator[tuple[Row, ...]]:
-    """One row of each factor, for each run; the last factor changes fastest."""
-    return itertools.product(*spec.factors)
-
-
 def _make(content: dict, folder: Path, name: str) -> Spec:
     name = content.get("name", name)
     if not NAME.fullmatch(name):
@@ -121,11 +98,11 @@ def _make(content: dict, folder: Path, name: str) -> Spec:
     fixed = content.get("parameters", {})
     factors = [_listed(content["runs"])] if "runs" in content else []
     if "prompts" in content:
-        factors.append(_prompts(content["prompts"], folder))
+        factors.append(prompts(content["prompts"], folder))
     if "zip" in content:
         factors.append(_zipped(content["zip"]))
     for key, values in content.get("grid", {}).items():
-        factors.append(tuple(Row({key: value}) for value in _values("grid", key, values)))
+        factors.append(tuple(Row({key: value}) for value in values_of("grid", key, values)))
     seeds = content.get("seeds", 0)
     if "seeds" in content and seeds < 1:
         raise SpecError(f"seeds = {seeds}: how many seeds; at least 1")
@@ -154,7 +131,7 @@ def _checked(content: object) -> dict:
         kinds = KEYS[key] if isinstance(KEYS[key], tuple) else (KEYS[key],)
         if not isinstance(value, kinds) or isinstance(value, bool):
             wanted = " or ".join(KINDS[kind] for kind in kinds)
-            raise SpecError(f"{key} = {_short(value)}: must be {wanted}")
+            raise SpecError(f"{key} = {short(value)}: must be {wanted}")
         if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
             raise SpecError(f"{key}: the names of parameters must be text")
     return content
@@ -165,12 +142,12 @@ def _listed(content: list) -> tuple[Row, ...]:
         raise SpecError("runs = []: list at least one")
     for number, values in enumerate(content, 1):
         if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-            raise SpecError(f"row {number} of runs = {_short(values)}: must be a mapping")
+            raise SpecError(f"row {number} of runs = {short(values)}: must be a mapping")
     return tuple(Row(values, f"row {n} of runs") for n, values in enumerate(content, 1))
 
 
 def _zipped(content: dict) -> tuple[Row, ...]:
-    columns = {name: _values("zip", name, values) for name, values in content.items()}
+    columns = {name: values_of("zip", name, values) for name, values in content.items()}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) != 1:
         told = ", ".join(f"{name} has {count}" for name, count in lengths.items())
@@ -180,59 +157,6 @@ def _zipped(content: dict) -> tuple[Row, ...]:
         Row(dict(zip(columns, values, strict=True)), f"row {number} of zip")
         for number, values in enumerate(together, 1)
     )
-
-
-def _prompts(content: str | list, folder: Path) -> tuple[Row, ...]:
-    """Prompts in a list, a text file with one a line, or a CSV file with a column of them."""
-    if isinstance(content, list):
-        values = _values("prompts", "prompt", content)
-        return tuple(Row({"prompt": v}, f"row {n} of prompts") for n, v in enumerate(values, 1))
-    path = folder / Path(content).expanduser()
-    try:
-        if path.suffix.lower() == ".csv":
-            found = _csv(path)
-        else:
-            lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
-            found = [
-                Row({"prompt": line.strip()}, f"line {number} of {path.name}")
-                for number, line in lines
-                if line.strip()
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or f"no UTF-8 text or CSV: {error}"
-        raise SpecError(f"prompts = {content!r}: {path} can't be read: {reason}") from error
-    if not found:
-        raise SpecError(f"prompts = {content!r}: there is none in {path}")
-    return tuple(found)
-
-
-def _csv(path: Path) -> list[Row]:
-    """Rows of a CSV file whose head names parameters; an empty cell gives none."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, strict=True)
-        head = [name.strip() for name in next(lines, [])]
-        if "prompt" not in head or len(set(head)) < len(head) or not all(head):
-            raise SpecError(
-                f"{path.name}: its first line must name the columns, each once, and one of them "
-                f"'prompt'; it is {','.join(head)[:80]!r}"
-            )
-        found = []
-        for cells in lines:
-            origin = f"line {lines.line_num} of {path.name}"
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(head):
-                raise SpecError(f"{origin} has {len(cells)} cells of {len(head)}: mend its commas")
-            named = zip(head, cells, strict=True)
-            given = {name: cell for name, cell in named if cell.strip()}
-            found.append(Row(given, origin, texts=True))
-    return found
-
-
-def _values(where: str, name: str, values: object) -> list:
-    if not isinstance(values, list) or not values:
-        raise SpecError(f"{where}: {name} = {_short(values)}: must be a list with a value or more")
-    return values
 
 
 def _refuse_twice(factors: list[tuple[Row, ...]], fixed: dict, lists: set[str]) -> None:
@@ -245,39 +169,3 @@ def _refuse_twice(factors: list[tuple[Row, ...]], fixed: dict, lists: set[str]) 
         if both := sorted(seen & names):
             raise SpecError(f"{both[0]!r} is varied in two places: leave one of them out")
         seen |= names
-
-
-def _yaml(text: str) -> object:
-    """YAML's safe subset, in which no key may stand twice.
-
-    Raises:
-        ValueError: with the line.
-    """
-    import yaml
-
-    class Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
-        pass
-
-    def mapping(loader, node):
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise ValueError(f"line {line}: {key.value!r} stands twice in one mapping")
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return loader.construct_mapping(node, deep=True)
-
-    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
-    try:
-        return yaml.load(text, Loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"line {line} is no YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"it is no YAML: {' '.join(str(error).split())[:100]}") from error
-
-
-def _short(value: object) -> str:
-    shown = json.dumps(value, ensure_ascii=False, default=str)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."

@@ -10,6 +10,10 @@ from pathlib import Path
 from . import errors, notebook
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+MOST_SHOWN = 500
+"""Characters of an error in a line; the traceback has all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +130,5 @@ def _failed(error: Exception, seconds: float, task: Task) -> Outcome:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())[:500]
+    """Text in a line, without anything that a terminal would obey."""
+    return " ".join(CONTROL.sub(" ", COLOURS.sub("", text)).split())[:MOST_SHOWN]

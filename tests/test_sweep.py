@@ -20,6 +20,7 @@ from cogvx_nb.__main__ import main
 from cogvx_nb.errors import Cancelled, DiskFull, SpecError, SweepBusy
 from cogvx_nb.sweep_folder import SweepFolder
 from cogvx_nb.sweep_lock import Share
+from cogvx_nb.sweep_worker import Worker
 
 STAR = "a green star growing on a navy background"
 PARAMETERS = 'x: int = 1  # a number\ntext: str = ""\nlog: str = ""\nanything = None'
@@ -188,15 +189,13 @@ def test_a_run_is_what_decides_its_result(tmp_path, book, copy_of_tiny):
     def ids(**spec) -> list[str]:
         return [run.id for run in sweep.prepare(spec)[2]]
 
-    base = ids()
-    assert ids(parameters={"steps": 50, "height": None, "guidance": 6}) == base
-    assert ids(parameters={"model": "tiny"}) == base
-    assert ids(parameters={"model": str(copy_of_tiny)}) == base
-    assert ids(grid={"steps": [50, 50]}) == base
-    assert ids(parameters={"steps": 20}) != base
+    same = [{}, {"steps": 50, "height": None, "guidance": 6}, {"model": "tiny"}]
+    same += [{"model": str(copy_of_tiny)}, {"model": "auto", "steps": 50}]
+    base, other = ids(runs=[*same, {"steps": 20}])
+    assert base != other
     config = copy_of_tiny / "scheduler" / "scheduler_config.json"
     config.write_text(config.read_text().replace("0.012", "0.013"))
-    assert ids(parameters={"model": str(copy_of_tiny)}) != base
+    assert ids(runs=same) == [base, *ids(parameters={"model": str(copy_of_tiny)})]
     mine = ids(notebook=book(REPORT))
     assert ids(notebook=book(REPORT, "1")) != mine
 
@@ -269,6 +268,16 @@ def test_again_replaces_what_is_done(outputs, book):
     home.rename(home.with_name(f".replaced-{home.name}"))  # killed between two renames
     assert sweep.run(spec).seconds.maxlen
     assert stamps(outputs) == after
+
+
+def test_two_workers_share_the_runs(outputs, book):
+    seen = "import os, time; seen = [os.getpid(), x]; time.sleep(0.2)"
+    save = "import json; from pathlib import Path; Path('x.json').write_text(json.dumps(seen))"
+    spec = {"notebook": book(seen, save), "grid": {"x": [*range(8)]}}
+    assert sweep.run(spec, workers=[Worker("1"), Worker("2")]).done == 8
+    found = reports(outputs)
+    assert len({one[0] for one in found}) == 2
+    assert sorted(one[1] for one in found) == [*range(8)]
 
 
 def test_shards_are_disjoint_and_merge(outputs, book):
