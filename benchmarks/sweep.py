@@ -8,8 +8,9 @@ model. Prints JSON with seconds:
   nobody has a machine quite to himself;
 - ``ideal``: that load and as many of those videos as there are runs;
 - ``sweep``: those runs by ``cogvx sweep``, a process from start to end; ``of_ideal`` is their
-  ratio, and ``beyond_generation`` what is left for each run when the stages that its sidecar tells
-  and one load are taken away;
+  ratio; ``of_its_own`` is the same with the stages that the runs' own sidecars tell instead of the
+  median, which holds on a busy machine too; and ``beyond_generation`` is what is left for each run
+  when those stages and one load are taken away;
 - ``bare``: the mean of a few runs of ``papermill`` in a loop, each a process and a kernel anew, and
   what as many runs would take;
 - ``expand``: 10,000 runs read, expanded, checked and listed by ``cogvx sweep --dry-run``, a process
@@ -84,6 +85,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
         "sweep": {
             "seconds": round(total, 1),
             "of_ideal": round(total / wanted, 3),
+            "of_its_own": round(total / (load + sum(stages)), 3),
             "beyond_generation": round((total - sum(stages) - load) / options.runs, 3),
         },
         "bare": {
