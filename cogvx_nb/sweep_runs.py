@@ -79,7 +79,12 @@ def plan_runs(spec: Spec, book: Book) -> list[Run]:
         SpecError: with the first row that can't be run, and why.
     """
     factors = (*spec.factors, *_seeds(spec, book))
-    varied = {name for factor in factors for row in factor for name in row.values}
+    varied = {
+        name
+        for factor in factors
+        for name in {name for row in factor for name in row.values}
+        if len({repr(row.values.get(name)) for row in factor}) > 1
+    }
     with _probing("model" in book.declared) as probed:
         fixed = _typed(Row(spec.parameters), book, "parameters")
         typed = [[(_typed(row, book, row.origin), row.origin) for row in one] for one in factors]

@@ -15,6 +15,9 @@ from .sweep_runs import Run
 QUIET_SECONDS = 30
 """Between plain lines while nothing ends."""
 
+MOST_SHOWN = 60
+"""Places that a value may take in a line, so that others are seen too."""
+
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -89,7 +92,8 @@ def spell(seconds: float | None) -> str:
 
 def told(run: Run) -> str:
     """What sets a run apart, in a line."""
-    return ", ".join(f"{name} = {plain(value)}" for name, value in run.varied.items())
+    values = run.varied.items()
+    return ", ".join(f"{name} = {cut(plain(value), MOST_SHOWN)}" for name, value in values)
 
 
 def plain(value: object) -> str:

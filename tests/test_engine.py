@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
+import os
 import subprocess
 import sys
 import tomllib
@@ -54,11 +54,35 @@ def statuses(folder: Path) -> list[tuple[str, bool]]:
     ]
 
 
-def test_the_engine_is_an_entry_point():
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "papermill", "in.ipynb", "out.ipynb", "--engine", "cogvx", "-p", "x", "7"],
+        ["-c", "import cogvx_nb.kernel_engine, papermill as p; p.execute_notebook('in.ipynb',"
+         "'out.ipynb', {'x': 7}, engine_name='cogvx')"],
+    ],
+    ids=["command", "import"],
+)  # fmt: skip
+def test_papermill_finds_it_by_its_entry_point(tmp_path, command):
+    """As installed from what pyproject.toml declares."""
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    name, target = declared["papermill.engine"].popitem()
-    point = importlib.metadata.EntryPoint(name, target, "papermill.engine")
-    assert (name, point.load()) == ("cogvx", kernel_engine.WarmEngine)
+    (name, target), *others = declared["papermill.engine"].items()
+    assert others == []
+    installed = tmp_path / "site" / "declared-1.dist-info"
+    installed.mkdir(parents=True)
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: declared\nVersion: 1\n")
+    (installed / "entry_points.txt").write_text(f"[papermill.engine]\n{name} = {target}\n")
+    cells = [
+        nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell("import sys; print(x, 'cogvx_nb.kernel_reset' in sys.modules)"),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}"}
+    subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, check=True)
+    done = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert done.cells[-1].outputs[0].text == "7 True\n"
 
 
 def test_one_kernel_serves_many_notebooks_and_is_clean_for_each(execute, tmp_path):

@@ -79,6 +79,7 @@ MAY_IMPORT = {
     "notebook": set(),
     "kernel_reset": set(),
     "kernel_engine": set(),
+    "kernel_entry": {"kernel_engine"},
     "whole_files": {"follow", "hashes"},
     "sweep_rows": set(),
     "sweep_spec": {"sweep_rows"},
