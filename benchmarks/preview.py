@@ -109,7 +109,7 @@ def true_shapes(steps: int):
     import diffusers
     import torch
 
-    from cogvx_nb import checkpoints, pipeline, request, weights
+    from cogvx_nb import checkpoints, components, request, weights
 
     known = checkpoints.COGVIDEOX_5B
     model = weights.Model(known, Path(known.name), {}, known.parameters)
@@ -131,7 +131,7 @@ def true_shapes(steps: int):
     )
     pipe = diffusers.CogVideoXPipeline(None, None, vae, transformer, scheduler)
     pipe.set_progress_bar_config(disable=True)
-    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *pipeline.HANDED_OVER]
+    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *components.HANDED_OVER]
     embeds = torch.randn(1, 226, 4096, dtype=torch.bfloat16, device="cuda")
     return wanted, pipe, embeds
 

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage begins: ``text``, ``denoise``, ``decode`` or ``write``."""
+    """A stage begins: ``text``, ``compile``, ``denoise``, ``decode`` or ``write``.
+
+    Attributes:
+        seconds: predicted; 0 where nothing is known.
+    """
 
     stage: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

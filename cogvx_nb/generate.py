@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from . import embeddings
+from .components import HANDED_OVER
 from .decode import decode_latents
 from .errors import BadFrames, Cancelled, OutOfMemory
 from .events import (
@@ -23,7 +24,7 @@ from .events import (
     StageStarted,
     Step,
 )
-from .pipeline import HANDED_OVER, Loaded, free_memory, is_out_of_memory
+from .pipeline import Loaded, free_memory, is_out_of_memory
 from .plan import Plan, step_down
 from .request import Adjustment, VideoRequest
 from .video import is_black
@@ -100,6 +101,11 @@ def _attempt(
         with torch.no_grad(), _repeatable():
             with _stage("text", seconds, emit, cancel, device):
                 embeds, negative = _encode(request, loaded, device, reuse_text)
+            if loaded.to_compile:
+                expected = loaded.plan.seconds.get("compile", 0.0)
+                with _stage("compile", seconds, emit, cancel, device, expected):
+                    loaded.compile()
+            loaded.prepare(request.steps)
             with _stage("denoise", seconds, emit, cancel, device):
                 latents = _denoise(request, pipe, embeds, negative, emit, cancel)
             with _stage("decode", seconds, emit, cancel, device):
@@ -194,10 +200,11 @@ def _stage(
     emit: Listener,
     cancel: CancelToken | None,
     device: torch.device,
+    expected: float = 0.0,
 ) -> Iterator[None]:
     """Announce a stage and time it, with the device's queue empty at both ends."""
     _raise_if(cancel)
-    emit(StageStarted(name))
+    emit(StageStarted(name, expected))
     start = time.perf_counter()
     yield
     if device.type == "cuda":

@@ -7,7 +7,17 @@ import os
 import platform
 from dataclasses import dataclass
 
-PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "imageio-ffmpeg")
+from . import settings
+
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "imageio-ffmpeg",
+    "torchao",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,7 @@ class Machine:
         ram_bytes, ram_free_bytes: memory in all, and what no other process needs.
         gpus: CUDA devices, possibly none.
         versions: installed version of each package in ``PACKAGES``; None where missing.
+        compiled: names of the code that was compiled here before; see ``plan.compiled_key``.
     """
 
     system: str
@@ -50,11 +61,14 @@ class Machine:
     ram_free_bytes: int
     gpus: tuple[Gpu, ...]
     versions: dict[str, str | None]
+    compiled: tuple[str, ...] = ()
 
 
 def probe() -> Machine:
     """Look at this machine. Loads torch."""
     import psutil
+
+    settings.prepare_torch()
     import torch
 
     memory = psutil.virtual_memory()
@@ -66,6 +80,7 @@ def probe() -> Machine:
         ram_free_bytes=memory.available + psutil.Process().memory_info().rss,
         gpus=cuda_gpus(torch),
         versions={name: _version(name) for name in PACKAGES},
+        compiled=_compiled(),
     )
 
 
@@ -79,6 +94,8 @@ def cuda_gpus(torch) -> tuple[Gpu, ...]:
         # A model that this process has loaded makes room for the next, so it counts as free;
         # otherwise a warm kernel would plan a second run smaller than its first.
         free_bytes += torch.cuda.memory_reserved(index)
+        share = torch.cuda.get_per_process_memory_fraction(index)  # 1 unless somebody set less
+        free_bytes = min(free_bytes, int(share * total_bytes))
         capability = torch.cuda.get_device_capability(index)
         name = torch.cuda.get_device_name(index)
         found.append(Gpu(index, name, total_bytes, free_bytes, capability, capability >= (8, 0)))
@@ -90,6 +107,13 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _compiled() -> tuple[str, ...]:
+    try:
+        return tuple(settings.compiled_list().read_text(encoding="utf-8").splitlines())
+    except OSError:
+        return ()
 
 
 def _version(package: str) -> str | None:

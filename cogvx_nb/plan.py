@@ -1,59 +1,55 @@
 """How this machine will make a request: pure arithmetic over the request and the machine.
 
-A plan chooses device, precision, placement and VAE tiling. It never changes what was asked for.
+A plan chooses device, precision, placement, VAE tiling and speed-ups. It never changes what was
+asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from . import checkpoints, weights
+from . import checkpoints, cost, weights
 from .checkpoints import Checkpoint
-from .errors import DoesNotFit, ModelError, ModelMissing
+from .cost import GIB
+from .errors import DoesNotFit, ModelError, ModelMissing, RequestError
 from .machine import Gpu, Machine
 from .request import VideoRequest, nearest
 from .weights import Model
 
-GIB = 2**30
+SPEEDS = {
+    "exact": "stock arithmetic up to rounding",
+    "fast": "8-bit matrix products",
+    "turbo": "8-bit matrix products, and steps that reuse others: approximate",
+}
 
-GPU_LADDER = (
-    ("resident", False),
-    ("model_offload", False),
-    ("model_offload", True),
-    ("streamed", True),
-)
-"""(placement, tiled VAE) from the fastest to the smallest. Tiling is an approximation, so moving
-whole models comes before it."""
+PLACEMENTS = {
+    "resident": "every model stays on the device",
+    "text_out": "the text encoder streams from RAM, the rest stays on the GPU",
+    "model_offload": "one model at a time moves to the GPU",
+    "streamed": "blocks of the models stream from pinned RAM as they are needed",
+    "disk": "blocks of the models stream from their files as they are needed",
+    "sequential": "one layer at a time moves to the GPU",
+}
+"""From the largest on the GPU to the smallest."""
 
-CPU_LADDER = (("resident", False), ("resident", True))
+COMPILES = ("resident", "text_out", "model_offload", "streamed", "disk")
+"""Placements whose blocks can be compiled: ``sequential`` changes layers under them."""
 
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-DENOISE_COPIES = 13
-"""Activations of a step, in copies of the hidden states. Measured on an H100 with streamed weights
-at 480 × 720: 3.2 GiB at 49 frames and 1.4 GiB at 13, of which 0.5 GiB are two blocks."""
-
-DECODE_COPIES = 22
-"""Activations of a VAE decode, in copies of eight frames at the width of the last blocks. Measured
-on an H100: 14.5 GiB at 480 × 720, whatever the number of frames."""
-
-TILED_SHARE = 3.8 / 14.5
-"""What tiling leaves of that. Measured on an H100: 3.8 GiB for tiles of 240 × 360."""
-
-CONTEXT_BYTES = GIB // 2
-"""The CUDA context and libraries, outside torch's allocator."""
-
-HEADROOM = 1.1
-"""What the allocator reserves beyond what it allocates."""
+QUANTIZES = ("resident", "text_out")
+"""Placements that can have 8-bit products: their weights are made on the GPU and stay there."""
 
 STOCK = "stock"
 
-PLACEMENTS = {
-    "resident": "every model stays in memory",
-    "model_offload": "one model at a time moves to the GPU",
-    "streamed": "blocks of the models stream to the GPU as they are needed",
-}
+FEWEST_REUSED = 20
+"""Denoising steps from which on some can reuse others: with 6 the video is another one."""
+
+SPARE_BYTES = 0.25 * GIB
+"""Of a GPU, for libraries that are loaded after it was asked what is free."""
+
+SPARE_RAM = 1.0 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +62,15 @@ class Plan:
         dtype: name of the torch dtype of the weights.
         placement: one of ``PLACEMENTS``.
         tiled: whether the VAE decodes in tiles, an approximation.
-        attention: name of a backend of diffusers; ``stock`` is what its pipeline does by itself.
         frames, height, width, guided: the size of the work.
-        peak_bytes: predicted peak on the device.
+        attention: name of a backend of diffusers; ``stock`` is what its pipeline does by itself.
+        speed: one of ``SPEEDS``, as it was asked for.
+        compiled: whether the transformer's blocks are compiled.
+        quantized: kind of the 8-bit matrix products, ``fp8`` or ``int8``; else empty.
+        reuse: whether steps reuse others; see ``cost.computed_steps``.
+        peak_bytes: predicted peak on the device; of a GPU what torch's allocator reserves.
+        ram_bytes: predicted need of RAM.
+        seconds: predicted time of each stage, the model loaded; empty where nothing is known.
         reasons: why, for a person.
     """
 
@@ -82,7 +84,13 @@ class Plan:
     width: int
     guided: bool
     attention: str = STOCK
+    speed: str = "exact"
+    compiled: bool = False
+    quantized: str = ""
+    reuse: bool = False
     peak_bytes: int = 0
+    ram_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict, hash=False)
     reasons: tuple[str, ...] = ()
 
     @property
@@ -99,15 +107,31 @@ class Plan:
     @property
     def choices(self) -> dict[str, object]:
         """The part that a sidecar keeps, and that ``again`` takes back."""
-        names = ("device", "dtype", "placement", "tiled", "attention", "peak_bytes", "reasons")
-        return {name: value for name, value in asdict(self).items() if name in names}
+        values = asdict(replace(self, model=None))
+        return {name: values[name] for name in (*CHOSEN, "device", *PREDICTED)}
+
+    @property
+    def approximations(self) -> list[str]:
+        """What of it changes more than rounding, for a person."""
+        found = {
+            "the VAE decodes in tiles": self.tiled,
+            f"matrix products in 8 bits ({self.quantized})": self.quantized,
+            "steps reuse others": self.reuse,
+        }
+        return [text for text, true in found.items() if true]
 
     def __str__(self) -> str:
-        tiles = ", tiled VAE" if self.tiled else ""
+        done = [self.placement, "tiled VAE" * self.tiled, "compiled" * self.compiled]
+        done += [self.quantized, "reused steps" * self.reuse]
+        how = ", ".join(part for part in done if part)
         return (
-            f"{self.model.name} on {self.device} in {self.dtype}, {self.placement}{tiles}, "
+            f"{self.model.name} on {self.device} in {self.dtype}, {how}, "
             f"about {self.peak_bytes / GIB:.1f} GiB"
         )
+
+
+CHOSEN = ("dtype", "placement", "tiled", "attention", "speed", "compiled", "quantized", "reuse")
+PREDICTED = ("peak_bytes", "ram_bytes", "reasons")
 
 
 def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, str]:
@@ -139,22 +163,35 @@ def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, st
     return weights.locate(embedded.name), f"the small embedded {embedded.name}: {reason}"
 
 
-def fit(request: VideoRequest, machine: Machine, attention: str = STOCK) -> Plan:
-    """The fastest exact plan that fits, and where none is exact the fastest that is not.
+def fit(
+    request: VideoRequest,
+    machine: Machine,
+    speed: str = "exact",
+    attention: str = STOCK,
+    videos: int = 1,
+) -> Plan:
+    """The fastest plan that fits; one that is exact before one that is not.
 
     Args:
+        speed: one of ``SPEEDS``.
         attention: see ``Plan``; no choice of the plan's.
+        videos: how many of the kind are to come, which share a compilation.
 
     Raises:
         DoesNotFit: with what would.
+        RequestError: if there is no such speed, or a package that it needs is missing.
     """
-    guided = request.guidance > 1
-    size = (request.frames, request.height, request.width, guided)
+    if speed not in SPEEDS:
+        raise RequestError("speed", speed, f"use one of {', '.join(SPEEDS)}")
+    size = (request.frames, request.height, request.width, request.guidance > 1)
     guess = _first_guess(request.model, machine, *size)
-    return _fit(replace(guess, attention=attention), machine)
+    guess = replace(guess, attention=attention, speed=speed)
+    return _fit(guess, machine, request.steps, videos)
 
 
-def foresee(model: Model | Checkpoint, machine: Machine, frames: int) -> Plan:
+def foresee(
+    model: Model | Checkpoint, machine: Machine, frames: int, speed: str = "exact", steps: int = 50
+) -> Plan:
     """The plan for a video of a model's own size with guidance, before anything is asked for.
 
     Args:
@@ -166,7 +203,8 @@ def foresee(model: Model | Checkpoint, machine: Machine, frames: int) -> Plan:
     if isinstance(model, Checkpoint):
         model = Model(model, Path(model.name), {}, model.parameters)
     height, width = model.checkpoint.height, model.checkpoint.width
-    return _fit(_first_guess(model, machine, frames, height, width, True), machine)
+    guess = _first_guess(model, machine, frames, height, width, True)
+    return _fit(replace(guess, speed=speed), machine, steps)
 
 
 def again(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
@@ -174,41 +212,55 @@ def again(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
     plan = fit(request, machine)
     if choices.get("device", "cpu").split(":")[0] != plan.device.split(":")[0]:
         return plan
-    names = ("dtype", "placement", "tiled", "attention")
-    kept = {name: choices[name] for name in names if name in choices}
-    return _predicted(replace(plan, **kept, reasons=("as it was made before",)))
+    kept = {name: choices[name] for name in CHOSEN if name in choices}
+    kept["compiled"] = choices.get("compiled", False)
+    changed = replace(plan, **kept, reasons=("as it was made before",))
+    return _predicted(changed, machine, request.steps)
 
 
-def placed(plan: Plan, placement: str) -> Plan:
+def placed(plan: Plan, placement: str, machine: Machine, steps: int = 50) -> Plan:
     """The same plan on a placement that was asked for.
 
     Raises:
         DoesNotFit: if its device has no such placement.
     """
-    for name, tiled in _ladder(plan):
-        if name == placement:
-            changed = replace(plan, placement=name, tiled=tiled, reasons=("as asked for",))
-            return _predicted(changed)
-    raise DoesNotFit(f"{placement} is no placement for {plan.device}: use resident")
+    if placement not in (("resident",) if plan.device == "cpu" else PLACEMENTS):
+        raise DoesNotFit(f"{placement} is no placement for {plan.device}: use resident")
+    changed = _combined(replace(plan, placement=placement, tiled=False, reasons=("as asked for",)))
+    return _predicted(changed, machine, steps)
 
 
 def step_down(plan: Plan) -> Plan | None:
     """The next smaller plan for the same request, or None after the smallest."""
-    ladder = _ladder(plan)
-    rung = ladder.index((plan.placement, plan.tiled)) + 1
-    if rung == len(ladder):
-        return None
-    placement, tiled = ladder[rung]
-    reason = f"memory ran out as {plan.placement}{' with tiles' if plan.tiled else ''}"
-    stepped = replace(plan, placement=placement, tiled=tiled, reasons=(*plan.reasons, reason))
-    return _predicted(stepped)
+    stepped = plan
+    for placement, tiled in itertools.islice(_ladder(plan), _rung(plan) + 1, None):
+        stepped = _combined(replace(plan, placement=placement, tiled=tiled))
+        peak = cost.peak_bytes(stepped)
+        if peak < cost.peak_bytes(plan):
+            how = f"{plan.placement}{' with tiles' if plan.tiled else ''}"
+            reasons = (*plan.reasons, f"memory ran out as {how}")
+            ram = cost.ram_bytes(stepped)
+            return replace(stepped, peak_bytes=peak, ram_bytes=ram, seconds={}, reasons=reasons)
+    return None
+
+
+def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
+    """Names the compiled code that a plan needs: what it was compiled for, and with."""
+    size = f"{plan.frames}x{plan.height}x{plan.width}x{plan.batch}"
+    kind = f"{plan.dtype}-{plan.quantized or 'plain'}-{plan.attention}"
+    return f"{plan.model.checkpoint.name}-{size}-{kind}-{gpu_name}-{torch_version}"
+
+
+def gpu_of(plan: Plan, machine: Machine) -> Gpu | None:
+    """The GPU that a plan runs on; None for the CPU."""
+    return next((gpu for gpu in machine.gpus if plan.device == f"cuda:{gpu.index}"), None)
 
 
 def _first_guess(
     model: Model, machine: Machine, frames: int, height: int, width: int, guided: bool
 ) -> Plan:
     checkpoint = model.checkpoint
-    gpu = _best_gpu(machine)
+    gpu = max(machine.gpus, key=lambda gpu: gpu.free_bytes, default=None)
     if gpu is None:
         device, dtype, reason = "cpu", checkpoint.cpu_dtype, "no GPU here"
     else:
@@ -219,61 +271,129 @@ def _first_guess(
     return Plan(model, device, dtype, "resident", False, **size, reasons=(reason,))
 
 
-def _fit(guess: Plan, machine: Machine) -> Plan:
-    gpu = _best_gpu(machine)
-    stored = sum(_weights(guess).values())
-    free, where = machine.ram_free_bytes, "RAM"
+def _fit(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
+    guess = _sped_up(guess, machine, steps)
+    gpu = gpu_of(guess, machine)
+    candidates = [_predicted(one, machine, steps, videos) for one in _candidates(guess)]
+    fitting = [one for one in candidates if _fits(one, gpu, machine)]
+    if not fitting:
+        raise DoesNotFit(_what_would(candidates, gpu, machine))
+    if gpu is None:
+        best = fitting[0]
+    else:
+
+        def rank(one: Plan) -> tuple:
+            wanted = bool(guess.quantized) and not one.quantized
+            return (
+                one.tiled,
+                wanted,
+                sum(cost.seconds(*_priced(one, machine, steps, videos)).values()),
+            )
+
+        best = min(fitting, key=rank)
+    reasons = [*best.reasons, PLACEMENTS[best.placement]]
+    if guess.quantized and not best.quantized:
+        reasons.append(
+            f"8-bit products need the whole transformer on the GPU: {best.speed} does without"
+        )
+    if gpu is not None and not best.compiled and best.placement in COMPILES:
+        reasons.append("compiling the blocks would take longer than it saves")
+    return replace(best, reasons=tuple(reasons))
+
+
+def _sped_up(guess: Plan, machine: Machine, steps: int) -> Plan:
+    """With what its speed brings along on this machine.
+
+    Raises:
+        RequestError: if a package is missing for it.
+    """
+    if guess.speed == "exact":
+        return guess
+    reuse, gpu = guess.speed == "turbo", gpu_of(guess, machine)
+    if reuse and steps < FEWEST_REUSED:
+        reuse = False
+        why = f"{steps} steps are too few to reuse any"
+        guess = replace(guess, reasons=(*guess.reasons, why))
+    if gpu is None:
+        why = "8-bit products pay on a GPU only"
+        return replace(guess, reuse=reuse, reasons=(*guess.reasons, why))
+    kind = "fp8" if guess.dtype == "bfloat16" and gpu.capability >= (8, 9) else "int8"
+    if guess.dtype == "float32" or gpu.capability < (8, 0):
+        why = f"no 8-bit products in {guess.dtype} on a GPU of capability {gpu.capability[0]}.x"
+        return replace(guess, reuse=reuse, reasons=(*guess.reasons, why))
+    if not machine.versions.get("torchao"):
+        remedy = "8-bit products need torchao: pip install -e '.[fast]', or use exact"
+        raise RequestError("speed", guess.speed, remedy)
+    return replace(guess, quantized=kind, reuse=reuse)
+
+
+def _candidates(guess: Plan) -> Iterator[Plan]:
+    """Every way of running it, from the largest on the device to the smallest."""
+    compiling = (False,) if guess.device == "cpu" else (False, True)
+    for (placement, tiled), compiled in itertools.product(_ladder(guess), compiling):
+        one = _combined(replace(guess, placement=placement, tiled=tiled, compiled=compiled))
+        if one.compiled == compiled:
+            yield one
+
+
+def _combined(plan: Plan) -> Plan:
+    """The plan without what its placement doesn't combine with. Eager 8-bit products are slow."""
+    on_gpu = plan.device != "cpu"
+    quantized = plan.quantized if plan.placement in QUANTIZES else ""
+    compiled = (plan.compiled or bool(quantized and on_gpu)) and plan.placement in COMPILES
+    return replace(plan, quantized=quantized, compiled=compiled)
+
+
+def _fits(plan: Plan, gpu: Gpu | None, machine: Machine) -> bool:
+    if gpu is None:
+        return plan.peak_bytes <= machine.ram_free_bytes
+    room = gpu.free_bytes - SPARE_BYTES
+    return plan.peak_bytes <= room and plan.ram_bytes + SPARE_RAM <= machine.ram_free_bytes
+
+
+def _what_would(candidates: list[Plan], gpu: Gpu | None, machine: Machine) -> str:
+    """One line: what the smallest would need, what there is, and what to try."""
+    smallest = min(candidates, key=lambda one: one.peak_bytes)
+    needed, found, where = smallest.peak_bytes, machine.ram_free_bytes, "RAM"
     if gpu is not None:
-        free, where = gpu.free_bytes, f"GPU memory ({gpu.name})"
-        if stored > machine.ram_free_bytes:
-            free, where = 0, "RAM to load it through"
-    tried = []
-    for placement, tiled in _ladder(guess):
-        plan = _predicted(replace(guess, placement=placement, tiled=tiled))
-        if plan.peak_bytes <= free:
-            return replace(plan, reasons=(*plan.reasons, PLACEMENTS[placement]))
-        tried.append(plan.peak_bytes)
-    needed = stored if where.startswith("RAM to") else min(tried)
-    found = machine.ram_free_bytes if where.startswith("RAM") else free
-    name = guess.model.name
-    fewer = f"{guess.model.checkpoint.frames[0]} frames, " if guess.frames > 13 else ""
-    raise DoesNotFit(
-        f"{name} at {guess.frames} frames needs {needed / GIB:.1f} GiB of {where} and "
+        needed, found = needed + SPARE_BYTES, gpu.free_bytes
+        where = f"GPU memory ({gpu.name})"
+        if needed <= found:
+            needed = min(one.ram_bytes for one in candidates) + SPARE_RAM
+            found, where = machine.ram_free_bytes, "RAM beside its GPU"
+    name, frames = smallest.model.name, smallest.frames
+    fewest = smallest.model.checkpoint.frames[0]
+    fewer = f"{fewest} frames, " if frames > fewest else ""
+    return (
+        f"{name} at {frames} frames needs {needed / GIB:.1f} GiB of {where} and "
         f"{found / GIB:.1f} GiB are free: try {fewer}a larger machine, or --model tiny"
     )
 
 
-def _predicted(plan: Plan) -> Plan:
-    """The plan with its predicted peak, in bytes on its device."""
-    checkpoint = plan.model.checkpoint
-    layers, heads, head_width, _, _ = checkpoint.architecture
-    item = ITEM_BYTES[plan.dtype]
-    parts = _weights(plan)
-    tokens = plan.tokens(plan.frames)
-    denoise = DENOISE_COPIES * tokens * heads * head_width * plan.batch * item
-    decode = DECODE_COPIES * plan.height * plan.width * 8 * checkpoint.vae_channels * item
-    if plan.tiled:
-        decode = int(decode * TILED_SHARE)
-    if plan.placement == "resident":
-        peak = sum(parts.values()) + max(denoise, decode)
-    elif plan.placement == "model_offload":
-        peak = max(parts["text_encoder"], parts["transformer"] + denoise, parts["vae"] + decode)
-    else:
-        block = parts["transformer"] // layers
-        peak = parts["vae"] + max(2 * block + denoise, decode)
-    extra = CONTEXT_BYTES if plan.device != "cpu" else 0
-    return replace(plan, peak_bytes=int(peak * HEADROOM) + extra)
+def _predicted(plan: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
+    """The plan with its predicted memory and time."""
+    found = {"peak_bytes": cost.peak_bytes(plan), "ram_bytes": cost.ram_bytes(plan)}
+    gpu = gpu_of(plan, machine)
+    if gpu is not None and cost.known(gpu):
+        found["seconds"] = cost.seconds(*_priced(plan, machine, steps, videos))
+    return replace(plan, **found)
 
 
-def _weights(plan: Plan) -> dict[str, int]:
-    """Bytes of each component in the plan's precision."""
-    item = ITEM_BYTES[plan.dtype]
-    return {part: count * item for part, count in plan.model.parameters.items()}
+def _priced(plan: Plan, machine: Machine, steps: int, videos: int) -> tuple:
+    """Arguments of ``cost.seconds``."""
+    gpu = gpu_of(plan, machine)
+    warm = compiled_key(plan, gpu.name, machine.versions.get("torch")) in machine.compiled
+    return plan, gpu, steps, warm, videos
 
 
-def _ladder(plan: Plan) -> tuple[tuple[str, bool], ...]:
-    return CPU_LADDER if plan.device == "cpu" else GPU_LADDER
+def _ladder(plan: Plan) -> Iterator[tuple[str, bool]]:
+    """(placement, tiled VAE) from the largest on the device to the smallest.
+
+    Tiling is an approximation, so it comes after all that does without.
+    """
+    placements = ("resident",) if plan.device == "cpu" else tuple(PLACEMENTS)
+    return ((placement, tiled) for tiled in (False, True) for placement in placements)
 
 
-def _best_gpu(machine: Machine) -> Gpu | None:
-    return max(machine.gpus, key=lambda gpu: gpu.free_bytes, default=None)
+def _rung(plan: Plan) -> int:
+    return list(_ladder(plan)).index((plan.placement, plan.tiled))

@@ -33,10 +33,10 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case StageStarted(stage):
+            case StageStarted(stage, seconds):
                 self._close()
                 self._stage = stage
-                self._show(stage)
+                self._show(f"{stage}, about {seconds:.0f} s" if seconds else stage)
             case Step(step, steps, seconds_left):
                 self._advance(step, steps, seconds_left)
             case PlanChanged(plan):

@@ -55,6 +55,16 @@ def outputs_dir() -> Path:
     return _folder("COGVX_OUTPUTS_DIR", "outputs")
 
 
+def compiled_dir() -> Path:
+    """Folder of compiled code, which a later start takes up again; it can be deleted."""
+    return outputs_dir() / ".compiled"
+
+
+def compiled_list() -> Path:
+    """File with the names of what was compiled, one a line."""
+    return compiled_dir() / "list.txt"
+
+
 def notebooks_dir() -> Path:
     """Folder of the numbered notebooks."""
     return home() / "notebooks"
@@ -120,6 +130,16 @@ def prepare_hub_clients() -> None:
     """
     os.environ.setdefault("MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT", str(7 * 24 * 3600))
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def prepare_torch() -> None:
+    """Set what torch reads when it first uses a GPU, or first compiles; what is set stays.
+
+    Segments that grow keep what the allocator reserves near what is in use. Compiled code would
+    lie in the system's temporary folder, and be lost.
+    """
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_dir()))
 
 
 def _folder(variable: str, name: str) -> Path:

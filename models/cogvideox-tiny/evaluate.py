@@ -2,7 +2,8 @@
 
 For English and Chinese and for 13, 25 and 49 frames: the share of videos, made with the default
 settings from prompts of held-out combinations, whose pixels show the background, colour, motion and
-shape that the prompt names. And how well the VAE reconstructs held-out clips.
+shape that the prompt names. And how well the VAE reconstructs held-out clips. With ``--speed`` the
+same of a speed profile, and with ``--beside`` how far its videos lie from those of another.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import random
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,7 @@ def reconstruction(vae, frames: int, clips: int) -> float:
 @torch.no_grad()
 def make(loaded, batch: list[str], frames: int, seeds: list[int], tokens: int) -> list[np.ndarray]:
     """Videos of a batch of prompts with the default settings, uint8 (frames, height, width, 3)."""
+    loaded.prepare(50)
     latents = loaded.pipe(
         prompt=batch,
         num_frames=frames,
@@ -65,23 +68,47 @@ def make(loaded, batch: list[str], frames: int, seeds: list[int], tokens: int) -
 
 
 def fidelity(
-    loaded, language: str, frames: int, count: int | None, batch: int, tokens: int
+    loaded, language: str, frames: int, count: int | None, batch: int, tokens: int, kept: dict
 ) -> dict:
-    """Share of videos that show each attribute, 0 … 1, with the number of prompts."""
+    """Share of videos that show each attribute, 0 … 1, with the number of prompts.
+
+    Args:
+        kept: takes the videos, by language and frames.
+    """
     asked = held_out_prompts(language, count)
     right = {name: [] for name in NAMES}
+    videos = kept.setdefault(f"{language}{frames}", [])
     for start in range(0, len(asked), batch):
         part = asked[start : start + batch]
         seeds = list(range(start, start + len(part)))
         for (_, said), video in zip(
             part, make(loaded, [prompt for prompt, _ in part], frames, seeds, tokens), strict=True
         ):
+            videos.append(video)
             shown = world.measure(video)
             for name in NAMES:
                 right[name].append(getattr(shown, name) == getattr(said, name))
         print(f"{language} {frames} {start + len(part)}/{len(asked)}", file=sys.stderr, flush=True)
     shares = {name: round(float(np.mean(values)), 4) for name, values in right.items()}
     return {"prompts": len(asked), **shares}
+
+
+def planned(model, speed: str) -> plan.Plan:
+    """A speed's plan; on a GPU with the 8-bit products that it has for a model in bfloat16."""
+    fitted = plan.fit(request.make(model, "a red circle"), machine.probe(), speed)
+    if speed == "exact" or fitted.device == "cpu":
+        return fitted
+    return replace(fitted, dtype="bfloat16", quantized="fp8", compiled=True)
+
+
+def beside(kept: dict, others) -> dict[str, float]:
+    """Median PSNR in dB of each video beside its like."""
+    found = {}
+    for name, videos in kept.items():
+        pairs = zip(np.stack(videos).astype(np.float32), others[name], strict=True)
+        errors = [max(float(np.mean((a - b) ** 2)), 1e-3) for a, b in pairs]
+        found[name] = round(float(np.median(10 * np.log10(255**2 / np.array(errors)))), 1)
+    return found
 
 
 def main() -> None:
@@ -91,19 +118,29 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1, help="prompts at once")
     parser.add_argument("--clips", type=int, default=16, help="for the VAE, of each length")
     parser.add_argument("--tokens", type=int, help="length prompts are padded to")
+    parser.add_argument("--lengths", type=int, nargs="+", default=list(world.FRAMES))
+    parser.add_argument("--languages", nargs="+", default=["en", "zh"])
+    parser.add_argument("--speed", choices=plan.SPEEDS, default="exact")
+    parser.add_argument("--keep", type=Path, help="npz file for the videos")
+    parser.add_argument("--beside", type=Path, help="such a file, to compare with")
     options = parser.parse_args()
     model = weights.locate(options.model)
-    asked = request.make(model, "a red circle")
-    loaded = pipeline.load(plan.fit(asked, machine.probe()))
+    loaded = pipeline.load(planned(model, options.speed))
     tokens, start = options.tokens or model.checkpoint.text_tokens, time.time()
-    found = {"vae_psnr_db": {}, "fidelity": {"en": {}, "zh": {}}}
-    for frames in world.FRAMES:
+    found = {"plan": str(loaded.plan), "vae_psnr_db": {}}
+    found["fidelity"] = {language: {} for language in options.languages}
+    kept = {}
+    for frames in options.lengths:
         psnr = reconstruction(loaded.pipe.vae, frames, options.clips)
         found["vae_psnr_db"][frames] = round(psnr, 2)
         for language, table in found["fidelity"].items():
             table[frames] = fidelity(
-                loaded, language, frames, options.prompts, options.batch, tokens
+                loaded, language, frames, options.prompts, options.batch, tokens, kept
             )
+    if options.keep:
+        np.savez_compressed(options.keep, **kept)
+    if options.beside:
+        found["psnr_beside_db"] = beside(kept, np.load(options.beside))
     found |= {"device": loaded.plan.device, "tokens": tokens, "seconds": round(time.time() - start)}
     print(json.dumps(found, indent=2))
 

@@ -1,0 +1,101 @@
+"""What a plan promises for smaller cards, and what comes of it: one GPU, its memory capped.
+
+``python benchmarks/cards.py`` lets torch's allocator have what a card of 8, 12, 16 or 24 GB really
+leaves, plans CogVideoX-5b with random weights at each number of frames, and goes the whole road
+from text to mp4. A line of JSON each: predicted and measured peak (what the allocator reserved) and
+seconds. Denoising takes ``--steps`` steps and is predicted for as many; the plan is the one that a
+video of 50 steps gets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+CARDS = {"80 GB": 79.0, "24 GB": 22.8, "16 GB": 15.0, "12 GB": 11.2, "8 GB": 7.2, "5 GiB": 5.0}
+"""GiB that torch can have of each."""
+
+PROMPT = "a panda playing a guitar in a bamboo forest, close up, soft light"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--frames", type=int, nargs="+", default=[13, 25, 49])
+    parser.add_argument("--cards", nargs="+", default=list(CARDS), choices=CARDS)
+    parser.add_argument("--speed", default="exact")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault("COGVX_OUTPUTS_DIR", folder)
+        for card in options.cards:
+            for frames in options.frames:
+                row = measure(card, frames, options.steps, options.speed, Path(folder))
+                print(json.dumps(row), flush=True)
+
+
+def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dict:
+    """A video on a card; or why there is none."""
+    import torch
+
+    from cogvx_nb import (
+        checkpoints,
+        generate,
+        machine,
+        pipeline,
+        plan,
+        random_weights,
+        request,
+        result,
+    )
+
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, CARDS[card] * 2**30 / total))
+    model = random_weights.imagine(checkpoints.COGVIDEOX_5B)
+    wanted = request.make(model, f"{PROMPT}, {card}", frames=frames)
+    row = {"card": card, "frames": frames, "steps": steps}
+    try:
+        fitted = plan.fit(wanted, machine.probe(), speed)
+        pipeline.free_memory()
+        torch.cuda.reset_peak_memory_stats()
+        loaded = pipeline.load(fitted)
+        loading = torch.cuda.max_memory_reserved()
+        short = replace(wanted, steps=steps)
+        if loaded.to_compile:  # apart, and a step that doesn't count
+            generate.run(replace(wanted, steps=1), loaded)
+        pipeline.free_memory()
+        torch.cuda.reset_peak_memory_stats()
+        made = generate.run(short, loaded, reuse_text=False)
+        start = time.perf_counter()
+        result.save(made, folder / f"{card}-{frames}-{speed}.mp4".replace(" ", ""))
+        writing = time.perf_counter() - start
+    except Exception as error:
+        return row | {"error": f"{type(error).__name__}: {error}"[:300]}
+    expected = dict(fitted.seconds)
+    expected["denoise"] *= steps / wanted.steps
+    stages = ("text", "denoise", "decode")
+    predicted = sum(expected[name] for name in stages)
+    measured = sum(made.seconds[name] for name in stages)
+    peak = torch.cuda.max_memory_reserved()
+    return row | {
+        "plan": str(fitted),
+        "stayed": made.plan.choices == fitted.choices,
+        "predicted_gib": round(fitted.peak_bytes / 2**30, 2),
+        "reserved_gib": round(peak / 2**30, 2),
+        "allocated_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+        "loading_gib": round(loading / 2**30, 2),
+        "ratio": round(fitted.peak_bytes / peak, 3),
+        "predicted_seconds": {name: round(expected[name], 2) for name in stages},
+        "seconds": {name: round(value, 2) for name, value in made.seconds.items()},
+        "write_seconds": round(writing, 2),
+        "time_ratio": round(predicted / measured, 3),
+        "step_seconds": round(made.seconds["denoise"] / steps, 4),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""How far each way of running the embedded checkpoint lies from stock diffusers.
+
+``python benchmarks/equality.py`` makes the latents of one short clip, and decodes them, in every
+way that this machine has: placements, compiled blocks, kept prompt embeddings, attentions, 8-bit
+products, reused steps. Prints JSON: for each the relative distance of its latents from those of
+diffusers' own pipeline on the same device (‖a - b‖ / ‖b‖), and of its frames, and the PSNR of the
+frames in dB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import tempfile
+from dataclasses import replace
+
+PROMPT = "a red circle moving right on a black background"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--frames", type=int, default=13)
+    parser.add_argument("--steps", type=int, default=20)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["COGVX_OUTPUTS_DIR"] = folder
+        for row in compare(options.frames, options.steps):
+            print(json.dumps(row), flush=True)
+
+
+def compare(frames: int, steps: int):
+    """Rows of a table, as they are measured."""
+    from cogvx_nb import machine, pipeline, plan, request, weights
+
+    here = machine.probe()
+    wanted = request.make(weights.locate("tiny"), PROMPT, frames=frames, steps=steps)
+    base = plan.fit(wanted, here)
+    latents, clip = stock(wanted, base)
+    for name, changed in variants(base).items():
+        try:
+            loaded = pipeline.load(changed)
+            made, shown = ours(wanted, loaded)
+        except Exception as error:  # a table with a hole says more than none
+            yield {"way": name, "error": f"{type(error).__name__}: {error}"[:200]}
+            continue
+        error = float(((shown - clip) ** 2).mean())
+        yield {
+            "way": name,
+            "plan": str(loaded.plan),
+            "latents": distance(made, latents),
+            "frames": distance(shown, clip),
+            "psnr": round(-10 * math.log10(error), 1) if error else None,
+        }
+
+
+def variants(base) -> dict:
+    """Plans by name. What a plan would not choose for so small a model is asked for here."""
+    from cogvx_nb import plan
+
+    found = {"as planned": base, "embeddings kept": base}
+    found["attention native"] = replace(base, attention="native")
+    found["attention math"] = replace(base, attention="_native_math")
+    placements = ("resident",) if base.device == "cpu" else tuple(plan.PLACEMENTS)
+    for name in placements:
+        found[name] = replace(base, placement=name)
+        if name in plan.COMPILES:
+            found[f"{name}, compiled"] = replace(base, placement=name, compiled=True)
+    found["tiled decode"] = replace(base, tiled=True)
+    found["reused steps"] = replace(base, reuse=True)
+    if base.device == "cpu":
+        return found | {"int8": replace(base, quantized="int8")}
+    half = replace(base, dtype="bfloat16")
+    found["bfloat16"] = half
+    found["bfloat16, compiled"] = replace(half, compiled=True)
+    for kind in ("fp8", "int8"):
+        found[kind] = replace(half, quantized=kind, compiled=True)
+    found["fp8, text_out"] = replace(half, quantized="fp8", compiled=True, placement="text_out")
+    found["fp8, reused steps"] = replace(found["fp8"], reuse=True)
+    return found
+
+
+def stock(wanted, fitted):
+    """Latents and frames of diffusers' own pipeline, its scheduler set as the authors do."""
+    import diffusers
+    import torch
+
+    from cogvx_nb import decode, prompts
+
+    folder = wanted.model.folder
+    tokenizer = prompts.load_tokenizer(wanted.model)
+    pipe = diffusers.CogVideoXPipeline.from_pretrained(folder, tokenizer=tokenizer)
+    pipe.scheduler = diffusers.CogVideoXDPMScheduler.from_config(
+        pipe.scheduler.config, timestep_spacing=wanted.model.checkpoint.timestep_spacing
+    )
+    pipe.set_progress_bar_config(disable=True)
+    pipe.to(fitted.device)
+    latents = pipe(
+        prompt=wanted.prompt,
+        negative_prompt=wanted.negative_prompt,
+        height=wanted.height,
+        width=wanted.width,
+        num_frames=wanted.frames,
+        num_inference_steps=wanted.steps,
+        guidance_scale=wanted.guidance,
+        use_dynamic_cfg=wanted.model.checkpoint.dynamic_cfg,
+        generator=torch.Generator("cpu").manual_seed(wanted.seed),
+        max_sequence_length=wanted.model.checkpoint.text_tokens,
+        output_type="latent",
+    ).frames
+    with torch.no_grad():
+        clip = decode.decode_latents(pipe.vae, latents, wanted.frames)
+    return latents.float().cpu(), clip.cpu()
+
+
+def ours(wanted, loaded):
+    """Latents and frames of the workbench."""
+    import torch
+
+    from cogvx_nb import decode, generate
+
+    device = torch.device(loaded.plan.device)
+    pipe = loaded.pipe
+    try:
+        with torch.no_grad(), generate._repeatable():
+            embeds, negative = generate._encode(wanted, loaded, device, True)
+            loaded.prepare(wanted.steps)
+            latents = generate._denoise(wanted, pipe, embeds, negative, lambda event: None, None)
+            clip = decode.decode_latents(pipe.vae, latents, wanted.frames)
+    finally:
+        pipe.maybe_free_model_hooks()
+    return latents.float().cpu(), clip.cpu()
+
+
+def distance(a, b) -> float:
+    return float(f"{((a - b).norm() / b.norm()).item():.2g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""What a plan costs: bytes on the device and in RAM, seconds a stage. Pure arithmetic.
+
+The constants were measured on one H100 80 GB (torch 2.11, diffusers 0.42.1) with the shapes of
+CogVideoX-5b and random weights, which time and memory don't depend on; ``cogvx bench`` measures
+what they predict. Other GPUs are scaled by how much longer a step takes there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .machine import Gpu
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+GIB = 2**30
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+STREAMED = ("streamed", "disk")
+"""Placements that hold two blocks of the transformer at a time: one at work, one on its way."""
+
+STEP_COPIES = {False: 13.5, True: 10.5}
+"""Activations of a step, in copies of the hidden states: eager, and compiled. Measured: 2.7 GiB
+and 1.9 GiB at 49 frames, of which a copy has 0.2 GiB."""
+
+DECODE_COPIES = {"cpu": 22, "cuda": 8.0}
+"""Activations of a VAE decode, in copies of eight frames at the width of its last blocks, as
+diffusers has it (the CPU) and as ``vae`` has it. Measured at 480 × 720: 14.5 GiB and 5.3 GiB."""
+
+TEXT_BYTES = 0.3 * GIB
+"""Activations of the text encoder, and its largest layer where it streams."""
+
+MODULE_BYTES = 0.1 * GIB
+"""What a streamed transformer keeps on the device beside its blocks."""
+
+RESERVED = 1.06
+"""What the allocator reserves of a GPU for each byte that is in use at the peak."""
+
+LINEAR, EIGHT_BIT, ATTENTION = 750e12, 1400e12, 430e12
+"""FLOP/s of matrix products in bfloat16 and in eight bits, and of attention."""
+
+ELEMENTWISE = {"eager": 1.35e-10, "compiled": 4.0e-11, "quantized": 5.0e-11}
+"""Seconds that a layer takes for all else, a number of the hidden states."""
+
+LINK, OTHER_LINK, PAGEABLE, DISK = 37e9, 20e9, 3e9, 2e9
+"""Bytes a second to the GPU: from pinned RAM on an H100 and elsewhere, from pageable RAM (half of
+the time of a script that moves whole models), and from a disk."""
+
+STREAMING = {False: 1.02, True: 1.05}
+"""How much longer a step takes where blocks stream, their transfer hidden; eager and compiled."""
+
+DECODE_SECONDS = 1.15 / (49 * 480 * 720)
+"""A pixel of a frame."""
+
+REUSE_FIRST, REUSE_INTERVAL = 0.24, 4
+"""Where steps are reused: the share computed at first, and after how many one is computed again.
+Found with the embedded checkpoint at 50 steps, of which 22 are computed: README.md has what other
+schedules of as many came to."""
+
+TILED_TIME = 1.45
+"""Tiles overlap."""
+
+COMPILE_SECONDS = {"cold": 16.0, "warm": 4.0}
+"""Until the first compiled step: nothing on disk, and all of it. Measured: 13 to 16 s, 2.5 s."""
+
+SLOWER = {"H100": 1.0, "H200": 1.0, "A100": 4.07 / 1.83, "4090": 4.23 / 1.83}
+"""Seconds of a step at 49 frames beside an H100's 1.83 s: xdit-project/xdit_assets,
+cogvideo-a100-5b.png, and kijai/ComfyUI-CogVideoXWrapper, readme.md. By a part of the name."""
+
+
+def known(gpu: Gpu) -> bool:
+    """Whether anything is known of a GPU's speed."""
+    return any(part in gpu.name for part in SLOWER)
+
+
+def weight_bytes(plan: Plan) -> dict[str, int]:
+    """Bytes of each component as the plan stores it."""
+    item = ITEM_BYTES[plan.dtype]
+    found = {part: count * item for part, count in plan.model.parameters.items()}
+    if plan.quantized:
+        layers, heads, head_width, _, _ = plan.model.checkpoint.architecture
+        found["transformer"] -= 12 * (heads * head_width) ** 2 * layers * (item - 1)
+    return found
+
+
+def peak_bytes(plan: Plan) -> int:
+    """Predicted peak on the device; of a GPU what its allocator reserves."""
+    parts = weight_bytes(plan)
+    text, transformer, vae = parts["text_encoder"], parts["transformer"], parts["vae"]
+    step, decode = _step_bytes(plan), _decode_bytes(plan)
+    layers = plan.model.checkpoint.architecture[0]
+    if plan.device == "cpu":
+        return int(1.1 * (sum(parts.values()) + max(step, decode)))
+    if plan.placement == "resident":
+        peak = sum(parts.values()) + max(step, decode)
+    elif plan.placement == "text_out":
+        peak = transformer + vae + max(step, decode, TEXT_BYTES)
+    elif plan.placement == "model_offload":
+        peak = max(text + TEXT_BYTES, transformer + step, vae + decode)
+    elif plan.placement in STREAMED:
+        blocks = 2 * transformer // layers + MODULE_BYTES
+        peak = vae + max(blocks + step, decode, TEXT_BYTES)
+    else:
+        peak = vae + max(step, decode, TEXT_BYTES)
+    return int(RESERVED * peak)
+
+
+def ram_bytes(plan: Plan) -> int:
+    """Predicted need of RAM: what stays there, or the largest part on its way to the GPU."""
+    parts = weight_bytes(plan)
+    text, transformer = parts["text_encoder"], parts["transformer"]
+    if plan.device == "cpu":
+        return peak_bytes(plan)
+    if plan.placement in ("model_offload", "streamed", "sequential"):
+        return sum(parts.values())
+    if plan.placement == "disk":
+        return text
+    return max(text, transformer)
+
+
+def seconds(plan: Plan, gpu: Gpu, steps: int, warm: bool, videos: int = 1) -> dict[str, float]:
+    """Predicted seconds of each stage of a video, its model loaded and its prompt a new one.
+
+    Args:
+        gpu: one of which nothing is known is taken for an H100, good enough to choose by.
+        steps: denoising steps.
+        warm: whether compiled code is on disk.
+        videos: how many share a compilation.
+    """
+    slower = next((value for part, value in SLOWER.items() if part in gpu.name), 1.0)
+    found = {
+        "text": _text_seconds(plan, gpu),
+        "denoise": _computed(plan, steps) * _step_seconds(plan, gpu, slower),
+        "decode": slower * plan.frames * plan.height * plan.width * DECODE_SECONDS,
+    }
+    if plan.tiled:
+        found["decode"] *= TILED_TIME
+    if plan.compiled:
+        found["compile"] = COMPILE_SECONDS["warm" if warm else "cold"] / videos
+    return found
+
+
+def step_flop(plan: Plan, frames: int) -> tuple[float, float]:
+    """Floating-point operations of a denoising step: of matrix products, and of attention.
+
+    338e12 and 326e12 for CogVideoX-5b at 49 frames: a block's matrix products take 24 · width²
+    operations a token, its attention 4 · tokens · width.
+    """
+    layers, heads, head_width, _, _ = plan.model.checkpoint.architecture
+    width, tokens = heads * head_width, plan.tokens(frames)
+    work = float(plan.batch * tokens * layers)
+    return work * 24 * width**2, work * 4 * tokens * width
+
+
+def _step_bytes(plan: Plan) -> float:
+    _, heads, head_width, _, _ = plan.model.checkpoint.architecture
+    copy = plan.tokens(plan.frames) * heads * head_width * plan.batch * ITEM_BYTES[plan.dtype]
+    return STEP_COPIES[plan.compiled] * copy
+
+
+def _decode_bytes(plan: Plan) -> float:
+    checkpoint, area = plan.model.checkpoint, plan.height * plan.width
+    item = ITEM_BYTES[plan.dtype]
+    frames = 2 * plan.frames * area * 3 * item  # the clip, and where it is put together
+    if plan.tiled:
+        area = checkpoint.tile[0] * checkpoint.tile[1]
+    copy = 8 * area * checkpoint.vae_channels * item
+    return DECODE_COPIES["cpu" if plan.device == "cpu" else "cuda"] * copy + frames
+
+
+def _step_seconds(plan: Plan, gpu: Gpu, slower: float) -> float:
+    layers, heads, head_width, _, _ = plan.model.checkpoint.architecture
+    products, attention = step_flop(plan, plan.frames)
+    numbers = plan.batch * plan.tokens(plan.frames) * heads * head_width * layers
+    kind = "quantized" if plan.quantized else "compiled" if plan.compiled else "eager"
+    rate = EIGHT_BIT if plan.quantized else LINEAR
+    step = slower * (products / rate + attention / ATTENTION + numbers * ELEMENTWISE[kind])
+    moved = weight_bytes(plan)["transformer"]
+    if plan.placement == "streamed":
+        return max(step * STREAMING[plan.compiled], moved / _link(gpu))
+    if plan.placement == "disk":
+        return max(step * STREAMING[plan.compiled], moved / DISK)
+    if plan.placement == "sequential":
+        return step + moved / PAGEABLE
+    return step
+
+
+def _text_seconds(plan: Plan, gpu: Gpu) -> float:
+    """Of a prompt and a negative one; moving whole models is counted here too."""
+    parts = weight_bytes(plan)
+    texts, encoder = plan.batch, parts["text_encoder"]
+    if plan.placement == "resident":
+        return 0.1
+    if plan.placement == "model_offload":
+        return 2 * (encoder + parts["transformer"]) / PAGEABLE  # there and back
+    rates = {"disk": DISK, "sequential": PAGEABLE}
+    return 0.2 + texts * encoder / rates.get(plan.placement, _link(gpu))
+
+
+def _computed(plan: Plan, steps: int) -> int:
+    """Steps that are computed; a reused one costs next to nothing."""
+    return len(computed_steps(steps)) if plan.reuse else steps
+
+
+def computed_steps(steps: int) -> list[int]:
+    """Which steps (from 0) are computed where the others reuse them.
+
+    The steps that decide a clip's layout, and then each fourth. The rule is that of diffusers'
+    ``TaylorSeerCacheConfig``.
+    """
+    first = reused_after(steps)
+    return [n for n in range(steps) if n < first or (n - first - 1) % REUSE_INTERVAL == 0]
+
+
+def reused_after(steps: int) -> int:
+    """How many steps are computed at first."""
+    return max(1, round(REUSE_FIRST * steps))
+
+
+def _link(gpu: Gpu) -> float:
+    return LINK if "H100" in gpu.name or "H200" in gpu.name else OTHER_LINK
