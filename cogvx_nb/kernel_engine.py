@@ -8,134 +8,22 @@ way to a new one.
 from __future__ import annotations
 
 import atexit
-import contextlib
-import os
-import signal
 import time
 from pathlib import Path
-from queue import Empty
 
 import nbformat
-from jupyter_client import AsyncKernelManager
-from jupyter_core.utils import run_sync
-from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 
-from . import settings
+from .warm_kernel import WarmKernel
 
 NAME = "cogvx"
 
 MOST_GROWTH = 4 * 2**30
 """Bytes that a kernel may hold, cleared, beyond what it held after its first notebook."""
 
-CLEAR_SECONDS = 60
-"""Until a kernel that is being cleared counts as hung; it takes 0.2 s."""
-
 IOPUB_SECONDS = 60
 """For the last outputs of a cell to arrive. nbclient's own 4 s are short on a busy machine."""
-
-ARGUMENTS = ("--log-level=CRITICAL", "--HistoryManager.hist_file=:memory:")
-
-CLEAR = "__import__('cogvx_nb.kernel_reset', fromlist=['clear']).clear({folder!r}, {path!r})"
-"""An expression, so that it leaves no name behind."""
-
-
-class WarmKernel:
-    """A kernel that outlives notebooks.
-
-    All of it is for one thread, since its sockets belong to that thread's loop; but for ``kill``.
-
-    Args:
-        name: of the kernel's specification.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._manager: AsyncKernelManager | None = None
-        self._first_bytes: int | None = None
-        self._clearable = True
-        self.client = None
-
-    @property
-    def manager(self) -> AsyncKernelManager | None:
-        return self._manager
-
-    def prepare(self, folder: str, path: str, start_seconds: float, most_growth: int) -> None:
-        """A clean kernel that works in a folder: this one cleared, or a new process.
-
-        Raises:
-            DeadKernelError: if none starts within ``start_seconds``.
-        """
-        if self._manager is not None and self._clearable and self._is_alive():
-            held = self._clear(folder, path)
-            if held is not None:
-                self._first_bytes = self._first_bytes or held
-                if held - self._first_bytes <= most_growth:
-                    return
-        self.close()
-        self._start(folder, start_seconds)
-        self._clearable = self._clear(folder, path) is not None  # not, say, for a kernel of R
-
-    def kill(self) -> None:
-        """End the process and those that it started, now; from any thread."""
-        provisioner = self._manager.provisioner if self._manager else None
-        pid = getattr(provisioner, "pid", None)
-        if pid and provisioner.process and provisioner.process.poll() is None:
-            with contextlib.suppress(OSError):
-                os.killpg(pid, signal.SIGKILL)  # jupyter_client gives each kernel its own group
-
-    def close(self, now: bool = False) -> None:
-        """End the process, and forget it.
-
-        Args:
-            now: without asking it first.
-        """
-        manager, client = self._manager, self.client
-        if now:
-            self.kill()
-        self._manager = self.client = self._first_bytes = None
-        with contextlib.suppress(Exception):  # whatever is left of it, it is no more in use
-            if manager is not None:
-                run_sync(manager.shutdown_kernel)(now=now)
-            if client is not None:
-                client.stop_channels()
-
-    def _start(self, folder: str, seconds: float) -> None:
-        self._manager = manager = AsyncKernelManager(kernel_name=self._name)
-        environment = os.environ | settings.headless_environment()
-        start = run_sync(manager.start_kernel)
-        start(extra_arguments=[*ARGUMENTS], cwd=folder, env=environment)
-        self.client = manager.client()
-        self.client.start_channels()
-        try:
-            run_sync(self.client.wait_for_ready)(timeout=seconds)
-        except RuntimeError as error:
-            raise DeadKernelError(f"the kernel {self._name!r} didn't start: {error}") from error
-        self.client.allow_stdin = False
-
-    def _is_alive(self) -> bool:
-        return run_sync(self._manager.is_alive)()
-
-    def _clear(self, folder: str, path: str) -> int | None:
-        """Bytes that the kernel still holds; None if it can't be cleared."""
-        code = CLEAR.format(folder=folder, path=path)
-        told = run_sync(self._ask)(code)
-        if told is None or told.get("status") != "ok":
-            return None
-        answer = told["user_expressions"]["held"]
-        return int(answer["data"]["text/plain"]) if answer["status"] == "ok" else None
-
-    async def _ask(self, expression: str) -> dict | None:
-        """A reply's content; None if the kernel dies or doesn't answer."""
-        wanted = self.client.execute("", silent=True, user_expressions={"held": expression})
-        deadline = time.monotonic() + CLEAR_SECONDS
-        while time.monotonic() < deadline and await self._manager.is_alive():
-            with contextlib.suppress(Empty):
-                message = await self.client.get_shell_msg(timeout=0.5)
-                if message["parent_header"].get("msg_id") == wanted:
-                    return message["content"]
-        return None
 
 
 class WarmClient(PapermillNotebookClient):
@@ -253,3 +141,4 @@ def _until(deadline: float, cell_seconds: float | None):
 def _kill_all() -> None:
     for kernel in _kernels.values():
         kernel.kill()
+        kernel.leave_no_file()

@@ -92,19 +92,20 @@ def _status(name: str) -> int:
     folder = SweepFolder(name)
     stand = folder.stand()
     drivers = sweep_lock.holders(folder.root)
+    running = stand.running if drivers else ()  # else what a killed driver left
+    waiting = stand.total - stand.done - len(running) - len(stand.failed.keys() - {*running})
     print(
-        f"{name}: {stand.done} of {stand.total} done, {len(stand.running)} running, "
-        f"{len(stand.failed)} failed, {stand.waiting} waiting"
+        f"{name}: {stand.done} of {stand.total} done, {len(running)} running, "
+        f"{len(stand.failed)} failed, {waiting} waiting"
     )
-    if drivers and stand.seconds:
-        each = stand.seconds / max(len(stand.running), 1)
-        left = spell(each * (stand.waiting + len(stand.running) / 2))
-        print(f"{rate(each)}, about {left} left")
+    if running and stand.seconds:
+        each = stand.seconds / len(running)
+        print(f"{rate(each)}, about {spell(each * (waiting + len(running) / 2))} left")
     for driver in drivers:
         print(f"run by {driver}")
     if not drivers:
         print("nobody is at work on it")
-    for run_id in stand.running if drivers else ():
+    for run_id in running:
         print(f"running: {run_id}")
     for run_id, error in stand.failed.items():
         print(f"failed: {run_id}: {error}")

@@ -56,10 +56,6 @@ class Stand:
     failed: dict[str, str]
     seconds: float | None
 
-    @property
-    def waiting(self) -> int:
-        return self.total - self.done - len(set(self.running) | set(self.failed))
-
 
 class SweepFolder:
     """A sweep's runs on disk, which are the truth about it.

@@ -98,6 +98,16 @@ def test_one_kernel_serves_many_notebooks_and_is_clean_for_each(execute, tmp_pat
     assert execute(PID) == first
 
 
+def test_the_workbench_has_its_folders_in_the_kernel_too(execute, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COGVX_OUTPUTS_DIR", "here")
+    (tmp_path / "apart").mkdir()
+    seen = (
+        "from cogvx_nb import settings; print(settings.outputs_dir(), settings.live_ui(), end='')"
+    )
+    assert execute(seen, folder=str(tmp_path / "apart")) == f"{tmp_path / 'here'} False"
+
+
 def test_a_failed_cell_leaves_the_kernel_and_no_variables(execute, tmp_path):
     held = "import weakref, sys\nclass Big: pass\nbig = Big()\nsys.modules['json'].ref"
     first = execute(PID)
