@@ -75,12 +75,11 @@ class SweepFolder:
     def prepare(self, book: Book, runs: list[Run]) -> Path:
         """Write down what will be run; returns the notebook that the runs execute."""
         listed = {run.id: run.varied for run in runs}
-        content = json.dumps({"notebook": book.path.name, "runs": listed}, ensure_ascii=False)
         path = self.root / f".notebook-{hashlib.sha256(book.content).hexdigest()[:12]}.ipynb"
         with translated(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             write(path, book.content)
-            write(self.root / RUNS, content.encode("utf-8", "surrogatepass"))
+            write(self.root / RUNS, _json({"notebook": book.path.name, "runs": listed}))
         return path
 
     def tidy(self, part: Share) -> None:
@@ -160,10 +159,11 @@ class SweepFolder:
             rename_within(work / NOTEBOOK, work, home)
             files = {}
             for path in sorted(path for path in work.rglob("*") if path.is_file()):
-                to_disk(path)
+                with contextlib.suppress(PermissionError):  # a file that may only be read
+                    to_disk(path)
                 files[path.relative_to(work).as_posix()] = print_of(path)
             marker = {"id": run.id, "parameters": run.parameters, **kept, "files": files}
-            write(work / MARKER, json.dumps(marker, ensure_ascii=False, indent=1).encode())
+            write(work / MARKER, _json(marker))
             aside = self.root / f"{REPLACED}{run.id}"
             if home.exists():
                 shutil.rmtree(aside, ignore_errors=True)
@@ -182,7 +182,7 @@ class SweepFolder:
                 rename_within(work / NOTEBOOK, work, home)
             (work / TRACEBACK).write_text(traceback, encoding="utf-8", errors="replace")
             marker = {"id": run.id, "parameters": run.parameters, **kept}
-            write(work / MARKER, json.dumps(marker, ensure_ascii=False, indent=1).encode())
+            write(work / MARKER, _json(marker))
             home.parent.mkdir(exist_ok=True)
             shutil.rmtree(home, ignore_errors=True)
             work.rename(home)
@@ -209,6 +209,11 @@ def names() -> list[str]:
 def stamp() -> str:
     """Now, as markers and sidecars say it."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _json(content: dict) -> bytes:
+    """Names of files may hold bytes that are no text: they become escapes."""
+    return json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
 
 
 def _seconds(marker: Path) -> float:

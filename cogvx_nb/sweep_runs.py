@@ -28,14 +28,18 @@ VIDEO = "video.mp4"
 ID_DIGITS = 16
 """Hexadecimal digits of a run's name; 64 bits tell 100,000 runs apart."""
 
-VIDEO_BYTES = 0.35
-"""Of an mp4, for each pixel of each frame. Measured with the embedded checkpoint."""
+PLANNED = ("speed",)
+"""Parameters of notebook 03, where it has them, that its plan takes."""
 
-NOTEBOOK_SHARE = 1.5
-"""Bytes of an executed notebook 03, which holds its video in base64, for one of the mp4."""
+VIDEO_BYTES = 0.2
+"""Of an mp4, for each pixel of each frame: four times what the embedded checkpoint's plain pictures
+take (0.05, measured at 13 and 49 frames), so that a disk is rather thought too small."""
 
-NOTEBOOK_BYTES = 40_000
-"""Of an executed notebook without its pictures and videos, the sidecar and the marker."""
+EMBEDDED_BYTES = 1_340_000
+"""Most that an executed notebook takes for its video: ``display.MOST_EMBEDDED_BYTES`` in base64."""
+
+NOTEBOOK_BYTES = 80_000
+"""Of an executed notebook without its video, but with its strip of frames. Measured."""
 
 PROBE = """
 import pickle, sys
@@ -116,8 +120,7 @@ class _Maker:
         self._book, self._probed = book, probed
         self._names = sweep_book.asked_for()
         self._models: dict[tuple, tuple[Model | None, str, dict]] = {}
-        self._plans: dict[tuple, plan.Plan] = {}
-        self._seconds: dict[tuple, float | None] = {}
+        self._foreseen: dict[tuple, tuple[float | None, int, int]] = {}
         self._paces: dict[tuple, dict] = {}
 
     def make(self, number: int, values: dict[str, object], varied: set[str]) -> Run:
@@ -145,7 +148,7 @@ class _Maker:
             return Run(identity, number, parameters, shown)
         effective = book.defaults | values
         wanted = request.make(model, **{name: effective[name] for name in self._names})
-        foreseen = self._foresee(wanted)
+        foreseen = self._foresee(wanted, {k: effective[k] for k in PLANNED if k in effective})
         expected = {"request": wanted.settings, "sha256": hashes}
         parameters = parameters | {"output": VIDEO}
         return Run(identity, number, parameters, shown, expected, *foreseen)
@@ -175,19 +178,24 @@ class _Maker:
         chosen = named.strip().lower() == "auto" or checkpoints.by_name(named)
         return model, model.name if chosen else str(model.folder), weights.file_hashes(model)
 
-    def _foresee(self, wanted: request.VideoRequest) -> tuple[float | None, int, int]:
-        """(seconds, peak bytes, bytes on disk)."""
+    def _foresee(
+        self, wanted: request.VideoRequest, how: dict[str, object]
+    ) -> tuple[float | None, int, int]:
+        """(seconds, peak bytes, bytes on disk).
+
+        Args:
+            how: what the notebook is told beside the request, such as a ``speed``.
+        """
         size = (wanted.frames, wanted.height, wanted.width)
-        key = (str(wanted.model.folder), *size, wanted.guidance > 1)
-        if key not in self._plans:
-            self._plans[key] = plan.fit(wanted, self._probed())
-        fitted = self._plans[key]
-        timed = (*key, wanted.steps)
-        if timed not in self._seconds:
+        key = (str(wanted.model.folder), *size, wanted.guidance > 1, wanted.steps, *how.values())
+        if key not in self._foreseen:
+            fitted = plan.fit(wanted, self._probed(), **how)
             known = self._known(wanted.model.name, fitted.device)
-            self._seconds[timed] = pace.predict(fitted, self._probed(), wanted.steps, known)
-        video = VIDEO_BYTES * math.prod(size)
-        return self._seconds[timed], fitted.peak_bytes, int(NOTEBOOK_BYTES + 2.5 * video)
+            seconds = pace.predict(fitted, self._probed(), wanted.steps, known)
+            video = int(VIDEO_BYTES * math.prod(size))
+            disk = NOTEBOOK_BYTES + video + min(4 * video // 3, EMBEDDED_BYTES)
+            self._foreseen[key] = seconds, fitted.peak_bytes, disk
+        return self._foreseen[key]
 
     def _known(self, model: str, device: str) -> dict[int, pace.Pace]:
         if (model, device) not in self._paces:

@@ -174,6 +174,19 @@ def test_values_reach_the_notebook_as_they_are(outputs, tmp_path, book):
     assert sweep.run(spec).done == len(texts)
 
 
+def test_whatever_a_run_leaves_is_part_of_it(outputs, book):
+    odd = "import os\nos.makedirs('a/b')\nopen(b'a/b/\\xff', 'w').write('1')\n"
+    odd += "open('c', 'w').close(); os.chmod('c', 0o444); os.symlink('nowhere', 'd')"
+    spec = {"notebook": book(odd, REPORT), "grid": {"x": [1]}}
+    assert sweep.run(spec).done == 1
+    before = stamps(outputs)
+    assert sweep.run(spec).done == 1
+    assert stamps(outputs) == before
+    next(folders(outputs)[0].glob("a/b/*")).write_text("12")
+    assert sweep.run(spec).done == 1
+    assert stamps(outputs) != before
+
+
 def test_prompts_from_files(tmp_path):
     (tmp_path / "a.txt").write_text(f"\ufeff{CIRCLE}\n\n{STAR}\n", encoding="utf-8")
     (tmp_path / "a.csv").write_text(f'prompt,guidance\n"{CIRCLE}",3\n{STAR},\n', encoding="utf-8")
