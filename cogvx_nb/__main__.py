@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 
-from . import __version__, sweep_cli
+from . import __version__, list_cli, sweep_cli
 from .errors import CogvxError, ModelMissing, RequestError
 
 
@@ -226,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-p", help="a parameter, read as the type it has in the notebook", **pair)
     command.add_argument("-r", help="a parameter that is text", **pair)
     command.add_argument("--output-notebook", metavar="F", help="where the executed copy goes")
+    list_cli.add(_add(commands, "list", list_cli.main))
     command = _add(commands, "show", show)
     command.add_argument("file", help="an mp4 made with this workbench")
     command = _add(commands, "reproduce", reproduce)

@@ -14,7 +14,8 @@ import threading
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import catalogue, result, trash
+from cogvx_nb import index as indexing
+from cogvx_nb import result, trash
 from cogvx_nb.catalogue import Catalogue
 from cogvx_nb.errors import ResultError
 
@@ -63,6 +64,18 @@ def test_an_entry_is_what_the_sidecar_says(first):
     pace = found.paces("cogvideox-tiny", "cpu")[13]
     assert pace.step_seconds == pytest.approx(first.settings["seconds"]["denoise"] / 2)
     assert found.paces("cogvideox-tiny", "cuda:0") == {}
+
+
+def test_what_happens_once_is_no_part_of_the_pace(place):
+    for folder, once in (("a", {}), ("b", {"load": 50.0, "compile": 200.0})):
+        sidecar = place(f"{folder}/1").with_suffix(".json")
+        kept = json.loads(sidecar.read_text())
+        kept["seconds"] = {"text": 1.0, "denoise": 4.0, "decode": 2.0, "write": 0.5} | once
+        sidecar.write_text(json.dumps(kept))
+        found = Catalogue()
+        found.refresh()
+        pace = found.paces("cogvideox-tiny", "cpu")[13]
+        assert (pace.step_seconds, pace.other_seconds) == (2.0, 3.5)
 
 
 def test_newest_first_in_pages(add, all_of):
@@ -235,11 +248,14 @@ def test_a_result_that_goes_during_the_look(first, add, all_of, monkeypatch):
     assert all_of() == [CIRCLE]
 
 
-@pytest.mark.parametrize("content", [b"", b"no database" * 1000, "older"])
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000, "older", "newer"])
 def test_an_index_that_is_none_is_made_anew(first, all_of, outputs, content):
-    index = outputs / catalogue.INDEX
-    if content == "older":
-        sqlite3.connect(index).execute("PRAGMA user_version = 99").connection.close()
+    index = outputs / indexing.NAME
+    if isinstance(content, str):
+        version = indexing.VERSION + (1 if content == "newer" else -1)
+        columns = "folder, name, stamp, at, folded, prompt"
+        with contextlib.closing(sqlite3.connect(index)) as db:
+            db.executescript(f"CREATE TABLE results ({columns}); PRAGMA user_version = {version}")
     else:
         index.write_bytes(content)
     assert all_of() == [CIRCLE]
@@ -250,7 +266,7 @@ def test_an_index_that_is_none_is_made_anew(first, all_of, outputs, content):
 def test_an_index_that_breaks_is_made_anew(first, add, all_of, outputs, harm):
     for number in range(40):
         add(f"star {number}")
-    index = outputs / catalogue.INDEX
+    index = outputs / indexing.NAME
     all_of()
     with contextlib.closing(sqlite3.connect(index)) as db:
         if harm == "tables":
@@ -268,7 +284,7 @@ def test_an_index_that_breaks_is_made_anew(first, add, all_of, outputs, harm):
 
 def test_a_busy_index_is_left_alone(first, all_of, outputs, monkeypatch):
     all_of()
-    index, connect = outputs / catalogue.INDEX, sqlite3.connect
+    index, connect = outputs / indexing.NAME, sqlite3.connect
     before = index.stat().st_ino
     monkeypatch.setattr(sqlite3, "connect", lambda *at, **how: connect(*at, **how | {"timeout": 0}))
     with contextlib.closing(connect(index, isolation_level=None)) as other:
@@ -289,13 +305,13 @@ def test_a_file_system_without_shared_memory(first, all_of, outputs, monkeypatch
         sqlite3, "connect", lambda *at, **how: connect(*at, **how | {"factory": Plain})
     )
     assert all_of() == [CIRCLE]
-    assert (outputs / catalogue.INDEX).exists()
+    assert (outputs / indexing.NAME).exists()
 
 
 def test_the_index_may_be_deleted_in_use(first, all_of, outputs):
     found = Catalogue()
     assert all_of(found) == [CIRCLE]
-    for path in outputs.glob(f"{catalogue.INDEX}*"):
+    for path in outputs.glob(f"{indexing.NAME}*"):
         path.unlink()
     assert all_of(found) == [CIRCLE]
 
@@ -310,7 +326,7 @@ def test_no_folder_is_an_empty_catalogue(tmp_path):
 def test_a_folder_that_cannot_be_written(first, all_of, outputs, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     assert all_of() == [CIRCLE]
-    assert not (outputs / catalogue.INDEX).exists()
+    assert not (outputs / indexing.NAME).exists()
 
 
 def test_several_processes_and_threads_at_once(add, outputs):

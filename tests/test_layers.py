@@ -59,7 +59,12 @@ MAY_IMPORT = {
     "generate": {"decode", "embeddings", "events", "pipeline", "plan", "request", "video"},
     "result": {"events", "machine", "video"},
     "pace": {"machine", "plan"},
-    "catalogue": {"pace", "result"},
+    "sidecars": {"result"},
+    "index": {"sidecars"},
+    "arrow": {"sidecars"},
+    "catalogue": {"arrow", "index", "pace", "sidecars"},
+    "export": {"arrow", "whole_files"},
+    "list_cli": {"catalogue", "export"},
     "trash": set(),
     "posters": {"catalogue", "machine", "video"},
     "sheet": set(),
@@ -210,10 +215,11 @@ def test_only_settings_reads_the_environment(module):
     assert module.stem == "settings" or not any(word in module.read_text() for word in read)
 
 
-def test_only_heavy_modules_load_torch():
+def test_only_heavy_modules_load_torch_and_none_loads_pandas():
     light = sorted((set(MAY_IMPORT) | {"__main__"}) - LOAD_TORCH)
     names = ", ".join(f"cogvx_nb.{name}" for name in light)
-    heavy = "[name for name in ('torch', 'diffusers') if name in sys.modules]"
+    # Not pyarrow: papermill loads it by itself where it is installed.
+    heavy = "[name for name in ('torch', 'diffusers', 'pandas') if name in sys.modules]"
     code = f"import sys, cogvx_nb, {names}; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,109 @@
+"""All results that match in one file, CSV or Parquet; whole, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from . import arrow
+from .errors import OutputExists, RequestError
+from .whole_files import translated
+
+FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+"""First characters of a cell that spreadsheets may take for a formula, which can run commands and
+send data away (https://owasp.org/www-community/attacks/CSV_Injection)."""
+
+
+def place(output: str | Path) -> Path:
+    """The absolute path of a file that can be written there; doors ask before the work.
+
+    Raises:
+        RequestError: if it ends neither in .csv nor in .parquet.
+        OutputExists: if there is something already.
+        CogvxError: if it takes a package that is missing.
+    """
+    path = Path(output).expanduser().absolute()
+    if path.suffix.lower() not in WRITERS:
+        raise RequestError("export", str(output), "end it in .csv or .parquet")
+    if os.path.lexists(path):
+        raise OutputExists(f"{path} exists: choose another name")
+    if WRITERS[path.suffix.lower()] is write_parquet:
+        arrow.check("pyarrow")
+    return path
+
+
+def save(pages: Iterable[arrow.Rows], output: str | Path) -> Path:
+    """Write the rows of ``Catalogue.pages``, a page in memory at a time; the columns are those of
+    ``Catalogue.frame``.
+
+    Raises:
+        RequestError, OutputExists, CogvxError: see ``place``.
+        DiskFull, OutputError: if it can't be written.
+    """
+    path = place(output)
+    partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.partial")
+    with translated(path):
+        with contextlib.suppress(FileExistsError):  # a file: opening one in it says so
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                WRITERS[path.suffix.lower()](pages, file)
+                file.flush()
+                os.fsync(file.fileno())
+            _publish(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    return path
+
+
+def write_csv(pages: Iterable[arrow.Rows], file: BinaryIO) -> None:
+    """Rows as CSV in UTF-8, with the mark at its start by which spreadsheets know that.
+
+    A cell of text that a spreadsheet could take for a formula begins with an apostrophe, which is
+    not in the result: see ``FORMULA``. A cell is empty where a sidecar says nothing. ``made`` is as
+    the sidecar has it, in ISO 8601.
+    """
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="", write_through=True)
+    writer = csv.writer(text)
+    writer.writerow(arrow.KINDS)
+    for rows in pages:
+        for _, *values in rows:
+            writer.writerow(map(_cell, values, arrow.KINDS.values()))
+    text.flush()
+    text.detach()  # else it would close the file
+
+
+def write_parquet(pages: Iterable[arrow.Rows], file: BinaryIO) -> None:
+    """Rows as Parquet: text is as it is, and ``made`` a time in UTC."""
+    from pyarrow import parquet
+
+    with parquet.ParquetWriter(file, arrow.schema()) as writer:
+        for batch in arrow.batches(pages):
+            writer.write_batch(batch)
+
+
+WRITERS: dict[str, Callable[[Iterable[arrow.Rows], BinaryIO], None]] = {
+    ".csv": write_csv,
+    ".parquet": write_parquet,
+}
+
+
+def _cell(value: object, kind: type) -> object:
+    if kind is bool and value is not None:
+        return bool(value)
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def _publish(partial: Path, path: Path) -> None:
+    """Give a file its name, but not if somebody has taken it meanwhile."""
+    try:
+        os.link(partial, path)  # unlike a rename, fails if there is one
+    except FileExistsError:
+        raise OutputExists(f"{path} exists by now: choose another name") from None
+    except OSError:  # a file system without hard links
+        partial.replace(path)

@@ -1,0 +1,228 @@
+"""The SQLite index over results, brought up to date with the disk. It can be deleted any time."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from . import sidecars
+
+NAME = ".catalogue.sqlite"
+
+VERSION = 3
+"""Of the schema: an index of another is made anew, also where only ``sidecars.COLUMNS`` changed."""
+
+SETTLED_SECONDS = 2
+"""A folder that changed later than this before a look may change again within the same tick of its
+file system's clock, so it is looked through again the next time."""
+
+BATCH = 500
+"""Results taken in at once: other processes wait for no more than that."""
+
+BUSY_SECONDS = 30
+"""How long to wait for another process that writes."""
+
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+"""Failures of an index that is broken or not of this schema. After others, such as one that is
+busy for too long or a full disk, the file stays."""
+
+KEPT = ("folder", "name", "stamp", *sidecars.FOR_SEARCH, *sidecars.COLUMNS)
+"""Columns of a result: its mp4's folder relative to the index's, with ``/``, and its name; size and
+time of its sidecar; what that says."""
+
+SCHEMA = f"""
+CREATE TABLE folders (path TEXT PRIMARY KEY, parent TEXT, changed INTEGER);
+CREATE INDEX folders_parent ON folders (parent);
+CREATE TABLE results ({", ".join(KEPT)}, PRIMARY KEY (folder, name));
+CREATE INDEX results_found ON results (at DESC, folder, name, model, frames, seed, folded);
+CREATE INDEX results_pace ON results (model, device, frames, at DESC);
+PRAGMA user_version = {VERSION};
+"""
+INSERT = f"REPLACE INTO results VALUES ({', '.join('?' * len(KEPT))})"
+
+
+class Index:
+    """The index of a folder, for any number of threads and processes at once.
+
+    It is a file in the folder; where that can't be written, in memory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+
+    def refresh(self) -> None:
+        """Take in what changed on disk. Only folders that changed are looked through."""
+        with self._lock:
+            try:
+                self._take_in()
+            except sqlite3.DatabaseError as error:
+                self._recover(error)
+                self._take_in()
+
+    def ask(self, query: str, values: Iterable = ()) -> list[tuple]:
+        """Rows of a query; an index that turns out damaged is made anew for it."""
+        with self._lock:
+            try:
+                return self._rows(query, values)
+            except sqlite3.DatabaseError as error:
+                self._recover(error)
+                self._take_in()
+                return self._rows(query, values)
+
+    def _take_in(self) -> None:
+        waiting = [""] if self._folder.is_dir() else []
+        if not waiting:
+            self._forget("")
+        while waiting:
+            waiting += self._look(waiting.pop())
+
+    def _look(self, folder: str) -> list[str]:
+        """Bring a folder's rows up to date; returns the folders in it."""
+        try:
+            changed = (self._folder / folder).stat().st_mtime_ns
+        except OSError:  # gone by now
+            self._forget(folder)
+            return []
+        known = self._rows("SELECT changed FROM folders WHERE path = ?", (folder,))
+        before = self._rows("SELECT path FROM folders WHERE parent = ?", (folder,))
+        if known and known[0][0] == changed:
+            return [row[0] for row in before]
+        settled = changed if time.time_ns() - changed > SETTLED_SECONDS * 1e9 else 0
+        try:
+            inside, stamps = sidecars.scan(self._folder, folder)
+        except OSError:  # gone by now, or not for this user
+            self._forget(folder)
+            return []
+        self._replace(folder, stamps)
+        with self._writing() as db:
+            db.execute("REPLACE INTO folders VALUES (?, ?, ?)", (folder, _parent(folder), settled))
+        for row in before:
+            if row[0] not in inside:
+                self._forget(row[0])
+        return inside
+
+    def _replace(self, folder: str, stamps: dict[str, str]) -> None:
+        """Make a folder's results those of its sidecars, by their stamps."""
+        stored = dict(self._rows("SELECT name, stamp FROM results WHERE folder = ?", (folder,)))
+        gone = [(folder, name) for name, stamp in stored.items() if stamps.get(name) != stamp]
+        new = ((name, stamp) for name, stamp in stamps.items() if stored.get(name) != stamp)
+        rows = self._described(folder, new)
+        with self._writing() as db:
+            db.executemany("DELETE FROM results WHERE folder = ? AND name = ?", gone)
+        while batch := list(itertools.islice(rows, BATCH)):
+            with self._writing() as db:
+                db.executemany(INSERT, batch)
+
+    def _described(self, folder: str, stamps: Iterable[tuple[str, str]]) -> Iterator[tuple]:
+        """Rows of the sidecars that are ones; others are passed over."""
+        for name, stamp in stamps:
+            kept = sidecars.read(self._folder / folder / f"{name[:-4]}.json")
+            if kept is not None:
+                yield folder, name, stamp, *kept
+
+    def _forget(self, folder: str) -> None:
+        """Drop the rows of a folder that is gone, and of those in it."""
+        below = f"{folder}/" if folder else ""
+        with self._writing() as db:
+            for table, column in (("results", "folder"), ("folders", "path")):
+                db.execute(
+                    f"DELETE FROM {table} WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                    (folder, len(below), below),
+                )
+
+    def _rows(self, query: str, values: Iterable) -> list[tuple]:
+        return self._connected().execute(query, values).fetchall()
+
+    def _recover(self, error: sqlite3.DatabaseError) -> None:
+        """After a failure go on with a new index: on disk if that one was damaged, else in memory.
+
+        Raises:
+            sqlite3.DatabaseError: that one, if the index is in memory or isn't what failed.
+        """
+        if not (self._db and self._on_disk and hasattr(error, "sqlite_errorcode")):
+            raise error
+        self._db.close()
+        self._db = None
+        if _damaged(error):
+            _delete(self._folder / NAME)
+        else:
+            self._db, self._on_disk = _prepared(":memory:"), False
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._connected() as db:
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+
+    def _connected(self) -> sqlite3.Connection:
+        """The index, made anew if it was deleted meanwhile."""
+        path = self._folder / NAME
+        if self._db is None or (self._on_disk and not path.exists()):
+            self._db, self._on_disk = _open(path)
+        return self._db
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """(the index, whether it is on disk): one that is damaged or of another version is replaced."""
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        return _prepared(":memory:"), False
+    for _ in range(2):
+        try:
+            return _prepared(path), True
+        except sqlite3.DatabaseError as error:
+            if not _damaged(error):
+                break
+            _delete(path)
+    return _prepared(":memory:"), False
+
+
+def _prepared(path: Path | str) -> sqlite3.Connection:
+    """A connection to an index of this version.
+
+    Raises:
+        sqlite3.DatabaseError: if there is something else.
+    """
+    db = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None)
+    try:
+        with contextlib.suppress(sqlite3.OperationalError):  # not every file system can
+            db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        if _version(db) == 0:
+            db.execute("BEGIN IMMEDIATE")
+            if _version(db) == 0:  # else another process made it meanwhile
+                for statement in SCHEMA.split(";"):
+                    db.execute(statement)
+            db.execute("COMMIT")
+        if _version(db) != VERSION:
+            raise sqlite3.NotSupportedError(f"version {_version(db)}")
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return db.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _damaged(error: sqlite3.DatabaseError) -> bool:
+    other_version = isinstance(error, sqlite3.NotSupportedError)
+    return other_version or getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED
+
+
+def _delete(index: Path) -> None:
+    for name in (index.name, f"{index.name}-wal", f"{index.name}-shm"):
+        with contextlib.suppress(OSError):
+            index.with_name(name).unlink()
+
+
+def _parent(folder: str) -> str | None:
+    return folder.rpartition("/")[0] if folder else None

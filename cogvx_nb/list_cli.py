@@ -1,0 +1,129 @@
+"""``cogvx list``: results in a table, newest first, or all that match in a file."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from . import checkpoints
+from .errors import RequestError
+
+PROMPT_PLACES = 40
+"""Of a terminal's line for a prompt. The file's name is last, and whole, to be copied."""
+
+HEAD = ("made", "model", "frames", "size", "steps", "seed", "prompt", "file")
+
+
+def add(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx list``."""
+    command.add_argument("--search", default="", metavar="WORDS", help="that the prompts hold")
+    command.add_argument("--model", default="", help="only those of a model")
+    command.add_argument("--frames", type=int, default=0, help="only those of so many frames")
+    command.add_argument("--seed", type=int, help="only those of a seed")
+    command.add_argument("--limit", type=int, default=20, help="lines at most (default: 20)")
+    command.add_argument(
+        "--export", metavar="FILE", help="write all that match, as .csv or .parquet, instead"
+    )
+
+
+def main(options: argparse.Namespace) -> int:
+    """List results, newest first; filter them, or write them to a file."""
+    from . import export
+    from .catalogue import Catalogue
+
+    if options.limit < 1:
+        raise RequestError("limit", options.limit, "1 or more")
+    if options.export is not None:
+        export.place(options.export)
+    found = Catalogue()
+    found.refresh()
+    known = checkpoints.by_name(options.model)
+    model = known.name if known else options.model
+    wanted = {"model": model, "frames": options.frames, "seed": options.seed}
+    total = found.count(options.search, **wanted)
+    if options.export is not None:
+        path = export.save(found.pages(options.search, **wanted), options.export)
+        print(f"results: {total:,}", file=sys.stderr)
+        print(path)
+        return 0
+    entries = found.find(options.search, **wanted, limit=min(options.limit, total))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode
+    if entries:
+        _print(table([row(entry) for entry in entries]))
+    more = "; more by --limit, all by --export" if len(entries) < total else ""
+    print(f"results: {len(entries):,} of {total:,}{more}", file=sys.stderr)
+    return 0
+
+
+def row(entry) -> tuple[str, ...]:
+    """The cells of a result, in the order of ``HEAD``."""
+    here, path = Path.cwd(), entry.path
+    return (
+        entry.made.replace("T", " ")[:16],
+        entry.model,
+        str(entry.frames),
+        f"{entry.height}×{entry.width}",
+        str(entry.steps),
+        str(entry.seed),
+        cut(plain(entry.prompt), PROMPT_PLACES),
+        str(path.relative_to(here) if path.is_relative_to(here) else path),
+    )
+
+
+def table(rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines with the cells below each other, and nothing in them that a terminal would obey."""
+    cells = [HEAD, *(tuple(map(plain, row)) for row in rows)]
+    widths = [max(map(places, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(_padded, row, widths)).rstrip() for row in cells]
+
+
+def plain(text: str) -> str:
+    r"""A text in one line: control characters, line breaks and those that turn the direction of
+    writing are spelt out, such as ``\n`` and ``\u202e``."""
+    return "".join(
+        one if one.isprintable() else " " if _is_space(one) else _spelt(one) for one in text
+    )
+
+
+def cut(text: str, width: int) -> str:
+    """As much of a text as has room in so many places, with ``…`` where it was cut."""
+    if places(text) <= width:
+        return text
+    end = 0
+    while places(text[: end + 1]) < width:
+        end += 1
+    return f"{text[:end]}…"
+
+
+def places(text: str) -> int:
+    """How many of a terminal's places a text takes: two for a Chinese character, none for a mark
+    that stands above or below another."""
+    wide = sum(unicodedata.east_asian_width(one) in "WF" for one in text)
+    return len(text) + wide - sum(unicodedata.category(one) in ("Mn", "Me") for one in text)
+
+
+def _is_space(character: str) -> bool:
+    return unicodedata.category(character) == "Zs"
+
+
+def _spelt(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell + " " * (width - places(cell))
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Print lines, as many as the reader wants: ``cogvx list | head`` is no error."""
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        # So that Python's own flush at the end has where to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
