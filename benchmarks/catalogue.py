@@ -2,8 +2,9 @@
 
 ``python benchmarks/catalogue.py --results 10000`` links one real video so many times, with settings
 of their own, and prints JSON: seconds to index all of it, to open it again in a new process with
-the first page and its posters, the same after one more result, and milliseconds of searches and
-filters (median and longest of 20).
+the first page and its posters, the same after one more result, milliseconds of searches and
+filters (median and longest of 20), and seconds and memory of all results as a DataFrame, as CSV and
+as Parquet, each in a new process.
 """
 
 from __future__ import annotations
@@ -45,6 +46,41 @@ print(json.dumps({"total": total, "import_seconds": imported - start,
     "gallery_widget_seconds": there - ready, "peak_rss_mib": peak / 1024}))
 """
 
+FRAME = """
+import pandas, pyarrow
+from cogvx_nb.catalogue import Catalogue
+found = Catalogue(); found.refresh(); before = peak(); start = time.perf_counter()
+everything = found.frame(); made = time.perf_counter()
+some = found.frame("circle", frames=49); filtered = time.perf_counter()
+few = found.frame(seed=77); end = time.perf_counter()
+told = {"rows": len(everything), "seconds": made - start,
+    "frame_mib": everything.memory_usage(deep=True).sum() / 2**20, "peak_mib_more": peak() - before,
+    "filtered_rows": len(some), "filtered_seconds": filtered - made,
+    "rows_of_a_seed": len(few), "seconds_of_a_seed": end - filtered}
+"""
+
+EXPORT = """
+import sys, tempfile
+from pathlib import Path
+from cogvx_nb import arrow, export
+from cogvx_nb.catalogue import Catalogue
+kind = sys.argv[1]
+arrow.check(*["pyarrow"] * (kind == "parquet"))
+found = Catalogue(); found.refresh(); before = peak(); start = time.perf_counter()
+with tempfile.TemporaryDirectory() as folder:
+    path = export.save(found.pages(), Path(folder) / f"all.{kind}")
+    told = {"seconds": time.perf_counter() - start, "mib": path.stat().st_size / 2**20,
+        "peak_mib_more": peak() - before}
+"""
+
+MEASURED = """
+import json, re, time
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+%s
+print(json.dumps(told))
+"""
+
 QUERIES = {
     "first page": {},
     "a word": {"text": "circle"},
@@ -65,15 +101,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
         make(Path(folder), wanted)
-        found = {"results": wanted, "first_index": opened()}
-        again = [opened() for _ in range(5)]
+        found = {"results": wanted, "first_index": process(OPEN)}
+        again = [process(OPEN) for _ in range(5)]
         found["opened_again"] = {
             name: statistics.median(one[name] for one in again) for name in again[0]
         }
         add_one(Path(folder))
-        found["opened_with_one_more"] = opened()
+        found["opened_with_one_more"] = process(OPEN)
         found["milliseconds"] = {name: timed(query) for name, query in QUERIES.items()}
         found["milliseconds"]["last page"] = timed({}, offset=wanted - 12)
+        found["frame"] = process(MEASURED % FRAME)
+        found["csv"] = process(MEASURED % EXPORT, "csv")
+        found["parquet"] = process(MEASURED % EXPORT, "parquet")
     print(json.dumps(rounded(found), indent=1, ensure_ascii=False))
 
 
@@ -110,10 +149,10 @@ def add_one(folder: Path) -> None:
     shutil.copy(source.with_suffix(".json"), day / "new.json")
 
 
-def opened() -> dict:
-    """What a new process takes."""
-    done = subprocess.run([sys.executable, "-c", OPEN], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+def process(code: str, *arguments: str) -> dict:
+    """What a new process prints."""
+    command = [sys.executable, "-c", code, *arguments]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def timed(query: dict, offset: int = 0, repeats: int = 20) -> dict:
