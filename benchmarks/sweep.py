@@ -46,7 +46,7 @@ print(time.perf_counter() - start)
 for seed in range(count + 1):
     begun = time.perf_counter()
     wanted = request.make(model, prompt, frames=frames, steps=steps, seed=seed)
-    result.save(generate.run(wanted, loaded), f"{seed}.mp4")
+    result.save(generate.run(wanted, loaded), f"{seed}.mp4", overwrite=True)
     print(time.perf_counter() - begun)
 """
 
