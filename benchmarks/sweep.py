@@ -1,7 +1,7 @@
 """What a sweep costs beyond its videos, and beside a bare loop of papermill runs.
 
-``python benchmarks/sweep.py [--runs 50] [--bare 3] [--steps 50] [--frames 25]``, on the embedded
-model. Prints JSON with seconds:
+``python benchmarks/sweep.py [--runs 50] [--bare 3] [--steps 50] [--frames 25] [--threads N]``, on
+the embedded model. Prints JSON with seconds:
 
 - ``generation``: one load in a fresh process, imports included, and the median of warm videos (the
   road from request to mp4, no notebook) made there; measured before the sweep and after it, since
@@ -30,7 +30,7 @@ import time
 from pathlib import Path
 
 PROMPT = "a red circle moving right on a black background"
-WARM = 10
+WARM = 6
 """Warm videos that count, each time."""
 
 IDEAL = """
@@ -55,9 +55,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--bare", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of torch; fewer where others use the cores")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--frames", type=int, default=25)
     options = parser.parse_args()
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = f"{folder}/outputs"
         os.chdir(folder)
@@ -76,6 +79,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
         "runs": options.runs,
         "frames": options.frames,
         "steps": options.steps,
+        "threads": options.threads,
         "generation": {
             "load": round(load, 2),
             "warm": round(warm, 3),
