@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 
-from . import __version__, list_cli, sweep_cli
+from . import __version__, bench_cli, list_cli, sweep_cli
 from .errors import CogvxError, ModelMissing, RequestError
 
 
@@ -119,25 +119,6 @@ def reproduce(options: argparse.Namespace) -> int:
     return 0 if again.identical else 1
 
 
-def bench(options: argparse.Namespace) -> int:
-    """Time videos by frames and placement, or compare two benchmarks that were kept."""
-    from . import benchmark, report
-
-    if options.compare:
-        before, after = map(benchmark.read, options.compare)
-        changes = benchmark.compare(before, after)
-        print("\n".join(changes) or "nothing changed by more than the repeats lie apart")
-        return 0
-    model = benchmark.find_model(options.model, options.weights)
-    path = benchmark.place(options.output)
-    counts, placements = benchmark.numbers(options.frames), benchmark.names(options.placement)
-    found = benchmark.run(model, counts, options.steps, options.repeats, placements, _say)
-    benchmark.save(found, path)
-    path.with_suffix(".html").write_text(report.page(found), encoding="utf-8")
-    print(path)
-    return int(any(row["error"] for row in found["rows"]))
-
-
 def download(options: argparse.Namespace) -> int:
     """Fetch a checkpoint: list, ask, fetch, verify, put in place."""
     from . import checkpoints, transfer
@@ -235,27 +216,9 @@ def _parser() -> argparse.ArgumentParser:
         "--output", help="keep the new video there; by default it is only compared"
     )
     _add_download(commands)
-    _add_bench(commands)
+    bench_cli.add(_add(commands, "bench", bench_cli.main))
     sweep_cli.add(_add(commands, "sweep", sweep_cli.main))
     return parser
-
-
-def _add_bench(commands) -> None:
-    command = _add(commands, "bench", bench)
-    command.add_argument("--model", default="auto", help="a name, a folder or auto (default: auto)")
-    command.add_argument("--frames", default="13,25,49", help="default: 13,25,49")
-    command.add_argument("--steps", type=int, default=50, help="default: 50")
-    command.add_argument("--repeats", type=int, default=3, help="at least 3 (default: 3)")
-    command.add_argument("--placement", default="auto", help="some, with commas (default: auto)")
-    command.add_argument(
-        "--weights", choices=["files", "random"], default="files", help="random needs no download"
-    )
-    command.add_argument(
-        "--output", help="JSON to write (default: a new one in outputs/benchmarks/)"
-    )
-    command.add_argument(
-        "--compare", nargs=2, metavar=("A", "B"), help="say what changed between two"
-    )
 
 
 def _add_download(commands) -> None:

@@ -3,7 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import statistics
+import time
 from dataclasses import dataclass
+
+NVML = "libnvidia-ml.so.1"
+"""NVIDIA's library of its driver, asked without a package between; its functions and numbers are
+those of ``nvml.h``."""
+
+SM_CLOCK = 1
+
+THROTTLES = {
+    0x4: "power cap",
+    0x8: "hardware slowdown",
+    0x10: "kept in step with another GPU",
+    0x20: "heat (software)",
+    0x40: "heat (hardware)",
+    0x80: "power brake",
+}
+"""What slows a GPU down, by bit of NVML's mask. Its other bits say that it is idle, or that a clock
+was chosen."""
+
+APART_SECONDS = 0.5
+"""Between two looks at the clocks, so that looking takes no time worth mention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,15 +36,15 @@ class Reading:
     Attributes:
         allocated_bytes, reserved_bytes: most that torch's allocator had in use, and held.
         joules: energy of the whole GPU.
-        sm_mhz: clock of its multiprocessors at the end.
-        throttled: why it was slowed down at the end, as NVML's bit mask; 0 for not at all.
+        sm_mhz: clock of its multiprocessors, the median of those that were sampled.
+        throttled: what slowed it down at some sample; empty for nothing.
     """
 
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
     joules: float | None = None
     sm_mhz: int | None = None
-    throttled: int | None = None
+    throttled: tuple[str, ...] | None = None
 
 
 class Meter:
@@ -33,11 +56,28 @@ class Meter:
 
     def __init__(self, device: str) -> None:
         self._index = int(device.partition(":")[2] or 0) if device != "cpu" else None
-        self._nvml, self._handle = None, None
+        self._nvml: _Nvml | None = None
+        self._clocks: list[int] = []
+        self._reasons: list[int] = []
+        self._sampled = 0.0
         if self._index is not None:
-            self._open_nvml()
-            self._reset()
-        self._energy = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+            import torch
+
+            with contextlib.suppress(Exception):  # no driver, no right to ask, a part of a card
+                self._nvml = _Nvml(str(torch.cuda.get_device_properties(self._index).uuid))
+            torch.cuda.synchronize(self._index)
+            torch.cuda.reset_peak_memory_stats(self._index)
+        self._energy = self._joules()
+
+    def sample(self) -> None:
+        """Look at the clocks, to be called again and again while the GPU is at work."""
+        if self._nvml is None or time.perf_counter() - self._sampled < APART_SECONDS:
+            return
+        self._sampled = time.perf_counter()
+        clock = self._nvml.ask("nvmlDeviceGetClockInfo", ctypes.c_uint, SM_CLOCK)
+        reasons = self._nvml.ask("nvmlDeviceGetCurrentClocksThrottleReasons", ctypes.c_ulonglong)
+        self._clocks += [] if clock is None else [clock]
+        self._reasons += [] if reasons is None else [reasons]
 
     def read(self) -> Reading:
         """What was taken since the start."""
@@ -46,35 +86,50 @@ class Meter:
         import torch
 
         torch.cuda.synchronize(self._index)
-        energy = self._ask("nvmlDeviceGetTotalEnergyConsumption")
-        known = energy is not None and self._energy is not None
+        joules, throttled = self._joules(), None
+        if self._reasons:
+            throttled = tuple(
+                name for bit, name in THROTTLES.items() if any(one & bit for one in self._reasons)
+            )
+        known = joules is not None and self._energy is not None
         return Reading(
             allocated_bytes=torch.cuda.max_memory_allocated(self._index),
             reserved_bytes=torch.cuda.max_memory_reserved(self._index),
-            joules=(energy - self._energy) / 1000 if known else None,
-            sm_mhz=self._ask("nvmlDeviceGetClockInfo", 1),  # NVML_CLOCK_SM
-            throttled=self._ask("nvmlDeviceGetCurrentClocksThrottleReasons"),
+            joules=joules - self._energy if known else None,
+            sm_mhz=round(statistics.median(self._clocks)) if self._clocks else None,
+            throttled=throttled,
         )
 
-    def _open_nvml(self) -> None:
-        with contextlib.suppress(Exception):  # no package, no driver, no right to ask
-            import pynvml
-            import torch
-
-            pynvml.nvmlInit()
-            uuid = f"GPU-{torch.cuda.get_device_properties(self._index).uuid}"
-            self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-            self._nvml = pynvml
-
-    def _reset(self) -> None:
-        import torch
-
-        torch.cuda.synchronize(self._index)
-        torch.cuda.reset_peak_memory_stats(self._index)
-
-    def _ask(self, name: str, *values: int) -> int | None:
+    def _joules(self) -> float | None:
+        """That the GPU took since its driver was loaded."""
         if self._nvml is None:
             return None
-        with contextlib.suppress(Exception):  # a card or a driver that doesn't tell
-            return getattr(self._nvml, name)(self._handle, *values)
-        return None
+        found = self._nvml.ask("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong)
+        return None if found is None else found / 1000
+
+
+class _Nvml:
+    """A GPU as the driver's library knows it.
+
+    Raises:
+        OSError: if there is no such library, or it doesn't know the GPU.
+    """
+
+    def __init__(self, uuid: str) -> None:
+        self._library = ctypes.CDLL(NVML)
+        self._handle = ctypes.c_void_p()
+        name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+        found = self._library.nvmlInit_v2() or self._library.nvmlDeviceGetHandleByUUID(
+            name.encode(), ctypes.byref(self._handle)
+        )
+        if found != 0:
+            raise OSError(f"NVML answers {found} for {name}")
+
+    def ask(self, function: str, kind: type, *values: int) -> int | None:
+        """What a function of the library says of the GPU; None where it says nothing."""
+        found = kind()
+        try:
+            failed = getattr(self._library, function)(self._handle, *values, ctypes.byref(found))
+        except AttributeError:  # an old library
+            return None
+        return None if failed else found.value

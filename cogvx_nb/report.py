@@ -1,166 +1,191 @@
-"""A benchmark as pictures and tables: in a notebook, or as one HTML page with all in it."""
+"""Benchmarks as tables and pictures: in a notebook, or as one HTML page with all in it."""
 
 from __future__ import annotations
 
 import base64
 import html
-import importlib.resources
-import io
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .benchmark import STAGES
+from . import references, report_plots
+from .bench_compare import FULL_STEPS, manner, ratios
+from .bench_file import BASELINES, STAGES
+from .references import Time
 
 if TYPE_CHECKING:
     from IPython.display import Image as Picture
-    from matplotlib.figure import Figure
-
-SIZE = (7, 3.4)
-"""Inches of a figure."""
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em;
   color: #111; background: #fff }
 table { border-collapse: collapse } td, th { text-align: left; padding: 0.2em 0.8em 0.2em 0;
   vertical-align: top } tr + tr { border-top: 1px solid #ddd } img { max-width: 100% }
 """
 
-
-def figures(report: dict) -> list[Figure]:
-    """Seconds of a video by its frames, its stages, and memory predicted and measured."""
-    rows = [row for row in report["rows"] if not row["error"]]
-    if not rows:
-        return []
-    made = [_by_frames(rows), _stages(rows)]
-    if any(row["reserved_bytes"] for row in rows):
-        made.append(_memory(rows))
-    return made
+GIB = 2**30
 
 
 def pictures(report: dict) -> list[Picture]:
-    """The ``figures`` for a notebook's output, as PNG."""
+    """The figures of ``report_plots`` for a notebook's output, as PNG."""
     from IPython.display import Image as Picture
 
-    return [Picture(data=_png(figure), format="png") for figure in figures(report)]
+    made = report_plots.figures(report)
+    return [Picture(data=report_plots.png(figure), format="png") for figure in made]
 
 
-def table(report: dict) -> str:
-    """The rows as an HTML table."""
-    head = ("model", "frames", "placement", "s a step", *(f"{s}, s" for s in STAGES), "GiB")
-    return _table(head, [_cells(row) for row in report["rows"]])
+def tables(report: dict) -> str:
+    """What was measured as HTML: times, memory and energy beside what was predicted, decoders, and
+    how many times as fast as each baseline."""
+    parts = [_times(report), _memory(report), _decoders(report)]
+    return "".join(parts + [_ratios(report, name) for name in BASELINES])
 
 
-def published_table() -> str:
-    """Other people's figures of CogVideoX-5b as an HTML table, each with its source."""
-    known = published()
-    columns = ("gpu", "frames", "seconds", "seconds_per_step", "config", "source")
-    rows = [tuple(row.get(name, "–") for name in columns) for row in known["rows"]]
-    seed = known["seed_table_minutes"]
-    for gpu, minutes in seed.items():
-        if isinstance(minutes, dict):
-            for frames, (low, high) in minutes.items():
-                span = f"{60 * low} – {60 * high}"
-                rows.append((gpu, frames, span, "–", "estimated", seed["source"]))
-    head = ("GPU", "frames", "seconds", "s a step", "configuration", "source")
-    return f"<p>{html.escape(known['about'])}</p>{_table(head, rows)}"
+def others_table(*reports: dict) -> str:
+    """This machine beside others as an HTML table, each with its source."""
+    times = [one for report in reports for one in references.measured(report, "this machine")]
+    times += references.others(reports)
+    head = ("GPU", "frames", f"s a video of {FULL_STEPS} steps", "s a step", "how", "source")
+    about = html.escape(references.published()["about"])
+    return f"<p>{about}</p>{_table(head, list(map(_other, times)))}"
 
 
-def published() -> dict:
-    """Figures of others, with sources, as they ship with the package."""
-    text = importlib.resources.files("cogvx_nb").joinpath("data/published_timings.json")
-    return json.loads(text.read_text(encoding="utf-8"))
+def page(*reports: dict) -> str:
+    """A whole HTML page: no scripts, no files beside it.
 
-
-def page(report: dict) -> str:
-    """A whole HTML page: no scripts, no files beside it."""
-    pictures = "".join(f"<p><img alt='' src='{_embedded(one)}'></p>" for one in figures(report))
-    here = report["machine"]
-    gpus = ", ".join(gpu["name"] for gpu in here["gpus"]) or f"no GPU, {here['cores']} cores"
-    versions = ", ".join(f"{name} {value}" for name, value in here["versions"].items())
+    Reports of one machine with the same versions are shown as one, so that a baseline of one of
+    them stands beside rows of another.
+    """
+    groups: dict[str, dict] = {}
+    for report in reports:
+        known = groups.setdefault(report["fingerprint"], report | {"rows": []})
+        groups[report["fingerprint"]] = known | {"rows": known["rows"] + report["rows"]}
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>CogVideoX benchmark</title>"
         f"<style>{STYLE}</style><h1>CogVideoX benchmark</h1>"
-        f"<p>{html.escape(gpus)} · {html.escape(here['system'])} · {html.escape(versions)} · "
-        f"{html.escape(report['made'])}</p>{table(report)}{pictures}"
-        f"<h2>Published figures</h2>{published_table()}</html>"
+        f"{''.join(map(_section, groups.values()))}"
+        f"<h2>Beside others</h2>{others_table(*groups.values())}</html>"
     )
 
 
-def _by_frames(rows: Sequence[dict]) -> Figure:
-    figure, axes = _axes("frames", "seconds a video")
-    for name in dict.fromkeys(map(_label, rows)):
-        some = sorted((r for r in rows if _label(r) == name), key=lambda r: r["frames"])
-        times = [sum(r["seconds"][stage]["median"] for stage in STAGES) for r in some]
-        axes.plot([r["frames"] for r in some], times, marker="o", label=name)
-    axes.set_ylim(bottom=0)
-    axes.legend()
-    return figure
+def _section(report: dict) -> str:
+    here = report["machine"]
+    versions = ", ".join(f"{name} {value}" for name, value in here["versions"].items())
+    rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in report["ceiling"].items())
+    said = (here["system"], versions, f"matrix products: {rates}", report["made"])
+    shown = "".join(
+        f"<p><img alt='' src='{_embedded(report_plots.png(figure))}'></p>"
+        for figure in report_plots.figures(report)
+    )
+    return (
+        f"<h2>{html.escape(references.device(report))}</h2><p>{html.escape(' · '.join(said))}</p>"
+        f"{tables(report)}{shown}"
+    )
 
 
-def _stages(rows: Sequence[dict]) -> Figure:
-    figure, axes = _axes("seconds", "")
-    names = [f"{_label(row)}, {row['frames']} frames" for row in rows]
-    left = [0.0] * len(rows)
-    for stage in STAGES:
-        widths = [row["seconds"][stage]["median"] for row in rows]
-        axes.barh(names, widths, left=left, label=stage)
-        left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.invert_yaxis()
-    axes.legend()
-    return figure
+def _times(report: dict) -> str:
+    head = ("s a step", "of the ceiling", *(f"{name}, s" for name in STAGES))
+    return _rows_table(report["rows"], (*head, "video, s", "load, s", "compile, s"), _time_cells)
 
 
-def _memory(rows: Sequence[dict]) -> Figure:
-    figure, axes = _axes("", "GiB")
-    places = range(len(rows))
-    for shift, name, column in (
-        (-0.2, "predicted", "predicted_bytes"),
-        (0.2, "reserved", "reserved_bytes"),
-    ):
-        heights = [(row[column] or 0) / 2**30 for row in rows]
-        axes.bar([place + shift for place in places], heights, 0.4, label=name)
-    names = [f"{row['placement']}\n{row['frames']}" for row in rows]
-    axes.set_xticks(list(places), names)
-    axes.legend()
-    return figure
+def _time_cells(row: dict) -> tuple:
+    step, share = row["step_seconds"], row["share_of_ceiling"]
+    return (
+        f"{step['median']:.3f} ± {step['spread']:.0%}",
+        f"{share:.0%}" if share else "–",
+        *(f"{row['seconds'][stage]['median']:.2f}" for stage in STAGES),
+        f"{row['video_seconds']['median']:.2f} ± {row['video_seconds']['spread']:.0%}",
+        _number(row["load_seconds"]),
+        _number(row["compile_seconds"]),
+    )
 
 
-def _axes(across: str, up: str):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=SIZE, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    return figure, axes
+def _memory(report: dict) -> str:
+    rows = [row for row in report["rows"] if not row["error"] and row["reserved_bytes"]]
+    head = ("GiB predicted", "reserved", "allocated", "s predicted", "measured")
+    head += ("J a video", "MHz", "slowed down by")
+    return _rows_table(rows, head, _memory_cells) if rows else ""
 
 
-def _label(row: dict) -> str:
-    return f"{row['model']}, {row['placement']}"
+def _memory_cells(row: dict) -> tuple:
+    expected, slowed = row["predicted_seconds"], row["throttled"]
+    taken = sum(row["seconds"][name]["median"] for name in expected)
+    return (
+        _gib(row["predicted_bytes"]),
+        _gib(row["reserved_bytes"]),
+        _gib(row["allocated_bytes"]),
+        _number(sum(expected.values()) if expected else None),
+        _number(taken if expected else None),
+        _number(row["joules"], 0),
+        _number(row["sm_mhz"], 0),
+        "–" if slowed is None else ", ".join(slowed) or "nothing",
+    )
 
 
-def _cells(row: dict) -> tuple:
-    if row["error"]:
-        return (row["model"], row["frames"], row["placement"], row["error"])
-    step, peak = row["step_seconds"], row["reserved_bytes"]
-    stages = (f"{row['seconds'][stage]['median']:.2f}" for stage in STAGES)
-    memory = f"{peak / 2**30:.1f}" if peak else "–"
-    pace = f"{step['median']:.3f} ± {step['spread']:.0%}"
-    return (row["model"], row["frames"], row["placement"], pace, *stages, memory)
+def _decoders(report: dict) -> str:
+    rows = [row for row in report["rows"] if not row["error"] and row["vae"]]
+    head = ("decode whole, s", "GiB", "decode in tiles, s", "GiB")
+    return _rows_table(rows, head, _decoder_cells) if rows else ""
+
+
+def _decoder_cells(row: dict) -> tuple:
+    cells = []
+    for name in ("whole", "tiled"):
+        found = row["vae"].get(name)
+        cells += [f"{found['median']:.2f}", _gib(found["bytes"])] if found else ["no room", "–"]
+    return tuple(cells)
+
+
+def _ratios(report: dict, baseline: str) -> str:
+    found = ratios(report["rows"], baseline)
+    if not found:
+        return ""
+    names = ("step", "video", "whole", "tiled", "memory")
+    head = ("model", "frames", "how", "a step", "a video", "decode whole", "in tiles", "memory")
+    rows = [
+        (one["model"], one["frames"], one["manner"], *(_times_as(one[name]) for name in names))
+        for one in found
+    ]
+    about = f"How many times as fast as {baseline} ({BASELINES[baseline]}), and its share of memory"
+    return f"<p>{html.escape(about)}:</p>{_table(head, rows)}"
+
+
+def _rows_table(rows: Sequence[dict], head: Sequence[str], cells) -> str:
+    """A table of rows; those that failed say why."""
+    made = []
+    for row in rows:
+        first = (row["model"], row["frames"], manner(row))
+        made.append((*first, *((row["error"],) if row["error"] else cells(row))))
+    return _table(("model", "frames", "how", *head), made)
+
+
+def _other(one: Time) -> tuple:
+    span = _number(one.low, 1)
+    if one.low != one.high:
+        span = f"{one.low:.0f} – {one.high:.0f}"
+    return (one.gpu, one.frames, span, _number(one.step_seconds), one.how, one.source)
 
 
 def _table(head: Sequence, rows: Sequence[Sequence]) -> str:
+    """An HTML table; the last cell of a row that is too short takes the rest of it."""
     lines = ["".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)]
-    lines += ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
+    for row in rows:
+        rest = f" colspan='{len(head) - len(row) + 1}'" if len(row) < len(head) else ""
+        cells = [f"<td>{html.escape(str(cell))}</td>" for cell in row[:-1]]
+        lines.append("".join(cells) + f"<td{rest}>{html.escape(str(row[-1]))}</td>")
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
-def _embedded(figure: Figure) -> str:
-    return f"data:image/png;base64,{base64.b64encode(_png(figure)).decode()}"
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _png(figure: Figure) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=120)
-    return data.getvalue()
+def _gib(count: int | None) -> str:
+    return "–" if count is None else f"{count / GIB:.1f}"
+
+
+def _times_as(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.2f} ×"
+
+
+def _embedded(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,0 +1,190 @@
+"""Times one kind of video on a loaded pipeline: warm-up apart, synchronised, medians."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from . import generate, pipeline, result
+from .bench_file import STAGES
+from .decode import decode_latents
+from .events import Step
+from .meter import Meter
+from .plan import Plan
+from .request import VideoRequest
+
+WARM_STEPS = 2
+DECODES = 3
+"""Of the same latents, each way, after one that doesn't count."""
+
+
+class Subject(Protocol):
+    """What makes videos: the workbench, or what it is measured beside."""
+
+    load_seconds: float
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def vae(self) -> torch.nn.Module: ...
+
+    def make(
+        self, wanted: VideoRequest, path: Path, after_step: Callable[[], None]
+    ) -> dict[str, float]: ...
+
+
+class Workbench:
+    """The workbench's own road, from a request to an mp4.
+
+    Args:
+        fitted: a pipeline is loaded anew for it, so that its load and its memory are its own.
+
+    Raises:
+        ModelCorrupt, OutOfMemory, RequestError: as ``pipeline.load``.
+    """
+
+    def __init__(self, fitted: Plan) -> None:
+        pipeline.release()
+        if fitted.device != "cpu":
+            torch.compiler.reset()  # else a row would find code that another row compiled
+        self._loaded = pipeline.load(fitted)
+        self.load_seconds = self._loaded.seconds
+
+    @property
+    def plan(self) -> Plan:
+        return self._loaded.plan
+
+    @property
+    def vae(self) -> torch.nn.Module:
+        return self._loaded.pipe.vae
+
+    def make(
+        self, wanted: VideoRequest, path: Path, after_step: Callable[[], None]
+    ) -> dict[str, float]:
+        """Make a video, its prompt read anew; seconds of each stage."""
+
+        def heard(event) -> None:
+            if isinstance(event, Step):
+                after_step()
+
+        made = generate.run(wanted, self._loaded, heard, reuse_text=False)
+        start = time.perf_counter()
+        result.save(made, path)
+        return made.seconds | {"write": time.perf_counter() - start}
+
+
+class _Clock:
+    """When each step was done."""
+
+    def __init__(self, device: str, meter: Meter) -> None:
+        self._device, self._meter, self._times = device, meter, []
+
+    def __call__(self) -> None:
+        # diffusers waits for the device in each step as well, where it draws a step's noise.
+        pipeline.synchronize(self._device)
+        self._times.append(time.perf_counter())
+        self._meter.sample()
+
+    def step_seconds(self, denoise_seconds: float, reuse: bool) -> float:
+        """Of a step in the mean; without the first, during which models are still moved.
+
+        Where steps reuse others the first is one of few that are computed, so it counts.
+        """
+        if reuse or len(self._times) < 2:
+            return denoise_seconds / len(self._times)
+        return (self._times[-1] - self._times[0]) / (len(self._times) - 1)
+
+
+def measure(subject: Subject, wanted: VideoRequest, repeats: int) -> dict:
+    """The columns of a row that come from work; see ``benchmark.run``."""
+    rows: list[dict[str, float]] = []
+    steps: list[float] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        short = replace(wanted, steps=min(wanted.steps, WARM_STEPS))
+        warm = subject.make(short, Path(scratch) / "warm.mp4", lambda: None)
+        pipeline.free_memory()
+        meter = Meter(subject.plan.device)
+        for number in range(repeats):
+            clock = _Clock(subject.plan.device, meter)
+            rows.append(subject.make(wanted, Path(scratch) / f"{number}.mp4", clock))
+            steps.append(clock.step_seconds(rows[-1]["denoise"], subject.plan.reuse))
+    reading = asdict(meter.read())
+    if reading["joules"] is not None:
+        reading["joules"] /= repeats
+    return {
+        "plan": subject.plan.choices,
+        "load_seconds": subject.load_seconds,
+        "compile_seconds": warm.get("compile"),
+        "seconds": {name: summary([row[name] for row in rows]) for name in STAGES},
+        "video_seconds": summary([sum(row[name] for name in STAGES) for row in rows]),
+        "step_seconds": summary(steps),
+        **reading,
+        # On a CPU tiles take several times as long, and nobody asks for them.
+        "vae": decodes(subject, wanted) if subject.plan.device != "cpu" else None,
+    }
+
+
+def decodes(subject: Subject, wanted: VideoRequest, repeats: int = DECODES) -> dict | None:
+    """Seconds and memory of decoding the same latents whole and in tiles.
+
+    Returns:
+        ``whole`` and ``tiled``: a ``summary`` with ``bytes`` above what the models take, None on a
+        CPU. One of them is None where memory is too small for it, and all where the decoder isn't
+        on the device, since moving it would be timed too.
+    """
+    vae, device = subject.vae, subject.plan.device
+    if str(next(vae.parameters()).device) != device:
+        return None
+    tiling, found = vae.use_tiling, {}
+    try:
+        for name in ("whole", "tiled"):
+            vae.disable_tiling()
+            if name == "tiled":
+                vae.enable_tiling(*wanted.model.checkpoint.tile)
+            try:
+                found[name] = _decode(vae, device, wanted, repeats)
+            except Exception as error:
+                if not pipeline.is_out_of_memory(error):
+                    raise
+                found[name] = None
+    finally:
+        vae.use_tiling = tiling
+    return found
+
+
+def summary(values: list[float]) -> dict:
+    """Median, all values, and how far the extremes lie apart as a part of the median."""
+    middle = statistics.median(values)
+    spread = (max(values) - min(values)) / middle if middle else 0.0
+    return {"median": middle, "spread": spread, "all": values}
+
+
+def _decode(vae: torch.nn.Module, device: str, wanted: VideoRequest, repeats: int) -> dict:
+    channels, latent_frames = vae.config.latent_channels, (wanted.frames - 1) // 4 + 1
+    shape = (1, latent_frames, channels, wanted.height // 8, wanted.width // 8)
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    latents = latents.to(device, vae.dtype)
+    pipeline.free_memory()
+    times, used = [], None
+    with torch.no_grad():
+        decode_latents(vae, latents, wanted.frames)
+        before = torch.cuda.memory_allocated(device) if device != "cpu" else None
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats(device)
+        for _ in range(repeats):
+            pipeline.synchronize(device)
+            start = time.perf_counter()
+            decode_latents(vae, latents, wanted.frames)
+            pipeline.synchronize(device)
+            times.append(time.perf_counter() - start)
+    if device != "cpu":
+        used = torch.cuda.max_memory_allocated(device) - before
+    return summary(times) | {"bytes": used}

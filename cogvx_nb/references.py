@@ -1,0 +1,97 @@
+"""Times of CogVideoX on other machines: published ones, and those that were measured for this."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import bench_file
+from .bench_compare import FULL_STEPS, full_seconds, manner
+
+REFERENCE = "reference_h100.json"
+"""A benchmark of this workbench on one H100, as ``bench_file`` writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """How long a video takes somewhere.
+
+    Attributes:
+        gpu: or another device.
+        frames: of the video.
+        low, high: seconds of a video of 50 steps, the same where no range is given; None where
+            only a step is known.
+        step_seconds: None where it isn't known.
+        how: model and configuration.
+        source: who says so.
+    """
+
+    gpu: str
+    frames: int
+    low: float | None
+    high: float | None
+    step_seconds: float | None
+    how: str
+    source: str
+
+
+def measured(report: dict, source: str) -> list[Time]:
+    """The rows of a benchmark; videos of fewer steps are reckoned to 50, and say so."""
+    here, found = device(report), []
+    for row in report["rows"]:
+        if row["error"]:
+            continue
+        whole, step = full_seconds(row), row["step_seconds"]["median"]
+        how = f"{row['model']}, {manner(row)}"
+        if row["steps"] != FULL_STEPS:
+            how += f", from {row['steps']} steps"
+        found.append(Time(here, row["frames"], whole, whole, step, how, source))
+    return found
+
+
+def others(reports: Sequence[dict] = ()) -> list[Time]:
+    """The reference that ships with the package, unless it is among ``reports``, and what others
+    published of CogVideoX-5b."""
+    shipped, found = reference(), []
+    if shipped is not None and shipped["made"] not in [report["made"] for report in reports]:
+        found = measured(shipped, "measured with this workbench")
+    known = published()
+    for row in known["rows"]:
+        seconds, step = row.get("seconds"), row.get("seconds_per_step")
+        how = f"CogVideoX-5b, {row['config']}"
+        found.append(Time(row["gpu"], row["frames"], seconds, seconds, step, how, row["source"]))
+    minutes = dict(known["seed_table_minutes"])
+    source = minutes.pop("source")
+    for gpu, by_frames in minutes.items():
+        for frames, (low, high) in by_frames.items():
+            how = "CogVideoX-5b, estimated"
+            found.append(Time(gpu, int(frames), 60.0 * low, 60.0 * high, None, how, source))
+    return found
+
+
+def device(report: dict) -> str:
+    """What a benchmark ran on, in a few words."""
+    here = report["machine"]
+    gpus = ", ".join(gpu["name"] for gpu in here["gpus"])
+    return gpus or f"no GPU, {here['threads']} threads"
+
+
+def published() -> dict:
+    """Figures of others, with sources, as they ship with the package."""
+    return json.loads(_data("published_timings.json").read_text(encoding="utf-8"))
+
+
+def reference() -> dict | None:
+    """The benchmark that ships with the package; None where none does.
+
+    Raises:
+        ResultError: if it is none.
+    """
+    path = _data(REFERENCE)
+    return bench_file.read(path) if path.is_file() else None
+
+
+def _data(name: str):
+    return importlib.resources.files("cogvx_nb").joinpath(f"data/{name}")
