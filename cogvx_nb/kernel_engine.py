@@ -65,6 +65,7 @@ class WarmEngine(NBClientEngine):
         slot: str = "",
         folder: str = "",
         import_from: str = "",
+        preload: str = "",
         run_timeout: float | None = None,
         most_growth: int = MOST_GROWTH,
         **options,
@@ -76,17 +77,20 @@ class WarmEngine(NBClientEngine):
             slot: whose kernel; each thread needs its own.
             folder: current directory of the notebook; by default that of this process.
             import_from: a further folder to import modules from.
-            run_timeout: seconds for the whole notebook.
+            preload: a module that a new kernel imports before its first notebook.
+            run_timeout: seconds for the whole notebook, its kernel ready.
             most_growth: bytes; see ``MOST_GROWTH``.
         """
         for name in ("input_path", "startup_timeout"):
             options.pop(name, None)
         timeout = options.pop("timeout", None)
-        if run_timeout:
-            options["timeout_func"] = _until(time.monotonic() + run_timeout, execution_timeout)
         kernel = _kernels.setdefault((slot, kernel_name), WarmKernel(kernel_name))
         try:
-            kernel.prepare(folder or str(Path.cwd()), import_from, start_timeout, most_growth)
+            where = folder or str(Path.cwd())
+            kernel.prepare(where, import_from, start_timeout, most_growth, preload)
+            if run_timeout:
+                deadline = time.monotonic() + run_timeout
+                options["timeout_func"] = _until(deadline, execution_timeout)
             client = WarmClient(
                 nb_man,
                 kernel,

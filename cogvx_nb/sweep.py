@@ -22,6 +22,9 @@ from .sweep_worker import Outcome, Task, Worker
 TICK = 0.25
 """Seconds between looks at the clock, and at whether somebody cancelled."""
 
+ROAD = "cogvx_nb.pipeline"
+"""What notebook 03 imports torch and diffusers with."""
+
 MOST_DEATHS = 10
 """Kernels that may die one after another before it isn't the runs that are to blame."""
 
@@ -185,6 +188,7 @@ class _Driver:
             work / NOTEBOOK,
             run.parameters,
             str(self._book.path.parent),
+            ROAD if self._book.makes_video else "",
             self._spec.timeout,
         )
         pending[threads[number].submit(workers[number].run, task)] = (number, run, work)

@@ -25,6 +25,7 @@ class Task:
         output: where the executed copy goes; its folder is the notebook's current one.
         parameters: by name.
         import_from: a further folder to import modules from.
+        preload: a module that its kernel imports beforehand; none if empty.
         timeout: seconds for all of it; None for any.
     """
 
@@ -32,6 +33,7 @@ class Task:
     output: Path
     parameters: dict[str, object] = field(repr=False)
     import_from: str = ""
+    preload: str = ""
     timeout: float | None = None
 
 
@@ -102,6 +104,7 @@ class Worker:
             slot=self._slot,
             folder=str(task.output.parent),
             import_from=task.import_from,
+            preload=task.preload,
             run_timeout=task.timeout,
         )
 

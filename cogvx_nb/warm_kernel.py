@@ -18,10 +18,14 @@ from .errors import SettingsError
 CLEAR_SECONDS = 60
 """Until a kernel that is being cleared counts as hung; it takes 0.2 s."""
 
+PRELOAD_SECONDS = 600
+"""For imports; torch from a cold network disk can take a minute."""
+
 ARGUMENTS = ("--log-level=CRITICAL", "--HistoryManager.hist_file=:memory:")
 
+PRELOAD = "__import__('cogvx_nb.kernel_reset', fromlist=['preload']).preload({module!r})"
 CLEAR = "__import__('cogvx_nb.kernel_reset', fromlist=['clear']).clear({folder!r}, {path!r})"
-"""An expression, so that it leaves no name behind."""
+"""Expressions, so that they leave no name behind."""
 
 
 class WarmKernel:
@@ -44,8 +48,13 @@ class WarmKernel:
     def manager(self) -> AsyncKernelManager | None:
         return self._manager
 
-    def prepare(self, folder: str, path: str, start_seconds: float, most_growth: int) -> None:
+    def prepare(
+        self, folder: str, path: str, start_seconds: float, most_growth: int, preload: str = ""
+    ) -> None:
         """A clean kernel that works in a folder: this one cleared, or a new process.
+
+        Args:
+            preload: a module that a new process imports beforehand; none if empty.
 
         Raises:
             DeadKernelError: if none starts within ``start_seconds``.
@@ -59,6 +68,8 @@ class WarmKernel:
         self.close()
         self._start(folder, start_seconds)
         self._clearable = self._clear(folder, path) is not None  # not, say, for a kernel of R
+        if preload and self._clearable:  # where it fails, the notebook will say why
+            run_sync(self._ask)(PRELOAD.format(module=preload), PRELOAD_SECONDS)
 
     def kill(self) -> None:
         """End the process and those that it started, now; from any thread."""
@@ -108,16 +119,16 @@ class WarmKernel:
     def _clear(self, folder: str, path: str) -> int | None:
         """Bytes that the kernel still holds; None if it can't be cleared."""
         code = CLEAR.format(folder=folder, path=path)
-        told = run_sync(self._ask)(code)
+        told = run_sync(self._ask)(code, CLEAR_SECONDS)
         if told is None or told.get("status") != "ok":
             return None
         answer = told["user_expressions"]["held"]
         return int(answer["data"]["text/plain"]) if answer["status"] == "ok" else None
 
-    async def _ask(self, expression: str) -> dict | None:
+    async def _ask(self, expression: str, seconds: float) -> dict | None:
         """A reply's content; None if the kernel dies or doesn't answer."""
         wanted = self.client.execute("", silent=True, user_expressions={"held": expression})
-        deadline = time.monotonic() + CLEAR_SECONDS
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and await self._manager.is_alive():
             with contextlib.suppress(Empty):
                 message = await self.client.get_shell_msg(timeout=0.5)

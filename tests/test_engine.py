@@ -108,9 +108,12 @@ def test_the_workbench_has_its_folders_in_the_kernel_too(execute, tmp_path, monk
     assert execute(seen, folder=str(tmp_path / "apart")) == f"{tmp_path / 'here'} False"
 
 
-def test_a_failed_cell_leaves_the_kernel_and_no_variables(execute, tmp_path):
+@pytest.mark.parametrize("preload", ["", "json.tool"])
+def test_a_failed_cell_leaves_the_kernel_and_no_variables(execute, tmp_path, preload):
+    seen = "import sys, os; print('json.tool' in sys.modules, os.getpid(), end='')"
+    imported, _, first = execute(seen, preload=preload).partition(" ")
+    assert imported == str(bool(preload))
     held = "import weakref, sys\nclass Big: pass\nbig = Big()\nsys.modules['json'].ref"
-    first = execute(PID)
     with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
         execute(f"{held} = weakref.ref(big)", "def fail(big): 1 / 0", "fail(big)", "print(1)")
     assert statuses(tmp_path)[2:] == [("failed", True), ("pending", False)]
