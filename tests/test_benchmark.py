@@ -7,6 +7,7 @@ import copy
 import io
 import json
 import re
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -15,73 +16,187 @@ from PIL import Image
 from test_notebook import execute
 
 from cogvx_nb import (
+    bench_compare,
+    bench_file,
     benchmark,
+    ceiling,
     checkpoints,
     meter,
     pipeline,
+    plan,
     random_weights,
+    references,
     report,
+    report_plots,
     request,
     weights,
 )
+from cogvx_nb.__main__ import _parser, main
+from cogvx_nb.bench_file import STAGES
 from cogvx_nb.errors import DoesNotFit, OutputError, RequestError, ResultError
 
-COUNTS = checkpoints.COGVIDEOX_5B.parameters
+GIB = 2**30
 
 
 @pytest.fixture(scope="module")
-def found(tiny):
-    lines = []
-    made = benchmark.run(tiny, [13], 2, 3, ["auto", "streamed"], lines.append)
-    return made | {"lines": lines}
+def measured(tiny, tmp_path_factory):
+    """A report, what was said meanwhile, and where it was kept."""
+    lines, path = [], tmp_path_factory.mktemp("bench") / "a.json"
+    kinds = (["exact"], ["auto", "streamed"], ["stock", "seed"])
+    return benchmark.run(tiny, [13], 3, 3, *kinds, path, lines.append), lines, path
+
+
+@pytest.fixture
+def found(measured):
+    return copy.deepcopy(measured[0])
+
+
+@pytest.fixture
+def on_gpu(found):
+    """The same, as if a GPU with all its instruments had been measured; of random weights."""
+    decodes = {"whole": {"median": 1.0, "bytes": 5 * GIB}, "tiled": None}
+    for row in found["rows"]:
+        row["model"] += " (random weights)"
+        if not row["error"]:
+            row |= {"reserved_bytes": 20 * GIB, "allocated_bytes": 19 * GIB, "vae": decodes}
+            row |= {"joules": 9000.0, "sm_mhz": 1700, "throttled": ["power cap"]}
+            row |= {"predicted_seconds": {"text": 0.5, "denoise": 2.0, "decode": 1.0}}
+            row["plan"] |= {"compiled": True, "quantized": "fp8", "reuse": True}
+    return found
 
 
 def test_a_row_is_what_was_measured(found):
-    row, failed = found["rows"]
-    assert (row["frames"], row["steps"], row["placement"], row["error"]) == (13, 2, "auto", "")
-    for stage in benchmark.STAGES:
+    row, failed, *_ = found["rows"]
+    assert (row["frames"], row["steps"], row["speed"], row["placement"]) == (13, 3, "exact", "auto")
+    for stage in STAGES:
         values = row["seconds"][stage]["all"]
         assert len(values) == 3
         assert min(values) <= row["seconds"][stage]["median"] <= max(values)
         assert min(values) > 0
-    assert row["step_seconds"]["median"] == row["seconds"]["denoise"]["median"] / 2
-    assert row["joules"] is row["reserved_bytes"] is None, "null where nobody can tell"
+    wholes = [sum(row["seconds"][stage]["all"][n] for stage in STAGES) for n in range(3)]
+    assert row["video_seconds"]["all"] == pytest.approx(wholes)
+    assert all(
+        2 * step < whole  # the first step isn't among them
+        for step, whole in zip(
+            row["step_seconds"]["all"], row["seconds"]["denoise"]["all"], strict=True
+        )
+    )
+    assert row["joules"] is row["reserved_bytes"] is row["vae"] is None, "null where nobody knows"
+    assert row["compile_seconds"] is None
+    assert row["load_seconds"] > 0
+    assert row["predicted_bytes"] == row["plan"]["peak_bytes"] > 0
     assert failed["error"] == "streamed is no placement for cpu: use resident"
-    assert "denoise" in found["lines"][1]
-    assert json.loads(json.dumps(found))["machine"]["versions"]["torch"]
 
 
-def test_reports_are_kept_and_read_back(found, outputs):
-    path = benchmark.save(found)
-    assert path.parent == outputs / "benchmarks"
-    assert benchmark.read(path)["rows"] == json.loads(json.dumps(found["rows"]))
+def test_baselines_stand_beside_it(found):
+    stock, seed = found["rows"][-2:]
+    assert (stock["error"], seed["error"]) == ("", "")
+    assert (stock["speed"], seed["speed"]) == ("stock", "seed")
+    assert stock["plan"]["dtype"] == seed["plan"]["dtype"] == "float32"
+    assert stock["predicted_bytes"] is None
+    assert set(stock) == set(found["rows"][0]), "with the same columns"
+    for name in bench_file.BASELINES:
+        ratios = bench_compare.ratios(found["rows"], name)
+        assert len(ratios) == 2, "the row that failed, and itself, apart"
+        for one in ratios:
+            assert one["step"] > 0
+            assert one["video"] > 0
+            assert one["memory"] is None
+    row = found["rows"][0]
+    (same,) = bench_compare.ratios([row, stock], "stock")
+    assert same["step"] == stock["step_seconds"]["median"] / row["step_seconds"]["median"]
+    assert bench_compare.failed(found), "because of the placement that a CPU doesn't have"
+    assert not bench_compare.failed({"rows": [row, stock | {"error": "out of memory"}]})
+
+
+def test_a_baseline_decodes_as_diffusers_does(tiny, here):
+    import diffusers
+
+    from cogvx_nb import baseline, measure
+
+    small = {"height": 64, "width": 96, "allow_untrained_size": True}
+    asked = request.make(tiny, benchmark.PROMPT, steps=2, **small)
+    fitted = plan.fit(asked, here)
+    beside = baseline.Baseline("stock", baseline.planned("stock", fitted))
+    assert type(beside.vae) is diffusers.AutoencoderKLCogVideoX
+    times = measure.decodes(beside, asked, repeats=1)
+    assert times["whole"]["median"] > 0
+    assert times["tiled"]["median"] > 0
+    assert not beside.vae.use_tiling, "as it was"
+    on_gpu = replace(fitted, device="cuda:0", dtype="bfloat16", compiled=True, quantized="fp8")
+    stock, seed = (baseline.planned(name, on_gpu) for name in ("stock", "seed"))
+    assert (stock.dtype, stock.placement) == ("bfloat16", "resident")
+    assert (seed.dtype, seed.placement) == ("float16", "model_offload")
+    assert not any((stock.compiled, stock.quantized, seed.compiled, seed.quantized))
+
+
+def test_the_ceiling_is_what_matrix_products_reach(found, here, tiny):
+    rate = found["ceiling"]["float32"]
+    assert rate > 0
+    row = found["rows"][0]
+    assert row["share_of_ceiling"] > 0
+    fitted = plan.fit(request.make(tiny, benchmark.PROMPT, steps=50), here)
+    exact = ceiling.share(fitted, 50, 0.1, {"float32": 1.0})
+    assert ceiling.share(fitted, 50, 0.2, {"float32": 1.0}) == pytest.approx(exact / 2)
+    assert ceiling.share(replace(fitted, reuse=True), 50, 0.1, {"float32": 1.0}) < exact / 2
+    assert ceiling.share(fitted, 50, 0.1, {}) is None
+
+
+def test_reports_are_kept_after_each_row_and_read_back(measured, outputs):
+    found, lines, path = measured
+    assert bench_file.read(path) == json.loads(json.dumps(found))
+    assert "TFLOP/s: float32" in lines[0]
+    assert "seed, resident: " in lines[-1]
+    assert bench_file.place().parent == outputs / "benchmarks"
     with pytest.raises(OutputError, match="exists: choose another name"):
-        benchmark.save(found, path)
-    path.write_text('{"format": 1}')
-    with pytest.raises(ResultError, match="is no benchmark of this workbench"):
-        benchmark.read(path)
+        bench_file.place(path)
+    with pytest.raises(ResultError, match="make one with 'cogvx bench'"):
+        bench_file.newest()
+    for text, said in (
+        ('{"format": 2}', "is no benchmark of this workbench"),
+        ('{"format": 1, "rows": []}', "has format 1, not 2: measure again"),
+        ("rows", "it isn't JSON"),
+    ):
+        bench_file.write(text, outputs / "bad.json")
+        with pytest.raises(ResultError, match=said):
+            bench_file.read(outputs / "bad.json")
     with pytest.raises(ResultError, match="can't be read"):
-        benchmark.read(outputs / "none.json")
+        bench_file.read(outputs / "none.json")
+    with pytest.raises(OutputError, match="can't be written"):
+        bench_file.save(found, path / "below a file.json")
 
 
 def test_only_what_changed_beyond_the_spread_is_said(found):
     row = found["rows"][0]
-    for stage in benchmark.STAGES:
-        row["seconds"][stage] |= {"median": 1.0, "spread": 0.05}
+    for one in (*row["seconds"].values(), row["step_seconds"]):
+        one |= {"median": 1.0, "spread": 0.05}
     slower = copy.deepcopy(found)
-    assert benchmark.compare(found, slower) == []
+    assert bench_compare.compare(found, slower) == []
     slower["rows"][0]["seconds"]["decode"]["median"] = 1.09
-    assert benchmark.compare(found, slower) == []
-    slower["rows"][0]["seconds"]["decode"]["median"] = 1.2
-    (line,) = benchmark.compare(found, slower)
-    assert line.endswith("decode 1.000 → 1.200 s (1.20 ×)")
+    assert bench_compare.compare(found, slower) == []
+    slower["rows"][0]["step_seconds"]["median"] = 1.2
+    (line,) = bench_compare.compare(found, slower)
+    assert line.endswith("13 frames, exact, auto: a step 1.000 → 1.200 s (1.20 ×)")
+    slower["fingerprint"] = "another"
+    assert bench_compare.compare(found, slower)[0] == "the machines or their versions differ"
+
+
+def test_videos_of_few_steps_are_reckoned_to_fifty(found):
+    row = found["rows"][0]
+    row["video_seconds"]["median"], row["step_seconds"]["median"] = 10.0, 2.0
+    assert bench_compare.full_seconds(row) == 10.0 + 47 * 2.0
+    (one,) = references.measured({"machine": found["machine"], "rows": [row]}, "here")
+    assert (one.low, one.high) == (104.0, 104.0)
+    assert one.how.endswith("exact, resident, from 3 steps")
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"repeats": 2}, "repeats = 2: a spread needs at least 3"),
+        ({"speeds": ["warp"]}, "speed = 'warp': use one of exact, fast, turbo"),
         ({"placements": ["nowhere"]}, "placement = 'nowhere': use one of auto, resident"),
+        ({"baselines": ["mine"]}, "baseline = 'mine': use one of stock, seed"),
         ({"frames": [0]}, "frames = 0: use one of 13 / 25 / 49"),
     ],
 )
@@ -91,9 +206,10 @@ def test_bad_values_end_it_before_any_work(tiny, changed, said):
 
 
 def test_lists_and_models_as_people_name_them():
-    assert benchmark.numbers(" 13,25 , 49") == [13, 25, 49]
+    assert bench_file.numbers(" 13,25 , 49") == [13, 25, 49]
+    assert bench_file.names("") == []
     with pytest.raises(RequestError, match="use numbers with commas"):
-        benchmark.numbers("13, many")
+        bench_file.numbers("13, many")
     with pytest.raises(RequestError, match="use files or random"):
         benchmark.find_model("tiny", "none")
 
@@ -101,18 +217,55 @@ def test_lists_and_models_as_people_name_them():
 def test_the_page_needs_nothing_else(found):
     hostile = copy.deepcopy(found)
     hostile["rows"][1]["error"] = "<script>alert(1)</script>"
+    hostile["machine"]["system"] = "<img src=x>"
     page = report.page(hostile)
     assert "<script" not in page
+    assert "<img src=x" not in page
     assert "&lt;script&gt;" in page
     assert not re.search(r"(src|href)='(?!data:)", page)
     pictures = re.findall(r"data:image/png;base64,([^']+)", page)
-    assert len(pictures) == 2
+    assert len(pictures) == 3
     for data in pictures:
-        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (840, 408)
+        assert Image.open(io.BytesIO(base64.b64decode(data))).width == 900
     assert "sayakpaul/diffusers-torchao README.md" in page
-    row = copy.deepcopy(found["rows"][0]) | {"reserved_bytes": 2**30}
-    assert len(report.figures({"rows": [row]})) == 3, "and memory where it is known"
-    assert report.figures({"rows": []}) == []
+    assert "How many times as fast as stock" in page
+    assert "as fast as stock" not in report.page(found | {"rows": found["rows"][:-2]})
+    assert report_plots.figures({"rows": []}) == []
+
+
+def test_reports_of_one_machine_are_shown_as_one(found):
+    ours = found | {"rows": found["rows"][:1]}
+    theirs = found | {"rows": found["rows"][-2:-1], "made": "later"}
+    page = report.page(ours, theirs)
+    assert page.count("<h2>") == 2, "the machine, and the others"
+    assert "How many times as fast as stock" in page
+    apart = report.page(ours, theirs | {"fingerprint": "another"})
+    assert apart.count("<h2>") == 3
+    assert "How many times as fast as stock" not in apart
+
+
+def test_what_a_gpu_tells_is_shown(on_gpu):
+    tables = report.tables(on_gpu)
+    for shown in ("power cap", "9000", "1700", "20.0", "3.50", "no room"):
+        assert f"<td>{shown}</td>" in tables
+    assert "exact, resident, compiled, fp8, reuse" in tables
+    assert tables.count("cogvideox-tiny") == tables.count("cogvideox-tiny (random weights)")
+    figures = report_plots.figures(on_gpu)
+    assert len(figures) == 4, "and memory where it is known"
+    for figure in figures:
+        axes = figure.axes[0]
+        words = [axes.get_title(), *(label.get_text() for label in axes.get_yticklabels())]
+        assert "random weights" in " ".join(words)
+
+
+def test_the_reference_is_shown_where_it_ships(found, tmp_path, monkeypatch):
+    shipped = found | {"made": "before"}
+    (tmp_path / "data").mkdir()
+    bench_file.save(shipped, tmp_path / "data" / references.REFERENCE)
+    bench_file.save(references.published(), tmp_path / "data" / "published_timings.json")
+    monkeypatch.setattr(references.importlib.resources, "files", lambda name: tmp_path)
+    assert "measured with this workbench" in report.others_table(found)
+    assert "measured with this workbench" not in report.others_table(shipped), "itself"
 
 
 def test_random_weights_have_the_true_shapes():
@@ -136,57 +289,73 @@ def test_random_weights_have_the_true_shapes():
         assert counts == known.parameters
 
 
-def test_random_weights_run_and_are_labelled(here):
-    from cogvx_nb import generate, plan, result
+def test_random_weights_run_and_are_labelled(here, tmp_path):
+    from cogvx_nb import baseline, generate, result
 
     model = random_weights.imagine(checkpoints.TINY)
     asked = request.make(model, benchmark.PROMPT, steps=2)
-    loaded = pipeline.load(plan.fit(asked, here))
+    fitted = plan.fit(asked, here)
+    loaded = pipeline.load(fitted)
     made = generate.run(asked, loaded)
     pipeline.release()
     assert made.frames.shape == (13, 96, 144, 3)
     assert "(random weights)" in str(loaded.plan)
     assert result.describe(made)["checkpoint"]["name"] == "cogvideox-tiny (random weights)"
     assert weights.file_hashes(model) == {"random weights": "cogvideox-tiny"}
+    beside = baseline.Baseline("seed", baseline.planned("seed", fitted))
+    steps = []
+    seconds = beside.make(asked, tmp_path / "a.mp4", lambda: steps.append(1))
+    assert (len(steps), set(seconds)) == (2, set(STAGES))
+    assert all(value > 0 for value in seconds.values())
 
 
 def test_a_placement_is_taken_or_refused(tiny, here):
-    from cogvx_nb import plan
-
     fitted = plan.foresee(tiny, here, 13)
-    assert plan.placed(fitted, "resident").peak_bytes == fitted.peak_bytes
+    assert plan.placed(fitted, "resident", here).peak_bytes == fitted.peak_bytes
     with pytest.raises(DoesNotFit, match="streamed is no placement for cpu"):
-        plan.placed(fitted, "streamed")
+        plan.placed(fitted, "streamed", here)
 
 
 def test_a_cpu_has_no_meter():
-    assert meter.Meter("cpu").read() == meter.Reading()
+    one = meter.Meter("cpu")
+    one.sample()
+    assert one.read() == meter.Reading()
 
 
-def test_the_command(tmp_path, outputs):
+def test_flags_before_and_after_the_word_run():
+    words = (["--steps", "3"], ["run", "--steps", "3"], ["--steps", "3", "run"])
+    heard = [vars(_parser().parse_args(["bench", *one])) for one in words]
+    assert heard[0] == heard[1] == heard[2]
+    assert heard[0]["steps"] == 3
+
+
+def test_the_command(tmp_path, outputs, capsys):
     flags = ["--model", "tiny", "--frames", "13", "--steps", "2"]
     done = run_cogvx("bench", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     path = done.stdout.strip()
-    assert benchmark.read(path)["rows"][0]["frames"] == 13
+    assert bench_file.read(path)["rows"][0]["frames"] == 13
     assert len(list((outputs / "benchmarks").iterdir())) == 2
-    again = run_cogvx("bench", *flags, "--output", path, cwd=tmp_path)
-    assert again.returncode == 1
-    assert again.stderr.splitlines() == [f"cogvx: {path} exists: choose another name"]
-    same = run_cogvx("bench", "--compare", path, path, cwd=tmp_path)
-    assert (same.returncode, same.stdout.strip()) == (
-        0,
-        "nothing changed by more than the repeats lie apart",
-    )
+    assert main(["bench", *flags, "--output", path]) == 1
+    assert capsys.readouterr().err.splitlines() == [f"cogvx: {path} exists: choose another name"]
+    assert main(["bench", "compare", path, path]) == 0
+    assert capsys.readouterr().out.strip() == "nothing changed by more than the repeats lie apart"
+    page = tmp_path / "page.html"
+    assert main(["bench", "report", path, path, "--output", str(page)]) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    assert page.read_text(encoding="utf-8").count("<h2>") == 2
+    assert main(["bench", "report", str(page)]) == 1
+    assert "it isn't JSON" in capsys.readouterr().err
 
 
 def test_04_under_papermill(tmp_path):
     path = ROOT / "notebooks" / "04_benchmark.ipynb"
-    flags = ["-r", "frames", "13", "-p", "steps", "2", "-r", "output", "b.json"]
-    notebook, copy_path = execute(tmp_path, *flags, path=path)
-    assert benchmark.read(tmp_path / "b.json")["rows"][0]["steps"] == 2
+    flags = ["-r", "frames", "13", "-p", "steps", "2", "-r", "speed", "turbo"]
+    notebook, copy_path = execute(tmp_path, *flags, "-r", "output", "b.json", path=path)
+    (row,) = bench_file.read(tmp_path / "b.json")["rows"]
+    assert (row["steps"], row["speed"]) == (2, "turbo")
     shown = nbformat.writes(notebook)
-    assert shown.count("image/png") == 2
+    assert shown.count("image/png") == 3
     assert "published" in shown.lower()
     assert "widgets" not in notebook.metadata
     assert copy_path.stat().st_size < 2_000_000

@@ -96,7 +96,9 @@ def test_named_commands_and_flags_exist(page):
     assert set(re.findall(r"`(--[a-z-]+)", read(page))) <= every | foreign
 
 
-@pytest.mark.parametrize("name", ["check", "download", "verify", "generate", "list", "sweep"])
+@pytest.mark.parametrize(
+    "name", ["bench", "check", "download", "verify", "generate", "list", "sweep"]
+)
 @pytest.mark.parametrize("page", PAGES[0])
 def test_each_flag_is_in_a_table(page, name):
     if name == "generate":
