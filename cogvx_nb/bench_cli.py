@@ -30,7 +30,7 @@ def add(command: argparse.ArgumentParser) -> None:
     does = command.add_subparsers(metavar="run | compare | report")
     measuring = _add(does, "run", main)
     for flag, options in MEASURING.items():
-        # Without a default of its own it keeps what was given before the word ``run``.
+        # Without a default of its own, for the same reason.
         measuring.add_argument(flag, **options | {"default": argparse.SUPPRESS})
     comparing = _add(does, "compare", compare)
     comparing.add_argument("before", metavar="A", help="JSON of a benchmark")
@@ -77,7 +77,7 @@ def report(options: argparse.Namespace) -> int:
     from . import bench_file
 
     paths = [Path(file) for file in options.files] or [bench_file.newest()]
-    output = Path(options.output or paths[0].with_suffix(".html")).expanduser().absolute()
+    output = bench_file.page_place(options.output, paths[0])
     _write_page([bench_file.read(path) for path in paths], output)
     print(output)
     return 0
@@ -92,7 +92,8 @@ def _write_page(reports: list[dict], path: Path) -> None:
 
 def _add(does, name: str, function) -> argparse.ArgumentParser:
     parser = does.add_parser(name, help=function.__doc__, description=function.__doc__)
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    kept = {"default": argparse.SUPPRESS}  # what stands before the word is kept
+    parser.add_argument("--debug", action="store_true", help="show tracebacks", **kept)
     parser.set_defaults(command=function)
     return parser
 

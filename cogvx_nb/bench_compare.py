@@ -31,6 +31,14 @@ def manner(row: dict) -> str:
     return ", ".join([*done, *filter(None, [used["quantized"], "reuse" * used["reuse"]])])
 
 
+def kinds(report: dict) -> str:
+    """What was measured, a line each: all that is the same whenever it is measured again."""
+    return "\n".join(
+        f"{row['model']}, {row['frames']} frames × {row['steps']} steps: {manner(row)}"
+        for row in report["rows"]
+    )
+
+
 def compare(before: dict, after: dict) -> list[str]:
     """What changed from one report to another by more than the repeats of both lie apart."""
     known = {_kind(row): row for row in before["rows"] if not row["error"]}

@@ -48,15 +48,28 @@ def folder() -> Path:
 def place(output: str | Path | None = None) -> Path:
     """Where a report will go, by default under a new name in ``outputs/benchmarks/``.
 
-    Doors ask before the work, which can take hours.
+    Doors ask before the work, which can take hours. A page goes beside it, see ``page_place``.
 
     Raises:
-        OutputError: if there is one already.
+        OutputError: if it is no ``.json``, or something is there already.
     """
     name = datetime.now().strftime("%Y-%m-%d-%H%M%S.json")
     path = Path(output).expanduser().absolute() if output else folder() / name
-    if path.exists():
-        raise OutputError(f"{path} exists: choose another name")
+    _check_end(path, ".json")
+    for taken in (path, path.with_suffix(".html")):
+        if taken.exists():
+            raise OutputError(f"{taken} exists: choose another name")
+    return path
+
+
+def page_place(output: str | Path | None, first: Path) -> Path:
+    """Where the page of some reports will go, by default beside the first; one there is replaced.
+
+    Raises:
+        OutputError: if it is no ``.html``.
+    """
+    path = Path(output or first.with_suffix(".html")).expanduser().absolute()
+    _check_end(path, ".html")
     return path
 
 
@@ -101,6 +114,11 @@ def read(path: str | Path) -> dict:
     if found.get("format") != FORMAT:
         raise ResultError(f"{path} has format {found.get('format')}, not {FORMAT}: measure again")
     return found
+
+
+def _check_end(path: Path, end: str) -> None:
+    if path.suffix.lower() != end:
+        raise OutputError(f"output {path.name!r} must end in {end}")
 
 
 def newest() -> Path:

@@ -156,9 +156,9 @@ def _row(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str, flo
 
 
 def _measured(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str, float]) -> dict:
-    from . import measure, pipeline  # late: they load torch
+    from . import measure  # late: it loads torch
 
-    pipeline.release()
+    measure.start_afresh()
     here = machine.probe()
     if kind.speed in BASELINES:
         from . import baseline

@@ -41,20 +41,21 @@ class Subject(Protocol):
     ) -> dict[str, float]: ...
 
 
+def start_afresh() -> None:
+    """Leave nothing of an earlier row: its models, its memory, the code that it compiled."""
+    if torch.cuda.is_available():
+        torch.compiler.reset()  # what is on disk stays, as for a new process
+    pipeline.release()
+
+
 class Workbench:
     """The workbench's own road, from a request to an mp4.
-
-    Args:
-        fitted: a pipeline is loaded anew for it, so that its load and its memory are its own.
 
     Raises:
         ModelCorrupt, OutOfMemory, RequestError: as ``pipeline.load``.
     """
 
     def __init__(self, fitted: Plan) -> None:
-        pipeline.release()
-        if fitted.device != "cpu":
-            torch.compiler.reset()  # else a row would find code that another row compiled
         self._loaded = pipeline.load(fitted)
         self.load_seconds = self._loaded.seconds
 
