@@ -11,6 +11,7 @@ import traceback
 
 from . import __version__, bench_cli, list_cli, sweep_cli
 from .errors import CogvxError, ModelMissing, RequestError
+from .plan import SPEEDS
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,8 +77,10 @@ def generate(options: argparse.Namespace) -> int:
     if why:
         _say(f"model: {why}")
     _say(str(wanted))
-    fitted = plan.fit(wanted, here, options.attention)
+    fitted = plan.fit(wanted, here, options.speed, options.attention)
     _say(f"plan: {fitted}")
+    for text in fitted.approximations:
+        _say(f"approximate: {text}")
     saved = _make(wanted, fitted, options)
     stages = ", ".join(
         f"{stage} {value:.1f} s" for stage, value in saved.settings["seconds"].items()
@@ -261,6 +264,12 @@ def _add_generate(commands) -> None:
     )
     command.add_argument("--seed", type=int, default=42, help="seed (default: 42)")
     command.add_argument("--model", default="auto", help="a name, a folder or auto (default: auto)")
+    command.add_argument(
+        "--speed",
+        choices=SPEEDS,
+        default="exact",
+        help="exact, fast or turbo (default: exact)",
+    )
     command.add_argument(
         "--attention", default="stock", help="a backend of diffusers, such as native or sage"
     )

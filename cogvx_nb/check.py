@@ -16,8 +16,8 @@ from . import (
     check_models,
     check_packages,
     checkpoints,
+    cost,
     download,
-    plan,
     settings,
 )
 from .check_models import Job
@@ -77,8 +77,11 @@ def _ram_row(here: Machine, error: str, job: Job) -> Row:
     if job.checkpoint is None:
         return check_machine.ram_row(here, error, 0, "")
     kind = job.checkpoint.gpu_dtype if here.gpus else job.checkpoint.cpu_dtype
-    needed = sum(job.checkpoint.parameters.values()) * plan.ITEM_BYTES[kind]
-    what = f"{needed / plan.GIB:.2f} GiB for the weights of {job.checkpoint.name}"
+    counts, what = job.checkpoint.parameters, "weights"
+    if here.gpus:  # the transformer can stream from its files
+        counts, what = {"text_encoder": counts["text_encoder"]}, "text encoder"
+    needed = sum(counts.values()) * cost.ITEM_BYTES[kind]
+    what = f"{needed / cost.GIB:.2f} GiB for the {what} of {job.checkpoint.name}"
     return check_machine.ram_row(here, error, needed, what)
 
 

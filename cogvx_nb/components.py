@@ -88,7 +88,7 @@ def _fill(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
         else:  # norms and biases
             flat = torch.full((count,), float(name.endswith("weight")), dtype=dtype, device=device)
         accelerate.utils.set_module_tensor_to_device(
-            module, name, device, value=flat.view(empty.shape)
+            module, name, device, value=flat.view(empty.shape), dtype=dtype
         )
 
 

@@ -21,13 +21,17 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 STREAMED = ("streamed", "disk")
 """Placements that hold two blocks of the transformer at a time: one at work, one on its way."""
 
-STEP_COPIES = {False: 13.5, True: 10.5}
+STEP_COPIES = {False: 13.5, True: 7.0}
 """Activations of a step, in copies of the hidden states: eager, and compiled. Measured: 2.7 GiB
-and 1.9 GiB at 49 frames, of which a copy has 0.2 GiB."""
+and 1.4 GiB at 49 frames, of which a copy has 0.2 GiB."""
 
-DECODE_COPIES = {"cpu": 22, "cuda": 8.0}
+DECODE_COPIES = {"cpu": 22, "cuda": 8.4}
 """Activations of a VAE decode, in copies of eight frames at the width of its last blocks, as
-diffusers has it (the CPU) and as ``vae`` has it. Measured at 480 × 720: 14.5 GiB and 5.3 GiB."""
+diffusers has it (the CPU) and as ``vae`` has it. Measured at 480 × 720: 14.5 GiB, and 5.9 GiB with
+``DECODE_BYTES``."""
+
+DECODE_BYTES = 0.3 * GIB
+"""What ``vae`` takes whatever the size: the frames that a convolution is given."""
 
 TEXT_BYTES = 0.3 * GIB
 """Activations of the text encoder, and its largest layer where it streams."""
@@ -41,8 +45,11 @@ RESERVED = 1.06
 LINEAR, EIGHT_BIT, ATTENTION = 750e12, 1400e12, 430e12
 """FLOP/s of matrix products in bfloat16 and in eight bits, and of attention."""
 
-ELEMENTWISE = {"eager": 1.35e-10, "compiled": 4.0e-11, "quantized": 5.0e-11}
+ELEMENTWISE = {"eager": 1.3e-10, "compiled": 4.2e-11, "quantized": 5.0e-11}
 """Seconds that a layer takes for all else, a number of the hidden states."""
+
+BETWEEN_STEPS = 0.03
+"""Seconds of a step outside the blocks: the scheduler, guidance, and noise drawn on the CPU."""
 
 LINK, OTHER_LINK, PAGEABLE, DISK = 37e9, 20e9, 3e9, 2e9
 """Bytes a second to the GPU: from pinned RAM on an H100 and elsewhere, from pageable RAM (half of
@@ -59,8 +66,8 @@ REUSE_FIRST, REUSE_INTERVAL = 0.24, 4
 Found with the embedded checkpoint at 50 steps, of which 22 are computed: README.md has what other
 schedules of as many came to."""
 
-TILED_TIME = 1.45
-"""Tiles overlap."""
+TILED_TIME = 2.3
+"""Tiles overlap, and give the GPU little at a time. Measured: 2.69 s for 1.19 s."""
 
 COMPILE_SECONDS = {"cold": 16.0, "warm": 4.0}
 """Until the first compiled step: nothing on disk, and all of it. Measured: 13 to 16 s, 2.5 s."""
@@ -132,7 +139,8 @@ def seconds(plan: Plan, gpu: Gpu, steps: int, warm: bool, videos: int = 1) -> di
     slower = next((value for part, value in SLOWER.items() if part in gpu.name), 1.0)
     found = {
         "text": _text_seconds(plan, gpu),
-        "denoise": _computed(plan, steps) * _step_seconds(plan, gpu, slower),
+        "denoise": _computed(plan, steps) * _step_seconds(plan, gpu, slower)
+        + steps * BETWEEN_STEPS,
         "decode": slower * plan.frames * plan.height * plan.width * DECODE_SECONDS,
     }
     if plan.tiled:
@@ -167,7 +175,9 @@ def _decode_bytes(plan: Plan) -> float:
     if plan.tiled:
         area = checkpoint.tile[0] * checkpoint.tile[1]
     copy = 8 * area * checkpoint.vae_channels * item
-    return DECODE_COPIES["cpu" if plan.device == "cpu" else "cuda"] * copy + frames
+    if plan.device == "cpu":
+        return DECODE_COPIES["cpu"] * copy + frames
+    return DECODE_COPIES["cuda"] * copy + DECODE_BYTES + frames
 
 
 def _step_seconds(plan: Plan, gpu: Gpu, slower: float) -> float:

@@ -13,6 +13,7 @@ from . import enrich, prompts, request, weights
 from .checkpoints import Checkpoint
 from .controls import WIDE, after_typing, area, bold, button, choice, lines, note, number, row
 from .errors import CogvxError
+from .plan import SPEEDS
 from .request import MAX_SEED, VideoRequest
 from .weights import Model
 
@@ -23,8 +24,8 @@ SIDE_BY_SIDE = {"flex_flow": "row wrap", "align_items": "flex-end"}
 
 NUMBERS = ("steps", "guidance", "height", "width", "seed")
 
-Predict = Callable[[Model, int, int], str]
-"""(model, frames, steps) → time and memory, in a few words."""
+Predict = Callable[[Model, int, int, str], str]
+"""(model, frames, steps, speed) → time and memory, in a few words."""
 
 
 class Form(widgets.VBox):
@@ -45,7 +46,8 @@ class Form(widgets.VBox):
         seed = row(self.seed, self.dice, self.lock)
         prompt = [self.prompt, self.tokens, row(self.enrich, self.enriching), self.typed]
         modes = widgets.HBox([self.frames, self.predictions], layout=SIDE_BY_SIDE)
-        super().__init__([self.model_name, *prompt, modes, seed, self.unfold, self.advanced])
+        which = row(self.model_name, self.speed)
+        super().__init__([which, *prompt, modes, seed, self.unfold, self.advanced])
         self._observe()
         self.show_tokens()
         self.show_predictions()
@@ -87,6 +89,7 @@ class Form(widgets.VBox):
         self.typed.value = kept.get("enriched_from", "")
         self.prompt.value, self.negative.value = wanted["prompt"], wanted["negative_prompt"]
         self.frames.value = request.nearest(wanted["frames"], self.model.checkpoint.frames)
+        self.speed.value = kept["plan"].get("speed", "exact")
         for field in NUMBERS:
             getattr(self, field).value = wanted[field]
         self.unknown.value = "allow_unknown" in kept["allowed"]
@@ -104,7 +107,7 @@ class Form(widgets.VBox):
     def show_predictions(self) -> None:
         """Say beside each mode how long it takes and what memory it needs."""
         counts = self.model.checkpoint.frames
-        said = [self._predict(self.model, count, self.steps.value) for count in counts]
+        said = [self._predict(self.model, n, self.steps.value, self.speed.value) for n in counts]
         # Not in the modes' own labels: new ones would be drawn anew under somebody's hand.
         self.predictions.value = (
             f"<div style='line-height:20px;padding-left:1em'>{lines(said)}</div>"
@@ -124,6 +127,8 @@ class Form(widgets.VBox):
     def _build_numbers(self, model: Model, values: dict) -> None:
         known, whole = model.checkpoint, widgets.BoundedIntText
         self.model_name = choice("Model", self._models, model.name)
+        speeds = [(f"{name}: {text}", name) for name, text in SPEEDS.items()]
+        self.speed = choice("Speed", speeds, values.get("speed", "exact"))
         frames = request.nearest(values.get("frames", 13), known.frames)
         self.frames = widgets.RadioButtons(
             options=_modes(known), value=frames, description="Mode", layout={"width": "auto"}
@@ -154,7 +159,8 @@ class Form(widgets.VBox):
 
     def _observe(self) -> None:
         self.prompt.observe(lambda change: self.show_tokens(), "value")
-        self.steps.observe(lambda change: self.show_predictions(), "value")
+        for field in (self.steps, self.speed):
+            field.observe(lambda change: self.show_predictions(), "value")
         self.model_name.observe(lambda change: self._on_model(), "value")
         self.unfold.observe(lambda change: self._show_advanced(), "value")
         self.typed.observe(lambda change: self._show_typed(), "value")

@@ -106,8 +106,10 @@ def _attempt(
                 with _stage("compile", seconds, emit, cancel, device, expected):
                     loaded.compile()
             loaded.prepare(request.steps)
+            _tidy(loaded.plan)
             with _stage("denoise", seconds, emit, cancel, device):
                 latents = _denoise(request, pipe, embeds, negative, emit, cancel)
+            _tidy(loaded.plan)
             with _stage("decode", seconds, emit, cancel, device):
                 video = decode_latents(pipe.vae, latents, request.frames)[0]
                 frames = _checked(video)
@@ -191,6 +193,12 @@ def _checked(video: torch.Tensor) -> np.ndarray:
     if is_black(frames):
         raise BadFrames(f"all frames are black: {SUSPECTS}")
     return frames
+
+
+def _tidy(plan: Plan) -> None:
+    """Give back what a stage reserved where memory is short: the next one needs other sizes."""
+    if plan.device != "cpu" and plan.placement != "resident":
+        torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager

@@ -75,7 +75,8 @@ class GridPanel(widgets.VBox):
             self.message.value = bold(error)
             return
         self.message.value = ""
-        jobs = [[Job(request) for request in one] for one in wanted]
+        speed = self._form.speed.value
+        jobs = [[Job(request, speed=speed) for request in one] for one in wanted]
         self._studio.grid = Grid(x.labels, y.labels, jobs)
         self._show_grid()
         for one in jobs:

@@ -24,6 +24,7 @@ class Job:
     Attributes:
         request: what is wanted.
         original: the result to make again and compare with; None for a new video.
+        speed: one of ``plan.SPEEDS``.
         number: of the job, from 1.
         state: ``waiting``, ``running``, ``done``, ``cancelled`` or ``failed``.
         stage, step, steps, seconds_left: of a running one; 0 and 0 outside of denoising.
@@ -35,6 +36,7 @@ class Job:
 
     request: VideoRequest
     original: Result | None = None
+    speed: str = "exact"
     number: int = field(default_factory=lambda: next(_numbers))
     state: str = WAITING
     stage: str = ""

@@ -66,7 +66,7 @@ class Panel(widgets.VBox):
             self.message.value = bold(error)
             return
         self.message.value = lines(str(wanted).splitlines()[1:])
-        self._studio.queue.submit(wanted)
+        self._studio.queue.add(Job(wanted, speed=self.form.speed.value))
         if not self.form.lock.value:
             self.form.roll()
 
@@ -82,7 +82,9 @@ class Panel(widgets.VBox):
     def _on_change(self, job: Job, event) -> None:
         with self._drawing:
             if isinstance(event, Previewed):
-                if self._studio.queue.running is job:  # it is drawn beside the work, and can be late
+                if (
+                    self._studio.queue.running is job
+                ):  # it is drawn beside the work, and can be late
                     self._show_preview(event.data)
             elif event is None:
                 self._show_queue()

@@ -232,11 +232,11 @@ def placed(plan: Plan, placement: str, machine: Machine, steps: int = 50) -> Pla
 
 def step_down(plan: Plan) -> Plan | None:
     """The next smaller plan for the same request, or None after the smallest."""
-    stepped = plan
-    for placement, tiled in itertools.islice(_ladder(plan), _rung(plan) + 1, None):
+    rungs = list(_ladder(plan))[_rung(plan) + 1 :]
+    for placement, tiled in rungs:
         stepped = _combined(replace(plan, placement=placement, tiled=tiled))
         peak = cost.peak_bytes(stepped)
-        if peak < cost.peak_bytes(plan):
+        if peak < cost.peak_bytes(plan) or (placement, tiled) == rungs[-1]:
             how = f"{plan.placement}{' with tiles' if plan.tiled else ''}"
             reasons = (*plan.reasons, f"memory ran out as {how}")
             ram = cost.ram_bytes(stepped)

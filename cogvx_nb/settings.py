@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,8 @@ def outputs_dir() -> Path:
 
 def compiled_dir() -> Path:
     """Folder of compiled code, which a later start takes up again; it can be deleted."""
-    return outputs_dir() / ".compiled"
+    named = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    return Path(named) if named else outputs_dir() / ".compiled"
 
 
 def compiled_list() -> Path:
@@ -136,10 +138,14 @@ def prepare_torch() -> None:
     """Set what torch reads when it first uses a GPU, or first compiles; what is set stays.
 
     Segments that grow keep what the allocator reserves near what is in use. Compiled code would
-    lie in the system's temporary folder, and be lost.
+    lie in the system's temporary folder, and be lost. diffusers and torchao warn of parts that
+    nothing here uses.
     """
+    for noisy in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_dir()))
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 
 def _folder(variable: str, name: str) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import machine, pace, plan, preview, result, settings
 from .catalogue import Catalogue
-from .errors import DoesNotFit
+from .errors import DoesNotFit, RequestError
 from .events import Done, Event, Listener, Noted, Step
 from .jobs import Job, Queue
 from .weights import Model
@@ -63,15 +63,18 @@ class Studio:
         self._listeners.append(listener)
         return functools.partial(self._forget, listener)
 
-    def predict(self, model: Model, frames: int, steps: int) -> str:
+    def predict(self, model: Model, frames: int, steps: int, speed: str = "exact") -> str:
         """Time and memory of a video of the model's own size, in a few words."""
         here = machine.probe()
         try:
-            fitted = plan.foresee(model, here, frames)
+            fitted = plan.foresee(model, here, frames, speed, steps)
         except DoesNotFit:
             return "does not fit here"
+        except RequestError as error:
+            return str(error)
         self.catalogue.refresh()
-        known = self.catalogue.paces(model.name, fitted.device)
+        # What was measured is of exact ones, mostly: the others are foretold by their plans.
+        known = self.catalogue.paces(model.name, fitted.device) if speed == "exact" else {}
         seconds = pace.predict(fitted, here, steps, known)
         time_said = "time known after the first" if seconds is None else f"about {spell(seconds)}"
         return f"{time_said}, {fitted.peak_bytes / plan.GIB:.1f} GiB"
@@ -91,7 +94,9 @@ class Studio:
 
         if job.original:
             return self._remake(job, listen)
-        fitted = plan.fit(job.request, machine.probe())
+        fitted = plan.fit(job.request, machine.probe(), job.speed)
+        for text in fitted.approximations:
+            listen(Noted(f"approximate: {text}"))
         made = generate.run(job.request, pipeline.load(fitted), listen, job.cancelled)
         return result.save(made, on_event=listener)
 

@@ -16,7 +16,7 @@ def latents(tiny, here):
 
     def run(attention: str) -> torch.Tensor:
         asked, seen = request.make(tiny, CIRCLE, steps=4), []
-        loaded = pipeline.load(plan.fit(asked, here, attention))
+        loaded = pipeline.load(plan.fit(asked, here, attention=attention))
         generate.run(asked, loaded, seen.append)
         return [event for event in seen if isinstance(event, events.Step)][-1].latents
 
@@ -34,9 +34,9 @@ def test_other_attentions_give_the_same(latents, attention):
 def test_one_that_is_not_there_is_said(tiny, here):
     asked = request.make(tiny, CIRCLE, steps=2)
     with pytest.raises(RequestError, match=r"attention = 'nothing': use one of stock, flash"):
-        pipeline.load(plan.fit(asked, here, "nothing"))
+        pipeline.load(plan.fit(asked, here, attention="nothing"))
     with pytest.raises(RequestError, match=r"attention = 'sage': can't be had here"):
-        pipeline.load(plan.fit(asked, here, "sage"))
+        pipeline.load(plan.fit(asked, here, attention="sage"))
 
 
 def test_the_attention_is_kept_with_the_video(tmp_path, here):

@@ -5,12 +5,22 @@ from __future__ import annotations
 import argparse
 import ast
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from cogvx_nb import attempts, check, check_gpu, check_machine, check_packages, checkpoints, plan
+from cogvx_nb import (
+    attempts,
+    check,
+    check_gpu,
+    check_machine,
+    check_packages,
+    checkpoints,
+    cost,
+    plan,
+)
 from cogvx_nb.__main__ import _parser
 from cogvx_nb.machine import Gpu, Machine
 
@@ -177,12 +187,13 @@ def test_each_row_of_check_is_explained(page, monkeypatch, tmp_path):
 def test_memory_by_mode_is_what_the_planner_says(page):
     here = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
     rows = rows_of(page, r"13 (frames|帧) \| 25 (frames|帧) \| 49 (frames|帧)")
-    fitted = {n: plan.foresee(checkpoints.COGVIDEOX_5B, here, n) for n in (13, 25, 49)}
-    for row in rows[:4]:
-        assert [f"{one.peak_bytes / 2**30:.1f}" for one in fitted.values()] == row[1:]
-        assert f"`{fitted[13].placement}`" in row[0]
-        fitted = {n: plan.step_down(one) for n, one in fitted.items()}
-    assert not any(fitted.values())
+    fitted = [plan.foresee(checkpoints.COGVIDEOX_5B, here, n) for n in (13, 25, 49)]
+    kinds = [(name, False) for name in plan.PLACEMENTS] + [("streamed", True)]
+    for (name, tiled), row in zip(kinds, rows, strict=False):
+        kind = [replace(plan.placed(one, name, here), tiled=tiled) for one in fitted]
+        assert [f"{cost.peak_bytes(one) / 2**30:.1f}" for one in kind] == row[1:4]
+        assert f"{cost.ram_bytes(kind[0]) / 2**30:.1f}" == row[4]
+        assert f"`{name}`" in row[0]
 
 
 @guides

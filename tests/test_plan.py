@@ -8,7 +8,7 @@ import pytest
 from conftest import CIRCLE
 
 from cogvx_nb import checkpoints, plan, request
-from cogvx_nb.errors import DoesNotFit
+from cogvx_nb.errors import DoesNotFit, RequestError
 from cogvx_nb.machine import Gpu, Machine
 from cogvx_nb.weights import Model
 
@@ -29,33 +29,128 @@ def big(tiny) -> request.VideoRequest:
     return replace(wanted, model=model, height=480, width=720, frames=49)
 
 
-def machine_with(gib: float | None = None, ram: float = 64, bf16: bool = True) -> Machine:
+def machine_with(
+    gib: float | None = None,
+    ram: float = 64,
+    bf16: bool = True,
+    name: str = "NVIDIA H100 80GB HBM3",
+    torchao: str | None = "0.18.0",
+    compiled: tuple[str, ...] = (),
+) -> Machine:
     """A host with ``ram`` GiB free, and one GPU with ``gib`` free unless that is None."""
-    capability = (8, 0) if bf16 else (7, 5)
-    gpus = (
-        ()
-        if gib is None
-        else (Gpu(0, "test card", int(80 * GIB), int(gib * GIB), capability, bf16),)
-    )
-    return Machine("test", 8, 8, int(ram * GIB), int(ram * GIB), gpus, {})
+    capability = (9, 0) if bf16 else (7, 5)
+    gpus = () if gib is None else (Gpu(0, name, int(80 * GIB), int(gib * GIB), capability, bf16),)
+    ram, versions = int(ram * GIB), {"torch": "2.11.0", "torchao": torchao}
+    return Machine("test", 8, 8, ram, ram, gpus, versions, compiled)
+
+
+CARDS = {"80 GB": 79, "40 GB": 39, "24 GB": 22.8, "16 GB": 15, "12 GB": 11.2, "8 GB": 7.2}
+"""GiB that are left of each for torch."""
 
 
 @pytest.mark.parametrize(
-    ("free_gib", "placement", "tiled"),
+    ("card", "ram", "exact", "fast"),
     [
-        (79, "resident", False),
-        (37, "model_offload", False),
-        (23.5, "model_offload", False),
-        (16, "model_offload", True),
-        (7.2, "streamed", True),
+        ("80 GB", 14, "resident", "resident fp8"),
+        ("40 GB", 14, "resident", "resident fp8"),
+        ("24 GB", 14, "text_out", "resident fp8"),
+        ("16 GB", 60, "streamed", "text_out fp8"),
+        ("16 GB", 28, "streamed", "text_out fp8"),
+        ("16 GB", 14, "disk", "text_out fp8"),
+        ("12 GB", 28, "streamed", "streamed"),
+        ("12 GB", 14, "disk", "disk"),
+        ("8 GB", 60, "streamed", "streamed"),
+        ("8 GB", 14, "disk", "disk"),
     ],
 )
-def test_the_largest_placement_that_fits(big, free_gib, placement, tiled):
-    fitted = plan.fit(big, machine_with(free_gib))
-    assert (fitted.placement, fitted.tiled) == (placement, tiled)
-    assert fitted.peak_bytes <= free_gib * GIB
-    assert (fitted.device, fitted.dtype) == ("cuda:0", "bfloat16")
-    assert fitted.reasons
+@pytest.mark.parametrize("frames", [13, 25, 49])
+def test_cards_and_hosts(big, card, ram, exact, fast, frames):
+    wanted, here = replace(big, frames=frames), machine_with(CARDS[card], ram)
+    for speed, expected in (("exact", exact), ("fast", fast)):
+        fitted = plan.fit(wanted, here, speed)
+        assert " ".join((fitted.placement, fitted.quantized)).strip() == expected
+        assert not fitted.tiled, "exact comes before tiles"
+        assert fitted.peak_bytes <= CARDS[card] * GIB
+        assert fitted.ram_bytes <= ram * GIB
+        assert (fitted.device, fitted.dtype) == ("cuda:0", "bfloat16")
+        assert set(fitted.seconds) >= {"text", "denoise", "decode"}
+        assert plan.PLACEMENTS[fitted.placement] in fitted.reasons
+
+
+def test_tiles_come_last(big):
+    fitted = plan.fit(big, machine_with(5.0))
+    assert (fitted.placement, fitted.tiled) == ("streamed", True)
+    assert fitted.approximations == ["the VAE decodes in tiles"]
+
+
+def test_memory_that_others_hold_is_not_planned_with(big):
+    card = Gpu(0, "NVIDIA H100", int(80 * GIB), int(7.2 * GIB), (9, 0), True)
+    here = replace(machine_with(79), gpus=(card,))
+    assert plan.fit(big, here).placement == "streamed"
+    two = replace(here, gpus=(card, replace(card, index=1, free_bytes=int(79 * GIB))))
+    assert plan.fit(big, two).device == "cuda:1"
+
+
+def test_compiling_has_to_pay(big):
+    here = machine_with(79)
+    short = replace(big, frames=13)
+    assert not plan.fit(short, here).compiled
+    assert any("longer than it saves" in reason for reason in plan.fit(short, here).reasons)
+    assert plan.fit(short, here, videos=10).compiled
+    assert plan.fit(big, here).compiled
+    assert plan.fit(big, here).seconds["compile"] > 10
+    key = plan.compiled_key(plan.fit(short, here), here.gpus[0].name, "2.11.0")
+    again = machine_with(79, compiled=(key,))
+    assert plan.fit(short, again).compiled
+    assert plan.fit(short, again).seconds["compile"] < 10
+
+
+def test_what_combines_with_what(big):
+    """No plan asks for what its placement can't have, on the way up and on the way down."""
+    allowed = {
+        "resident": {"compiled", "fp8"},
+        "text_out": {"compiled", "fp8"},
+        "model_offload": {"compiled"},
+        "streamed": {"compiled"},
+        "disk": {"compiled"},
+        "sequential": set(),
+    }
+    assert set(allowed) == set(plan.PLACEMENTS)
+    here = machine_with(79)
+    start = plan.fit(big, here, "fast")
+    assert (start.compiled, start.quantized) == (True, "fp8")
+    for name, parts in allowed.items():
+        fitted = plan.placed(start, name, here)
+        assert fitted.compiled == ("compiled" in parts), name
+        assert bool(fitted.quantized) == ("fp8" in parts), name
+    while start is not None:
+        assert not start.compiled or "compiled" in allowed[start.placement]
+        assert not start.quantized or "fp8" in allowed[start.placement]
+        start = plan.step_down(start)
+
+
+def test_speeds(big, tiny):
+    here = machine_with(79)
+    turbo = plan.fit(big, here, "turbo")
+    assert (turbo.quantized, turbo.reuse) == ("fp8", True)
+    assert turbo.seconds["denoise"] < 0.5 * plan.fit(big, here, "fast").seconds["denoise"]
+    few = plan.fit(replace(big, steps=6), here, "turbo")
+    assert not few.reuse
+    assert "6 steps are too few to reuse any" in few.reasons
+    old = plan.fit(big, machine_with(79, bf16=False), "fast")
+    assert (old.dtype, old.quantized) == ("float16", "")
+    on_cpu = plan.fit(request.make(tiny, CIRCLE), machine_with(None), "turbo")
+    assert (on_cpu.quantized, on_cpu.reuse, on_cpu.compiled) == ("", True, False)
+    with pytest.raises(RequestError, match=r"pip install -e '\.\[fast\]'"):
+        plan.fit(big, machine_with(79, torchao=None), "fast")
+    with pytest.raises(RequestError, match="use one of exact, fast, turbo"):
+        plan.fit(big, here, "warp")
+
+
+def test_nothing_is_foretold_of_an_unknown_card(big):
+    fitted = plan.fit(big, machine_with(79, name="some card"))
+    assert fitted.seconds == {}
+    assert fitted.placement == "resident"
 
 
 def test_a_plan_never_changes_the_request(big):
@@ -69,8 +164,8 @@ def test_what_does_not_fit_says_what_would(big):
         DoesNotFit, match=r"CogVideoX-5b at 49 frames needs .* GiB are free: try 13"
     ):
         plan.fit(big, machine_with(2))
-    with pytest.raises(DoesNotFit, match="of RAM to load it through"):
-        plan.fit(big, machine_with(79, ram=16))
+    with pytest.raises(DoesNotFit, match="of RAM beside its GPU"):
+        plan.fit(big, machine_with(79, ram=8))
     with pytest.raises(DoesNotFit, match="of RAM and"):
         plan.fit(big, machine_with(None, ram=24))
 
@@ -83,13 +178,17 @@ def test_precision_follows_the_card(big, tiny):
     assert plan.fit(small, machine_with(None)).device == "cpu"
 
 
-def test_stepping_down_ends(big):
-    rungs, fitted = [], plan.fit(big, machine_with(79))
+@pytest.mark.parametrize("frames", [13, 49])
+def test_stepping_down_ends(big, frames):
+    rungs, fitted = [], plan.fit(replace(big, frames=frames), machine_with(79))
     while fitted is not None:
         rungs.append((fitted.placement, fitted.tiled))
         last, fitted = fitted, plan.step_down(fitted)
-    assert rungs == list(plan.GPU_LADDER)
-    assert last.peak_bytes < 8 * GIB
+        smaller = fitted is None or fitted.peak_bytes < last.peak_bytes
+        assert smaller or fitted.placement == "sequential", "the last resort"
+    assert rungs[0] == ("resident", False)
+    assert rungs[-2:] == [("streamed", True), ("sequential", True)]
+    assert last.peak_bytes < 4 * GIB
     assert sum("memory ran out" in reason for reason in last.reasons) == len(rungs) - 1
 
 
@@ -112,7 +211,9 @@ def test_a_named_model_is_taken_without_a_word(name):
 
 
 def test_a_recorded_plan_comes_back(big):
-    made = plan.fit(big, machine_with(23.5))
+    made = plan.fit(big, machine_with(23.5), "turbo")
     again = plan.again(big, machine_with(79), made.choices)
-    assert (again.placement, again.tiled, again.dtype) == (made.placement, made.tiled, made.dtype)
+    for name in plan.CHOSEN:
+        assert getattr(again, name) == getattr(made, name), name
+    assert again.quantized == "fp8"
     assert plan.again(big, machine_with(None, ram=128), made.choices).device == "cpu"

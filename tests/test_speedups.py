@@ -1,0 +1,90 @@
+"""What makes it faster: equal to stock where it says so, and as far off as it says elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import diffusers
+import pytest
+import torch
+from conftest import CIRCLE
+
+from cogvx_nb import cost, events, generate, machine, pipeline, plan, request, settings
+from cogvx_nb.vae import Autoencoder
+
+
+@pytest.fixture
+def run(tiny, here):
+    """Runs 13 frames on a plan changed so; returns the last step's latents and what was told."""
+
+    def run(steps: int = 4, **changes) -> tuple[torch.Tensor, list]:
+        asked, seen = request.make(tiny, CIRCLE, steps=steps), []
+        loaded = pipeline.load(replace(plan.fit(asked, here), **changes))
+        generate.run(asked, loaded, seen.append)
+        return [e for e in seen if isinstance(e, events.Step)][-1].latents, seen
+
+    yield run
+    pipeline.release()
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return (torch.norm(a - b) / torch.norm(b)).item()
+
+
+def test_compiled_blocks_equal_stock_and_compile_once(run):
+    stock, _ = run()
+    compiled, seen = run(compiled=True)
+    assert distance(compiled, stock) < 1e-4
+    assert [e.stage for e in seen if isinstance(e, events.StageStarted)][1] == "compile"
+    assert len(machine.probe().compiled) == 1
+    assert any(settings.compiled_dir().rglob("*.so")), "the code is on disk"
+    back, seen = run()
+    assert torch.equal(back, stock), "and the stock ones come back"
+    _, seen = run(compiled=True)
+    assert "compile" not in [e.stage for e in seen if isinstance(e, events.StageStarted)]
+
+
+def test_8_bit_products_are_near(run):
+    pytest.importorskip("torchao")
+    stock, _ = run()
+    near, _ = run(quantized="int8")
+    assert 0 < distance(near, stock) < 0.3
+    assert torch.equal(run()[0], stock), "and the stock ones come back"
+
+
+def test_reused_steps_are_not_computed(run, here):
+    stock, _ = run(steps=20)
+    calls = []
+    blocks = pipeline._loaded.pipe.transformer.transformer_blocks
+    hook = blocks[0].attn1.register_forward_hook(lambda *ignored: calls.append(1))
+    turbo, _ = run(steps=20, reuse=True)
+    assert len(calls) == len(cost.computed_steps(20)) < 12
+    assert not torch.equal(turbo, stock)
+    assert torch.equal(run(steps=20, reuse=True)[0], turbo), "the schedule is fixed"
+    calls.clear()
+    assert torch.equal(run(steps=20)[0], stock), "and all steps come back"
+    assert len(calls) == 20
+    hook.remove()
+
+
+@pytest.mark.parametrize("frames", [2, 5, 7, 13])
+@pytest.mark.parametrize("tile", [None, (48, 80)])
+def test_the_lean_decoder_equals_the_stock_one(tiny, frames, tile):
+    folder = tiny.folder / "vae"
+    stock, lean = (
+        kind.from_pretrained(folder) for kind in (diffusers.AutoencoderKLCogVideoX, Autoencoder)
+    )
+    lean.arrange()
+    if tile:
+        stock.enable_tiling(*tile)
+        lean.enable_tiling(*tile)
+    latents = torch.randn(2, 16, frames, 12, 18, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, made = stock.decode(latents).sample, lean.decode(latents).sample
+    assert made.shape == expected.shape
+    assert distance(made, expected) < 1e-5
+
+
+def test_the_lean_decoder_is_for_gpus(tiny, here):
+    loaded = pipeline.load(plan.fit(request.make(tiny, CIRCLE), here))
+    assert loaded.pipe.vae.lean is (loaded.plan.device != "cpu")
