@@ -55,9 +55,14 @@ def compare(before: dict, after: dict) -> list[str]:
 
 
 def full_seconds(row: dict) -> float:
-    """Seconds of a video of ``FULL_STEPS``: measured, or reckoned from one of fewer steps."""
-    more = FULL_STEPS - row["steps"]
-    return row["video_seconds"]["median"] + more * row["step_seconds"]["median"]
+    """Seconds of a video of ``FULL_STEPS``: measured, or reckoned from one of other steps."""
+    return row["video_seconds"]["median"] + _more_seconds(row)
+
+
+def full_stages(row: dict) -> dict[str, float]:
+    """Seconds of each stage of such a video."""
+    found = {name: row["seconds"][name]["median"] for name in STAGES}
+    return found | {"denoise": found["denoise"] + _more_seconds(row)}
 
 
 def ratios(rows: Sequence[dict], baseline: str) -> list[dict]:
@@ -101,6 +106,10 @@ def _changes(old: dict, row: dict) -> Iterator[str]:
         ratio = b["median"] / a["median"] if a["median"] else 1.0
         if abs(ratio - 1) > a["spread"] + b["spread"]:
             yield f"{name} {a['median']:.3f} → {b['median']:.3f} s ({ratio:.2f} ×)"
+
+
+def _more_seconds(row: dict) -> float:
+    return (FULL_STEPS - row["steps"]) * row["step_seconds"]["median"]
 
 
 def _kind(row: dict) -> tuple:

@@ -50,7 +50,7 @@ def run(
     Args:
         model: with random weights too; see ``random_weights.imagine``.
         repeats: videos of each kind, after a short one that doesn't count; at least 3.
-        baselines: of ``BASELINES``, in rows of their own.
+        baselines: of ``BASELINES``, in rows of their own; without speeds they are all there is.
         path: where the report is kept after each row, so that an interruption leaves what was done.
         say: told what is done, in lines.
 
@@ -62,11 +62,11 @@ def run(
         RequestError: if a value can't be.
         OutputError: if the report can't be kept.
     """
-    from . import pipeline  # late: it loads torch
-
     wanted = [request.make(model, PROMPT, frames=count, steps=steps) for count in frames]
     kinds = _kinds(speeds, placements, baselines, repeats)
-    here = machine.probe()
+    here = machine.probe()  # first: it sets what torch reads when it is loaded
+    from . import pipeline
+
     pipeline.release()
     report = _head(here)
     best = max(here.gpus, key=lambda gpu: gpu.free_bytes, default=None)
@@ -113,6 +113,8 @@ def _kinds(
     if repeats < 3:
         raise RequestError("repeats", repeats, "a spread needs at least 3")
     ours = [Kind(*pair) for pair in itertools.product(speeds, placements)]
+    if not (ours or baselines):
+        raise RequestError("speed", "", f"use some of {', '.join(plan.SPEEDS)}, or a baseline")
     return ours + [Kind(name, "auto") for name in baselines]
 
 

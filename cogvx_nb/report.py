@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em;
   color: #111; background: #fff }
-table { border-collapse: collapse } td, th { text-align: left; padding: 0.2em 0.8em 0.2em 0;
-  vertical-align: top } tr + tr { border-top: 1px solid #ddd } img { max-width: 100% }
+table { border-collapse: collapse; margin: 1em 0 } td, th { text-align: left; vertical-align: top;
+  padding: 0.2em 0.8em 0.2em 0 } tr + tr { border-top: 1px solid #ddd } img { max-width: 100% }
 """
 
 GIB = 2**30
@@ -83,13 +83,14 @@ def _section(report: dict) -> str:
 
 
 def _times(report: dict) -> str:
-    head = ("s a step", "of the ceiling", *(f"{name}, s" for name in STAGES))
+    head = ("steps", "s a step", "of the ceiling", *(f"{name}, s" for name in STAGES))
     return _rows_table(report["rows"], (*head, "video, s", "load, s", "compile, s"), _time_cells)
 
 
 def _time_cells(row: dict) -> tuple:
     step, share = row["step_seconds"], row["share_of_ceiling"]
     return (
+        row["steps"],
         f"{step['median']:.3f} ± {step['spread']:.0%}",
         f"{share:.0%}" if share else "–",
         *(f"{row['seconds'][stage]['median']:.2f}" for stage in STAGES),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from . import references
-from .bench_compare import FULL_STEPS, manner
+from .bench_compare import FULL_STEPS, full_seconds, full_stages, manner
 from .bench_file import STAGES
 from .references import Time
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, BAR = 7.5, 3.4, 0.32
 """Inches: of a figure, and of a line in one with bars."""
+
+VIDEO = f"seconds a video of {FULL_STEPS} steps"
+"""Of rows with other numbers of steps too, reckoned to as many."""
 
 OURS, THEIRS = "tab:blue", "tab:gray"
 
@@ -40,11 +43,11 @@ def png(figure: Figure) -> bytes:
 
 
 def _by_frames(rows: Sequence[dict]) -> Figure:
-    figure, axes = _axes(rows, "frames", "seconds a video")
+    figure, axes = _axes(rows, "frames", VIDEO)
     for name in dict.fromkeys(_series(row, rows) for row in rows):
         some = [row for row in rows if _series(row, rows) == name]
         some.sort(key=lambda row: row["frames"])
-        times = [row["video_seconds"]["median"] for row in some]
+        times = [full_seconds(row) for row in some]
         axes.plot([row["frames"] for row in some], times, marker="o", label=name)
     axes.set_ylim(bottom=0)
     axes.legend(fontsize="small", frameon=False)
@@ -52,10 +55,10 @@ def _by_frames(rows: Sequence[dict]) -> Figure:
 
 
 def _stages(rows: Sequence[dict]) -> Figure:
-    figure, axes = _axes(rows, "seconds", "", len(rows))
+    figure, axes = _axes(rows, VIDEO, "", len(rows))
     places, left = range(len(rows)), [0.0] * len(rows)
     for stage in STAGES:
-        widths = [row["seconds"][stage]["median"] for row in rows]
+        widths = [full_stages(row)[stage] for row in rows]
         axes.barh(places, widths, left=left, label=stage)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     _name_bars(axes, [_bar(row, rows) for row in rows])

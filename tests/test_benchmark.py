@@ -181,6 +181,8 @@ def test_videos_of_few_steps_are_reckoned_to_fifty(found):
     row = found["rows"][0]
     row["video_seconds"]["median"], row["step_seconds"]["median"] = 10.0, 2.0
     assert bench_compare.full_seconds(row) == 10.0 + 47 * 2.0
+    denoise = row["seconds"]["denoise"]["median"]
+    assert bench_compare.full_stages(row)["denoise"] == denoise + 47 * 2.0
     (one,) = references.measured({"machine": found["machine"], "rows": [row]}, "here")
     assert (one.low, one.high) == (104.0, 104.0)
     assert one.how.endswith("exact, resident, from 3 steps")
@@ -192,6 +194,7 @@ def test_videos_of_few_steps_are_reckoned_to_fifty(found):
         ({"repeats": 2}, "repeats = 2: a spread needs at least 3"),
         ({"speeds": ["warp"]}, "speed = 'warp': use one of exact, fast, turbo"),
         ({"placements": ["nowhere"]}, "placement = 'nowhere': use one of auto, resident"),
+        ({"speeds": []}, "speed = '': use some of exact, fast, turbo, or a baseline"),
         ({"baselines": ["mine"]}, "baseline = 'mine': use one of stock, seed"),
         ({"frames": [0]}, "frames = 0: use one of 13 / 25 / 49"),
     ],
