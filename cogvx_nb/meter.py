@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import statistics
 import time
 from dataclasses import dataclass
 
-NVML = "libnvidia-ml.so.1"
-"""NVIDIA's library of its driver, asked without a package between; its functions and numbers are
-those of ``nvml.h``."""
-
 SM_CLOCK = 1
+"""NVML's number of the multiprocessors' clock."""
 
 THROTTLES = {
     0x4: "power cap",
@@ -56,15 +52,20 @@ class Meter:
 
     def __init__(self, device: str) -> None:
         self._index = int(device.partition(":")[2] or 0) if device != "cpu" else None
-        self._nvml: _Nvml | None = None
+        self._nvml, self._handle = None, None
         self._clocks: list[int] = []
         self._reasons: list[int] = []
         self._sampled = 0.0
         if self._index is not None:
             import torch
 
-            with contextlib.suppress(Exception):  # no driver, no right to ask, a part of a card
-                self._nvml = _Nvml(str(torch.cuda.get_device_properties(self._index).uuid))
+            with contextlib.suppress(Exception):  # no package, no driver, no right to ask
+                import pynvml
+
+                pynvml.nvmlInit()
+                uuid = f"GPU-{torch.cuda.get_device_properties(self._index).uuid}"
+                self._handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+                self._nvml = pynvml
             torch.cuda.synchronize(self._index)
             torch.cuda.reset_peak_memory_stats(self._index)
         self._energy = self._joules()
@@ -74,8 +75,8 @@ class Meter:
         if self._nvml is None or time.perf_counter() - self._sampled < APART_SECONDS:
             return
         self._sampled = time.perf_counter()
-        clock = self._nvml.ask("nvmlDeviceGetClockInfo", ctypes.c_uint, SM_CLOCK)
-        reasons = self._nvml.ask("nvmlDeviceGetCurrentClocksThrottleReasons", ctypes.c_ulonglong)
+        clock = self._ask("nvmlDeviceGetClockInfo", SM_CLOCK)
+        reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
         self._clocks += [] if clock is None else [clock]
         self._reasons += [] if reasons is None else [reasons]
 
@@ -102,34 +103,13 @@ class Meter:
 
     def _joules(self) -> float | None:
         """That the GPU took since its driver was loaded."""
-        if self._nvml is None:
-            return None
-        found = self._nvml.ask("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong)
+        found = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         return None if found is None else found / 1000
 
-
-class _Nvml:
-    """A GPU as the driver's library knows it.
-
-    Raises:
-        OSError: if there is no such library, or it doesn't know the GPU.
-    """
-
-    def __init__(self, uuid: str) -> None:
-        self._library = ctypes.CDLL(NVML)
-        self._handle = ctypes.c_void_p()
-        name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
-        found = self._library.nvmlInit_v2() or self._library.nvmlDeviceGetHandleByUUID(
-            name.encode(), ctypes.byref(self._handle)
-        )
-        if found != 0:
-            raise OSError(f"NVML answers {found} for {name}")
-
-    def ask(self, function: str, kind: type, *values: int) -> int | None:
-        """What a function of the library says of the GPU; None where it says nothing."""
-        found = kind()
-        try:
-            failed = getattr(self._library, function)(self._handle, *values, ctypes.byref(found))
-        except AttributeError:  # an old library
+    def _ask(self, function: str, *values: int) -> int | None:
+        """What NVML says of the GPU; None where it says nothing."""
+        if self._nvml is None:
             return None
-        return None if failed else found.value
+        with contextlib.suppress(Exception):  # a card or a driver that doesn't tell
+            return getattr(self._nvml, function)(self._handle, *values)
+        return None
