@@ -17,7 +17,7 @@ import pytest
 from conftest import CIRCLE, ROOT, run_cogvx, start
 from hub import Hub
 
-from cogvx_nb import result, video, weights
+from cogvx_nb import plan, result, video, weights
 from cogvx_nb.__main__ import main
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -167,7 +167,7 @@ def test_signals_end_the_kernel_too(tmp_path, sent, code):
     command = [sys.executable, "-m", "cogvx_nb", "run", "03_generate", *flags]
     process = start(command, tmp_path)
     deadline, copy = time.monotonic() + 120, tmp_path / "b.ipynb"
-    while not (copy.exists() and "every model stays in memory" in copy.read_text()):
+    while not (copy.exists() and plan.PLACEMENTS["resident"] in copy.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.5)
     time.sleep(4)  # the plan's cell is done; by now it denoises
