@@ -20,6 +20,8 @@ from .weights import Model
 MODES = ("quick", "standard", "best")
 """Names of a checkpoint's frame counts, from few to many."""
 
+SPEED_NOTES = {"exact": "", "fast": ", 8-bit products", "turbo": ", approximate"}
+
 SIDE_BY_SIDE = {"flex_flow": "row wrap", "align_items": "flex-end"}
 
 NUMBERS = ("steps", "guidance", "height", "width", "seed")
@@ -127,7 +129,7 @@ class Form(widgets.VBox):
     def _build_numbers(self, model: Model, values: dict) -> None:
         known, whole = model.checkpoint, widgets.BoundedIntText
         self.model_name = choice("Model", self._models, model.name)
-        speeds = [(f"{name}: {text}", name) for name, text in SPEEDS.items()]
+        speeds = [(f"{name}{SPEED_NOTES[name]}", name) for name in SPEEDS]
         self.speed = choice("Speed", speeds, values.get("speed", "exact"))
         frames = request.nearest(values.get("frames", 13), known.frames)
         self.frames = widgets.RadioButtons(
