@@ -63,8 +63,8 @@ DECODE_SECONDS = 1.15 / (49 * 480 * 720)
 
 REUSE_FIRST, REUSE_INTERVAL = 0.24, 4
 """Where steps are reused: the share computed at first, and after how many one is computed again.
-Found with the embedded checkpoint at 50 steps, of which 22 are computed: README.md has what other
-schedules of as many came to."""
+Found with the embedded checkpoint on a CPU, four prompts, 13 frames, 50 steps of which 22 are
+computed: 36 dB from exact in the mean; 28 dB where 8 come first and then each third is computed."""
 
 TILED_TIME = 2.3
 """Tiles overlap, and give the GPU little at a time. Measured: 2.69 s for 1.19 s."""

@@ -1,4 +1,4 @@
-"""The diffusers pipeline, loaded and placed as a plan says. The only importer of diffusers."""
+"""The diffusers pipeline, loaded and placed as a plan says; at most one a process."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Measured on an H100, diffusers' decode of 49 frames spends a third of its time o
 group norms and another third on copies, and holds 14.7 GiB. Here activations lie channels last, so
 that convolutions need no rearranging; a norm and the latents' scale and shift of it become one
 multiplication and addition, worked out at the latents' size; each convolution takes a few frames at
-a time; and frames that are only repeated are computed once. ``benchmarks/decode.py`` measures it.
+a time; and frames that are only repeated are computed once. ``cogvx bench`` measures it.
 """
 
 from __future__ import annotations
