@@ -45,7 +45,10 @@ class Baseline:
     Attributes:
         plan: see ``planned``.
         load_seconds: what loading took.
+        tile: size of the tiles that its decoder can work in; empty for diffusers' own choice.
     """
+
+    tile: tuple[int, ...] = ()
 
     def __init__(self, kind: str, plan: Plan) -> None:
         self.plan, start = plan, time.perf_counter()

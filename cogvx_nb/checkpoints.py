@@ -36,7 +36,9 @@ class Checkpoint:
         dynamic_cfg: whether guidance varies over the steps as the authors do it.
         text_tokens: longest prompt, end token included.
         tile: height and width in pixels of the tiles of a tiled decode. They overlap by 1/6 and
-            1/5, so height / 8 must divide by 6 and width / 8 by 5, or they don't add up.
+            1/5, so height / 8 must divide by 6 and width / 8 by 5, or they don't add up. As wide
+            as the clip they overlap one way only: 1.2 times its area in all, where diffusers' own
+            240 × 360 have 2.3 times.
         decode_steps: time of a decode, in denoising steps. Measured: on an H100 for the 5B, on two
             cores for the embedded one.
         vae_channels: width of the VAE's blocks at full size, which sets the memory of a decode.
@@ -91,7 +93,7 @@ COGVIDEOX_5B = Checkpoint(
     text_tokens=226,
     decode_steps=1.5,
     vae_channels=128,
-    tile=(240, 360),
+    tile=(144, 720),
     parameters={
         "text_encoder": 4_762_310_656,
         "transformer": 5_570_283_072,

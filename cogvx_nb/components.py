@@ -13,6 +13,7 @@ import transformers
 from . import prompts, random_weights
 from .checkpoints import Checkpoint
 from .plan import Plan
+from .scheduler import Scheduler
 from .vae import Autoencoder
 
 diffusers.utils.logging.set_verbosity_error()
@@ -95,6 +96,8 @@ def _fill(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
 def _scheduler(plan: Plan):
     checkpoint: Checkpoint = plan.model.checkpoint
     kind = getattr(diffusers, checkpoint.scheduler)
+    if kind is diffusers.CogVideoXDPMScheduler:
+        kind = Scheduler
     if plan.model.folder is None:
         return kind.from_config(random_weights.configs(checkpoint)["scheduler"])
     folder = Path(plan.model.folder) / "scheduler"

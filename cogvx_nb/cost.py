@@ -173,7 +173,7 @@ def _decode_bytes(plan: Plan) -> float:
     item = ITEM_BYTES[plan.dtype]
     frames = 2 * plan.frames * area * 3 * item  # the clip, and where it is put together
     if plan.tiled:
-        area = checkpoint.tile[0] * checkpoint.tile[1]
+        area = checkpoint.tile[0] * min(checkpoint.tile[1], plan.width)
     copy = 8 * area * checkpoint.vae_channels * item
     if plan.device == "cpu":
         return DECODE_COPIES["cpu"] * copy + frames

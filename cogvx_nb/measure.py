@@ -29,6 +29,7 @@ class Subject(Protocol):
     """What makes videos: the workbench, or what it is measured beside."""
 
     load_seconds: float
+    tile: tuple[int, ...]
 
     @property
     def plan(self) -> Plan: ...
@@ -58,6 +59,7 @@ class Workbench:
     def __init__(self, fitted: Plan) -> None:
         self._loaded = pipeline.load(fitted)
         self.load_seconds = self._loaded.seconds
+        self.tile = fitted.model.checkpoint.tile
 
     @property
     def plan(self) -> Plan:
@@ -138,8 +140,9 @@ def decodes(subject: Subject, wanted: VideoRequest, repeats: int = DECODES) -> d
 
     Returns:
         ``whole`` and ``tiled``: a ``summary`` with ``bytes`` above what the models take, None on a
-        CPU. One of them is None where memory is too small for it, and all where the decoder isn't
-        on the device, since moving it would be timed too.
+        CPU. One of them is None where memory is too small for it, or where the subject's tiles
+        don't add up to the clip; and all where the decoder isn't on the device, since moving it
+        would be timed too.
     """
     vae, device = subject.vae, subject.plan.device
     if str(next(vae.parameters()).device) != device:
@@ -149,13 +152,15 @@ def decodes(subject: Subject, wanted: VideoRequest, repeats: int = DECODES) -> d
         for name in ("whole", "tiled"):
             vae.disable_tiling()
             if name == "tiled":
-                vae.enable_tiling(*wanted.model.checkpoint.tile)
+                vae.enable_tiling(*subject.tile)
+            found[name] = None
             try:
                 found[name] = _decode(vae, device, wanted, repeats)
+            except ValueError:  # of decode_latents, for tiles that don't add up
+                continue
             except Exception as error:
                 if not pipeline.is_out_of_memory(error):
                     raise
-                found[name] = None
     finally:
         vae.use_tiling = tiling
     return found

@@ -50,6 +50,8 @@ class Autoencoder(AutoencoderKLCogVideoX):
     def tiled_decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """In tiles that overlap by a share of their size, blended there: an approximation.
 
+        Tiles as wide as the clip have none beside them.
+
         Args:
             z: (batch, 16, latent frames, height / 8, width / 8).
 
@@ -63,6 +65,8 @@ class Autoencoder(AutoencoderKLCogVideoX):
         factors = (self.tile_overlap_factor_height, self.tile_overlap_factor_width)
         step = [int(n * (1 - factor)) for n, factor in zip(size, factors, strict=True)]
         blend = [int(ratio * n * factor) for n, factor in zip(size, factors, strict=True)]
+        if size[1] >= z.shape[-1]:
+            step[1] = size[1]
         rows, above = [], None
         for top in range(0, z.shape[-2], step[0]):
             tiles = [

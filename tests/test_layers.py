@@ -55,7 +55,8 @@ MAY_IMPORT = {
     "video": set(),
     "attention": set(),
     "vae": set(),
-    "components": {"plan", "prompts", "random_weights", "vae"},
+    "scheduler": set(),
+    "components": {"plan", "prompts", "random_weights", "scheduler", "vae"},
     "speedups": {"attention", "cost", "plan"},
     "placement": {"plan", "speedups"},
     "pipeline": {"components", "placement", "plan", "speedups", "weights"},
@@ -214,7 +215,15 @@ MAY_IMPORT = {
         "weights",
     },
 }
-IMPORT_DIFFUSERS = {"baseline", "components", "pipeline", "placement", "speedups", "vae"}
+IMPORT_DIFFUSERS = {
+    "baseline",
+    "components",
+    "pipeline",
+    "placement",
+    "scheduler",
+    "speedups",
+    "vae",
+}
 LOAD_TORCH = IMPORT_DIFFUSERS | {
     "attention",
     "decode",

@@ -86,6 +86,22 @@ def test_the_lean_decoder_equals_the_stock_one(tiny, frames, size, tile):
     assert distance(made, expected) < 1e-5
 
 
+def test_tiles_as_wide_as_the_clip_have_none_beside_them(tiny, monkeypatch):
+    lean = Autoencoder.from_pretrained(tiny.folder / "vae")
+    lean.arrange()
+    lean.enable_tiling(48, 144)
+    latents = torch.randn(1, 16, 3, 12, 18, generator=torch.Generator().manual_seed(0))
+    shapes, tile = [], lean._tile
+    monkeypatch.setattr(lean, "_tile", lambda z: shapes.append(tuple(z.shape[-2:])) or tile(z))
+    with torch.no_grad():
+        made = lean.decode(latents).sample
+        lean.disable_tiling()
+        whole = lean.decode(latents).sample
+    assert shapes == [(6, 18), (6, 18), (2, 18)]
+    assert made.shape == whole.shape
+    assert (made - whole).abs().mean() < 0.1
+
+
 def test_the_lean_decoder_is_for_gpus(tiny, here):
     loaded = pipeline.load(plan.fit(request.make(tiny, CIRCLE), here))
     assert loaded.pipe.vae.lean is (loaded.plan.device != "cpu")
