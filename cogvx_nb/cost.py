@@ -42,14 +42,14 @@ MODULE_BYTES = 0.1 * GIB
 RESERVED = 1.06
 """What the allocator reserves of a GPU for each byte that is in use at the peak."""
 
-LINEAR, EIGHT_BIT, ATTENTION = 750e12, 1400e12, 430e12
+LINEAR, EIGHT_BIT, ATTENTION = 775e12, 1400e12, 390e12
 """FLOP/s of matrix products in bfloat16 and in eight bits, and of attention."""
 
-ELEMENTWISE = {"eager": 1.3e-10, "compiled": 4.2e-11, "quantized": 5.0e-11}
+ELEMENTWISE = {"eager": 1.2e-10, "compiled": 2.1e-11, "quantized": 3.0e-11}
 """Seconds that a layer takes for all else, a number of the hidden states."""
 
-BETWEEN_STEPS = 0.03
-"""Seconds of a step outside the blocks: the scheduler, guidance, and noise drawn on the CPU."""
+BETWEEN_STEPS = 0.006
+"""Seconds of a step outside the blocks: the scheduler and guidance."""
 
 LINK, OTHER_LINK, PAGEABLE, DISK = 37e9, 20e9, 3e9, 2e9
 """Bytes a second to the GPU: from pinned RAM on an H100 and elsewhere, from pageable RAM (half of

@@ -23,9 +23,9 @@ class Scheduler(diffusers.CogVideoXDPMScheduler):
 
     _noise: _Noise | None = None
 
-    def step(self, *args, generator: torch.Generator | None = None, **kwargs):
+    def step(self, *args, generator=None, **kwargs):
         """As diffusers has it."""
-        if generator is None or generator.device.type != "cpu":
+        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
             return super().step(*args, generator=generator, **kwargs)
         if self._noise is None or self._noise.generator is not generator:
             self._noise = _Noise(generator)
