@@ -53,6 +53,7 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
         result,
     )
 
+    machine.probe()  # sets what torch reads when it first uses a GPU
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, CARDS[card] * 2**30 / total))
     model = random_weights.imagine(checkpoints.COGVIDEOX_5B)
