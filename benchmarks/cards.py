@@ -17,6 +17,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from cogvx_nb import checkpoints, machine, plan, random_weights, request
+
 CARDS = {"80 GB": 79.0, "24 GB": 22.8, "16 GB": 15.0, "12 GB": 11.2, "8 GB": 7.2, "5 GiB": 5.0}
 """GiB that torch can have of each."""
 
@@ -42,18 +44,8 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
     """A video on a card; or why there is none."""
     import torch
 
-    from cogvx_nb import (
-        checkpoints,
-        generate,
-        machine,
-        pipeline,
-        plan,
-        random_weights,
-        request,
-        result,
-    )
+    from cogvx_nb import generate, pipeline, result
 
-    machine.probe()  # sets what torch reads when it first uses a GPU
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, CARDS[card] * 2**30 / total))
     model = random_weights.imagine(checkpoints.COGVIDEOX_5B)

@@ -5,4 +5,8 @@ The road, one module a step: ``machine.probe`` → ``plan.find_model`` → ``req
 or any module before ``pipeline`` loads no torch.
 """
 
+from . import settings
+
 __version__ = "0.1.0"
+
+settings.prepare_allocator()

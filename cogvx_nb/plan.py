@@ -6,17 +6,16 @@ asked for.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from . import checkpoints, cost, weights
+from . import checkpoints, cost, ways, weights
 from .checkpoints import Checkpoint
 from .cost import GIB
 from .errors import DoesNotFit, ModelError, ModelMissing, RequestError
 from .machine import Gpu, Machine
 from .request import VideoRequest, nearest
+from .ways import COMPILES, PLACEMENTS
 from .weights import Model
 
 SPEEDS = {
@@ -25,26 +24,7 @@ SPEEDS = {
     "turbo": "8-bit matrix products, and steps that reuse others: approximate",
 }
 
-PLACEMENTS = {
-    "resident": "every model stays on the device",
-    "text_out": "the text encoder streams from RAM, the rest stays on the GPU",
-    "model_offload": "one model at a time moves to the GPU",
-    "streamed": "blocks of the models stream from pinned RAM as they are needed",
-    "disk": "blocks of the models stream from their files as they are needed",
-    "sequential": "one layer at a time moves to the GPU",
-}
-"""From the largest on the GPU to the smallest."""
-
-COMPILES = ("resident", "text_out", "model_offload", "streamed", "disk")
-"""Placements whose blocks can be compiled: ``sequential`` changes layers under them."""
-
-QUANTIZES = ("resident", "text_out")
-"""Placements that can have 8-bit products: their weights are made on the GPU and stay there."""
-
 STOCK = "stock"
-
-FEWEST_REUSED = 20
-"""Denoising steps from which on some can reuse others: with 6 the video is another one."""
 
 SPARE_BYTES = 0.25 * GIB
 """Of a GPU, for libraries that are loaded after it was asked what is free."""
@@ -226,15 +206,17 @@ def placed(plan: Plan, placement: str, machine: Machine, steps: int = 50) -> Pla
     """
     if placement not in (("resident",) if plan.device == "cpu" else PLACEMENTS):
         raise DoesNotFit(f"{placement} is no placement for {plan.device}: use resident")
-    changed = _combined(replace(plan, placement=placement, tiled=False, reasons=("as asked for",)))
+    changed = ways.combined(
+        replace(plan, placement=placement, tiled=False, reasons=("as asked for",))
+    )
     return _predicted(changed, machine, steps)
 
 
 def step_down(plan: Plan) -> Plan | None:
     """The next smaller plan for the same request, or None after the smallest."""
-    rungs = list(_ladder(plan))[_rung(plan) + 1 :]
+    rungs = list(ways.ladder(plan))[ways.rung(plan) + 1 :]
     for placement, tiled in rungs:
-        stepped = _combined(replace(plan, placement=placement, tiled=tiled))
+        stepped = ways.combined(replace(plan, placement=placement, tiled=tiled))
         peak = cost.peak_bytes(stepped)
         if peak < cost.peak_bytes(plan) or (placement, tiled) == rungs[-1]:
             how = f"{plan.placement}{' with tiles' if plan.tiled else ''}"
@@ -272,9 +254,9 @@ def _first_guess(
 
 
 def _fit(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
-    guess = _sped_up(guess, machine, steps)
     gpu = gpu_of(guess, machine)
-    candidates = [_predicted(one, machine, steps, videos) for one in _candidates(guess)]
+    guess = ways.sped_up(guess, gpu, machine, steps)
+    candidates = [_predicted(one, machine, steps, videos) for one in ways.all_of(guess)]
     fitting = [one for one in candidates if _fits(one, gpu, machine)]
     if not fitting:
         raise DoesNotFit(_what_would(candidates, gpu, machine))
@@ -299,49 +281,6 @@ def _fit(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
     if gpu is not None and not best.compiled and best.placement in COMPILES:
         reasons.append("compiling the blocks would take longer than it saves")
     return replace(best, reasons=tuple(reasons))
-
-
-def _sped_up(guess: Plan, machine: Machine, steps: int) -> Plan:
-    """With what its speed brings along on this machine.
-
-    Raises:
-        RequestError: if a package is missing for it.
-    """
-    if guess.speed == "exact":
-        return guess
-    reuse, gpu = guess.speed == "turbo", gpu_of(guess, machine)
-    if reuse and steps < FEWEST_REUSED:
-        reuse = False
-        why = f"{steps} steps are too few to reuse any"
-        guess = replace(guess, reasons=(*guess.reasons, why))
-    if gpu is None:
-        why = "8-bit products pay on a GPU only"
-        return replace(guess, reuse=reuse, reasons=(*guess.reasons, why))
-    kind = "fp8" if guess.dtype == "bfloat16" and gpu.capability >= (8, 9) else "int8"
-    if guess.dtype == "float32" or gpu.capability < (8, 0):
-        why = f"no 8-bit products in {guess.dtype} on a GPU of capability {gpu.capability[0]}.x"
-        return replace(guess, reuse=reuse, reasons=(*guess.reasons, why))
-    if not machine.versions.get("torchao"):
-        remedy = "8-bit products need torchao: pip install -e '.[fast]', or use exact"
-        raise RequestError("speed", guess.speed, remedy)
-    return replace(guess, quantized=kind, reuse=reuse)
-
-
-def _candidates(guess: Plan) -> Iterator[Plan]:
-    """Every way of running it, from the largest on the device to the smallest."""
-    compiling = (False,) if guess.device == "cpu" else (False, True)
-    for (placement, tiled), compiled in itertools.product(_ladder(guess), compiling):
-        one = _combined(replace(guess, placement=placement, tiled=tiled, compiled=compiled))
-        if one.compiled == compiled:
-            yield one
-
-
-def _combined(plan: Plan) -> Plan:
-    """The plan without what its placement doesn't combine with. Eager 8-bit products are slow."""
-    on_gpu = plan.device != "cpu"
-    quantized = plan.quantized if plan.placement in QUANTIZES else ""
-    compiled = (plan.compiled or bool(quantized and on_gpu)) and plan.placement in COMPILES
-    return replace(plan, quantized=quantized, compiled=compiled)
 
 
 def _fits(plan: Plan, gpu: Gpu | None, machine: Machine) -> bool:
@@ -372,8 +311,9 @@ def _what_would(candidates: list[Plan], gpu: Gpu | None, machine: Machine) -> st
 
 def _predicted(plan: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
     """The plan with its predicted memory and time."""
-    found = {"peak_bytes": cost.peak_bytes(plan), "ram_bytes": cost.ram_bytes(plan)}
     gpu = gpu_of(plan, machine)
+    room = gpu.free_bytes - SPARE_BYTES if gpu else 0
+    found = {"peak_bytes": cost.reserved_bytes(plan, room), "ram_bytes": cost.ram_bytes(plan)}
     if gpu is not None and cost.known(gpu):
         found["seconds"] = cost.seconds(*_priced(plan, machine, steps, videos))
     return replace(plan, **found)
@@ -384,16 +324,3 @@ def _priced(plan: Plan, machine: Machine, steps: int, videos: int) -> tuple:
     gpu = gpu_of(plan, machine)
     warm = compiled_key(plan, gpu.name, machine.versions.get("torch")) in machine.compiled
     return plan, gpu, steps, warm, videos
-
-
-def _ladder(plan: Plan) -> Iterator[tuple[str, bool]]:
-    """(placement, tiled VAE) from the largest on the device to the smallest.
-
-    Tiling is an approximation, so it comes after all that does without.
-    """
-    placements = ("resident",) if plan.device == "cpu" else tuple(PLACEMENTS)
-    return ((placement, tiled) for tiled in (False, True) for placement in placements)
-
-
-def _rung(plan: Plan) -> int:
-    return list(_ladder(plan)).index((plan.placement, plan.tiled))
