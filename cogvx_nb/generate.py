@@ -25,7 +25,7 @@ from .events import (
     Step,
 )
 from .pipeline import Loaded, free_memory, is_out_of_memory
-from .plan import Plan, step_down
+from .plan import Plan, in_tiles, step_down
 from .request import Adjustment, VideoRequest
 from .video import is_black
 
@@ -111,8 +111,7 @@ def _attempt(
                 latents = _denoise(request, pipe, embeds, negative, emit, cancel)
             _tidy(loaded.plan)
             with _stage("decode", seconds, emit, cancel, device):
-                video = decode_latents(pipe.vae, latents, request.frames)[0]
-                frames = _checked(video)
+                frames = _checked(_decode(request, loaded, latents, emit))
     finally:
         pipe.maybe_free_model_hooks()
     return Generated(frames, request, loaded.plan, loaded.hashes, seconds, torch.get_num_threads())
@@ -172,6 +171,25 @@ def _denoise(
         callback_on_step_end=after_step,
         callback_on_step_end_tensor_inputs=["latents", *HANDED_OVER],
     ).frames
+
+
+def _decode(
+    request: VideoRequest, loaded: Loaded, latents: torch.Tensor, emit: Listener
+) -> torch.Tensor:
+    """float32 frames (frames, height, width, 3) in 0 … 1.
+
+    Where memory runs out it goes on in tiles: an approximation, but hours of denoising can be lost.
+    """
+    vae = loaded.pipe.vae
+    try:
+        return decode_latents(vae, latents, request.frames)[0]
+    except Exception as error:
+        if loaded.plan.tiled or not is_out_of_memory(error):
+            raise
+    free_memory()
+    loaded.apply(in_tiles(loaded.plan))
+    emit(PlanChanged(loaded.plan))
+    return decode_latents(vae, latents, request.frames)[0]
 
 
 def _estimate(scheduler, timestep, noisy: torch.Tensor | None, velocity: torch.Tensor):

@@ -212,6 +212,12 @@ def placed(plan: Plan, placement: str, machine: Machine, steps: int = 50) -> Pla
     return _predicted(changed, machine, steps)
 
 
+def in_tiles(plan: Plan) -> Plan:
+    """The same plan with a VAE that decodes in tiles, after memory ran out as it decoded whole."""
+    changed = replace(plan, tiled=True, reasons=(*plan.reasons, "memory ran out decoding whole"))
+    return replace(changed, peak_bytes=cost.peak_bytes(changed))
+
+
 def step_down(plan: Plan) -> Plan | None:
     """The next smaller plan for the same request, or None after the smallest."""
     rungs = list(ways.ladder(plan))[ways.rung(plan) + 1 :]

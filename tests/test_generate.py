@@ -101,8 +101,12 @@ room = int(float(sys.argv[2]) * 2**30)
 limit = psutil.Process().memory_info().vms + room
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 fallback = sys.argv[3] or None
+
+def listen(event):
+    print("Denoised 25" if getattr(event, "step", 0) == 25 else type(event).__name__)
+
 try:
-    made = generate.run(wanted, loaded, lambda e: print(type(e).__name__), fallback=fallback)
+    made = generate.run(wanted, loaded, listen, fallback=fallback)
     print(made.frames.shape, made.plan.tiled, made.plan.reasons[-1])
 except OutOfMemory as error:
     print("OutOfMemory:", error)
@@ -113,7 +117,11 @@ except OutOfMemory as error:
 @pytest.mark.parametrize(
     ("room_gib", "fallback", "expected"),
     [
-        (1.2, "", ["PlanChanged", "(13, 192, 288, 3) True memory ran out as resident"]),
+        (
+            1.2,
+            "",
+            ["Denoised 25", "PlanChanged", "(13, 192, 288, 3) True memory ran out decoding whole"],
+        ),
         (0.1, "", ["PlanChanged", "OutOfMemory: memory ran out on cpu for 13 frames"]),
         (0.1, "reduce", ["PlanChanged", "RequestReduced", "OutOfMemory: memory ran out on cpu"]),
     ],
