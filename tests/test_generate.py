@@ -117,13 +117,9 @@ except OutOfMemory as error:
 @pytest.mark.parametrize(
     ("room_gib", "fallback", "expected"),
     [
-        (
-            1.2,
-            "",
-            ["Denoised 25", "PlanChanged", "(13, 192, 288, 3) True memory ran out decoding whole"],
-        ),
-        (0.1, "", ["PlanChanged", "OutOfMemory: memory ran out on cpu for 13 frames"]),
-        (0.1, "reduce", ["PlanChanged", "RequestReduced", "OutOfMemory: memory ran out on cpu"]),
+        (1.2, "", ["(13, 192, 288, 3) True memory ran out decoding whole"]),
+        (0.1, "", ["OutOfMemory: memory ran out on cpu for 13 frames"]),
+        (0.1, "reduce", ["RequestReduced", "OutOfMemory: memory ran out on cpu"]),
     ],
 )
 def test_out_of_memory_steps_the_plan_down(room_gib, fallback, expected):
@@ -132,7 +128,9 @@ def test_out_of_memory_steps_the_plan_down(room_gib, fallback, expected):
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     lines = [line for line in done.stdout.splitlines() if line not in ("StageStarted", "Step")]
     found = [line for line in lines if line != "Done"]
-    assert all(line.startswith(start) for line, start in zip(found, expected, strict=True)), found
+    assert found[:2] == ["Denoised 25", "PlanChanged"], "what was denoised isn't lost"
+    pairs = zip(found[2:], expected, strict=True)
+    assert all(line.startswith(start) for line, start in pairs), found
 
 
 def test_a_frame_hash_is_of_the_raw_frames(make):
