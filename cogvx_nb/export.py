@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import os
+import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -46,7 +47,7 @@ def save(pages: Iterable[arrow.Rows], output: str | Path) -> Path:
         DiskFull, OutputError: if it can't be written.
     """
     path = place(output)
-    partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.partial")
     with translated(path):
         with contextlib.suppress(FileExistsError):  # a file: opening one in it says so
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import sqlite3
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,7 +23,7 @@ SETTLED_SECONDS = 2
 file system's clock, so it is looked through again the next time."""
 
 BATCH = 500
-"""Results taken in at once: other processes wait for no more than that."""
+"""Changes written at once: other processes wait for no more than that."""
 
 BUSY_SECONDS = 30
 """How long to wait for another process that writes."""
@@ -57,6 +57,7 @@ class Index:
         self._folder = folder
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
+        self._changes: list[tuple[str, tuple]] = []
 
     def refresh(self) -> None:
         """Take in what changed on disk. Only folders that changed are looked through."""
@@ -78,48 +79,64 @@ class Index:
                 return self._rows(query, values)
 
     def _take_in(self) -> None:
-        waiting = [""] if self._folder.is_dir() else []
-        if not waiting:
+        if not self._folder.is_dir():
             self._forget("")
+            return
+        rows = self._rows("SELECT path, parent, changed FROM folders", ())
+        changed = {path: stamp for path, _, stamp in rows}
+        inside: dict[str | None, list[str]] = defaultdict(list)
+        for path, parent, _ in rows:
+            inside[parent].append(path)
+        waiting = [""]
         while waiting:
-            waiting += self._look(waiting.pop())
+            folder = waiting.pop()
+            waiting += self._look(folder, changed.get(folder), inside[folder])
+        self._write_down()
 
-    def _look(self, folder: str) -> list[str]:
-        """Bring a folder's rows up to date; returns the folders in it."""
+    def _look(self, folder: str, known: int | None, before: list[str]) -> list[str]:
+        """Bring a folder's rows up to date; returns the folders in it.
+
+        Args:
+            known: when it had changed last as it was looked through; None if it never was.
+            before: the folders that were in it then.
+        """
         try:
             changed = (self._folder / folder).stat().st_mtime_ns
-        except OSError:  # gone by now
-            self._forget(folder)
-            return []
-        known = self._rows("SELECT changed FROM folders WHERE path = ?", (folder,))
-        before = self._rows("SELECT path FROM folders WHERE parent = ?", (folder,))
-        if known and known[0][0] == changed:
-            return [row[0] for row in before]
-        settled = changed if time.time_ns() - changed > SETTLED_SECONDS * 1e9 else 0
-        try:
+            if known == changed:
+                return before
+            settled = changed if time.time_ns() - changed > SETTLED_SECONDS * 1e9 else 0
             inside, stamps = sidecars.scan(self._folder, folder)
         except OSError:  # gone by now, or not for this user
             self._forget(folder)
             return []
         self._replace(folder, stamps)
-        with self._writing() as db:
-            db.execute("REPLACE INTO folders VALUES (?, ?, ?)", (folder, _parent(folder), settled))
-        for row in before:
-            if row[0] not in inside:
-                self._forget(row[0])
+        self._change("REPLACE INTO folders VALUES (?, ?, ?)", (folder, _parent(folder), settled))
+        for gone in set(before).difference(inside):
+            self._forget(gone)
         return inside
 
     def _replace(self, folder: str, stamps: dict[str, str]) -> None:
         """Make a folder's results those of its sidecars, by their stamps."""
         stored = dict(self._rows("SELECT name, stamp FROM results WHERE folder = ?", (folder,)))
-        gone = [(folder, name) for name, stamp in stored.items() if stamps.get(name) != stamp]
+        for name, stamp in stored.items():
+            if stamps.get(name) != stamp:
+                self._change("DELETE FROM results WHERE folder = ? AND name = ?", (folder, name))
         new = ((name, stamp) for name, stamp in stamps.items() if stored.get(name) != stamp)
-        rows = self._described(folder, new)
-        with self._writing() as db:
-            db.executemany("DELETE FROM results WHERE folder = ? AND name = ?", gone)
-        while batch := list(itertools.islice(rows, BATCH)):
+        for row in self._described(folder, new):
+            self._change(INSERT, row)
+
+    def _change(self, statement: str, values: tuple) -> None:
+        """Note a change of the index; many are written in one go, in their order."""
+        self._changes.append((statement, values))
+        if len(self._changes) >= BATCH:
+            self._write_down()
+
+    def _write_down(self) -> None:
+        changes, self._changes = self._changes, []
+        if changes:
             with self._writing() as db:
-                db.executemany(INSERT, batch)
+                for statement, values in changes:
+                    db.execute(statement, values)
 
     def _described(self, folder: str, stamps: Iterable[tuple[str, str]]) -> Iterator[tuple]:
         """Rows of the sidecars that are ones; others are passed over."""
@@ -131,6 +148,7 @@ class Index:
     def _forget(self, folder: str) -> None:
         """Drop the rows of a folder that is gone, and of those in it."""
         below = f"{folder}/" if folder else ""
+        self._write_down()
         with self._writing() as db:
             for table, column in (("results", "folder"), ("folders", "path")):
                 db.execute(
@@ -150,7 +168,7 @@ class Index:
         if not (self._db and self._on_disk and hasattr(error, "sqlite_errorcode")):
             raise error
         self._db.close()
-        self._db = None
+        self._db, self._changes = None, []
         if _damaged(error):
             _delete(self._folder / NAME)
         else:

@@ -135,7 +135,7 @@ def _until(deadline: float, cell_seconds: float | None):
     """For nbclient: seconds that a cell may take so that the notebook ends in time."""
 
     def seconds(cell) -> float:
-        left = max(1.0, deadline - time.monotonic())
+        left = max(0.01, deadline - time.monotonic())
         return min(left, cell_seconds) if cell_seconds else left
 
     return seconds

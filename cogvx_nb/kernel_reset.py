@@ -1,15 +1,20 @@
 """Inside a kernel that serves one notebook after another: nothing of the last one is left.
 
-What lives in an imported module stays, and so does a pipeline that ``pipeline`` has loaded.
+What lives in an installed module stays, and so does a pipeline that ``pipeline`` has loaded.
 """
 
 from __future__ import annotations
 
+import asyncio
+import builtins
 import gc
 import importlib
 import os
 import random
 import sys
+import threading
+from pathlib import Path
+from types import FrameType
 
 from IPython import get_ipython
 
@@ -31,11 +36,18 @@ def clear(folder: str, import_from: str = "") -> int:
 
     Returns:
         Bytes of memory that are still in use, of the system's and of the GPU's together.
+
+    Raises:
+        RuntimeError: if a thread of the last notebook is still at work: nothing can end it.
     """
     if _begun:
+        _end_what_runs()
+        _forget_modules(_begun["folders"])
         _forget()
     else:
         _begun.update(environ=dict(os.environ), path=list(sys.path), argv=list(sys.argv))
+        _begun["builtins"] = set(vars(builtins))
+    _begun["folders"] = {folder, import_from}
     os.environ.clear()
     os.environ.update(_begun["environ"])
     sys.argv[:] = _begun["argv"]
@@ -52,6 +64,39 @@ def preload(module: str) -> None:
     gc.freeze()
 
 
+def _end_what_runs() -> None:
+    """End what the last notebook left running, and what it asked to be called."""
+    names = get_ipython().user_ns
+
+    def is_its(frame: FrameType | None) -> bool:
+        while frame is not None and frame.f_globals is not names:
+            frame = frame.f_back
+        return frame is not None
+
+    for task in asyncio.all_tasks():
+        if is_its(getattr(task.get_coro(), "cr_frame", None)):
+            task.cancel()
+    for calls in get_ipython().events.callbacks.values():
+        calls[:] = [call for call in calls if getattr(call, "__globals__", None) is not names]
+    others = sys._current_frames()
+    del others[threading.get_ident()]
+    for frame in others.values():
+        if is_its(frame):
+            raise RuntimeError("a thread of the last notebook is still at work")
+
+
+def _forget_modules(folders: set[str]) -> None:
+    """Forget the modules that lie in these folders: another notebook has others of the name."""
+    own = __package__.partition(".")[0]
+    for name, module in list(sys.modules.items()):
+        place = getattr(module, "__file__", None)
+        if place is None or name.partition(".")[0] == own:
+            continue
+        depth = name.count(".") + (Path(place).stem == "__init__")
+        if folders.intersection(map(str, Path(place).parents[depth : depth + 1])):
+            del sys.modules[name]
+
+
 def _forget() -> None:
     shell = get_ipython()
     preloaded = gc.get_freeze_count() > 0
@@ -60,18 +105,22 @@ def _forget() -> None:
     shell.reset(new_session=True)
     if not preloaded:
         gc.unfreeze()
+    for name in vars(builtins).keys() - _begun["builtins"]:
+        delattr(builtins, name)
     for name in LAST_ERROR:  # their frames hold a failed run's variables
         if hasattr(sys, name):
             delattr(sys, name)
     shell._last_traceback = shell.last_execution_result = shell.InteractiveTB.tb = None
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
+        pyplot.rcdefaults()
     random.seed()
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
     if torch := sys.modules.get("torch"):
         torch.manual_seed(TORCH_SEED)
         torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
         torch.set_grad_enabled(True)
     if pipeline := sys.modules.get("cogvx_nb.pipeline"):
         pipeline.free_memory()  # to the system too, so that a leak can be told from a reserve

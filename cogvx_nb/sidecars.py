@@ -84,7 +84,7 @@ def scan(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
     Raises:
         OSError: if the folder can't be read.
     """
-    inside, mp4s, sidecars = [], set(), {}
+    inside, mp4s, sidecars = [], {}, {}
     with os.scandir(root / folder) as found:
         for one in found:
             if one.name.startswith("."):
@@ -95,12 +95,12 @@ def scan(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
                     apart = not folder and one.name in APART
                     if not apart and not (one.is_symlink() and _leads_back(Path(one.path), root)):
                         inside.append(f"{folder}/{one.name}" if folder else one.name)
-                elif one.name.endswith(".mp4") and one.is_file():
-                    mp4s.add(one.name)
+                elif one.name.lower().endswith(".mp4") and one.is_file():
+                    mp4s[one.name[:-4]] = one.name
                 elif one.name.endswith(".json"):
                     kept = one.stat()
-                    sidecars[f"{one.name[:-5]}.mp4"] = f"{kept.st_size} {kept.st_mtime_ns}"
-    return inside, {name: stamp for name, stamp in sidecars.items() if name in mp4s}
+                    sidecars[one.name[:-5]] = f"{kept.st_size} {kept.st_mtime_ns}"
+    return inside, {mp4s[stem]: stamp for stem, stamp in sidecars.items() if stem in mp4s}
 
 
 def read(path: Path) -> tuple | None:

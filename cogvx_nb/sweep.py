@@ -26,7 +26,7 @@ ROAD = "cogvx_nb.pipeline"
 """What notebook 03 imports torch and diffusers with."""
 
 MOST_DEATHS = 10
-"""Kernels that may die one after another before it isn't the runs that are to blame."""
+"""Runs one after another whose kernels may die before it isn't the runs that are to blame."""
 
 LATEST = 20
 """Runs whose time says how long the rest will take."""
@@ -113,6 +113,8 @@ def run(
         folder.tidy(part)
         mine = [run for run in runs if run.id in part]
         todo = [run for run in mine if again or not folder.is_done(run.id, run.expected)]
+        # Those that failed last time come last: were they to end it again, the others are done.
+        todo.sort(key=lambda run: bool(folder.failure(run.id)))
         workers = list(workers or [Worker()])
         shown = Progress(spec.name, len(mine), len(mine) - len(todo), len(todo), len(workers))
         driver = _Driver(spec, book, path, folder, holder, shown, view or (lambda progress: None))
@@ -154,7 +156,7 @@ class _Driver:
         self._folder, self._holder = folder, holder
         self._shown, self._view = shown, view
         self._attempts: dict[str, int] = {}
-        self._deaths = 0
+        self._dead: set[str] = set()
 
     def drive(self, todo: deque[Run], workers: list[Worker], fail_fast: bool) -> None:
         """Until all runs are done or failed, or the first failed if that is enough."""
@@ -198,12 +200,7 @@ class _Driver:
         """Put away what an attempt left; whether there should be another."""
         if outcome.disk_full:
             raise DiskFull(f"the disk is full ({outcome.error}): make room, and start again")
-        self._deaths = self._deaths + 1 if outcome.kernel_died else 0
-        if self._deaths == MOST_DEATHS:
-            raise NotebookError(
-                f"{MOST_DEATHS} kernels died one after another ({outcome.traceback.strip()}): see "
-                "whether memory ran out (dmesg), mend it, and start again"
-            )
+        self._dead = {*self._dead, run.id} if outcome.kernel_died else set()
         attempt, error = self._attempts[run.id], outcome.error
         kept = {
             "notebook": self._book.path.name,
@@ -231,6 +228,11 @@ class _Driver:
         home = self._folder.keep_failure(run, work, kept | {"error": error}, outcome.traceback)
         self._shown.failed[run.id] = error
         self._shown.note = f"{run.id} failed: {error} (kept in {home})"
+        if len(self._dead) == MOST_DEATHS:
+            raise NotebookError(
+                f"{MOST_DEATHS} runs one after another had their kernel die: see whether memory "
+                "ran out (dmesg), mend it, and start again"
+            )
         return False
 
 

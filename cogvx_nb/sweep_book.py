@@ -69,15 +69,18 @@ def read(name: str, folder: Path) -> Book:
         raise SpecError(f"{path} can't be read as a notebook: {reason}") from error
     if not any("parameters" in cell.metadata.get("tags", ()) for cell in notes.cells):
         raise SpecError(f"{path} has no cell tagged 'parameters': tag the cell that sets them")
-    code = [cell.source for cell in notes.cells if cell.cell_type == "code"]
+    takes = {*asked_for(), "model", "output"}
     defaults = dict(_literals(declared))
+    if takes <= declared.keys() and (odd := sorted(takes - defaults.keys())):
+        raise SpecError(f"{path.name}: the default of {odd[0]} must be a plain value, such as 25")
+    code = [cell.source for cell in notes.cells if cell.cell_type == "code"]
     return Book(
         path=path,
         content=content,
         declared=declared,
         defaults=defaults,
         code_hash=hashlib.sha256(json.dumps(code).encode()).hexdigest(),
-        makes_video={*asked_for(), "model", "output"} <= set(defaults),
+        makes_video=takes <= defaults.keys(),
     )
 
 
@@ -103,6 +106,8 @@ def typed(row: Row, book: Book) -> dict[str, object]:
             found[name] = notebook.typed(name, value, book.declared[name])
         else:
             found[name] = _fit(name, value, book.declared[name])
+        if not _is_plain(found[name]):  # a date, say
+            raise ParameterError(name, value, "quote it, or use plain values, with names of text")
     return found
 
 
@@ -111,15 +116,22 @@ def _fit(name: str, value: object, declared: dict) -> object:
     if value is None and declared["default"].strip() == "None":
         return None
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ParameterError(name, value, f"must be {KINDS[kind]}") from error
     if kind in KINDS and type(value).__name__ != kind:
         raise ParameterError(name, value, f"must be {KINDS[kind]}")
-    if kind not in KINDS:
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError) as error:  # a date, say
-            raise ParameterError(name, value, "quote it, or use plain YAML values") from error
     return value
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is what JSON and a notebook can hold."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float)
 
 
 def _literals(declared: dict[str, dict]) -> Iterator[tuple[str, object]]:

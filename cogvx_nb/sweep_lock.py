@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .errors import SpecError, SweepBusy
+from .whole_files import translated
 
 try:
     import fcntl
@@ -90,12 +91,15 @@ def hold(folder: Path, part: Share, started: str) -> Iterator[Holder]:
     with contextlib.ExitStack() as stack:
         if part.count > 1:
             stack.enter_context(_locked(folder / ".lock", exclusive=False))
-            _refuse_other_shares(folder, part)
         path = _path(folder, part)
         handle = stack.enter_context(_locked(path, exclusive=True))
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(asdict(me)).encode(), 0)
+        with translated(path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(asdict(me)).encode(), 0)
         try:
+            if part.count > 1:
+                _refuse_other_shares(folder, part)
+            _drop_old_requests(folder)
             yield me
         finally:
             _request(folder, me).unlink(missing_ok=True)
@@ -115,7 +119,8 @@ def holders(folder: Path) -> list[Holder]:
 
 def ask_to_stop(folder: Path, holder: Holder) -> None:
     """Ask a driver to end; it looks now and then."""
-    _request(folder, holder).touch()
+    with translated(folder):
+        _request(folder, holder).touch()
 
 
 def is_asked_to_stop(folder: Path, holder: Holder) -> bool:
@@ -130,6 +135,13 @@ def _path(folder: Path, part: Share) -> Path:
     return folder / (f".lock-{part.index}-of-{part.count}" if part.count > 1 else ".lock")
 
 
+def _drop_old_requests(folder: Path) -> None:
+    """Those to drivers that were killed before they saw them."""
+    alive = {_request(folder, holder) for holder in holders(folder)}
+    for path in set(folder.glob(".cancel-*")) - alive:
+        path.unlink(missing_ok=True)
+
+
 def _refuse_other_shares(folder: Path, part: Share) -> None:
     for holder in holders(folder):
         count = int(holder.share.split("/")[1])
@@ -141,8 +153,9 @@ def _refuse_other_shares(folder: Path, part: Share) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path, exclusive: bool) -> Iterator[int]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + PATIENCE
         while not _take(handle, exclusive):

@@ -66,7 +66,7 @@ def prompts(content: str | list, folder: Path) -> tuple[Row, ...]:
         if path.suffix.lower() == ".csv":
             found = _csv(path)
         else:
-            lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
+            lines = enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1)
             found = [
                 Row({"prompt": line.strip()}, f"line {number} of {path.name}")
                 for number, line in lines
@@ -99,6 +99,8 @@ def _csv(path: Path) -> list[Row]:
                 raise SpecError(f"{origin} has {len(cells)} cells of {len(head)}: mend its commas")
             named = zip(head, cells, strict=True)
             given = {name: cell for name, cell in named if cell.strip()}
+            if "prompt" not in given:
+                raise SpecError(f"{origin} has no prompt: give it one, or delete the line")
             found.append(Row(given, origin, texts=True))
     return found
 
@@ -110,5 +112,8 @@ def values_of(where: str, name: str, values: object) -> list:
 
 
 def short(value: object) -> str:
-    shown = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        shown = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # a date for a name
+        shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."

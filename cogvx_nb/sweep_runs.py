@@ -45,7 +45,7 @@ PROBE = """
 import pickle, sys
 sys.path[:] = pickle.loads(bytes.fromhex(sys.argv[1]))
 from cogvx_nb import machine
-sys.stdout.write(pickle.dumps(machine.probe()).hex())
+print("\\n" + pickle.dumps(machine.probe()).hex())
 """
 """In a process of its own: looking at a GPU takes memory there until the process ends."""
 
@@ -134,11 +134,11 @@ class _Maker:
             value = values["output"]
             raise SpecError(f"output = {value!r}: each run writes {VIDEO} into a folder of its own")
         model, name, hashes = self._model(values)
-        parameters = values | ({"model": name} if name else {})
+        parameters = values | ({"model": name} if name and book.makes_video else {})
         deciding = {
             key: value
             for key, value in parameters.items()
-            if not (name and key == "model")
+            if not (key == "model" and name and book.makes_video)
             and not (key in book.defaults and _same(value, book.defaults[key]))
         }
         told = json.dumps([book.code_hash, deciding, hashes], sort_keys=True, ensure_ascii=False)
@@ -224,7 +224,7 @@ def _typed(row: Row, book: Book, origin: str) -> dict[str, object]:
 
 
 def _same(value: object, default: object) -> bool:
-    return type(value) is type(default) and value == default
+    return repr(value) == repr(default)  # 1, 1.0 and True are equal, and not the same
 
 
 @contextlib.contextmanager
@@ -243,7 +243,7 @@ def _probing(wanted: bool) -> Iterator:
             if child.returncode:
                 reason = (errors.strip().splitlines() or ["no reason"])[-1]
                 raise SpecError(f"this machine can't be looked at: {reason}", 1)
-            found.append(pickle.loads(bytes.fromhex(told)))
+            found.append(pickle.loads(bytes.fromhex(told.splitlines()[-1])))
         return found[0]
 
     try:

@@ -13,7 +13,8 @@ from .sweep_rows import Row, parse, prompts, short, values_of
 MOST_RUNS = 100_000
 """Beyond that a product of lists is more likely a slip than a wish."""
 
-NAME = re.compile(r"\w[\w.-]{0,99}")
+NAME = re.compile(r"\w[\w.-]{0,59}")
+"""Of at most 240 bytes, which is what a folder's name has room for."""
 
 KEYS = {
     "name": str,

@@ -89,10 +89,12 @@ class WarmKernel:
         if now:
             self.kill()
         self._manager = self.client = self._first_bytes = None
-        with contextlib.suppress(Exception):  # whatever is left of it, it is no more in use
-            if manager is not None:
+        # Whatever is left of them, they are no more in use.
+        if manager is not None:
+            with contextlib.suppress(Exception):
                 run_sync(manager.shutdown_kernel)(now=now)
-            if client is not None:
+        if client is not None:
+            with contextlib.suppress(Exception):
                 client.stop_channels()
 
     def leave_no_file(self) -> None:

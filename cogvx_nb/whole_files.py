@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def rename_within(notebook: Path, old: Path, new: Path) -> None:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.write_bytes(content)
         to_disk(partial)

@@ -120,6 +120,39 @@ def test_a_failed_cell_leaves_the_kernel_and_no_variables(execute, tmp_path, pre
     assert execute("import json, os; print(json.ref(), os.getpid(), end='')") == f"None {first}"
 
 
+LEAVES = """
+import asyncio, builtins, helper
+helper.kept.append(1)
+builtins.left = 1
+async def later():
+    await asyncio.sleep(0.2)
+    builtins.left = 2
+task = asyncio.get_running_loop().create_task(later())
+called = lambda *_: setattr(builtins, 'left', 3)
+get_ipython().events.register('pre_run_cell', called)
+"""
+
+FINDS = """
+import builtins, time
+await __import__('asyncio').sleep(0.4)
+import helper
+print(helper.kept, getattr(builtins, 'left', 0), end='')
+"""
+
+
+def test_nothing_that_a_notebook_set_going_reaches_the_next(execute, tmp_path):
+    (tmp_path / "helper.py").write_text("kept = []\n")
+    first = execute(LEAVES, PID, import_from=str(tmp_path))
+    assert execute(FINDS, import_from=str(tmp_path)) == "[] 0"
+    assert execute(PID) == first, "in the same kernel"
+
+
+def test_a_thread_that_goes_on_takes_its_kernel_with_it(execute):
+    thread = "import threading, time; threading.Thread(target=lambda: time.sleep(60)).start()"
+    first = execute(thread, PID)
+    assert execute(PID) != first
+
+
 def test_what_hangs_is_ended_and_marked(execute, tmp_path):
     first = execute(PID)
     with pytest.raises(CellTimeoutError):

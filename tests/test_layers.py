@@ -117,7 +117,7 @@ MAY_IMPORT = {
         "sweep_spec",
         "weights",
     },
-    "sweep_lock": set(),
+    "sweep_lock": {"whole_files"},
     "sweep_folder": {
         "follow",
         "result",
