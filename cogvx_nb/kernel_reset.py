@@ -40,6 +40,7 @@ def clear(folder: str, import_from: str = "") -> int:
     Raises:
         RuntimeError: if a thread of the last notebook is still at work: nothing can end it.
     """
+    os.chdir(folder)  # first, for the last one may be gone
     if _begun:
         _end_what_runs()
         _forget_modules(_begun["folders"])
@@ -52,7 +53,6 @@ def clear(folder: str, import_from: str = "") -> int:
     os.environ.update(_begun["environ"])
     sys.argv[:] = _begun["argv"]
     sys.path[:] = [*_begun["path"], *([import_from] if import_from else [])]
-    os.chdir(folder)
     return _bytes_in_use()
 
 

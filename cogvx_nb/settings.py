@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -70,6 +71,18 @@ def compiled_list() -> Path:
 def notebooks_dir() -> Path:
     """Folder of the numbered notebooks."""
     return home() / "notebooks"
+
+
+def folders() -> dict[str, str]:
+    """Variables that name the workbench's folders to a process that works in another folder; none
+    where there is no home."""
+    with contextlib.suppress(SettingsError):
+        return {
+            "COGVX_HOME": str(home()),
+            "COGVX_MODELS_DIR": str(models_dir()),
+            "COGVX_OUTPUTS_DIR": str(outputs_dir()),
+        }
+    return {}
 
 
 def headless_environment() -> dict[str, str]:
@@ -141,6 +154,11 @@ def prepare_allocator() -> None:
     CogVideoX-5b decodes 49 frames whole in 7.2 GiB with them, and runs out without.
     """
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+
+def prepare_ray() -> None:
+    """Set what Ray reads when it starts: it reports usage over the network unless it is told."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def prepare_torch() -> None:

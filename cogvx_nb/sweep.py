@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def run(
     fail_fast: bool = False,
     part: Share | None = None,
     view: View | None = None,
-    workers: Sequence[Worker] | None = None,
+    workers: AbstractContextManager[Sequence[Worker]] | None = None,
 ) -> Progress:
     """Do what of a sweep isn't done yet.
 
@@ -93,7 +94,8 @@ def run(
         fail_fast: end at the first run that failed.
         part: do only a share of the runs.
         view: shows how it stands.
-        workers: what runs are handed to; by default one in this process.
+        workers: hands out what runs are handed to, if there are any to do; by default one in this
+            process.
 
     Returns:
         How it stood in the end; ``failed`` has the runs that failed, if there are any.
@@ -115,11 +117,14 @@ def run(
         todo = [run for run in mine if again or not folder.is_done(run.id, run.expected)]
         # Those that failed last time come last: were they to end it again, the others are done.
         todo.sort(key=lambda run: bool(folder.failure(run.id)))
-        workers = list(workers or [Worker()])
-        shown = Progress(spec.name, len(mine), len(mine) - len(todo), len(todo), len(workers))
+        shown = Progress(spec.name, len(mine), len(mine) - len(todo), len(todo), 1)
+        if not todo:
+            return shown
         driver = _Driver(spec, book, path, folder, holder, shown, view or (lambda progress: None))
         try:
-            driver.drive(deque(todo), workers, fail_fast)
+            with workers or contextlib.nullcontext([Worker()]) as hands:
+                shown.workers = len(hands)
+                driver.drive(deque(todo), list(hands), fail_fast)
         finally:
             folder.tidy(part)
     return shown

@@ -21,6 +21,10 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--again", action="store_true", help="also the runs that are done")
     command.add_argument("--fail-fast", action="store_true", help="end at the first that failed")
+    command.add_argument(
+        "--workers", type=int, metavar="N", help="at once, by Ray; default: one for each GPU"
+    )
+    command.add_argument("--ray-address", metavar="ADDRESS", default="", help="of a Ray cluster")
     command.add_argument("--shard", metavar="I/N", default="1/1", help="a share of the runs")
 
 
@@ -36,9 +40,11 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from . import sweep, sweep_lock
+    from . import sweep, sweep_lock, sweep_ray
     from .sweep_table import Table, summary
 
+    asked = (options.workers, options.ray_address)
+    by_ray = sweep_ray.wanted(*asked)
     with Table() as table:
         ended = sweep.run(
             options.sweep,
@@ -46,6 +52,7 @@ def _run(options: argparse.Namespace) -> int:
             fail_fast=options.fail_fast,
             part=sweep_lock.share(options.shard),
             view=table,
+            workers=sweep_ray.workers(*asked) if by_ray else None,
         )
     for run_id, error in ended.failed.items():
         print(f"failed: {run_id}: {error}", file=sys.stderr)

@@ -13,7 +13,6 @@ from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 
 from . import settings
-from .errors import SettingsError
 
 CLEAR_SECONDS = 60
 """Until a kernel that is being cleared counts as hung; it takes 0.2 s."""
@@ -104,7 +103,7 @@ class WarmKernel:
 
     def _start(self, folder: str, seconds: float) -> None:
         self._manager = manager = AsyncKernelManager(kernel_name=self._name)
-        environment = os.environ | settings.headless_environment() | _folders()
+        environment = os.environ | settings.headless_environment() | settings.folders()
         start = run_sync(manager.start_kernel)
         start(extra_arguments=[*ARGUMENTS], cwd=folder, env=environment)
         self.client = manager.client()
@@ -137,14 +136,3 @@ class WarmKernel:
                 if message["parent_header"].get("msg_id") == wanted:
                     return message["content"]
         return None
-
-
-def _folders() -> dict[str, str]:
-    """The workbench's folders for a kernel, which works in another than this process."""
-    with contextlib.suppress(SettingsError):
-        return {
-            "COGVX_HOME": str(settings.home()),
-            "COGVX_MODELS_DIR": str(settings.models_dir()),
-            "COGVX_OUTPUTS_DIR": str(settings.outputs_dir()),
-        }
-    return {}

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import nbformat
 import pytest
 
 HUB_STATE = tempfile.TemporaryDirectory()
@@ -160,3 +161,22 @@ def run_cogvx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
         timeout=300,
         check=False,
     )
+
+
+PARAMETERS = 'x: int = 1  # a number\ntext: str = ""\nlog: str = ""\nanything = None'
+
+
+@pytest.fixture
+def book(tmp_path):
+    """Writes a notebook of the user's own, which takes ``PARAMETERS``; its path."""
+
+    def write(*cells: str, name: str = "mine") -> str:
+        made = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
+        made += [nbformat.v4.new_code_cell(source) for source in cells]
+        notebook = nbformat.v4.new_notebook(cells=made)
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+        path = tmp_path / f"{name}.ipynb"
+        nbformat.write(notebook, path)
+        return str(path)
+
+    return write

@@ -1,0 +1,219 @@
+"""Workers for a sweep in processes of Ray's: one for each GPU, or each with its share of the cores.
+
+Runs travel as bytes, both ways, so nodes need no common disk; they need this package, and the
+checkpoints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from . import settings
+from .errors import SpecError
+from .sweep_worker import Outcome, Task, Worker
+from .whole_files import FULL, rename_within
+
+STORE_BYTES = 256 * 2**20
+"""For results on their way, on a machine of one's own; a video has some megabytes."""
+
+CONNECT_SECONDS = 10
+"""For a cluster to answer at all; Ray would try for minutes."""
+
+CLOSE_SECONDS = 20
+"""For a worker to end by itself, before it is ended."""
+
+
+def wanted(count: int | None, address: str) -> bool:
+    """Whether Ray is to do it: where it was asked for, or there is more than one GPU and Ray.
+
+    Raises:
+        SpecError: if the number of workers is none, or it was asked for and isn't installed.
+    """
+    if count is not None and count < 1:
+        raise SpecError(f"workers = {count}: must be 1 or more")
+    asked = bool(address) or (count or 1) > 1
+    if asked and not _is_installed():
+        remedy = "pip install -e '.[ray]', or leave out --workers and --ray-address"
+        raise SpecError(f"more than one worker needs Ray: {remedy}")
+    return asked or (count is None and _is_installed() and gpu_count() > 1)
+
+
+def gpu_count() -> int:
+    """GPUs that the driver lists; 0 without one."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return 0
+    done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60)
+    return len(done.stdout.splitlines()) if done.returncode == 0 else 0
+
+
+@contextlib.contextmanager
+def workers(count: int | None = None, address: str = "") -> Iterator[list[RayWorker]]:
+    """Workers of a cluster, which ends with this if it was started for it.
+
+    Args:
+        count: how many; by default one for each GPU, or else for each node.
+        address: of a cluster that runs, ``auto`` for the one of this machine; empty for one that is
+            started here.
+
+    Raises:
+        SpecError: if the cluster can't be reached, or hasn't GPUs for so many.
+    """
+    import ray
+
+    with _quiet_start(ray, count, address):
+        found = ray.cluster_resources()
+        gpus, cores = int(found.get("GPU", 0)), int(found.get("CPU", 1))
+        count = count or gpus or len(ray.nodes())
+        if gpus and count > gpus:
+            raise SpecError(f"workers = {count}: Ray has {gpus} GPUs, and each worker takes one")
+        options = {
+            "num_cpus": max(1, cores // count),
+            "num_gpus": int(gpus > 0),
+            "max_restarts": 0,
+            "max_task_retries": 0,  # the driver decides what is tried again
+            "scheduling_strategy": "SPREAD",
+        }
+        folders = {} if address else settings.folders()  # other nodes have their own
+        made = [RayWorker(str(number), options, folders) for number in range(1, count + 1)]
+        try:
+            yield made
+        finally:
+            for worker in made:
+                worker.stop()
+
+
+class RayWorker:
+    """Executes tasks one after another in a kernel that it keeps, wherever Ray puts it.
+
+    When its process or node is lost, the task under way fails and the next one gets a new process.
+    See ``sweep_worker.Worker`` for what each method is for.
+    """
+
+    def __init__(self, slot: str, options: dict, environment: dict[str, str]) -> None:
+        self._slot, self._options, self._environment = slot, options, environment
+        self._actor = None
+
+    def run(self, task: Task) -> Outcome:
+        """Execute a task. Failures are told, not raised."""
+        import ray
+
+        start = time.perf_counter()
+        try:
+            if self._actor is None:
+                kind = ray.remote(Executor).options(**self._options)
+                self._actor = kind.remote(self._slot, self._environment)
+            outcome, files = ray.get(self._actor.run.remote(task, task.notebook.read_bytes()))
+        except (ray.exceptions.RayError, OSError) as error:
+            self.stop()
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            seconds = time.perf_counter() - start
+            return Outcome(seconds, f"the worker was lost: {reason}", str(error), kernel_died=True)
+        return _unpacked(files, task.output.parent, outcome)
+
+    def stop(self) -> None:
+        """End its process now; a task that is running fails."""
+        import ray
+
+        actor, self._actor = self._actor, None
+        if actor is not None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.kill(actor)
+
+    def close(self) -> None:
+        """End its kernel, and then its process."""
+        import ray
+
+        if self._actor is not None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.get(self._actor.close.remote(), timeout=CLOSE_SECONDS)
+        self.stop()
+
+
+class Executor:
+    """What Ray runs on a node: a worker with a kernel of its own."""
+
+    def __init__(self, slot: str, environment: dict[str, str]) -> None:
+        os.environ.update(environment)
+        self._worker = Worker(slot)
+
+    def run(self, task: Task, notebook: bytes) -> tuple[Outcome, dict[str, bytes]]:
+        """Execute a task in a folder of this node's; with the files that it left, by their path."""
+        with tempfile.TemporaryDirectory(prefix="cogvx-") as folder:
+            work = Path(folder) / "work"
+            work.mkdir()
+            book = Path(folder) / task.notebook.name
+            book.write_bytes(notebook)
+            here = replace(task, notebook=book, output=work / task.output.name)
+            outcome = self._worker.run(here)
+            if here.output.exists():
+                rename_within(here.output, work, task.output.parent)
+                rename_within(here.output, book, task.notebook)
+            left = [path for path in work.rglob("*") if path.is_file()]
+            return outcome, {path.relative_to(work).as_posix(): path.read_bytes() for path in left}
+
+    def close(self) -> None:
+        """End the kernel."""
+        self._worker.close()
+
+
+def _unpacked(files: dict[str, bytes], folder: Path, outcome: Outcome) -> Outcome:
+    """The outcome of a task whose files are in its folder now."""
+    try:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        line = f"{folder}: {error.strerror}"
+        return replace(outcome, error=line, disk_full=error.errno in FULL)
+    return outcome
+
+
+@contextlib.contextmanager
+def _quiet_start(ray, count: int | None, address: str) -> Iterator[None]:
+    """Ray, told to be silent; it takes no signal from this process, and ends with it."""
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        options = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
+    else:
+        options |= {"_node_ip_address": "127.0.0.1", "object_store_memory": STORE_BYTES}
+        options["num_cpus"] = max(os.cpu_count() or 1, count or 1)
+    main = threading.current_thread() is threading.main_thread()
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    settings.prepare_ray()
+    try:
+        if address and "://" not in address and address != "auto":
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        ray.init(**options)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SpecError(f"Ray can't be had ({reason}): see that its cluster runs") from error
+    finally:
+        for one, handler in handlers.items() if main else ():
+            signal.signal(one, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _is_installed() -> bool:
+    try:
+        importlib.metadata.version("ray")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

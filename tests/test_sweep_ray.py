@@ -1,0 +1,107 @@
+"""Sweeps by several workers, each in a real process of Ray's."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+from conftest import run_cogvx
+from test_sweep import file, folders, hidden, reports
+
+from cogvx_nb import sweep, sweep_ray
+from cogvx_nb.errors import SpecError
+
+WHO = """
+import os, time
+from pathlib import Path
+Path('x.json').write_text(f'[{x}, {os.getpid()}, {os.environ["OMP_NUM_THREADS"]}]')
+time.sleep(0.3)
+"""
+BEGUN = "from pathlib import Path; import os, time; print(os.getppid(), file=open(log, 'a'))"
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path, monkeypatch):
+    """Ray writes a token to the user's home."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def leftovers() -> list[str]:
+    """Ray's processes, and kernels, that this process started and that are still there."""
+    deadline = time.monotonic() + 15
+    while found := [child.name() for child in psutil.Process().children(recursive=True)]:
+        if time.monotonic() > deadline:
+            return found
+        time.sleep(0.3)
+    return []
+
+
+def test_the_command_shares_the_runs_among_processes(outputs, book, tmp_path):
+    spec = file(tmp_path, {"notebook": book(WHO, "1 / x"), "grid": {"x": [*range(6)]}})
+    done = run_cogvx("sweep", spec.name, "--workers", "2", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "mine: 5 of 6 done" in done.stdout
+    assert "ZeroDivisionError: division by zero" in done.stderr
+    found = reports(outputs, "mine")
+    assert [one[0] for one in found] == [1, 2, 3, 4, 5]
+    kernels = {one[1] for one in found}
+    assert len(kernels) == 2, "each worker keeps its kernel"
+    cores = os.cpu_count() or 1
+    assert {one[2] for one in found} == {max(1, cores // 2)}
+    assert not [pid for pid in kernels if psutil.pid_exists(pid)]
+    (failed,) = (outputs / "sweeps" / "mine" / "failed").iterdir()
+    assert {"notebook.ipynb", "run.json", "traceback.txt"} <= {one.name for one in failed.iterdir()}
+    executed = (folders(outputs, "mine")[0] / "notebook.ipynb").read_text()
+    assert "cogvx-" not in executed, "nothing names the folder that it was executed in"
+    assert not [name for name in hidden(outputs, "mine") if name != ".running"]
+
+
+def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
+    log = tmp_path / "begun"
+    spec = {"notebook": book(BEGUN, "time.sleep(1)", WHO), "grid": {"x": [*range(6)]}}
+    spec["parameters"] = {"log": str(log)}
+
+    def kill() -> None:
+        while not (log.exists() and len(log.read_text().split()) > 2):
+            time.sleep(0.05)
+        os.kill(int(log.read_text().split()[-1]), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    ended = sweep.run(spec, workers=sweep_ray.workers(2))
+    killer.join()
+    assert (ended.done, ended.failed, ended.workers) == (6, {}, 2)
+    assert len(log.read_text().split()) == 7, "one began twice, and the others once"
+    assert [one[0] for one in reports(outputs)] == [*range(6)]
+    assert hidden(outputs) == []
+    assert leftovers() == []
+
+
+def test_workers_are_checked_before_ray_starts(monkeypatch):
+    assert not sweep_ray.wanted(1, "")
+    assert sweep_ray.wanted(2, "")
+    assert sweep_ray.wanted(None, "auto")
+    with pytest.raises(SpecError, match="workers = 0: must be 1 or more"):
+        sweep_ray.wanted(0, "")
+    with (
+        pytest.raises(SpecError, match=r"Ray can't be had \(.*\): see that its cluster runs"),
+        sweep_ray.workers(address="127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_without_ray_there_is_one_worker(monkeypatch):
+    def absent(name: str):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    assert not sweep_ray.wanted(None, "")
+    with pytest.raises(
+        SpecError, match=r"more than one worker needs Ray: pip install -e '\.\[ray\]'"
+    ):
+        sweep_ray.wanted(2, "")
