@@ -176,8 +176,12 @@ class _Driver:
                 for future in wait(pending, TICK, FIRST_COMPLETED).done:
                     number, run, work = pending.pop(future)
                     del self._shown.running[number]
-                    idle.append(number)
-                    again = self._take_back(run, work, future.result())
+                    outcome = future.result()
+                    if outcome.no_place:
+                        self._retire(run, work, outcome)
+                    else:
+                        idle.append(number)
+                    again = outcome.no_place or self._take_back(run, work, outcome)
                     todo.extendleft([run] if again else [])
                     enough |= fail_fast and bool(self._shown.failed)
                 self._shown.waiting = len(todo)
@@ -200,6 +204,15 @@ class _Driver:
         )
         pending[threads[number].submit(workers[number].run, task)] = (number, run, work)
         self._shown.running[number] = (run, time.monotonic())
+
+    def _retire(self, run: Run, work: Path, outcome: Outcome) -> None:
+        """Go on without a worker; its run is for another."""
+        self._folder.drop(work)
+        self._attempts[run.id] -= 1
+        self._shown.workers -= 1
+        self._shown.note = outcome.error
+        if self._shown.workers == 0:
+            raise NotebookError(f"{outcome.error}: no worker is left; start again when there is")
 
     def _take_back(self, run: Run, work: Path, outcome: Outcome) -> bool:
         """Put away what an attempt left; whether there should be another."""

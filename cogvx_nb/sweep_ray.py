@@ -32,6 +32,9 @@ STORE_BYTES = 256 * 2**20
 CONNECT_SECONDS = 10
 """For a cluster to answer at all; Ray would try for minutes."""
 
+PLACE_SECONDS = 60
+"""For a new process to start, and for its node to be found."""
+
 CLOSE_SECONDS = 20
 """For a worker to end by itself, before it is ended."""
 
@@ -113,9 +116,9 @@ class RayWorker:
 
         start = time.perf_counter()
         try:
-            if self._actor is None:
-                kind = ray.remote(Executor).options(**self._options)
-                self._actor = kind.remote(self._slot, self._environment)
+            if not self._has_place():
+                why = f"worker {self._slot} found no place within {PLACE_SECONDS} s"
+                return Outcome(time.perf_counter() - start, why, no_place=True)
             outcome, files = ray.get(self._actor.run.remote(task, task.notebook.read_bytes()))
         except (ray.exceptions.RayError, OSError) as error:
             self.stop()
@@ -123,6 +126,20 @@ class RayWorker:
             seconds = time.perf_counter() - start
             return Outcome(seconds, f"the worker was lost: {reason}", str(error), kernel_died=True)
         return _unpacked(files, task.output.parent, outcome)
+
+    def _has_place(self) -> bool:
+        """Whether it has a process, or could get one: a node that is lost leaves fewer places."""
+        import ray
+
+        if self._actor is None:
+            kind = ray.remote(Executor).options(**self._options)
+            self._actor = kind.remote(self._slot, self._environment)
+            try:
+                ray.get(self._actor.is_there.remote(), timeout=PLACE_SECONDS)
+            except ray.exceptions.GetTimeoutError:
+                self.stop()
+                return False
+        return True
 
     def stop(self) -> None:
         """End its process now; a task that is running fails."""
@@ -149,6 +166,10 @@ class Executor:
     def __init__(self, slot: str, environment: dict[str, str]) -> None:
         os.environ.update(environment)
         self._worker = Worker(slot)
+
+    def is_there(self) -> bool:
+        """That it was started."""
+        return True
 
     def run(self, task: Task, notebook: bytes) -> tuple[Outcome, dict[str, bytes]]:
         """Execute a task in a folder of this node's; with the files that it left, by their path."""

@@ -47,6 +47,7 @@ class Outcome:
         traceback: of the failure.
         kernel_died: whether the kernel ended under it.
         disk_full: whether there was no room for what it wrote.
+        no_place: whether it was never begun, its worker having no place to be at any more.
     """
 
     seconds: float
@@ -54,6 +55,7 @@ class Outcome:
     traceback: str = ""
     kernel_died: bool = False
     disk_full: bool = False
+    no_place: bool = False
 
 
 class Worker:

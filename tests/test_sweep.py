@@ -18,10 +18,10 @@ from conftest import CIRCLE, run_cogvx, start
 
 from cogvx_nb import result, sweep, sweep_lock, video
 from cogvx_nb.__main__ import main
-from cogvx_nb.errors import Cancelled, DiskFull, SpecError, SweepBusy
+from cogvx_nb.errors import Cancelled, DiskFull, NotebookError, SpecError, SweepBusy
 from cogvx_nb.sweep_folder import SweepFolder
 from cogvx_nb.sweep_lock import Share
-from cogvx_nb.sweep_worker import Worker
+from cogvx_nb.sweep_worker import Outcome, Worker
 
 STAR = "a green star growing on a navy background"
 REPORT = "from pathlib import Path\nPath('x.json').write_text(__import__('json').dumps([x, text]))"
@@ -275,6 +275,46 @@ def test_two_workers_share_the_runs(outputs, book):
     found = reports(outputs)
     assert len({one[0] for one in found}) == 2
     assert sorted(one[1] for one in found) == [*range(8)]
+
+
+class Nowhere(Worker):
+    """One whose node is lost for good."""
+
+    def run(self, task):
+        return Outcome(0.0, "worker 2 found no place", no_place=True)
+
+
+def test_a_worker_without_a_place_leaves_its_runs_to_others(outputs, book):
+    spec = {"notebook": book(REPORT), "grid": {"x": [*range(4)]}}
+    with pytest.raises(NotebookError, match="found no place: no worker is left"):
+        sweep.run(spec, workers=contextlib.nullcontext([Nowhere()]))
+    ended = sweep.run(spec, workers=contextlib.nullcontext([Worker("1"), Nowhere("2")]))
+    assert (ended.done, ended.failed, ended.workers) == (4, {}, 1)
+    assert [one[0] for one in reports(outputs)] == [*range(4)]
+
+
+def test_runs_that_kill_their_kernel_do_not_keep_others_from_being_done(outputs, book, monkeypatch):
+    monkeypatch.setattr(sweep, "MOST_DEATHS", 2)
+    spec = {"notebook": book("import os\nif x < 3: os._exit(1)", REPORT)}
+    spec["grid"] = {"x": [*range(5)]}
+    with pytest.raises(NotebookError, match="2 runs one after another had their kernel die"):
+        sweep.run(spec)
+    assert len(list((outputs / "sweeps" / "sweep" / "failed").iterdir())) == 2, "both are kept"
+    with pytest.raises(NotebookError):
+        sweep.run(spec)
+    assert [one[0] for one in reports(outputs)] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [("{1: a}", "quote it"), ("2024-01-01", "quote it"), ("[2024-01-01]", "quote it")],
+)
+def test_a_value_that_no_notebook_can_hold_is_one_line(outputs, book, tmp_path, value, told):
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"notebook: {json.dumps(book(REPORT))}\ngrid: {{anything: [1, {value}]}}\n")
+    with pytest.raises(SpecError, match=told) as caught:
+        sweep.run(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_shards_are_disjoint_and_merge(outputs, book):
