@@ -94,17 +94,25 @@ class SweepFolder:
         with contextlib.suppress(OSError):  # another share's runs are in there, or there is none
             (self.root / RUNNING).rmdir()
 
+    def listed(self) -> dict[str, dict[str, object]]:
+        """What varies in each run of the sweep as it was last started, by id.
+
+        Raises:
+            ResultError: if no such sweep was started.
+        """
+        try:
+            return json.loads((self.root / RUNS).read_text(encoding="utf-8"))["runs"]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            known = ", ".join(names()) or "none"
+            raise ResultError(f"no sweep {self.root.name!r} here; known: {known}") from error
+
     def stand(self) -> Stand:
         """How the sweep stands, from the files alone.
 
         Raises:
             ResultError: if no such sweep was started.
         """
-        try:
-            listed = json.loads((self.root / RUNS).read_text(encoding="utf-8"))["runs"]
-        except (OSError, ValueError, KeyError) as error:
-            known = ", ".join(names()) or "none"
-            raise ResultError(f"no sweep {self.root.name!r} here; known: {known}") from error
+        listed = self.listed()
         done = {name: self.root / name / MARKER for name in listed}
         ended = {}
         for name, path in done.items():
@@ -194,6 +202,14 @@ class SweepFolder:
     def drop(self, work: Path) -> None:
         """Forget an attempt."""
         shutil.rmtree(work, ignore_errors=True)
+
+    def marker(self, run_id: str) -> dict | None:
+        """What is kept of a run that is done; None if it isn't, or that can't be read."""
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            kept = json.loads((self.root / run_id / MARKER).read_text(encoding="utf-8"))
+            if kept["id"] == run_id:
+                return kept
+        return None
 
     def failure(self, run_id: str) -> str:
         """Why a run failed, in a line; empty if it didn't."""

@@ -115,7 +115,7 @@ def test_a_baseline_decodes_as_diffusers_does(tiny, here):
     assert type(beside.vae) is diffusers.AutoencoderKLCogVideoX
     times = measure.decodes(beside, asked, repeats=1)
     assert times["whole"]["median"] > 0
-    assert times["tiled"]["median"] > 0
+    assert times["tiled"] is None, "its own tiles don't add up to so small a clip"
     assert not beside.vae.use_tiling, "as it was"
     on_gpu = replace(fitted, device="cuda:0", dtype="bfloat16", compiled=True, quantized="fp8")
     stock, seed = (baseline.planned(name, on_gpu) for name in ("stock", "seed"))

@@ -1,0 +1,44 @@
+"""A sweep as a table."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from conftest import CIRCLE
+
+from cogvx_nb import measures, sweep, sweep_frame
+from cogvx_nb.errors import ResultError
+
+
+def test_videos_are_measured_once_and_near_duplicates_found(outputs, monkeypatch):
+    values = {"model": "tiny", "prompt": CIRCLE, "steps": 2}
+    grid = {"guidance": [6.0, 6.001], "seed": [1, 2]}
+    assert sweep.run({"name": "seen", "parameters": values, "grid": grid}).done == 4
+    table = sweep_frame.frame("seen")
+    assert [*table["guidance"]] == [6.0, 6.0, 6.001, 6.001]
+    assert [*table["state"]] == ["done"] * 4
+    assert (table["denoise_seconds"] > 0).all()
+    assert (table["predicted_gib"] > 0).all()
+    assert (table["sharpness"] > 0).all()
+    assert [*table["alike"]] == [1, 2, 1, 2], "a hair's breadth of guidance changes nothing"
+    with monkeypatch.context() as patch:
+        patch.setattr(measures, "measure", lambda frames: pytest.fail("measured again"))
+        assert sweep_frame.frame("seen").equals(table)
+    (outputs / "sweeps" / "seen" / sweep_frame.MEASURED).write_text('{"a": [1]}')
+    assert sweep_frame.frame("seen").equals(table), "what is kept is no more than a shortcut"
+
+
+def test_a_notebook_without_videos_has_a_table_too(outputs, book):
+    sweep.run({"name": "mine", "notebook": book("1 / x"), "grid": {"x": [0, 1]}})
+    first, second = sweep_frame.rows("mine")
+    assert (first["x"], first["state"]) == (0, "failed")
+    assert first["error"] == "ZeroDivisionError: division by zero"
+    assert (second["state"], second["error"], second["video"]) == ("done", "", "")
+    assert second["seconds"] > 0
+    assert math.isnan(second["motion"])
+
+
+def test_a_sweep_that_is_not_there_is_said(outputs):
+    with pytest.raises(ResultError, match="no sweep 'none' here; known: none"):
+        sweep_frame.frame("none")
