@@ -46,7 +46,7 @@ class Compare(widgets.VBox):
         if not 2 <= len(paths) <= MOST:
             raise RequestError("results", len(paths), f"choose two to {MOST} to compare")
         found = [result.read(path) for path in paths]
-        player = widgets.Video(value=_side_by_side(found), format="mp4", autoplay=True, loop=True)
+        player = widgets.Video(value=side_by_side(found), format="mp4", autoplay=True, loop=True)
         player.layout = {"max_width": "98%"}
         player.add_class("cogvx-video")
         replace(self, [player, note(table(found), "differences")])
@@ -106,7 +106,8 @@ def _against(value: str, other: str) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _side_by_side(found: Sequence[Result]) -> bytes:
+def side_by_side(found: Sequence[Result]) -> bytes:
+    """Two to six results in one video, in step, each with the letter that it has in ``table``."""
     clips, fps = sheet.in_step(
         [video.decode(one.path) for one in found], [one.settings["request"]["fps"] for one in found]
     )

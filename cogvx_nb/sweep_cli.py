@@ -9,12 +9,12 @@ import sys
 from . import settings
 from .errors import ResultError, SpecError
 
-ASKED = ("status", "cancel")
+ASKED = ("status", "cancel", "report")
 
 
 def add(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx sweep``."""
-    command.add_argument("sweep", help="a YAML file; or 'status' or 'cancel' and a name")
+    command.add_argument("sweep", help="a YAML file; or 'status', 'cancel' or 'report' and a name")
     command.add_argument("name", nargs="?", help="of a sweep that was started")
     command.add_argument(
         "--dry-run", action="store_true", help="list the runs, with time, memory and disk"
@@ -26,6 +26,11 @@ def add(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--ray-address", metavar="ADDRESS", default="", help="of a Ray cluster")
     command.add_argument("--shard", metavar="I/N", default="1/1", help="a share of the runs")
+    command.add_argument("--output", help="of a report: page to write (default: in its folder)")
+    command.add_argument("--rows", default="", metavar="NAME", help="of a report: what goes down")
+    command.add_argument(
+        "--columns", default="", metavar="NAME", help="of a report: what goes across"
+    )
 
 
 def main(options: argparse.Namespace) -> int:
@@ -33,6 +38,8 @@ def main(options: argparse.Namespace) -> int:
     if options.sweep in ASKED:
         if options.name is None:
             raise SpecError(f"cogvx sweep {options.sweep} needs the name of a sweep")
+        if options.sweep == "report":
+            return _report(options)
         return (_status if options.sweep == "status" else _cancel)(options.name)
     if options.name is not None:
         raise SpecError(f"{options.name!r} is one argument too many; before a name: {ASKED}")
@@ -131,6 +138,16 @@ def _cancel(name: str) -> int:
     for driver in drivers:
         sweep_lock.ask_to_stop(folder.root, driver)
         print(f"asked to end: {driver}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from . import experiment, experiment_page
+    from .sweep_folder import SweepFolder
+
+    experiment_page.place(options.output, SweepFolder(options.name).root)
+    found = experiment.read(options.name)
+    print(experiment_page.save(found, options.output, options.rows, options.columns))
     return 0
 
 

@@ -1,0 +1,117 @@
+"""What notebook 05 shows of a sweep, with all data in it, so that a moved copy shows it too."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import compare, experiment, experiment_page, experiment_plots, markup, result, sweep, video
+from .errors import RequestError
+from .experiment import Experiment
+from .experiment_sheet import sheet
+from .result import Result
+from .sweep_table import Table
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+FIRST = {
+    "name": "first-look",
+    "notebook": "03_generate",
+    "parameters": {"model": "tiny", "steps": 8},
+    "grid": {
+        "prompt": ["a red circle moving right", "a green star growing on a navy background"],
+        "guidance": [1.0, 6.0],
+    },
+}
+"""The sweep that somebody sees who has none yet: four videos in half a minute, without a GPU."""
+
+SHEET_BYTES, SHEET_HEIGHT = 600_000, 120
+"""Of the small copies in a notebook, and pixels of each: a notebook of 2 MB still opens."""
+
+PAIR_BYTES = 500_000
+"""Of two videos in step."""
+
+
+def pick(name: str = "") -> Experiment:
+    """A sweep by name; the latest where the name is empty, and where there is none yet ``FIRST``,
+    which is run.
+
+    Raises:
+        CogvxError: see ``experiment.read``, and ``sweep.run``.
+    """
+    name = name or experiment.latest()
+    if not name:
+        print("There is no sweep here yet: a small one is run, of four videos.")
+        with Table() as view:
+            sweep.run(FIRST, view=view)
+        name = FIRST["name"]
+    return experiment.read(name)
+
+
+def runs(found: Experiment) -> HTML:
+    """All runs as a table."""
+    return _html(experiment_page.table(found))
+
+
+def contact_sheet(found: Experiment, rows: str = "", columns: str = "") -> HTML:
+    """The videos by two parameters; see ``experiment.axes``."""
+    made = sheet(found, rows, columns, most_bytes=SHEET_BYTES, height=SHEET_HEIGHT)
+    return _html(made or "This sweep has no videos.")
+
+
+def plots(found: Experiment) -> HTML:
+    """What runs took and what their videos measure, against each parameter."""
+    return _html(experiment_plots.plots(found) or "No run differs from another yet.")
+
+
+def failures(found: Experiment) -> HTML:
+    """Why runs failed, with tracebacks folded away."""
+    return _html(experiment_page.failures(found) or "No run has failed.")
+
+
+def in_step(found: Experiment, left: str = "", right: str = "") -> HTML:
+    """Two runs side by side in one video, and what they were made with.
+
+    Args:
+        left, right: ids of runs; empty for the first, and the next.
+
+    Raises:
+        RequestError: if no run with that id has a video.
+    """
+    known = {run.id: run.video for run in found.shown}
+    for side, name in (("left", left), ("right", right)):
+        if name and name not in known:
+            raise RequestError(side, name, f"videos: {', '.join(known) or 'none'}")
+    free = iter([name for name in known if name not in (left, right)])
+    chosen = [name or next(free, "") for name in (left, right)]
+    if "" in chosen:
+        return _html("There are no two videos to be compared.")
+    pair = [result.read(known[name]) for name in chosen]
+    address = markup.embedded("video/mp4", _small(pair))
+    return _html(
+        f"<video controls loop autoplay muted style='max-width:100%' src='{address}'></video>"
+        f"{compare.table(pair)}"
+    )
+
+
+def save(found: Experiment, rows: str = "", columns: str = "") -> Path:
+    """Write the sweep's page; see ``experiment_page.save``."""
+    return experiment_page.save(found, None, rows, columns)
+
+
+def _small(pair: list[Result]) -> bytes:
+    data = compare.side_by_side(pair)
+    if len(data) <= PAIR_BYTES:
+        return data
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "in-step.mp4"
+        path.write_bytes(data)
+        return video.shrink(path, PAIR_BYTES)
+
+
+def _html(made: str) -> HTML:
+    from IPython.display import HTML
+
+    return HTML(f"<style>{markup.STYLE}</style><div class='look'>{made}</div>")

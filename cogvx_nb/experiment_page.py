@@ -1,0 +1,202 @@
+"""A sweep as one HTML page with everything in it: no scripts, nothing fetched."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from . import experiment_plots, markup
+from .errors import OutputError, OutputExists
+from .experiment import Experiment, Seen
+from .experiment_sheet import sheet
+from .markup import SHORT, number, text
+from .sweep_folder import NOTEBOOK
+from .whole_files import translated, write
+
+MOST_BYTES = 20_000_000
+"""Of the videos in a page; those beyond are linked."""
+
+MADE_BY = "<meta name='generator' content='cogvx sweep report'>"
+"""Stands at the start of each page, which a later one may replace."""
+
+POLICY = (
+    "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:;"
+    " media-src data:; style-src 'unsafe-inline'\">"
+)
+"""Browsers run and fetch nothing in the page, whatever is in it."""
+
+PAPER = """
+:root { color-scheme: light dark; --paper: #fff }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1.5em; max-width: 88em;
+  color: #16181d; background: var(--paper) }
+a { color: #0a58ca } nav a { margin-right: 1.2em } h1 { margin: 0 0 .3em; overflow-wrap: anywhere }
+@media (prefers-color-scheme: dark) { :root { --paper: #15171b } body { color: #e4e6eb }
+  a { color: #8ab4f8 } }
+"""
+
+STAGES = ("load", "text", "compile", "denoise", "decode", "write")
+
+NUMBERS = {
+    "seconds": ("s", 1),
+    **{f"{stage}_seconds": (f"{stage}, s", 2) for stage in STAGES},
+    "predicted_gib": ("GiB predicted", 1),
+    "motion": ("motion", 2),
+    "flicker": ("flicker", 2),
+    "sharpness": ("sharpness", 1),
+}
+"""Columns of the table: heading and digits."""
+
+ABOUT = (
+    ("s", "seconds that the notebook took"),
+    ("denoise, s", "and the other stages, of the video alone, as its sidecar has them"),
+    ("GiB predicted", "memory at the peak, as the plan foretold it"),
+    ("motion", "mean length of the optical flow, in pixels a frame at the video's own size"),
+    (
+        "flicker",
+        "how far a frame's mean brightness lies from the middle of its neighbours', 0 … 255",
+    ),
+    ("sharpness", "variance of the Laplacian, in grey levels squared; compare videos of one size"),
+    ("alike", "groups of videos whose frames, scaled to 16 × 16 pixels, are nearly the same"),
+)
+
+
+def page(found: Experiment, rows: str = "", columns: str = "", folder: Path | None = None) -> str:
+    """A whole HTML page.
+
+    Args:
+        rows, columns: of the contact sheet, see ``experiment.axes``.
+        folder: that it will lie in; by default the sweep's.
+
+    Raises:
+        RequestError: see ``experiment.axes``.
+    """
+    folder = folder or found.root
+    sections = {
+        "Contact sheet": sheet(found, rows, columns, most_bytes=MOST_BYTES, folder=folder),
+        "Plots": experiment_plots.plots(found),
+        "Runs": table(found, folder),
+        "Failures": failures(found, folder),
+    }
+    there = {name: made for name, made in sections.items() if made}
+    links = "".join(f"<a href='#{_anchor(name)}'>{name}</a>" for name in there)
+    made = "".join(f"<h2 id='{_anchor(name)}'>{name}</h2>{one}" for name, one in there.items())
+    title = markup.escaped(f"Sweep {found.name}")
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'>{MADE_BY}{POLICY}"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<title>{title}</title><style>{PAPER}{markup.STYLE}</style>"
+        f"<body class='look'><h1>{title}</h1>{summary(found)}<nav>{links}</nav>{made}</body></html>"
+    )
+
+
+def summary(found: Experiment) -> str:
+    """What a sweep is, how it stands, and what its runs have in common."""
+    shared = [f"{text(key)} = {text(repr(value))}" for key, value in found.shared.items()]
+    same = f"<p class='small'>The same in all runs: {', '.join(shared)}</p>" if shared else ""
+    now = datetime.now().astimezone().isoformat(" ", "minutes")[:16]
+    groups = {run.group for run in found.runs} - {0}
+    alike = f" Groups of near-duplicates: {len(groups)}." if groups else ""
+    return f"<p>{text(found)}.{alike} As of {now}.</p>{same}"
+
+
+def table(found: Experiment, folder: Path | None = None) -> str:
+    """All runs as an HTML table, with those columns that some run has.
+
+    Args:
+        folder: that the page will lie in, for links to the notebooks; none without.
+    """
+    known = [name for name in NUMBERS if any(run.number(name) is not None for run in found.runs)]
+    head = "".join(f"<th>{text(name)}</th>" for name in ("run", *found.varying, "state"))
+    head += "".join(f"<th class='number'>{NUMBERS[name][0]}</th>" for name in known)
+    alike = any(run.group for run in found.runs)
+    lines = [head + ("<th>alike</th>" if alike else "")]
+    lines += [_line(run, found.varying, known, alike, folder) for run in found.runs]
+    made = "".join(f"<tr>{line}</tr>" for line in lines)
+    shown = {NUMBERS[name][0] for name in known} | ({"alike"} if alike else set())
+    about = "; ".join(f"<b>{name}</b>: {what}" for name, what in ABOUT if name in shown)
+    told = f"<p class='small'>{about}.</p>" if about else ""
+    return f"<div class='wide'><table class='runs'>{made}</table></div>{told}"
+
+
+def failures(found: Experiment, folder: Path | None = None) -> str:
+    """Why runs failed, each with its traceback folded away; empty if none did."""
+    failed = [run for run in found.runs if run.state == "failed"]
+    return "".join(_failure(run, folder) for run in failed)
+
+
+def place(output: str | Path | None, root: Path) -> Path:
+    """Where a page goes: by default ``report.html`` in the sweep's folder. Doors ask before the
+    work.
+
+    Args:
+        root: the sweep's folder.
+
+    Raises:
+        OutputError: if it doesn't end in .html, or is a folder.
+        OutputExists: if there is a file that isn't such a page, which a new one would replace.
+    """
+    path = Path(output or root / "report.html").expanduser().absolute()
+    if path.suffix.lower() != ".html":
+        raise OutputError(f"output {str(output)!r} must end in .html")
+    if path.is_dir():
+        raise OutputError(f"output {path} is a folder: name a file in it")
+    with translated(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if MADE_BY.encode() not in path.read_bytes()[:400]:
+            raise OutputExists(f"{path} exists and is no page of a sweep: choose another name")
+    return path
+
+
+def save(
+    found: Experiment, output: str | Path | None = None, rows: str = "", columns: str = ""
+) -> Path:
+    """Write the page of a sweep, whole or not at all; an earlier one is replaced.
+
+    Raises:
+        RequestError: see ``experiment.axes``.
+        OutputError, OutputExists: see ``place``; or if it can't be written.
+    """
+    path = place(output, found.root)
+    content = page(found, rows, columns, path.parent).encode("utf-8", "replace")
+    with translated(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(path, content)
+    return path
+
+
+def _line(
+    run: Seen, varying: Sequence[str], known: Sequence[str], alike: bool, folder: Path | None
+) -> str:
+    cells = [f"<td>{_named(run, folder)}</td>"]
+    for name in varying:
+        value = run.value(name)
+        wide = " class='said'" if len(value) > SHORT else ""
+        cells.append(f"<td{wide}><div class='clamp'>{text(value)}</div></td>")
+    cells.append(f"<td><span class='{run.state}'>{run.state}</span></td>")
+    cells += [f"<td class='number'>{number(run.number(n), NUMBERS[n][1])}</td>" for n in known]
+    if alike:
+        cells.append(f"<td><span class='mark'>≈ {run.group}</span></td>" if run.group else "<td>")
+    return "".join(cells)
+
+
+def _named(run: Seen, folder: Path | None) -> str:
+    """A run's id, linked to its notebook where there is one."""
+    name = f"<code>{markup.escaped(run.id)}</code>"
+    notebook = run.folder / NOTEBOOK if run.folder else None
+    if folder is None or notebook is None or not notebook.is_file():
+        return name
+    return f"<a href='{markup.link(notebook, folder)}'>{name}</a>"
+
+
+def _failure(run: Seen, folder: Path | None) -> str:
+    said = ", ".join(f"{text(name)} = {text(run.value(name))}" for name in run.varied)
+    trace = f"<pre>{text(run.traceback)}</pre>" if run.traceback else ""
+    return (
+        f"<details><summary><b>{text(run.error)}</b> <span class='small'>{said}</span></summary>"
+        f"<p>{_named(run, folder)}</p>{trace}</details>"
+    )
+
+
+def _anchor(name: str) -> str:
+    return name.lower().replace(" ", "-")

@@ -1,0 +1,353 @@
+"""A sweep as a page and as notebook 05: everything in it, and nothing that others wrote runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pytest
+from conftest import CIRCLE, ROOT
+from test_notebook import execute, nbval, outputs_of, text_of
+
+from cogvx_nb import (
+    clips,
+    experiment,
+    experiment_book,
+    experiment_page,
+    experiment_plots,
+    markup,
+    sweep,
+    sweep_folder,
+    sweep_frame,
+)
+from cogvx_nb import experiment_sheet as sheets
+from cogvx_nb.__main__ import main
+from cogvx_nb.errors import CogvxError, OutputError, OutputExists, RequestError, ResultError
+
+MARKUP = f"{CIRCLE} <script>alert(1)</script> \"><img src=x onerror=alert(2)> ' onfocus='alert(3)"
+LINES = f"{CIRCLE}\n</bdi></td></style></title><svg onload=alert(4)> \u202e\u05d0\u05d1\u05d2 http://x.y"
+NOTEBOOK = ROOT / "notebooks" / "05_experiment.ipynb"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """An outputs folder with two sweeps: videos of hostile prompts; a notebook that fails."""
+    folder = tmp_path_factory.mktemp("made")
+    parameters = nbformat.v4.new_code_cell("x: int = 1\ntext: str = ''")
+    parameters.metadata.tags = ["parameters"]
+    fails = "if x == 2:\n    raise ValueError(text)"
+    cells = [parameters, nbformat.v4.new_code_cell(fails)]
+    mine = nbformat.v4.new_notebook(cells=cells)
+    mine.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(mine, folder / "mine.ipynb")
+    shown = {"name": "shown", "parameters": {"model": "tiny", "steps": 2}}
+    shown |= {"grid": {"prompt": [MARKUP, LINES], "guidance": [6.0, 6.001]}}
+    alone = {"name": "alone", "notebook": str(folder / "mine.ipynb")}
+    alone |= {"grid": {"x": [1, 2], "text": [MARKUP, LINES]}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COGVX_OUTPUTS_DIR", str(folder / "outputs"))
+        assert sweep.run(shown).failed == {}
+        assert len(sweep.run(alone).failed) == 2
+    return folder / "outputs"
+
+
+@pytest.fixture
+def outputs(made, tmp_path, monkeypatch) -> Path:
+    """A copy of it, for this process and for those it starts."""
+    folder = tmp_path / "outputs"
+    shutil.copytree(made, folder)
+    monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(folder))
+    return folder
+
+
+def varied(*rows: dict) -> experiment.Experiment:
+    """An experiment of which only what varies is known."""
+    row = {"state": "waiting", "error": "", "video": "", "alike": 0}
+    runs = tuple(experiment.Seen(str(n), one, row) for n, one in enumerate(rows))
+    names = tuple(dict.fromkeys(name for one in rows for name in one))
+    return experiment.Experiment("e", Path(), "n", names, {}, runs)
+
+
+# --- what is seen -------------------------------------------------------------------------------
+
+
+def test_a_sweep_as_it_stands(outputs):
+    found = experiment.read("shown")
+    assert str(found) == (
+        "shown: 4 runs of 03_generate.ipynb: 4 done, 0 failed, 0 waiting; varies: prompt, guidance"
+    )
+    assert found.shared == {"model": "cogvideox-tiny", "steps": 2, "output": "video.mp4"}
+    assert [run.group > 0 for run in found.runs] == [True] * 4
+    assert all(run.number("denoise_seconds") > 0 for run in found.runs)
+    shutil.rmtree(found.runs[0].folder)
+    assert [run.state for run in experiment.read("shown").runs] == ["waiting"] + ["done"] * 3
+    failed = [run for run in experiment.read("alone").runs if run.state == "failed"]
+    assert len(failed) == 2
+    assert all("ValueError" in run.error and "Traceback" in run.traceback for run in failed)
+    with pytest.raises(ResultError, match="no sweep 'none' here; known: alone, shown"):
+        experiment.read("none")
+
+
+def test_the_latest_sweep_is_picked(outputs, capsys):
+    assert experiment.latest() == "alone"
+    os.utime(outputs / "sweeps" / "shown" / sweep_folder.RUNS, (2e9, 2e9))
+    assert experiment_book.pick().name == "shown"
+    assert experiment_book.pick("alone").name == "alone"
+    shutil.rmtree(outputs)
+    assert experiment.latest() == ""
+
+
+def test_the_two_parameters_that_vary_most_are_shown():
+    prompts = [{"prompt": p, "seed": s, "model": m} for p in "abc" for s in range(4) for m in "xy"]
+    assert experiment.axes(varied(*prompts)) == ("seed", "prompt")
+    assert experiment.axes(varied(*prompts), rows="model") == ("model", "seed")
+    assert experiment.axes(varied(*prompts), columns="seed") == ("prompt", "seed")
+    square = [{"seed": s, "prompt": p} for p in "ab" for s in range(2)]
+    assert experiment.axes(varied(*square)) == ("prompt", "seed"), "texts go down"
+    together = [{"prompt": p, "name": p.upper()} for p in "abc"]
+    assert experiment.axes(varied(*together)) == ("", ""), "one after another"
+    tripled = [one | {"seed": s} for one in together for s in (1, 2)]
+    assert experiment.axes(varied(*tripled)) == ("prompt", "seed")
+    assert experiment.axes(varied({"x": 1}, {"x": 2})) == ("", "")
+    assert experiment.axes(varied({"x": 1}, {"x": 2}), rows="x") == ("x", "")
+    assert experiment.axes(varied({})) == ("", "")
+    with pytest.raises(RequestError, match="rows = 'y': varies: x"):
+        experiment.axes(varied({"x": 1}), rows="y")
+    with pytest.raises(RequestError, match="columns = 'x': name another one than for rows"):
+        experiment.axes(varied({"x": 1}, {"x": 2}), "x", "x")
+
+
+def test_text_stays_text():
+    for value in (MARKUP, LINES, "\ud800 \x00 \x1b[31m", "&lt;"):
+        shown = markup.text(value)
+        assert re.fullmatch(r"<bdi>[^<>\"']*</bdi>", shown, re.DOTALL)
+        assert shown.encode()
+        assert not markup.CONTROL.search(shown)
+    odd = Path("/a/b'\"><x> #?%\udcff.mp4")
+    assert markup.link(odd, Path("/a/c")) == "../b%27%22%3E%3Cx%3E%20%23%3F%25%FF.mp4"
+
+
+# --- what is in the page --------------------------------------------------------------------------
+
+
+def test_a_page_of_videos(outputs, capsys):
+    assert main(["sweep", "report", "shown"]) == 0
+    path = outputs / "sweeps" / "shown" / "report.html"
+    assert capsys.readouterr().out.strip() == str(path)
+    page = path.read_text(encoding="utf-8")
+    assert page.count("src='data:video/mp4;base64,") == 4
+    assert page.count("src='data:image/png;base64,") >= 8
+    assert page.count("≈ alike: ") == 4
+    assert not re.search(r"(src|href)='(?!data:|#|[0-9a-f]{16}/notebook.ipynb')", page)
+    for name in ("Contact sheet", "Plots", "Runs"):
+        assert f"<h2 id='{name.lower().replace(' ', '-')}'>{name}</h2>" in page
+    assert "Failures" not in page
+    assert len(page) < 1_000_000
+    assert main(["sweep", "report", "shown"]) == 0, "an earlier page is replaced"
+
+
+def test_a_page_without_any_video(outputs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)  # which it takes no OpenCV for
+    target = tmp_path / "new" / "page.html"
+    assert main(["sweep", "report", "alone", "--output", str(target)]) == 0
+    page = target.read_text(encoding="utf-8")
+    assert "Contact sheet" not in page
+    assert "seconds of the notebook" in page
+    assert page.count("<details>") == 2
+    assert "Traceback (most recent call last)" in page
+    assert len(re.findall(r"href='\.\./outputs/sweeps/alone/failed/\w+/notebook.ipynb'", page)) == 4
+
+
+def test_what_has_no_room_is_linked(outputs):
+    found = experiment.read("shown")
+    videos = [run.video for run in found.shown]
+    copies = clips.of(videos, 10**6)
+    one = len(copies[videos[0]].moving)
+    few = clips.of(videos, 2 * one)
+    assert [bool(few[path].moving) for path in videos] == [True] + [False] * 3
+    assert few[videos[1]].still.startswith("data:image/webp;base64,")
+    assert sum(len(c.moving) + len(c.still) for c in few.values()) <= 2 * one
+    shown = sheets.sheet(found, most_bytes=0, folder=found.root / "pages")
+    links = re.findall(r"<a href='\.\./(\w{16})/video\.mp4'>the video</a>", shown)
+    assert links == [run.id for run in found.runs]
+    assert "<a " not in sheets.sheet(found, most_bytes=0), "in a notebook"
+    videos[0].write_bytes(b"no video")
+    assert clips.of(videos[:1], 10**6) == {videos[0]: clips.Clip()}
+
+
+def test_plots_of_numbers_and_of_texts(outputs):
+    found = experiment.read("shown")
+    axes = experiment_plots.figure(found, "guidance", "sharpness").axes[0]
+    assert [*axes.get_xticks()] == [6.0, 6.001]
+    axes = experiment_plots.figure(found, "prompt", "seconds").axes[0]
+    assert [*axes.get_xticks()] == [1, 2]
+    assert len(axes.lines[0].get_xdata()) == 4
+    rows = [replace(run, row=run.row | {"seconds": 1.0}) for run in found.runs]
+    made = experiment_plots.plots(replace(found, runs=tuple(rows)))
+    assert "The same in all runs: seconds of the notebook: 1;" in made
+    assert experiment_plots.plots(varied({"x": 1}, {"x": 2})) == ""
+
+
+def test_a_file_of_another_kind_is_never_replaced(outputs, tmp_path, capsys):
+    other = tmp_path / "other.html"
+    other.write_text("<p>mine</p>")
+    assert main(["sweep", "report", "alone", "--output", str(other)]) == 1
+    assert "exists and is no page of a sweep: choose another name" in capsys.readouterr().err
+    assert other.read_text() == "<p>mine</p>"
+    root = outputs / "sweeps" / "alone"
+    with pytest.raises(OutputExists):
+        experiment_page.place(other, root)
+    with pytest.raises(OutputError, match=r"'page.txt' must end in \.html"):
+        experiment_page.place("page.txt", root)
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        experiment_page.place(tmp_path / "folder.html", root)
+    with pytest.raises(OutputError, match="can't be written"):
+        experiment_page.save(experiment.read("alone"), other / "page.html")
+
+
+def test_a_page_is_written_whole_or_not_at_all(outputs, small_disk):
+    disk = small_disk(64)
+    path = disk / "page.html"
+    found = experiment.read("shown")
+    with pytest.raises(OutputError, match="is full: make room"):
+        experiment_page.save(found, path)
+    assert [*disk.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["report"], 2, "cogvx sweep report needs the name of a sweep"),
+        (["report", "none"], 1, "no sweep 'none' here; known: alone, shown"),
+        (["report", "../x"], 2, "'../x' is no name of a sweep"),
+        (["report", "shown", "--rows", "size"], 2, "rows = 'size': varies: prompt, guidance"),
+    ],
+    ids=str,
+)
+def test_what_can_not_be_reported_is_said_in_a_line(outputs, capsys, flags, code, words):
+    assert main(["sweep", *flags]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_without_opencv_videos_can_not_be_measured(outputs, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    (outputs / "sweeps" / "shown" / sweep_frame.MEASURED).unlink(missing_ok=True)
+    with pytest.raises(CogvxError, match=r'pip install -e "\.\[measure\]"'):
+        experiment.read("shown")
+
+
+# --- in a browser ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        shown = playwright.chromium.launch(executable_path=chromium, args=flags)
+        yield shown
+        shown.close()
+
+
+def opened(browser, path: Path, width: int = 1400):
+    """(the page, what it did that it shouldn't have)."""
+    page, told = browser.new_page(viewport={"width": width, "height": 900}), []
+    page.on("dialog", lambda dialog: (told.append(dialog.message), dialog.dismiss()))
+    page.on("console", lambda message: told.append(message.text))
+    page.on("request", lambda one: told.append(one.url) if one.url.startswith("http") else None)
+    page.goto(path.as_uri())
+    page.wait_for_load_state("load")
+    return page, told
+
+
+@pytest.mark.parametrize("policy", [True, False], ids=["policy", "no policy"])
+def test_hostile_text_does_nothing(outputs, browser, policy):
+    for name in ("shown", "alone"):
+        path = experiment_page.save(experiment.read(name))
+        content = path.read_text(encoding="utf-8")
+        assert experiment_page.POLICY in content
+        if not policy:  # escaping is enough without it
+            path.write_text(content.replace(experiment_page.POLICY, ""), encoding="utf-8")
+        page, told = opened(browser, path)
+        for element in page.query_selector_all("details"):
+            element.evaluate("element => { element.open = true }")
+        page.wait_for_timeout(200)
+        assert told == []
+        nodes = "document.querySelectorAll('script, svg, iframe, [onerror], [onfocus], [onload]')"
+        assert page.evaluate(f"{nodes}.length") == 0
+        inside = "[...document.querySelectorAll('bdi')].map(one => one.childElementCount)"
+        assert set(page.evaluate(inside)) == {0}
+        words = page.inner_text("body")
+        assert "<script>alert(1)</script>" in words
+        assert "<svg onload=alert(4)>" in words
+        assert page.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
+        page.close()
+
+
+def test_videos_play_and_the_page_fits(outputs, browser):
+    path = experiment_page.save(experiment.read("shown"))
+    for width in (1400, 700):
+        page, told = opened(browser, path, width)
+        page.wait_for_function(
+            "[...document.querySelectorAll('video')].every(v => v.duration > 1 && v.currentTime)"
+        )
+        assert page.locator("video").count() == 4
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert told == []
+        page.close()
+
+
+# --- notebook 05 ----------------------------------------------------------------------------------
+
+
+def test_05_under_papermill(outputs, tmp_path):
+    flags = ["-r", "sweep", "shown", "-r", "rows", "guidance"]
+    notebook, path = execute(tmp_path, *flags, path=NOTEBOOK)
+    assert path.stat().st_size < 2_000_000
+    assert "widgets" not in notebook.metadata
+    assert not outputs_of(notebook, "application/vnd.jupyter.widget-view+json")
+    assert "4 done, 0 failed, 0 waiting" in text_of(notebook)
+    shown = "".join(outputs_of(notebook, "text/html"))
+    assert shown.count("data:video/mp4") == 5, "each, and two in step"
+    assert "guidance ↓" in shown or "guidance</bdi> ↓" in shown
+    assert "<script" not in shown
+    assert "<img src=x" not in shown
+    assert (outputs / "sweeps" / "shown" / "report.html").is_file()
+    done = nbval(path)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_05_of_a_notebook_without_videos(outputs, tmp_path):
+    notebook, _ = execute(tmp_path, "-r", "sweep", "alone", path=NOTEBOOK)
+    shown = "".join(outputs_of(notebook, "text/html"))
+    for words in ("This sweep has no videos.", "There are no two videos", "Traceback"):
+        assert words in shown
+
+
+def test_05_shows_a_newcomer_something(tmp_path, monkeypatch):
+    monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "new"))
+    few = {"parameters": {"model": "tiny", "steps": 1}, "grid": {"guidance": [1.0, 6.0]}}
+    monkeypatch.setattr(experiment_book, "FIRST", experiment_book.FIRST | few)
+    assert [run.state for run in experiment_book.pick().runs] == ["done"] * 2
+    assert experiment_book.pick().name == "first-look"
+
+
+def test_two_runs_in_step(outputs):
+    found = experiment.read("shown")
+    first, second, third = (run.id for run in found.runs[:3])
+    assert "<mark" in experiment_book.in_step(found).data
+    chosen = experiment_book.in_step(found, right=first).data
+    assert "6.001" in chosen, "the first that is free beside it"
+    assert "data:video/mp4" in experiment_book.in_step(found, third, second).data
+    with pytest.raises(RequestError, match=f"left = 'x': videos: {first}"):
+        experiment_book.in_step(found, left="x")
