@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import arrow, measures, result, video
+from . import arrow, machine, measures, result, video
 from .errors import OutputError, ResultError
 from .measures import Measures
 from .sweep_folder import SweepFolder
@@ -23,6 +24,10 @@ MEASURED = ".measures.json"
 """In the sweep's folder: measures by the SHA-256 of their video. It can be deleted any time."""
 
 COLUMNS = ("motion", "flicker", "sharpness")
+OTHERS = ("run", "state", "error", "seconds", "predicted_gib", "alike", "video", "sha256")
+
+MOST_THREADS = 8
+"""Videos that are measured at once, on as many cores; each takes 0.1 GB where it is large."""
 
 
 def frame(name: str) -> pandas.DataFrame:
@@ -49,11 +54,11 @@ def rows(name: str) -> list[dict]:
     """See ``frame``."""
     folder = SweepFolder(name)
     kept = _kept(folder.root / MEASURED)
-    found, measured = [], {}
-    for run_id, varied in folder.listed().items():
-        row, made = _row(folder, run_id, varied, kept)
-        found.append(row)
-        measured |= made
+    listed = folder.listed()
+    with ThreadPoolExecutor(min(MOST_THREADS, machine.cores())) as pool:
+        made = list(pool.map(lambda one: _row(folder, *one, kept), listed.items()))
+    found = [row for row, _ in made]
+    measured = {sha256: one for _, by_hash in made for sha256, one in by_hash.items()}
     groups = measures.alike([one.fingerprint for one in measured.values()])
     by_hash = dict(zip(measured, groups, strict=True))
     for row in found:
@@ -67,7 +72,8 @@ def _row(
     folder: SweepFolder, run_id: str, varied: dict, kept: dict[str, Measures]
 ) -> tuple[dict, dict[str, Measures]]:
     """(a row, the measures of its video by its hash, if it has one)."""
-    row = {"run": run_id, **varied, "state": "waiting", "error": folder.failure(run_id)}
+    told = {_column(name): value for name, value in varied.items()}
+    row = {"run": run_id, **told, "state": "waiting", "error": folder.failure(run_id)}
     row |= dict.fromkeys(("seconds", "denoise_seconds", "predicted_gib", *COLUMNS), np.nan)
     row |= {"video": "", "sha256": ""}
     marker = folder.marker(run_id)
@@ -84,6 +90,12 @@ def _row(
         return row, {}
     row |= {name: getattr(found, name) for name in COLUMNS}
     return row | {"video": str(path), "sha256": sha256}, {sha256: found}
+
+
+def _column(parameter: str) -> str:
+    """What a parameter's column is called."""
+    taken = parameter in (*COLUMNS, *OTHERS) or parameter.endswith("_seconds")
+    return f"parameter_{parameter}" if taken else parameter
 
 
 def _kept(path: Path) -> dict[str, Measures]:

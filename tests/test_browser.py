@@ -289,9 +289,12 @@ def test_a_grid_fills_in(page):
     page.locator("button.cogvx-make-grid").click()
     page.wait_for_function(
         "document.querySelector('.cogvx-cell img') &&"
-        " document.querySelector('.cogvx-sheet').innerText.includes('waiting')"
+        " document.querySelector('.cogvx-sheet').innerText.includes('waiting')",
+        timeout=120_000,
     )
-    page.wait_for_function("document.querySelectorAll('.cogvx-cell img').length == 4")
+    page.wait_for_function(
+        "document.querySelectorAll('.cogvx-cell img').length == 4", timeout=120_000
+    )
     plays(page, ".cogvx-saved")
     assert ".png" in page.locator(".cogvx-saved").inner_text()
     keep(page, "6-grid")

@@ -140,6 +140,7 @@ MAY_IMPORT = {
     "measures": set(),
     "sweep_frame": {
         "arrow",
+        "machine",
         "measures",
         "result",
         "sweep_folder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import nbformat
 import pytest
 from conftest import CIRCLE
 
@@ -37,6 +38,22 @@ def test_a_notebook_without_videos_has_a_table_too(outputs, book):
     assert (second["state"], second["error"], second["video"]) == ("done", "", "")
     assert second["seconds"] > 0
     assert math.isnan(second["motion"])
+
+
+def test_a_parameter_may_have_the_name_of_another_column(outputs, tmp_path):
+    path = tmp_path / "mine.ipynb"
+    parameters = nbformat.v4.new_code_cell("state: str = ''\nrun: int = 0\nload_seconds: int = 0")
+    parameters.metadata.tags = ["parameters"]
+    notebook = nbformat.v4.new_notebook(cells=[parameters])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, path)
+    grid = {"state": ["failed"], "run": [1, 2], "load_seconds": [7, 8]}
+    assert sweep.run({"name": "mine", "notebook": str(path), "grid": grid}).done == 4
+    table = sweep_frame.frame("mine")
+    assert [*table["state"]] == ["done"] * 4
+    assert [*table["parameter_run"]] == [1, 1, 2, 2]
+    assert [*table["parameter_load_seconds"]] == [7, 8, 7, 8]
+    assert table["run"].is_unique
 
 
 def test_a_sweep_that_is_not_there_is_said(outputs):
