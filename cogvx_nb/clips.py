@@ -19,56 +19,46 @@ BATCH = 16
 LARGEST = 2_000_000
 """Bytes of a copy; one that is larger is made smaller."""
 
-COPIES = 0.9
-"""Share of the bytes that copies may take where not all fit; the rest is for stills."""
-
 
 @dataclass(frozen=True, slots=True)
 class Clip:
     """What there is to be shown of a video.
 
     Attributes:
-        moving, still: addresses with data in them; one of them is empty, or both where there was
-            no room.
+        still, moving: addresses with data in them, of its first frame and of a small copy; empty
+            where there was no room.
     """
 
-    moving: str = ""
     still: str = ""
+    moving: str = ""
 
 
 def of(videos: Sequence[Path], most_bytes: int, height: int = 240) -> dict[Path, Clip]:
-    """A copy of each video, in their order, until there is no room; then stills; then nothing.
+    """A still of each video, and then a copy of each, in their order, until there is no room.
+
+    Stills too, since browsers hold no more than some dozens of players at once.
 
     Args:
         most_bytes: of all together, in base64.
         height: of a copy, in pixels.
     """
-    found: dict[Path, Clip] = {}
-    for_copies = int(COPIES * most_bytes)
-    room = _take(videos, lambda path: _copy(path, height), "moving", for_copies, found)
-    rest = [path for path in videos if path not in found]
-    _take(rest, _still, "still", room + most_bytes - for_copies, found)
-    return {path: found.get(path, Clip()) for path in videos}
+    stills = _that_fit(videos, _still, most_bytes)
+    room = most_bytes - sum(map(len, stills.values()))
+    copies = _that_fit(videos, lambda path: _copy(path, height), room)
+    return {path: Clip(stills.get(path, ""), copies.get(path, "")) for path in videos}
 
 
-def _take(
-    videos: Sequence[Path],
-    make: Callable[[Path], str],
-    name: str,
-    room: int,
-    found: dict[Path, Clip],
-) -> int:
-    """Make what has room; returns how much of it is left."""
+def _that_fit(videos: Sequence[Path], make: Callable[[Path], str], room: int) -> dict[Path, str]:
+    found: dict[Path, str] = {}
     with ThreadPoolExecutor(machine.cores()) as pool:
         for start in range(0, len(videos), BATCH):
             batch = videos[start : start + BATCH]
             for path, address in zip(batch, pool.map(make, batch), strict=True):
                 if len(address) > room:
-                    return room
-                if address:
-                    room -= len(address)
-                    found[path] = Clip(**{name: address})
-    return room
+                    return found
+                found[path] = address
+                room -= len(address)
+    return found
 
 
 def _copy(path: Path, height: int) -> str:

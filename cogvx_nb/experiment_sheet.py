@@ -58,7 +58,7 @@ class _Cells:
         self._found, self._copies, self._folder = found, copies, folder
         self._others = [name for name in found.varying if name not in axes]
         playing = sum(bool(clip.moving) for clip in copies.values()) <= MOST_PLAYING
-        self._plays = " autoplay" if playing else ""
+        self._plays = "autoplay preload='metadata'" if playing else "preload='none'"
 
     def table(self, down: str, across: str) -> str:
         cells: dict[tuple[str, str], list[Seen]] = {}
@@ -86,8 +86,9 @@ class _Cells:
             return ""
         clip = self._copies[run.video]
         if clip.moving:
+            poster = f" poster='{clip.still}'" if clip.still else ""
             return (
-                f"<video controls loop muted playsinline{self._plays} preload='metadata'"
+                f"<video controls loop muted playsinline {self._plays}{poster}"
                 f" src='{clip.moving}'></video>"
             )
         still = f"<img alt='' src='{clip.still}'>" if clip.still else ""

@@ -163,19 +163,27 @@ def test_a_page_without_any_video(outputs, tmp_path, monkeypatch):
     assert len(re.findall(r"href='\.\./outputs/sweeps/alone/failed/\w+/notebook.ipynb'", page)) == 4
 
 
-def test_what_has_no_room_is_linked(outputs):
+def test_what_has_no_room_is_linked(outputs, monkeypatch):
     found = experiment.read("shown")
     videos = [run.video for run in found.shown]
-    copies = clips.of(videos, 10**6)
-    one = len(copies[videos[0]].moving)
-    few = clips.of(videos, 2 * one)
+    all_of_them = clips.of(videos, 10**6).values()
+    assert all(one.still.startswith("data:image/webp;base64,") for one in all_of_them)
+    assert all(one.moving.startswith("data:video/mp4;base64,") for one in all_of_them)
+    stills = sum(len(one.still) for one in all_of_them)
+    room = stills + len(next(iter(all_of_them)).moving)
+    few = clips.of(videos, room)
     assert [bool(few[path].moving) for path in videos] == [True] + [False] * 3
-    assert few[videos[1]].still.startswith("data:image/webp;base64,")
-    assert sum(len(c.moving) + len(c.still) for c in few.values()) <= 2 * one
+    assert all(one.still for one in few.values())
+    assert clips.of(videos, room - 1)[videos[0]].moving == ""
+    assert clips.of(videos, stills - 1)[videos[-1]].still == ""
     shown = sheets.sheet(found, most_bytes=0, folder=found.root / "pages")
     links = re.findall(r"<a href='\.\./(\w{16})/video\.mp4'>the video</a>", shown)
     assert links == [run.id for run in found.runs]
     assert "<a " not in sheets.sheet(found, most_bytes=0), "in a notebook"
+    monkeypatch.setattr(sheets, "MOST_PLAYING", 3)
+    waiting = sheets.sheet(found, most_bytes=10**6)
+    assert waiting.count(" preload='none' poster='data:image/webp;base64,") == 4
+    assert "autoplay" not in waiting
     videos[0].write_bytes(b"no video")
     assert clips.of(videos[:1], 10**6) == {videos[0]: clips.Clip()}
 
