@@ -172,7 +172,7 @@ def _line(
     for name in varying:
         value = run.value(name)
         wide = " class='said'" if len(value) > SHORT else ""
-        cells.append(f"<td{wide}><div class='clamp'>{text(value)}</div></td>")
+        cells.append(f"<td{wide}>{markup.clamped(value)}</td>")
     cells.append(f"<td><span class='{run.state}'>{run.state}</span></td>")
     cells += [f"<td class='number'>{number(run.number(n), NUMBERS[n][1])}</td>" for n in known]
     if alike:

@@ -64,24 +64,22 @@ def figure(found: Experiment, parameter: str, column: str) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    runs = [run for run in found.runs if run.number(column) is not None]
     numbers = _are_numbers(found, parameter)
-    values = found.values(parameter)
-    places = [
-        run.varied[parameter] if numbers else values.index(run.value(parameter)) + 1 for run in runs
-    ]
-    heights = [run.number(column) for run in runs]
+    order = {value: place for place, value in enumerate(found.values(parameter), 1)}
+    points: dict[float, list[float]] = {}
+    for run in found.runs:
+        if (height := run.number(column)) is not None:
+            place = run.varied[parameter] if numbers else order[run.value(parameter)]
+            points.setdefault(place, []).append(height)
     made = Figure(figsize=SIZE, layout="constrained", facecolor="none")
     axes = made.add_subplot(facecolor="none")
-    axes.plot(places, heights, "o", color="tab:blue", alpha=0.65, markersize=5)
-    means = [
-        (place, statistics.fmean(y for x, y in zip(places, heights, strict=True) if x == place))
-        for place in sorted(set(places))
-    ]
+    pairs = [(place, height) for place, heights in points.items() for height in heights]
+    axes.plot(*zip(*pairs, strict=True), "o", color="tab:blue", alpha=0.65, markersize=5)
+    means = [(place, statistics.fmean(points[place])) for place in sorted(points)]
     axes.plot(*zip(*means, strict=True), "-" if numbers else "_", color="tab:orange", markersize=14)
     _dress(axes, COLUMNS[column])
     if not numbers:
-        axes.set_xlim(0.5, len(values) + 0.5)
+        axes.set_xlim(0.5, len(order) + 0.5)
     if len(means) <= MOST_TICKS:
         axes.set_xticks([place for place, _ in means])
     return made

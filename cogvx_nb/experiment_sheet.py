@@ -67,10 +67,10 @@ class _Cells:
         heads, sides = self._found.values(across), self._found.values(down)
         named = [text(name) for name in (down, across) if name]
         lines = [f"<th class='small'>{' ↓ · '.join(named)}{' →' if across else ''}</th>"]
-        lines[0] += "".join(f"<th>{text(head)}</th>" for head in heads)
+        lines[0] += "".join(f"<th>{markup.clamped(head)}</th>" for head in heads)
         for side in sides:
             wide = " class='down'" if len(side) > SHORT else ""
-            line = f"<th{wide}><div class='clamp'>{text(side)}</div></th>"
+            line = f"<th{wide}>{markup.clamped(side)}</th>"
             for head in heads:
                 shown = "".join(map(self.cell, cells.get((side, head), [])))
                 line += f"<td>{shown}</td>"

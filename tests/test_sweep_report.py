@@ -199,6 +199,7 @@ def test_plots_of_numbers_and_of_texts(outputs):
     made = experiment_plots.plots(replace(found, runs=tuple(rows)))
     assert "The same in all runs: seconds of the notebook: 1;" in made
     assert experiment_plots.plots(varied({"x": 1}, {"x": 2})) == ""
+    assert "0 done, 0 failed, 1 waiting; varies: nothing" in experiment_page.page(varied({}))
 
 
 def test_a_file_of_another_kind_is_never_replaced(outputs, tmp_path, capsys):
