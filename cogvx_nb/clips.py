@@ -11,7 +11,7 @@ from . import machine, markup, video
 from .errors import ResultError
 
 WIDTH = 216
-"""Pixels of a still picture, where a copy has no room."""
+"""Pixels of a still."""
 
 BATCH = 16
 """Copies that are made at once: more than fit are thrown away."""

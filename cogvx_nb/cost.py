@@ -77,7 +77,7 @@ TEXT_SECONDS = 0.1
 """Reading a prompt and a negative one, the text encoder on the GPU."""
 
 COMPILE_SECONDS = {"cold": 16.0, "warm": 4.0}
-"""Until the first compiled step: nothing on disk, and all of it. Measured: 13 to 16 s, 2.5 s."""
+"""Until the first compiled step: nothing on disk, and all of it. Measured: 10 to 21 s, 2.5 s."""
 
 SLOWER = {"H100": 1.0, "H200": 1.0, "A100": 4.07 / 1.83, "4090": 4.23 / 1.83}
 """Seconds of a step at 49 frames beside an H100's 1.83 s: xdit-project/xdit_assets,

@@ -29,7 +29,8 @@ class Measures:
 
     Attributes:
         motion: mean length of the optical flow (DIS, arXiv 1603.03590) from each frame to the next,
-            in pixels; 0 for a single frame.
+            in pixels; 0 for a single frame. The flow spreads from what moves into plain
+            surroundings, so compare videos that are alike in this.
         flicker: mean of half the second difference of the frames' mean brightness, in levels of
             0 … 255: 0 for a steady clip or an even fade, d for one that jumps by d and back; 0 for
             less than three frames.

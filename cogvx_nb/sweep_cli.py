@@ -38,9 +38,7 @@ def main(options: argparse.Namespace) -> int:
     if options.sweep in ASKED:
         if options.name is None:
             raise SpecError(f"cogvx sweep {options.sweep} needs the name of a sweep")
-        if options.sweep == "report":
-            return _report(options)
-        return (_status if options.sweep == "status" else _cancel)(options.name)
+        return {"status": _status, "cancel": _cancel, "report": _report}[options.sweep](options)
     if options.name is not None:
         raise SpecError(f"{options.name!r} is one argument too many; before a name: {ASKED}")
     return (_dry_run if options.dry_run else _run)(options)
@@ -98,11 +96,12 @@ def _dry_run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _status(name: str) -> int:
+def _status(options: argparse.Namespace) -> int:
     from . import sweep_lock
     from .sweep_folder import SweepFolder
     from .sweep_table import rate, spell
 
+    name = options.name
     folder = SweepFolder(name)
     stand = folder.stand()
     drivers = sweep_lock.holders(folder.root)
@@ -126,10 +125,11 @@ def _status(name: str) -> int:
     return 0
 
 
-def _cancel(name: str) -> int:
+def _cancel(options: argparse.Namespace) -> int:
     from . import sweep_lock
     from .sweep_folder import SweepFolder
 
+    name = options.name
     folder = SweepFolder(name)
     folder.stand()
     drivers = sweep_lock.holders(folder.root)

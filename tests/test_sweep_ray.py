@@ -82,7 +82,7 @@ def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
     assert leftovers() == []
 
 
-def test_workers_are_checked_before_ray_starts(monkeypatch):
+def test_workers_are_checked_before_ray_starts():
     assert not sweep_ray.wanted(1, "")
     assert sweep_ray.wanted(2, "")
     assert sweep_ray.wanted(None, "auto")
