@@ -82,14 +82,17 @@ def _fill(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
     """Weights from one block of random numbers, over and over: drawing 10¹⁰ takes minutes."""
     block = torch.randn(2**20, generator=torch.Generator().manual_seed(0)).mul(0.02)
     block = block.to(device, dtype)
+    full = getattr(module, "_keep_in_fp32_modules", None) or ()  # as from files
     for name, empty in list(module.named_parameters()):
-        count = empty.numel()
+        count, kind = empty.numel(), dtype
+        if dtype == torch.float16 and set(full) & set(name.split(".")):
+            kind = torch.float32
         if empty.ndim > 1:
-            flat = block.repeat(-(-count // len(block)))[:count]
+            flat = block.repeat(-(-count // len(block)))[:count].to(kind)
         else:  # norms and biases
-            flat = torch.full((count,), float(name.endswith("weight")), dtype=dtype, device=device)
+            flat = torch.full((count,), float(name.endswith("weight")), dtype=kind, device=device)
         accelerate.utils.set_module_tensor_to_device(
-            module, name, device, value=flat.view(empty.shape), dtype=dtype
+            module, name, device, value=flat.view(empty.shape), dtype=kind
         )
 
 

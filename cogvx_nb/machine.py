@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 from dataclasses import dataclass
 
-from . import settings
+from . import host_ram, settings
 
 PACKAGES = (
     "torch",
@@ -17,6 +18,7 @@ PACKAGES = (
     "safetensors",
     "imageio-ffmpeg",
     "torchao",
+    "flash-attn-4",
 )
 
 
@@ -52,6 +54,7 @@ class Machine:
         gpus: CUDA devices, possibly none.
         versions: installed version of each package in ``PACKAGES``; None where missing.
         compiled: names of the code that was compiled here before; see ``plan.compiled_key``.
+        compiler: whether torch finds what it compiles for a GPU with: Triton and a C compiler.
     """
 
     system: str
@@ -62,25 +65,24 @@ class Machine:
     gpus: tuple[Gpu, ...]
     versions: dict[str, str | None]
     compiled: tuple[str, ...] = ()
+    compiler: bool = True
 
 
 def probe() -> Machine:
     """Look at this machine. Loads torch."""
-    import psutil
-
     settings.prepare_torch()
     import torch
 
-    memory = psutil.virtual_memory()
     return Machine(
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         cores=cores(),
         threads=torch.get_num_threads(),
-        ram_bytes=memory.total,
-        ram_free_bytes=memory.available + psutil.Process().memory_info().rss,
+        ram_bytes=host_ram.total_bytes(),
+        ram_free_bytes=host_ram.free_bytes(),
         gpus=cuda_gpus(torch),
         versions={name: _version(name) for name in PACKAGES},
         compiled=_compiled(),
+        compiler=_has_compiler(),
     )
 
 
@@ -107,6 +109,10 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _has_compiler() -> bool:
+    return importlib.util.find_spec("triton") is not None and settings.c_compiler() is not None
 
 
 def _compiled() -> tuple[str, ...]:

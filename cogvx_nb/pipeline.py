@@ -14,11 +14,20 @@ import torch
 
 from . import components, placement, speedups
 from .errors import ModelCorrupt, OutOfMemory
-from .plan import Plan, compiled_key, step_down
+from .fallbacks import step_down
+from .plan import Plan, compiled_key
 from .weights import file_hashes
 
-CPU_OUT = ("can't allocate memory", "could not create a primitive", "could not create a memory")
-"""What torch's CPU allocator, and oneDNN under it, say when memory runs out."""
+OUT = (
+    "can't allocate memory",
+    "could not create a primitive",
+    "could not create a memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What is said when memory runs out elsewhere than in torch's allocator of GPU memory: by that of
+the CPU, oneDNN, CUDA (pinned RAM too) and its libraries."""
 
 
 @dataclass
@@ -64,7 +73,11 @@ class Loaded:
         return self.plan.compiled and self._key() not in self.compiled
 
     def compile(self) -> None:
-        """Compile that code, and note that it is on disk."""
+        """Compile that code, and note that it is on disk.
+
+        Raises:
+            CompileFailed: if the compiler does.
+        """
         speedups.warm(self.pipe, self.plan)
         self.compiled.add(self._key())
         speedups.remember(self._key())
@@ -124,6 +137,9 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+        # Of pinned RAM; torch 2.11 has no public name for it.
+        empty = getattr(torch.accelerator, "empty_host_cache", None)
+        (empty or torch._C._host_emptyCache)()
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
         # It keeps what is freed: hundreds of MiB after a decode on the CPU.
         ctypes.CDLL("libc.so.6").malloc_trim(0)
@@ -136,10 +152,10 @@ def synchronize(device: str) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says with this exception that memory ran out, on a GPU or on the CPU."""
+    """Whether torch says with this exception that memory ran out, on a GPU or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in CPU_OUT)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT)
 
 
 def _load(plan: Plan, loaded: Loaded) -> tuple[diffusers.CogVideoXPipeline, Plan]:

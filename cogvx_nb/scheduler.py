@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 
@@ -63,8 +64,11 @@ class _Noise(TorchFunctionMode):
         args, kwargs = self._asked
         while len(self._ready) < DRAWS:
             drawn = torch.randn(*args, **kwargs)
-            # From pinned memory the copy needn't wait for another one on the CPU.
-            self._ready.append(drawn.pin_memory() if torch.cuda.is_available() else drawn)
+            if torch.cuda.is_available():
+                # From pinned memory the copy needn't wait for another one on the CPU.
+                with contextlib.suppress(RuntimeError):  # no more of it to be had: slower
+                    drawn = drawn.pin_memory()
+            self._ready.append(drawn)
 
     def _wait(self) -> None:
         if self._thread is not None:

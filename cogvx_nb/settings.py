@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -156,6 +157,12 @@ def prepare_allocator() -> None:
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
+def c_compiler() -> str | None:
+    """The C compiler that Triton would use: ``CC``, or one that is found."""
+    named = os.environ.get("CC")
+    return named or shutil.which("gcc") or shutil.which("clang")
+
+
 def prepare_ray() -> None:
     """Set what Ray reads when it starts: it reports usage over the network unless it is told."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -164,12 +171,14 @@ def prepare_ray() -> None:
 def prepare_torch() -> None:
     """Set what torch reads when it first compiles; what is set stays.
 
-    Compiled code would lie in the system's temporary folder, and be lost. diffusers and torchao
-    warn of parts that nothing here uses.
+    Compiled code would lie in the system's temporary folder, and be lost; FlashAttention 4's
+    wouldn't be kept at all. diffusers and torchao warn of parts that nothing here uses.
     """
     for noisy in ("torchao", "torch.utils._pytree"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled_dir()))
+    os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1")
+    os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", str(compiled_dir() / "flash4"))
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
 
 

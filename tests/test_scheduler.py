@@ -49,6 +49,21 @@ def test_each_step_is_that_of_diffusers(dtype):
     assert not torch.equal(stock[-1], stock[-2]), "the steps do something"
 
 
+def test_no_noise_is_lost_where_none_can_be_pinned(monkeypatch):
+    stock = trajectory(diffusers.CogVideoXDPMScheduler, torch.float32)
+    tried = []
+
+    def refused(tensor):
+        tried.append(1)
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", refused)
+    ours = trajectory(Scheduler, torch.float32)
+    assert tried
+    assert all(torch.equal(a, b) for a, b in zip(stock, ours, strict=True))
+
+
 def test_noise_is_drawn_between_steps_and_no_thread_stays():
     scheduler, generator = Scheduler(), torch.Generator().manual_seed(1)
     scheduler.set_timesteps(STEPS)
