@@ -271,7 +271,7 @@ def _add_generate(commands) -> None:
         help="exact, fast or turbo (default: exact)",
     )
     command.add_argument(
-        "--attention", default="stock", help="a backend of diffusers, such as native or sage"
+        "--attention", default="auto", help="stock, flash4, or a backend of diffusers such as sage"
     )
     command.add_argument("--strict", action="store_true", help="refuse instead of adjusting")
     command.add_argument(

@@ -13,8 +13,9 @@ import torch
 
 from . import components, video
 from .pipeline import synchronize
-from .plan import STOCK, Plan
+from .plan import Plan
 from .request import VideoRequest
+from .ways import STOCK
 
 
 def planned(kind: str, fitted: Plan) -> Plan:

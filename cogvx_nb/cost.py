@@ -7,9 +7,11 @@ what they predict. Other GPUs are scaled by how much longer a step takes there.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .machine import Gpu
+from .ways import FLASH4
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -36,18 +38,31 @@ DECODE_BYTES = 0.3 * GIB
 TEXT_BYTES = 0.3 * GIB
 """Activations of the text encoder, and its largest layer where it streams."""
 
+KEPT_FLOAT32 = 24 * 4096 * 10240 / 4762310656
+"""Of T5's parameters those of its layers ``wo``, which transformers keeps in float32 where the rest
+is in float16: 1.9 GiB more of a T5 XXL's."""
+
+PINNED = 1.1
+"""Pinned RAM for each byte of parameters: blocks of 1 GiB that they don't fill."""
+
 MODULE_BYTES = 0.1 * GIB
 """What a streamed transformer keeps on the device beside its blocks."""
 
 RESERVED = 1.06
 """What the allocator reserves of a GPU for each byte that is in use at the peak, if it must."""
 
-IDLE = 0.2, 0.35 * GIB
+IDLE = 0.2, 0.15 * GIB
 """What it keeps beside that, where there is room: a part of what a decode takes, and bytes.
-Measured: 1.4 GiB after a whole decode, 0.7 after one in tiles."""
+Measured at 13, 25 and 49 frames: 0.7 to 1.5 GiB after a whole decode, 0.7 after one in tiles."""
 
-LINEAR, EIGHT_BIT, ATTENTION = 775e12, 1400e12, 390e12
-"""FLOP/s of matrix products in bfloat16 and in eight bits, and of attention."""
+LINEAR, EIGHT_BIT = 775e12, 1400e12
+"""FLOP/s of matrix products in bfloat16 and in eight bits."""
+
+ATTENTION = {FLASH4: 498e12}
+"""FLOP/s of an attention; ``ATTENTION_BY_TORCH`` of any other. In a step, where the GPU is at its
+limit of power: alone they reach 549e12 and 427e12."""
+
+ATTENTION_BY_TORCH = 390e12
 
 ELEMENTWISE = {"eager": 1.2e-10, "compiled": 2.1e-11, "quantized": 3.0e-11}
 """Seconds that a layer takes for all else, a number of the hidden states."""
@@ -81,18 +96,20 @@ COMPILE_SECONDS = {"cold": 16.0, "warm": 4.0}
 
 SLOWER = {"H100": 1.0, "H200": 1.0, "A100": 4.07 / 1.83, "4090": 4.23 / 1.83}
 """Seconds of a step at 49 frames beside an H100's 1.83 s: xdit-project/xdit_assets,
-cogvideo-a100-5b.png, and kijai/ComfyUI-CogVideoXWrapper, readme.md. By a part of the name."""
+cogvideo-a100-5b.png, and kijai/ComfyUI-CogVideoXWrapper, readme.md. By a word of the name."""
 
 
 def known(gpu: Gpu) -> bool:
     """Whether anything is known of a GPU's speed."""
-    return any(part in gpu.name for part in SLOWER)
+    return _slower(gpu) is not None
 
 
 def weight_bytes(plan: Plan) -> dict[str, int]:
     """Bytes of each component as the plan stores it."""
     item = ITEM_BYTES[plan.dtype]
     found = {part: count * item for part, count in plan.model.parameters.items()}
+    if plan.dtype == "float16":
+        found["text_encoder"] += int(KEPT_FLOAT32 * plan.model.parameters["text_encoder"]) * 2
     if plan.quantized:
         layers, heads, head_width, _, _ = plan.model.checkpoint.architecture
         found["transformer"] -= 12 * (heads * head_width) ** 2 * layers * (item - 1)
@@ -133,14 +150,19 @@ def _used_bytes(plan: Plan) -> float:
 
 def ram_bytes(plan: Plan) -> int:
     """Predicted need of RAM: what stays there, or the largest part on its way to the GPU."""
-    parts = weight_bytes(plan)
+    parts = weight_bytes(replace(plan, quantized=""))  # which is done on the GPU
     text, transformer = parts["text_encoder"], parts["transformer"]
     if plan.device == "cpu":
         return peak_bytes(plan)
-    if plan.placement in ("model_offload", "streamed", "sequential"):
+    if plan.placement in ("model_offload", "sequential"):
         return sum(parts.values())
+    if plan.placement == "streamed":
+        return int(PINNED * (text + transformer) + parts["vae"])
     if plan.placement == "disk":
-        return text
+        mapped = plan.model.folder is not None and plan.dtype == plan.model.checkpoint.gpu_dtype
+        return text if mapped else text + transformer  # what is converted is no more a file's
+    if plan.placement == "text_out":
+        return int(max(PINNED * text, transformer))
     return max(text, transformer)
 
 
@@ -153,7 +175,7 @@ def seconds(plan: Plan, gpu: Gpu, steps: int, warm: bool, videos: int = 1) -> di
         warm: whether compiled code is on disk.
         videos: how many share a compilation.
     """
-    slower = next((value for part, value in SLOWER.items() if part in gpu.name), 1.0)
+    slower = _slower(gpu) or 1.0
     found = {
         "text": _text_seconds(plan, gpu),
         "denoise": _computed(plan, steps) * _step_seconds(plan, gpu, slower)
@@ -203,7 +225,8 @@ def _step_seconds(plan: Plan, gpu: Gpu, slower: float) -> float:
     numbers = plan.batch * plan.tokens(plan.frames) * heads * head_width * layers
     kind = "quantized" if plan.quantized else "compiled" if plan.compiled else "eager"
     rate = EIGHT_BIT if plan.quantized else LINEAR
-    step = slower * (products / rate + attention / ATTENTION + numbers * ELEMENTWISE[kind])
+    attending = attention / ATTENTION.get(plan.attention, ATTENTION_BY_TORCH)
+    step = slower * (products / rate + attending + numbers * ELEMENTWISE[kind])
     moved = weight_bytes(plan)["transformer"]
     if plan.placement == "streamed":
         return max(step * STREAMING[plan.compiled], moved / _link(gpu))
@@ -252,5 +275,12 @@ def reused_after(steps: int) -> int:
     return max(1, round(REUSE_FIRST * steps))
 
 
+def _slower(gpu: Gpu) -> float | None:
+    words = gpu.name.replace("-", " ").split()
+    if "Laptop" in words:  # of the same name, and another chip
+        return None
+    return next((value for word, value in SLOWER.items() if word in words), None)
+
+
 def _link(gpu: Gpu) -> float:
-    return LINK if "H100" in gpu.name or "H200" in gpu.name else OTHER_LINK
+    return LINK if _slower(gpu) == 1.0 else OTHER_LINK

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
 import torch
 
-from . import settings
+from . import settings, whole_files
 from .pipeline import Loaded
 
 MOST_FILES = 500
@@ -36,8 +36,9 @@ def of(text: str, loaded: Loaded, encode: Callable[[str], torch.Tensor]) -> torc
         path.touch()
         return found
     made = encode(text)
-    with contextlib.suppress(OSError):  # a folder that can't be written costs time, nothing else
-        _keep(path, made)
+    if torch.isfinite(made).all():  # else another try may do better
+        with contextlib.suppress(OSError):  # a folder that can't be written costs time, no more
+            _keep(path, made)
     return made
 
 
@@ -52,15 +53,14 @@ def _key(text: str, loaded: Loaded) -> str:
     device = torch.device(plan.device)
     where = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
     limit = plan.model.checkpoint.text_tokens
-    deciding = [text, sorted(files.items()), plan.dtype, where, torch.__version__, limit]
+    versions = torch.__version__, importlib.metadata.version("transformers")
+    deciding = [text, sorted(files.items()), plan.dtype, where, versions, limit]
     return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()
 
 
 def _keep(path: Path, embedding: torch.Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    safetensors.torch.save_file({"embedding": embedding.contiguous().cpu()}, partial)
-    partial.replace(path)
+    whole_files.write(path, safetensors.torch.save({"embedding": embedding.contiguous().cpu()}))
     kept = sorted(path.parent.glob("*.safetensors"), key=lambda one: one.stat().st_mtime)
     for old in kept[:-MOST_FILES]:
         old.unlink(missing_ok=True)

@@ -24,9 +24,11 @@ from .events import (
     StageStarted,
     Step,
 )
+from .fallbacks import in_tiles, of_frames, step_down, uncompiled
 from .pipeline import Loaded, free_memory, is_out_of_memory
-from .plan import Plan, in_tiles, step_down
+from .plan import Plan
 from .request import Adjustment, VideoRequest
+from .speedups import CompileFailed
 from .video import is_black
 
 SUSPECTS = (
@@ -68,6 +70,10 @@ def run(
     while True:
         try:
             generated = _attempt(request, loaded, emit, cancel, reuse_text)
+        except CompileFailed as error:
+            loaded.apply(uncompiled(loaded.plan, str(error)))
+            emit(PlanChanged(loaded.plan))
+            continue
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -85,6 +91,7 @@ def run(
         if reduced == request:
             raise OutOfMemory(_no_room(request, loaded.plan)) from cause
         request = reduced
+        loaded.apply(of_frames(loaded.plan, request.frames))
         emit(RequestReduced(request))
 
 

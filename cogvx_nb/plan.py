@@ -15,7 +15,7 @@ from .cost import GIB
 from .errors import DoesNotFit, ModelError, ModelMissing, RequestError
 from .machine import Gpu, Machine
 from .request import VideoRequest, nearest
-from .ways import COMPILES, PLACEMENTS
+from .ways import AUTO, COMPILES, PLACEMENTS, STOCK
 from .weights import Model
 
 SPEEDS = {
@@ -24,12 +24,12 @@ SPEEDS = {
     "turbo": "8-bit matrix products, and steps that reuse others: approximate",
 }
 
-STOCK = "stock"
-
 SPARE_BYTES = 0.25 * GIB
 """Of a GPU, for libraries that are loaded after it was asked what is free."""
 
 SPARE_RAM = 1.0 * GIB
+
+ALIKE_BYTES = 2.0 * GIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,8 @@ class Plan:
         placement: one of ``PLACEMENTS``.
         tiled: whether the VAE decodes in tiles, an approximation.
         frames, height, width, guided: the size of the work.
-        attention: name of a backend of diffusers; ``stock`` is what its pipeline does by itself.
+        attention: name of a backend of diffusers; or ``stock``, what its pipeline does by itself,
+            or ``flash4``, FlashAttention 4.
         speed: one of ``SPEEDS``, as it was asked for.
         compiled: whether the transformer's blocks are compiled.
         quantized: kind of the 8-bit matrix products, ``fp8`` or ``int8``; else empty.
@@ -147,19 +148,20 @@ def fit(
     request: VideoRequest,
     machine: Machine,
     speed: str = "exact",
-    attention: str = STOCK,
+    attention: str = AUTO,
     videos: int = 1,
 ) -> Plan:
     """The fastest plan that fits; one that is exact before one that is not.
 
     Args:
         speed: one of ``SPEEDS``.
-        attention: see ``Plan``; no choice of the plan's.
+        attention: see ``Plan``; ``auto`` for the best exact one on this machine.
         videos: how many of the kind are to come, which share a compilation.
 
     Raises:
         DoesNotFit: with what would.
-        RequestError: if there is no such speed, or a package that it needs is missing.
+        RequestError: if there is no such speed, or a package that it needs is missing, or the
+            device can't have the attention.
     """
     if speed not in SPEEDS:
         raise RequestError("speed", speed, f"use one of {', '.join(SPEEDS)}")
@@ -184,18 +186,27 @@ def foresee(
         model = Model(model, Path(model.name), {}, model.parameters)
     height, width = model.checkpoint.height, model.checkpoint.width
     guess = _first_guess(model, machine, frames, height, width, True)
-    return _fit(replace(guess, speed=speed), machine, steps)
+    return _fit(replace(guess, attention=AUTO, speed=speed), machine, steps)
 
 
 def again(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
-    """The plan that a sidecar records, to make its video again; ``fit`` where it can't be had."""
+    """The plan that a sidecar records, to make its video again; ``fit`` where it can't be had here,
+    with the reason."""
     plan = fit(request, machine)
     if choices.get("device", "cpu").split(":")[0] != plan.device.split(":")[0]:
         return plan
     kept = {name: choices[name] for name in CHOSEN if name in choices}
     kept["compiled"] = choices.get("compiled", False)
+    kept.setdefault("attention", STOCK)  # older ones had no other
     changed = replace(plan, **kept, reasons=("as it was made before",))
-    return _predicted(changed, machine, request.steps)
+    changed = _predicted(changed, machine, request.steps)
+    gpu = gpu_of(plan, machine)
+    why = ways.lacking(changed, gpu, machine, request.steps)
+    if not why and not _fits(changed, gpu, machine):
+        why = f"{changed.placement} doesn't fit here"
+    if why:
+        return replace(plan, reasons=(*plan.reasons, f"not as it was made before: {why}"))
+    return changed
 
 
 def placed(plan: Plan, placement: str, machine: Machine, steps: int = 50) -> Plan:
@@ -212,31 +223,18 @@ def placed(plan: Plan, placement: str, machine: Machine, steps: int = 50) -> Pla
     return _predicted(changed, machine, steps)
 
 
-def in_tiles(plan: Plan) -> Plan:
-    """The same plan with a VAE that decodes in tiles, after memory ran out as it decoded whole."""
-    changed = replace(plan, tiled=True, reasons=(*plan.reasons, "memory ran out decoding whole"))
-    return replace(changed, peak_bytes=cost.peak_bytes(changed))
-
-
-def step_down(plan: Plan) -> Plan | None:
-    """The next smaller plan for the same request, or None after the smallest."""
-    rungs = list(ways.ladder(plan))[ways.rung(plan) + 1 :]
-    for placement, tiled in rungs:
-        stepped = ways.combined(replace(plan, placement=placement, tiled=tiled))
-        peak = cost.peak_bytes(stepped)
-        if peak < cost.peak_bytes(plan) or (placement, tiled) == rungs[-1]:
-            how = f"{plan.placement}{' with tiles' if plan.tiled else ''}"
-            reasons = (*plan.reasons, f"memory ran out as {how}")
-            ram = cost.ram_bytes(stepped)
-            return replace(stepped, peak_bytes=peak, ram_bytes=ram, seconds={}, reasons=reasons)
-    return None
-
-
 def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
     """Names the compiled code that a plan needs: what it was compiled for, and with."""
     size = f"{plan.frames}x{plan.height}x{plan.width}x{plan.batch}"
     kind = f"{plan.dtype}-{plan.quantized or 'plain'}-{plan.attention}"
     return f"{plan.model.checkpoint.name}-{size}-{kind}-{gpu_name}-{torch_version}"
+
+
+def roomiest(machine: Machine) -> Gpu | None:
+    """The first of the GPUs with most free memory, as good as equal ones taken for equal: what
+    libraries hold of the one in use mustn't send the next video to another."""
+    most = max((gpu.free_bytes for gpu in machine.gpus), default=0)
+    return next((gpu for gpu in machine.gpus if gpu.free_bytes >= most - ALIKE_BYTES), None)
 
 
 def gpu_of(plan: Plan, machine: Machine) -> Gpu | None:
@@ -248,7 +246,7 @@ def _first_guess(
     model: Model, machine: Machine, frames: int, height: int, width: int, guided: bool
 ) -> Plan:
     checkpoint = model.checkpoint
-    gpu = max(machine.gpus, key=lambda gpu: gpu.free_bytes, default=None)
+    gpu = roomiest(machine)
     if gpu is None:
         device, dtype, reason = "cpu", checkpoint.cpu_dtype, "no GPU here"
     else:
@@ -261,8 +259,8 @@ def _first_guess(
 
 def _fit(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
     gpu = gpu_of(guess, machine)
-    guess = ways.sped_up(guess, gpu, machine, steps)
-    candidates = [_predicted(one, machine, steps, videos) for one in ways.all_of(guess)]
+    guess = ways.sped_up(ways.attended(guess, gpu, machine), gpu, machine, steps)
+    candidates = [_predicted(one, machine, steps, videos) for one in ways.all_of(guess, machine)]
     fitting = [one for one in candidates if _fits(one, gpu, machine)]
     if not fitting:
         raise DoesNotFit(_what_would(candidates, gpu, machine))

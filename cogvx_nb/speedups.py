@@ -9,16 +9,21 @@ import torch
 from diffusers.models import attention_dispatch
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
-from . import attention, settings
+from . import attention, flash_attention, settings
 from .cost import REUSE_INTERVAL, reused_after
 from .errors import RequestError
-from .plan import STOCK, Plan
+from .plan import Plan
+from .ways import FLASH4, STOCK
 
 QUANTIZED = ("attn1.", "ff.")
 """Linear layers that hold nine tenths of a block's weights; the rest sees two rows at a time."""
 
 MOST_SHAPES = 64
 """Sizes of videos that one process keeps compiled code for; torch would stop at 8."""
+
+
+class CompileFailed(Exception):
+    """The compiler failed: there is none, or it can't; the message is its first line."""
 
 
 class Switch:
@@ -48,7 +53,11 @@ def install(transformer: torch.nn.Module) -> list[Switch]:
 
 
 def warm(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
-    """A step's work with zeros, so that what it needs is compiled."""
+    """A step's work with zeros, so that what it needs is compiled.
+
+    Raises:
+        CompileFailed: if the compiler does.
+    """
     config, latent_frames = pipe.transformer.config, (plan.frames - 1) // 4 + 1
     dtype, device = getattr(torch, plan.dtype), plan.device
     zeros = functools.partial(torch.zeros, dtype=dtype, device=device)
@@ -61,14 +70,17 @@ def warm(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
         rotary = pipe._prepare_rotary_positional_embeddings(
             plan.height, plan.width, latent_frames, torch.device(device)
         )
-    with torch.no_grad(), pipe.transformer.cache_context("warm"):
-        pipe.transformer(
-            hidden_states=latents,
-            encoder_hidden_states=text,
-            timestep=torch.zeros(plan.batch, dtype=torch.int64, device=device),
-            image_rotary_emb=rotary,
-            return_dict=False,
-        )
+    try:
+        with torch.no_grad(), pipe.transformer.cache_context("warm"):
+            pipe.transformer(
+                hidden_states=latents,
+                encoder_hidden_states=text,
+                timestep=torch.zeros(plan.batch, dtype=torch.int64, device=device),
+                image_rotary_emb=rotary,
+                return_dict=False,
+            )
+    except torch._dynamo.exc.TorchDynamoException as error:
+        raise CompileFailed((str(error).strip() or type(error).__name__).splitlines()[0]) from None
 
 
 def remember(key: str) -> None:
@@ -128,7 +140,7 @@ def reuse(transformer: torch.nn.Module, steps: int | None) -> None:
 
 @functools.cache  # another one, though equal, would have the blocks compiled again
 def processor(name: str, compiled: bool) -> CogVideoXAttnProcessor2_0 | attention.Processor:
-    """What has a transformer's blocks attend by a backend.
+    """What has a transformer's blocks attend as ``Plan.attention`` says.
 
     Raises:
         RequestError: if there is none of that name, or it can't be had here.
@@ -137,9 +149,12 @@ def processor(name: str, compiled: bool) -> CogVideoXAttnProcessor2_0 | attentio
         if not compiled:
             return CogVideoXAttnProcessor2_0()
         name = attention_dispatch.AttentionBackendName.NATIVE.value  # torch's choice, as in stock
+    if name == FLASH4:
+        flash_attention.check()
+        return attention.Processor(flash_attention.attend)
     known = {backend.value: backend for backend in attention_dispatch.AttentionBackendName}
     if name not in known:
-        raise RequestError("attention", name, f"use one of {', '.join((STOCK, *known))}")
+        raise RequestError("attention", name, f"use one of {', '.join((STOCK, FLASH4, *known))}")
     try:
         attention_dispatch._check_attention_backend_requirements(known[name])
         attention_dispatch._maybe_download_kernel_for_backend(known[name])

@@ -29,17 +29,31 @@ COMPILES = ("resident", "text_out", "model_offload", "streamed", "disk")
 QUANTIZES = ("resident", "text_out")
 """Placements that can have 8-bit products: their weights are made on the GPU and stay there."""
 
+AUTO, STOCK, FLASH4 = "auto", "stock", "flash4"
+"""Attentions that aren't a backend of diffusers: the best exact one here, the pipeline's own, and
+``flash_attention``."""
+
+FLASH4_GPUS = (9, 10)
+"""Major compute capabilities that FlashAttention 4 is written for, as torch has them
+(``torch.nn.attention._fa4``): data-centre Hopper and Blackwell."""
+
 FEWEST_REUSED = 20
 """Denoising steps from which on some can reuse others: with 6 the video is another one."""
 
 
-def all_of(guess: Plan) -> Iterator[Plan]:
+def all_of(guess: Plan, machine: Machine) -> Iterator[Plan]:
     """Every way of running it, from the largest on the device to the smallest."""
-    compiling = (False,) if guess.device == "cpu" else (False, True)
+    compiling = (False, True) if can_compile(guess, machine) else (False,)
     for (placement, tiled), compiled in itertools.product(ladder(guess), compiling):
         one = combined(replace(guess, placement=placement, tiled=tiled, compiled=compiled))
         if one.compiled == compiled:
             yield one
+
+
+def can_compile(plan: Plan, machine: Machine) -> bool:
+    """Whether blocks can be compiled for a plan's device; Triton needs capability 7.0."""
+    gpu = next((gpu for gpu in machine.gpus if plan.device == f"cuda:{gpu.index}"), None)
+    return gpu is not None and machine.compiler and gpu.capability >= (7, 0)
 
 
 def combined(plan: Plan) -> Plan:
@@ -48,6 +62,50 @@ def combined(plan: Plan) -> Plan:
     quantized = plan.quantized if plan.placement in QUANTIZES else ""
     compiled = (plan.compiled or bool(quantized and on_gpu)) and plan.placement in COMPILES
     return replace(plan, quantized=quantized, compiled=compiled)
+
+
+def attended(guess: Plan, gpu: Gpu | None, machine: Machine) -> Plan:
+    """With the attention that is the best of the exact ones here, where it may be chosen.
+
+    Raises:
+        RequestError: if the attention that was asked for can't work on its device.
+    """
+    if guess.attention == FLASH4 and not _half(guess, gpu):
+        raise RequestError("attention", FLASH4, "it needs a GPU and half precision: use stock")
+    if guess.attention != AUTO:
+        return guess
+    if not (_half(guess, gpu) and gpu.capability[0] in FLASH4_GPUS):
+        return replace(guess, attention=STOCK)
+    if not _flash4(machine):
+        why = "FlashAttention 4 would be faster: pip install -e '.[flash]'"
+        return replace(guess, attention=STOCK, reasons=(*guess.reasons, why))
+    reasons = (*guess.reasons, "FlashAttention 4, exact")
+    return replace(guess, attention=FLASH4, reasons=reasons)
+
+
+def lacking(plan: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> str:
+    """What this machine lacks for a plan that was made elsewhere; empty if nothing."""
+    if gpu is not None and plan.dtype == "bfloat16" and not gpu.bf16:
+        return f"{gpu.name} has no fast bfloat16"
+    if plan.attention == FLASH4 and not (_half(plan, gpu) and _flash4(machine)):
+        return "FlashAttention 4 can't be had here: pip install -e '.[flash]' on a GPU's machine"
+    if plan.compiled and not can_compile(plan, machine):
+        return "nothing can be compiled here"
+    if gpu is None or not plan.quantized:
+        return ""
+    try:
+        here = sped_up(replace(plan, quantized="", speed="fast"), gpu, machine, steps).quantized
+    except RequestError as error:
+        return str(error)
+    return "" if here == plan.quantized else f"no {plan.quantized} products on {gpu.name}"
+
+
+def _half(plan: Plan, gpu: Gpu | None) -> bool:
+    return gpu is not None and plan.dtype != "float32"
+
+
+def _flash4(machine: Machine) -> bool:
+    return bool(machine.versions.get("flash-attn-4"))
 
 
 def sped_up(guess: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> Plan:
@@ -69,6 +127,9 @@ def sped_up(guess: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> Plan:
     kind = "fp8" if guess.dtype == "bfloat16" and gpu.capability >= (8, 9) else "int8"
     if guess.dtype == "float32" or gpu.capability < (8, 0):
         why = f"no 8-bit products in {guess.dtype} on a GPU of capability {gpu.capability[0]}.x"
+        return replace(guess, reuse=reuse, reasons=(*guess.reasons, why))
+    if not machine.compiler:
+        why = "8-bit products need Triton and a C compiler, such as gcc"
         return replace(guess, reuse=reuse, reasons=(*guess.reasons, why))
     if not machine.versions.get("torchao"):
         remedy = "8-bit products need torchao: pip install -e '.[fast]', or use exact"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import CIRCLE, run_cogvx
 
-from cogvx_nb import events, generate, pipeline, plan, request, result
+from cogvx_nb import events, generate, pipeline, plan, request, result, speedups
 from cogvx_nb.errors import RequestError
 
 
@@ -33,8 +33,10 @@ def test_other_attentions_give_the_same(latents, attention):
 
 def test_one_that_is_not_there_is_said(tiny, here):
     asked = request.make(tiny, CIRCLE, steps=2)
-    with pytest.raises(RequestError, match=r"attention = 'nothing': use one of stock, flash"):
+    with pytest.raises(RequestError, match=r"'nothing': use one of stock, flash4, flash"):
         pipeline.load(plan.fit(asked, here, attention="nothing"))
+    with pytest.raises(RequestError, match=r"attention = 'flash4': can't be had here"):
+        speedups.processor("flash4", compiled=True)
     with pytest.raises(RequestError, match=r"attention = 'sage': can't be had here"):
         pipeline.load(plan.fit(asked, here, attention="sage"))
 

@@ -9,7 +9,17 @@ import pytest
 import torch
 from conftest import CIRCLE
 
-from cogvx_nb import cost, events, generate, machine, pipeline, plan, request, settings
+from cogvx_nb import (
+    cost,
+    events,
+    generate,
+    machine,
+    pipeline,
+    placement,
+    plan,
+    request,
+    settings,
+)
 from cogvx_nb.vae import Autoencoder
 
 
@@ -42,6 +52,34 @@ def test_compiled_blocks_equal_stock_and_compile_once(run):
     assert torch.equal(back, stock), "and the stock ones come back"
     _, seen = run(compiled=True)
     assert "compile" not in [e.stage for e in seen if isinstance(e, events.StageStarted)]
+
+
+def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
+    stock, _ = run()
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    torch.compiler.reset()
+    found, seen = run(compiled=True)
+    (change,) = [e for e in seen if isinstance(e, events.PlanChanged)]
+    assert not change.plan.compiled
+    assert "compiling failed: " in change.plan.reasons[-1]
+    assert torch.equal(found, stock)
+
+
+def test_pinned_parameters_share_blocks(monkeypatch):
+    part = torch.nn.Sequential(*(torch.nn.Linear(63, 65) for _ in range(40)))
+    part[0].half()
+    before = {name: value.clone() for name, value in part.state_dict().items()}
+    monkeypatch.setattr(placement, "PINNED_BLOCK", 2**18)
+    placement.pin(part)
+    after = part.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    blocks = {
+        p.untyped_storage().data_ptr(): p.untyped_storage().nbytes() for p in part.parameters()
+    }
+    assert len(blocks) == 3
+    assert sum(blocks.values()) < 1.1 * sum(p.nbytes for p in part.parameters())
 
 
 def test_8_bit_products_are_near(run):
