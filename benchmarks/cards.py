@@ -17,7 +17,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from cogvx_nb import checkpoints, machine, plan, random_weights, request
+from cogvx_nb import checkpoints, cost, machine, plan, random_weights, request
 
 CARDS = {"80 GB": 79.0, "24 GB": 22.8, "16 GB": 15.0, "12 GB": 11.2, "8 GB": 7.2, "5 GiB": 5.0}
 """GiB that torch can have of each."""
@@ -52,7 +52,8 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
     wanted = request.make(model, PROMPT, frames=frames)
     row = {"card": card, "frames": frames, "steps": steps}
     try:
-        fitted = plan.fit(wanted, machine.probe(), speed)
+        here = machine.probe()
+        fitted = plan.fit(wanted, here, speed)
         pipeline.free_memory()
         torch.cuda.reset_peak_memory_stats()
         loaded = pipeline.load(fitted)
@@ -68,12 +69,13 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
         writing = time.perf_counter() - start
     except Exception as error:
         return row | {"error": f"{type(error).__name__}: {error}"[:300]}
-    expected = dict(fitted.seconds)
-    expected["denoise"] *= steps / wanted.steps
+    gpu = plan.gpu_of(fitted, here)
+    expected = cost.seconds(fitted, gpu, steps, warm=True)
     stages = ("text", "denoise", "decode")
     predicted = sum(expected[name] for name in stages)
     measured = sum(made.seconds[name] for name in stages)
     peak = torch.cuda.max_memory_reserved()
+    pinned = torch.cuda.host_memory_stats().get("allocated_bytes.current", 0)
     return row | {
         "plan": str(fitted),
         "stayed": made.plan.choices == fitted.choices,
@@ -81,6 +83,8 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
         "reserved_gib": round(peak / 2**30, 2),
         "allocated_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
         "loading_gib": round(loading / 2**30, 2),
+        "ram_gib": round(fitted.ram_bytes / 2**30, 2),
+        "pinned_gib": round(pinned / 2**30, 2),
         "ratio": round(fitted.peak_bytes / peak, 3),
         "predicted_seconds": {name: round(expected[name], 2) for name in stages},
         "seconds": {name: round(value, 2) for name, value in made.seconds.items()},

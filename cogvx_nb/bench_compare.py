@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from .bench_file import BASELINES, STAGES
 
+MEMORY = 0.02
+"""A difference that counts, as a part: what the allocator reserves varies a little."""
+
 FULL_STEPS = 50
 """Denoising steps of a video as it is compared with other people's: the family's default."""
 
@@ -28,7 +31,9 @@ def manner(row: dict) -> str:
     used = row["plan"]
     flags = ("tiled", "compiled")
     done = [row["speed"], used["placement"], *(name for name in flags if used[name])]
-    return ", ".join([*done, *filter(None, [used["quantized"], "reuse" * used["reuse"]])])
+    attention = "" if used["attention"] == "stock" else used["attention"]
+    parts = [used["quantized"], "reuse" * used["reuse"], attention]
+    return ", ".join([*done, *filter(None, parts)])
 
 
 def kinds(report: dict) -> str:
@@ -41,16 +46,13 @@ def kinds(report: dict) -> str:
 
 def compare(before: dict, after: dict) -> list[str]:
     """What changed from one report to another by more than the repeats of both lie apart."""
-    known = {_kind(row): row for row in before["rows"] if not row["error"]}
+    old = {_kind(row): row for row in before["rows"]}
+    new = {_kind(row): row for row in after["rows"]}
     changes = []
     if before["fingerprint"] != after["fingerprint"]:
         changes.append("the machines or their versions differ")
-    for row in after["rows"]:
-        old = known.get(_kind(row))
-        if old is None or row["error"]:
-            continue
-        name = f"{row['model']}, {row['frames']} frames, {row['speed']}, {row['placement']}"
-        changes += [f"{name}: {change}" for change in _changes(old, row)]
+    for kind in dict.fromkeys([*old, *new]):
+        changes += [f"{_name(kind)}: {change}" for change in _changes(old.get(kind), new.get(kind))]
     return changes
 
 
@@ -99,12 +101,31 @@ def failed(report: dict) -> bool:
     return any(row["error"] and row["speed"] not in BASELINES for row in report["rows"])
 
 
-def _changes(old: dict, row: dict) -> Iterator[str]:
+def _changes(old: dict | None, row: dict | None) -> Iterator[str]:
+    if old is None or row is None:
+        yield "only in the second" if old is None else "only in the first"
+        return
+    if old["error"] or row["error"]:
+        if row["error"] and not old["error"]:
+            yield f"now fails: {row['error']}"
+        elif old["error"] and not row["error"]:
+            yield f"works, failed before: {old['error']}"
+        return
+    if manner(old) != manner(row):
+        yield f"made as {manner(row)}, was {manner(old)}"
+    yield from _slower(old, row)
+    before, after = old["reserved_bytes"], row["reserved_bytes"]
+    if before and after and abs(after / before - 1) > MEMORY:
+        yield f"memory {before / 2**30:.1f} → {after / 2**30:.1f} GiB"
+
+
+def _slower(old: dict, row: dict) -> Iterator[str]:
     pairs = {name: (old["seconds"][name], row["seconds"][name]) for name in STAGES}
     pairs["a step"] = (old["step_seconds"], row["step_seconds"])
     for name, (a, b) in pairs.items():
-        ratio = b["median"] / a["median"] if a["median"] else 1.0
-        if abs(ratio - 1) > a["spread"] + b["spread"]:
+        apart = a["spread"] * a["median"] + b["spread"] * b["median"]
+        if a["median"] and abs(b["median"] - a["median"]) > apart:
+            ratio = b["median"] / a["median"]
             yield f"{name} {a['median']:.3f} → {b['median']:.3f} s ({ratio:.2f} ×)"
 
 
@@ -115,6 +136,11 @@ def _more_seconds(row: dict) -> float:
 def _kind(row: dict) -> tuple:
     names = ("model", "frames", "steps", "height", "width", "speed", "placement")
     return tuple(row[name] for name in names)
+
+
+def _name(kind: tuple) -> str:
+    model, frames, steps, _, _, speed, placement = kind
+    return f"{model}, {frames} frames × {steps} steps, {speed}, {placement}"
 
 
 def _size(row: dict) -> tuple:

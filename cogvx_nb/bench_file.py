@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime
 from pathlib import Path
 
-from . import settings
+from . import settings, whole_files
 from .errors import OutputError, RequestError, ResultError
 
 FORMAT = 2
@@ -79,11 +78,9 @@ def write(text: str, path: Path) -> None:
     Raises:
         OutputError: if it can't be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        whole_files.write(path, text.encode())
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror}") from error
 

@@ -62,14 +62,17 @@ def run(
         RequestError: if a value can't be.
         OutputError: if the report can't be kept.
     """
-    wanted = [request.make(model, PROMPT, frames=count, steps=steps) for count in frames]
+    wanted = [
+        request.make(model, PROMPT, frames=count, steps=steps, strict=True)
+        for count in dict.fromkeys(frames)
+    ]
     kinds = _kinds(speeds, placements, baselines, repeats)
     here = machine.probe()  # first: it sets what torch reads when it is loaded
     from . import pipeline
 
     pipeline.release()
     report = _head(here)
-    best = max(here.gpus, key=lambda gpu: gpu.free_bytes, default=None)
+    best = plan.roomiest(here)
     report["ceiling"] = ceiling.measure(f"cuda:{best.index}" if best else "cpu")
     pipeline.free_memory()
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in report["ceiling"].items())

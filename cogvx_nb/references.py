@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from . import bench_file
 from .bench_compare import FULL_STEPS, full_seconds, manner
 
-REFERENCE = "reference_h100.json"
-"""A benchmark of this workbench on one H100, as ``bench_file`` writes it."""
+REFERENCES = ("reference_h100.json", "reference_h100_cudnn.json")
+"""Benchmarks of this workbench on one H100, as ``bench_file`` writes them: with FlashAttention 4
+and without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,12 @@ def measured(report: dict, source: str) -> list[Time]:
 
 
 def others(reports: Sequence[dict] = ()) -> list[Time]:
-    """The reference that ships with the package, unless it is among ``reports``, and what others
+    """The references that ship with the package, but for those among ``reports``, and what others
     published of CogVideoX-5b."""
-    shipped, found = reference(), []
-    if shipped is not None and shipped["made"] not in [report["made"] for report in reports]:
-        found = measured(shipped, "measured with this workbench")
+    made, found = [report["made"] for report in reports], []
+    for shipped in references():
+        if shipped["made"] not in made:
+            found += measured(shipped, "measured with this workbench")
     known = published()
     for row in known["rows"]:
         seconds, step = row.get("seconds"), row.get("seconds_per_step")
@@ -83,14 +85,13 @@ def published() -> dict:
     return json.loads(_data("published_timings.json").read_text(encoding="utf-8"))
 
 
-def reference() -> dict | None:
-    """The benchmark that ships with the package; None where none does.
+def references() -> list[dict]:
+    """The benchmarks that ship with the package.
 
     Raises:
-        ResultError: if it is none.
+        ResultError: if one is none.
     """
-    path = _data(REFERENCE)
-    return bench_file.read(path) if path.is_file() else None
+    return [bench_file.read(_data(name)) for name in REFERENCES]
 
 
 def _data(name: str):

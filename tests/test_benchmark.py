@@ -172,9 +172,43 @@ def test_only_what_changed_beyond_the_spread_is_said(found):
     assert bench_compare.compare(found, slower) == []
     slower["rows"][0]["step_seconds"]["median"] = 1.2
     (line,) = bench_compare.compare(found, slower)
-    assert line.endswith("13 frames, exact, auto: a step 1.000 → 1.200 s (1.20 ×)")
+    assert line.endswith("13 frames × 3 steps, exact, auto: a step 1.000 → 1.200 s (1.20 ×)")
     slower["fingerprint"] = "another"
     assert bench_compare.compare(found, slower)[0] == "the machines or their versions differ"
+
+
+def test_a_change_is_one_in_both_directions(found):
+    wide, narrow = copy.deepcopy(found), copy.deepcopy(found)
+    for one, median, spread in ((wide, 1.0, 0.3), (narrow, 0.65, 0.1)):
+        one["rows"][0]["step_seconds"] |= {"median": median, "spread": spread}
+    there, back = bench_compare.compare(wide, narrow), bench_compare.compare(narrow, wide)
+    assert len(there) == len(back) == 0, "0.65 ± 0.07 reaches 1.0 ± 0.3"
+    narrow["rows"][0]["step_seconds"]["median"] = 0.6
+    (there,) = bench_compare.compare(wide, narrow)
+    (back,) = bench_compare.compare(narrow, wide)
+    assert there.endswith("(0.60 ×)")
+    assert back.endswith("(1.67 ×)")
+
+
+def test_what_fails_is_missing_or_made_otherwise_is_said(found):
+    found |= {"rows": found["rows"][:1]}
+
+    def changed(**values) -> dict:
+        report = copy.deepcopy(found)
+        report["rows"][0] |= values
+        return report
+
+    name = bench_compare.compare(found, found | {"rows": []})[0].split(":")[0]
+    fails = changed(error="OutOfMemory: none left")
+    tiled = changed(plan=found["rows"][0]["plan"] | {"tiled": True})
+    assert bench_compare.compare(found, found | {"rows": []}) == [f"{name}: only in the first"]
+    assert bench_compare.compare(found | {"rows": []}, found) == [f"{name}: only in the second"]
+    assert bench_compare.compare(found, fails) == [f"{name}: now fails: OutOfMemory: none left"]
+    assert bench_compare.compare(fails, found)[0].startswith(f"{name}: works, failed before")
+    (line,) = bench_compare.compare(found, tiled)
+    assert line == f"{name}: made as exact, resident, tiled, was exact, resident"
+    small, large = changed(reserved_bytes=2**30), changed(reserved_bytes=2**31)
+    assert bench_compare.compare(small, large) == [f"{name}: memory 1.0 → 2.0 GiB"]
 
 
 def test_videos_of_few_steps_are_reckoned_to_fifty(found):
@@ -260,7 +294,8 @@ def test_what_a_gpu_tells_is_shown(on_gpu):
 def test_the_reference_is_shown_where_it_ships(found, tmp_path, monkeypatch):
     shipped = found | {"made": "before"}
     (tmp_path / "data").mkdir()
-    bench_file.save(shipped, tmp_path / "data" / references.REFERENCE)
+    for name in references.REFERENCES:
+        bench_file.save(shipped, tmp_path / "data" / name)
     bench_file.save(references.published(), tmp_path / "data" / "published_timings.json")
     monkeypatch.setattr(references.importlib.resources, "files", lambda name: tmp_path)
     assert "measured with this workbench" in report.others_table(found)
