@@ -10,7 +10,7 @@ from pathlib import Path
 from . import errors, settings
 from .errors import NotebookError, ParameterError, ResultError
 
-KINDS = {"int": "a whole number", "float": "a number"}
+KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 def run(
@@ -83,7 +83,11 @@ def find(name: str) -> Path:
 
 
 def typed(name: str, text: str, declared: dict) -> object:
-    """A parameter's text as the type of its annotation, or as YAML where there is none."""
+    """A parameter's text as the type of its annotation, or as YAML where there is none.
+
+    Raises:
+        ParameterError: if it isn't of that type.
+    """
     import yaml
 
     kind = declared["inferred_type_name"]
@@ -94,7 +98,10 @@ def typed(name: str, text: str, declared: dict) -> object:
     try:
         if kind in ("int", "float"):
             return int(text) if kind == "int" else float(text)
-        return yaml.safe_load(text)
+        value = yaml.safe_load(text)
+        if kind == "bool" and not isinstance(value, bool):
+            raise ValueError(value)  # any text would count as true
+        return value
     except (ValueError, yaml.YAMLError) as error:
         raise ParameterError(name, text, f"must be {KINDS.get(kind, kind)}") from error
 

@@ -29,6 +29,9 @@ ROAD = "cogvx_nb.pipeline"
 MOST_DEATHS = 10
 """Runs one after another whose kernels may die before it isn't the runs that are to blame."""
 
+MOST_DEATHS_HERE = 3
+"""The same at one worker, before it isn't the runs but the worker."""
+
 LATEST = 20
 """Runs whose time says how long the rest will take."""
 
@@ -162,6 +165,8 @@ class _Driver:
         self._shown, self._view = shown, view
         self._attempts: dict[str, int] = {}
         self._dead: set[str] = set()
+        self._dead_at: dict[int, set[str]] = {}
+        self._died_at: dict[str, int] = {}
 
     def drive(self, todo: deque[Run], workers: list[Worker], fail_fast: bool) -> None:
         """Until all runs are done or failed, or the first failed if that is enough."""
@@ -171,17 +176,23 @@ class _Driver:
         try:
             idle = list(range(len(workers)))
             while pending or (todo and not enough):
-                while idle and todo and not enough:
-                    self._hand_out(todo.popleft(), idle.pop(0), workers, threads, pending)
+                for number in [] if enough else [*idle]:
+                    run = self._pick(todo, number)
+                    if run is not None:
+                        idle.remove(number)
+                        self._hand_out(run, number, workers, threads, pending)
                 for future in wait(pending, TICK, FIRST_COMPLETED).done:
                     number, run, work = pending.pop(future)
                     del self._shown.running[number]
                     outcome = future.result()
                     if outcome.no_place:
-                        self._retire(run, work, outcome)
+                        again = self._give_back(run, work)
+                    else:
+                        again = self._take_back(run, work, outcome)
+                    if self._is_broken(number, run, outcome):
+                        self._retire(number, outcome)
                     else:
                         idle.append(number)
-                    again = outcome.no_place or self._take_back(run, work, outcome)
                     todo.extendleft([run] if again else [])
                     enough |= fail_fast and bool(self._shown.failed)
                 self._shown.waiting = len(todo)
@@ -190,6 +201,15 @@ class _Driver:
                     raise Cancelled(f"sweep {self._spec.name} was cancelled; start it to go on")
         finally:
             _end(workers, threads, pending)
+
+    def _pick(self, todo: deque[Run], number: int) -> Run | None:
+        """The next run for a worker; not one whose kernel died there, while there are others."""
+        alone = self._shown.workers == 1
+        for run in todo:
+            if alone or self._died_at.get(run.id) != number:
+                todo.remove(run)
+                return run
+        return None
 
     def _hand_out(self, run: Run, number: int, workers, threads, pending) -> None:
         attempt = self._attempts[run.id] = self._attempts.get(run.id, 0) + 1
@@ -205,12 +225,27 @@ class _Driver:
         pending[threads[number].submit(workers[number].run, task)] = (number, run, work)
         self._shown.running[number] = (run, time.monotonic())
 
-    def _retire(self, run: Run, work: Path, outcome: Outcome) -> None:
-        """Go on without a worker; its run is for another."""
+    def _give_back(self, run: Run, work: Path) -> bool:
+        """Forget that a run was handed out; it should be again."""
         self._folder.drop(work)
         self._attempts[run.id] -= 1
+        return True
+
+    def _is_broken(self, number: int, run: Run, outcome: Outcome) -> bool:
+        """Whether a worker does no more good: one that fails fast would take most of the runs."""
+        here = self._dead_at.setdefault(number, set())
+        if not outcome.kernel_died:
+            here.clear()
+            return outcome.no_place
+        here.add(run.id)
+        self._died_at[run.id] = number
+        return len(here) >= MOST_DEATHS_HERE and self._shown.workers > 1
+
+    def _retire(self, number: int, outcome: Outcome) -> None:
+        """Go on without a worker."""
         self._shown.workers -= 1
-        self._shown.note = outcome.error
+        deaths = f"worker {number + 1} gets no more runs: {MOST_DEATHS_HERE} of them died there"
+        self._shown.note = outcome.error if outcome.no_place else deaths
         if self._shown.workers == 0:
             raise NotebookError(f"{outcome.error}: no worker is left; start again when there is")
 
@@ -246,7 +281,7 @@ class _Driver:
         home = self._folder.keep_failure(run, work, kept | {"error": error}, outcome.traceback)
         self._shown.failed[run.id] = error
         self._shown.note = f"{run.id} failed: {error} (kept in {home})"
-        if len(self._dead) == MOST_DEATHS:
+        if len(self._dead) >= MOST_DEATHS:
             raise NotebookError(
                 f"{MOST_DEATHS} runs one after another had their kernel die: see whether memory "
                 "ran out (dmesg), mend it, and start again"

@@ -103,9 +103,8 @@ def typed(row: Row, book: Book) -> dict[str, object]:
             remedy = f"{book.path.name} has no such one; known: {known}"
             raise ParameterError("parameter", name, remedy)
         if row.texts:
-            found[name] = notebook.typed(name, value, book.declared[name])
-        else:
-            found[name] = _fit(name, value, book.declared[name])
+            value = notebook.typed(name, value, book.declared[name])
+        found[name] = _fit(name, value, book.declared[name])
         if not _is_plain(found[name]):  # a date, say
             raise ParameterError(name, value, "quote it, or use plain values, with names of text")
     return found

@@ -95,7 +95,7 @@ def make(content: object, folder: Path, name: str = "", source: str = "the sweep
 def _make(content: dict, folder: Path, name: str) -> Spec:
     name = content.get("name", name)
     if not NAME.fullmatch(name):
-        raise SpecError(f"name = {name!r}: use letters, digits, '-', '_' and '.', at most 100")
+        raise SpecError(f"name = {name!r}: use letters, digits, '-', '_' and '.', at most 60")
     fixed = content.get("parameters", {})
     factors = [_listed(content["runs"])] if "runs" in content else []
     if "prompts" in content:
