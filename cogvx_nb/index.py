@@ -146,15 +146,20 @@ class Index:
                 yield folder, name, stamp, *kept
 
     def _forget(self, folder: str) -> None:
-        """Drop the rows of a folder that is gone, and of those in it."""
-        below = f"{folder}/" if folder else ""
+        """Drop the rows of a folder that is gone, and of those in it; all rows for the index's own.
+
+        What is in a folder lies between ``folder/`` and ``folder0``, 0 being next after the slash:
+        a range of the primary key, where a test of each row's beginning would read the table.
+        """
         self._write_down()
         with self._writing() as db:
             for table, column in (("results", "folder"), ("folders", "path")):
-                db.execute(
-                    f"DELETE FROM {table} WHERE {column} = ? OR substr({column}, 1, ?) = ?",
-                    (folder, len(below), below),
-                )
+                if folder:
+                    within = f"{column} = ? OR ({column} > ? AND {column} < ?)"
+                    values = (folder, f"{folder}/", f"{folder}0")
+                    db.execute(f"DELETE FROM {table} WHERE {within}", values)
+                else:
+                    db.execute(f"DELETE FROM {table}")
 
     def _rows(self, query: str, values: Iterable) -> list[tuple]:
         return self._connected().execute(query, values).fetchall()

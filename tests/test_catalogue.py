@@ -155,6 +155,33 @@ def test_what_changed_is_seen(add, all_of, outputs):
     assert all_of(found) == [CIRCLE]
 
 
+def test_a_folder_that_is_gone_takes_its_own_rows_and_reads_no_others(
+    add, all_of, outputs, monkeypatch
+):
+    plans = []
+
+    class Explained(sqlite3.Connection):
+        def execute(self, query, *values):
+            if query.startswith("DELETE"):
+                plans.extend(super().execute(f"EXPLAIN QUERY PLAN {query}", *values).fetchall())
+            return super().execute(query, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *at, **how: connect(*at, **how | {"factory": Explained})
+    )
+    beside = ["a", "a-b", "a.b", "a0", "a%", "b"]
+    for folder in (*beside, "a/b", "a/b/c", "a/é"):
+        add(folder, folder=f"sweeps/{folder}")
+    found = Catalogue()
+    assert len(all_of(found)) == 10
+    (outputs / "sweeps" / "a").rename(outputs / ".hidden")
+    assert sorted(all_of(found)) == sorted([CIRCLE, *beside[1:]])
+    told = [plan[-1] for plan in plans]
+    assert told
+    assert not any("SCAN" in one for one in told)
+
+
 def test_settled_folders_are_not_looked_through(first, add, all_of, outputs):
     path = add("old")
     for folder in (path.parent, first.path.parent, outputs):
