@@ -79,7 +79,9 @@ def _told(kept: dict) -> dict[str, str]:
     told = {"prompt": wanted["prompt"], "as typed": kept.get("enriched_from", "")}
     told["negative prompt"] = wanted["negative_prompt"]
     told["model"] = kept["checkpoint"]["name"]
-    told |= {name: f"{wanted[name]:g}" for name in ("frames", "steps", "guidance", "seed", "fps")}
+    told |= {name: str(wanted[name]) for name in ("frames", "steps")}
+    told["guidance"] = f"{wanted['guidance']:g}"
+    told |= {name: str(wanted[name]) for name in ("seed", "fps")}
     told["size"] = f"{wanted['height']} × {wanted['width']}"
     told["plan"] = f"{plan['device']}, {plan['dtype']}, {plan['placement']}"
     told["tiled"] = "yes, approximate" if plan["tiled"] else "no"

@@ -96,7 +96,7 @@ def _against(found: Experiment, parameter: str, columns: list[str]) -> str:
     parts = [f"<h3>against {text(parameter)}</h3>"]
     if not _are_numbers(found, parameter):
         values = found.values(parameter)
-        lines = "".join(f"<li>{text(value) or '–'}</li>" for value in values[:MOST_NAMED])
+        lines = "".join(f"<li>{text(value or '–')}</li>" for value in values[:MOST_NAMED])
         more = f"<p class='small'>and {len(values) - MOST_NAMED} more</p>"
         parts.append(f"<ol>{lines}</ol>{more if len(values) > MOST_NAMED else ''}")
     return "".join([*parts, f"<div class='plots'>{shown}</div>"])

@@ -22,6 +22,11 @@ def test_what_differs(samples):
     assert set(compare.differences([samples[0], samples[0]])) == set()
 
 
+def test_long_seeds_are_told_apart(place):
+    found = [result.read(place(name, seed=seed)) for name, seed in (("a", 2**53 - 1), ("b", 2**53))]
+    assert compare.differences(found) == {"seed": ("9007199254740991", "9007199254740992")}
+
+
 def test_words_that_differ_are_marked(samples):
     page = compare.table(samples)
     marked = [part.split("</mark>")[0].split(">")[1] for part in page.split("<mark")[1:]]
