@@ -199,6 +199,12 @@ def test_plots_of_numbers_and_of_texts(outputs):
     made = experiment_plots.plots(replace(found, runs=tuple(rows)))
     assert "The same in all runs: seconds of the notebook: 1;" in made
     assert experiment_plots.plots(varied({"x": 1}, {"x": 2})) == ""
+    unlike = [{"text": "a", "x": 1}, {"text": "", "x": 1}]
+    runs = [
+        replace(run, row=run.row | {"seconds": n}) for n, run in enumerate(varied(*unlike).runs)
+    ]
+    listed = experiment_plots.plots(replace(varied(*unlike), runs=tuple(runs)))
+    assert "<li><bdi>a</bdi></li><li><bdi>–</bdi></li>" in listed
     assert "0 done, 0 failed, 1 waiting; varies: nothing" in experiment_page.page(varied({}))
 
 
@@ -307,9 +313,11 @@ def test_videos_play_and_the_page_fits(outputs, browser):
     path = experiment_page.save(experiment.read("shown"))
     for width in (1400, 700):
         page, told = opened(browser, path, width)
-        page.wait_for_function(
-            "[...document.querySelectorAll('video')].every(v => v.duration > 1 && v.currentTime)"
-        )
+        playing = "[...document.querySelectorAll('video')].every(v => v.currentTime > 0)"
+        while not page.evaluate(playing):  # wait_for_function would evaluate what the policy forbids
+            page.wait_for_timeout(50)
+        seconds = page.evaluate("[...document.querySelectorAll('video')].map(v => v.duration)")
+        assert min(seconds) > 1
         assert page.locator("video").count() == 4
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert told == []
