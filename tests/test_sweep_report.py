@@ -314,7 +314,7 @@ def test_videos_play_and_the_page_fits(outputs, browser):
     for width in (1400, 700):
         page, told = opened(browser, path, width)
         playing = "[...document.querySelectorAll('video')].every(v => v.currentTime > 0)"
-        while not page.evaluate(playing):  # wait_for_function would evaluate what the policy forbids
+        while not page.evaluate(playing):  # its own waiting is what the policy forbids
             page.wait_for_timeout(50)
         seconds = page.evaluate("[...document.querySelectorAll('video')].map(v => v.duration)")
         assert min(seconds) > 1
