@@ -1,7 +1,8 @@
 """How soon the catalogue opens and finds, at any number of results.
 
-``python benchmarks/catalogue.py --results 10000`` links one real video so many times, with settings
-of their own, and prints JSON: seconds to index all of it, to open it again in a new process with
+``python benchmarks/catalogue.py --results 10000 [--sweeps]`` links one real video so many times,
+with settings of their own, a thousand in a day's folder or in folders of their own as sweeps have
+them, and prints JSON: seconds to index all of it, to open it again in a new process with
 the first page and its posters, the same after one more result, milliseconds of searches and
 filters (median and longest of 20), and seconds and memory of all results as a DataFrame, as CSV and
 as Parquet, each in a new process.
@@ -97,10 +98,12 @@ QUERIES = {
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--results", type=int, default=10_000)
-    wanted = parser.parse_args().results
+    parser.add_argument("--sweeps", action="store_true", help="a folder for each result")
+    options = parser.parse_args()
+    wanted = options.results
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
-        make(Path(folder), wanted)
+        make(Path(folder), wanted, options.sweeps)
         found = {"results": wanted, "first_index": process(OPEN)}
         again = [process(OPEN) for _ in range(5)]
         found["opened_again"] = {
@@ -116,8 +119,8 @@ def main() -> None:
     print(json.dumps(rounded(found), indent=1, ensure_ascii=False))
 
 
-def make(folder: Path, count: int) -> None:
-    """One real result, and links to it, a thousand a day."""
+def make(folder: Path, count: int, sweeps: bool) -> None:
+    """One real result, and links to it, a thousand a day or a sweep."""
     from cogvx_nb import generate, machine, pipeline, plan, request, result, weights
 
     wanted = request.make(weights.locate("tiny"), "a red circle", steps=2)
@@ -128,7 +131,9 @@ def make(folder: Path, count: int) -> None:
     for number in range(1, count):
         at = start + timedelta(days=number // A_DAY, seconds=number % A_DAY)
         place = folder / f"{at:%Y-%m-%d}" / f"{number}.mp4"
-        place.parent.mkdir(exist_ok=True)
+        if sweeps:
+            place = folder / "sweeps" / f"{at:%Y-%m-%d}" / f"{number:016x}" / "video.mp4"
+        place.parent.mkdir(parents=True, exist_ok=True)
         words = chance.choice(COLOURS), chance.choice(SHAPES), chance.choice(WAYS)
         seed, frames = chance.randrange(1000), chance.choice((13, 25, 49))
         kept = first.settings | {"made": at.isoformat(), "frame_hash": f"{number:064}"}
@@ -142,11 +147,10 @@ def make(folder: Path, count: int) -> None:
 
 
 def add_one(folder: Path) -> None:
-    """One more result, on the last day."""
-    day = max(folder.glob("2*"))
-    source = next(day.glob("*.mp4"))
-    os.link(source, day / "new.mp4")
-    shutil.copy(source.with_suffix(".json"), day / "new.json")
+    """One more result, beside another."""
+    source = next(folder.rglob("*.mp4"))
+    os.link(source, source.with_name("new.mp4"))
+    shutil.copy(source.with_suffix(".json"), source.with_name("new.json"))
 
 
 def process(code: str, *arguments: str) -> dict:

@@ -1,14 +1,18 @@
-"""Kills a sweep's driver or kernel with SIGKILL at random moments, and prints the ledger.
+"""Kills what does a sweep with SIGKILL at random moments, and prints the ledger.
 
-``python benchmarks/kill_sweep.py [--kills 20] [--runs 40] [--seed 1]``: runs of notebook 03 with
-the embedded model. After each kill of the driver it is started again; a killed kernel is the
-driver's to replace. In the end every run must be there once, whole and never done again: exit
-code 1 if one is lost, was done twice or is half-written.
+``python benchmarks/kill_sweep.py [--kills 20] [--runs 40] [--seed 1] [--nodes 3]``: runs of
+notebook 03 with the embedded model. Killed are its driver or its kernel; with ``--nodes``, that
+many nodes of a Ray cluster on this host do the runs, one worker each beside the head, and a
+worker's process or a whole node is killed as well. After each kill of the driver it is started
+again, and a killed node is replaced; kernels and workers are the driver's to replace. In the end
+every run must be there once, whole and never done again: exit code 1 if one is lost, was done
+twice or is half-written.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -28,9 +32,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--nodes", type=int, default=0, help="of a Ray cluster; 0 for none")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = f"{folder}/outputs"
+        if options.nodes:  # Ray writes a token to the user's home
+            os.environ |= {"HOME": folder, "OMP_NUM_THREADS": "1"}
         spec = Path(folder) / "killed.yaml"
         values = {"model": "tiny", "prompt": PROMPT, "steps": 2}
         spec.write_text(json.dumps({"parameters": values, "seeds": options.runs}))
@@ -48,6 +55,14 @@ class Killed:
         self._moments = random.Random(options.seed)
         self._seen: dict[str, bytes] = {}
         self._twice: list[str] = []
+        self._kinds = ["driver", "kernel"]
+        self._cluster, self._nodes = None, []
+        if options.nodes:
+            from ray.cluster_utils import Cluster
+
+            self._kinds += ["worker", "node"]
+            self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+            self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(options.nodes)]
 
     def go(self) -> None:
         print(f"{'kill':>4}  {'what':6}  {'after':>6}  {'done':>4}  {'under way':>9}  state of it")
@@ -55,7 +70,7 @@ class Killed:
         for number in range(1, self._options.kills + 1):
             if process.poll() is not None:
                 process = self._start()
-            what = self._moments.choice(("driver", "kernel"))
+            what = self._moments.choice(self._kinds)
             after = self._moments.uniform(0, 12)
             start = time.monotonic()
             while time.monotonic() - start < after and process.poll() is None:
@@ -73,6 +88,8 @@ class Killed:
         process.wait()
         subprocess.run(self._command(), check=False, stderr=subprocess.DEVNULL)
         self._look()
+        if self._cluster is not None:
+            self._cluster.shutdown()
 
     def account(self) -> int:
         """Print what came of it; the exit code."""
@@ -94,7 +111,11 @@ class Killed:
         return int(bool(lost or self._twice or extra or left))
 
     def _command(self) -> list[str]:
-        return [sys.executable, "-m", "cogvx_nb", "sweep", str(self._spec)]
+        command = [sys.executable, "-m", "cogvx_nb", "sweep", str(self._spec)]
+        if self._cluster is None:
+            return command
+        workers = ["--workers", str(self._options.nodes)]
+        return [*command, *workers, "--ray-address", self._cluster.address]
 
     def _start(self) -> subprocess.Popen:
         return subprocess.Popen(
@@ -102,19 +123,31 @@ class Killed:
         )
 
     def _kill(self, process: subprocess.Popen, what: str) -> str:
+        """Kill a process, or all of a node; says what there was."""
         if process.poll() is not None:
             return "had ended"
-        kernels = [
-            one
-            for one in psutil.Process(process.pid).children()
-            if "ipykernel" in str(one.cmdline())
-        ]
-        if what == "driver":
+        kernels, workers = self._processes("ipykernel"), self._processes("ray::Executor")
+        if what == "node":
+            lost = self._nodes.pop(self._moments.randrange(len(self._nodes)))
+            self._cluster.remove_node(lost, allow_graceful=False)
+            self._nodes.append(self._cluster.add_node(num_cpus=1))
+        elif what == "driver":
             process.kill()
-            return "at work" if kernels else "before its kernel"
-        for kernel in kernels:
-            kernel.kill()
-        return "at work" if kernels else "there was none yet"
+        else:
+            found = kernels if what == "kernel" else workers
+            if not found:
+                return "there was none yet"
+            self._moments.choice(found).kill()
+        return "at work" if kernels else "before there was a kernel"
+
+    def _processes(self, name: str) -> list[psutil.Process]:
+        """Of all that this process started, those with a name in their command."""
+        found = []
+        for one in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if name in " ".join(one.cmdline()):
+                    found.append(one)
+        return found
 
     def _look(self) -> None:
         """Compare what is done with what was done before."""
