@@ -111,14 +111,16 @@ def reproduce(options: argparse.Namespace) -> int:
     from . import result
 
     original = result.read(options.file)
+    if options.output:
+        result.check_output(options.output)
     from . import reproduce as remake
     from .progress import Progress
 
     with Progress() as progress:
         again = remake.again(original, progress)
+    print(again)
     if options.output:
         print(result.save(again.generated, options.output).path)
-    print(again)
     return 0 if again.identical else 1
 
 

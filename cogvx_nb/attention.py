@@ -15,7 +15,7 @@ class Processor:
     """
 
     def __init__(self, attend: Callable[..., torch.Tensor]) -> None:
-        self._attend = attend
+        self.attend = attend
 
     def __call__(
         self,
@@ -36,7 +36,7 @@ class Processor:
         if image_rotary_emb is not None:
             for part in (query, key):
                 part[:, text:] = rotated(part[:, text:], *image_rotary_emb)
-        mixed = self._attend(query, key, value).flatten(2)
+        mixed = self.attend(query, key, value).flatten(2)
         mixed = attn.to_out[1](attn.to_out[0](mixed))
         return mixed[:, text:], mixed[:, :text]
 

@@ -15,6 +15,7 @@ from .bench_compare import described
 from .bench_file import BASELINES, FORMAT
 from .errors import CogvxError, RequestError
 from .request import VideoRequest
+from .ways import FEWEST_REUSED
 from .weights import Model
 
 PROMPT = "a red circle moving right on a black background"
@@ -67,6 +68,9 @@ def run(
         for count in dict.fromkeys(frames)
     ]
     kinds = _kinds(speeds, placements, baselines, repeats)
+    if "turbo" in speeds and steps < FEWEST_REUSED:
+        why = f"turbo reuses none of fewer than {FEWEST_REUSED} steps: use 50, or another speed"
+        raise RequestError("steps", steps, why)
     here = machine.probe()  # first: it sets what torch reads when it is loaded
     from . import pipeline
 

@@ -14,7 +14,7 @@ def check() -> None:
     """Raise a RequestError unless it can be had here."""
     try:
         import flash_attn.cute.interface  # noqa: F401
-    except ImportError as error:
+    except Exception as error:  # of a package that another version of it needs
         remedy = f"can't be had here ({error}): pip install -e '.[flash]', or use stock"
         raise RequestError("attention", "flash4", remedy) from error
 

@@ -13,7 +13,7 @@ import torch
 from . import embeddings
 from .components import HANDED_OVER
 from .decode import decode_latents
-from .errors import BadFrames, Cancelled, OutOfMemory
+from .errors import BadFrames, Cancelled, ModelError, OutOfMemory
 from .events import (
     CancelToken,
     Done,
@@ -62,18 +62,20 @@ def run(
         reuse_text: take a prompt's embedding from an earlier run, where there was one.
 
     Raises:
+        ModelError: if the checkpoint was dropped from memory meanwhile.
         Cancelled: if ``cancel`` was set.
         OutOfMemory: if the smallest plan failed.
         BadFrames: if the frames hold NaN or are black.
     """
     emit = on_event or (lambda event: None)
+    if loaded.pipe is None:
+        raise ModelError("the model was dropped from memory: load it again, by pipeline.load(plan)")
     while True:
+        smaller = None
         try:
             generated = _attempt(request, loaded, emit, cancel, reuse_text)
         except CompileFailed as error:
-            loaded.apply(uncompiled(loaded.plan, str(error)))
-            emit(PlanChanged(loaded.plan))
-            continue
+            smaller = uncompiled(loaded.plan, str(error))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -82,7 +84,7 @@ def run(
             emit(Done(generated))
             return generated
         free_memory()
-        smaller = step_down(loaded.plan)
+        smaller = smaller or step_down(loaded.plan)
         if smaller is not None:
             loaded.apply(smaller)
             emit(PlanChanged(loaded.plan))

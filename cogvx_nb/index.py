@@ -54,7 +54,7 @@ class Index:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._prefix = folder, f"{folder}{os.sep}"
         self._lock = threading.Lock()
         self._db: sqlite3.Connection | None = None
         self._changes: list[tuple[str, tuple]] = []
@@ -101,7 +101,8 @@ class Index:
             before: the folders that were in it then.
         """
         try:
-            changed = (self._folder / folder).stat().st_mtime_ns
+            # Not by Path, which takes five times as long: a sweep has a folder for each run.
+            changed = os.stat(self._prefix + folder).st_mtime_ns  # noqa: PTH116
             if known == changed:
                 return before
             settled = changed if time.time_ns() - changed > SETTLED_SECONDS * 1e9 else 0

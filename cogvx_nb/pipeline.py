@@ -7,15 +7,17 @@ import ctypes
 import gc
 import importlib.metadata
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import diffusers
 import torch
+from safetensors import SafetensorError
 
 from . import components, placement, speedups
-from .errors import ModelCorrupt, OutOfMemory
-from .fallbacks import step_down
+from .errors import ModelCorrupt, OutOfMemory, RequestError
+from .fallbacks import offloaded, step_down, unflashed
 from .plan import Plan, compiled_key
+from .ways import FLASH4
 from .weights import file_hashes
 
 OUT = (
@@ -38,7 +40,7 @@ class Loaded:
         pipe: the diffusers pipeline; None once it was dropped.
         plan: how it is placed now.
         hashes: SHA-256 of the checkpoint's files, by relative path.
-        seconds: what loading took; 0 when it was there already.
+        seconds: what ``load`` took, next to nothing when it was there already.
         switches: of the transformer's blocks: whether they run compiled.
         compiled: names of what this process has compiled; see ``plan.compiled_key``.
     """
@@ -56,16 +58,21 @@ class Loaded:
         Raises:
             OutOfMemory: if not even the smallest plan can be placed.
         """
-        pipe, self.pipe = self.pipe, None  # stays empty if this is interrupted half-way
+        # Both stay empty if this ends half-way: the switches hold the transformer too.
+        pipe, switches = self.pipe, self.switches
+        self.drop()
         if _lasting(plan) != _lasting(self.plan):
-            del pipe
-            self.switches = []
+            del pipe, switches
             free_memory()
-            pipe, plan = _load(plan, self)
+            pipe, switches, plan = _load(plan)
         elif plan.placement != self.plan.placement:
             plan = _moved(pipe, plan)
-        _set(pipe, plan, self.switches)
-        self.plan, self.pipe = plan, pipe
+        _set(pipe, plan, switches)
+        self.plan, self.pipe, self.switches = plan, pipe, switches
+
+    def drop(self) -> None:
+        """Forget the pipeline, so that its memory can be given back."""
+        self.pipe, self.switches = None, []
 
     @property
     def to_compile(self) -> bool:
@@ -92,8 +99,6 @@ class Loaded:
         return compiled_key(self.plan, name, importlib.metadata.version("torch"))
 
 
-SHORT = "memory ran out as resident"
-
 _loaded: Loaded | None = None
 
 
@@ -108,15 +113,14 @@ def load(plan: Plan) -> Loaded:
         RequestError: if the plan's attention can't be had here.
     """
     global _loaded
-    speedups.processor(plan.attention, plan.compiled)  # said before the minutes of loading
+    plan = _attending(plan)  # before the minutes of loading
     start = time.perf_counter()
     hashes = file_hashes(plan.model)
     if _loaded is None or _loaded.pipe is None or _loaded.hashes != hashes:
         release()
-        loaded = Loaded(None, plan, hashes)
-        pipe, loaded.plan = _load(plan, loaded)
-        _set(pipe, loaded.plan, loaded.switches)
-        loaded.pipe, _loaded = pipe, loaded
+        pipe, switches, plan = _load(plan)
+        _set(pipe, plan, switches)
+        _loaded = Loaded(pipe, plan, hashes, switches=switches)
     else:
         _loaded.apply(plan)
     _loaded.seconds = time.perf_counter() - start
@@ -127,7 +131,7 @@ def release() -> None:
     """Drop the loaded pipeline and give its memory back."""
     global _loaded
     if _loaded is not None:
-        _loaded.pipe = None
+        _loaded.drop()
     _loaded = None
     free_memory()
 
@@ -158,8 +162,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT)
 
 
-def _load(plan: Plan, loaded: Loaded) -> tuple[diffusers.CogVideoXPipeline, Plan]:
-    """A fresh pipeline, on smaller and smaller plans if need be; with the plan that it was.
+def _attending(plan: Plan) -> Plan:
+    """The plan, or with torch's attention where FlashAttention 4 fails.
+
+    Raises:
+        RequestError: if another attention does.
+    """
+    try:
+        speedups.try_attention(plan)
+    except RequestError as error:
+        if plan.attention != FLASH4:
+            raise
+        return unflashed(plan, str(error))
+    return plan
+
+
+def _load(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[speedups.Switch], Plan]:
+    """A fresh pipeline, its blocks' switches, and the plan that it was: smaller and smaller ones
+    are tried if need be.
 
     Raises:
         ModelCorrupt: if the files can't be loaded.
@@ -167,7 +187,7 @@ def _load(plan: Plan, loaded: Loaded) -> tuple[diffusers.CogVideoXPipeline, Plan
     """
     while True:
         try:
-            return _load_once(plan, loaded), plan
+            return *_load_once(plan), plan
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -178,7 +198,7 @@ def _load(plan: Plan, loaded: Loaded) -> tuple[diffusers.CogVideoXPipeline, Plan
         free_memory()
 
 
-def _load_once(plan: Plan, loaded: Loaded) -> diffusers.CogVideoXPipeline:
+def _load_once(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[speedups.Switch]]:
     switches = []
 
     def place(name: str, part: torch.nn.Module) -> None:
@@ -187,13 +207,12 @@ def _load_once(plan: Plan, loaded: Loaded) -> diffusers.CogVideoXPipeline:
     try:
         pipe = components.assemble(plan, place)
         placement.hook(pipe, plan)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         if is_out_of_memory(error) or plan.model.folder is None:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelCorrupt(f"{plan.model.folder} can't be loaded: {reason}") from error
-    loaded.switches = switches
-    return pipe
+    return pipe, switches
 
 
 def _moved(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> Plan:
@@ -202,7 +221,7 @@ def _moved(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> Plan:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        smaller = replace(plan, placement="model_offload", reasons=(*plan.reasons, SHORT))
+        smaller = offloaded(plan)
         placement.move(pipe, smaller)
         return smaller
     return plan

@@ -51,6 +51,7 @@ class Plan:
         reuse: whether steps reuse others; see ``cost.computed_steps``.
         peak_bytes: predicted peak on the device; of a GPU what torch's allocator reserves.
         ram_bytes: predicted need of RAM.
+        ram_room_bytes: RAM that it may take; 0 where nobody looked.
         seconds: predicted time of each stage, the model loaded; empty where nothing is known.
         reasons: why, for a person.
     """
@@ -71,6 +72,7 @@ class Plan:
     reuse: bool = False
     peak_bytes: int = 0
     ram_bytes: int = 0
+    ram_room_bytes: int = 0
     seconds: dict[str, float] = field(default_factory=dict, hash=False)
     reasons: tuple[str, ...] = ()
 
@@ -260,7 +262,9 @@ def _first_guess(
 def _fit(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
     gpu = gpu_of(guess, machine)
     guess = ways.sped_up(ways.attended(guess, gpu, machine), gpu, machine, steps)
-    candidates = [_predicted(one, machine, steps, videos) for one in ways.all_of(guess, machine)]
+    candidates = [
+        _predicted(one, machine, steps, videos) for one in ways.all_of(guess, gpu, machine)
+    ]
     fitting = [one for one in candidates if _fits(one, gpu, machine)]
     if not fitting:
         raise DoesNotFit(_what_would(candidates, gpu, machine))
@@ -291,7 +295,7 @@ def _fits(plan: Plan, gpu: Gpu | None, machine: Machine) -> bool:
     if gpu is None:
         return plan.peak_bytes <= machine.ram_free_bytes
     room = gpu.free_bytes - SPARE_BYTES
-    return plan.peak_bytes <= room and plan.ram_bytes + SPARE_RAM <= machine.ram_free_bytes
+    return plan.peak_bytes <= room and plan.ram_bytes <= plan.ram_room_bytes
 
 
 def _what_would(candidates: list[Plan], gpu: Gpu | None, machine: Machine) -> str:
@@ -302,7 +306,8 @@ def _what_would(candidates: list[Plan], gpu: Gpu | None, machine: Machine) -> st
         needed, found = needed + SPARE_BYTES, gpu.free_bytes
         where = f"GPU memory ({gpu.name})"
         if needed <= found:
-            needed = min(one.ram_bytes for one in candidates) + SPARE_RAM
+            room = found - SPARE_BYTES
+            needed = min(one.ram_bytes for one in candidates if one.peak_bytes <= room) + SPARE_RAM
             found, where = machine.ram_free_bytes, "RAM beside its GPU"
     name, frames = smallest.model.name, smallest.frames
     fewest = smallest.model.checkpoint.frames[0]
@@ -318,6 +323,7 @@ def _predicted(plan: Plan, machine: Machine, steps: int, videos: int = 1) -> Pla
     gpu = gpu_of(plan, machine)
     room = gpu.free_bytes - SPARE_BYTES if gpu else 0
     found = {"peak_bytes": cost.reserved_bytes(plan, room), "ram_bytes": cost.ram_bytes(plan)}
+    found["ram_room_bytes"] = int(max(1, machine.ram_free_bytes - SPARE_RAM))
     if gpu is not None and cost.known(gpu):
         found["seconds"] = cost.seconds(*_priced(plan, machine, steps, videos))
     return replace(plan, **found)

@@ -132,7 +132,7 @@ def _decoder_cells(row: dict) -> tuple:
     cells = []
     for name in ("whole", "tiled"):
         found = row["vae"].get(name)
-        cells += [f"{found['median']:.2f}", _gib(found["bytes"])] if found else ["no room", "–"]
+        cells += [f"{found['median']:.2f}", _gib(found["bytes"])] if found else ["–", "–"]
     return tuple(cells)
 
 

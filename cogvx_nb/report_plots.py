@@ -80,19 +80,26 @@ def _memory(rows: Sequence[dict]) -> Figure:
 
 
 def _beside(report: dict, frames: int) -> Figure:
-    """Videos of so many frames here and elsewhere; a range is drawn as one."""
+    """Videos of so many frames here and elsewhere, which lie far apart; a range is a line. The
+    names are long, so each stands above its point."""
     ours = references.measured(report, "this machine")
     times = [one for one in (*ours, *references.others([report])) if one.frames == frames]
     times.sort(key=lambda one: _span(one)[0])
     what = f"seconds a video of {frames} frames and {FULL_STEPS} steps"
     figure, axes = _axes([], what, "", len(times))
+    axes.set_xscale("log")
     for place, one in enumerate(times):
         low, high = _span(one)
         colour = OURS if one in ours else THEIRS
-        axes.barh(place, low, color=colour)
-        if high > low:
-            axes.barh(place, high - low, left=low, color=colour, alpha=0.4)
-    _name_bars(axes, [_named(one) for one in times])
+        axes.plot([low, high], [place + 0.2] * 2, "o-", color=colour, linewidth=3)
+        axes.text(1.04 * high, place + 0.2, f"{high:.4g}", va="center", fontsize="small")
+        left = axes.get_yaxis_transform()
+        axes.text(0.01, place - 0.2, _named(one), va="center", fontsize="small", transform=left)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(axis="x", alpha=0.4)
+    axes.set_yticks([])
+    axes.set_ylim(len(times) - 0.5, -0.6)
+    axes.set_xlim(_span(times[0])[0] / 1.5, 1.5 * max(_span(one)[1] for one in times))
     return figure
 
 

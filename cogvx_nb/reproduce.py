@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import generate, pipeline, plan, request, result, video, weights
-from .errors import ModelMissing
+from .errors import ModelError
 from .events import CancelToken, Generated, Listener
 from .machine import probe
 from .result import Result
@@ -49,7 +49,7 @@ def again(
         on_event, cancel: as for ``generate.run``.
 
     Raises:
-        ModelMissing: if its checkpoint is not on this machine.
+        ModelError: if its checkpoint is not on this machine, or not whole.
         CogvxError: whatever making a video can raise.
     """
     import torch
@@ -92,7 +92,7 @@ def _model(checkpoint: dict) -> weights.Model:
     for name in (checkpoint["folder"], checkpoint["name"]):
         try:
             model = weights.locate(name)
-        except ModelMissing as error:
+        except ModelError as error:  # it is gone, or not whole any more
             missing = error
             continue
         if weights.file_hashes(model) == checkpoint["sha256"]:
@@ -107,9 +107,9 @@ def _differences(then: dict, now: dict) -> tuple[str, ...]:
     found = []
     for part in ("versions", "machine", "plan"):
         ignored = ("reasons", "peak_bytes", "ram_bytes")
-        for name in then[part].keys() | now[part].keys() - set(ignored):
+        for name in (then[part].keys() | now[part].keys()) - set(ignored):
             before, after = then[part].get(name), now[part].get(name)
-            if before != after and name not in ignored:
+            if before != after:
                 found.append(f"{part} {name}: {before} then, {after} now")
     before, after = then["checkpoint"]["sha256"], now["checkpoint"]["sha256"]
     changed = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f))

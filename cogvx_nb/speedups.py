@@ -22,6 +22,10 @@ MOST_SHAPES = 64
 """Sizes of videos that one process keeps compiled code for; torch would stop at 8."""
 
 
+FEW_TOKENS = 256
+"""Enough for an attention to be tried with."""
+
+
 class CompileFailed(Exception):
     """The compiler failed: there is none, or it can't; the message is its first line."""
 
@@ -80,7 +84,7 @@ def warm(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
                 return_dict=False,
             )
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise CompileFailed((str(error).strip() or type(error).__name__).splitlines()[0]) from None
+        raise CompileFailed(_reason(error)) from None
 
 
 def remember(key: str) -> None:
@@ -138,6 +142,27 @@ def reuse(transformer: torch.nn.Module, steps: int | None) -> None:
         )
 
 
+def try_attention(plan: Plan) -> None:
+    """Attend once as a plan says, with next to nothing.
+
+    Raises:
+        RequestError: if it can't be had here, or not on the plan's device.
+    """
+    made = processor(plan.attention, plan.compiled)
+    if plan.attention == STOCK:
+        return
+    _, heads, width, _, _ = plan.model.checkpoint.architecture
+    try:
+        shape = (1, FEW_TOKENS, heads, width)
+        tokens = torch.ones(shape, dtype=getattr(torch, plan.dtype), device=plan.device)
+        with torch.no_grad():
+            made.attend(tokens, tokens, tokens)
+    except torch.OutOfMemoryError:  # says nothing of the attention
+        return
+    except Exception as error:  # of a package, a kernel, a card
+        raise RequestError("attention", plan.attention, f"{_reason(error)}; use stock") from error
+
+
 @functools.cache  # another one, though equal, would have the blocks compiled again
 def processor(name: str, compiled: bool) -> CogVideoXAttnProcessor2_0 | attention.Processor:
     """What has a transformer's blocks attend as ``Plan.attention`` says.
@@ -159,7 +184,10 @@ def processor(name: str, compiled: bool) -> CogVideoXAttnProcessor2_0 | attentio
         attention_dispatch._check_attention_backend_requirements(known[name])
         attention_dispatch._maybe_download_kernel_for_backend(known[name])
     except Exception as error:  # of its package, its hub, its card
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RequestError("attention", name, f"can't be had here: {reason}") from error
+        raise RequestError("attention", name, f"can't be had here: {_reason(error)}") from error
     dispatch = attention_dispatch.dispatch_attention_fn
     return attention.Processor(functools.partial(dispatch, backend=known[name]))
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

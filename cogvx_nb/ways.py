@@ -37,22 +37,24 @@ FLASH4_GPUS = (9, 10)
 """Major compute capabilities that FlashAttention 4 is written for, as torch has them
 (``torch.nn.attention._fa4``): data-centre Hopper and Blackwell."""
 
+FLASHED = "FlashAttention 4, exact"
+"""The reason for it that a plan gives."""
+
 FEWEST_REUSED = 20
 """Denoising steps from which on some can reuse others: with 6 the video is another one."""
 
 
-def all_of(guess: Plan, machine: Machine) -> Iterator[Plan]:
+def all_of(guess: Plan, gpu: Gpu | None, machine: Machine) -> Iterator[Plan]:
     """Every way of running it, from the largest on the device to the smallest."""
-    compiling = (False, True) if can_compile(guess, machine) else (False,)
+    compiling = (False, True) if can_compile(gpu, machine) else (False,)
     for (placement, tiled), compiled in itertools.product(ladder(guess), compiling):
         one = combined(replace(guess, placement=placement, tiled=tiled, compiled=compiled))
         if one.compiled == compiled:
             yield one
 
 
-def can_compile(plan: Plan, machine: Machine) -> bool:
-    """Whether blocks can be compiled for a plan's device; Triton needs capability 7.0."""
-    gpu = next((gpu for gpu in machine.gpus if plan.device == f"cuda:{gpu.index}"), None)
+def can_compile(gpu: Gpu | None, machine: Machine) -> bool:
+    """Whether blocks can be compiled for a device; Triton needs capability 7.0."""
     return gpu is not None and machine.compiler and gpu.capability >= (7, 0)
 
 
@@ -68,28 +70,31 @@ def attended(guess: Plan, gpu: Gpu | None, machine: Machine) -> Plan:
     """With the attention that is the best of the exact ones here, where it may be chosen.
 
     Raises:
-        RequestError: if the attention that was asked for can't work on its device.
+        RequestError: if FlashAttention 4 was asked for and can't be had, or not on its device.
     """
-    if guess.attention == FLASH4 and not _half(guess, gpu):
-        raise RequestError("attention", FLASH4, "it needs a GPU and half precision: use stock")
+    if guess.attention == FLASH4 and not _can_flash(guess, gpu):
+        needs = "it needs a GPU of capability 8.0 or more, and half precision: use stock"
+        raise RequestError("attention", FLASH4, needs)
+    if guess.attention == FLASH4 and not _flash4(machine):
+        remedy = "can't be had here: pip install -e '.[flash]', or use stock"
+        raise RequestError("attention", FLASH4, remedy)
     if guess.attention != AUTO:
         return guess
-    if not (_half(guess, gpu) and gpu.capability[0] in FLASH4_GPUS):
+    if not (_can_flash(guess, gpu) and gpu.capability[0] in FLASH4_GPUS):
         return replace(guess, attention=STOCK)
     if not _flash4(machine):
         why = "FlashAttention 4 would be faster: pip install -e '.[flash]'"
         return replace(guess, attention=STOCK, reasons=(*guess.reasons, why))
-    reasons = (*guess.reasons, "FlashAttention 4, exact")
-    return replace(guess, attention=FLASH4, reasons=reasons)
+    return replace(guess, attention=FLASH4, reasons=(*guess.reasons, FLASHED))
 
 
 def lacking(plan: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> str:
     """What this machine lacks for a plan that was made elsewhere; empty if nothing."""
     if gpu is not None and plan.dtype == "bfloat16" and not gpu.bf16:
         return f"{gpu.name} has no fast bfloat16"
-    if plan.attention == FLASH4 and not (_half(plan, gpu) and _flash4(machine)):
+    if plan.attention == FLASH4 and not (_can_flash(plan, gpu) and _flash4(machine)):
         return "FlashAttention 4 can't be had here: pip install -e '.[flash]' on a GPU's machine"
-    if plan.compiled and not can_compile(plan, machine):
+    if plan.compiled and not can_compile(gpu, machine):
         return "nothing can be compiled here"
     if gpu is None or not plan.quantized:
         return ""
@@ -100,8 +105,8 @@ def lacking(plan: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> str:
     return "" if here == plan.quantized else f"no {plan.quantized} products on {gpu.name}"
 
 
-def _half(plan: Plan, gpu: Gpu | None) -> bool:
-    return gpu is not None and plan.dtype != "float32"
+def _can_flash(plan: Plan, gpu: Gpu | None) -> bool:
+    return gpu is not None and gpu.capability >= (8, 0) and plan.dtype != "float32"
 
 
 def _flash4(machine: Machine) -> bool:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import CIRCLE, run_cogvx
 
-from cogvx_nb import events, generate, pipeline, plan, request, result, speedups
+from cogvx_nb import (
+    events,
+    flash_attention,
+    generate,
+    pipeline,
+    plan,
+    request,
+    result,
+    speedups,
+    ways,
+)
 from cogvx_nb.errors import RequestError
 
 
@@ -39,6 +51,24 @@ def test_one_that_is_not_there_is_said(tiny, here):
         speedups.processor("flash4", compiled=True)
     with pytest.raises(RequestError, match=r"attention = 'sage': can't be had here"):
         pipeline.load(plan.fit(asked, here, attention="sage"))
+
+
+def test_one_that_the_device_does_not_have_is_one_line(tiny, here):
+    fitted = plan.fit(request.make(tiny, CIRCLE, steps=2), here, attention="_native_cudnn")
+    with pytest.raises(RequestError, match=r"attention = '_native_cudnn': .*; use stock") as caught:
+        pipeline.load(fitted)
+    assert "\n" not in str(caught.value)
+
+
+def test_flash_attention_that_fails_gives_way_to_stock(tiny, here, monkeypatch):
+    fitted = plan.fit(request.make(tiny, CIRCLE, steps=2), here)
+    chosen = replace(fitted, attention="flash4", reasons=(*fitted.reasons, ways.FLASHED))
+    missing = pipeline.load(chosen).plan
+    assert (missing.attention, missing.reasons[:-1]) == ("stock", fitted.reasons)
+    assert "attention = 'flash4': can't be had here" in missing.reasons[-1]
+    monkeypatch.setattr(flash_attention, "check", lambda: None)  # there, and no kernel for this
+    assert pipeline.load(chosen).plan.attention == "stock"
+    speedups.processor.cache_clear()
 
 
 def test_the_attention_is_kept_with_the_video(tmp_path, here):

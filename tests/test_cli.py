@@ -107,6 +107,15 @@ def test_damaged_checkpoints(capsys, folder, copy_of_tiny, damage):
     assert list(folder.iterdir()) == []
 
 
+def test_a_text_encoder_that_cannot_be_read_is_one_line(capsys, folder, copy_of_tiny):
+    path = copy_of_tiny / "text_encoder" / "model.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"F32"', b'"F99"', 1))
+    flags = ["--model", str(copy_of_tiny), "--steps", "2"]
+    code, line = refused(capsys, "generate", "--prompt", CIRCLE, *flags)
+    assert code == 1
+    assert f"{copy_of_tiny} can't be loaded" in line
+
+
 @pytest.mark.parametrize(
     ("part", "tensor", "value", "words"),
     [
@@ -169,6 +178,10 @@ def test_reproduce_keeps_the_new_video_when_asked(capsys, folder, make):
     result.save(make(), "a.mp4")
     assert main(["reproduce", "a.mp4", "--output", "b.mp4"]) == 0
     assert np.array_equal(video.decode(folder / "a.mp4"), video.decode(folder / "b.mp4"))
+    assert "identical: all 13 frames" in capsys.readouterr().out
+    code, line = refused(capsys, "reproduce", "a.mp4", "--output", "b.mp4")
+    assert code == 1
+    assert "b.mp4 exists" in line
 
 
 def test_a_file_of_another_program(capsys, folder):

@@ -111,8 +111,11 @@ def test_the_best_attention_is_chosen_where_it_can_be_had(big):
     ampere = replace(with_it.gpus[0], name="NVIDIA A100-SXM4-80GB", capability=(8, 0))
     assert plan.fit(big, replace(with_it, gpus=(ampere,))).attention == "stock", "not measured"
     assert plan.fit(big, replace(with_it, gpus=(ampere,)), attention="flash4")
-    with pytest.raises(RequestError, match="flash4': it needs a GPU and half precision"):
-        plan.fit(big, machine_with(None, ram=128), attention="flash4")
+    for other in (machine_with(None, ram=128), machine_with(79, bf16=False, flash="4.0.0")):
+        with pytest.raises(RequestError, match=r"flash4': it needs a GPU of capability 8\.0"):
+            plan.fit(big, other, attention="flash4")
+    with pytest.raises(RequestError, match="flash4': can't be had here: pip install"):
+        plan.fit(big, without, attention="flash4")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +199,7 @@ def test_ram_counts_what_is_pinned_and_what_passes_through(big):
     assert ram(79, 60, "fast") == ram(79, 60) == pytest.approx(10.4, abs=0.1)
     assert ram(11.2, 14) == pytest.approx(8.9, abs=0.1), "files that are mapped as they are"
     turing = machine_with(11.2, 14, bf16=False)
-    with pytest.raises(DoesNotFit, match="RAM beside its GPU"):
+    with pytest.raises(DoesNotFit, match=r"needs 22\.1 GiB of RAM beside its GPU and 14\.0"):
         plan.fit(big, turing)  # the files' bfloat16 becomes float16, in RAM
     random = replace(big, model=replace(big.model, folder=None))
     with pytest.raises(DoesNotFit, match="RAM beside its GPU"):
@@ -267,6 +270,15 @@ def test_stepping_down_ends(big, frames):
     assert rungs[-2:] == [("streamed", True), ("sequential", True)]
     assert last.peak_bytes < 4 * GIB
     assert sum("memory ran out" in reason for reason in last.reasons) == len(rungs) - 1
+
+
+def test_stepping_down_keeps_to_the_ram_that_there_is(big):
+    fitted, seen = plan.fit(big, machine_with(79, ram=14)), []
+    while fitted is not None:
+        assert fitted.ram_bytes <= 13 * GIB
+        seen.append((fitted.placement, fitted.tiled))
+        fitted = fallbacks.step_down(fitted)
+    assert seen == [("resident", False), ("text_out", False), ("disk", False), ("disk", True)]
 
 
 def test_auto_takes_the_embedded_one_and_says_why(tmp_path, monkeypatch, tiny):

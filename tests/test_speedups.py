@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 
 import diffusers
@@ -19,7 +20,9 @@ from cogvx_nb import (
     plan,
     request,
     settings,
+    speedups,
 )
+from cogvx_nb.errors import ModelError
 from cogvx_nb.vae import Autoencoder
 
 
@@ -65,6 +68,38 @@ def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
     assert not change.plan.compiled
     assert "compiling failed: " in change.plan.reasons[-1]
     assert torch.equal(found, stock)
+
+
+def test_what_did_not_compile_is_dropped_before_the_next_is_loaded(tiny, here, monkeypatch):
+    pytest.importorskip("torchao")
+    asked = request.make(tiny, CIRCLE, steps=1)
+    loaded = pipeline.load(replace(plan.fit(asked, here), compiled=True, quantized="int8"))
+    first = [weakref.ref(part) for part in (loaded.pipe.transformer, loaded.pipe.text_encoder)]
+    alive, load = [], pipeline._load
+
+    def loading(*arguments):
+        alive.extend(part() for part in first if part() is not None)
+        return load(*arguments)
+
+    def warm(pipe, plan):
+        raise speedups.CompileFailed("no compiler")
+
+    monkeypatch.setattr(speedups, "warm", warm)
+    monkeypatch.setattr(pipeline, "_load", loading)
+    made = generate.run(asked, loaded)
+    assert (made.plan.compiled, made.plan.quantized) == (False, "")
+    assert alive == []
+    pipeline.release()
+
+
+def test_a_released_pipeline_leaves_nothing(tiny, here):
+    asked = request.make(tiny, CIRCLE, steps=1)
+    loaded = pipeline.load(plan.fit(asked, here))
+    parts = [weakref.ref(part) for part in (loaded.pipe.transformer, loaded.pipe.vae)]
+    pipeline.release()
+    assert [part() for part in parts] == [None, None]
+    with pytest.raises(ModelError, match="load it again"):
+        generate.run(asked, loaded)
 
 
 def test_pinned_parameters_share_blocks(monkeypatch):
