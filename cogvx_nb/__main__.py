@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import signal
 import sys
 import traceback
@@ -24,9 +25,15 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 failed, 2 invalid, 130 / 143 interrupted."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-    options = _parser().parse_args(arguments)
+    options, code = _parser().parse_args(arguments), 0
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode
     try:
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_reader_gone():
+            raise
     except CogvxError as error:
         if options.debug:
             traceback.print_exc()
@@ -35,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("cogvx: interrupted; nothing half-written was left", file=sys.stderr)
         return 130
+    return code
 
 
 def check(options: argparse.Namespace) -> int:
@@ -42,8 +50,6 @@ def check(options: argparse.Namespace) -> int:
     from . import check as checks
 
     report = checks.run(options.model, options.deep, options.online)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode
     if options.json:
         print(json.dumps(report.as_json(), indent=2))
     else:
@@ -301,6 +307,17 @@ def _say(line: str) -> None:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).splitlines())
+
+
+def _is_reader_gone() -> bool:
+    """Whether nobody reads what is printed any more, as after ``cogvx list | head``."""
+    try:
+        print(flush=True)  # what was printed before may be lost, and tell nothing any more
+    except BrokenPipeError:
+        # So that Python's own flush at the end has where to write to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _on_sigterm(signum: int, frame: object) -> None:

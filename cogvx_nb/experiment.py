@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class Seen:
         row: see ``sweep_frame.frame``.
         folder: what it left; None of one that waits.
         traceback: of one that failed.
+        quoted: names of parameters whose texts are quoted, for other runs have a number, say, that
+            is spelt like one of them.
     """
 
     id: str
@@ -34,6 +37,7 @@ class Seen:
     row: dict = field(repr=False)
     folder: Path | None = None
     traceback: str = field(default="", repr=False)
+    quoted: frozenset[str] = frozenset()
 
     @property
     def state(self) -> str:
@@ -60,7 +64,10 @@ class Seen:
 
     def value(self, name: str) -> str:
         """A parameter's value in a line; empty where this run wasn't given one."""
-        return plain(self.varied[name]) if name in self.varied else ""
+        if name not in self.varied:
+            return ""
+        value = self.varied[name]
+        return plain(repr(value) if name in self.quoted else value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +121,11 @@ def read(name: str) -> Experiment:
         CogvxError: if it has videos, and OpenCV is missing.
     """
     folder = SweepFolder(name)
-    listed = folder.listed().items()
-    rows = sweep_frame.rows(name)  # in the same order
-    runs = tuple(_seen(folder, *one, row) for one, row in zip(listed, rows, strict=True))
+    listed = folder.listed()
+    rows = sweep_frame.rows(folder, listed)
+    alike = _spelt_alike(listed.values())
+    pairs = zip(listed.items(), rows, strict=True)
+    runs = tuple(_seen(folder, *one, row, alike) for one, row in pairs)
     varying = tuple(dict.fromkeys(key for run in runs for key in run.varied))
     notebook = _json(folder.root / RUNS).get("notebook", "")
     return Experiment(name, folder.root, str(notebook), varying, _shared(runs), runs)
@@ -160,12 +169,23 @@ def _pairs(found: Experiment, *names: str) -> int:
     return len({tuple(run.value(name) for name in names) for run in found.runs})
 
 
-def _seen(folder: SweepFolder, run_id: str, varied: dict, row: dict) -> Seen:
+def _seen(
+    folder: SweepFolder, run_id: str, varied: dict, row: dict, quoted: frozenset[str]
+) -> Seen:
     if row["state"] == "waiting":
-        return Seen(run_id, varied, row)
+        return Seen(run_id, varied, row, quoted=quoted)
     failed = row["state"] == "failed"
     home = folder.root / FAILED / run_id if failed else folder.root / run_id
-    return Seen(run_id, varied, row, home, _text(home / TRACEBACK) if failed else "")
+    return Seen(run_id, varied, row, home, _text(home / TRACEBACK) if failed else "", quoted)
+
+
+def _spelt_alike(varied: Iterable[dict[str, object]]) -> frozenset[str]:
+    """Names of parameters with a text and something else that are spelt alike, as 1 and '1' are."""
+    kinds: dict[tuple[str, str], set[bool]] = {}
+    for values in varied:
+        for name, value in values.items():
+            kinds.setdefault((name, plain(value)), set()).add(isinstance(value, str))
+    return frozenset(name for (name, _), texts in kinds.items() if len(texts) > 1)
 
 
 def _shared(runs: tuple[Seen, ...]) -> dict[str, object]:

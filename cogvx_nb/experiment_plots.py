@@ -69,7 +69,7 @@ def figure(found: Experiment, parameter: str, column: str) -> Figure:
     points: dict[float, list[float]] = {}
     for run in found.runs:
         if (height := run.number(column)) is not None:
-            place = run.varied[parameter] if numbers else order[run.value(parameter)]
+            place = float(run.varied[parameter]) if numbers else order[run.value(parameter)]
             points.setdefault(place, []).append(height)
     made = Figure(figsize=SIZE, layout="constrained", facecolor="none")
     axes = made.add_subplot(facecolor="none")

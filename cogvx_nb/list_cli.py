@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import sys
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 
 from . import checkpoints
@@ -52,10 +49,8 @@ def main(options: argparse.Namespace) -> int:
         print(path)
         return 0
     entries = found.find(options.search, **wanted, limit=min(options.limit, total))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode
     if entries:
-        _print(table([row(entry) for entry in entries]))
+        print("\n".join(table([row(entry) for entry in entries])))
     more = "; more by --limit, all by --export" if len(entries) < total else ""
     print(f"results: {len(entries):,} of {total:,}{more}", file=sys.stderr)
     return 0
@@ -118,12 +113,3 @@ def _spelt(character: str) -> str:
 
 def _padded(cell: str, width: int) -> str:
     return cell + " " * (width - places(cell))
-
-
-def _print(lines: Iterable[str]) -> None:
-    """Print lines, as many as the reader wants: ``cogvx list | head`` is no error."""
-    try:
-        print("\n".join(lines), flush=True)
-    except BrokenPipeError:
-        # So that Python's own flush at the end has where to write to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -22,7 +22,8 @@ def of(entries: Iterable[Entry]) -> list[bytes]:
 
 
 def _poster(entry: Entry) -> bytes:
-    kept = settings.outputs_dir() / ".posters" / f"{entry.frame_hash}.webp"
+    name = "".join(one for one in entry.frame_hash if one.isalnum())  # whatever a sidecar says
+    kept = settings.outputs_dir() / ".posters" / f"{name}.webp"
     with contextlib.suppress(OSError):
         return kept.read_bytes()
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from . import sweep_book, sweep_lock, sweep_spec
 from .errors import Cancelled, DiskFull, NotebookError, ResultError
 from .sweep_book import Book
+from .sweep_deaths import Deaths
 from .sweep_folder import NOTEBOOK, SweepFolder, stamp
 from .sweep_lock import Holder, Share
 from .sweep_runs import Run, plan_runs
@@ -28,9 +29,6 @@ ROAD = "cogvx_nb.pipeline"
 
 MOST_DEATHS = 10
 """Runs one after another whose kernels may die before it isn't the runs that are to blame."""
-
-MOST_DEATHS_HERE = 3
-"""The same at one worker, before it isn't the runs but the worker."""
 
 LATEST = 20
 """Runs whose time says how long the rest will take."""
@@ -164,54 +162,58 @@ class _Driver:
         self._folder, self._holder = folder, holder
         self._shown, self._view = shown, view
         self._attempts: dict[str, int] = {}
-        self._dead: set[str] = set()
-        self._dead_at: dict[int, set[str]] = {}
-        self._died_at: dict[str, int] = {}
+        self._deaths = Deaths()
 
     def drive(self, todo: deque[Run], workers: list[Worker], fail_fast: bool) -> None:
         """Until all runs are done or failed, or the first failed if that is enough."""
         threads = [ThreadPoolExecutor(1, thread_name_prefix="cogvx sweep") for _ in workers]
         pending: dict[Future[Outcome], tuple[int, Run, Path]] = {}
-        enough = False
+        there, enough = set(range(len(workers))), False
         try:
-            idle = list(range(len(workers)))
             while pending or (todo and not enough):
-                for number in [] if enough else [*idle]:
-                    run = self._pick(todo, number)
-                    if run is not None:
-                        idle.remove(number)
-                        self._hand_out(run, number, workers, threads, pending)
+                busy = {number for number, _, _ in pending.values()}
+                for number, run in [] if enough else self._pairs(todo, there, busy):
+                    task, work = self._task(run)
+                    pending[threads[number].submit(workers[number].run, task)] = number, run, work
+                    self._shown.running[number] = (run, time.monotonic())
                 for future in wait(pending, TICK, FIRST_COMPLETED).done:
                     number, run, work = pending.pop(future)
                     del self._shown.running[number]
                     outcome = future.result()
                     if outcome.no_place:
-                        again = self._give_back(run, work)
+                        there.discard(number)
+                        again = self._give_back(run, work, outcome, there)
                     else:
+                        self._deaths.note(number, run.id, outcome.kernel_died)
                         again = self._take_back(run, work, outcome)
-                    if self._is_broken(number, run, outcome):
-                        self._retire(number, outcome)
-                    else:
-                        idle.append(number)
                     todo.extendleft([run] if again else [])
                     enough |= fail_fast and bool(self._shown.failed)
-                self._shown.waiting = len(todo)
-                self._view(self._shown)
+                self._show(len(todo), there)
                 if sweep_lock.is_asked_to_stop(self._folder.root, self._holder):
                     raise Cancelled(f"sweep {self._spec.name} was cancelled; start it to go on")
         finally:
             _end(workers, threads, pending)
 
-    def _pick(self, todo: deque[Run], number: int) -> Run | None:
-        """The next run for a worker; not one whose kernel died there, while there are others."""
-        alone = self._shown.workers == 1
-        for run in todo:
-            if alone or self._died_at.get(run.id) != number:
+    def _pairs(self, todo: deque[Run], there: set[int], busy: set[int]) -> list[tuple[int, Run]]:
+        """(worker, run) for each idle worker that there is a run for; those are no longer to do."""
+        working, found = self._deaths.working(there), []
+        for number in sorted(working - busy):
+            may = (run for run in todo if self._deaths.may_try(run.id, number, working))
+            run = next(may, None)
+            if run is not None:
                 todo.remove(run)
-                return run
-        return None
+                found.append((number, run))
+        return found
 
-    def _hand_out(self, run: Run, number: int, workers, threads, pending) -> None:
+    def _show(self, waiting: int, there: set[int]) -> None:
+        working = len(self._deaths.working(there))
+        if working < self._shown.workers:
+            self._shown.note += "; a worker gets no more runs"
+        self._shown.waiting, self._shown.workers = waiting, working
+        self._view(self._shown)
+
+    def _task(self, run: Run) -> tuple[Task, Path]:
+        """(an attempt at a run, the folder that it works in)."""
         attempt = self._attempts[run.id] = self._attempts.get(run.id, 0) + 1
         work = self._folder.workspace(run.id, attempt)
         task = Task(
@@ -222,38 +224,21 @@ class _Driver:
             ROAD if self._book.makes_video else "",
             self._spec.timeout,
         )
-        pending[threads[number].submit(workers[number].run, task)] = (number, run, work)
-        self._shown.running[number] = (run, time.monotonic())
+        return task, work
 
-    def _give_back(self, run: Run, work: Path) -> bool:
-        """Forget that a run was handed out; it should be again."""
+    def _give_back(self, run: Run, work: Path, outcome: Outcome, there: set[int]) -> bool:
+        """Forget that a run was handed out, for its worker is gone; it should be again."""
         self._folder.drop(work)
         self._attempts[run.id] -= 1
-        return True
-
-    def _is_broken(self, number: int, run: Run, outcome: Outcome) -> bool:
-        """Whether a worker does no more good: one that fails fast would take most of the runs."""
-        here = self._dead_at.setdefault(number, set())
-        if not outcome.kernel_died:
-            here.clear()
-            return outcome.no_place
-        here.add(run.id)
-        self._died_at[run.id] = number
-        return len(here) >= MOST_DEATHS_HERE and self._shown.workers > 1
-
-    def _retire(self, number: int, outcome: Outcome) -> None:
-        """Go on without a worker."""
-        self._shown.workers -= 1
-        deaths = f"worker {number + 1} gets no more runs: {MOST_DEATHS_HERE} of them died there"
-        self._shown.note = outcome.error if outcome.no_place else deaths
-        if self._shown.workers == 0:
+        self._shown.note = outcome.error
+        if not there:
             raise NotebookError(f"{outcome.error}: no worker is left; start again when there is")
+        return True
 
     def _take_back(self, run: Run, work: Path, outcome: Outcome) -> bool:
         """Put away what an attempt left; whether there should be another."""
         if outcome.disk_full:
             raise DiskFull(f"the disk is full ({outcome.error}): make room, and start again")
-        self._dead = {*self._dead, run.id} if outcome.kernel_died else set()
         attempt, error = self._attempts[run.id], outcome.error
         kept = {
             "notebook": self._book.path.name,
@@ -281,7 +266,7 @@ class _Driver:
         home = self._folder.keep_failure(run, work, kept | {"error": error}, outcome.traceback)
         self._shown.failed[run.id] = error
         self._shown.note = f"{run.id} failed: {error} (kept in {home})"
-        if len(self._dead) >= MOST_DEATHS:
+        if self._deaths.in_a_row >= MOST_DEATHS:
             raise NotebookError(
                 f"{MOST_DEATHS} runs one after another had their kernel die: see whether memory "
                 "ran out (dmesg), mend it, and start again"

@@ -106,9 +106,9 @@ def _status(options: argparse.Namespace) -> int:
     stand = folder.stand()
     drivers = sweep_lock.holders(folder.root)
     running = stand.running if drivers else ()  # else what a killed driver left
-    waiting = stand.total - stand.done - len(running) - len(stand.failed.keys() - {*running})
+    waiting = stand.total - len(stand.done | {*running} | stand.failed.keys())
     print(
-        f"{name}: {stand.done} of {stand.total} done, {len(running)} running, "
+        f"{name}: {len(stand.done)} of {stand.total} done, {len(running)} running, "
         f"{len(stand.failed)} failed, {waiting} waiting"
     )
     if running and stand.seconds:

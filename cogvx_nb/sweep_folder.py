@@ -44,14 +44,15 @@ class Stand:
     """How a sweep stands.
 
     Attributes:
-        total, done: runs.
+        total: runs.
+        done: ids of those that are done, by their markers; a start looks at their files too.
         running: ids of runs that were begun and haven't ended, or whose driver was killed.
         failed: why runs failed, by id.
         seconds: of the latest runs that were done, on average; None where there are none.
     """
 
     total: int
-    done: int
+    done: frozenset[str]
     running: tuple[str, ...]
     failed: dict[str, str]
     seconds: float | None
@@ -123,7 +124,7 @@ class SweepFolder:
         failed = {name: self.failure(name) for name in listed if name not in ended}
         return Stand(
             total=len(listed),
-            done=len(ended),
+            done=frozenset(ended),
             running=tuple(sorted(underway & set(listed))),
             failed={name: error for name, error in failed.items() if error},
             seconds=statistics.mean(_seconds(done[name]) for name in latest) if latest else None,
@@ -215,9 +216,11 @@ class SweepFolder:
         """Why a run failed, in a line; empty if it didn't."""
         try:
             marker = self.root / FAILED / run_id / MARKER
-            return json.loads(marker.read_text(encoding="utf-8"))["error"]
-        except (OSError, ValueError, KeyError):
+            return str(json.loads(marker.read_text(encoding="utf-8"))["error"])
+        except OSError:
             return ""
+        except (ValueError, LookupError, TypeError):
+            return f"unknown: {marker} can't be read"
 
 
 def names() -> list[str]:

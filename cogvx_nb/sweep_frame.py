@@ -47,14 +47,13 @@ def frame(name: str) -> pandas.DataFrame:
     measures.opencv()
     import pandas
 
-    return pandas.DataFrame(rows(name))
-
-
-def rows(name: str) -> list[dict]:
-    """See ``frame``."""
     folder = SweepFolder(name)
+    return pandas.DataFrame(rows(folder, folder.listed()))
+
+
+def rows(folder: SweepFolder, listed: dict[str, dict[str, object]]) -> list[dict]:
+    """A row for each run that is listed; see ``frame``."""
     kept = _kept(folder.root / MEASURED)
-    listed = folder.listed()
     with ThreadPoolExecutor(min(MOST_THREADS, machine.cores())) as pool:
         made = list(pool.map(lambda one: _row(folder, *one, kept), listed.items()))
     found = [row for row, _ in made]

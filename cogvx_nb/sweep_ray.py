@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,14 +78,11 @@ def workers(count: int | None = None, address: str = "") -> Iterator[list[RayWor
     import ray
 
     with _quiet_start(ray, count, address):
-        found = ray.cluster_resources()
-        gpus, cores = int(found.get("GPU", 0)), int(found.get("CPU", 1))
-        count = count or gpus or len(ray.nodes())
-        if gpus and count > gpus:
-            raise SpecError(f"workers = {count}: Ray has {gpus} GPUs, and each worker takes one")
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        count, cores, gpus = places(nodes, count)
         options = {
-            "num_cpus": max(1, cores // count),
-            "num_gpus": int(gpus > 0),
+            "num_cpus": cores,
+            "num_gpus": gpus,
             "max_restarts": 0,
             "max_task_retries": 0,  # the driver decides what is tried again
             "scheduling_strategy": "SPREAD",
@@ -97,6 +94,26 @@ def workers(count: int | None = None, address: str = "") -> Iterator[list[RayWor
         finally:
             for worker in made:
                 worker.stop()
+
+
+def places(nodes: Sequence[dict[str, float]], count: int | None) -> tuple[int, int, int]:
+    """(workers, cores of each, GPUs of each) for nodes with so much of ``CPU`` and ``GPU``.
+
+    One for each GPU, or for each node where there is none. They take the same cores everywhere,
+    as many as the node has for each that has fewest.
+
+    Raises:
+        SpecError: if there aren't GPUs for so many.
+    """
+    with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
+    used = with_gpus or [node for node in nodes if node.get("CPU", 0) >= 1] or nodes
+    gpus = sum(int(node["GPU"]) for node in with_gpus)
+    count = count or gpus or len(used)
+    if gpus and count > gpus:
+        raise SpecError(f"workers = {count}: Ray has {gpus} GPUs, and each worker takes one")
+    there = [int(node["GPU"]) if gpus else -(-count // len(used)) for node in used]
+    cores = [int(node.get("CPU", 0)) // each for node, each in zip(used, there, strict=True)]
+    return count, max(1, min(cores)), int(gpus > 0)
 
 
 class RayWorker:
@@ -125,6 +142,9 @@ class RayWorker:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             seconds = time.perf_counter() - start
             return Outcome(seconds, f"the worker was lost: {reason}", str(error), kernel_died=True)
+        if outcome.disk_full:  # of the node, not of the results
+            why = f"worker {self._slot}'s node has no room for a run ({outcome.error})"
+            return replace(outcome, error=why, disk_full=False, no_place=True)
         return _unpacked(files, task.output.parent, outcome)
 
     def _has_place(self) -> bool:
@@ -173,6 +193,13 @@ class Executor:
 
     def run(self, task: Task, notebook: bytes) -> tuple[Outcome, dict[str, bytes]]:
         """Execute a task in a folder of this node's; with the files that it left, by their path."""
+        try:
+            return self._run(task, notebook)
+        except OSError as error:  # of the node's disk, or of a file that may not be read
+            told = f"{type(error).__name__}: {error}"
+            return Outcome(0.0, told, told, disk_full=error.errno in FULL), {}
+
+    def _run(self, task: Task, notebook: bytes) -> tuple[Outcome, dict[str, bytes]]:
         with tempfile.TemporaryDirectory(prefix="cogvx-") as folder:
             work = Path(folder) / "work"
             work.mkdir()

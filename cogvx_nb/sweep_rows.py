@@ -52,7 +52,8 @@ def parse(text: str) -> object:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"line {line} is no YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, LookupError, AttributeError) as error:
+        # The last two are what PyYAML lets out for a wrong value under a tag, such as !!bool maybe.
         raise ValueError(f"it is no YAML: {' '.join(str(error).split())[:100]}") from error
 
 
@@ -72,7 +73,7 @@ def prompts(content: str | list, folder: Path) -> tuple[Row, ...]:
                 for number, line in lines
                 if line.strip()
             ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or f"no UTF-8 text or CSV: {error}"
         raise SpecError(f"prompts = {content!r}: {path} can't be read: {reason}") from error
     if not found:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from . import checkpoints, pace, plan, request, sweep_book, weights
 from .catalogue import Catalogue
-from .errors import CogvxError, SpecError
+from .errors import CogvxError, ParameterError, SpecError
 from .machine import Machine
 from .sweep_book import Book
 from .sweep_rows import Row
@@ -163,6 +163,11 @@ class _Maker:
         frames = values.get("frames", self._book.defaults.get("frames", 13))
         key = (named, frames)
         if not isinstance(named, str) or not isinstance(frames, int):
+            if self._book.makes_video:
+                name, value, kind = ("model", named, "text")
+                if isinstance(named, str):
+                    name, value, kind = ("frames", frames, "a whole number")
+                raise ParameterError(name, value, f"must be {kind}")
             return None, "", {}
         if key not in self._models:
             self._models[key] = self._found(named, frames)

@@ -141,8 +141,10 @@ MAY_IMPORT = {
         "whole_files",
     },
     "sweep_worker": {"kernel_engine", "notebook"},
+    "sweep_deaths": set(),
     "sweep": {
         "sweep_book",
+        "sweep_deaths",
         "sweep_folder",
         "sweep_lock",
         "sweep_runs",

@@ -138,6 +138,9 @@ def test_what_is_wrong_is_one_line_before_the_first_run(
     [
         ("grid: {steps: [1]}\ngrid: {steps: [2]}", "line 2: 'grid' stands twice"),
         ("grid: [", "is no YAML"),
+        ('prompts: "a\\0b"', "can't be read"),
+        ("seeds: !!bool maybe", "is no YAML"),
+        ("seeds: !!int ''", "is no YAML|invalid literal"),
         ("prompts: p.csv", "line 3 of p.csv: steps = 'x': must be a whole number"),
     ],
 )
@@ -150,12 +153,26 @@ def test_what_is_wrong_in_files(tmp_path, text, words):
 
 def test_values_reach_the_notebook_as_they_are(outputs, tmp_path, book):
     texts = ["007", "{x} {}", "quote \" ' \\n \\", "two\nlines", "红色", "None", "$HOME `id`"]
-    rows = "".join(f'"{x}",{t}\n' for x, t in enumerate(["1e3", " a "]))
-    (tmp_path / "rows.csv").write_text(f"x,text,prompt\n{rows}")
     spec = {"notebook": book(REPORT), "grid": {"text": texts}}
     assert sweep.run(spec).failed == {}
     assert reports(outputs) == sorted([1, text] for text in texts)
     assert sweep.run(spec).done == len(texts)
+
+
+def test_cells_of_a_csv_file_reach_the_notebook_as_they_are(outputs, tmp_path):
+    cells = [
+        nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]} if not n else {})
+        for n, source in enumerate(['x: int = 1\nprompt: str = ""', "text = prompt", REPORT])
+    ]
+    made = nbformat.v4.new_notebook(cells=cells)
+    made.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(made, tmp_path / "csv.ipynb")
+    rows = ["1,1e3", '2," a "', '3,"two\nlines"', "4,007", "5,null"]
+    (tmp_path / "rows.csv").write_text("\n".join(["x,prompt", *rows]))
+    spec = file(tmp_path, {"notebook": "csv.ipynb", "prompts": "rows.csv"})
+    assert sweep.run(spec).failed == {}
+    found = [[1, "1e3"], [2, " a "], [3, "two\nlines"], [4, "007"], [5, "null"]]
+    assert reports(outputs, "mine") == found
 
 
 def test_whatever_a_run_leaves_is_part_of_it(outputs, book):
@@ -223,6 +240,12 @@ def test_a_failure_is_kept_and_the_rest_goes_on(outputs, tmp_path, book, capsys)
     assert main(["sweep", "status", "mine"]) == 0
     assert f"failed: {failed.name}: ZeroDivisionError" in capsys.readouterr().out
     assert main(["sweep", str(path), "--fail-fast"]) == 1
+    for damage in ("[]", "null", '{"error": '):
+        (failed / "run.json").write_text(damage)
+        capsys.readouterr()
+        assert main(["sweep", "status", "mine"]) == 0
+        assert f"failed: {failed.name}: unknown: {failed / 'run.json'}" in capsys.readouterr().out
+    assert main(["sweep", str(path)]) == 1
 
 
 def test_fail_fast_ends_at_the_first(outputs, book):
@@ -250,6 +273,34 @@ def test_retries_dead_kernels_and_time_outs(outputs, tmp_path, book):
     spec = spec | {"grid": {"x": [2]}, "retries": 1}
     assert sweep.run(spec).failed == {}
     assert len(list((outputs / "sweeps" / "sweep" / "failed").iterdir())) == 1
+
+
+def test_status_while_runs_are_done_again(outputs, slow, tmp_path, capsys):
+    spec, log = slow
+    assert main(["sweep", str(spec)]) == 0
+    log.unlink()
+    command = [sys.executable, "-m", "cogvx_nb", "sweep", str(spec), "--again"]
+    process = start(command, tmp_path)
+    wait_for(lambda: len(begun(log)) == 2, process)
+    capsys.readouterr()
+    assert main(["sweep", "status", "mine"]) == 0
+    assert "mine: 6 of 6 done, 1 running, 0 failed, 0 waiting" in capsys.readouterr().out
+    process.terminate()
+    process.communicate()
+    assert len(folders(outputs, "mine")) == 6, "what was done is kept"
+
+
+def test_terminals_without_chinese_and_readers_that_have_enough(outputs, tmp_path):
+    grid = {"prompt": ["红色的圆形", CIRCLE], "steps": [*range(1, 500)]}
+    spec = file(tmp_path, {"grid": grid})
+    command = [sys.executable, "-m", "cogvx_nb", "sweep", str(spec), "--dry-run"]
+    plain = os.environ | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=plain, check=True)
+    assert "prompt = ?????" in done.stdout
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running.stdout.close()
+    assert running.stderr.read() == ""
+    assert running.wait(60) == 0
 
 
 def test_again_replaces_what_is_done(outputs, book):
@@ -291,6 +342,49 @@ def test_a_worker_without_a_place_leaves_its_runs_to_others(outputs, book):
     ended = sweep.run(spec, workers=contextlib.nullcontext([Worker("1"), Nowhere("2")]))
     assert (ended.done, ended.failed, ended.workers) == (4, {}, 1)
     assert [one[0] for one in reports(outputs)] == [*range(4)]
+
+
+class Fated(Worker):
+    """Runs at which kernels die here; the others work. Notes which it was given."""
+
+    def __init__(self, slot: str, log: list, deadly=lambda x: False) -> None:
+        super().__init__(slot)
+        self._log, self._deadly = log, deadly
+
+    def run(self, task):
+        x = task.parameters["x"]
+        self._log.append((self._slot, x))
+        if self._deadly(x):
+            return Outcome(0.0, "the kernel died", "the kernel died", kernel_died=True)
+        task.output.write_text("{}")
+        time.sleep(0.02)
+        return Outcome(0.02)
+
+
+def test_a_worker_whose_kernels_all_die_gets_no_more_runs(outputs, book):
+    log, spec = [], {"notebook": book(REPORT), "grid": {"x": [*range(20)]}}
+    hands = [Fated("1", log, lambda x: True), Fated("2", log)]
+    ended = sweep.run(spec, workers=contextlib.nullcontext(hands))
+    assert (ended.done, ended.failed, ended.workers) == (20, {}, 1)
+    assert sum(slot == "1" for slot, _ in log) == 3, "and each of the three was done elsewhere"
+    assert sorted(x for slot, x in log if slot == "2") == [*range(20)]
+
+
+def test_rows_that_kill_any_kernel_take_no_worker_away(outputs, book):
+    log, spec = [], {"notebook": book(REPORT), "grid": {"x": [*range(40)]}}
+    hands = [Fated(slot, log, lambda x: x in (0, 1, 2, 20)) for slot in ("1", "2", "3")]
+    ended = sweep.run(spec | {"retries": 2}, workers=contextlib.nullcontext(hands))
+    assert (ended.done, len(ended.failed), ended.workers) == (36, 4, 3)
+    for x in (0, 1, 2, 20):
+        assert sorted(slot for slot, one in log if one == x) == ["1", "2", "3"], "each elsewhere"
+
+
+def test_a_worker_that_was_blamed_is_better_than_none(outputs, book):
+    log, spec = [], {"notebook": book(REPORT), "grid": {"x": [*range(9)]}}
+    hands = [Fated("1", log, lambda x: len(log) < 6), Nowhere("2")]
+    ended = sweep.run(spec, workers=contextlib.nullcontext(hands))
+    assert (ended.done + len(ended.failed), ended.workers) == (9, 1)
+    assert ended.done >= 6
 
 
 def test_runs_that_kill_their_kernel_do_not_keep_others_from_being_done(outputs, book, monkeypatch):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import signal
+import tempfile
 import threading
 import time
+from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 from conftest import run_cogvx
@@ -15,6 +18,7 @@ from test_sweep import file, folders, hidden, reports
 
 from cogvx_nb import sweep, sweep_ray
 from cogvx_nb.errors import SpecError
+from cogvx_nb.sweep_worker import Task
 
 WHO = """
 import os, time
@@ -58,7 +62,7 @@ def test_the_command_shares_the_runs_among_processes(outputs, book, tmp_path):
     assert {"notebook.ipynb", "run.json", "traceback.txt"} <= {one.name for one in failed.iterdir()}
     executed = (folders(outputs, "mine")[0] / "notebook.ipynb").read_text()
     assert "cogvx-" not in executed, "nothing names the folder that it was executed in"
-    assert not [name for name in hidden(outputs, "mine") if name != ".running"]
+    assert hidden(outputs, "mine") == []
 
 
 def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
@@ -93,6 +97,40 @@ def test_workers_are_checked_before_ray_starts():
         sweep_ray.workers(address="127.0.0.1:1"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("nodes", "count", "expected"),
+    [
+        ([{"CPU": 2}], None, (1, 2, 0)),
+        ([{"CPU": 2}], 2, (2, 1, 0)),
+        ([{"CPU": 64, "GPU": 4}], None, (4, 16, 1)),
+        ([{"CPU": 64}, {"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}], None, (2, 8, 1)),
+        ([{"CPU": 64, "GPU": 1}, {"CPU": 8, "GPU": 4}], None, (5, 2, 1)),
+        ([{"memory": 1}, {"CPU": 4}, {"CPU": 8}], None, (2, 4, 0)),
+        ([{"CPU": 1}, {"CPU": 1}, {"CPU": 1}], 3, (3, 1, 0)),
+        ([{"CPU": 1}], 4, (4, 1, 0)),
+    ],
+)
+def test_workers_ask_for_what_a_node_has(nodes, count, expected):
+    assert sweep_ray.places(nodes, count) == expected
+
+
+def test_there_are_no_more_workers_than_gpus():
+    with pytest.raises(SpecError, match="workers = 3: Ray has 2 GPUs"):
+        sweep_ray.places([{"CPU": 8, "GPU": 2}], 3)
+
+
+def test_a_node_without_room_leaves_its_runs_to_others(small_disk, tmp_path, monkeypatch, book):
+    disk = small_disk(16)
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    fill = nbformat.reads(Path(book("open('big', 'wb').write(b'1' * 100_000)")).read_text(), 4)
+    task = Task(tmp_path / "a.ipynb", tmp_path / "out" / "notebook.ipynb", {})
+    executor = sweep_ray.Executor("9", {})
+    outcome, files = executor.run(task, nbformat.writes(fill).encode())
+    executor.close()
+    assert outcome.disk_full
+    assert files == {}
 
 
 def test_without_ray_there_is_one_worker(monkeypatch):

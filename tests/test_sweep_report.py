@@ -206,6 +206,13 @@ def test_plots_of_numbers_and_of_texts(outputs):
     listed = experiment_plots.plots(replace(varied(*unlike), runs=tuple(runs)))
     assert "<li><bdi>a</bdi></li><li><bdi>–</bdi></li>" in listed
     assert "0 done, 0 failed, 1 waiting; varies: nothing" in experiment_page.page(varied({}))
+    large = [{"x": 2**70}, {"x": 1}]
+    runs = [replace(r, row=r.row | {"seconds": n}) for n, r in enumerate(varied(*large).runs)]
+    assert "against <bdi>x" in experiment_plots.plots(replace(varied(*large), runs=tuple(runs)))
+    one_or_one = [{"x": x, "y": y} for x in (1, "1") for y in "ab"]
+    assert experiment._spelt_alike(one_or_one) == {"x"}
+    quoted = [replace(run, quoted=frozenset("x")) for run in varied(*one_or_one).runs]
+    assert replace(varied(*one_or_one), runs=tuple(quoted)).values("x") == ["1", "'1'"]
 
 
 def test_a_file_of_another_kind_is_never_replaced(outputs, tmp_path, capsys):
