@@ -10,6 +10,7 @@ from conftest import CIRCLE
 
 from cogvx_nb import measures, sweep, sweep_frame
 from cogvx_nb.errors import ResultError
+from cogvx_nb.sweep_folder import SweepFolder
 
 
 def test_videos_are_measured_once_and_near_duplicates_found(outputs, monkeypatch):
@@ -32,7 +33,8 @@ def test_videos_are_measured_once_and_near_duplicates_found(outputs, monkeypatch
 
 def test_a_notebook_without_videos_has_a_table_too(outputs, book):
     sweep.run({"name": "mine", "notebook": book("1 / x"), "grid": {"x": [0, 1]}})
-    first, second = sweep_frame.rows("mine")
+    folder = SweepFolder("mine")
+    first, second = sweep_frame.rows(folder, folder.listed())
     assert (first["x"], first["state"]) == (0, "failed")
     assert first["error"] == "ZeroDivisionError: division by zero"
     assert (second["state"], second["error"], second["video"]) == ("done", "", "")
