@@ -86,7 +86,9 @@ class Killed:
                 flush=True,
             )
         process.wait()
-        subprocess.run(self._command(), check=False, stderr=subprocess.DEVNULL)
+        for _ in range(2):  # the rest; and nothing, for all was done
+            self._look()
+            subprocess.run(self._command(), check=False, stderr=subprocess.DEVNULL)
         self._look()
         if self._cluster is not None:
             self._cluster.shutdown()
@@ -102,7 +104,8 @@ class Killed:
         broken = [path for path in videos if len(video.decode(path)) != 13 or not result.read(path)]
         extra = len(videos) - (len(runs) - len(lost))
         left = [path.name for path in self._root.rglob("*") if "partial" in path.name]
-        left += [path.name for path in self._root.glob(".r*-*")] + [*map(str, broken)]
+        left += [path.name for path in self._root.glob(".replaced-*")] + [*map(str, broken)]
+        left += [path.name for path in (self._root / ".running").glob("*")]
         failed = list((self._root / "failed").glob("*"))
         print(
             f"{len(runs)} runs: {len(lost)} lost, {len(self._twice)} done twice, "

@@ -14,6 +14,9 @@ from . import __version__, bench_cli, list_cli, sweep_cli
 from .errors import CogvxError, ModelMissing, RequestError
 from .plan import SPEEDS
 
+CUT_OFF = 141
+"""What a shell makes of SIGPIPE, which ends other programs there."""
+
 
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage."""
@@ -23,10 +26,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0 done, 1 failed, 2 invalid, 130 / 143 interrupted."""
+    """Run a command; returns its exit code: 0 done, 1 failed, 2 invalid, 130 / 143 interrupted, 141
+    where what read its output went away before the end, as ``head`` does."""
     signal.signal(signal.SIGTERM, _on_sigterm)
-    options, code = _parser().parse_args(arguments), 0
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    options, code = _parser().parse_args(arguments), CUT_OFF
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode
     try:
         code = options.command(options)
@@ -124,9 +128,11 @@ def reproduce(options: argparse.Namespace) -> int:
 
     with Progress() as progress:
         again = remake.again(original, progress)
-    print(again)
-    if options.output:
-        print(result.save(again.generated, options.output).path)
+    try:
+        if options.output:
+            print(result.save(again.generated, options.output).path)
+    finally:
+        print(again)
     return 0 if again.identical else 1
 
 

@@ -78,11 +78,9 @@ def write(text: str, path: Path) -> None:
     Raises:
         OutputError: if it can't be written.
     """
-    try:
+    with whole_files.translated(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         whole_files.write(path, text.encode())
-    except OSError as error:
-        raise OutputError(f"{path} can't be written: {error.strerror}") from error
 
 
 def save(report: dict, path: Path) -> None:

@@ -46,9 +46,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class PlanChanged:
-    """Memory ran out; the same request is tried again on a smaller plan."""
+    """Memory ran out, or compiling failed; the same request is tried again on another plan."""
 
     plan: Plan
+
+    def __str__(self) -> str:
+        return f"{self.plan.reasons[-1]}; trying again: {self.plan}"
 
 
 @dataclass(frozen=True, slots=True)

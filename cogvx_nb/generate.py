@@ -50,7 +50,8 @@ def run(
 ) -> Generated:
     """Make the frames of a request.
 
-    When memory runs out the same request is tried again on smaller plans. The same request on the
+    When memory runs out the same request is tried again on smaller plans, and without compiling
+    when that fails. The same request on the
     same machine with the same plan gives identical frames.
 
     Args:

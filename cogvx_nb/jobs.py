@@ -60,8 +60,8 @@ class Job:
                 self.stage, self.step, self.steps = stage, 0, 0
             case Step(step, steps, seconds_left):
                 self.step, self.steps, self.seconds_left = step, steps, seconds_left
-            case PlanChanged(plan):
-                self.notes += (f"memory ran out; trying again: {plan}",)
+            case PlanChanged():
+                self.notes += (str(event),)
             case RequestReduced(request):
                 self.notes += tuple(str(change) for change in request.adjustments)
             case Noted(text):

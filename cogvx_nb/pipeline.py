@@ -113,8 +113,8 @@ def load(plan: Plan) -> Loaded:
         RequestError: if the plan's attention can't be had here.
     """
     global _loaded
-    plan = _attending(plan)  # before the minutes of loading
     start = time.perf_counter()
+    plan = _attending(plan)  # before the minutes of loading
     hashes = file_hashes(plan.model)
     if _loaded is None or _loaded.pipe is None or _loaded.hashes != hashes:
         release()

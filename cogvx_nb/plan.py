@@ -29,7 +29,8 @@ SPARE_BYTES = 0.25 * GIB
 
 SPARE_RAM = 1.0 * GIB
 
-ALIKE_BYTES = 2.0 * GIB
+ALIKE = 0.05
+"""Of a GPU's memory: one that has less than another by no more than that has as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,8 @@ def roomiest(machine: Machine) -> Gpu | None:
     """The first of the GPUs with most free memory, as good as equal ones taken for equal: what
     libraries hold of the one in use mustn't send the next video to another."""
     most = max((gpu.free_bytes for gpu in machine.gpus), default=0)
-    return next((gpu for gpu in machine.gpus if gpu.free_bytes >= most - ALIKE_BYTES), None)
+    alike = (gpu for gpu in machine.gpus if gpu.free_bytes >= most - ALIKE * gpu.total_bytes)
+    return next(alike, None)
 
 
 def gpu_of(plan: Plan, machine: Machine) -> Gpu | None:

@@ -39,9 +39,9 @@ class Progress:
                 self._show(f"{stage}, about {seconds:.0f} s" if seconds else stage)
             case Step(step, steps, seconds_left):
                 self._advance(step, steps, seconds_left)
-            case PlanChanged(plan):
+            case PlanChanged():
                 self._close()
-                self._show(f"memory ran out; trying again: {plan}")
+                self._show(str(event))
             case RequestReduced(request):
                 self._close()
                 changes = "; ".join(str(change) for change in request.adjustments)

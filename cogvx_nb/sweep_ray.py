@@ -111,7 +111,8 @@ def places(nodes: Sequence[dict[str, float]], count: int | None) -> tuple[int, i
     count = count or gpus or len(used)
     if gpus and count > gpus:
         raise SpecError(f"workers = {count}: Ray has {gpus} GPUs, and each worker takes one")
-    there = [int(node["GPU"]) if gpus else -(-count // len(used)) for node in used]
+    even = -(-count // len(used))
+    there = [min(count, int(node["GPU"])) if gpus else even for node in used]
     cores = [int(node.get("CPU", 0)) // each for node, each in zip(used, there, strict=True)]
     return count, max(1, min(cores)), int(gpus > 0)
 
@@ -142,9 +143,9 @@ class RayWorker:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             seconds = time.perf_counter() - start
             return Outcome(seconds, f"the worker was lost: {reason}", str(error), kernel_died=True)
-        if outcome.disk_full:  # of the node, not of the results
-            why = f"worker {self._slot}'s node has no room for a run ({outcome.error})"
-            return replace(outcome, error=why, disk_full=False, no_place=True)
+        if outcome.disk_full:  # of the node, not of the results: another node may have room
+            why = f"the node of worker {self._slot} has no room for it ({outcome.error})"
+            outcome = replace(outcome, error=why, disk_full=False, kernel_died=True)
         return _unpacked(files, task.output.parent, outcome)
 
     def _has_place(self) -> bool:

@@ -45,7 +45,7 @@ class Outcome:
         seconds: that it took.
         error: why it failed, in a line; empty where it worked.
         traceback: of the failure.
-        kernel_died: whether the kernel ended under it.
+        kernel_died: whether the kernel ended under it, or its worker or node failed it.
         disk_full: whether there was no room for what it wrote.
         no_place: whether it was never begun, its worker having no place to be at any more.
     """

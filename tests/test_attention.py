@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -43,7 +44,9 @@ def test_other_attentions_give_the_same(latents, attention):
     assert torch.equal(latents("stock"), stock), "and the stock one comes back"
 
 
-def test_one_that_is_not_there_is_said(tiny, here):
+def test_one_that_is_not_there_is_said(tiny, here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
+    speedups.processor.cache_clear()
     asked = request.make(tiny, CIRCLE, steps=2)
     with pytest.raises(RequestError, match=r"'nothing': use one of stock, flash4, flash"):
         pipeline.load(plan.fit(asked, here, attention="nothing"))
@@ -62,6 +65,9 @@ def test_one_that_the_device_does_not_have_is_one_line(tiny, here):
 
 def test_flash_attention_that_fails_gives_way_to_stock(tiny, here, monkeypatch):
     fitted = plan.fit(request.make(tiny, CIRCLE, steps=2), here)
+    monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
+    monkeypatch.setitem(sys.modules, "flash_attn.cute", None)
+    speedups.processor.cache_clear()
     chosen = replace(fitted, attention="flash4", reasons=(*fitted.reasons, ways.FLASHED))
     missing = pipeline.load(chosen).plan
     assert (missing.attention, missing.reasons[:-1]) == ("stock", fitted.reasons)

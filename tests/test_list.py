@@ -194,7 +194,7 @@ def test_a_reader_that_has_enough_and_a_terminal_without_unicode(three, outputs)
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     running.stdout.close()
     assert running.stderr.read() in ("", "results: 3 of 3\n"), "and no traceback"
-    assert running.wait(60) == 0
+    assert running.wait(60) in (0, 141), "by when Python writes what was printed"
     plain = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, capture_output=True, text=True, env=plain, check=True)
     assert "96?144" in done.stdout

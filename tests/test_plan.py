@@ -98,6 +98,10 @@ def test_what_libraries_hold_sends_no_video_to_another_gpu(big):
     card = machine_with(78.5).gpus[0]
     used = replace(machine_with(79), gpus=(card, replace(card, index=1, free_bytes=79 * GIB)))
     assert plan.fit(big, used).device == "cuda:0"
+    small = [replace(card, total_bytes=8 * GIB, free_bytes=int(n * GIB)) for n in (6.2, 7.6)]
+    desktop = replace(used, gpus=(small[0], replace(small[1], index=1)))
+    fitted = plan.fit(big, desktop)
+    assert (fitted.device, fitted.tiled) == ("cuda:1", False), "the first is too full for that"
 
 
 def test_the_best_attention_is_chosen_where_it_can_be_had(big):

@@ -105,6 +105,7 @@ def test_workers_are_checked_before_ray_starts():
         ([{"CPU": 2}], None, (1, 2, 0)),
         ([{"CPU": 2}], 2, (2, 1, 0)),
         ([{"CPU": 64, "GPU": 4}], None, (4, 16, 1)),
+        ([{"CPU": 64, "GPU": 8}], 1, (1, 64, 1)),
         ([{"CPU": 64}, {"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}], None, (2, 8, 1)),
         ([{"CPU": 64, "GPU": 1}, {"CPU": 8, "GPU": 4}], None, (5, 2, 1)),
         ([{"memory": 1}, {"CPU": 4}, {"CPU": 8}], None, (2, 4, 0)),
