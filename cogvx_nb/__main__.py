@@ -6,11 +6,10 @@ import argparse
 import io
 import json
 import os
-import signal
 import sys
 import traceback
 
-from . import __version__, bench_cli, list_cli, sweep_cli
+from . import __version__, bench_cli, list_cli, signals, sweep_cli
 from .errors import CogvxError, ModelMissing, RequestError
 from .plan import SPEEDS
 
@@ -28,7 +27,11 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 failed, 2 invalid, 130 / 143 interrupted, 141
     where what read its output went away before the end, as ``head`` does."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    with signals.heard():
+        return _main(arguments)
+
+
+def _main(arguments: list[str] | None) -> int:
     options, code = _parser().parse_args(arguments), CUT_OFF
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode
@@ -324,10 +327,6 @@ def _is_reader_gone() -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False
-
-
-def _on_sigterm(signum: int, frame: object) -> None:
-    raise SystemExit(128 + signum)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ PACKAGE = Path(cogvx_nb.__file__).parent
 ANYWHERE = {"errors", "settings", "checkpoints"}
 MAY_IMPORT = {
     "errors": set(),
+    "signals": set(),
     "settings": {"errors"},
     "checkpoints": set(),
     "host_ram": set(),

@@ -1,0 +1,31 @@
+"""Signals that come at a bad moment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from cogvx_nb import signals
+
+
+@pytest.mark.parametrize(
+    ("sent", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_one_that_comes_during_a_finalizer_is_not_lost(sent, raised):
+    class Ends:
+        def __del__(self):
+            os.kill(os.getpid(), sent)
+            time.sleep(0.01)
+
+    def work() -> None:
+        with signals.heard():
+            Ends()
+            time.sleep(10)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(raised):
+        work()
+    assert signal.getsignal(signal.SIGTERM) is before
