@@ -1,6 +1,6 @@
 """Kills what does a sweep with SIGKILL at random moments, and prints the ledger.
 
-``python benchmarks/kill_sweep.py [--kills 20] [--runs 40] [--seed 1] [--nodes 3]``: runs of
+``python benchmarks/kill_sweep.py [--kills 20] [--runs 100] [--seed 1] [--nodes 3]``: runs of
 notebook 03 with the embedded model. Killed are its driver or its kernel; with ``--nodes``, that
 many nodes of a Ray cluster on this host do the runs, one worker each beside the head, and a
 worker's process or a whole node is killed as well. After each kill of the driver it is started
@@ -25,12 +25,14 @@ from pathlib import Path
 import psutil
 
 PROMPT = "a red circle moving right on a black background"
+MOST_SECONDS = 30
+"""Until the next kill: a start takes a third of it, and a run a second or two."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nodes", type=int, default=0, help="of a Ray cluster; 0 for none")
     options = parser.parse_args()
@@ -71,7 +73,7 @@ class Killed:
             if process.poll() is not None:
                 process = self._start()
             what = self._moments.choice(self._kinds)
-            after = self._moments.uniform(0, 12)
+            after = self._moments.uniform(0, MOST_SECONDS)
             start = time.monotonic()
             while time.monotonic() - start < after and process.poll() is None:
                 time.sleep(0.01)
