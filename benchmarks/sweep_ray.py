@@ -2,10 +2,13 @@
 
 ``python benchmarks/sweep_ray.py`` prints JSON: runs a minute of notebook 03 with the embedded
 model, by one worker and by two, each with one thread; from the moment when each of them has done
-two runs. ``python benchmarks/sweep_ray.py --nodes`` has three nodes on this host, one of them slow,
-do short runs: one node is lost in the middle, then the driver is killed with SIGKILL and started
-again. It prints what was killed when, and the ledger: exit code 1 if a run is lost, was done again
-after it was done, or is half-written.
+two runs. ``--random CogVideoX-5b --workers 4 --steps 10`` does the same for a notebook that makes
+videos of 13 frames with that model's true shapes and random weights, one worker on each GPU.
+
+``python benchmarks/sweep_ray.py --nodes`` has three nodes on this host, one of them slow, do short
+runs: one node is lost in the middle, then the driver is killed with SIGKILL and started again. It
+prints what was killed when, and the ledger: exit code 1 if a run is lost, was done again after it
+was done, or is half-written.
 """
 
 from __future__ import annotations
@@ -21,6 +24,15 @@ import time
 from pathlib import Path
 
 PROMPT = "a red circle moving right on a black background"
+RANDOM = """
+from pathlib import Path
+from cogvx_nb import checkpoints, generate, machine, pipeline, plan, random_weights, request, result
+imagined = random_weights.imagine(checkpoints.named(model))
+wanted = request.make(imagined, prompt, frames=13, steps=steps, seed=seed)
+loaded = pipeline.load(plan.fit(wanted, machine.probe()))
+made = generate.run(wanted, loaded)
+print(result.save(made, Path("random.mp4")), made.plan, made.seconds)
+"""
 SHORT = """
 import os, time
 time.sleep(2 if os.environ.get("SLOW") else 0.5)
@@ -33,19 +45,28 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--nodes", action="store_true")
     parser.add_argument("--runs", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--random", metavar="MODEL", help="true shapes with random weights")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"COGVX_OUTPUTS_DIR": f"{folder}/outputs", "HOME": folder}
         if options.nodes:
             return lose(Path(folder), 3 * options.runs)
-        os.environ["OMP_NUM_THREADS"] = "1"
-        rates = {count: rate(count, options.runs) for count in (1, 2)}
-        found = {"runs_a_minute": rates, "ratio": round(rates[2] / rates[1], 2)}
-        print(json.dumps(found))
+        values = {"model": options.random or "tiny", "prompt": PROMPT, "steps": options.steps}
+        spec = {"parameters": values, "seeds": options.runs}
+        if options.random:
+            cell = 'model: str = ""\nprompt: str = ""\nsteps: int = 1\nseed: int = 0'
+            spec["notebook"] = str(written(Path(folder) / "random.ipynb", cell, RANDOM))
+        else:
+            os.environ["OMP_NUM_THREADS"] = "1"
+        rates = {count: rate(count, spec) for count in (1, options.workers)}
+        ratio = round(rates[options.workers] / rates[1], 2)
+        print(json.dumps({"runs_a_minute": rates, "ratio": ratio}))
     return 0
 
 
-def rate(count: int, runs: int) -> float:
+def rate(count: int, spec: dict) -> float:
     """Runs a minute, once all workers are warm."""
     from cogvx_nb import sweep, sweep_ray
 
@@ -54,22 +75,29 @@ def rate(count: int, runs: int) -> float:
     def view(progress) -> None:
         seen.setdefault(progress.done, time.monotonic())
 
-    values = {"model": "tiny", "prompt": PROMPT, "steps": 20}
-    spec = {"name": f"by-{count}", "parameters": values, "seeds": runs}
-    ended = sweep.run(spec, view=view, workers=sweep_ray.workers(count))
+    named = spec | {"name": f"by-{count}"}
+    ended = sweep.run(named, view=view, workers=sweep_ray.workers(count))
     assert not ended.failed, ended.failed
     first = min(done for done in seen if done >= DONE_BY_EACH * count)
-    return round(60 * (runs - first) / (seen[runs] - seen[first]), 1)
+    last = max(seen)
+    return round(60 * (last - first) / (seen[last] - seen[first]), 1)
+
+
+def written(path: Path, parameters: str, work: str) -> Path:
+    """A notebook of two cells."""
+    import nbformat
+
+    cell = nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})
+    book = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell(work)])
+    book.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(book, path)
+    return path
 
 
 def lose(folder: Path, runs: int) -> int:
-    import nbformat
     from ray.cluster_utils import Cluster
 
-    cell = nbformat.v4.new_code_cell("x: int = 0", metadata={"tags": ["parameters"]})
-    book = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_code_cell(SHORT)])
-    book.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
-    nbformat.write(book, folder / "short.ipynb")
+    written(folder / "short.ipynb", "x: int = 0", SHORT)
     spec = folder / "lost.yaml"
     spec.write_text(json.dumps({"notebook": "short.ipynb", "grid": {"x": [*range(runs)]}}))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
