@@ -4,7 +4,8 @@
 way that this machine has: placements, compiled blocks, kept prompt embeddings, attentions, 8-bit
 products, reused steps. Prints JSON: for each the relative distance of its latents from those of
 diffusers' own pipeline on the same device (‖a - b‖ / ‖b‖), and of its frames, and the PSNR of the
-frames in dB.
+frames in dB. ``--random CogVideoX-5b --steps 1`` does so for a step of that model's true shapes
+with random weights, in the half precision that it has on this machine.
 """
 
 from __future__ import annotations
@@ -23,22 +24,26 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--frames", type=int, default=13)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--random", metavar="MODEL", help="true shapes with random weights")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
-        for row in compare(options.frames, options.steps):
+        for row in compare(options.frames, options.steps, options.random):
             print(json.dumps(row), flush=True)
 
 
-def compare(frames: int, steps: int):
+def compare(frames: int, steps: int, random: str | None):
     """Rows of a table, as they are measured."""
-    from cogvx_nb import machine, pipeline, plan, request, weights
+    from cogvx_nb import checkpoints, machine, pipeline, plan, random_weights, request, weights
 
     here = machine.probe()
-    wanted = request.make(weights.locate("tiny"), PROMPT, frames=frames, steps=steps)
+    imagined = random and random_weights.imagine(checkpoints.named(random))
+    model = imagined or weights.locate("tiny")
+    wanted = request.make(model, PROMPT, frames=frames, steps=steps)
     base = plan.fit(wanted, here)
     latents, clip = stock(wanted, base)
-    for name, changed in variants(base).items():
+    pipeline.free_memory()
+    for name, changed in (of_half(base) if random else variants(base)).items():
         try:
             loaded = pipeline.load(changed)
             kept = name == "embeddings kept"
@@ -85,21 +90,38 @@ def variants(base) -> dict:
     return found
 
 
+def of_half(planned) -> dict:
+    """Plans by name, for a model that runs in half precision."""
+    from cogvx_nb import ways
+
+    eager = replace(planned, attention=ways.STOCK, compiled=False)
+    compiled = replace(eager, compiled=True)
+    return {
+        "eager": eager,
+        "attention native": replace(eager, attention="native"),
+        "attention flash4": replace(eager, attention=ways.FLASH4),
+        "compiled": compiled,
+        "compiled, flash4": replace(compiled, attention=ways.FLASH4),
+        "text_out": replace(eager, placement="text_out"),
+        "streamed": replace(eager, placement="streamed"),
+        "streamed, compiled, flash4": replace(
+            compiled, attention=ways.FLASH4, placement="streamed"
+        ),
+        "tiled decode": replace(eager, tiled=True),
+        "fp8": replace(compiled, quantized="fp8"),
+    }
+
+
 def stock(wanted, fitted):
     """Latents and frames of diffusers' own pipeline, its scheduler set as the authors do."""
-    import diffusers
     import torch
 
-    from cogvx_nb import decode, prompts
+    from cogvx_nb import baseline, decode
 
-    folder = wanted.model.folder
-    tokenizer = prompts.load_tokenizer(wanted.model)
-    pipe = diffusers.CogVideoXPipeline.from_pretrained(folder, tokenizer=tokenizer)
-    pipe.scheduler = diffusers.CogVideoXDPMScheduler.from_config(
-        pipe.scheduler.config, timestep_spacing=wanted.model.checkpoint.timestep_spacing
-    )
-    pipe.set_progress_bar_config(disable=True)
-    pipe.to(fitted.device)
+    if wanted.model.folder is None:
+        pipe = baseline.Baseline("stock", baseline.planned("stock", fitted))._pipe
+    else:
+        pipe = from_files(wanted, fitted)
     latents = pipe(
         prompt=wanted.prompt,
         negative_prompt=wanted.negative_prompt,
@@ -116,6 +138,21 @@ def stock(wanted, fitted):
     with torch.no_grad():
         clip = decode.decode_latents(pipe.vae, latents, wanted.frames)
     return latents.float().cpu(), clip.cpu()
+
+
+def from_files(wanted, fitted):
+    """diffusers' own pipeline, none of the workbench's classes in it."""
+    import diffusers
+
+    from cogvx_nb import prompts
+
+    tokenizer = prompts.load_tokenizer(wanted.model)
+    pipe = diffusers.CogVideoXPipeline.from_pretrained(wanted.model.folder, tokenizer=tokenizer)
+    pipe.scheduler = diffusers.CogVideoXDPMScheduler.from_config(
+        pipe.scheduler.config, timestep_spacing=wanted.model.checkpoint.timestep_spacing
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(fitted.device)
 
 
 def ours(wanted, loaded, reuse_text):
