@@ -5,7 +5,8 @@ way that this machine has: placements, compiled blocks, kept prompt embeddings, 
 products, reused steps. Prints JSON: for each the relative distance of its latents from those of
 diffusers' own pipeline on the same device (‖a - b‖ / ‖b‖), and of its frames, and the PSNR of the
 frames in dB. ``--random CogVideoX-5b --steps 1`` does so for a step of that model's true shapes
-with random weights, in the half precision that it has on this machine.
+with random weights, in the half precision that it has on a GPU; there ``of_float32`` is the
+distance of latents from those that the same transformer makes of the same text in float32.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ def compare(frames: int, steps: int, random: str | None):
     wanted = request.make(model, PROMPT, frames=frames, steps=steps)
     base = plan.fit(wanted, here)
     latents, clip = stock(wanted, base)
+    truth = in_float32(wanted, base) if random else None
     pipeline.free_memory()
+    if random:
+        yield {"way": "stock", "of_float32": distance(latents, truth)}
     for name, changed in (of_half(base) if random else variants(base)).items():
         try:
             loaded = pipeline.load(changed)
@@ -60,7 +64,7 @@ def compare(frames: int, steps: int, random: str | None):
             "latents": distance(made, latents),
             "frames": distance(shown, clip),
             "psnr": round(-10 * math.log10(error), 1) if error else None,
-        }
+        } | ({"of_float32": distance(made, truth)} if random else {})
 
 
 def variants(base) -> dict:
@@ -116,28 +120,57 @@ def stock(wanted, fitted):
     """Latents and frames of diffusers' own pipeline, its scheduler set as the authors do."""
     import torch
 
-    from cogvx_nb import baseline, decode
+    from cogvx_nb import decode
 
-    if wanted.model.folder is None:
-        pipe = baseline.Baseline("stock", baseline.planned("stock", fitted))._pipe
-    else:
-        pipe = from_files(wanted, fitted)
-    latents = pipe(
-        prompt=wanted.prompt,
-        negative_prompt=wanted.negative_prompt,
+    pipe = (from_files if wanted.model.folder else from_nothing)(wanted, fitted)
+    noise = torch.Generator("cpu").manual_seed(wanted.seed)
+    texts = {"prompt": wanted.prompt, "negative_prompt": wanted.negative_prompt}
+    latents = denoised(wanted, pipe, noise, **texts)
+    with torch.no_grad():
+        clip = decode.decode_latents(pipe.vae, latents, wanted.frames)
+    return latents.float().cpu(), clip.cpu()
+
+
+def in_float32(wanted, fitted):
+    """Latents of the same pipeline from the same text and noise, but denoised in float32."""
+    import torch
+
+    pipe = from_nothing(wanted, fitted)
+    tokens = wanted.model.checkpoint.text_tokens
+    with torch.no_grad():
+        texts = pipe.encode_prompt(
+            wanted.prompt, wanted.negative_prompt, max_sequence_length=tokens, device=pipe.device
+        )
+    noise = torch.Generator("cpu").manual_seed(wanted.seed)
+    shape = (1, 16, wanted.frames, wanted.height, wanted.width, texts[0].dtype, pipe.device)
+    latents = pipe.prepare_latents(*shape, noise).float()
+    pipe.to(torch.float32)
+    given = dict(zip(("prompt_embeds", "negative_prompt_embeds"), texts, strict=True))
+    given = {name: text.float() for name, text in given.items()}
+    return denoised(wanted, pipe, noise, latents=latents, **given).cpu()
+
+
+def denoised(wanted, pipe, noise, **given):
+    """Latents of a request by one call of a pipeline."""
+    return pipe(
         height=wanted.height,
         width=wanted.width,
         num_frames=wanted.frames,
         num_inference_steps=wanted.steps,
         guidance_scale=wanted.guidance,
         use_dynamic_cfg=wanted.model.checkpoint.dynamic_cfg,
-        generator=torch.Generator("cpu").manual_seed(wanted.seed),
+        generator=noise,
         max_sequence_length=wanted.model.checkpoint.text_tokens,
         output_type="latent",
+        **given,
     ).frames
-    with torch.no_grad():
-        clip = decode.decode_latents(pipe.vae, latents, wanted.frames)
-    return latents.float().cpu(), clip.cpu()
+
+
+def from_nothing(wanted, fitted):
+    """The pipeline of the benchmark's baseline, with random weights."""
+    from cogvx_nb import baseline
+
+    return baseline.Baseline("stock", baseline.planned("stock", fitted))._pipe
 
 
 def from_files(wanted, fitted):

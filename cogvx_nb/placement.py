@@ -21,7 +21,7 @@ def place_part(plan: Plan, name: str, part: torch.nn.Module) -> list[speedups.Sw
     if name == "transformer":
         if plan.quantized:
             speedups.quantize(part, plan.quantized, plan.device)
-        switches = speedups.install(part)
+        switches = speedups.install(part, exact=not plan.quantized)
     if name == "vae" and plan.device != "cpu":
         part.arrange()
     if _streams(plan, name):

@@ -93,9 +93,10 @@ def fidelity(
     return {"prompts": len(asked), **shares}
 
 
-def planned(model, speed: str) -> plan.Plan:
+def planned(model, speed: str, dtype: str | None) -> plan.Plan:
     """A speed's plan with 8-bit products: int8 on a CPU, and what a GPU has for bfloat16."""
     fitted = plan.fit(request.make(model, "a red circle"), machine.probe(), speed)
+    fitted = replace(fitted, dtype=dtype or fitted.dtype)
     if speed == "exact":
         return fitted
     if fitted.device == "cpu":
@@ -123,11 +124,12 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=list(world.FRAMES))
     parser.add_argument("--languages", nargs="+", default=["en", "zh"])
     parser.add_argument("--speed", choices=plan.SPEEDS, default="exact")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of exact, on a GPU")
     parser.add_argument("--keep", type=Path, help="npz file for the videos")
     parser.add_argument("--beside", type=Path, help="such a file, to compare with")
     options = parser.parse_args()
     model = weights.locate(options.model)
-    loaded = pipeline.load(planned(model, options.speed))
+    loaded = pipeline.load(planned(model, options.speed, options.dtype))
     tokens, start = options.tokens or model.checkpoint.text_tokens, time.time()
     found = {"plan": str(loaded.plan), "vae_psnr_db": {}}
     found["fidelity"] = {language: {} for language in options.languages}
