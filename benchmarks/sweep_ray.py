@@ -2,7 +2,8 @@
 
 ``python benchmarks/sweep_ray.py`` prints JSON: runs a minute of notebook 03 with the embedded
 model, by one worker and by two, each with one thread; from the moment when each of them has done
-two runs. ``--random CogVideoX-5b --workers 4 --steps 10`` does the same for a notebook that makes
+two runs; and for each number of workers the median seconds of a run and of its video's stages.
+``--random CogVideoX-5b --workers 4 --steps 10`` does the same for a notebook that makes
 videos of 13 frames with that model's true shapes and random weights, one worker on each GPU.
 
 ``python benchmarks/sweep_ray.py --nodes`` has three nodes on this host, one of them slow, do short
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -62,7 +64,8 @@ def main() -> int:
             os.environ["OMP_NUM_THREADS"] = "1"
         rates = {count: rate(count, spec) for count in (1, options.workers)}
         ratio = round(rates[options.workers] / rates[1], 2)
-        print(json.dumps({"runs_a_minute": rates, "ratio": ratio}))
+        told = {count: seconds(f"by-{count}") for count in rates}
+        print(json.dumps({"runs_a_minute": rates, "ratio": ratio, "seconds": told}))
     return 0
 
 
@@ -81,6 +84,18 @@ def rate(count: int, spec: dict) -> float:
     first = min(done for done in seen if done >= DONE_BY_EACH * count)
     last = max(seen)
     return round(60 * (last - first) / (seen[last] - seen[first]), 1)
+
+
+def seconds(name: str) -> dict[str, float]:
+    """Medians of a sweep's runs: of the whole of each, and of the stages that its sidecar tells."""
+    from cogvx_nb import sweep_folder
+
+    found: dict[str, list[float]] = {}
+    for path in sweep_folder.SweepFolder(name).root.glob("*/*.json"):
+        told = json.loads(path.read_text())["seconds"]
+        for stage, value in (told if isinstance(told, dict) else {"run": told}).items():
+            found.setdefault(stage, []).append(value)
+    return {stage: round(statistics.median(values), 2) for stage, values in found.items()}
 
 
 def written(path: Path, parameters: str, work: str) -> Path:

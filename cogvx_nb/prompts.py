@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import checkpoints, settings
 from .errors import ModelCorrupt
@@ -36,7 +37,12 @@ def count(model: Model, text: str) -> Tokens:
     Raises:
         ModelCorrupt: if the tokenizer can't be loaded.
     """
-    tokenizer = load_tokenizer(model)
+    return _count(model.folder, model.checkpoint.text_tokens, text)
+
+
+@functools.lru_cache(maxsize=256)  # sweeps ask for a prompt by the thousand
+def _count(folder: Path | None, limit: int, text: str) -> Tokens:
+    tokenizer = _load_tokenizer(folder or _shipped())
     encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
     spans = list(zip(encoded.input_ids, encoded.offset_mapping, strict=True))
     lengths = {True: [], False: []}
@@ -45,7 +51,6 @@ def count(model: Model, text: str) -> Tokens:
         if characters:  # neither the end token nor a bare space
             lengths[token == tokenizer.unk_token_id].append(characters)
     unknown, known = lengths[True], lengths[False]
-    limit = model.checkpoint.text_tokens
     cut_at = spans[limit - 1][1][0] if len(spans) > limit else len(text)
     return Tokens(
         count=len(spans),
@@ -68,7 +73,11 @@ def load_tokenizer(model: Model):
     Raises:
         ModelCorrupt: if it can't be loaded.
     """
-    return _load_tokenizer(model.folder or settings.models_dir() / checkpoints.TINY.name)
+    return _load_tokenizer(model.folder or _shipped())
+
+
+def _shipped() -> Path:
+    return settings.models_dir() / checkpoints.TINY.name
 
 
 @functools.lru_cache(maxsize=4)

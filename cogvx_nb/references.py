@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from . import bench_file
 from .bench_compare import FULL_STEPS, full_seconds, manner
 
-REFERENCES = ("reference_h100.json", "reference_h100_cudnn.json")
-"""Benchmarks of this workbench on one H100, as ``bench_file`` writes them: with FlashAttention 4
-and without."""
+REFERENCES = tuple(f"reference_h100{of}.json" for of in ("", "_exact", "_turbo", "_seed", "_cudnn"))
+"""Benchmarks of this workbench on one H100, as ``bench_file`` writes them; all but the last with
+FlashAttention 4. Rows of ``exact`` from before compiled blocks rounded as eager ones are left out,
+but for the last file's."""
 
 
 @dataclass(frozen=True, slots=True)
