@@ -57,6 +57,26 @@ def test_compiled_blocks_equal_stock_and_compile_once(run):
     assert "compile" not in [e.stage for e in seen if isinstance(e, events.StageStarted)]
 
 
+def test_compiled_blocks_round_as_eager_ones(tiny):
+    """In half precision; without being told to they lie four times as far."""
+    folder = tiny.folder / "transformer"
+    kind = diffusers.CogVideoXTransformer3DModel
+    block = kind.from_pretrained(folder, torch_dtype=torch.bfloat16).eval().transformer_blocks[0]
+    width, times = block.norm1.norm.normalized_shape[0], block.norm1.linear.in_features
+    noise = torch.Generator().manual_seed(0)
+    shapes = (2, 128, width), (2, 32, width), (2, times)
+    given = [torch.randn(shape, generator=noise).bfloat16() for shape in shapes]
+    found = {}
+    with torch.no_grad():
+        stock = block(*given)[0]
+        for exact in (True, False):
+            switch = speedups.Switch(block, exact)
+            switch.turn(True)
+            found[exact] = distance(switch(*given)[0], stock)
+    assert found[True] < 2e-3
+    assert found[True] < found[False] / 2
+
+
 def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
     stock, _ = run()
     monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
