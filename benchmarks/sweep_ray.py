@@ -32,8 +32,7 @@ from cogvx_nb import checkpoints, generate, machine, pipeline, plan, random_weig
 imagined = random_weights.imagine(checkpoints.named(model))
 wanted = request.make(imagined, prompt, frames=13, steps=steps, seed=seed)
 loaded = pipeline.load(plan.fit(wanted, machine.probe()))
-made = generate.run(wanted, loaded)
-print(result.save(made, Path("random.mp4")), made.plan, made.seconds)
+result.save(generate.run(wanted, loaded), Path("random.mp4"))
 """
 SHORT = """
 import os, time

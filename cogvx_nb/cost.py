@@ -86,13 +86,13 @@ Found with the embedded checkpoint on a CPU, four prompts, 13 frames, 50 steps o
 computed: 36 dB from exact in the mean; 28 dB where 8 come first and then each third is computed."""
 
 TILED_TIME = 1.3
-"""Tiles overlap, and give the GPU little at a time. Measured: 1.41 to 1.49 s for 1.2 s."""
+"""Tiles overlap, and give the GPU little at a time. Measured: 1.35 to 1.49 s for 1.2 s."""
 
 TEXT_SECONDS = 0.1
 """Reading a prompt and a negative one, the text encoder on the GPU."""
 
 COMPILE_SECONDS = {"cold": 16.0, "warm": 4.0}
-"""Until the first compiled step: nothing on disk, and all of it. Measured: 8 to 20 s, 4 s."""
+"""Until the first compiled step: nothing on disk, and all of it. Measured: 7 to 20 s, 2 to 4 s."""
 
 SLOWER = {"H100": 1.0, "H200": 1.0, "A100": 4.07 / 1.83, "4090": 4.23 / 1.83}
 """Seconds of a step at 49 frames beside an H100's 1.83 s: xdit-project/xdit_assets,

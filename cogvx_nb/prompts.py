@@ -37,12 +37,12 @@ def count(model: Model, text: str) -> Tokens:
     Raises:
         ModelCorrupt: if the tokenizer can't be loaded.
     """
-    return _count(model.folder, model.checkpoint.text_tokens, text)
+    return _count(_folder(model), model.checkpoint.text_tokens, text)
 
 
 @functools.lru_cache(maxsize=256)  # sweeps ask for a prompt by the thousand
-def _count(folder: Path | None, limit: int, text: str) -> Tokens:
-    tokenizer = _load_tokenizer(folder or _shipped())
+def _count(folder: Path, limit: int, text: str) -> Tokens:
+    tokenizer = _load_tokenizer(folder)
     encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
     spans = list(zip(encoded.input_ids, encoded.offset_mapping, strict=True))
     lengths = {True: [], False: []}
@@ -73,11 +73,11 @@ def load_tokenizer(model: Model):
     Raises:
         ModelCorrupt: if it can't be loaded.
     """
-    return _load_tokenizer(model.folder or _shipped())
+    return _load_tokenizer(_folder(model))
 
 
-def _shipped() -> Path:
-    return settings.models_dir() / checkpoints.TINY.name
+def _folder(model: Model) -> Path:
+    return model.folder or settings.models_dir() / checkpoints.TINY.name
 
 
 @functools.lru_cache(maxsize=4)
