@@ -29,14 +29,14 @@ SAMPLES = 10
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
-        from cogvx_nb import events, request, weights
+        from cogvx_nb import progress, request, weights
         from cogvx_nb.studio import Studio
 
         where, model = Studio(), weights.locate("tiny")
         begun: list[float] = []
         where.listen(
             lambda job, event: (
-                begun.append(time.monotonic()) if isinstance(event, events.Step) else None
+                begun.append(time.monotonic()) if isinstance(event, progress.Step) else None
             )
         )
         found = {"cancel": cancels(where, request.make(model, PROMPT, frames=49), begun)}

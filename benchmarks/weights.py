@@ -103,11 +103,12 @@ def verify(work: Path, environment: dict[str, str], size: int, repeats: int) -> 
     files = [folder / "transformer" / f"{n}.safetensors" for n in range(4)]
     for path in files:
         write_noise(path, size // 4)
-    from cogvx_nb import hashes, manifest
+    from cogvx_nb import manifest
+    from cogvx_nb.files import sha256_all
 
     listed = {
         path.relative_to(folder).as_posix(): manifest.File(size // 4, sha256)
-        for path, sha256 in hashes.sha256_all(files).items()
+        for path, sha256 in sha256_all(files).items()
     }
     manifest.write(folder, manifest.Manifest("modelscope", "none", "none", listed))
     commands = {

@@ -121,13 +121,13 @@ def show(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """Make a video again, and say whether its frames are identical."""
+    from . import reproduce as remake
     from . import result
+    from .progress import Progress
 
     original = result.read(options.file)
     if options.output:
         result.check_output(options.output)
-    from . import reproduce as remake
-    from .progress import Progress
 
     with Progress() as progress:
         again = remake.again(original, progress)

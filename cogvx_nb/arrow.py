@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
+
 KINDS = {"path": str} | {name: column.kind for name, column in sidecars.COLUMNS.items()}
 """Columns of the tables, in this order, and what is in them: see ``sidecars.Column``."""
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from . import machine
+from .text import one_line
 
 PATIENCE = 300
 """Seconds until an attempt counts as hung. Importing torch from a cold network disk can take a
@@ -83,14 +84,6 @@ def main(name: str) -> None:
     except BaseException as error:  # SystemExit too: a package that ends Python at import is broken
         attempt = Attempt({}, one_line(error))
     print("\n" + json.dumps(asdict(attempt)), flush=True)
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's root cause in a line, without its traceback."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
 
 
 def _torch() -> dict:

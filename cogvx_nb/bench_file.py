@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from pathlib import Path
 
-from . import settings, whole_files
+from . import files, settings
 from .errors import OutputError, RequestError, ResultError
 
 FORMAT = 2
@@ -78,9 +78,9 @@ def write(text: str, path: Path) -> None:
     Raises:
         OutputError: if it can't be written.
     """
-    with whole_files.translated(path):
+    with files.translated(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole_files.write(path, text.encode())
+        files.write(path, text.encode())
 
 
 def save(report: dict, path: Path) -> None:

@@ -165,13 +165,14 @@ def _row(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str, flo
 
 
 def _measured(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str, float]) -> dict:
-    from . import measure  # late: it loads torch
+    from . import (
+        baseline,
+        measure,  # late: it loads torch
+    )
 
     measure.start_afresh()
     here = machine.probe()
     if kind.speed in BASELINES:
-        from . import baseline
-
         fitted = baseline.planned(kind.speed, plan.fit(wanted, here))
         subject = baseline.Baseline(kind.speed, fitted)
     else:

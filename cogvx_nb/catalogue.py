@@ -17,6 +17,7 @@ from .pace import Pace
 if TYPE_CHECKING:
     import pandas
 
+
 PACE_SAMPLES = 5
 
 PAGE = 5000

@@ -19,6 +19,7 @@ from . import (
     cost,
     download,
     settings,
+    text,
 )
 from .check_models import Job
 from .check_report import FAIL, WARN, GpuVerdict, Report, Row
@@ -81,7 +82,7 @@ def _ram_row(here: Machine, error: str, job: Job) -> Row:
     if here.gpus:  # the transformer can stream from its files
         counts, what = {"text_encoder": counts["text_encoder"]}, "text encoder"
     needed = sum(counts.values()) * cost.ITEM_BYTES[kind]
-    what = f"{needed / cost.GIB:.2f} GiB for the {what} of {job.checkpoint.name}"
+    what = f"{needed / text.GIB:.2f} GiB for the {what} of {job.checkpoint.name}"
     return check_machine.ram_row(here, error, needed, what)
 
 
@@ -111,5 +112,5 @@ def _guarded(name: str, make: Callable[[], list[Row]]) -> list[Row]:
     try:
         return make()
     except Exception as error:  # a check must end with a table on any machine
-        found = f"could not be looked at: {attempts.one_line(error)}"
+        found = f"could not be looked at: {text.one_line(error)}"
         return [Row(name, FAIL, found, "", "mend what it names, then check again")]

@@ -7,13 +7,14 @@ import subprocess
 from dataclasses import dataclass, replace
 
 from . import checkpoints, plan
-from .attempts import Attempt, one_line
+from .attempts import Attempt
 from .check_packages import INSTALL, requirement
 from .check_report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Row, capability
 from .checkpoints import Checkpoint
 from .errors import DoesNotFit
 from .machine import Gpu, Machine
 from .plan import GIB
+from .text import one_line
 
 MIB = 2**20
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from . import machine, settings
-from .attempts import Attempt, one_line
+from .attempts import Attempt
 from .check_packages import INSTALL, requirement
 from .check_report import FAIL, PASS, WARN, Row
 from .machine import Gpu, Machine
+from .text import one_line
 
 GIB = 2**30
 

@@ -7,8 +7,9 @@ import platform
 import re
 from pathlib import Path
 
-from .attempts import Attempt, one_line
+from .attempts import Attempt
 from .check_report import FAIL, PASS, WARN, Row
+from .text import one_line
 
 DISTRIBUTION = "cogvx-nb"
 INSTALL = "python -m pip install"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine, markup, video
+from . import machine, text, video
 from .errors import ResultError
 
 WIDTH = 216
@@ -63,13 +63,13 @@ def _that_fit(videos: Sequence[Path], make: Callable[[Path], str], room: int) ->
 
 def _copy(path: Path, height: int) -> str:
     try:
-        return markup.embedded("video/mp4", video.shrink(path, LARGEST, height))
+        return text.embedded("video/mp4", video.shrink(path, LARGEST, height))
     except ResultError:  # no video by now
         return ""
 
 
 def _still(path: Path) -> str:
     try:
-        return markup.embedded("image/webp", video.poster(path, 0, WIDTH))
+        return text.embedded("image/webp", video.poster(path, 0, WIDTH))
     except ResultError:
         return ""

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .machine import Gpu
+from .text import GIB
 from .ways import FLASH4
 
 if TYPE_CHECKING:
     from .plan import Plan
 
-GIB = 2**30
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .check_report import Report
     from .result import Result
 
+
 MOST_EMBEDDED_BYTES = 1_000_000
 """Of a video inside a notebook, where it takes a third more; a notebook of 2 MB still opens."""
 

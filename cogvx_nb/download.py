@@ -10,6 +10,7 @@ from . import hubs, settings
 from .checkpoints import Checkpoint
 from .errors import BadDownload, DiskFull, DownloadError, HubFailed, HubUnreachable, UnsafeName
 from .hubs import Listing
+from .text import human
 
 UNFINISHED = ".incomplete"
 """In the models folder: where files lie until all of a checkpoint are right."""
@@ -169,11 +170,3 @@ def size_of(path: Path) -> int:
         return path.stat().st_size if path.is_file() else -1
     except OSError:
         return -1
-
-
-def human(count: int) -> str:
-    """Bytes for a person, in decimal units as the hubs show them."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"

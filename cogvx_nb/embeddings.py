@@ -12,7 +12,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from . import settings, whole_files
+from . import files, settings
 from .pipeline import Loaded
 
 MOST_FILES = 500
@@ -60,7 +60,7 @@ def _key(text: str, loaded: Loaded) -> str:
 
 def _keep(path: Path, embedding: torch.Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole_files.write(path, safetensors.torch.save({"embedding": embedding.contiguous().cpu()}))
+    files.write(path, safetensors.torch.save({"embedding": embedding.contiguous().cpu()}))
     kept = sorted(path.parent.glob("*.safetensors"), key=lambda one: one.stat().st_mtime)
     for old in kept[:-MOST_FILES]:
         old.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from . import sweep_folder, sweep_frame
 from .errors import RequestError
 from .sweep_folder import FAILED, MARKER, RUNS, TRACEBACK, SweepFolder
-from .sweep_table import plain
+from .text import plain_value
 
 STATES = ("done", "failed", "waiting")
 
@@ -67,7 +67,7 @@ class Seen:
         if name not in self.varied:
             return ""
         value = self.varied[name]
-        return plain(repr(value) if name in self.quoted else value)
+        return plain_value(repr(value) if name in self.quoted else value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def _spelt_alike(varied: Iterable[dict[str, object]]) -> frozenset[str]:
     kinds: dict[tuple[str, str], set[bool]] = {}
     for values in varied:
         for name, value in values.items():
-            kinds.setdefault((name, plain(value)), set()).add(isinstance(value, str))
+            kinds.setdefault((name, plain_value(value)), set()).add(isinstance(value, str))
     return frozenset(name for (name, _), texts in kinds.items() if len(texts) > 1)
 
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import compare, experiment, experiment_page, experiment_plots, markup, result, sweep, video
+from . import compare, experiment, experiment_page, experiment_plots, result, sweep, text, video
 from .errors import RequestError
 from .experiment import Experiment
 from .experiment_sheet import sheet
@@ -15,6 +15,7 @@ from .sweep_table import Table
 
 if TYPE_CHECKING:
     from IPython.display import HTML
+
 
 FIRST = {
     "name": "first-look",
@@ -89,7 +90,7 @@ def in_step(found: Experiment, left: str = "", right: str = "") -> HTML:
     if "" in chosen:
         return _html("There are no two videos to be compared.")
     pair = [result.read(known[name]) for name in chosen]
-    address = markup.embedded("video/mp4", _small(pair))
+    address = text.embedded("video/mp4", _small(pair))
     return _html(
         f"<video controls loop autoplay muted style='max-width:100%' src='{address}'></video>"
         f"{compare.table(pair)}"
@@ -114,4 +115,4 @@ def _small(pair: list[Result]) -> bytes:
 def _html(made: str) -> HTML:
     from IPython.display import HTML
 
-    return HTML(f"<style>{markup.STYLE}</style><div class='look'>{made}</div>")
+    return HTML(f"<style>{text.STYLE}</style><div class='look'>{made}</div>")

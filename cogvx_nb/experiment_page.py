@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from . import experiment_plots, markup
+from . import experiment_plots, text
 from .errors import OutputError, OutputExists
 from .experiment import Experiment, Seen
 from .experiment_sheet import sheet
-from .markup import SHORT, number, text
+from .files import translated, write
 from .sweep_folder import NOTEBOOK
-from .whole_files import translated, write
+from .text import SHORT, html_text, number
 
 MOST_BYTES = 20_000_000
 """Of the videos in a page; those beyond are linked."""
@@ -82,23 +82,23 @@ def page(found: Experiment, rows: str = "", columns: str = "", folder: Path | No
     there = {name: made for name, made in sections.items() if made}
     links = "".join(f"<a href='#{_anchor(name)}'>{name}</a>" for name in there)
     made = "".join(f"<h2 id='{_anchor(name)}'>{name}</h2>{one}" for name, one in there.items())
-    title = markup.escaped(f"Sweep {found.name}")
+    title = text.escaped(f"Sweep {found.name}")
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'>{MADE_BY}{POLICY}"
         "<meta name='viewport' content='width=device-width'>"
-        f"<title>{title}</title><style>{PAPER}{markup.STYLE}</style>"
+        f"<title>{title}</title><style>{PAPER}{text.STYLE}</style>"
         f"<body class='look'><h1>{title}</h1>{summary(found)}<nav>{links}</nav>{made}</body></html>"
     )
 
 
 def summary(found: Experiment) -> str:
     """What a sweep is, how it stands, and what its runs have in common."""
-    shared = [f"{text(key)} = {text(repr(value))}" for key, value in found.shared.items()]
+    shared = [f"{html_text(key)} = {html_text(repr(value))}" for key, value in found.shared.items()]
     same = f"<p class='small'>The same in all runs: {', '.join(shared)}</p>" if shared else ""
     now = datetime.now().astimezone().isoformat(" ", "minutes")[:16]
     groups = {run.group for run in found.runs} - {0}
     alike = f" Groups of near-duplicates: {len(groups)}." if groups else ""
-    return f"<p>{text(found)}.{alike} As of {now}.</p>{same}"
+    return f"<p>{html_text(found)}.{alike} As of {now}.</p>{same}"
 
 
 def table(found: Experiment, folder: Path | None = None) -> str:
@@ -108,7 +108,7 @@ def table(found: Experiment, folder: Path | None = None) -> str:
         folder: that the page will lie in, for links to the notebooks; none without.
     """
     known = [name for name in NUMBERS if any(run.number(name) is not None for run in found.runs)]
-    head = "".join(f"<th>{text(name)}</th>" for name in ("run", *found.varying, "state"))
+    head = "".join(f"<th>{html_text(name)}</th>" for name in ("run", *found.varying, "state"))
     head += "".join(f"<th class='number'>{NUMBERS[name][0]}</th>" for name in known)
     alike = any(run.group for run in found.runs)
     lines = [head + ("<th>alike</th>" if alike else "")]
@@ -172,7 +172,7 @@ def _line(
     for name in varying:
         value = run.value(name)
         wide = " class='said'" if len(value) > SHORT else ""
-        cells.append(f"<td{wide}>{markup.clamped(value)}</td>")
+        cells.append(f"<td{wide}>{text.clamped(value)}</td>")
     cells.append(f"<td><span class='{run.state}'>{run.state}</span></td>")
     cells += [f"<td class='number'>{number(run.number(n), NUMBERS[n][1])}</td>" for n in known]
     if alike:
@@ -182,18 +182,18 @@ def _line(
 
 def _named(run: Seen, folder: Path | None) -> str:
     """A run's id, linked to its notebook where there is one."""
-    name = f"<code>{markup.escaped(run.id)}</code>"
+    name = f"<code>{text.escaped(run.id)}</code>"
     notebook = run.folder / NOTEBOOK if run.folder else None
     if folder is None or notebook is None or not notebook.is_file():
         return name
-    return f"<a href='{markup.link(notebook, folder)}'>{name}</a>"
+    return f"<a href='{text.link(notebook, folder)}'>{name}</a>"
 
 
 def _failure(run: Seen, folder: Path | None) -> str:
-    said = ", ".join(f"{text(name)} = {text(run.value(name))}" for name in run.varied)
-    trace = f"<pre>{text(run.traceback)}</pre>" if run.traceback else ""
+    said = ", ".join(f"{html_text(name)} = {html_text(run.value(name))}" for name in run.varied)
+    trace = f"<pre>{html_text(run.traceback)}</pre>" if run.traceback else ""
     return (
-        f"<details><summary><b>{text(run.error)}</b> <span class='small'>{said}</span></summary>"
+        f"<details><summary><b>{html_text(run.error)}</b> <span class='small'>{said}</span></summary>"
         f"<p>{_named(run, folder)}</p>{trace}</details>"
     )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from . import markup, report_plots
+from . import report_plots, text
 from .experiment import Experiment, Seen
-from .markup import text
+from .text import html_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 COLUMNS = {
     "seconds": "seconds of the notebook",
@@ -52,7 +53,7 @@ def plots(found: Experiment) -> str:
     if told and len(found.runs) > 1:
         parts.append(f"<p class='small'>The same in all runs: {'; '.join(told)}.</p>")
     if len(found.varying) > MOST_PARAMETERS:
-        left = ", ".join(map(text, found.varying[MOST_PARAMETERS:]))
+        left = ", ".join(map(html_text, found.varying[MOST_PARAMETERS:]))
         parts.append(f"<p class='small'>Not drawn: {left}.</p>")
     return "".join(parts)
 
@@ -87,16 +88,16 @@ def figure(found: Experiment, parameter: str, column: str) -> Figure:
 
 def _against(found: Experiment, parameter: str, columns: list[str]) -> str:
     shown = "".join(
-        f"<img alt='{markup.escaped(COLUMNS[name])}'"
-        f" src='{markup.embedded('image/png', report_plots.png(figure(found, parameter, name)))}'>"
+        f"<img alt='{text.escaped(COLUMNS[name])}'"
+        f" src='{text.embedded('image/png', report_plots.png(figure(found, parameter, name)))}'>"
         for name in columns
     )
     if not shown:
         return ""
-    parts = [f"<h3>against {text(parameter)}</h3>"]
+    parts = [f"<h3>against {html_text(parameter)}</h3>"]
     if not _are_numbers(found, parameter):
         values = found.values(parameter)
-        lines = "".join(f"<li>{text(value or '–')}</li>" for value in values[:MOST_NAMED])
+        lines = "".join(f"<li>{html_text(value or '–')}</li>" for value in values[:MOST_NAMED])
         more = f"<p class='small'>and {len(values) - MOST_NAMED} more</p>"
         parts.append(f"<ol>{lines}</ol>{more if len(values) > MOST_NAMED else ''}")
     return "".join([*parts, f"<div class='plots'>{shown}</div>"])

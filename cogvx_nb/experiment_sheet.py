@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import clips, experiment, markup
+from . import clips, experiment, text
 from .clips import Clip
 from .experiment import Experiment, Seen
-from .markup import SHORT, text
+from .text import SHORT, html_text
 
 MOST_PLAYING = 24
 """Videos that play by themselves; of more each waits for a click."""
@@ -65,12 +65,12 @@ class _Cells:
         for run in self._found.runs:
             cells.setdefault((run.value(down), run.value(across)), []).append(run)
         heads, sides = self._found.values(across), self._found.values(down)
-        named = [text(name) for name in (down, across) if name]
+        named = [html_text(name) for name in (down, across) if name]
         lines = [f"<th class='small'>{' ↓ · '.join(named)}{' →' if across else ''}</th>"]
-        lines[0] += "".join(f"<th>{markup.clamped(head)}</th>" for head in heads)
+        lines[0] += "".join(f"<th>{text.clamped(head)}</th>" for head in heads)
         for side in sides:
             wide = " class='down'" if len(side) > SHORT else ""
-            line = f"<th{wide}>{markup.clamped(side)}</th>"
+            line = f"<th{wide}>{text.clamped(side)}</th>"
             for head in heads:
                 shown = "".join(map(self.cell, cells.get((side, head), [])))
                 line += f"<td>{shown}</td>"
@@ -94,13 +94,13 @@ class _Cells:
         still = f"<img alt='' src='{clip.still}'>" if clip.still else ""
         if self._folder is None:
             return still
-        return f"<a href='{markup.link(run.video, self._folder)}'>{still or 'the video'}</a>"
+        return f"<a href='{text.link(run.video, self._folder)}'>{still or 'the video'}</a>"
 
     def _caption(self, run: Seen) -> str:
-        said = [f"{text(name)} {text(run.value(name))}" for name in self._others]
+        said = [f"{html_text(name)} {html_text(run.value(name))}" for name in self._others]
         parts = [f"<span class='clamp'>{' · '.join(said)}</span>"] if said else []
         if run.state != "done":
-            parts.append(f"<span class='{run.state}'>{run.state}</span> {text(run.error)}")
+            parts.append(f"<span class='{run.state}'>{run.state}</span> {html_text(run.error)}")
         if run.group:
             parts.append(f"<span class='mark'>≈ alike: {run.group}</span>")
-        return "".join([*parts, f"<div class='small'><code>{markup.escaped(run.id)}</code></div>"])
+        return "".join([*parts, f"<div class='small'><code>{text.escaped(run.id)}</code></div>"])

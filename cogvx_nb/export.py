@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from . import arrow
 from .errors import OutputExists, RequestError
-from .whole_files import translated
+from .files import translated
 
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """First characters of a cell that spreadsheets may take for a formula, which can run commands and

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .errors import Cancelled, CogvxError
-from .events import Event, Listener, Noted, PlanChanged, RequestReduced, StageStarted, Step
+from .progress import Event, Listener, Noted, PlanChanged, RequestReduced, StageStarted, Step
 from .request import VideoRequest
 from .result import Result
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import unicodedata
 from pathlib import Path
 
 from . import checkpoints
 from .errors import RequestError
+from .text import cut, padded, places, plain
 
 PROMPT_PLACES = 40
 """Of a terminal's line for a prompt. The file's name is last, and whole, to be copied."""
@@ -75,41 +75,4 @@ def table(rows: list[tuple[str, ...]]) -> list[str]:
     """Lines with the cells below each other, and nothing in them that a terminal would obey."""
     cells = [HEAD, *(tuple(map(plain, row)) for row in rows)]
     widths = [max(map(places, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(map(_padded, row, widths)).rstrip() for row in cells]
-
-
-def plain(text: str) -> str:
-    r"""A text in one line: control characters, line breaks and those that turn the direction of
-    writing are spelt out, such as ``\n`` and ``\u202e``."""
-    return "".join(
-        one if one.isprintable() else " " if _is_space(one) else _spelt(one) for one in text
-    )
-
-
-def cut(text: str, width: int) -> str:
-    """As much of a text as has room in so many places, with ``…`` where it was cut."""
-    if places(text) <= width:
-        return text
-    end = 0
-    while places(text[: end + 1]) < width:
-        end += 1
-    return f"{text[:end]}…"
-
-
-def places(text: str) -> int:
-    """How many of a terminal's places a text takes: two for a Chinese character, none for a mark
-    that stands above or below another."""
-    wide = sum(unicodedata.east_asian_width(one) in "WF" for one in text)
-    return len(text) + wide - sum(unicodedata.category(one) in ("Mn", "Me") for one in text)
-
-
-def _is_space(character: str) -> bool:
-    return unicodedata.category(character) == "Zs"
-
-
-def _spelt(character: str) -> str:
-    return character.encode("unicode_escape").decode()
-
-
-def _padded(cell: str, width: int) -> str:
-    return cell + " " * (width - places(cell))
+    return ["  ".join(map(padded, row, widths)).rstrip() for row in cells]

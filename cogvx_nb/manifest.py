@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import hashes
+from . import files
 from .errors import ModelCorrupt
 
 NAME = "cogvx-manifest.json"
@@ -91,7 +91,7 @@ def remove(folder: Path) -> None:
 
 
 def problems(
-    folder: Path, manifest: Manifest, deep: bool = False, on_bytes: hashes.OnBytes | None = None
+    folder: Path, manifest: Manifest, deep: bool = False, on_bytes: files.OnBytes | None = None
 ) -> list[Problem]:
     """Files that are missing, of another size or, where ``deep``, of another SHA-256."""
     found, same_size = [], []
@@ -105,7 +105,7 @@ def problems(
         else:
             same_size.append(name)
     if deep:
-        actual = hashes.sha256_all([folder / name for name in same_size], on_bytes)
+        actual = files.sha256_all([folder / name for name in same_size], on_bytes)
         for name in same_size:
             if actual[folder / name] != manifest.files[name].sha256:
                 found.append(Problem(name, "hash", "has other content than the hub's"))

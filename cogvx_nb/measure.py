@@ -15,9 +15,9 @@ import torch
 from . import generate, pipeline, result
 from .bench_file import STAGES
 from .decode import decode_latents
-from .events import Step
 from .meter import Meter
 from .plan import Plan
+from .progress import Step
 from .request import VideoRequest
 
 WARM_STEPS = 2

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from . import checkpoints, cost, ways, weights
 from .checkpoints import Checkpoint
-from .cost import GIB
 from .errors import DoesNotFit, ModelError, ModelMissing, RequestError
 from .machine import Gpu, Machine
 from .request import VideoRequest, nearest
+from .text import GIB
 from .ways import AUTO, COMPILES, PLACEMENTS, STOCK
 from .weights import Model
 

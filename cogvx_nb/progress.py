@@ -1,15 +1,122 @@
-"""Events shown to a person: bars on a terminal or in a notebook, plain lines elsewhere."""
+"""Events of generation and of transfers, and the bars that show them. Loads no torch."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from tqdm import tqdm
 
-from . import settings, transfer
-from .events import Event, PlanChanged, RequestReduced, StageStarted, Step
+from . import settings
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A stage begins: ``text``, ``compile``, ``denoise``, ``decode`` or ``write``.
+
+    Attributes:
+        seconds: predicted; 0 where nothing is known.
+    """
+
+    stage: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A denoising step is done.
+
+    Attributes:
+        step, steps: this one (from 1), and how many there are.
+        seconds_left: for the remaining steps, from those done.
+        latents: the clean clip as the model sees it now: (1, latent frames, 16, height / 8,
+            width / 8) on the device. What a preview is made from; not to be changed.
+    """
+
+    step: int
+    steps: int
+    seconds_left: float
+    latents: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class PlanChanged:
+    """Memory ran out, or compiling failed; the same request is tried again on another plan."""
+
+    plan: object
+
+    def __str__(self) -> str:
+        return f"{self.plan.reasons[-1]}; trying again: {self.plan}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReduced:
+    """Memory ran out on every plan; a smaller video is made instead, as the caller allowed."""
+
+    request: object
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The frames are there."""
+
+    generated: object
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something that the user should know of this video.
+
+    Attributes:
+        text: in a line.
+    """
+
+    text: str
+
+
+Event = StageStarted | Step | PlanChanged | RequestReduced | Done | Noted
+Listener = Callable[[Event], None]
+
+
+class CancelToken(Protocol):
+    """Anything that can be asked whether to stop, such as a ``threading.Event``."""
+
+    def is_set(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Work on this many bytes begins: ``fetching`` or ``checking``."""
+
+    stage: str
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """More bytes of a file were fetched or checked; fewer where it begins anew."""
+
+    path: str
+    count: int
+    file_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that the user should know."""
+
+    text: str
+
+
+TransferEvent = Started | Bytes | Note
+TransferListener = Callable[[TransferEvent], None]
 
 QUIET_SECONDS = 30
 """Between the lines about a transfer where nobody sees a bar."""
@@ -85,16 +192,16 @@ class TransferProgress:
     def __exit__(self, *exception: object) -> None:
         self._close()
 
-    def __call__(self, event: transfer.Event) -> None:
+    def __call__(self, event: TransferEvent) -> None:
         with self._lock:  # workers report from threads of their own
             match event:
-                case transfer.Started(stage, total_bytes):
+                case Started(stage, total_bytes):
                     self._close()
                     self._told = time.monotonic()
                     self._whole = self._bar(stage, total_bytes, leave=True)
-                case transfer.Bytes(path, count, file_bytes):
+                case Bytes(path, count, file_bytes):
                     self._advance(path, count, file_bytes)
-                case transfer.Note(text):
+                case Note(text):
                     self._say(text)
 
     def _advance(self, path: str, count: int, file_bytes: int) -> None:

@@ -15,6 +15,7 @@ from .references import Time
 if TYPE_CHECKING:
     from IPython.display import Image as Picture
 
+
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em;
   color: #111; background: #fff }

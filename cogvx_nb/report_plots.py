@@ -14,6 +14,7 @@ from .references import Time
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 WIDTH, HEIGHT, BAR = 7.5, 3.4, 0.32
 """Inches: of a figure, and of a line in one with bars."""
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from . import generate, pipeline, plan, request, result, video, weights
 from .errors import ModelError
-from .events import CancelToken, Generated, Listener
 from .machine import probe
-from .result import Result
+from .progress import CancelToken, Listener
+from .result import Generated, Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,39 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import __version__, machine, settings, video
 from .errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
-from .events import Generated, Listener, StageStarted
+from .plan import Plan
+from .progress import Listener, StageStarted
+from .request import VideoRequest
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A video that was made, not yet written.
+
+    Attributes:
+        frames: uint8 (frames, height, width, 3), RGB.
+        request, plan: as they were run.
+        hashes: SHA-256 of the checkpoint's files.
+        seconds: of each stage: load, text, denoise, decode.
+        threads: CPU threads that torch computed with; they can change the last bit.
+    """
+
+    frames: np.ndarray
+    request: VideoRequest
+    plan: Plan
+    hashes: dict[str, str]
+    seconds: dict[str, float]
+    threads: int
+
 
 FORMAT = 1
 SLUG_LENGTH = 40

@@ -68,7 +68,8 @@ def _run(options: argparse.Namespace) -> int:
 def _dry_run(options: argparse.Namespace) -> int:
     from . import sweep, sweep_lock
     from .sweep_folder import SweepFolder
-    from .sweep_table import spell, told
+    from .sweep_table import told
+    from .text import spell
 
     part = sweep_lock.share(options.shard)
     spec, book, runs = sweep.prepare(options.sweep)
@@ -99,7 +100,7 @@ def _dry_run(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from . import sweep_lock
     from .sweep_folder import SweepFolder
-    from .sweep_table import rate, spell
+    from .text import rate, spell
 
     name = options.name
     folder = SweepFolder(name)

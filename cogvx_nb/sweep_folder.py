@@ -24,12 +24,11 @@ from pathlib import Path
 
 from . import result, settings
 from .errors import ResultError, SpecError
-from .follow import to_disk
+from .files import folder_to_disk, is_unchanged, print_of, rename_within, to_disk, translated, write
 from .sweep_book import Book
 from .sweep_lock import Share
 from .sweep_runs import VIDEO, Run
 from .sweep_spec import NAME
-from .whole_files import folder_to_disk, is_unchanged, print_of, rename_within, translated, write
 
 NOTEBOOK, MARKER, TRACEBACK = "notebook.ipynb", "run.json", "traceback.txt"
 FAILED, RUNNING, RUNS = "failed", ".running", ".runs.json"

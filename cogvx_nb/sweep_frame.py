@@ -12,13 +12,14 @@ import numpy as np
 
 from . import arrow, machine, measures, result, video
 from .errors import OutputError, ResultError
+from .files import translated, write
 from .measures import Measures
 from .sweep_folder import SweepFolder
 from .sweep_runs import VIDEO
-from .whole_files import translated, write
 
 if TYPE_CHECKING:
     import pandas
+
 
 MEASURED = ".measures.json"
 """In the sweep's folder: measures by the SHA-256 of their video. It can be deleted any time."""

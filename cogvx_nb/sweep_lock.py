@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .errors import SpecError, SweepBusy
-from .whole_files import translated
+from .files import translated
 
 try:
     import fcntl

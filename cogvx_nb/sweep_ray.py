@@ -23,8 +23,8 @@ from pathlib import Path
 
 from . import settings
 from .errors import SpecError
+from .files import FULL, rename_within
 from .sweep_worker import Outcome, Task, Worker
-from .whole_files import FULL, rename_within
 
 STORE_BYTES = 256 * 2**20
 """For results on their way, on a machine of one's own; a video has some megabytes."""

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import time
-import unicodedata
 
 from .progress import in_notebook, notebook_line
 from .sweep import Progress
 from .sweep_runs import Run
+from .text import cut_line, plain_value, rate, spell
 
 QUIET_SECONDS = 30
 """Between plain lines while nothing ends."""
 
 MOST_SHOWN = 60
 """Places that a value may take in a line, so that others are seen too."""
-
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class Table:
@@ -40,7 +37,7 @@ class Table:
             self._notebook.update({"text/plain": "\n".join(table(progress))}, raw=True)
         elif self._live:
             width, height = shutil.get_terminal_size()
-            shown = [cut(line, width - 1) for line in table(progress)[: height - 1]]
+            shown = [cut_line(line, width - 1) for line in table(progress)[: height - 1]]
             # Up over what was drawn before, and from there everything anew.
             up = f"\x1b[{self._drawn}F" if self._drawn else ""
             print(f"{up}\x1b[J" + "\n".join(shown), file=sys.stderr, flush=True)
@@ -74,38 +71,9 @@ def summary(progress: Progress) -> str:
     return f"{progress.name}: {counts}; {rate(each)}, {spell(left)} left"
 
 
-def rate(seconds: float) -> str:
-    """Runs in a time that a person can picture, from seconds for one."""
-    if seconds < 60:
-        return f"{60 / max(seconds, 1e-3):.1f} runs a minute"
-    return f"{3600 / seconds:.1f} runs an hour"
-
-
-def spell(seconds: float | None) -> str:
-    """A length of time: ``8 s``, ``12 min``, ``3.5 h``; ``?`` for None."""
-    if seconds is None:
-        return "?"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def told(run: Run) -> str:
     """What sets a run apart, in a line."""
     values = run.varied.items()
-    return ", ".join(f"{name} = {cut(plain(value), MOST_SHOWN)}" for name, value in values)
-
-
-def plain(value: object) -> str:
-    """A value in a line, without anything that a terminal would obey."""
-    return CONTROL.sub(" ", value if isinstance(value, str) else repr(value))
-
-
-def cut(line: str, width: int) -> str:
-    """As much of a line as has room; Chinese characters take two places."""
-    room = max(width, 10)
-    for place, character in enumerate(line):
-        room -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if room < 1:
-            return f"{line[:place]}…"
-    return line
+    return ", ".join(
+        f"{name} = {cut_line(plain_value(value), MOST_SHOWN)}" for name, value in values
+    )

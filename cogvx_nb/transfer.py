@@ -10,16 +10,16 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-from . import hashes, manifest
+from . import files, manifest
 from .download import UNFINISHED, Download, size_of
 from .errors import BadDownload, DiskFull, DownloadError, HubBusy, HubFailed, HubUnreachable
-from .follow import Follower
+from .files import Follower, sha256_all
 from .hubs import HubFile
 from .manifest import File, Manifest
+from .progress import Bytes, Note, Started, TransferListener
 
 WORKERS = 4
 """Files fetched at once, as both clients do by default."""
@@ -28,40 +28,12 @@ PATIENCE = 60.0
 """Seconds after which a file that gets no further is given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """Work on this many bytes begins: ``fetching`` or ``checking``."""
-
-    stage: str
-    total_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """More bytes of a file were fetched or checked; fewer where it begins anew."""
-
-    path: str
-    count: int
-    file_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that the user should know."""
-
-    text: str
-
-
-Event = Started | Bytes | Note
-Listener = Callable[[Event], None]
-
-
 class Interrupted(BaseException):
     """Ends a client's transfer from inside; not an Exception, for those it would try again."""
 
 
 def run(
-    planned: Download, on_event: Listener = lambda event: None, patience: float = PATIENCE
+    planned: Download, on_event: TransferListener = lambda event: None, patience: float = PATIENCE
 ) -> Manifest:
     """Fetch what is missing, verify everything, and move it into place.
 
@@ -92,7 +64,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, on_event: Listener) -> Iterator[None]:
+def _alone(folder: Path, on_event: TransferListener) -> Iterator[None]:
     """Hold a checkpoint's lock. A second download waits and says who holds it."""
     from filelock import FileLock, Timeout
 
@@ -114,7 +86,7 @@ def _alone(folder: Path, on_event: Listener) -> Iterator[None]:
         lock.release()
 
 
-def _already_right(planned: Download, staging: Path, on_event: Listener) -> dict[str, str]:
+def _already_right(planned: Download, staging: Path, on_event: TransferListener) -> dict[str, str]:
     """SHA-256 of the files that are there and right, by path. Wrong ones in staging are deleted."""
     there = {}
     for file in planned.listing.files:
@@ -129,7 +101,7 @@ def _already_right(planned: Download, staging: Path, on_event: Listener) -> dict
         on_event(Bytes(files[path].path, count, files[path].bytes))
 
     found = {}
-    for path, sha256 in hashes.sha256_all(files, report).items():
+    for path, sha256 in sha256_all(files, report).items():
         if _is_right(path, files[path], sha256):
             found[files[path].path] = sha256
         elif path.is_relative_to(staging):
@@ -140,11 +112,15 @@ def _already_right(planned: Download, staging: Path, on_event: Listener) -> dict
 def _is_right(path: Path, file: HubFile, sha256: str) -> bool:
     if file.sha256:
         return sha256 == file.sha256
-    return not file.git_blob or hashes.git_blob(path) == file.git_blob
+    return not file.git_blob or files.git_blob(path) == file.git_blob
 
 
 def _fetch_all(
-    planned: Download, files: list[HubFile], staging: Path, on_event: Listener, patience: float
+    planned: Download,
+    files: list[HubFile],
+    staging: Path,
+    on_event: TransferListener,
+    patience: float,
 ) -> dict[str, str]:
     """Fetch files in a few threads; SHA-256 by path. The first failure ends all of them."""
     pending: queue.SimpleQueue[HubFile] = queue.SimpleQueue()
@@ -182,7 +158,7 @@ def _fetch(
     planned: Download,
     file: HubFile,
     staging: Path,
-    on_event: Listener,
+    on_event: TransferListener,
     stop: threading.Event,
     patience: float,
 ) -> str:
@@ -240,7 +216,7 @@ def _verified(path: Path, file: HubFile, compared: bool, follower: Follower) -> 
         if compared and file.sha256:
             return file.sha256
         if sha256 != file.sha256:
-            sha256 = hashes.sha256(path)
+            sha256 = files.sha256(path)
         if _is_right(path, file, sha256):
             return sha256
     path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from . import checkpoints, download, manifest, settings, transfer
 from .errors import ModelError, ModelMissing
 from .manifest import Manifest, Problem
-from .transfer import Bytes, Listener, Started
+from .progress import Bytes, Started, TransferListener
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Verified:
         return f"{self.folder}: all {len(self.manifest.files)} files are right"
 
 
-def run(name: str, on_event: Listener = lambda event: None) -> Verified:
+def run(name: str, on_event: TransferListener = lambda event: None) -> Verified:
     """Read every file of a checkpoint and compare its SHA-256 with the manifest's.
 
     Args:
@@ -62,7 +62,7 @@ def repair(
     found: Verified,
     endpoint: str = "",
     send_token: bool = False,
-    on_event: Listener = lambda event: None,
+    on_event: TransferListener = lambda event: None,
 ) -> Manifest:
     """Fetch again what ``run`` found bad, from the hub that the manifest names.
 

@@ -13,6 +13,7 @@ from .machine import Gpu, Machine
 if TYPE_CHECKING:
     from .plan import Plan
 
+
 PLACEMENTS = {
     "resident": "every model stays on the device",
     "text_out": "the text encoder streams from RAM, the rest stays on the GPU",

@@ -11,7 +11,7 @@ from pathlib import Path
 from . import checkpoints, manifest, settings
 from .checkpoints import Checkpoint
 from .errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
-from .hashes import sha256_all
+from .files import sha256_all
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 WEIGHTED = {

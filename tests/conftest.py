@@ -25,7 +25,15 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1",
 }
 
-from cogvx_nb import generate, machine, pipeline, plan, request, result, weights  # noqa: E402
+from cogvx_nb import (
+    generate,  # noqa: E402
+    machine,  # noqa: E402
+    pipeline,  # noqa: E402
+    plan,  # noqa: E402
+    request,  # noqa: E402
+    result,  # noqa: E402
+    weights,  # noqa: E402
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 CIRCLE = "a red circle moving right on a black background"

@@ -10,11 +10,11 @@ import torch
 from conftest import CIRCLE, run_cogvx
 
 from cogvx_nb import (
-    events,
     flash_attention,
     generate,
     pipeline,
     plan,
+    progress,
     request,
     result,
     speedups,
@@ -31,7 +31,7 @@ def latents(tiny, here):
         asked, seen = request.make(tiny, CIRCLE, steps=4), []
         loaded = pipeline.load(plan.fit(asked, here, attention=attention))
         generate.run(asked, loaded, seen.append)
-        return [event for event in seen if isinstance(event, events.Step)][-1].latents
+        return [event for event in seen if isinstance(event, progress.Step)][-1].latents
 
     yield run
     pipeline.release()

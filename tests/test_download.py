@@ -16,7 +16,7 @@ import pytest
 from conftest import CIRCLE, run_cogvx
 from hub import FILES, INFO, LISTING, Fault, Hub
 
-from cogvx_nb import checkpoints, download, manifest, transfer, verify
+from cogvx_nb import checkpoints, download, manifest, progress, transfer, verify
 from cogvx_nb.errors import (
     BadDownload,
     DiskFull,
@@ -103,7 +103,7 @@ def test_a_download_is_whole_and_is_not_done_twice(source, hub, fetch, origin, t
     assert (found.source, found.repo) == (source, getattr(MODEL, source))
     total = sum(file.bytes for file in found.files.values())
     assert hub.served.total() == total
-    assert sum(event.count for event in events if isinstance(event, transfer.Bytes)) == total
+    assert sum(event.count for event in events if isinstance(event, progress.Bytes)) == total
     hub.forget()
     again, _ = fetch(source)
     assert again == found
@@ -271,7 +271,7 @@ def test_two_downloads_at_once_fetch_once(hub, fetch, origin, tmp_path):
         time.sleep(0.01)
     _, events = fetch("modelscope")
     first.join()
-    notes = [event.text for event in events if isinstance(event, transfer.Note)]
+    notes = [event.text for event in events if isinstance(event, progress.Note)]
     assert len(notes) == 1
     assert re.search(rf"fetched by process {os.getpid()} on \S+ since [\d:]+: waiting", notes[0])
     assert_whole(tmp_path / "models", origin)

@@ -13,7 +13,7 @@ import torch
 import world
 from conftest import CIRCLE
 
-from cogvx_nb import checkpoints, events, generate, pipeline, plan, request, result
+from cogvx_nb import checkpoints, generate, pipeline, plan, progress, request, result
 from cogvx_nb.decode import decode_latents
 from cogvx_nb.errors import Cancelled, ModelError
 
@@ -44,9 +44,9 @@ def test_a_negative_prompt_has_an_effect(make):
 def test_events_follow_the_stages(make):
     seen = []
     made = make(steps=3, on_event=seen.append)
-    stages = [event.stage for event in seen if isinstance(event, events.StageStarted)]
+    stages = [event.stage for event in seen if isinstance(event, progress.StageStarted)]
     assert stages == ["text", "denoise", "decode"]
-    steps = [event for event in seen if isinstance(event, events.Step)]
+    steps = [event for event in seen if isinstance(event, progress.Step)]
     assert [(event.step, event.steps) for event in steps] == [(1, 3), (2, 3), (3, 3)]
     assert steps[-1].latents.shape == (1, 4, 16, 12, 18)
     assert steps[-1].seconds_left == 0
@@ -69,13 +69,13 @@ def test_cancel_takes_effect_within_a_step(make):
 
     def listen(event):
         seen.append(event)
-        if isinstance(event, events.Step) and event.step == 2:
+        if isinstance(event, progress.Step) and event.step == 2:
             cancel.set()
 
     with pytest.raises(Cancelled) as caught:
         make(steps=50, on_event=listen, cancel=cancel)
     assert caught.value.exit_code == 130
-    assert [event.step for event in seen if isinstance(event, events.Step)] == [1, 2]
+    assert [event.step for event in seen if isinstance(event, progress.Step)] == [1, 2]
     assert make().frames.shape == (13, 96, 144, 3), "and the next run works"
 
 
@@ -154,7 +154,7 @@ def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
     loaded = pipeline.load(plan.fit(asked, here))
     made = generate.run(asked, loaded, seen.append)
     assert world.measure(made.frames) == world.Attributes("red", "circle", "right", "black")
-    steps = [event for event in seen if isinstance(event, events.Step)]
+    steps = [event for event in seen if isinstance(event, progress.Step)]
     assert {step.latents.shape for step in steps} == {(1, 4, 16, 12, 18)}
     with torch.no_grad():
         last = decode_latents(loaded.pipe.vae, steps[-1].latents, 13)[0].mul(255).numpy()

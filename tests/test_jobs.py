@@ -7,7 +7,7 @@ import threading
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import events, jobs, request
+from cogvx_nb import jobs, progress, request
 from cogvx_nb.errors import BadFrames, Cancelled
 from cogvx_nb.jobs import Queue
 
@@ -34,8 +34,8 @@ class Gate:
             raise BadFrames("all frames\nare black")
         if wanted.seed == 4:
             raise ZeroDivisionError("a bug")
-        listen(events.StageStarted("denoise"))
-        listen(events.Step(1, 2, 0.5, None))
+        listen(progress.StageStarted("denoise"))
+        listen(progress.Step(1, 2, 0.5, None))
         return f"result {wanted.seed}"
 
 

@@ -13,7 +13,7 @@ import pandas
 import pytest
 from conftest import CIRCLE, run_cogvx
 
-from cogvx_nb import catalogue, export, list_cli
+from cogvx_nb import catalogue, export, list_cli, text
 from cogvx_nb.__main__ import main
 from cogvx_nb.catalogue import Catalogue
 from cogvx_nb.errors import DiskFull, OutputExists
@@ -177,16 +177,16 @@ def test_nothing_in_a_prompt_breaks_the_table(capsys, place):
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
     assert r"two\nlines \x1b[31mred\x1b[0m \u202ebac…" in "".join(lines)
-    ends = [list_cli.places(line[: line.index("/")]) for line in lines[1:]]
-    assert ends[0] == ends[1] == list_cli.places(lines[0][: lines[0].index("file")])
+    ends = [text.places(line[: line.index("/")]) for line in lines[1:]]
+    assert ends[0] == ends[1] == text.places(lines[0][: lines[0].index("file")])
 
 
 def test_plain_text_and_its_places():
-    assert list_cli.plain(HOSTILE).isprintable()
-    assert list_cli.plain("a\u3000b\xa0c") == "a b c"
-    assert (list_cli.places("圆a"), list_cli.places("e\u0301")) == (3, 1)
-    assert list_cli.cut("圆圆圆", 5) == "圆圆…"
-    assert list_cli.cut("圆圆a", 5) == "圆圆a"
+    assert text.plain(HOSTILE).isprintable()
+    assert text.plain("a\u3000b\xa0c") == "a b c"
+    assert (text.places("圆a"), text.places("e\u0301")) == (3, 1)
+    assert text.cut("圆圆圆", 5) == "圆圆…"
+    assert text.cut("圆圆a", 5) == "圆圆a"
 
 
 def test_a_reader_that_has_enough_and_a_terminal_without_unicode(three, outputs):

@@ -9,7 +9,7 @@ import pytest
 import world
 from PIL import Image
 
-from cogvx_nb import events, preview
+from cogvx_nb import preview, progress
 
 STAR = "a green star growing on a navy background"
 
@@ -21,7 +21,7 @@ def star(tiny, here):
 
     asked, seen = request.make(tiny, STAR, frames=25, steps=20), []
     made = generate.run(asked, pipeline.load(plan.fit(asked, here)), seen.append)
-    last = [event for event in seen if isinstance(event, events.Step)][-1]
+    last = [event for event in seen if isinstance(event, progress.Step)][-1]
     return last.latents[0].float().numpy(), made.frames
 
 
@@ -43,7 +43,7 @@ def test_what_was_learnt_shows_another_clip(make):
     def clean(prompt: str) -> tuple[np.ndarray, np.ndarray]:
         seen = []
         made = make(prompt, steps=10, on_event=seen.append)
-        last = [event for event in seen if isinstance(event, events.Step)][-1]
+        last = [event for event in seen if isinstance(event, progress.Step)][-1]
         return last.latents[0].float().numpy(), made.frames
 
     colours = preview.NEUTRAL

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import display, events, result, video
+from cogvx_nb import display, progress, result, video
 from cogvx_nb.errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
 
 NASTY = (
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_nothing(make, small_disk):
 def test_a_write_is_announced(make, tmp_path):
     seen = []
     saved = result.save(make(), tmp_path / "a.mp4", on_event=seen.append)
-    assert seen == [events.StageStarted("write")]
+    assert seen == [progress.StageStarted("write")]
     assert saved.settings["seconds"]["write"] > 0
 
 

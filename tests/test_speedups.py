@@ -12,12 +12,12 @@ from conftest import CIRCLE
 
 from cogvx_nb import (
     cost,
-    events,
     generate,
     machine,
     pipeline,
     placement,
     plan,
+    progress,
     request,
     settings,
     speedups,
@@ -34,7 +34,7 @@ def run(tiny, here):
         asked, seen = request.make(tiny, CIRCLE, steps=steps), []
         loaded = pipeline.load(replace(plan.fit(asked, here), **changes))
         generate.run(asked, loaded, seen.append)
-        return [e for e in seen if isinstance(e, events.Step)][-1].latents, seen
+        return [e for e in seen if isinstance(e, progress.Step)][-1].latents, seen
 
     yield run
     pipeline.release()
@@ -48,13 +48,13 @@ def test_compiled_blocks_equal_stock_and_compile_once(run):
     stock, _ = run()
     compiled, seen = run(compiled=True)
     assert distance(compiled, stock) < 1e-4
-    assert [e.stage for e in seen if isinstance(e, events.StageStarted)][1] == "compile"
+    assert [e.stage for e in seen if isinstance(e, progress.StageStarted)][1] == "compile"
     assert len(machine.probe().compiled) == 1
     assert any(settings.compiled_dir().rglob("*.so")), "the code is on disk"
     back, seen = run()
     assert torch.equal(back, stock), "and the stock ones come back"
     _, seen = run(compiled=True)
-    assert "compile" not in [e.stage for e in seen if isinstance(e, events.StageStarted)]
+    assert "compile" not in [e.stage for e in seen if isinstance(e, progress.StageStarted)]
 
 
 def test_compiled_blocks_round_as_eager_ones(tiny):
@@ -84,7 +84,7 @@ def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     torch.compiler.reset()
     found, seen = run(compiled=True)
-    (change,) = [e for e in seen if isinstance(e, events.PlanChanged)]
+    (change,) = [e for e in seen if isinstance(e, progress.PlanChanged)]
     assert not change.plan.compiled
     assert str(change).startswith("compiling failed: ")
     assert "; trying again: cogvideox-tiny on cpu" in str(change)

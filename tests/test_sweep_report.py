@@ -20,10 +20,11 @@ from cogvx_nb import (
     experiment_book,
     experiment_page,
     experiment_plots,
-    markup,
+    experiment_sheet,
     sweep,
     sweep_folder,
     sweep_frame,
+    text,
 )
 from cogvx_nb import experiment_sheet as sheets
 from cogvx_nb.__main__ import main
@@ -133,12 +134,12 @@ def test_a_number_and_a_text_are_told_apart(outputs, book):
 
 def test_text_stays_text():
     for value in (MARKUP, LINES, "\ud800 \x00 \x1b[31m", "&lt;"):
-        shown = markup.text(value)
+        shown = text.html_text(value)
         assert re.fullmatch(r"<bdi>[^<>\"']*</bdi>", shown, re.DOTALL)
         assert shown.encode()
-        assert not markup.CONTROL.search(shown)
+        assert not text.CONTROL.search(shown)
     odd = Path("/a/b'\"><x> #?%\udcff.mp4")
-    assert markup.link(odd, Path("/a/c")) == "../b%27%22%3E%3Cx%3E%20%23%3F%25%FF.mp4"
+    assert text.link(odd, Path("/a/c")) == "../b%27%22%3E%3Cx%3E%20%23%3F%25%FF.mp4"
 
 
 # --- what is in the page --------------------------------------------------------------------------
@@ -189,7 +190,7 @@ def test_what_has_no_room_is_linked(outputs, monkeypatch):
     links = re.findall(r"<a href='\.\./(\w{16})/video\.mp4'>the video</a>", shown)
     assert links == [run.id for run in found.runs]
     assert "<a " not in sheets.sheet(found, most_bytes=0), "in a notebook"
-    monkeypatch.setattr(sheets, "MOST_PLAYING", 3)
+    monkeypatch.setattr(experiment_sheet, "MOST_PLAYING", 3)
     waiting = sheets.sheet(found, most_bytes=10**6)
     assert waiting.count(" preload='none' poster='data:image/webp;base64,") == 4
     assert "autoplay" not in waiting

@@ -1,4 +1,4 @@
-"""What others wrote as HTML that it can't get out of, and how pages of a sweep look."""
+"""Text made safe for a line, a terminal or a page; durations and sizes for people."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import html
 import os
 import re
+import unicodedata
 from pathlib import Path
 from urllib.parse import quote
 
@@ -52,7 +53,7 @@ STYLE = """
 The class is named twice to outweigh what JupyterLab says of tables."""
 
 
-def text(value: object) -> str:
+def html_text(value: object) -> str:
     """A text as HTML: inert, and in a direction of its own, so that it can't turn what is around
     it."""
     return f"<bdi>{escaped(value)}</bdi>"
@@ -67,7 +68,7 @@ def escaped(value: object) -> str:
 
 def clamped(value: object) -> str:
     """A text in a few lines; a pointer that rests on it shows all of it."""
-    return f"<div class='clamp' title='{escaped(value)}'>{text(value)}</div>"
+    return f"<div class='clamp' title='{escaped(value)}'>{html_text(value)}</div>"
 
 
 def number(value: float | None, digits: int) -> str:
@@ -84,3 +85,93 @@ def link(target: Path, folder: Path) -> str:
     """The address of a file from a page in a folder: relative, so that both can be moved."""
     relative = os.path.relpath(target.absolute(), folder.absolute())
     return escaped(quote(os.fsencode(relative)))
+
+
+def plain(text: str) -> str:
+    r"""A text in one line: control characters, line breaks and those that turn the direction of
+    writing are spelt out, such as ``\n`` and ``\u202e``."""
+    return "".join(
+        one if one.isprintable() else " " if _is_space(one) else _spelt(one) for one in text
+    )
+
+
+def cut(text: str, width: int) -> str:
+    """As much of a text as has room in so many places, with ``…`` where it was cut."""
+    if places(text) <= width:
+        return text
+    end = 0
+    while places(text[: end + 1]) < width:
+        end += 1
+    return f"{text[:end]}…"
+
+
+def places(text: str) -> int:
+    """How many of a terminal's places a text takes: two for a Chinese character, none for a mark
+    that stands above or below another."""
+    wide = sum(unicodedata.east_asian_width(one) in "WF" for one in text)
+    return len(text) + wide - sum(unicodedata.category(one) in ("Mn", "Me") for one in text)
+
+
+def _is_space(character: str) -> bool:
+    return unicodedata.category(character) == "Zs"
+
+
+def _spelt(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def padded(cell: str, width: int) -> str:
+    return cell + " " * (width - places(cell))
+
+
+CONTROL_RUN = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+def rate(seconds: float) -> str:
+    """Runs in a time that a person can picture, from seconds for one."""
+    if seconds < 60:
+        return f"{60 / max(seconds, 1e-3):.1f} runs a minute"
+    return f"{3600 / seconds:.1f} runs an hour"
+
+
+def spell(seconds: float | None) -> str:
+    """A length of time: ``8 s``, ``12 min``, ``3.5 h``; ``?`` for None."""
+    if seconds is None:
+        return "?"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def plain_value(value: object) -> str:
+    """A value in a line, without anything that a terminal would obey."""
+    return CONTROL_RUN.sub(" ", value if isinstance(value, str) else repr(value))
+
+
+def cut_line(line: str, width: int) -> str:
+    """As much of a line as has room; Chinese characters take two places."""
+    room = max(width, 10)
+    for place, character in enumerate(line):
+        room -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if room < 1:
+            return f"{line[:place]}…"
+    return line
+
+
+def human(count: int) -> str:
+    """Bytes for a person, in decimal units as the hubs show them."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's root cause in a line, without its traceback."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
+
+
+GIB = 2**30
