@@ -17,7 +17,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from cogvx_nb import checkpoints, cost, machine, plan, random_weights, request
+from cogvx_nb import cost, machine, plan, request
+from cogvx_nb.checkpoints import registry, store
 
 CARDS = {"80 GB": 79.0, "24 GB": 22.8, "16 GB": 15.0, "12 GB": 11.2, "8 GB": 7.2, "5 GiB": 5.0}
 """GiB that torch can have of each."""
@@ -48,7 +49,7 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
 
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, CARDS[card] * 2**30 / total))
-    model = random_weights.imagine(checkpoints.COGVIDEOX_5B)
+    model = store.random_model(registry.COGVIDEOX_5B)
     wanted = request.make(model, PROMPT, frames=frames)
     row = {"card": card, "frames": frames, "steps": steps}
     try:

@@ -121,9 +121,10 @@ def main() -> None:
 
 def make(folder: Path, count: int, sweeps: bool) -> None:
     """One real result, and links to it, a thousand a day or a sweep."""
-    from cogvx_nb import generate, machine, pipeline, plan, request, result, weights
+    from cogvx_nb import generate, machine, pipeline, plan, request, result
+    from cogvx_nb.checkpoints import store
 
-    wanted = request.make(weights.locate("tiny"), "a red circle", steps=2)
+    wanted = request.make(store.locate("tiny"), "a red circle", steps=2)
     made = generate.run(wanted, pipeline.load(plan.fit(wanted, machine.probe())))
     first = result.save(made, folder / "first" / "0.mp4")
     chance, source = random.Random(1), first.path

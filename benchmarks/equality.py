@@ -35,11 +35,12 @@ def main() -> None:
 
 def compare(frames: int, steps: int, random: str | None):
     """Rows of a table, as they are measured."""
-    from cogvx_nb import checkpoints, machine, pipeline, plan, random_weights, request, weights
+    from cogvx_nb import machine, pipeline, plan, request
+    from cogvx_nb.checkpoints import registry, store
 
     here = machine.probe()
-    imagined = random and random_weights.imagine(checkpoints.named(random))
-    model = imagined or weights.locate("tiny")
+    imagined = random and store.random_model(registry.named(random))
+    model = imagined or store.locate("tiny")
     wanted = request.make(model, PROMPT, frames=frames, steps=steps)
     base = plan.fit(wanted, here)
     latents, clip = stock(wanted, base)
@@ -177,9 +178,9 @@ def from_files(wanted, fitted):
     """diffusers' own pipeline, none of the workbench's classes in it."""
     import diffusers
 
-    from cogvx_nb import prompts
+    from cogvx_nb.checkpoints import store
 
-    tokenizer = prompts.load_tokenizer(wanted.model)
+    tokenizer = store.load_tokenizer(wanted.model)
     pipe = diffusers.CogVideoXPipeline.from_pretrained(wanted.model.folder, tokenizer=tokenizer)
     pipe.scheduler = diffusers.CogVideoXDPMScheduler.from_config(
         pipe.scheduler.config, timestep_spacing=wanted.model.checkpoint.timestep_spacing

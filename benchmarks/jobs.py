@@ -29,10 +29,11 @@ SAMPLES = 10
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
-        from cogvx_nb import progress, request, weights
+        from cogvx_nb import progress, request
+        from cogvx_nb.checkpoints import store
         from cogvx_nb.studio import Studio
 
-        where, model = Studio(), weights.locate("tiny")
+        where, model = Studio(), store.locate("tiny")
         begun: list[float] = []
         where.listen(
             lambda job, event: (

@@ -95,9 +95,10 @@ def denoise(wanted, pipe, embeds, where, shown: list) -> list[float]:
 
 
 def embedded(steps: int):
-    from cogvx_nb import machine, pipeline, plan, request, weights
+    from cogvx_nb import machine, pipeline, plan, request
+    from cogvx_nb.checkpoints import store
 
-    wanted = request.make(weights.locate("tiny"), PROMPT, frames=49, steps=steps)
+    wanted = request.make(store.locate("tiny"), PROMPT, frames=49, steps=steps)
     loaded = pipeline.load(plan.fit(wanted, machine.probe()))
     embeds, _ = loaded.pipe.encode_prompt(
         PROMPT, do_classifier_free_guidance=False, max_sequence_length=64
@@ -109,10 +110,11 @@ def true_shapes(steps: int):
     import diffusers
     import torch
 
-    from cogvx_nb import checkpoints, components, request, weights
+    from cogvx_nb import components, request
+    from cogvx_nb.checkpoints import registry, store
 
-    known = checkpoints.COGVIDEOX_5B
-    model = weights.Model(known, Path(known.name), {}, known.parameters)
+    known = registry.COGVIDEOX_5B
+    model = store.Model(known, Path(known.name), {}, known.parameters)
     wanted = request.VideoRequest(PROMPT, "", 49, steps, 480, 720, 6.0, 42, 8, model)
     with torch.device("cuda"):
         torch.set_default_dtype(torch.bfloat16)

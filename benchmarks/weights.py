@@ -103,7 +103,7 @@ def verify(work: Path, environment: dict[str, str], size: int, repeats: int) -> 
     files = [folder / "transformer" / f"{n}.safetensors" for n in range(4)]
     for path in files:
         write_noise(path, size // 4)
-    from cogvx_nb import manifest
+    from cogvx_nb.checkpoints import manifest
     from cogvx_nb.files import sha256_all
 
     listed = {

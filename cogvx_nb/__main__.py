@@ -141,27 +141,27 @@ def reproduce(options: argparse.Namespace) -> int:
 
 def download(options: argparse.Namespace) -> int:
     """Fetch a checkpoint: list, ask, fetch, verify, put in place."""
-    from . import checkpoints, transfer
-    from . import download as plan_download
+    from .checkpoints import registry, transfer
+    from .checkpoints.download import prepare
     from .progress import TransferProgress
 
-    known = checkpoints.named(options.model)
-    planned = plan_download.prepare(
+    known = registry.named(options.model)
+    planned = prepare(
         known, options.source, options.endpoint, options.models_dir, options.send_token
     )
     _say(str(planned))
     if not (options.yes or _agrees()):
         return 2
     with TransferProgress() as progress:
-        transfer.run(planned, progress)
+        transfer.fetch_checkpoint(planned, progress)
     print(planned.folder)
     return 0
 
 
 def verify(options: argparse.Namespace) -> int:
     """Hash a checkpoint's files again and compare; all checkpoints if none is named."""
-    from . import manifest, settings
-    from . import verify as verification
+    from . import settings
+    from .checkpoints import manifest, transfer
     from .progress import TransferProgress
 
     found = sorted(path.parent.name for path in settings.models_dir().glob(f"*/{manifest.NAME}"))
@@ -170,11 +170,11 @@ def verify(options: argparse.Namespace) -> int:
     bad = False
     for name in [options.model] if options.model else found:
         with TransferProgress() as progress:
-            verified = verification.run(name, progress)
+            verified = manifest.verify(name, progress)
         print(verified)
         if verified.problems and options.repair:
             with TransferProgress() as progress:
-                verification.repair(verified, options.endpoint, options.send_token, progress)
+                transfer.repair(verified, options.endpoint, options.send_token, progress)
             print(f"{verified.folder}: repaired")
         bad |= bool(verified.problems) and not options.repair
     if bad:

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from . import __version__, bench_file, ceiling, checkpoints, machine, plan, random_weights, request
+from . import __version__, bench_file, ceiling, machine, plan, request
 from .bench_compare import described
 from .bench_file import BASELINES, FORMAT
+from .checkpoints import registry, store
+from .checkpoints.store import Model
 from .errors import CogvxError, RequestError
 from .request import VideoRequest
 from .ways import FEWEST_REUSED
-from .weights import Model
 
 PROMPT = "a red circle moving right on a black background"
 
@@ -99,7 +100,7 @@ def find_model(name: str, weights: str) -> Model:
         RequestError, ModelError: if there is no such checkpoint.
     """
     if weights == "random":
-        return random_weights.imagine(checkpoints.named(name))
+        return store.random_model(registry.named(name))
     if weights != "files":
         raise RequestError("weights", weights, "use files or random")
     return plan.find_model(name, machine.probe())[0]
@@ -165,10 +166,7 @@ def _row(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str, flo
 
 
 def _measured(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str, float]) -> dict:
-    from . import (
-        baseline,
-        measure,  # late: it loads torch
-    )
+    from . import baseline, measure
 
     measure.start_afresh()
     here = machine.probe()

@@ -9,20 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from . import (
-    attempts,
-    check_gpu,
-    check_machine,
-    check_models,
-    check_packages,
-    checkpoints,
-    cost,
-    download,
-    settings,
-    text,
-)
+from . import attempts, check_gpu, check_machine, check_models, check_packages, cost, settings, text
 from .check_models import Job
 from .check_report import FAIL, WARN, GpuVerdict, Report, Row
+from .checkpoints import download, registry
 from .machine import Machine
 
 STORED_BYTES = {"text_encoder": 2, "transformer": 2, "vae": 4}
@@ -44,7 +34,7 @@ def run(model: str = "auto", deep: bool = False, online: bool = False) -> Report
     driver = check_gpu.nvidia_smi()
     here, ram_error = check_machine.look(tried["torch"])
     job = check_models.find_job(model, here)
-    subject = checkpoints.COGVIDEOX_5B if not job.named else job.checkpoint
+    subject = registry.COGVIDEOX_5B if not job.named else job.checkpoint
     gpus = here.gpus or (driver.gpus if driver else ())
     rows = [
         *_guarded("packages", check_packages.rows),

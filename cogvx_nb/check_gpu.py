@@ -6,11 +6,12 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 
-from . import checkpoints, plan
+from . import plan
 from .attempts import Attempt
 from .check_packages import INSTALL, requirement
 from .check_report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Row, capability
-from .checkpoints import Checkpoint
+from .checkpoints import registry
+from .checkpoints.registry import Checkpoint
 from .errors import DoesNotFit
 from .machine import Gpu, Machine
 from .plan import GIB
@@ -177,13 +178,13 @@ def rows(gpus: tuple[Gpu, ...], here: Machine, subject: Checkpoint | None) -> li
 
 
 def _cpu_row(here: Machine) -> Row:
-    big = checkpoints.COGVIDEOX_5B
+    big = registry.COGVIDEOX_5B
     try:
         fitted = plan.foresee(big, replace(here, gpus=()), big.frames[0])
         slowly = f"{big.name} too, in {fitted.peak_bytes / plan.GIB:.0f} GiB of RAM, for hours"
     except DoesNotFit:
         slowly = f"{big.name} not, for lack of RAM"
-    found = f"none: on the CPU {checkpoints.TINY.name} runs in seconds; {slowly}"
+    found = f"none: on the CPU {registry.TINY.name} runs in seconds; {slowly}"
     fix = f"for {big.name}, a machine with an NVIDIA GPU"
     return Row("GPU", WARN, found, REFERENCE, fix)
 

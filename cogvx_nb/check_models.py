@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import checkpoints, download, manifest, plan, settings, weights
+from . import plan, settings
 from .check_report import FAIL, PASS, WARN, Row
-from .checkpoints import Checkpoint
+from .checkpoints import download, manifest, registry, store
+from .checkpoints.registry import Checkpoint
+from .checkpoints.store import Model
 from .errors import CogvxError, DoesNotFit
 from .machine import Machine
-from .weights import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Job:
     @property
     def bad(self) -> str:
         """Status of what keeps it from a GPU: the embedded model runs on the CPU all the same."""
-        return FAIL if self.named and self.checkpoint is not checkpoints.TINY else WARN
+        return FAIL if self.named and self.checkpoint is not registry.TINY else WARN
 
 
 def find_job(asked: str, here: Machine) -> Job:
@@ -41,7 +42,7 @@ def find_job(asked: str, here: Machine) -> Job:
         model, note = plan.find_model(asked, here)
         return Job(model.checkpoint, model, note, named)
     except (CogvxError, OSError, RuntimeError, ValueError) as error:  # ~nobody is a RuntimeError
-        known = checkpoints.by_name(asked) if named else checkpoints.TINY
+        known = registry.by_name(asked) if named else registry.TINY
         return Job(known, None, str(error), named)
 
 
@@ -53,7 +54,7 @@ def model_row(asked: str, job: Job, deep: bool) -> Row:
         return Row("model", FAIL, found, needed, fix)
     if job.checkpoint.cannot_run:
         found = f"{job.checkpoint.name} can't be run here: {job.checkpoint.cannot_run}"
-        return Row("model", FAIL, found, "", f"--model {checkpoints.COGVIDEOX_5B.name}")
+        return Row("model", FAIL, found, "", f"--model {registry.COGVIDEOX_5B.name}")
     row = _folder_row("model", job.model.folder, deep, FAIL)
     note = f"; auto takes {job.note}" if job.note else ""
     return replace(row, found=f"{job.checkpoint.name}: {row.found}{note}")
@@ -81,7 +82,7 @@ def _folder_row(name: str, folder: Path, deep: bool, bad: str) -> Row:
     Args:
         bad: status of one that is not whole.
     """
-    known = checkpoints.by_name(folder.name)
+    known = registry.by_name(folder.name)
     try:
         listed = manifest.read(folder)
         wrong = manifest.problems(folder, listed, deep) if listed else []
@@ -89,12 +90,12 @@ def _folder_row(name: str, folder: Path, deep: bool, bad: str) -> Row:
             first = f"{wrong[0].path} {wrong[0].detail}"
             more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
             return Row(name, bad, first + more, "every file whole", _mend(known, folder))
-        model = weights.locate(str(folder))
+        model = store.locate(str(folder))
     except (CogvxError, OSError) as error:
         return Row(name, bad, str(error), "every file whole", _mend(known, folder))
     if listed is None:
         found = "complete by its headers, but not verified"
-        fix = weights.download_command(model.checkpoint)
+        fix = store.download_command(model.checkpoint)
         return Row(name, WARN, found, f"a {manifest.NAME}", f"{fix}, which checks every file")
     by = "size and SHA-256" if deep else "size"
     needed = "every file whole" if deep else "every file whole (--deep: by SHA-256 too)"
@@ -107,7 +108,7 @@ def _mend(known: Checkpoint | None, folder: Path) -> str:
         return "fetch or copy it there again"
     if known.modelscope and (folder / manifest.NAME).is_file():
         return f"cogvx verify --repair {known.name}"
-    return weights.download_command(known)
+    return store.download_command(known)
 
 
 def plan_row(here: Machine, job: Job) -> Row:

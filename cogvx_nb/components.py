@@ -10,8 +10,9 @@ import diffusers
 import torch
 import transformers
 
-from . import prompts, random_weights
-from .checkpoints import Checkpoint
+from . import random_weights
+from .checkpoints import store
+from .checkpoints.registry import Checkpoint
 from .plan import Plan
 from .scheduler import Scheduler
 from .vae import Autoencoder
@@ -49,7 +50,7 @@ def assemble(plan: Plan, place: Placed) -> diffusers.CogVideoXPipeline:
         parts[name] = make(name, plan).eval().requires_grad_(False)
         place(name, parts[name])
     pipe = diffusers.CogVideoXPipeline(
-        tokenizer=prompts.load_tokenizer(plan.model), scheduler=_scheduler(plan), **parts
+        tokenizer=store.load_tokenizer(plan.model), scheduler=_scheduler(plan), **parts
     )
     pipe.set_progress_bar_config(disable=True)
     pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *HANDED_OVER]

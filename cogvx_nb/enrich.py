@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from . import chat, settings
-from .checkpoints import Checkpoint
+from .checkpoints.registry import Checkpoint
 from .errors import BadAnswer, EnrichError, RequestError
 from .request import MAX_PROMPT
 

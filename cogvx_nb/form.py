@@ -9,13 +9,14 @@ from html import escape
 
 import ipywidgets as widgets
 
-from . import enrich, prompts, request, weights
-from .checkpoints import Checkpoint
+from . import enrich, request
+from .checkpoints import store
+from .checkpoints.registry import Checkpoint
+from .checkpoints.store import Model
 from .controls import WIDE, after_typing, area, bold, button, choice, lines, note, number, row
 from .errors import CogvxError
 from .plan import SPEEDS
 from .request import MAX_SEED, VideoRequest
-from .weights import Model
 
 MODES = ("quick", "standard", "best")
 """Names of a checkpoint's frame counts, from few to many."""
@@ -41,7 +42,7 @@ class Form(widgets.VBox):
 
     def __init__(self, model: Model, predict: Predict, **values) -> None:
         self._predict = predict
-        self._models = {found.name: found for found in (*weights.present(), model)}
+        self._models = {found.name: found for found in (*store.present(), model)}
         self._build_prompt(values)
         self._build_numbers(model, values)
         self._build_advanced(values)
@@ -214,7 +215,7 @@ class Form(widgets.VBox):
 
 def token_note(model: Model, prompt: str) -> str:
     """What the checkpoint's tokenizer makes of a prompt, as HTML."""
-    tokens = prompts.count(model, prompt)
+    tokens = store.count_tokens(model, prompt)
     said = f"{tokens.count} of {tokens.limit} tokens"
     if tokens.unknown:
         said += f", {tokens.unknown} unknown to {escape(model.name)}"

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import checkpoints
+from .checkpoints import registry
 from .errors import RequestError
 from .text import cut, padded, places, plain
 
@@ -39,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
         export.place(options.export)
     found = Catalogue()
     found.refresh()
-    known = checkpoints.by_name(options.model)
+    known = registry.by_name(options.model)
     model = known.name if known else options.model
     wanted = {"model": model, "frames": options.frames, "seed": options.seed}
     total = found.count(options.search, **wanted)

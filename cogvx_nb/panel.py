@@ -6,13 +6,13 @@ import threading
 
 import ipywidgets as widgets
 
+from .checkpoints.store import Model
 from .controls import WIDE, after_typing, bold, button, lines, note, replace, row
 from .errors import CogvxError
 from .form import Form
 from .jobs import DONE, FAILED, Job
 from .studio import Previewed, Studio
 from .viewer import Viewer
-from .weights import Model
 
 
 class Panel(widgets.VBox):

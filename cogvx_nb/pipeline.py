@@ -14,11 +14,11 @@ import torch
 from safetensors import SafetensorError
 
 from . import components, placement, speedups
+from .checkpoints.store import file_hashes
 from .errors import ModelCorrupt, OutOfMemory, RequestError
 from .fallbacks import offloaded, step_down, unflashed
 from .plan import Plan, compiled_key
 from .ways import FLASH4
-from .weights import file_hashes
 
 OUT = (
     "can't allocate memory",

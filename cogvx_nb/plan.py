@@ -9,14 +9,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from . import checkpoints, cost, ways, weights
-from .checkpoints import Checkpoint
+from . import cost, ways
+from .checkpoints import registry, store
+from .checkpoints.registry import Checkpoint
+from .checkpoints.store import Model
 from .errors import DoesNotFit, ModelError, ModelMissing, RequestError
 from .machine import Gpu, Machine
 from .request import VideoRequest, nearest
 from .text import GIB
 from .ways import AUTO, COMPILES, PLACEMENTS, STOCK
-from .weights import Model
 
 SPEEDS = {
     "exact": "stock arithmetic up to rounding",
@@ -84,7 +85,7 @@ class Plan:
 
     def tokens(self, frames: int) -> int:
         """Tokens that the transformer sees for a clip of so many frames, text included."""
-        patch = checkpoints.SIZE_MULTIPLE
+        patch = registry.SIZE_MULTIPLE
         patches = (self.height // patch) * (self.width // patch)
         return self.model.checkpoint.text_tokens + patches * ((frames - 1) // 4 + 1)
 
@@ -130,11 +131,11 @@ def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, st
         ModelError: if a named model is missing or not whole.
     """
     if name.strip().lower() != "auto":
-        return weights.locate(name), ""
-    wanted, embedded = checkpoints.COGVIDEOX_5B, checkpoints.TINY
-    command = weights.download_command(wanted)
+        return store.locate(name), ""
+    wanted, embedded = registry.COGVIDEOX_5B, registry.TINY
+    command = store.download_command(wanted)
     try:
-        model = weights.locate(wanted.name)
+        model = store.locate(wanted.name)
         if not machine.gpus:
             reason = f"there is no GPU here; name {wanted.name} to run it on the CPU"
         else:
@@ -144,7 +145,7 @@ def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, st
         reason = f"{wanted.name} is not on this machine; get it with: {command}"
     except (ModelError, DoesNotFit) as error:
         reason = str(error)
-    return weights.locate(embedded.name), f"the small embedded {embedded.name}: {reason}"
+    return store.locate(embedded.name), f"the small embedded {embedded.name}: {reason}"
 
 
 def fit(

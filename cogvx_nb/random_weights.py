@@ -7,8 +7,8 @@ fetched. Sources: the ``config.json`` files of zai-org/CogVideoX-5b and zai-org/
 from __future__ import annotations
 
 from . import settings
-from .checkpoints import TINY, Checkpoint
-from .weights import Model, read_json
+from .checkpoints.registry import TINY, Checkpoint
+from .checkpoints.store import read_json
 
 COMPONENTS = ("text_encoder", "transformer", "vae", "scheduler")
 
@@ -32,11 +32,6 @@ SCHEDULER = {
     "snr_shift_scale": 1.0,
     "timestep_spacing": "trailing",
 }
-
-
-def imagine(checkpoint: Checkpoint) -> Model:
-    """A model of a checkpoint's shapes, of which there are no files."""
-    return Model(checkpoint, None, {}, checkpoint.parameters)
 
 
 def configs(checkpoint: Checkpoint) -> dict[str, dict]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import generate, pipeline, plan, request, result, video, weights
+from . import generate, pipeline, plan, request, result, video
+from .checkpoints import store
 from .errors import ModelError
 from .machine import probe
 from .progress import CancelToken, Listener
@@ -86,16 +87,16 @@ def request_of(then: dict) -> request.VideoRequest:
     return request.make(_model(then["checkpoint"]), **run, **permitted, enriched_from=typed)
 
 
-def _model(checkpoint: dict) -> weights.Model:
+def _model(checkpoint: dict) -> store.Model:
     """The checkpoint that has the recorded files, or else the one of that name."""
     found = []
     for name in (checkpoint["folder"], checkpoint["name"]):
         try:
-            model = weights.locate(name)
+            model = store.locate(name)
         except ModelError as error:  # it is gone, or not whole any more
             missing = error
             continue
-        if weights.file_hashes(model) == checkpoint["sha256"]:
+        if store.file_hashes(model) == checkpoint["sha256"]:
             return model
         found.append(model)
     if not found:

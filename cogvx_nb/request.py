@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 
-from . import prompts
-from .checkpoints import MAX_STEPS, SIZE_MULTIPLE
+from .checkpoints import store
+from .checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE
+from .checkpoints.store import Model
 from .errors import ModelError, PromptUnknown, RequestError
-from .weights import Model
 
 MAX_SEED = 2**53 - 1
 """A browser's number field can hold no more."""
@@ -203,7 +203,7 @@ def _read_prompt(
     model: Model, prompt: str, allow_unknown: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(notes, allowed) for a prompt as the checkpoint's tokenizer reads it."""
-    tokens = prompts.count(model, prompt)
+    tokens = store.count_tokens(model, prompt)
     notes: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()
     if tokens.unknown_share > 0.5:

@@ -17,10 +17,10 @@ import numpy as np
 
 from . import machine, pace, plan, preview, result, settings
 from .catalogue import Catalogue
+from .checkpoints.store import Model
 from .errors import DoesNotFit, RequestError
 from .jobs import Job, Queue
 from .progress import Done, Event, Listener, Noted, Step
-from .weights import Model
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +80,7 @@ class Studio:
         return f"{time_said}, {fitted.peak_bytes / plan.GIB:.1f} GiB"
 
     def _work(self, job: Job, listener: Listener) -> result.Result:
-        from . import (
-            generate,
-            pipeline,  # late: they load torch, and a panel should open at once
-        )
+        from . import generate, pipeline
 
         latest: list[Step] = []
 

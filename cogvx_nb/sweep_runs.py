@@ -13,14 +13,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from . import checkpoints, pace, plan, request, sweep_book, weights
+from . import pace, plan, request, sweep_book
 from .catalogue import Catalogue
+from .checkpoints import registry, store
+from .checkpoints.store import Model
 from .errors import CogvxError, ParameterError, SpecError
 from .machine import Machine
 from .sweep_book import Book
 from .sweep_rows import Row
 from .sweep_spec import Spec
-from .weights import Model
 
 VIDEO = "video.mp4"
 """What a run of notebook 03 makes, in its folder."""
@@ -180,8 +181,8 @@ class _Maker:
             if self._book.makes_video:
                 raise
             return None, "", {}  # a model of the user's own
-        chosen = named.strip().lower() == "auto" or checkpoints.by_name(named)
-        return model, model.name if chosen else str(model.folder), weights.file_hashes(model)
+        chosen = named.strip().lower() == "auto" or registry.by_name(named)
+        return model, model.name if chosen else str(model.folder), store.file_hashes(model)
 
     def _foresee(
         self, wanted: request.VideoRequest, how: dict[str, object]

@@ -7,12 +7,12 @@ from pathlib import Path
 import ipywidgets as widgets
 
 from . import controls, machine, plan, settings
+from .checkpoints.store import Model
 from .compare import Compare
 from .gallery import Gallery
 from .grid_panel import GridPanel
 from .panel import Panel
 from .studio import Studio, studio
-from .weights import Model
 
 TITLES = ("Make", "Grid", "Gallery", "Compare")
 HINTS = (

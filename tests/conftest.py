@@ -32,8 +32,8 @@ from cogvx_nb import (
     plan,  # noqa: E402
     request,  # noqa: E402
     result,  # noqa: E402
-    weights,  # noqa: E402
 )
+from cogvx_nb.checkpoints import store  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CIRCLE = "a red circle moving right on a black background"
@@ -56,8 +56,8 @@ def outputs(tmp_path_factory, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> weights.Model:
-    return weights.locate("tiny")
+def tiny() -> store.Model:
+    return store.locate("tiny")
 
 
 @pytest.fixture(scope="session")

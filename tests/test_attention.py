@@ -91,9 +91,9 @@ def test_the_attention_is_kept_with_the_video(tmp_path, here):
 
 
 def _asked(kept: dict):
-    from cogvx_nb import weights
+    from cogvx_nb.checkpoints import store
 
-    return weights.locate("tiny"), kept["request"]["prompt"]
+    return store.locate("tiny"), kept["request"]["prompt"]
 
 
 def test_the_processor_takes_clips_without_rotary_embeddings():

@@ -20,7 +20,6 @@ from cogvx_nb import (
     bench_file,
     benchmark,
     ceiling,
-    checkpoints,
     meter,
     pipeline,
     plan,
@@ -29,10 +28,10 @@ from cogvx_nb import (
     report,
     report_plots,
     request,
-    weights,
 )
 from cogvx_nb.__main__ import _parser, main
 from cogvx_nb.bench_file import STAGES
+from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import DoesNotFit, OutputError, RequestError, ResultError
 
 GIB = 2**30
@@ -308,7 +307,7 @@ def test_random_weights_have_the_true_shapes():
     import torch
     import transformers
 
-    for known in (checkpoints.COGVIDEOX_5B, checkpoints.COGVIDEOX_2B):
+    for known in (registry.COGVIDEOX_5B, registry.COGVIDEOX_2B):
         made = random_weights.configs(known)
         with torch.device("meta"):
             parts = {
@@ -327,7 +326,7 @@ def test_random_weights_have_the_true_shapes():
 def test_random_weights_run_and_are_labelled(here, tmp_path):
     from cogvx_nb import baseline, generate, result
 
-    model = random_weights.imagine(checkpoints.TINY)
+    model = store.random_model(registry.TINY)
     asked = request.make(model, benchmark.PROMPT, steps=2)
     fitted = plan.fit(asked, here)
     loaded = pipeline.load(fitted)
@@ -336,7 +335,7 @@ def test_random_weights_run_and_are_labelled(here, tmp_path):
     assert made.frames.shape == (13, 96, 144, 3)
     assert "(random weights)" in str(loaded.plan)
     assert result.describe(made)["checkpoint"]["name"] == "cogvideox-tiny (random weights)"
-    assert weights.file_hashes(model) == {"random weights": "cogvideox-tiny"}
+    assert store.file_hashes(model) == {"random weights": "cogvideox-tiny"}
     beside = baseline.Baseline("seed", baseline.planned("seed", fitted))
     steps = []
     seconds = beside.make(asked, tmp_path / "a.mp4", lambda: steps.append(1))

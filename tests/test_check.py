@@ -16,9 +16,10 @@ import pytest
 from conftest import ROOT, run_cogvx
 from test_notebook import execute, nbval
 
-from cogvx_nb import attempts, check, check_packages, checkpoints, display, machine
+from cogvx_nb import attempts, check, check_packages, display, machine
 from cogvx_nb.__main__ import main
 from cogvx_nb.attempts import Attempt
+from cogvx_nb.checkpoints import registry
 
 H100 = "0, NVIDIA H100 80GB HBM3, 81559, 81008, 580.159.04, 9.0"
 RTX4090 = "0, NVIDIA GeForce RTX 4090, 24564, 23300, 580.159.04, 8.9"
@@ -82,7 +83,7 @@ def card(free_gib: float, capability=(9, 0), index: int = 0) -> machine.Gpu:
     return machine.Gpu(index, "card", total, int(free_gib * 2**30), capability, bf16)
 
 
-def big_checkpoint(folder: Path, known=checkpoints.COGVIDEOX_5B) -> None:
+def big_checkpoint(folder: Path, known=registry.COGVIDEOX_5B) -> None:
     """A checkpoint that is whole by its headers; the weights are holes, so it takes no disk."""
     layers, heads, width, height, across = known.architecture
     config = {"num_layers": layers, "num_attention_heads": heads, "attention_head_dim": width}
@@ -246,7 +247,7 @@ def test_a_missing_model(capsys, quick, models):
     assert rows["disk: models"].needed == "21.7 GB more for CogVideoX-5b"
     assert "cogvx download CogVideoX-5b goes on" in rows["download CogVideoX-5b"].fix
     assert agreed(capsys, "--model", "nothing")[0] == 1
-    big_checkpoint(models / "CogVideoX1.5-5B", checkpoints.COGVIDEOX_15_5B)
+    big_checkpoint(models / "CogVideoX1.5-5B", registry.COGVIDEOX_15_5B)
     code, found, text = agreed(capsys, "--model", "1.5")
     assert (code, "can't be run here: its patches" in text) == (1, True)
 

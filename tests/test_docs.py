@@ -11,17 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from cogvx_nb import (
-    attempts,
-    check,
-    check_gpu,
-    check_machine,
-    check_packages,
-    checkpoints,
-    cost,
-    plan,
-)
+from cogvx_nb import attempts, check, check_gpu, check_machine, check_packages, cost, plan
 from cogvx_nb.__main__ import _parser
+from cogvx_nb.checkpoints import registry
 from cogvx_nb.machine import Gpu, Machine
 
 PAGES = [("README.md", "README.zh-CN.md"), ("docs/deploy.md", "docs/deploy.zh-CN.md")]
@@ -187,7 +179,7 @@ def test_each_row_of_check_is_explained(page, monkeypatch, tmp_path):
 def test_memory_by_mode_is_what_the_planner_says(page):
     here = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
     rows = rows_of(page, r"13 (frames|帧) \| 25 (frames|帧) \| 49 (frames|帧)")
-    fitted = [plan.foresee(checkpoints.COGVIDEOX_5B, here, n) for n in (13, 25, 49)]
+    fitted = [plan.foresee(registry.COGVIDEOX_5B, here, n) for n in (13, 25, 49)]
     kinds = [(name, False) for name in plan.PLACEMENTS] + [("streamed", True)]
     for (name, tiled), row in zip(kinds, rows, strict=False):
         kind = [replace(plan.placed(one, name, here), tiled=tiled) for one in fitted]
@@ -201,7 +193,7 @@ def test_drivers_and_hubs_are_those_of_the_code(page):
     for row in rows_of(page, "compute capability|计算能力")[:2]:
         assert row[1] == check_gpu.MINIMUM_DRIVER[int(row[0])]
         assert f"/{check_gpu.BUILDS[int(row[0])]}`" in row[3]
-    fetched = [one for one in checkpoints.CHECKPOINTS if one.modelscope]
+    fetched = [one for one in registry.CHECKPOINTS if one.modelscope]
     rows = rows_of(page, "ModelScope \\| Hugging Face")
     assert [row[:3] for row in rows] == [
         [one.name, f"`{one.modelscope}`", f"`{one.huggingface}`"] for one in fetched
@@ -211,9 +203,9 @@ def test_drivers_and_hubs_are_those_of_the_code(page):
 @pytest.mark.parametrize("page", PAGES[0])
 def test_each_model_is_in_the_table(page):
     rows = rows_of(page, "its videos|生成的视频")
-    assert len(rows) == len(checkpoints.CHECKPOINTS)
+    assert len(rows) == len(registry.CHECKPOINTS)
     for row in rows:
-        known = checkpoints.by_name(re.search("`(.*)`", row[0])[1])
+        known = registry.by_name(re.search("`(.*)`", row[0])[1])
         numbers = [known.height, known.width, *known.frames, known.fps]
         assert [int(number) for number in re.findall(r"\d+", row[1])] == numbers
         assert row[3] == known.licence

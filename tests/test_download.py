@@ -16,7 +16,8 @@ import pytest
 from conftest import CIRCLE, run_cogvx
 from hub import FILES, INFO, LISTING, Fault, Hub
 
-from cogvx_nb import checkpoints, download, manifest, progress, transfer, verify
+from cogvx_nb import progress
+from cogvx_nb.checkpoints import download, manifest, registry, transfer
 from cogvx_nb.errors import (
     BadDownload,
     DiskFull,
@@ -30,7 +31,7 @@ from cogvx_nb.errors import (
     UnsafeName,
 )
 
-MODEL = checkpoints.COGVIDEOX_5B
+MODEL = registry.COGVIDEOX_5B
 SHARD = "transformer/diffusion_pytorch_model.safetensors"
 SHARD_BYTES = 12_000_003
 """More than the 10 MiB that Hugging Face's client writes at a time."""
@@ -71,7 +72,7 @@ def fetch(hub, tmp_path):
     def run(source: str, patience: float = PATIENCE, **options):
         events = []
         planned = download.prepare(MODEL, source, hub.url, tmp_path / "models", **options)
-        return transfer.run(planned, events.append, patience), events
+        return transfer.fetch_checkpoint(planned, events.append, patience), events
 
     return run
 
@@ -201,7 +202,7 @@ def test_auto_takes_the_other_hub_and_says_so(hub, origin, tmp_path, monkeypatch
     planned = download.prepare(MODEL, "auto", "", tmp_path / "models")
     assert "no connection to http://127.0.0.1:9" in str(planned).splitlines()[0]
     assert "taking huggingface instead" in str(planned)
-    transfer.run(planned)
+    transfer.fetch_checkpoint(planned)
     assert_whole(tmp_path / "models", origin)
 
 
@@ -291,10 +292,10 @@ def test_a_disk_that_fills_up_is_named(source, hub, origin, small_disk):
     with filler.open("wb") as file:
         file.write(bytes(280_000 * 1024))
     with pytest.raises(DiskFull, match="the disk is full"):
-        transfer.run(planned, patience=PATIENCE)
+        transfer.fetch_checkpoint(planned, patience=PATIENCE)
     assert_unfinished(disk)
     filler.unlink()
-    transfer.run(planned, patience=PATIENCE)
+    transfer.fetch_checkpoint(planned, patience=PATIENCE)
     assert_whole(disk, origin)
 
 
@@ -303,7 +304,7 @@ def test_a_folder_that_cannot_be_written_is_named(hub, small_disk):
     planned = download.prepare(MODEL, "huggingface", hub.url, disk)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(DownloadError, match=r"can't be written \(Read-only file system\): choose"):
-        transfer.run(planned)
+        transfer.fetch_checkpoint(planned)
 
 
 @both
@@ -315,10 +316,10 @@ def test_a_flipped_byte_is_found_and_mended_alone(source, hub, fetch, origin, tm
         byte = file.read(1)
         file.seek(777)
         file.write(bytes([byte[0] ^ 1]))
-    found = verify.run(str(folder))
+    found = manifest.verify(str(folder))
     assert [(problem.path, problem.kind) for problem in found.problems] == [(SHARD, "hash")]
     hub.forget()
-    verify.repair(found, hub.url)
+    transfer.repair(found, hub.url)
     assert_whole(tmp_path / "models", origin)
     assert dict(hub.served) == {SHARD: SHARD_BYTES}
 
@@ -345,15 +346,15 @@ def test_verify_names_missing_and_short_files(fetch, tmp_path, monkeypatch):
 def test_verify_says_what_it_cannot_compare(copy_of_tiny, tmp_path):
     (copy_of_tiny / manifest.NAME).unlink(missing_ok=True)
     with pytest.raises(ModelError, match=f"no {manifest.NAME} to compare with"):
-        verify.run(str(copy_of_tiny))
-    assert not verify.run("tiny").problems
+        manifest.verify(str(copy_of_tiny))
+    assert not manifest.verify("tiny").problems
     with pytest.raises(ModelError, match="came from no hub"):
-        verify.repair(verify.run("tiny"))
+        transfer.repair(manifest.verify("tiny"))
 
 
 def test_the_embedded_one_is_not_downloaded():
     with pytest.raises(DownloadError, match="ships with the repository"):
-        download.prepare(checkpoints.TINY)
+        download.prepare(registry.TINY)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +379,7 @@ def test_bad_flags_say_one_line(flags, code, words, hub, tmp_path):
 def test_a_downloaded_copy_makes_a_video(source, tiny, tmp_path):
     with Hub(repositories(tiny.folder)) as hub:
         planned = download.prepare(MODEL, source, hub.url, tmp_path / "models")
-        transfer.run(planned)
+        transfer.fetch_checkpoint(planned)
     flags = ["--prompt", CIRCLE, "--steps", "2", "--output", "a.mp4"]
     done = run_cogvx("generate", "--model", str(planned.folder), *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

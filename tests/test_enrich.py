@@ -17,8 +17,9 @@ from chat import BETTER, Endpoint, Reply
 from conftest import CIRCLE
 
 from cogvx_nb import __main__ as command
-from cogvx_nb import chat, checkpoints, enrich, errors, reproduce, request, result
-from cogvx_nb.checkpoints import COGVIDEOX_5B
+from cogvx_nb import chat, enrich, errors, reproduce, request, result
+from cogvx_nb.checkpoints import registry
+from cogvx_nb.checkpoints.registry import COGVIDEOX_5B
 
 KEY = "sk-test-0123456789-never-shown"
 MODEL = "a-model"
@@ -350,8 +351,8 @@ def test_the_command_shows_both(endpoint, capsys):
 
 def test_from_the_command_to_a_video_that_can_be_made_again(endpoint, capsys, monkeypatch, outputs):
     """The whole road, with the embedded model let in, since no other can run here."""
-    let_in = replace(checkpoints.TINY, enrichable=True)
-    monkeypatch.setattr(checkpoints, "CHECKPOINTS", (COGVIDEOX_5B, let_in))
+    let_in = replace(registry.TINY, enrichable=True)
+    monkeypatch.setattr(registry, "CHECKPOINTS", (COGVIDEOX_5B, let_in))
     endpoint.reply = Reply(BLUE)
     flags = ["--model", "tiny", "--steps", "2", "--enrich", "--prompt", TYPED]
     assert command.main(["generate", *flags]) == 0
@@ -372,8 +373,8 @@ def test_from_the_command_to_a_video_that_can_be_made_again(endpoint, capsys, mo
 
 
 def test_a_failure_makes_no_video(endpoint, capsys, monkeypatch, outputs):
-    let_in = replace(checkpoints.TINY, enrichable=True)
-    monkeypatch.setattr(checkpoints, "CHECKPOINTS", (COGVIDEOX_5B, let_in))
+    let_in = replace(registry.TINY, enrichable=True)
+    monkeypatch.setattr(registry, "CHECKPOINTS", (COGVIDEOX_5B, let_in))
     endpoint.reply = Reply(TALKATIVE, status=401)
     flags = ["--debug", "--model", "tiny", "--enrich", "--prompt", TYPED]
     assert command.main(["generate", *flags]) == 1

@@ -13,7 +13,8 @@ import torch
 import world
 from conftest import CIRCLE
 
-from cogvx_nb import checkpoints, generate, pipeline, plan, progress, request, result
+from cogvx_nb import generate, pipeline, plan, progress, request, result
+from cogvx_nb.checkpoints import registry
 from cogvx_nb.decode import decode_latents
 from cogvx_nb.errors import Cancelled, ModelError
 
@@ -144,9 +145,9 @@ def test_a_frame_hash_is_of_the_raw_frames(make):
 def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
     checkpoint = replace(
         tiny.checkpoint,
-        scheduler=checkpoints.COGVIDEOX_2B.scheduler,
-        timestep_spacing=checkpoints.COGVIDEOX_2B.timestep_spacing,
-        dynamic_cfg=checkpoints.COGVIDEOX_2B.dynamic_cfg,
+        scheduler=registry.COGVIDEOX_2B.scheduler,
+        timestep_spacing=registry.COGVIDEOX_2B.timestep_spacing,
+        dynamic_cfg=registry.COGVIDEOX_2B.dynamic_cfg,
     )
     asked = request.make(replace(tiny, checkpoint=checkpoint), CIRCLE, steps=20)
     pipeline.release()  # the same files as the embedded model's, which may be loaded
@@ -166,6 +167,6 @@ def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
 
 
 def test_a_checkpoint_that_cannot_run_is_refused_by_name(tiny):
-    model = replace(tiny, checkpoint=checkpoints.COGVIDEOX_15_5B)
+    model = replace(tiny, checkpoint=registry.COGVIDEOX_15_5B)
     with pytest.raises(ModelError, match=r"CogVideoX1\.5-5B can't be run here: its patches span"):
         request.make(model, CIRCLE)

@@ -17,8 +17,9 @@ import pytest
 from conftest import CIRCLE, ROOT, run_cogvx, start
 from hub import Hub
 
-from cogvx_nb import plan, result, video, weights
+from cogvx_nb import plan, result, video
 from cogvx_nb.__main__ import main
+from cogvx_nb.checkpoints import store
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GENERATE = ROOT / "notebooks" / "03_generate.ipynb"
@@ -125,7 +126,7 @@ def test_02_under_papermill(tmp_path, tiny):
         assert not folder.exists()
         fetched, copy = execute(tmp_path, *flags, "-p", "accept", "true", path=DOWNLOAD)
         assert f"{folder}: all 11 files are right" in text_of(fetched)
-        assert weights.locate(str(folder)).name == "cogvideox-tiny"
+        assert store.locate(str(folder)).name == "cogvideox-tiny"
         assert nbval(copy).returncode == 0
     (folder / "LICENSE").write_text("another")
     with Hub({"ZhipuAI/CogVideoX-5b": folder}, port=hub.port):

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import checkpoints, cost, fallbacks, plan, request
+from cogvx_nb import cost, fallbacks, plan, request
+from cogvx_nb.checkpoints import registry
+from cogvx_nb.checkpoints.store import Model
 from cogvx_nb.errors import DoesNotFit, RequestError
 from cogvx_nb.machine import Gpu, Machine
-from cogvx_nb.weights import Model
 
 GIB = plan.GIB
 # From the checkpoint's configs: 5.57, 4.76 and 0.216 billion parameters.
@@ -24,7 +25,7 @@ PARAMETERS = {
 @pytest.fixture
 def big(tiny) -> request.VideoRequest:
     """A request for the 5B at its native size."""
-    model = Model(checkpoints.COGVIDEOX_5B, tiny.folder, PARAMETERS, PARAMETERS)
+    model = Model(registry.COGVIDEOX_5B, tiny.folder, PARAMETERS, PARAMETERS)
     wanted = request.make(tiny, CIRCLE)
     return replace(wanted, model=model, height=480, width=720, frames=49)
 

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from cogvx_nb import weights
+from cogvx_nb.checkpoints import store
 from cogvx_nb.errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
@@ -17,22 +17,22 @@ def test_the_embedded_checkpoint(tiny):
     assert tiny.name == "cogvideox-tiny"
     stored = sum(path.stat().st_size for path in tiny.folder.rglob("*") if path.is_file())
     assert stored <= 24_000_000
-    assert not [path for kind in weights.PICKLES for path in tiny.folder.rglob(kind)]
+    assert not [path for kind in store.PICKLES for path in tiny.folder.rglob(kind)]
     assert 8e6 < sum(tiny.parameters.values()) < 13e6
 
 
 def test_a_folder_is_recognised_by_its_config(copy_of_tiny, tiny):
-    model = weights.locate(str(copy_of_tiny))
+    model = store.locate(str(copy_of_tiny))
     assert model.name == "cogvideox-tiny"
-    assert weights.file_hashes(model) == weights.file_hashes(tiny)
+    assert store.file_hashes(model) == store.file_hashes(tiny)
 
 
 def test_a_missing_checkpoint_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path))
     with pytest.raises(ModelMissing, match="cogvx download CogVideoX-5b"):
-        weights.locate("5b")
+        store.locate("5b")
     with pytest.raises(ModelMissing, match=r"none of: CogVideoX-5b, .*cogvideox-tiny"):
-        weights.locate("no-such-model")
+        store.locate("no-such-model")
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_a_missing_checkpoint_says_how_to_get_it(tmp_path, monkeypatch):
 def test_a_missing_file_is_named(copy_of_tiny, name):
     (copy_of_tiny / name).unlink()
     with pytest.raises(ModelIncomplete, match=name):
-        weights.locate(str(copy_of_tiny))
+        store.locate(str(copy_of_tiny))
 
 
 def test_a_truncated_shard_is_named(copy_of_tiny):
     path = copy_of_tiny / TRANSFORMER
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ModelCorrupt, match=TRANSFORMER):
-        weights.locate(str(copy_of_tiny))
+        store.locate(str(copy_of_tiny))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_truncated_shard_is_named(copy_of_tiny):
 def test_a_corrupt_shard_is_named(copy_of_tiny, content):
     (copy_of_tiny / TRANSFORMER).write_bytes(content)
     with pytest.raises(ModelCorrupt, match=TRANSFORMER):
-        weights.locate(str(copy_of_tiny))
+        store.locate(str(copy_of_tiny))
 
 
 def test_a_missing_shard_of_an_index_is_named(copy_of_tiny):
@@ -70,28 +70,28 @@ def test_a_missing_shard_of_an_index_is_named(copy_of_tiny):
     shard.rename(shard.with_name(names[0]))
     shard.with_suffix(".safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelIncomplete, match=names[1]):
-        weights.locate(str(copy_of_tiny))
+        store.locate(str(copy_of_tiny))
 
 
 def test_pickles_are_refused(copy_of_tiny):
     shard = copy_of_tiny / TRANSFORMER
     shard.rename(shard.with_suffix(".bin"))
     with pytest.raises(PickledWeights, match=r"diffusion_pytorch_model\.bin is a pickle"):
-        weights.locate(str(copy_of_tiny))
+        store.locate(str(copy_of_tiny))
 
 
 def test_an_unknown_architecture_is_refused(copy_of_tiny):
     path = copy_of_tiny / "transformer" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_layers": 7}))
     with pytest.raises(ModelError, match="none of: CogVideoX-5b"):
-        weights.locate(str(copy_of_tiny))
+        store.locate(str(copy_of_tiny))
 
 
 def test_hashes_follow_the_files(copy_of_tiny):
-    before = weights.file_hashes(weights.locate(str(copy_of_tiny)))
+    before = store.file_hashes(store.locate(str(copy_of_tiny)))
     path = copy_of_tiny / TRANSFORMER
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    after = weights.file_hashes(weights.locate(str(copy_of_tiny)))
+    after = store.file_hashes(store.locate(str(copy_of_tiny)))
     assert {name for name in before if before[name] != after[name]} == {TRANSFORMER}

@@ -21,7 +21,8 @@ import prompts
 import torch
 import world
 
-from cogvx_nb import machine, pipeline, plan, request, weights
+from cogvx_nb import machine, pipeline, plan, request
+from cogvx_nb.checkpoints import store
 from cogvx_nb.decode import decode_latents
 
 NAMES = ("background", "colour", "motion", "shape")
@@ -128,7 +129,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="npz file for the videos")
     parser.add_argument("--beside", type=Path, help="such a file, to compare with")
     options = parser.parse_args()
-    model = weights.locate(options.model)
+    model = store.locate(options.model)
     loaded = pipeline.load(planned(model, options.speed, options.dtype))
     tokens, start = options.tokens or model.checkpoint.text_tokens, time.time()
     found = {"plan": str(loaded.plan), "vae_psnr_db": {}}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .errors import RequestError
+from ..errors import RequestError
 
 SIZE_MULTIPLE = 16
 """Height and width divide by this: the VAE shrinks by 8, the transformer's patches by 2."""

@@ -1,4 +1,4 @@
-"""The list of a checkpoint's files with their hashes, written when all of them are right."""
+"""A checkpoint's list of files with their hashes: written when all are right, verified later."""
 
 from __future__ import annotations
 
@@ -7,8 +7,39 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import files
-from .errors import ModelCorrupt
+from .. import files, settings
+from ..errors import ModelCorrupt, ModelError, ModelMissing
+from ..progress import Bytes, Started, TransferListener
+from . import registry
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file as a hub announces it.
+
+    Attributes:
+        path: relative, with ``/``.
+        bytes: size.
+        sha256: of its content; empty where the hub doesn't say.
+        git_blob: git's id of its content, which Hugging Face gives for small files; or empty.
+    """
+
+    path: str
+    bytes: int
+    sha256: str = ""
+    git_blob: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files of a repository at one revision."""
+
+    source: str
+    endpoint: str
+    repo: str
+    revision: str
+    files: tuple[HubFile, ...]
+
 
 NAME = "cogvx-manifest.json"
 FORMAT = 1
@@ -110,3 +141,62 @@ def problems(
             if actual[folder / name] != manifest.files[name].sha256:
                 found.append(Problem(name, "hash", "has other content than the hub's"))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found in a checkpoint's folder.
+
+    Attributes:
+        folder: where.
+        manifest: what should be there.
+        problems: what is not as the manifest says; empty for a checkpoint that is whole.
+    """
+
+    folder: Path
+    manifest: Manifest
+    problems: tuple[Problem, ...]
+
+    def __str__(self) -> str:
+        if self.problems:
+            return "\n".join(f"{self.folder}/{one.path} {one.detail}" for one in self.problems)
+        return f"{self.folder}: all {len(self.manifest.files)} files are right"
+
+
+def verify(name: str, on_event: TransferListener = lambda event: None) -> Verified:
+    """Read every file of a checkpoint and compare its SHA-256 with the manifest's.
+
+    Args:
+        name: of a checkpoint, or a folder.
+
+    Raises:
+        ModelMissing: if there is no such folder.
+        ModelError: if it has no manifest to compare with.
+    """
+    folder = folder_of(name)
+    listed = read(folder)
+    if listed is None:
+        known = registry.by_name(folder.name)
+        fetch = f": 'cogvx download {known.name}' compares it with its hub" if known else ""
+        raise ModelError(f"{folder} has no {NAME} to compare with{fetch}")
+    on_event(Started("checking", sum(file.bytes for file in listed.files.values())))
+
+    def report(path: Path, count: int) -> None:
+        name = path.relative_to(folder).as_posix()
+        on_event(Bytes(name, count, listed.files[name].bytes))
+
+    return Verified(folder, listed, tuple(problems(folder, listed, deep=True, on_bytes=report)))
+
+
+def folder_of(name: str) -> Path:
+    """The folder of a checkpoint by its name, or the folder so named.
+
+    Raises:
+        ModelMissing: if there is none.
+    """
+    known = registry.by_name(name)
+    folder = settings.models_dir() / known.name if known else Path(name).expanduser().absolute()
+    if not folder.is_dir():
+        names = ", ".join(checkpoint.name for checkpoint in registry.CHECKPOINTS)
+        raise ModelMissing(f"there is no {folder}: download it, or name one of {names}")
+    return folder

@@ -1,17 +1,19 @@
-"""Checkpoint folders: where they are, and whether every weight in them is whole."""
+"""Checkpoints on this machine: where they are, whether every weight is whole, their tokenizer."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import checkpoints, manifest, settings
-from .checkpoints import Checkpoint
-from .errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
-from .files import sha256_all
+from .. import settings
+from ..errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
+from ..files import sha256_all
+from . import manifest, registry
+from .registry import Checkpoint
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 WEIGHTED = {
@@ -55,16 +57,16 @@ def locate(name: str) -> Model:
     Raises:
         ModelMissing, ModelIncomplete, ModelCorrupt, PickledWeights, ModelError: see ``errors``.
     """
-    known = checkpoints.by_name(name)
+    known = registry.by_name(name)
     folder = settings.models_dir() / known.name if known else Path(name).expanduser().absolute()
     if not folder.is_dir():
         raise ModelMissing(_missing(name, known, folder))
     index = read_json(folder / "model_index.json")
     config = read_json(folder / "transformer" / "config.json")
-    checkpoint = checkpoints.by_config(config)
+    checkpoint = registry.by_config(config)
     if checkpoint is None or index.get("_class_name") != "CogVideoXPipeline":
         raise ModelError(f"{folder} holds a {index.get('_class_name')} that is none of: {_names()}")
-    counts = {component: _count(folder, component) for component in WEIGHTED}
+    counts = {component: _count_parameters(folder, component) for component in WEIGHTED}
     for needed in ("scheduler/scheduler_config.json", "tokenizer"):
         if not (folder / needed).exists():
             raise ModelIncomplete(_incomplete(folder / needed, checkpoint))
@@ -79,7 +81,7 @@ def locate(name: str) -> Model:
 def present() -> list[Model]:
     """The checkpoints in the models folder that are whole and that this workbench runs."""
     found = []
-    for checkpoint in checkpoints.CHECKPOINTS:
+    for checkpoint in registry.CHECKPOINTS:
         with contextlib.suppress(ModelError):
             if not checkpoint.cannot_run:
                 found.append(locate(checkpoint.name))
@@ -123,7 +125,7 @@ _hashed: dict[tuple[Path, int, int], str] = {}
 """SHA-256 by path, size and modification time, of this process."""
 
 
-def _count(folder: Path, component: str) -> tuple[int, int]:
+def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
     """(stored bytes, parameters) of a component, from its safetensors headers."""
     home, stem = folder / component, WEIGHTED[component]
     index = home / f"{stem}.safetensors.index.json"
@@ -141,7 +143,7 @@ def _count(folder: Path, component: str) -> tuple[int, int]:
                 f"{home / pickles[0]} is a pickle, which can run any code when opened, so it is "
                 "not loaded: use a checkpoint with .safetensors weights"
             )
-        raise ModelIncomplete(_incomplete(home / missing[0], checkpoints.by_name(folder.name)))
+        raise ModelIncomplete(_incomplete(home / missing[0], registry.by_name(folder.name)))
     totals = [_read_header(home / shard) for shard in shards]
     return sum(total[0] for total in totals), sum(total[1] for total in totals)
 
@@ -185,7 +187,7 @@ def read_json(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         folder = path.parent if path.name == "model_index.json" else path.parents[1]
-        raise ModelIncomplete(_incomplete(path, checkpoints.by_name(folder.name))) from error
+        raise ModelIncomplete(_incomplete(path, registry.by_name(folder.name))) from error
     except (OSError, ValueError) as error:
         raise ModelCorrupt(f"{path} can't be read as JSON: fetch it again") from error
 
@@ -202,7 +204,7 @@ def _incomplete(path: Path, known: Checkpoint | None) -> str:
 
 
 def _again(folder: Path) -> str:
-    known = checkpoints.by_name(folder.name)
+    known = registry.by_name(folder.name)
     return f"mend it with {_fetch(known, 'verify --repair')!r}" if known else "fetch it again"
 
 
@@ -213,4 +215,94 @@ def _fetch(known: Checkpoint, what: str = "download") -> str:
 
 
 def _names() -> str:
-    return ", ".join(checkpoint.name for checkpoint in checkpoints.CHECKPOINTS)
+    return ", ".join(checkpoint.name for checkpoint in registry.CHECKPOINTS)
+
+
+def random_model(checkpoint: Checkpoint) -> Model:
+    """A model of a checkpoint's shapes, of which there are no files."""
+    return Model(checkpoint, None, {}, checkpoint.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A prompt as a tokenizer sees it.
+
+    Attributes:
+        count: tokens, end token included.
+        limit: most tokens that the checkpoint reads, end token included.
+        unknown: how many of them the tokenizer doesn't know.
+        unknown_share: part of the prompt that the model can't see, 0 … 1: by tokens or by
+            characters, whichever is more (T5 makes one token of a whole unknown sentence).
+        cut: the end of the prompt that is beyond the limit and has no effect; empty if it fits.
+    """
+
+    count: int
+    limit: int
+    unknown: int
+    unknown_share: float
+    cut: str
+
+
+def count_tokens(model: Model, text: str) -> Tokens:
+    """Count a prompt's tokens with the checkpoint's own tokenizer.
+
+    Raises:
+        ModelCorrupt: if the tokenizer can't be loaded.
+    """
+    return _count_tokens(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
+
+
+@functools.lru_cache(maxsize=256)  # sweeps ask for a prompt by the thousand
+def _count_tokens(folder: Path, limit: int, text: str) -> Tokens:
+    tokenizer = _load_tokenizer(folder)
+    encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    spans = list(zip(encoded.input_ids, encoded.offset_mapping, strict=True))
+    lengths = {True: [], False: []}
+    for token, (start, end) in spans:
+        characters = len(text[start:end].strip())
+        if characters:  # neither the end token nor a bare space
+            lengths[token == tokenizer.unk_token_id].append(characters)
+    unknown, known = lengths[True], lengths[False]
+    cut_at = spans[limit - 1][1][0] if len(spans) > limit else len(text)
+    return Tokens(
+        count=len(spans),
+        limit=limit,
+        unknown=len(unknown),
+        unknown_share=max(
+            _unknown_share(len(unknown), len(known)), _unknown_share(sum(unknown), sum(known))
+        ),
+        cut=text[cut_at:].strip(),
+    )
+
+
+def _unknown_share(part: int, rest: int) -> float:
+    return part / (part + rest) if part else 0.0
+
+
+def load_tokenizer(model: Model):
+    """The checkpoint's tokenizer, of the class that its ``model_index.json`` names.
+
+    Random weights come without one, and take the embedded checkpoint's.
+
+    Raises:
+        ModelCorrupt: if it can't be loaded.
+    """
+    return _load_tokenizer(_tokenizer_folder(model))
+
+
+def _tokenizer_folder(model: Model) -> Path:
+    return model.folder or settings.models_dir() / registry.TINY.name
+
+
+@functools.lru_cache(maxsize=4)
+def _load_tokenizer(folder):
+    import transformers
+
+    library, name = read_json(folder / "model_index.json").get("tokenizer", ("transformers", ""))
+    if library != "transformers" or not hasattr(transformers, name):
+        raise ModelCorrupt(f"{folder / 'model_index.json'} names no known tokenizer: {name!r}")
+    try:
+        return getattr(transformers, name).from_pretrained(folder / "tokenizer")
+    except Exception as error:  # the library raises whatever its parsers do
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelCorrupt(f"{folder / 'tokenizer'} can't be loaded: {reason}") from error

@@ -11,12 +11,11 @@ import functools
 import logging
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import settings
-from .errors import (
+from .. import settings
+from ..errors import (
     BadDownload,
     CogvxError,
     DiskFull,
@@ -27,39 +26,12 @@ from .errors import (
     HubNotFound,
     HubUnreachable,
 )
+from .manifest import HubFile, Listing
 
 SOURCES = ("modelscope", "huggingface")
 
 OnBytes = Callable[[int], None]
 """Called with how many more bytes of a file have come; negative where the client starts again."""
-
-
-@dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file as a hub announces it.
-
-    Attributes:
-        path: relative, with ``/``.
-        bytes: size.
-        sha256: of its content; empty where the hub doesn't say.
-        git_blob: git's id of its content, which Hugging Face gives for small files; or empty.
-    """
-
-    path: str
-    bytes: int
-    sha256: str = ""
-    git_blob: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The files of a repository at one revision."""
-
-    source: str
-    endpoint: str
-    repo: str
-    revision: str
-    files: tuple[HubFile, ...]
 
 
 def connect(source: str, endpoint: str = "", send_token: bool = False) -> HuggingFace | ModelScope:

@@ -6,11 +6,12 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from . import hubs, settings
-from .checkpoints import Checkpoint
-from .errors import BadDownload, DiskFull, DownloadError, HubFailed, HubUnreachable, UnsafeName
-from .hubs import Listing
-from .text import human
+from .. import settings
+from ..errors import BadDownload, DiskFull, DownloadError, HubFailed, HubUnreachable, UnsafeName
+from ..text import human
+from . import hubs
+from .manifest import Listing
+from .registry import Checkpoint
 
 UNFINISHED = ".incomplete"
 """In the models folder: where files lie until all of a checkpoint are right."""

@@ -13,13 +13,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import files, manifest
+from .. import files
+from ..errors import (
+    BadDownload,
+    DiskFull,
+    DownloadError,
+    HubBusy,
+    HubFailed,
+    HubUnreachable,
+    ModelError,
+)
+from ..files import Follower, sha256_all
+from ..progress import Bytes, Note, Started, TransferListener
+from . import download, manifest, registry
 from .download import UNFINISHED, Download, size_of
-from .errors import BadDownload, DiskFull, DownloadError, HubBusy, HubFailed, HubUnreachable
-from .files import Follower, sha256_all
-from .hubs import HubFile
-from .manifest import File, Manifest
-from .progress import Bytes, Note, Started, TransferListener
+from .manifest import File, HubFile, Manifest, Verified
 
 WORKERS = 4
 """Files fetched at once, as both clients do by default."""
@@ -32,7 +40,7 @@ class Interrupted(BaseException):
     """Ends a client's transfer from inside; not an Exception, for those it would try again."""
 
 
-def run(
+def fetch_checkpoint(
     planned: Download, on_event: TransferListener = lambda event: None, patience: float = PATIENCE
 ) -> Manifest:
     """Fetch what is missing, verify everything, and move it into place.
@@ -248,3 +256,24 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def repair(
+    found: Verified,
+    endpoint: str = "",
+    send_token: bool = False,
+    on_event: TransferListener = lambda event: None,
+) -> Manifest:
+    """Fetch again what ``run`` found bad, from the hub that the manifest names.
+
+    Raises:
+        ModelError: if it came from no hub.
+        DownloadError, DiskFull: see ``download.prepare`` and ``transfer.run``.
+    """
+    source, folder = found.manifest.source, found.folder
+    known = registry.by_name(folder.name)
+    if known is None or source not in download.hubs.SOURCES:
+        raise ModelError(f"{folder} came from no hub: mend it with 'git checkout -- {folder}'")
+    revision = found.manifest.revision
+    planned = download.prepare(known, source, endpoint, folder.parent, send_token, revision)
+    return fetch_checkpoint(planned, on_event)

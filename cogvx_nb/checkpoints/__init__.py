@@ -1,0 +1,1 @@
+"""The models: facts, files, fetching."""
