@@ -17,8 +17,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from cogvx_nb import cost, machine, plan, request
 from cogvx_nb.checkpoints import registry, store
+from cogvx_nb.planning import machine, plan, planner, request, timing
 
 CARDS = {"80 GB": 79.0, "24 GB": 22.8, "16 GB": 15.0, "12 GB": 11.2, "8 GB": 7.2, "5 GiB": 5.0}
 """GiB that torch can have of each."""
@@ -54,7 +54,7 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
     row = {"card": card, "frames": frames, "steps": steps}
     try:
         here = machine.probe()
-        fitted = plan.fit(wanted, here, speed)
+        fitted = planner.fit(wanted, here, speed)
         pipeline.free_memory()
         torch.cuda.reset_peak_memory_stats()
         loaded = pipeline.load(fitted)
@@ -71,7 +71,7 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
     except Exception as error:
         return row | {"error": f"{type(error).__name__}: {error}"[:300]}
     gpu = plan.gpu_of(fitted, here)
-    expected = cost.seconds(fitted, gpu, steps, warm=True)
+    expected = timing.stage_seconds(fitted, gpu, steps, warm=True)
     stages = ("text", "denoise", "decode")
     predicted = sum(expected[name] for name in stages)
     measured = sum(made.seconds[name] for name in stages)

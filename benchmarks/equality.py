@@ -35,14 +35,15 @@ def main() -> None:
 
 def compare(frames: int, steps: int, random: str | None):
     """Rows of a table, as they are measured."""
-    from cogvx_nb import machine, pipeline, plan, request
+    from cogvx_nb import pipeline
     from cogvx_nb.checkpoints import registry, store
+    from cogvx_nb.planning import machine, planner, request
 
     here = machine.probe()
     imagined = random and store.random_model(registry.named(random))
     model = imagined or store.locate("tiny")
     wanted = request.make(model, PROMPT, frames=frames, steps=steps)
-    base = plan.fit(wanted, here)
+    base = planner.fit(wanted, here)
     latents, clip = stock(wanted, base)
     truth = in_float32(wanted, base) if random else None
     pipeline.free_memory()
@@ -70,15 +71,15 @@ def compare(frames: int, steps: int, random: str | None):
 
 def variants(base) -> dict:
     """Plans by name. What a plan would not choose for so small a model is asked for here."""
-    from cogvx_nb import plan
+    from cogvx_nb.planning import planner
 
     found = {"as planned": base, "embeddings kept": base}
     found["attention native"] = replace(base, attention="native")
     found["attention math"] = replace(base, attention="_native_math")
-    placements = ("resident",) if base.device == "cpu" else tuple(plan.PLACEMENTS)
+    placements = ("resident",) if base.device == "cpu" else tuple(planner.PLACEMENTS)
     for name in placements:
         found[name] = replace(base, placement=name)
-        if name in plan.COMPILES:
+        if name in planner.COMPILES:
             found[f"{name}, compiled"] = replace(base, placement=name, compiled=True)
     found["tiled decode"] = replace(base, tiled=True)
     found["reused steps"] = replace(base, reuse=True)
@@ -97,20 +98,20 @@ def variants(base) -> dict:
 
 def of_half(planned) -> dict:
     """Plans by name, for a model that runs in half precision."""
-    from cogvx_nb import ways
+    from cogvx_nb.planning import plan
 
-    eager = replace(planned, attention=ways.STOCK, compiled=False)
+    eager = replace(planned, attention=plan.STOCK, compiled=False)
     compiled = replace(eager, compiled=True)
     return {
         "eager": eager,
         "attention native": replace(eager, attention="native"),
-        "attention flash4": replace(eager, attention=ways.FLASH4),
+        "attention flash4": replace(eager, attention=plan.FLASH4),
         "compiled": compiled,
-        "compiled, flash4": replace(compiled, attention=ways.FLASH4),
+        "compiled, flash4": replace(compiled, attention=plan.FLASH4),
         "text_out": replace(eager, placement="text_out"),
         "streamed": replace(eager, placement="streamed"),
         "streamed, compiled, flash4": replace(
-            compiled, attention=ways.FLASH4, placement="streamed"
+            compiled, attention=plan.FLASH4, placement="streamed"
         ),
         "tiled decode": replace(eager, tiled=True),
         "fp8": replace(compiled, quantized="fp8"),

@@ -29,8 +29,9 @@ SAMPLES = 10
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
-        from cogvx_nb import progress, request
+        from cogvx_nb import progress
         from cogvx_nb.checkpoints import store
+        from cogvx_nb.planning import request
         from cogvx_nb.studio import Studio
 
         where, model = Studio(), store.locate("tiny")

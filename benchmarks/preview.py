@@ -95,11 +95,12 @@ def denoise(wanted, pipe, embeds, where, shown: list) -> list[float]:
 
 
 def embedded(steps: int):
-    from cogvx_nb import machine, pipeline, plan, request
+    from cogvx_nb import pipeline
     from cogvx_nb.checkpoints import store
+    from cogvx_nb.planning import machine, planner, request
 
     wanted = request.make(store.locate("tiny"), PROMPT, frames=49, steps=steps)
-    loaded = pipeline.load(plan.fit(wanted, machine.probe()))
+    loaded = pipeline.load(planner.fit(wanted, machine.probe()))
     embeds, _ = loaded.pipe.encode_prompt(
         PROMPT, do_classifier_free_guidance=False, max_sequence_length=64
     )
@@ -110,8 +111,9 @@ def true_shapes(steps: int):
     import diffusers
     import torch
 
-    from cogvx_nb import components, request
+    from cogvx_nb import components
     from cogvx_nb.checkpoints import registry, store
+    from cogvx_nb.planning import request
 
     known = registry.COGVIDEOX_5B
     model = store.Model(known, Path(known.name), {}, known.parameters)

@@ -11,7 +11,7 @@ import traceback
 
 from . import __version__, bench_cli, list_cli, signals, sweep_cli
 from .errors import CogvxError, ModelMissing, RequestError
-from .plan import SPEEDS
+from .planning.plan import SPEEDS
 
 CUT_OFF = 141
 """What a shell makes of SIGPIPE, which ends other programs there."""
@@ -66,11 +66,12 @@ def check(options: argparse.Namespace) -> int:
 
 def generate(options: argparse.Namespace) -> int:
     """Make a video, from a prompt to an mp4."""
-    from . import machine, plan, request, result
+    from . import result
+    from .planning import machine, planner, request
 
     result.check_output(options.output, overwrite=options.overwrite)
     here = machine.probe()
-    model, why = plan.find_model(options.model, here, options.frames)
+    model, why = planner.find_model(options.model, here, options.frames)
     prompt, typed = _enriched(options, model.checkpoint)
     wanted = request.make(
         model,
@@ -90,7 +91,7 @@ def generate(options: argparse.Namespace) -> int:
     if why:
         _say(f"model: {why}")
     _say(str(wanted))
-    fitted = plan.fit(wanted, here, options.speed, options.attention)
+    fitted = planner.fit(wanted, here, options.speed, options.attention)
     _say(f"plan: {fitted}")
     for text in fitted.approximations:
         _say(f"approximate: {text}")
@@ -193,10 +194,10 @@ def _enriched(options: argparse.Namespace, checkpoint) -> tuple[str, str]:
     """(the prompt to run, the prompt as typed if a chat model made another of it)."""
     if not options.enrich:
         return options.prompt, ""
-    from . import enrich
+    from .planning import enrich
 
     _say("enrich")
-    found = enrich.run(options.prompt, checkpoint)
+    found = enrich.enrich_prompt(options.prompt, checkpoint)
     _say(f"prompt before: {found.before}\nprompt after ({found.model}): {found.after}")
     return found.after, found.before
 

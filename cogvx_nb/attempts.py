@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import machine
+from .planning import machine
 from .text import one_line
 
 PATIENCE = 300

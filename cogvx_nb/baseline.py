@@ -13,9 +13,8 @@ import torch
 
 from . import components, video
 from .pipeline import synchronize
-from .plan import Plan
-from .request import VideoRequest
-from .ways import STOCK
+from .planning.plan import STOCK, Plan
+from .planning.request import VideoRequest
 
 
 def planned(kind: str, fitted: Plan) -> Plan:

@@ -10,14 +10,15 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from . import __version__, bench_file, ceiling, machine, plan, request
+from . import __version__, bench_file, ceiling
 from .bench_compare import described
 from .bench_file import BASELINES, FORMAT
 from .checkpoints import registry, store
 from .checkpoints.store import Model
 from .errors import CogvxError, RequestError
-from .request import VideoRequest
-from .ways import FEWEST_REUSED
+from .planning import machine, plan, planner, request
+from .planning.plan import FEWEST_REUSED
+from .planning.request import VideoRequest
 
 PROMPT = "a red circle moving right on a black background"
 
@@ -77,7 +78,7 @@ def run(
 
     pipeline.release()
     report = _head(here)
-    best = plan.roomiest(here)
+    best = planner.roomiest(here)
     report["ceiling"] = ceiling.measure(f"cuda:{best.index}" if best else "cpu")
     pipeline.free_memory()
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in report["ceiling"].items())
@@ -103,7 +104,7 @@ def find_model(name: str, weights: str) -> Model:
         return store.random_model(registry.named(name))
     if weights != "files":
         raise RequestError("weights", weights, "use files or random")
-    return plan.find_model(name, machine.probe())[0]
+    return planner.find_model(name, machine.probe())[0]
 
 
 def _kinds(
@@ -111,7 +112,7 @@ def _kinds(
 ) -> list[Kind]:
     known = {
         "speed": (speeds, plan.SPEEDS),
-        "placement": (placements, ("auto", *plan.PLACEMENTS)),
+        "placement": (placements, ("auto", *planner.PLACEMENTS)),
         "baseline": (baselines, BASELINES),
     }
     for field, (given, allowed) in known.items():
@@ -171,12 +172,12 @@ def _measured(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str
     measure.start_afresh()
     here = machine.probe()
     if kind.speed in BASELINES:
-        fitted = baseline.planned(kind.speed, plan.fit(wanted, here))
+        fitted = baseline.planned(kind.speed, planner.fit(wanted, here))
         subject = baseline.Baseline(kind.speed, fitted)
     else:
-        fitted = plan.fit(wanted, here, kind.speed, videos=MANY)
+        fitted = planner.fit(wanted, here, kind.speed, videos=MANY)
         if kind.placement != "auto":
-            fitted = plan.placed(fitted, kind.placement, here, wanted.steps)
+            fitted = planner.placed(fitted, kind.placement, here, wanted.steps)
         subject = measure.Workbench(fitted)
     found = measure.measure(subject, wanted, repeats)
     used, step = subject.plan, found["step_seconds"]["median"]

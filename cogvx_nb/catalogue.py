@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from . import arrow, settings, sidecars
 from .index import Index
-from .pace import Pace
+from .planning.timing import Pace
 
 if TYPE_CHECKING:
     import pandas

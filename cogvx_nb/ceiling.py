@@ -6,8 +6,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from . import cost, pace
-from .plan import Plan
+from .planning import timing
+from .planning.plan import Plan, computed_steps
 
 GPU_SIZE, CPU_SIZE = 8192, 1024
 """Rows and columns of the matrices. Of a GPU large enough to fill any; on an H100 a product of
@@ -63,8 +63,8 @@ def share(plan: Plan, steps: int, step_seconds: float, ceilings: dict[str, float
     rate = ceilings.get(plan.dtype)
     if not rate or not step_seconds:
         return None
-    computed = len(cost.computed_steps(steps)) / steps if plan.reuse else 1.0
-    return computed * pace.step_flop(plan, plan.frames) / step_seconds / (rate * 1e12)
+    computed = len(computed_steps(steps)) / steps if plan.reuse else 1.0
+    return computed * timing.total_step_flop(plan, plan.frames) / step_seconds / (rate * 1e12)
 
 
 def _plain(size: int, device: str, name: str) -> Callable[[], object]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from . import attempts, check_gpu, check_machine, check_models, check_packages, cost, settings, text
+from . import attempts, check_gpu, check_machine, check_models, check_packages, settings, text
 from .check_models import Job
 from .check_report import FAIL, WARN, GpuVerdict, Report, Row
 from .checkpoints import download, registry
-from .machine import Machine
+from .planning import memory
+from .planning.machine import Machine
 
 STORED_BYTES = {"text_encoder": 2, "transformer": 2, "vae": 4}
 """Bytes a parameter takes on the hubs: the 5B's VAE is stored in float32, the rest in 16 bits."""
@@ -71,7 +72,7 @@ def _ram_row(here: Machine, error: str, job: Job) -> Row:
     counts, what = job.checkpoint.parameters, "weights"
     if here.gpus:  # the transformer can stream from its files
         counts, what = {"text_encoder": counts["text_encoder"]}, "text encoder"
-    needed = sum(counts.values()) * cost.ITEM_BYTES[kind]
+    needed = sum(counts.values()) * memory.ITEM_BYTES[kind]
     what = f"{needed / text.GIB:.2f} GiB for the {what} of {job.checkpoint.name}"
     return check_machine.ram_row(here, error, needed, what)
 

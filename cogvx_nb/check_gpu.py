@@ -6,15 +6,15 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 
-from . import plan
 from .attempts import Attempt
 from .check_packages import INSTALL, requirement
 from .check_report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Row, capability
 from .checkpoints import registry
 from .checkpoints.registry import Checkpoint
 from .errors import DoesNotFit
-from .machine import Gpu, Machine
-from .plan import GIB
+from .planning import planner
+from .planning.machine import Gpu, Machine
+from .planning.planner import GIB
 from .text import one_line
 
 MIB = 2**20
@@ -180,8 +180,8 @@ def rows(gpus: tuple[Gpu, ...], here: Machine, subject: Checkpoint | None) -> li
 def _cpu_row(here: Machine) -> Row:
     big = registry.COGVIDEOX_5B
     try:
-        fitted = plan.foresee(big, replace(here, gpus=()), big.frames[0])
-        slowly = f"{big.name} too, in {fitted.peak_bytes / plan.GIB:.0f} GiB of RAM, for hours"
+        fitted = planner.foresee(big, replace(here, gpus=()), big.frames[0])
+        slowly = f"{big.name} too, in {fitted.peak_bytes / planner.GIB:.0f} GiB of RAM, for hours"
     except DoesNotFit:
         slowly = f"{big.name} not, for lack of RAM"
     found = f"none: on the CPU {registry.TINY.name} runs in seconds; {slowly}"
@@ -196,7 +196,7 @@ def frames_on(gpu: Gpu, here: Machine, subject: Checkpoint | None) -> tuple[dict
     verdicts, said = {}, []
     for frames in subject.frames:
         try:
-            fitted = plan.foresee(subject, replace(here, gpus=(gpu,)), frames)
+            fitted = planner.foresee(subject, replace(here, gpus=(gpu,)), frames)
         except DoesNotFit:
             verdicts[str(frames)], how = TOO_SMALL, ""
         else:

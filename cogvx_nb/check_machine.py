@@ -11,11 +11,12 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from . import machine, settings
+from . import settings
 from .attempts import Attempt
 from .check_packages import INSTALL, requirement
 from .check_report import FAIL, PASS, WARN, Row
-from .machine import Gpu, Machine
+from .planning import machine
+from .planning.machine import Gpu, Machine
 from .text import one_line
 
 GIB = 2**30

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from . import plan, settings
+from . import settings
 from .check_report import FAIL, PASS, WARN, Row
 from .checkpoints import download, manifest, registry, store
 from .checkpoints.registry import Checkpoint
 from .checkpoints.store import Model
 from .errors import CogvxError, DoesNotFit
-from .machine import Machine
+from .planning import planner
+from .planning.machine import Machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Job:
 def find_job(asked: str, here: Machine) -> Job:
     named = asked.strip().lower() != "auto"
     try:
-        model, note = plan.find_model(asked, here)
+        model, note = planner.find_model(asked, here)
         return Job(model.checkpoint, model, note, named)
     except (CogvxError, OSError, RuntimeError, ValueError) as error:  # ~nobody is a RuntimeError
         known = registry.by_name(asked) if named else registry.TINY
@@ -116,7 +117,7 @@ def plan_row(here: Machine, job: Job) -> Row:
         return Row("plan", FAIL, "none without a model that runs", "", "name another --model")
     frames = job.checkpoint.frames[0]
     try:
-        fitted = plan.foresee(job.model or job.checkpoint, here, frames)
+        fitted = planner.foresee(job.model or job.checkpoint, here, frames)
     except DoesNotFit as error:
         return Row("plan", FAIL, str(error), f"memory for {frames} frames", "--model tiny")
     return Row("plan", PASS, str(fitted), f"memory for {frames} frames")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from .machine import Gpu
+from .planning.machine import Gpu
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 FITS, OFFLOAD, TOO_SMALL = "fits", "fits with offload", "does not fit"

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine, text, video
+from . import text, video
 from .errors import ResultError
+from .planning import machine
 
 WIDTH = 216
 """Pixels of a still."""

@@ -13,7 +13,7 @@ import transformers
 from . import random_weights
 from .checkpoints import store
 from .checkpoints.registry import Checkpoint
-from .plan import Plan
+from .planning.plan import Plan
 from .scheduler import Scheduler
 from .vae import Autoencoder
 

@@ -9,14 +9,14 @@ from html import escape
 
 import ipywidgets as widgets
 
-from . import enrich, request
 from .checkpoints import store
 from .checkpoints.registry import Checkpoint
 from .checkpoints.store import Model
 from .controls import WIDE, after_typing, area, bold, button, choice, lines, note, number, row
 from .errors import CogvxError
-from .plan import SPEEDS
-from .request import MAX_SEED, VideoRequest
+from .planning import enrich, request
+from .planning.plan import SPEEDS
+from .planning.request import MAX_SEED, VideoRequest
 
 MODES = ("quick", "standard", "best")
 """Names of a checkpoint's frame counts, from few to many."""
@@ -201,7 +201,9 @@ class Form(widgets.VBox):
 
     def _ask(self) -> None:
         try:
-            found = enrich.run(self.typed.value or self.prompt.value, self.model.checkpoint)
+            found = enrich.enrich_prompt(
+                self.typed.value or self.prompt.value, self.model.checkpoint
+            )
         except CogvxError as error:
             self.enriching.value = bold(error)
         else:

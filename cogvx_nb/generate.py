@@ -14,11 +14,11 @@ from . import embeddings
 from .components import HANDED_OVER
 from .decode import decode_latents
 from .errors import BadFrames, Cancelled, ModelError, OutOfMemory
-from .fallbacks import in_tiles, of_frames, step_down, uncompiled
 from .pipeline import Loaded, free_memory, is_out_of_memory
-from .plan import Plan
+from .planning.plan import Plan
+from .planning.planner import in_tiles, of_frames, step_down, uncompiled
+from .planning.request import Adjustment, VideoRequest
 from .progress import CancelToken, Done, Listener, PlanChanged, RequestReduced, StageStarted, Step
-from .request import Adjustment, VideoRequest
 from .result import Generated
 from .speedups import CompileFailed
 from .video import is_black

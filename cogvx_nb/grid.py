@@ -14,7 +14,7 @@ from PIL import Image
 from . import result, settings, sheet, video
 from .errors import CogvxError, OutputError, RequestError
 from .jobs import DONE, Job
-from .request import VideoRequest
+from .planning.request import VideoRequest
 
 NONE, WORDS = "none", "prompt words"
 PARAMETERS = (NONE, WORDS, "seed", "guidance", "steps", "frames")

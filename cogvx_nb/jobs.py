@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .errors import Cancelled, CogvxError
+from .planning.request import VideoRequest
 from .progress import Event, Listener, Noted, PlanChanged, RequestReduced, StageStarted, Step
-from .request import VideoRequest
 from .result import Result
 
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"

@@ -16,9 +16,9 @@ from . import generate, pipeline, result
 from .bench_file import STAGES
 from .decode import decode_latents
 from .meter import Meter
-from .plan import Plan
+from .planning.plan import Plan
+from .planning.request import VideoRequest
 from .progress import Step
-from .request import VideoRequest
 
 WARM_STEPS = 2
 DECODES = 3

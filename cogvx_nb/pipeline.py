@@ -16,9 +16,8 @@ from safetensors import SafetensorError
 from . import components, placement, speedups
 from .checkpoints.store import file_hashes
 from .errors import ModelCorrupt, OutOfMemory, RequestError
-from .fallbacks import offloaded, step_down, unflashed
-from .plan import Plan, compiled_key
-from .ways import FLASH4
+from .planning.plan import FLASH4, Plan, compiled_key
+from .planning.planner import offloaded, step_down, unflashed
 
 OUT = (
     "can't allocate memory",

@@ -6,7 +6,7 @@ import diffusers
 import torch
 
 from . import speedups
-from .plan import Plan
+from .planning.plan import Plan
 
 PINNED_BLOCK = 2**30
 """Bytes. The largest parameters of CogVideoX-5b take a quarter of it."""

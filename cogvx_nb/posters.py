@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from . import machine, settings, video
+from . import settings, video
 from .catalogue import Entry
 from .errors import ResultError
+from .planning import machine
 
 WIDTH = 180
 """Pixels of a poster's width."""

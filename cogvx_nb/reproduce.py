@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import generate, pipeline, plan, request, result, video
+from . import generate, pipeline, result, video
 from .checkpoints import store
 from .errors import ModelError
-from .machine import probe
+from .planning import planner, request
+from .planning.machine import probe
 from .progress import CancelToken, Listener
 from .result import Generated, Result
 
@@ -57,7 +58,7 @@ def again(
 
     then, threads = original.settings, torch.get_num_threads()
     wanted = request_of(then)
-    loaded = pipeline.load(plan.again(wanted, probe(), then["plan"]))
+    loaded = pipeline.load(planner.again(wanted, probe(), then["plan"]))
     torch.set_num_threads(then["machine"]["threads"])
     try:
         generated = generate.run(wanted, loaded, on_event, cancel)

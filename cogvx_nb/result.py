@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import __version__, machine, settings, video
+from . import __version__, settings, video
 from .errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
-from .plan import Plan
+from .planning import machine
+from .planning.plan import Plan
+from .planning.request import VideoRequest
 from .progress import Listener, StageStarted
-from .request import VideoRequest
 
 if TYPE_CHECKING:
     pass

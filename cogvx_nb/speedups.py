@@ -10,10 +10,8 @@ from diffusers.models import attention_dispatch
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
 from . import attention, flash_attention, settings
-from .cost import REUSE_INTERVAL, reused_after
 from .errors import RequestError
-from .plan import Plan
-from .ways import FLASH4, STOCK
+from .planning.plan import FLASH4, REUSE_INTERVAL, STOCK, Plan, reused_after
 
 QUANTIZED = ("attn1.", "ff.")
 """Linear layers that hold nine tenths of a block's weights; the rest sees two rows at a time."""

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import machine, pace, plan, preview, result, settings
+from . import preview, result, settings
 from .catalogue import Catalogue
 from .checkpoints.store import Model
 from .errors import DoesNotFit, RequestError
 from .jobs import Job, Queue
+from .planning import machine, planner, timing
 from .progress import Done, Event, Listener, Noted, Step
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Studio:
         """Time and memory of a video of the model's own size, in a few words."""
         here = machine.probe()
         try:
-            fitted = plan.foresee(model, here, frames, speed, steps)
+            fitted = planner.foresee(model, here, frames, speed, steps)
         except DoesNotFit:
             return "does not fit here"
         except RequestError as error:
@@ -75,9 +76,9 @@ class Studio:
         self.catalogue.refresh()
         # What was measured is of exact ones, mostly: the others are foretold by their plans.
         known = self.catalogue.paces(model.name, fitted.device) if speed == "exact" else {}
-        seconds = pace.predict(fitted, here, steps, known)
+        seconds = timing.predict_seconds(fitted, here, steps, known)
         time_said = "time known after the first" if seconds is None else f"about {spell(seconds)}"
-        return f"{time_said}, {fitted.peak_bytes / plan.GIB:.1f} GiB"
+        return f"{time_said}, {fitted.peak_bytes / planner.GIB:.1f} GiB"
 
     def _work(self, job: Job, listener: Listener) -> result.Result:
         from . import generate, pipeline
@@ -94,7 +95,7 @@ class Studio:
 
         if job.original:
             return self._remake(job, listen)
-        fitted = plan.fit(job.request, machine.probe(), job.speed)
+        fitted = planner.fit(job.request, machine.probe(), job.speed)
         for text in fitted.approximations:
             listen(Noted(f"approximate: {text}"))
         made = generate.run(job.request, pipeline.load(fitted), listen, job.cancelled)

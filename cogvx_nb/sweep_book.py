@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import notebook, request
+from . import notebook
 from .errors import ParameterError, SpecError
+from .planning import request
 from .sweep_rows import Row
 
 KINDS = {

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import arrow, machine, measures, result, video
+from . import arrow, measures, result, video
 from .errors import OutputError, ResultError
 from .files import translated, write
 from .measures import Measures
+from .planning import machine
 from .sweep_folder import SweepFolder
 from .sweep_runs import VIDEO
 

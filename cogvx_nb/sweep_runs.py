@@ -13,12 +13,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from . import pace, plan, request, sweep_book
+from . import sweep_book
 from .catalogue import Catalogue
 from .checkpoints import registry, store
 from .checkpoints.store import Model
 from .errors import CogvxError, ParameterError, SpecError
-from .machine import Machine
+from .planning import planner, request, timing
+from .planning.machine import Machine
 from .sweep_book import Book
 from .sweep_rows import Row
 from .sweep_spec import Spec
@@ -45,7 +46,7 @@ NOTEBOOK_BYTES = 80_000
 PROBE = """
 import pickle, sys
 sys.path[:] = pickle.loads(bytes.fromhex(sys.argv[1]))
-from cogvx_nb import machine
+from cogvx_nb.planning import machine
 print("\\n" + pickle.dumps(machine.probe()).hex())
 """
 """In a process of its own: looking at a GPU takes memory there until the process ends."""
@@ -176,7 +177,7 @@ class _Maker:
 
     def _found(self, named: str, frames: int) -> tuple[Model | None, str, dict[str, str]]:
         try:
-            model, _ = plan.find_model(named, self._probed(), frames)
+            model, _ = planner.find_model(named, self._probed(), frames)
         except CogvxError:
             if self._book.makes_video:
                 raise
@@ -195,15 +196,15 @@ class _Maker:
         size = (wanted.frames, wanted.height, wanted.width)
         key = (str(wanted.model.folder), *size, wanted.guidance > 1, wanted.steps, *how.values())
         if key not in self._foreseen:
-            fitted = plan.fit(wanted, self._probed(), **how)
+            fitted = planner.fit(wanted, self._probed(), **how)
             known = self._known(wanted.model.name, fitted.device)
-            seconds = pace.predict(fitted, self._probed(), wanted.steps, known)
+            seconds = timing.predict_seconds(fitted, self._probed(), wanted.steps, known)
             video = int(VIDEO_BYTES * math.prod(size))
             disk = NOTEBOOK_BYTES + video + min(4 * video // 3, EMBEDDED_BYTES)
             self._foreseen[key] = seconds, fitted.peak_bytes, disk
         return self._foreseen[key]
 
-    def _known(self, model: str, device: str) -> dict[int, pace.Pace]:
+    def _known(self, model: str, device: str) -> dict[int, timing.Pace]:
         if (model, device) not in self._paces:
             catalogue = Catalogue()
             catalogue.refresh()

@@ -8,7 +8,7 @@ import ipywidgets as widgets
 
 from . import display, video
 from .controls import WIDE, bold, lines, note, paragraph, row
-from .request import Adjustment
+from .planning.request import Adjustment
 from .result import Result
 
 MODE = ("frames", "steps", "guidance", "seed")

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
-from . import controls, machine, plan, settings
+from . import controls, settings
 from .checkpoints.store import Model
 from .compare import Compare
 from .gallery import Gallery
 from .grid_panel import GridPanel
 from .panel import Panel
+from .planning import machine, planner
 from .studio import Studio, studio
 
 TITLES = ("Make", "Grid", "Gallery", "Compare")
@@ -86,7 +87,7 @@ def show(model: str = "auto", **values) -> Workbench:
 
     One that was shown before is closed.
     """
-    found, _ = plan.find_model(model, machine.probe(), values.get("frames", 13))
+    found, _ = planner.find_model(model, machine.probe(), values.get("frames", 13))
     while _shown:
         _shown.pop().shut()
     _shown.append(Workbench(found, studio(), **values))

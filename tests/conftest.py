@@ -27,13 +27,15 @@ os.environ |= {
 
 from cogvx_nb import (
     generate,  # noqa: E402
-    machine,  # noqa: E402
     pipeline,  # noqa: E402
-    plan,  # noqa: E402
-    request,  # noqa: E402
     result,  # noqa: E402
 )
 from cogvx_nb.checkpoints import store  # noqa: E402
+from cogvx_nb.planning import (
+    machine,  # noqa: E402
+    planner,  # noqa: E402
+    request,  # noqa: E402
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 CIRCLE = "a red circle moving right on a black background"
@@ -71,7 +73,7 @@ def make(tiny, here):
 
     def run(prompt: str = CIRCLE, steps: int = 2, on_event=None, cancel=None, **wanted):
         asked = request.make(tiny, prompt, steps=steps, **wanted)
-        loaded = pipeline.load(plan.fit(asked, here))
+        loaded = pipeline.load(planner.fit(asked, here))
         return generate.run(asked, loaded, on_event, cancel)
 
     return run
@@ -85,7 +87,7 @@ def samples(tiny, here, tmp_path_factory) -> list[result.Result]:
     found = []
     for number, wanted in enumerate(({}, blue, {"frames": 25})):
         asked = request.make(tiny, **{"prompt": CIRCLE, "steps": 2} | wanted)
-        made = generate.run(asked, pipeline.load(plan.fit(asked, here)))
+        made = generate.run(asked, pipeline.load(planner.fit(asked, here)))
         found.append(result.save(made, folder / f"{number}.mp4"))
     return found
 

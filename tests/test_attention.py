@@ -9,18 +9,9 @@ import pytest
 import torch
 from conftest import CIRCLE, run_cogvx
 
-from cogvx_nb import (
-    flash_attention,
-    generate,
-    pipeline,
-    plan,
-    progress,
-    request,
-    result,
-    speedups,
-    ways,
-)
+from cogvx_nb import flash_attention, generate, pipeline, progress, result, speedups
 from cogvx_nb.errors import RequestError
+from cogvx_nb.planning import plan, planner, request
 
 
 @pytest.fixture
@@ -29,7 +20,7 @@ def latents(tiny, here):
 
     def run(attention: str) -> torch.Tensor:
         asked, seen = request.make(tiny, CIRCLE, steps=4), []
-        loaded = pipeline.load(plan.fit(asked, here, attention=attention))
+        loaded = pipeline.load(planner.fit(asked, here, attention=attention))
         generate.run(asked, loaded, seen.append)
         return [event for event in seen if isinstance(event, progress.Step)][-1].latents
 
@@ -49,26 +40,26 @@ def test_one_that_is_not_there_is_said(tiny, here, monkeypatch):
     speedups.processor.cache_clear()
     asked = request.make(tiny, CIRCLE, steps=2)
     with pytest.raises(RequestError, match=r"'nothing': use one of stock, flash4, flash"):
-        pipeline.load(plan.fit(asked, here, attention="nothing"))
+        pipeline.load(planner.fit(asked, here, attention="nothing"))
     with pytest.raises(RequestError, match=r"attention = 'flash4': can't be had here"):
         speedups.processor("flash4", compiled=True)
     with pytest.raises(RequestError, match=r"attention = 'sage': can't be had here"):
-        pipeline.load(plan.fit(asked, here, attention="sage"))
+        pipeline.load(planner.fit(asked, here, attention="sage"))
 
 
 def test_one_that_the_device_does_not_have_is_one_line(tiny, here):
-    fitted = plan.fit(request.make(tiny, CIRCLE, steps=2), here, attention="_native_cudnn")
+    fitted = planner.fit(request.make(tiny, CIRCLE, steps=2), here, attention="_native_cudnn")
     with pytest.raises(RequestError, match=r"attention = '_native_cudnn': .*; use stock") as caught:
         pipeline.load(fitted)
     assert "\n" not in str(caught.value)
 
 
 def test_flash_attention_that_fails_gives_way_to_stock(tiny, here, monkeypatch):
-    fitted = plan.fit(request.make(tiny, CIRCLE, steps=2), here)
+    fitted = planner.fit(request.make(tiny, CIRCLE, steps=2), here)
     monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
     monkeypatch.setitem(sys.modules, "flash_attn.cute", None)
     speedups.processor.cache_clear()
-    chosen = replace(fitted, attention="flash4", reasons=(*fitted.reasons, ways.FLASHED))
+    chosen = replace(fitted, attention="flash4", reasons=(*fitted.reasons, plan.FLASHED))
     missing = pipeline.load(chosen).plan
     assert (missing.attention, missing.reasons[:-1]) == ("stock", fitted.reasons)
     assert "attention = 'flash4': can't be had here" in missing.reasons[-1]
@@ -85,9 +76,9 @@ def test_the_attention_is_kept_with_the_video(tmp_path, here):
     assert kept["plan"]["attention"] == "native"
     assert run_cogvx("reproduce", "a.mp4", cwd=tmp_path).returncode == 0
     asked = request.make(*_asked(kept))
-    assert plan.again(asked, here, kept["plan"]).attention == "native"
+    assert planner.again(asked, here, kept["plan"]).attention == "native"
     older = {name: value for name, value in kept["plan"].items() if name != "attention"}
-    assert plan.again(asked, here, older).attention == "stock"
+    assert planner.again(asked, here, older).attention == "stock"
 
 
 def _asked(kept: dict):

@@ -22,17 +22,16 @@ from cogvx_nb import (
     ceiling,
     meter,
     pipeline,
-    plan,
     random_weights,
     references,
     report,
     report_plots,
-    request,
 )
 from cogvx_nb.__main__ import _parser, main
 from cogvx_nb.bench_file import STAGES
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import DoesNotFit, OutputError, RequestError, ResultError
+from cogvx_nb.planning import planner, request
 
 GIB = 2**30
 
@@ -109,7 +108,7 @@ def test_a_baseline_decodes_as_diffusers_does(tiny, here):
 
     small = {"height": 64, "width": 96, "allow_untrained_size": True}
     asked = request.make(tiny, benchmark.PROMPT, steps=2, **small)
-    fitted = plan.fit(asked, here)
+    fitted = planner.fit(asked, here)
     beside = baseline.Baseline("stock", baseline.planned("stock", fitted))
     assert type(beside.vae) is diffusers.AutoencoderKLCogVideoX
     times = measure.decodes(beside, asked, repeats=1)
@@ -128,7 +127,7 @@ def test_the_ceiling_is_what_matrix_products_reach(found, here, tiny):
     assert rate > 0
     row = found["rows"][0]
     assert row["share_of_ceiling"] > 0
-    fitted = plan.fit(request.make(tiny, benchmark.PROMPT, steps=50), here)
+    fitted = planner.fit(request.make(tiny, benchmark.PROMPT, steps=50), here)
     exact = ceiling.share(fitted, 50, 0.1, {"float32": 1.0})
     assert ceiling.share(fitted, 50, 0.2, {"float32": 1.0}) == pytest.approx(exact / 2)
     assert ceiling.share(replace(fitted, reuse=True), 50, 0.1, {"float32": 1.0}) < exact / 2
@@ -328,7 +327,7 @@ def test_random_weights_run_and_are_labelled(here, tmp_path):
 
     model = store.random_model(registry.TINY)
     asked = request.make(model, benchmark.PROMPT, steps=2)
-    fitted = plan.fit(asked, here)
+    fitted = planner.fit(asked, here)
     loaded = pipeline.load(fitted)
     made = generate.run(asked, loaded)
     pipeline.release()
@@ -344,10 +343,10 @@ def test_random_weights_run_and_are_labelled(here, tmp_path):
 
 
 def test_a_placement_is_taken_or_refused(tiny, here):
-    fitted = plan.foresee(tiny, here, 13)
-    assert plan.placed(fitted, "resident", here).peak_bytes == fitted.peak_bytes
+    fitted = planner.foresee(tiny, here, 13)
+    assert planner.placed(fitted, "resident", here).peak_bytes == fitted.peak_bytes
     with pytest.raises(DoesNotFit, match="streamed is no placement for cpu"):
-        plan.placed(fitted, "streamed", here)
+        planner.placed(fitted, "streamed", here)
 
 
 def test_a_cpu_has_no_meter():

@@ -16,10 +16,11 @@ import pytest
 from conftest import ROOT, run_cogvx
 from test_notebook import execute, nbval
 
-from cogvx_nb import attempts, check, check_packages, display, machine
+from cogvx_nb import attempts, check, check_packages, display
 from cogvx_nb.__main__ import main
 from cogvx_nb.attempts import Attempt
 from cogvx_nb.checkpoints import registry
+from cogvx_nb.planning import machine
 
 H100 = "0, NVIDIA H100 80GB HBM3, 81559, 81008, 580.159.04, 9.0"
 RTX4090 = "0, NVIDIA GeForce RTX 4090, 24564, 23300, 580.159.04, 8.9"

@@ -9,12 +9,13 @@ import torch
 import world
 from conftest import CIRCLE
 
-from cogvx_nb import decode, machine, pipeline, plan, request
+from cogvx_nb import decode, pipeline
+from cogvx_nb.planning import machine, planner, request
 
 
 @pytest.fixture(scope="module")
 def vae(tiny):
-    return pipeline.load(plan.fit(request.make(tiny, CIRCLE), machine.probe())).pipe.vae
+    return pipeline.load(planner.fit(request.make(tiny, CIRCLE), machine.probe())).pipe.vae
 
 
 def to_video(clip: np.ndarray) -> torch.Tensor:

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from cogvx_nb import attempts, check, check_gpu, check_machine, check_packages, cost, plan
+from cogvx_nb import attempts, check, check_gpu, check_machine, check_packages
 from cogvx_nb.__main__ import _parser
 from cogvx_nb.checkpoints import registry
-from cogvx_nb.machine import Gpu, Machine
+from cogvx_nb.planning import memory, planner
+from cogvx_nb.planning.machine import Gpu, Machine
 
 PAGES = [("README.md", "README.zh-CN.md"), ("docs/deploy.md", "docs/deploy.zh-CN.md")]
 ALL = [page for pair in PAGES for page in pair]
@@ -179,12 +180,12 @@ def test_each_row_of_check_is_explained(page, monkeypatch, tmp_path):
 def test_memory_by_mode_is_what_the_planner_says(page):
     here = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
     rows = rows_of(page, r"13 (frames|帧) \| 25 (frames|帧) \| 49 (frames|帧)")
-    fitted = [plan.foresee(registry.COGVIDEOX_5B, here, n) for n in (13, 25, 49)]
-    kinds = [(name, False) for name in plan.PLACEMENTS] + [("streamed", True)]
+    fitted = [planner.foresee(registry.COGVIDEOX_5B, here, n) for n in (13, 25, 49)]
+    kinds = [(name, False) for name in planner.PLACEMENTS] + [("streamed", True)]
     for (name, tiled), row in zip(kinds, rows, strict=False):
-        kind = [replace(plan.placed(one, name, here), tiled=tiled) for one in fitted]
-        assert [f"{cost.peak_bytes(one) / 2**30:.1f}" for one in kind] == row[1:4]
-        assert f"{cost.ram_bytes(kind[0]) / 2**30:.1f}" == row[4]
+        kind = [replace(planner.placed(one, name, here), tiled=tiled) for one in fitted]
+        assert [f"{memory.peak_bytes(one) / 2**30:.1f}" for one in kind] == row[1:4]
+        assert f"{memory.ram_bytes(kind[0]) / 2**30:.1f}" == row[4]
         assert f"`{name}`" in row[0]
 
 

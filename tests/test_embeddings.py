@@ -7,13 +7,14 @@ import pytest
 import torch
 from conftest import CIRCLE
 
-from cogvx_nb import embeddings, generate, pipeline, plan, request
+from cogvx_nb import embeddings, generate, pipeline
+from cogvx_nb.planning import planner, request
 
 
 @pytest.fixture
 def runs(tiny, here, monkeypatch):
     """Runs a request; returns its frames and how often the encoder ran."""
-    loaded = pipeline.load(plan.fit(request.make(tiny, CIRCLE, steps=2), here))
+    loaded = pipeline.load(planner.fit(request.make(tiny, CIRCLE, steps=2), here))
     count, encoder = [], loaded.pipe.text_encoder
     handle = encoder.register_forward_hook(lambda *values: count.append(1))
 
@@ -57,7 +58,7 @@ def test_a_folder_that_cannot_be_written_costs_only_time(runs, outputs):
 
 
 def test_what_decides_an_embedding_is_in_its_name(tiny, here):
-    loaded = pipeline.load(plan.fit(request.make(tiny, CIRCLE, steps=2), here))
+    loaded = pipeline.load(planner.fit(request.make(tiny, CIRCLE, steps=2), here))
     key = embeddings._key(CIRCLE, loaded)
     assert key == embeddings._key(CIRCLE, loaded)
     assert key != embeddings._key(f"{CIRCLE} ", loaded)

@@ -17,9 +17,10 @@ from chat import BETTER, Endpoint, Reply
 from conftest import CIRCLE
 
 from cogvx_nb import __main__ as command
-from cogvx_nb import chat, enrich, errors, reproduce, request, result
+from cogvx_nb import errors, reproduce, result
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.registry import COGVIDEOX_5B
+from cogvx_nb.planning import chat_client, enrich, request
 
 KEY = "sk-test-0123456789-never-shown"
 MODEL = "a-model"
@@ -50,7 +51,7 @@ def failing(caplog):
     def run(kind: type[Exception], prompt: str = TYPED, timeout_seconds: float = 5) -> str:
         caplog.set_level(logging.DEBUG)
         with pytest.raises(errors.CogvxError) as caught:
-            enrich.run(prompt, COGVIDEOX_5B, timeout_seconds=timeout_seconds)
+            enrich.enrich_prompt(prompt, COGVIDEOX_5B, timeout_seconds=timeout_seconds)
         message = str(caught.value)
         assert type(caught.value) is kind, message
         assert len(message.splitlines()) == 1
@@ -65,7 +66,7 @@ def failing(caplog):
 def test_a_prompt_is_translated_and_expanded(endpoint, caplog):
     caplog.set_level(logging.DEBUG)
     assert enrich.configured()
-    assert enrich.run(TYPED, COGVIDEOX_5B) == enrich.Enriched(TYPED, BETTER, MODEL)
+    assert enrich.enrich_prompt(TYPED, COGVIDEOX_5B) == enrich.Enriched(TYPED, BETTER, MODEL)
     (sent,) = endpoint.requests
     assert sent.path == "/v1/chat/completions"
     assert sent.body["model"] == MODEL
@@ -83,16 +84,16 @@ def test_only_these_headers_are_sent(endpoint, monkeypatch):
     monkeypatch.setenv("OPENAI_ORG_ID", "an-organisation")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Secret: of another endpoint")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    enrich.run(TYPED, COGVIDEOX_5B)
+    enrich.enrich_prompt(TYPED, COGVIDEOX_5B)
     headers = {name.lower(): value for name, value in endpoint.requests[0].headers.items()}
     assert headers.pop("authorization") == f"Bearer {KEY}"
     assert headers.pop("user-agent").startswith("cogvx-nb/")
-    assert set(headers) == set(chat.SENT_HEADERS)
+    assert set(headers) == set(chat_client.SENT_HEADERS)
 
 
 def test_a_server_without_a_key(endpoint, monkeypatch):
     monkeypatch.delenv("COGVX_CHAT_KEY")
-    assert enrich.run(TYPED, COGVIDEOX_5B).after == BETTER
+    assert enrich.enrich_prompt(TYPED, COGVIDEOX_5B).after == BETTER
     assert endpoint.requests[0].headers.get("Authorization") is None
 
 
@@ -108,7 +109,7 @@ def test_a_server_without_a_key(endpoint, monkeypatch):
 )
 def test_what_may_pass_is_tried_once_more(endpoint, reply):
     endpoint.reply = reply
-    assert enrich.run(TYPED, COGVIDEOX_5B).after == BETTER
+    assert enrich.enrich_prompt(TYPED, COGVIDEOX_5B).after == BETTER
     assert len(endpoint.requests) == 2
 
 
@@ -183,7 +184,7 @@ FAILURES = {
     "sorry": (Reply("I’m sorry, but I can’t help."), errors.BadAnswer, "declined.*reword it"),
     "cut off": (Reply(finish="length"), errors.BadAnswer, "cut off.*raise the limit"),
     "endless": (
-        Reply(body=b" " * (chat.MAX_ANSWER_BYTES + 1)),
+        Reply(body=b" " * (chat_client.MAX_ANSWER_BYTES + 1)),
         errors.BadAnswer,
         "more than 1024 KiB.*set COGVX_CHAT_MODEL",
     ),
@@ -325,7 +326,7 @@ def test_prompts_that_are_not_sent(endpoint, failing, prompt):
 )
 def test_what_models_put_around_a_prompt_goes(endpoint, answer, text):
     endpoint.reply = Reply(answer)
-    assert enrich.run(TYPED, COGVIDEOX_5B).after == text
+    assert enrich.enrich_prompt(TYPED, COGVIDEOX_5B).after == text
 
 
 def test_the_embedded_model_is_not_for_it(endpoint, capsys, outputs):

@@ -13,10 +13,11 @@ import torch
 import world
 from conftest import CIRCLE
 
-from cogvx_nb import generate, pipeline, plan, progress, request, result
+from cogvx_nb import generate, pipeline, progress, result
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.decode import decode_latents
 from cogvx_nb.errors import Cancelled, ModelError
+from cogvx_nb.planning import planner, request
 
 
 @pytest.mark.parametrize("frames", [13, 25, 49])
@@ -152,7 +153,7 @@ def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
     asked = request.make(replace(tiny, checkpoint=checkpoint), CIRCLE, steps=20)
     pipeline.release()  # the same files as the embedded model's, which may be loaded
     seen = []
-    loaded = pipeline.load(plan.fit(asked, here))
+    loaded = pipeline.load(planner.fit(asked, here))
     made = generate.run(asked, loaded, seen.append)
     assert world.measure(made.frames) == world.Attributes("red", "circle", "right", "black")
     steps = [event for event in seen if isinstance(event, progress.Step)]

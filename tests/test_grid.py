@@ -13,8 +13,9 @@ import pytest
 from conftest import CIRCLE, everything
 from PIL import Image
 
-from cogvx_nb import form, grid, grid_panel, jobs, request, studio, trash, video
+from cogvx_nb import form, grid, grid_panel, jobs, studio, trash, video
 from cogvx_nb.errors import RequestError
+from cogvx_nb.planning import request
 
 WANTED = {"prompt": CIRCLE, "steps": 2, "frames": 13}
 

@@ -9,34 +9,35 @@ import psutil
 import pytest
 import torch
 
-from cogvx_nb import host_ram, pipeline
+from cogvx_nb import pipeline
+from cogvx_nb.planning import machine
 
 GIB = 2**30
 
 
 def test_this_machine():
-    total, free = host_ram.total_bytes(), host_ram.free_bytes()
+    total, free = machine.ram_total_bytes(), machine.ram_free_bytes()
     assert 0 < free <= total <= psutil.virtual_memory().total
 
 
 def test_own_memory_is_free_and_mapped_files_are_not(tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(bytes(100 * 2**20))
-    before = host_ram.own_bytes()
+    before = machine.ram_own_bytes()
     mapped = torch.from_file(str(path), shared=False, size=100 * 2**20, dtype=torch.uint8)
     assert mapped.sum() == 0
-    assert host_ram.own_bytes() - before < 20 * 2**20
+    assert machine.ram_own_bytes() - before < 20 * 2**20
     # Of the system, for the C library could give out what it kept of memory that was freed.
     with mmap.mmap(-1, 100 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
         held.write(b"1" * len(held))
-        assert host_ram.own_bytes() - before > 90 * 2**20
+        assert machine.ram_own_bytes() - before > 90 * 2**20
 
 
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Writes a control group's files and says that this process is in it."""
-    monkeypatch.setattr(host_ram, "GROUPS", tmp_path)
-    monkeypatch.setattr(host_ram, "OWN", tmp_path / "own")
+    monkeypatch.setattr(machine, "GROUPS", tmp_path)
+    monkeypatch.setattr(machine, "OWN", tmp_path / "own")
 
     def write(own: str, folder: str, **files: str) -> None:
         (tmp_path / "own").write_text(own)
@@ -51,15 +52,15 @@ def test_a_container_has_its_limit(groups):
     stat = f"anon 5\ninactive_file {GIB // 4}\n"
     used = {"memory__max": f"{2 * GIB}\n", "memory__current": f"{GIB}\n", "memory__stat": stat}
     groups("0::/\n", "", **used)
-    assert host_ram.total_bytes() == 2 * GIB
-    assert host_ram.free_bytes() == min(int(1.25 * GIB) + host_ram.own_bytes(), 2 * GIB)
+    assert machine.ram_total_bytes() == 2 * GIB
+    assert machine.ram_free_bytes() == min(int(1.25 * GIB) + machine.ram_own_bytes(), 2 * GIB)
 
 
 def test_a_job_has_the_limit_of_a_group_above_it(groups):
     groups("0::/slurm/job_1/step_0\n", "slurm/job_1/step_0", memory__max="max\n")
     used = {"memory__max": f"{3 * GIB}\n", "memory__current": "0\n", "memory__stat": "anon 1\n"}
     groups("0::/slurm/job_1/step_0\n", "slurm/job_1", **used)
-    assert host_ram.total_bytes() == 3 * GIB
+    assert machine.ram_total_bytes() == 3 * GIB
 
 
 def test_the_older_kind_of_group(groups):
@@ -69,12 +70,12 @@ def test_the_older_kind_of_group(groups):
         "memory__stat": f"total_inactive_file {GIB}\n",
     }
     groups("5:memory:/docker/abc\n1:name=systemd:/x\n0::/\n", "memory", **used)
-    assert host_ram.free_bytes() == 2 * GIB
+    assert machine.ram_free_bytes() == 2 * GIB
 
 
 def test_without_groups_it_is_the_machine(groups):
     groups("", "empty")
-    assert host_ram.total_bytes() == psutil.virtual_memory().total
+    assert machine.ram_total_bytes() == psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize(

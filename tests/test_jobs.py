@@ -7,9 +7,10 @@ import threading
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import jobs, progress, request
+from cogvx_nb import jobs, progress
 from cogvx_nb.errors import BadFrames, Cancelled
 from cogvx_nb.jobs import Queue
+from cogvx_nb.planning import request
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ import pytest
 from conftest import CIRCLE, ROOT, run_cogvx, start
 from hub import Hub
 
-from cogvx_nb import plan, result, video
+from cogvx_nb import result, video
 from cogvx_nb.__main__ import main
 from cogvx_nb.checkpoints import store
+from cogvx_nb.planning import planner
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GENERATE = ROOT / "notebooks" / "03_generate.ipynb"
@@ -168,7 +169,7 @@ def test_signals_end_the_kernel_too(tmp_path, sent, code):
     command = [sys.executable, "-m", "cogvx_nb", "run", "03_generate", *flags]
     process = start(command, tmp_path)
     deadline, copy = time.monotonic() + 120, tmp_path / "b.ipynb"
-    while not (copy.exists() and plan.PLACEMENTS["resident"] in copy.read_text()):
+    while not (copy.exists() and planner.PLACEMENTS["resident"] in copy.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.5)
     time.sleep(4)  # the plan's cell is done; by now it denoises

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import cost, fallbacks, plan, request
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.store import Model
 from cogvx_nb.errors import DoesNotFit, RequestError
-from cogvx_nb.machine import Gpu, Machine
+from cogvx_nb.planning import memory, plan, planner, request, timing
+from cogvx_nb.planning.machine import Gpu, Machine
 
-GIB = plan.GIB
+GIB = planner.GIB
 # From the checkpoint's configs: 5.57, 4.76 and 0.216 billion parameters.
 PARAMETERS = {
     "transformer": 5_570_283_072,
@@ -71,18 +71,18 @@ CARDS = {"80 GB": 79, "40 GB": 39, "24 GB": 22.8, "16 GB": 15, "12 GB": 11.2, "8
 def test_cards_and_hosts(big, card, ram, exact, fast, frames):
     wanted, here = replace(big, frames=frames), machine_with(CARDS[card], ram)
     for speed, expected in (("exact", exact), ("fast", fast)):
-        fitted = plan.fit(wanted, here, speed)
+        fitted = planner.fit(wanted, here, speed)
         assert " ".join((fitted.placement, fitted.quantized)).strip() == expected
         assert not fitted.tiled, "exact comes before tiles"
         assert fitted.peak_bytes <= CARDS[card] * GIB
         assert fitted.ram_bytes <= ram * GIB
         assert (fitted.device, fitted.dtype) == ("cuda:0", "bfloat16")
         assert set(fitted.seconds) >= {"text", "denoise", "decode"}
-        assert plan.PLACEMENTS[fitted.placement] in fitted.reasons
+        assert planner.PLACEMENTS[fitted.placement] in fitted.reasons
 
 
 def test_tiles_come_last(big):
-    fitted = plan.fit(big, machine_with(5.0))
+    fitted = planner.fit(big, machine_with(5.0))
     assert (fitted.placement, fitted.tiled) == ("streamed", True)
     assert fitted.approximations == ["the VAE decodes in tiles"]
 
@@ -90,37 +90,37 @@ def test_tiles_come_last(big):
 def test_memory_that_others_hold_is_not_planned_with(big):
     card = Gpu(0, "NVIDIA H100", int(80 * GIB), int(7.2 * GIB), (9, 0), True)
     here = replace(machine_with(79), gpus=(card,))
-    assert plan.fit(big, here).placement == "streamed"
+    assert planner.fit(big, here).placement == "streamed"
     two = replace(here, gpus=(card, replace(card, index=1, free_bytes=int(79 * GIB))))
-    assert plan.fit(big, two).device == "cuda:1"
+    assert planner.fit(big, two).device == "cuda:1"
 
 
 def test_what_libraries_hold_sends_no_video_to_another_gpu(big):
     card = machine_with(78.5).gpus[0]
     used = replace(machine_with(79), gpus=(card, replace(card, index=1, free_bytes=79 * GIB)))
-    assert plan.fit(big, used).device == "cuda:0"
+    assert planner.fit(big, used).device == "cuda:0"
     small = [replace(card, total_bytes=8 * GIB, free_bytes=int(n * GIB)) for n in (6.2, 7.6)]
     desktop = replace(used, gpus=(small[0], replace(small[1], index=1)))
-    fitted = plan.fit(big, desktop)
+    fitted = planner.fit(big, desktop)
     assert (fitted.device, fitted.tiled) == ("cuda:1", False), "the first is too full for that"
 
 
 def test_the_best_attention_is_chosen_where_it_can_be_had(big):
     with_it, without = machine_with(79, flash="4.0.0"), machine_with(79)
-    fitted, other = plan.fit(big, with_it), plan.fit(big, without)
+    fitted, other = planner.fit(big, with_it), planner.fit(big, without)
     assert (fitted.attention, other.attention) == ("flash4", "stock")
     assert "FlashAttention 4, exact" in fitted.reasons
     assert fitted.seconds["denoise"] < 0.9 * other.seconds["denoise"]
-    assert plan.foresee(big.model, with_it, 49).attention == "flash4"
-    assert plan.fit(big, with_it, attention="stock").attention == "stock"
+    assert planner.foresee(big.model, with_it, 49).attention == "flash4"
+    assert planner.fit(big, with_it, attention="stock").attention == "stock"
     ampere = replace(with_it.gpus[0], name="NVIDIA A100-SXM4-80GB", capability=(8, 0))
-    assert plan.fit(big, replace(with_it, gpus=(ampere,))).attention == "stock", "not measured"
-    assert plan.fit(big, replace(with_it, gpus=(ampere,)), attention="flash4")
+    assert planner.fit(big, replace(with_it, gpus=(ampere,))).attention == "stock", "not measured"
+    assert planner.fit(big, replace(with_it, gpus=(ampere,)), attention="flash4")
     for other in (machine_with(None, ram=128), machine_with(79, bf16=False, flash="4.0.0")):
         with pytest.raises(RequestError, match=r"flash4': it needs a GPU of capability 8\.0"):
-            plan.fit(big, other, attention="flash4")
+            planner.fit(big, other, attention="flash4")
     with pytest.raises(RequestError, match="flash4': can't be had here: pip install"):
-        plan.fit(big, without, attention="flash4")
+        planner.fit(big, without, attention="flash4")
 
 
 @pytest.mark.parametrize(
@@ -128,27 +128,27 @@ def test_the_best_attention_is_chosen_where_it_can_be_had(big):
 )
 def test_nothing_is_compiled_without_a_compiler(big, here):
     for speed in plan.SPEEDS:
-        fitted = plan.fit(big, here, speed, videos=100)
+        fitted = planner.fit(big, here, speed, videos=100)
         assert (fitted.compiled, fitted.quantized) == (False, "")
 
 
 def test_old_gpus_compile_nothing(big):
     pascal = Gpu(0, "NVIDIA GeForce GTX 1080 Ti", 11 * GIB, int(10.5 * GIB), (6, 1), False)
-    assert not plan.fit(big, replace(machine_with(79), gpus=(pascal,)), videos=100).compiled
+    assert not planner.fit(big, replace(machine_with(79), gpus=(pascal,)), videos=100).compiled
 
 
 def test_compiling_has_to_pay(big):
     here = machine_with(79)
     short = replace(big, frames=13)
-    assert not plan.fit(short, here).compiled
-    assert any("longer than it saves" in reason for reason in plan.fit(short, here).reasons)
-    assert plan.fit(short, here, videos=10).compiled
-    assert plan.fit(big, here).compiled
-    assert plan.fit(big, here).seconds["compile"] > 10
-    key = plan.compiled_key(plan.fit(short, here), here.gpus[0].name, "2.11.0")
+    assert not planner.fit(short, here).compiled
+    assert any("longer than it saves" in reason for reason in planner.fit(short, here).reasons)
+    assert planner.fit(short, here, videos=10).compiled
+    assert planner.fit(big, here).compiled
+    assert planner.fit(big, here).seconds["compile"] > 10
+    key = plan.compiled_key(planner.fit(short, here), here.gpus[0].name, "2.11.0")
     again = machine_with(79, compiled=(key,))
-    assert plan.fit(short, again).compiled
-    assert plan.fit(short, again).seconds["compile"] < 10
+    assert planner.fit(short, again).compiled
+    assert planner.fit(short, again).seconds["compile"] < 10
 
 
 def test_what_combines_with_what(big):
@@ -161,41 +161,41 @@ def test_what_combines_with_what(big):
         "disk": {"compiled"},
         "sequential": set(),
     }
-    assert set(allowed) == set(plan.PLACEMENTS)
+    assert set(allowed) == set(planner.PLACEMENTS)
     here = machine_with(79)
-    start = plan.fit(big, here, "fast")
+    start = planner.fit(big, here, "fast")
     assert (start.compiled, start.quantized) == (True, "fp8")
     for name, parts in allowed.items():
-        fitted = plan.placed(start, name, here)
+        fitted = planner.placed(start, name, here)
         assert fitted.compiled == ("compiled" in parts), name
         assert bool(fitted.quantized) == ("fp8" in parts), name
     while start is not None:
         assert not start.compiled or "compiled" in allowed[start.placement]
         assert not start.quantized or "fp8" in allowed[start.placement]
-        start = fallbacks.step_down(start)
+        start = planner.step_down(start)
 
 
 def test_speeds(big, tiny):
     here = machine_with(79)
-    turbo = plan.fit(big, here, "turbo")
+    turbo = planner.fit(big, here, "turbo")
     assert (turbo.quantized, turbo.reuse) == ("fp8", True)
-    assert turbo.seconds["denoise"] < 0.5 * plan.fit(big, here, "fast").seconds["denoise"]
-    few = plan.fit(replace(big, steps=6), here, "turbo")
+    assert turbo.seconds["denoise"] < 0.5 * planner.fit(big, here, "fast").seconds["denoise"]
+    few = planner.fit(replace(big, steps=6), here, "turbo")
     assert not few.reuse
     assert "6 steps are too few to reuse any" in few.reasons
-    old = plan.fit(big, machine_with(79, bf16=False), "fast")
+    old = planner.fit(big, machine_with(79, bf16=False), "fast")
     assert (old.dtype, old.quantized) == ("float16", "")
-    on_cpu = plan.fit(request.make(tiny, CIRCLE), machine_with(None), "turbo")
+    on_cpu = planner.fit(request.make(tiny, CIRCLE), machine_with(None), "turbo")
     assert (on_cpu.quantized, on_cpu.reuse, on_cpu.compiled) == ("", True, False)
     with pytest.raises(RequestError, match=r"pip install -e '\.\[fast\]'"):
-        plan.fit(big, machine_with(79, torchao=None), "fast")
+        planner.fit(big, machine_with(79, torchao=None), "fast")
     with pytest.raises(RequestError, match="use one of exact, fast, turbo"):
-        plan.fit(big, here, "warp")
+        planner.fit(big, here, "warp")
 
 
 def test_ram_counts_what_is_pinned_and_what_passes_through(big):
     def ram(gib: float, free: float, speed: str = "exact", **changes) -> float:
-        fitted = plan.fit(replace(big, **changes), machine_with(gib, free), speed)
+        fitted = planner.fit(replace(big, **changes), machine_with(gib, free), speed)
         return fitted.ram_bytes / GIB
 
     # 10.38, 8.87 and 0.40 GiB; torch pins blocks of 1 GiB here, 20.5 GiB of them when measured.
@@ -205,16 +205,16 @@ def test_ram_counts_what_is_pinned_and_what_passes_through(big):
     assert ram(11.2, 14) == pytest.approx(8.9, abs=0.1), "files that are mapped as they are"
     turing = machine_with(11.2, 14, bf16=False)
     with pytest.raises(DoesNotFit, match=r"needs 22\.1 GiB of RAM beside its GPU and 14\.0"):
-        plan.fit(big, turing)  # the files' bfloat16 becomes float16, in RAM
+        planner.fit(big, turing)  # the files' bfloat16 becomes float16, in RAM
     random = replace(big, model=replace(big.model, folder=None))
     with pytest.raises(DoesNotFit, match="RAM beside its GPU"):
-        plan.fit(random, machine_with(11.2, 14))
+        planner.fit(random, machine_with(11.2, 14))
 
 
 def test_float16_keeps_layers_of_the_text_encoder_in_float32(big):
-    half, brain = (plan.fit(big, machine_with(79, bf16=bf16)) for bf16 in (False, True))
+    half, brain = (planner.fit(big, machine_with(79, bf16=bf16)) for bf16 in (False, True))
     assert (half.dtype, brain.dtype) == ("float16", "bfloat16")
-    more = cost.weight_bytes(half)["text_encoder"] - cost.weight_bytes(brain)["text_encoder"]
+    more = memory.weight_bytes(half)["text_encoder"] - memory.weight_bytes(brain)["text_encoder"]
     assert more == 2 * 24 * 4096 * 10240
 
 
@@ -229,18 +229,18 @@ def test_float16_keeps_layers_of_the_text_encoder_in_float32(big):
     ],
 )
 def test_a_card_is_known_by_a_word_of_its_name(name, known):
-    assert cost.known(machine_with(79, name=name).gpus[0]) == known
+    assert timing.is_known(machine_with(79, name=name).gpus[0]) == known
 
 
 def test_nothing_is_foretold_of_an_unknown_card(big):
-    fitted = plan.fit(big, machine_with(79, name="some card"))
+    fitted = planner.fit(big, machine_with(79, name="some card"))
     assert fitted.seconds == {}
     assert fitted.placement == "resident"
 
 
 def test_a_plan_never_changes_the_request(big):
     for free_gib in (79, 23.5, 7.2):
-        fitted = plan.fit(big, machine_with(free_gib))
+        fitted = planner.fit(big, machine_with(free_gib))
         assert (fitted.frames, fitted.height, fitted.width) == (49, 480, 720)
 
 
@@ -248,27 +248,27 @@ def test_what_does_not_fit_says_what_would(big):
     with pytest.raises(
         DoesNotFit, match=r"CogVideoX-5b at 49 frames needs .* GiB are free: try 13"
     ):
-        plan.fit(big, machine_with(2))
+        planner.fit(big, machine_with(2))
     with pytest.raises(DoesNotFit, match="of RAM beside its GPU"):
-        plan.fit(big, machine_with(79, ram=8))
+        planner.fit(big, machine_with(79, ram=8))
     with pytest.raises(DoesNotFit, match="of RAM and"):
-        plan.fit(big, machine_with(None, ram=24))
+        planner.fit(big, machine_with(None, ram=24))
 
 
 def test_precision_follows_the_card(big, tiny):
-    assert plan.fit(big, machine_with(79, bf16=False)).dtype == "float16"
-    assert plan.fit(big, machine_with(None, ram=128)).dtype == "bfloat16"
+    assert planner.fit(big, machine_with(79, bf16=False)).dtype == "float16"
+    assert planner.fit(big, machine_with(None, ram=128)).dtype == "bfloat16"
     small = request.make(tiny, CIRCLE)
-    assert plan.fit(small, machine_with(79)).dtype == "float32"
-    assert plan.fit(small, machine_with(None)).device == "cpu"
+    assert planner.fit(small, machine_with(79)).dtype == "float32"
+    assert planner.fit(small, machine_with(None)).device == "cpu"
 
 
 @pytest.mark.parametrize("frames", [13, 49])
 def test_stepping_down_ends(big, frames):
-    rungs, fitted = [], plan.fit(replace(big, frames=frames), machine_with(79))
+    rungs, fitted = [], planner.fit(replace(big, frames=frames), machine_with(79))
     while fitted is not None:
         rungs.append((fitted.placement, fitted.tiled))
-        last, fitted = fitted, fallbacks.step_down(fitted)
+        last, fitted = fitted, planner.step_down(fitted)
         smaller = fitted is None or fitted.peak_bytes < last.peak_bytes
         assert smaller or fitted.placement == "sequential", "the last resort"
     assert rungs[0] == ("resident", False)
@@ -278,43 +278,43 @@ def test_stepping_down_ends(big, frames):
 
 
 def test_stepping_down_keeps_to_the_ram_that_there_is(big):
-    fitted, seen = plan.fit(big, machine_with(79, ram=14)), []
+    fitted, seen = planner.fit(big, machine_with(79, ram=14)), []
     while fitted is not None:
         assert fitted.ram_bytes <= 13 * GIB
         seen.append((fitted.placement, fitted.tiled))
-        fitted = fallbacks.step_down(fitted)
+        fitted = planner.step_down(fitted)
     assert seen == [("resident", False), ("text_out", False), ("disk", False), ("disk", True)]
 
 
 def test_auto_takes_the_embedded_one_and_says_why(tmp_path, monkeypatch, tiny):
     (tmp_path / "cogvideox-tiny").symlink_to(tiny.folder)
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path))
-    model, why = plan.find_model("auto", machine_with(79))
+    model, why = planner.find_model("auto", machine_with(79))
     assert model.name == "cogvideox-tiny"
     assert "cogvx download CogVideoX-5b" in why
     (tmp_path / "CogVideoX-5b").mkdir()
-    model, why = plan.find_model("auto", machine_with(79))
+    model, why = planner.find_model("auto", machine_with(79))
     assert model.name == "cogvideox-tiny"
     assert "incomplete" in why
 
 
 @pytest.mark.parametrize("name", ["tiny", "cogvideox-tiny", " CogVideoX-Tiny "])
 def test_a_named_model_is_taken_without_a_word(name):
-    model, why = plan.find_model(name, machine_with(None))
+    model, why = planner.find_model(name, machine_with(None))
     assert (model.name, why) == ("cogvideox-tiny", "")
 
 
 def test_a_recorded_plan_comes_back(big):
-    made = plan.fit(big, machine_with(23.5), "turbo")
-    again = plan.again(big, machine_with(79), made.choices)
+    made = planner.fit(big, machine_with(23.5), "turbo")
+    again = planner.again(big, machine_with(79), made.choices)
     for name in plan.CHOSEN:
         assert getattr(again, name) == getattr(made, name), name
     assert again.quantized == "fp8"
-    assert plan.again(big, machine_with(None, ram=128), made.choices).device == "cpu"
+    assert planner.again(big, machine_with(None, ram=128), made.choices).device == "cpu"
 
 
 def test_a_recorded_plan_that_can_not_be_had_here_is_not_followed(big):
-    made = plan.fit(big, machine_with(79, flash="4.0.0"), "fast").choices
+    made = planner.fit(big, machine_with(79, flash="4.0.0"), "fast").choices
     a100 = replace(machine_with(79).gpus[0], name="NVIDIA A100 80GB", capability=(8, 0))
     for here, why in (
         (replace(machine_with(79, flash="4"), gpus=(a100,)), "no fp8 products on NVIDIA A100"),
@@ -324,8 +324,8 @@ def test_a_recorded_plan_that_can_not_be_had_here_is_not_followed(big):
         (machine_with(11.2, flash="4"), "resident doesn't fit here"),
         (machine_with(39, bf16=False), "has no fast bfloat16"),
     ):
-        again = plan.again(big, here, made)
-        fitted = plan.fit(big, here)
+        again = planner.again(big, here, made)
+        fitted = planner.fit(big, here)
         assert all(getattr(again, name) == getattr(fitted, name) for name in plan.CHOSEN)
         assert again.reasons[-1].startswith("not as it was made before: ")
         assert why in again.reasons[-1]

@@ -10,9 +10,9 @@ import pytest
 import sentencepiece
 from conftest import CIRCLE
 
-from cogvx_nb import request
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import PromptUnknown, RequestError
+from cogvx_nb.planning import request
 
 
 @pytest.fixture(scope="session")

@@ -10,19 +10,9 @@ import pytest
 import torch
 from conftest import CIRCLE
 
-from cogvx_nb import (
-    cost,
-    generate,
-    machine,
-    pipeline,
-    placement,
-    plan,
-    progress,
-    request,
-    settings,
-    speedups,
-)
+from cogvx_nb import generate, pipeline, placement, progress, settings, speedups
 from cogvx_nb.errors import ModelError
+from cogvx_nb.planning import machine, plan, planner, request
 from cogvx_nb.vae import Autoencoder
 
 
@@ -32,7 +22,7 @@ def run(tiny, here):
 
     def run(steps: int = 4, **changes) -> tuple[torch.Tensor, list]:
         asked, seen = request.make(tiny, CIRCLE, steps=steps), []
-        loaded = pipeline.load(replace(plan.fit(asked, here), **changes))
+        loaded = pipeline.load(replace(planner.fit(asked, here), **changes))
         generate.run(asked, loaded, seen.append)
         return [e for e in seen if isinstance(e, progress.Step)][-1].latents, seen
 
@@ -94,7 +84,7 @@ def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
 def test_what_did_not_compile_is_dropped_before_the_next_is_loaded(tiny, here, monkeypatch):
     pytest.importorskip("torchao")
     asked = request.make(tiny, CIRCLE, steps=1)
-    loaded = pipeline.load(replace(plan.fit(asked, here), compiled=True, quantized="int8"))
+    loaded = pipeline.load(replace(planner.fit(asked, here), compiled=True, quantized="int8"))
     first = [weakref.ref(part) for part in (loaded.pipe.transformer, loaded.pipe.text_encoder)]
     alive, load = [], pipeline._load
 
@@ -115,7 +105,7 @@ def test_what_did_not_compile_is_dropped_before_the_next_is_loaded(tiny, here, m
 
 def test_a_released_pipeline_leaves_nothing(tiny, here):
     asked = request.make(tiny, CIRCLE, steps=1)
-    loaded = pipeline.load(plan.fit(asked, here))
+    loaded = pipeline.load(planner.fit(asked, here))
     parts = [weakref.ref(part) for part in (loaded.pipe.transformer, loaded.pipe.vae)]
     pipeline.release()
     assert [part() for part in parts] == [None, None]
@@ -152,7 +142,7 @@ def test_reused_steps_are_not_computed(run, here):
     blocks = pipeline._loaded.pipe.transformer.transformer_blocks
     hook = blocks[0].attn1.register_forward_hook(lambda *ignored: calls.append(1))
     turbo, _ = run(steps=20, reuse=True)
-    assert len(calls) == len(cost.computed_steps(20)) < 12
+    assert len(calls) == len(plan.computed_steps(20)) < 12
     assert not torch.equal(turbo, stock)
     assert torch.equal(run(steps=20, reuse=True)[0], turbo), "the schedule is fixed"
     calls.clear()
@@ -197,5 +187,5 @@ def test_tiles_as_wide_as_the_clip_have_none_beside_them(tiny, monkeypatch):
 
 
 def test_the_lean_decoder_is_for_gpus(tiny, here):
-    loaded = pipeline.load(plan.fit(request.make(tiny, CIRCLE), here))
+    loaded = pipeline.load(planner.fit(request.make(tiny, CIRCLE), here))
     assert loaded.pipe.vae.lean is (loaded.plan.device != "cpu")

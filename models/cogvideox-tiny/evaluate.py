@@ -21,9 +21,10 @@ import prompts
 import torch
 import world
 
-from cogvx_nb import machine, pipeline, plan, request
+from cogvx_nb import pipeline
 from cogvx_nb.checkpoints import store
 from cogvx_nb.decode import decode_latents
+from cogvx_nb.planning import machine, plan, planner, request
 
 NAMES = ("background", "colour", "motion", "shape")
 
@@ -96,7 +97,7 @@ def fidelity(
 
 def planned(model, speed: str, dtype: str | None) -> plan.Plan:
     """A speed's plan with 8-bit products: int8 on a CPU, and what a GPU has for bfloat16."""
-    fitted = plan.fit(request.make(model, "a red circle"), machine.probe(), speed)
+    fitted = planner.fit(request.make(model, "a red circle"), machine.probe(), speed)
     fitted = replace(fitted, dtype=dtype or fitted.dtype)
     if speed == "exact":
         return fitted

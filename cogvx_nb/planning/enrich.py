@@ -10,9 +10,10 @@ import json
 import re
 from dataclasses import dataclass
 
-from . import chat, settings
-from .checkpoints.registry import Checkpoint
-from .errors import BadAnswer, EnrichError, RequestError
+from .. import settings
+from ..checkpoints.registry import Checkpoint
+from ..errors import BadAnswer, EnrichError, RequestError
+from . import chat_client
 from .request import MAX_PROMPT
 
 TIMEOUT_SECONDS = 60.0
@@ -66,7 +67,7 @@ def configured() -> bool:
     return settings.chat_configured()
 
 
-def run(
+def enrich_prompt(
     prompt: str, checkpoint: Checkpoint, *, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> Enriched:
     """Ask the chat endpoint for a better prompt. Whatever fails, ``prompt`` is as good as before.
@@ -86,7 +87,7 @@ def run(
         {"role": "system", "content": INSTRUCTION.format(words=words)},
         {"role": "user", "content": prompt},
     ]
-    answer = _content(chat.ask(endpoint, messages, timeout_seconds), endpoint)
+    answer = _content(chat_client.ask(endpoint, messages, timeout_seconds), endpoint)
     return Enriched(prompt, _checked(clean(answer), endpoint.model), endpoint.model)
 
 

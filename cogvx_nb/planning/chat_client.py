@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 
-from . import __version__, settings
-from .errors import BadAnswer, ChatBusy, ChatDenied, ChatFailed, ChatUnreachable, EnrichError
+from .. import __version__, settings
+from ..errors import BadAnswer, ChatBusy, ChatDenied, ChatFailed, ChatUnreachable, EnrichError
 
 CONNECT_SECONDS = 10.0
 

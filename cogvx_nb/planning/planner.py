@@ -1,29 +1,38 @@
-"""How this machine will make a request: pure arithmetic over the request and the machine.
+"""How this machine will make a request: the fastest plan that fits, and what to go on with.
 
-A plan chooses device, precision, placement, VAE tiling and speed-ups. It never changes what was
-asked for.
+Pure arithmetic over the request and the machine. A plan chooses device, precision, placement, VAE
+tiling and speed-ups. It never changes what was asked for.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from . import cost, ways
-from .checkpoints import registry, store
-from .checkpoints.registry import Checkpoint
-from .checkpoints.store import Model
-from .errors import DoesNotFit, ModelError, ModelMissing, RequestError
+from ..checkpoints import registry, store
+from ..checkpoints.registry import Checkpoint
+from ..checkpoints.store import Model
+from ..errors import DoesNotFit, ModelError, ModelMissing, RequestError
+from ..text import GIB
+from . import memory, plan, timing
 from .machine import Gpu, Machine
+from .plan import (
+    AUTO,
+    CHOSEN,
+    COMPILES,
+    FLASHED,
+    PLACEMENTS,
+    SPEEDS,
+    STOCK,
+    Plan,
+    combined,
+    compiled_key,
+    gpu_of,
+    lacking,
+    ladder,
+    rung,
+)
 from .request import VideoRequest, nearest
-from .text import GIB
-from .ways import AUTO, COMPILES, PLACEMENTS, STOCK
-
-SPEEDS = {
-    "exact": "stock arithmetic up to rounding",
-    "fast": "8-bit matrix products",
-    "turbo": "8-bit matrix products, and steps that reuse others: approximate",
-}
 
 SPARE_BYTES = 0.25 * GIB
 """Of a GPU, for libraries that are loaded after it was asked what is free."""
@@ -32,91 +41,6 @@ SPARE_RAM = 1.0 * GIB
 
 ALIKE = 0.05
 """Of a GPU's memory: one that has less than another by no more than that has as much."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a request will be run.
-
-    Attributes:
-        model: the checkpoint.
-        device: ``"cpu"`` or ``"cuda:N"``.
-        dtype: name of the torch dtype of the weights.
-        placement: one of ``PLACEMENTS``.
-        tiled: whether the VAE decodes in tiles, an approximation.
-        frames, height, width, guided: the size of the work.
-        attention: name of a backend of diffusers; or ``stock``, what its pipeline does by itself,
-            or ``flash4``, FlashAttention 4.
-        speed: one of ``SPEEDS``, as it was asked for.
-        compiled: whether the transformer's blocks are compiled.
-        quantized: kind of the 8-bit matrix products, ``fp8`` or ``int8``; else empty.
-        reuse: whether steps reuse others; see ``cost.computed_steps``.
-        peak_bytes: predicted peak on the device; of a GPU what torch's allocator reserves.
-        ram_bytes: predicted need of RAM.
-        ram_room_bytes: RAM that it may take; 0 where nobody looked.
-        seconds: predicted time of each stage, the model loaded; empty where nothing is known.
-        reasons: why, for a person.
-    """
-
-    model: Model
-    device: str
-    dtype: str
-    placement: str
-    tiled: bool
-    frames: int
-    height: int
-    width: int
-    guided: bool
-    attention: str = STOCK
-    speed: str = "exact"
-    compiled: bool = False
-    quantized: str = ""
-    reuse: bool = False
-    peak_bytes: int = 0
-    ram_bytes: int = 0
-    ram_room_bytes: int = 0
-    seconds: dict[str, float] = field(default_factory=dict, hash=False)
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def batch(self) -> int:
-        """Clips that a denoising step works on: with guidance, one with and one without prompt."""
-        return 2 if self.guided else 1
-
-    def tokens(self, frames: int) -> int:
-        """Tokens that the transformer sees for a clip of so many frames, text included."""
-        patch = registry.SIZE_MULTIPLE
-        patches = (self.height // patch) * (self.width // patch)
-        return self.model.checkpoint.text_tokens + patches * ((frames - 1) // 4 + 1)
-
-    @property
-    def choices(self) -> dict[str, object]:
-        """The part that a sidecar keeps, and that ``again`` takes back."""
-        values = asdict(replace(self, model=None))
-        return {name: values[name] for name in (*CHOSEN, "device", *PREDICTED)}
-
-    @property
-    def approximations(self) -> list[str]:
-        """What of it changes more than rounding, for a person."""
-        found = {
-            "the VAE decodes in tiles": self.tiled,
-            f"matrix products in 8 bits ({self.quantized})": self.quantized,
-            "steps reuse others": self.reuse,
-        }
-        return [text for text, true in found.items() if true]
-
-    def __str__(self) -> str:
-        done = [self.placement, "tiled VAE" * self.tiled, "compiled" * self.compiled]
-        done += [self.quantized, "reused steps" * self.reuse]
-        how = ", ".join(part for part in done if part)
-        return (
-            f"{self.model.name} on {self.device} in {self.dtype}, {how}, "
-            f"about {self.peak_bytes / GIB:.1f} GiB"
-        )
-
-
-CHOSEN = ("dtype", "placement", "tiled", "attention", "speed", "compiled", "quantized", "reuse")
-PREDICTED = ("peak_bytes", "ram_bytes", "reasons")
 
 
 def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, str]:
@@ -205,7 +129,7 @@ def again(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
     changed = replace(plan, **kept, reasons=("as it was made before",))
     changed = _predicted(changed, machine, request.steps)
     gpu = gpu_of(plan, machine)
-    why = ways.lacking(changed, gpu, machine, request.steps)
+    why = lacking(changed, gpu, machine, request.steps)
     if not why and not _fits(changed, gpu, machine):
         why = f"{changed.placement} doesn't fit here"
     if why:
@@ -221,17 +145,8 @@ def placed(plan: Plan, placement: str, machine: Machine, steps: int = 50) -> Pla
     """
     if placement not in (("resident",) if plan.device == "cpu" else PLACEMENTS):
         raise DoesNotFit(f"{placement} is no placement for {plan.device}: use resident")
-    changed = ways.combined(
-        replace(plan, placement=placement, tiled=False, reasons=("as asked for",))
-    )
+    changed = combined(replace(plan, placement=placement, tiled=False, reasons=("as asked for",)))
     return _predicted(changed, machine, steps)
-
-
-def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
-    """Names the compiled code that a plan needs: what it was compiled for, and with."""
-    size = f"{plan.frames}x{plan.height}x{plan.width}x{plan.batch}"
-    kind = f"{plan.dtype}-{plan.quantized or 'plain'}-{plan.attention}"
-    return f"{plan.model.checkpoint.name}-{size}-{kind}-{gpu_name}-{torch_version}"
 
 
 def roomiest(machine: Machine) -> Gpu | None:
@@ -240,11 +155,6 @@ def roomiest(machine: Machine) -> Gpu | None:
     most = max((gpu.free_bytes for gpu in machine.gpus), default=0)
     alike = (gpu for gpu in machine.gpus if gpu.free_bytes >= most - ALIKE * gpu.total_bytes)
     return next(alike, None)
-
-
-def gpu_of(plan: Plan, machine: Machine) -> Gpu | None:
-    """The GPU that a plan runs on; None for the CPU."""
-    return next((gpu for gpu in machine.gpus if plan.device == f"cuda:{gpu.index}"), None)
 
 
 def _first_guess(
@@ -264,9 +174,9 @@ def _first_guess(
 
 def _fit(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
     gpu = gpu_of(guess, machine)
-    guess = ways.sped_up(ways.attended(guess, gpu, machine), gpu, machine, steps)
+    guess = plan.sped_up(plan.attended(guess, gpu, machine), gpu, machine, steps)
     candidates = [
-        _predicted(one, machine, steps, videos) for one in ways.all_of(guess, gpu, machine)
+        _predicted(one, machine, steps, videos) for one in plan.all_of(guess, gpu, machine)
     ]
     fitting = [one for one in candidates if _fits(one, gpu, machine)]
     if not fitting:
@@ -280,7 +190,7 @@ def _fit(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
             return (
                 one.tiled,
                 wanted,
-                sum(cost.seconds(*_priced(one, machine, steps, videos)).values()),
+                sum(timing.stage_seconds(*_priced(one, machine, steps, videos)).values()),
             )
 
         best = min(fitting, key=rank)
@@ -325,10 +235,10 @@ def _predicted(plan: Plan, machine: Machine, steps: int, videos: int = 1) -> Pla
     """The plan with its predicted memory and time."""
     gpu = gpu_of(plan, machine)
     room = gpu.free_bytes - SPARE_BYTES if gpu else 0
-    found = {"peak_bytes": cost.reserved_bytes(plan, room), "ram_bytes": cost.ram_bytes(plan)}
+    found = {"peak_bytes": memory.reserved_bytes(plan, room), "ram_bytes": memory.ram_bytes(plan)}
     found["ram_room_bytes"] = int(max(1, machine.ram_free_bytes - SPARE_RAM))
-    if gpu is not None and cost.known(gpu):
-        found["seconds"] = cost.seconds(*_priced(plan, machine, steps, videos))
+    if gpu is not None and timing.is_known(gpu):
+        found["seconds"] = timing.stage_seconds(*_priced(plan, machine, steps, videos))
     return replace(plan, **found)
 
 
@@ -337,3 +247,58 @@ def _priced(plan: Plan, machine: Machine, steps: int, videos: int) -> tuple:
     gpu = gpu_of(plan, machine)
     warm = compiled_key(plan, gpu.name, machine.versions.get("torch")) in machine.compiled
     return plan, gpu, steps, warm, videos
+
+
+def unflashed(plan: Plan, why: str) -> Plan:
+    """The same plan with torch's attention, which is exact too, where FlashAttention 4 fails."""
+    reasons = tuple(reason for reason in plan.reasons if reason != FLASHED)
+    return replace(plan, attention=STOCK, seconds={}, reasons=(*reasons, why))
+
+
+def offloaded(plan: Plan) -> Plan:
+    """The same plan with whole models moved to and fro, after they didn't fit all at once."""
+    reasons = (*plan.reasons, f"memory ran out as {plan.placement}")
+    return _counted(replace(plan, placement="model_offload", reasons=reasons))
+
+
+def uncompiled(plan: Plan, why: str) -> Plan:
+    """The same plan with nothing compiled, after compiling failed; eager 8-bit products are slow,
+    so without them too."""
+    reasons = (*plan.reasons, f"compiling failed: {why}")
+    return _counted(replace(plan, compiled=False, quantized="", reasons=reasons))
+
+
+def of_frames(plan: Plan, frames: int) -> Plan:
+    """The same plan for fewer frames."""
+    return _counted(replace(plan, frames=frames))
+
+
+def in_tiles(plan: Plan) -> Plan:
+    """The same plan with a VAE that decodes in tiles, after memory ran out as it decoded whole."""
+    reasons = (*plan.reasons, "memory ran out decoding whole")
+    return _counted(replace(plan, tiled=True, reasons=reasons))
+
+
+def step_down(plan: Plan) -> Plan | None:
+    """The next smaller plan for the same request that the RAM has room for, or None after the
+    smallest."""
+    rungs = list(ladder(plan))[rung(plan) + 1 :]
+    how = f"{plan.placement}{' with tiles' if plan.tiled else ''}"
+    reasons = (*plan.reasons, f"memory ran out as {how}")
+    for placement, tiled in rungs:
+        changed = replace(plan, placement=placement, tiled=tiled, reasons=reasons)
+        stepped = _counted(combined(changed))
+        smaller = stepped.peak_bytes < memory.peak_bytes(plan) or (placement, tiled) == rungs[-1]
+        if smaller and _has_ram(stepped):
+            return stepped
+    return None
+
+
+def _counted(plan: Plan) -> Plan:
+    """The plan with what it needs; how long it takes isn't known."""
+    needs = {"peak_bytes": memory.peak_bytes(plan), "ram_bytes": memory.ram_bytes(plan)}
+    return replace(plan, **needs, seconds={})
+
+
+def _has_ram(plan: Plan) -> bool:
+    return plan.device == "cpu" or not plan.ram_room_bytes or plan.ram_bytes <= plan.ram_room_bytes

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 
-from .checkpoints import store
-from .checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE
-from .checkpoints.store import Model
-from .errors import ModelError, PromptUnknown, RequestError
+from ..checkpoints import store
+from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE
+from ..checkpoints.store import Model
+from ..errors import ModelError, PromptUnknown, RequestError
 
 MAX_SEED = 2**53 - 1
 """A browser's number field can hold no more."""

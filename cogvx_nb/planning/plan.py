@@ -1,18 +1,16 @@
-"""Every way of running a plan's video on its device: placements, tiles, and what combines."""
+"""A plan, and what can be in one: placements, speeds, attentions, and what combines. No torch."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
 
-from .errors import RequestError
+from ..checkpoints import registry
+from ..checkpoints.store import Model
+from ..errors import RequestError
+from ..text import GIB
 from .machine import Gpu, Machine
-
-if TYPE_CHECKING:
-    from .plan import Plan
-
 
 PLACEMENTS = {
     "resident": "every model stays on the device",
@@ -154,3 +152,128 @@ def ladder(plan: Plan) -> Iterator[tuple[str, bool]]:
 
 def rung(plan: Plan) -> int:
     return list(ladder(plan)).index((plan.placement, plan.tiled))
+
+
+SPEEDS = {
+    "exact": "stock arithmetic up to rounding",
+    "fast": "8-bit matrix products",
+    "turbo": "8-bit matrix products, and steps that reuse others: approximate",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a request will be run.
+
+    Attributes:
+        model: the checkpoint.
+        device: ``"cpu"`` or ``"cuda:N"``.
+        dtype: name of the torch dtype of the weights.
+        placement: one of ``PLACEMENTS``.
+        tiled: whether the VAE decodes in tiles, an approximation.
+        frames, height, width, guided: the size of the work.
+        attention: name of a backend of diffusers; or ``stock``, what its pipeline does by itself,
+            or ``flash4``, FlashAttention 4.
+        speed: one of ``SPEEDS``, as it was asked for.
+        compiled: whether the transformer's blocks are compiled.
+        quantized: kind of the 8-bit matrix products, ``fp8`` or ``int8``; else empty.
+        reuse: whether steps reuse others; see ``cost.computed_steps``.
+        peak_bytes: predicted peak on the device; of a GPU what torch's allocator reserves.
+        ram_bytes: predicted need of RAM.
+        ram_room_bytes: RAM that it may take; 0 where nobody looked.
+        seconds: predicted time of each stage, the model loaded; empty where nothing is known.
+        reasons: why, for a person.
+    """
+
+    model: Model
+    device: str
+    dtype: str
+    placement: str
+    tiled: bool
+    frames: int
+    height: int
+    width: int
+    guided: bool
+    attention: str = STOCK
+    speed: str = "exact"
+    compiled: bool = False
+    quantized: str = ""
+    reuse: bool = False
+    peak_bytes: int = 0
+    ram_bytes: int = 0
+    ram_room_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict, hash=False)
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def batch(self) -> int:
+        """Clips that a denoising step works on: with guidance, one with and one without prompt."""
+        return 2 if self.guided else 1
+
+    def tokens(self, frames: int) -> int:
+        """Tokens that the transformer sees for a clip of so many frames, text included."""
+        patch = registry.SIZE_MULTIPLE
+        patches = (self.height // patch) * (self.width // patch)
+        return self.model.checkpoint.text_tokens + patches * ((frames - 1) // 4 + 1)
+
+    @property
+    def choices(self) -> dict[str, object]:
+        """The part that a sidecar keeps, and that ``again`` takes back."""
+        values = asdict(replace(self, model=None))
+        return {name: values[name] for name in (*CHOSEN, "device", *PREDICTED)}
+
+    @property
+    def approximations(self) -> list[str]:
+        """What of it changes more than rounding, for a person."""
+        found = {
+            "the VAE decodes in tiles": self.tiled,
+            f"matrix products in 8 bits ({self.quantized})": self.quantized,
+            "steps reuse others": self.reuse,
+        }
+        return [text for text, true in found.items() if true]
+
+    def __str__(self) -> str:
+        done = [self.placement, "tiled VAE" * self.tiled, "compiled" * self.compiled]
+        done += [self.quantized, "reused steps" * self.reuse]
+        how = ", ".join(part for part in done if part)
+        return (
+            f"{self.model.name} on {self.device} in {self.dtype}, {how}, "
+            f"about {self.peak_bytes / GIB:.1f} GiB"
+        )
+
+
+CHOSEN = ("dtype", "placement", "tiled", "attention", "speed", "compiled", "quantized", "reuse")
+PREDICTED = ("peak_bytes", "ram_bytes", "reasons")
+
+
+def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
+    """Names the compiled code that a plan needs: what it was compiled for, and with."""
+    size = f"{plan.frames}x{plan.height}x{plan.width}x{plan.batch}"
+    kind = f"{plan.dtype}-{plan.quantized or 'plain'}-{plan.attention}"
+    return f"{plan.model.checkpoint.name}-{size}-{kind}-{gpu_name}-{torch_version}"
+
+
+def gpu_of(plan: Plan, machine: Machine) -> Gpu | None:
+    """The GPU that a plan runs on; None for the CPU."""
+    return next((gpu for gpu in machine.gpus if plan.device == f"cuda:{gpu.index}"), None)
+
+
+REUSE_FIRST, REUSE_INTERVAL = 0.24, 4
+"""Where steps are reused: the share computed at first, and after how many one is computed again.
+Found with the embedded checkpoint on a CPU, four prompts, 13 frames, 50 steps of which 22 are
+computed: 36 dB from exact in the mean; 28 dB where 8 come first and then each third is computed."""
+
+
+def computed_steps(steps: int) -> list[int]:
+    """Which steps (from 0) are computed where the others reuse them.
+
+    The steps that decide a clip's layout, and then each fourth. The rule is that of diffusers'
+    ``TaylorSeerCacheConfig``.
+    """
+    first = reused_after(steps)
+    return [n for n in range(steps) if n < first or (n - first - 1) % REUSE_INTERVAL == 0]
+
+
+def reused_after(steps: int) -> int:
+    """How many steps are computed at first."""
+    return max(1, round(REUSE_FIRST * steps))

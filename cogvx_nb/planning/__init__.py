@@ -1,0 +1,1 @@
+"""What is wanted, and how this machine will do it. No torch."""
