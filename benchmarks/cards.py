@@ -45,7 +45,8 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
     """A video on a card; or why there is none."""
     import torch
 
-    from cogvx_nb import generate, pipeline, result
+    from cogvx_nb import generate, pipeline
+    from cogvx_nb.results import result
 
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, CARDS[card] * 2**30 / total))

@@ -30,7 +30,7 @@ A_DAY = 1000
 
 OPEN = """
 import time; start = time.perf_counter()
-from cogvx_nb.catalogue import Catalogue
+from cogvx_nb.results.catalogue import Catalogue
 from cogvx_nb import posters
 imported = time.perf_counter()
 found = Catalogue(); found.refresh(); page = found.find(limit=12); total = found.count()
@@ -49,7 +49,7 @@ print(json.dumps({"total": total, "import_seconds": imported - start,
 
 FRAME = """
 import pandas, pyarrow
-from cogvx_nb.catalogue import Catalogue
+from cogvx_nb.results.catalogue import Catalogue
 found = Catalogue(); found.refresh(); before = peak(); start = time.perf_counter()
 everything = found.frame(); made = time.perf_counter()
 some = found.frame("circle", frames=49); filtered = time.perf_counter()
@@ -64,7 +64,7 @@ EXPORT = """
 import sys, tempfile
 from pathlib import Path
 from cogvx_nb import arrow, export
-from cogvx_nb.catalogue import Catalogue
+from cogvx_nb.results.catalogue import Catalogue
 kind = sys.argv[1]
 arrow.check(*["pyarrow"] * (kind == "parquet"))
 found = Catalogue(); found.refresh(); before = peak(); start = time.perf_counter()
@@ -121,9 +121,10 @@ def main() -> None:
 
 def make(folder: Path, count: int, sweeps: bool) -> None:
     """One real result, and links to it, a thousand a day or a sweep."""
-    from cogvx_nb import generate, pipeline, result
+    from cogvx_nb import generate, pipeline
     from cogvx_nb.checkpoints import store
     from cogvx_nb.planning import machine, planner, request
+    from cogvx_nb.results import result
 
     wanted = request.make(store.locate("tiny"), "a red circle", steps=2)
     made = generate.run(wanted, pipeline.load(planner.fit(wanted, machine.probe())))
@@ -163,7 +164,7 @@ def process(code: str, *arguments: str) -> dict:
 
 def timed(query: dict, offset: int = 0, repeats: int = 20) -> dict:
     """A page and its count, as the gallery asks for them."""
-    from cogvx_nb.catalogue import Catalogue
+    from cogvx_nb.results.catalogue import Catalogue
 
     found, taken = Catalogue(), []
     for _ in range(repeats + 1):

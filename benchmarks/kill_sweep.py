@@ -97,7 +97,8 @@ class Killed:
 
     def account(self) -> int:
         """Print what came of it; the exit code."""
-        from cogvx_nb import result, sweep, video
+        from cogvx_nb import sweep
+        from cogvx_nb.results import result, video
         from cogvx_nb.sweep_folder import SweepFolder
 
         runs, folder = sweep.prepare(self._spec)[2], SweepFolder("killed")

@@ -66,8 +66,8 @@ def check(options: argparse.Namespace) -> int:
 
 def generate(options: argparse.Namespace) -> int:
     """Make a video, from a prompt to an mp4."""
-    from . import result
     from .planning import machine, planner, request
+    from .results import result
 
     result.check_output(options.output, overwrite=options.overwrite)
     here = machine.probe()
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """Print a video's settings as JSON."""
-    from . import result
+    from .results import result
 
     print(json.dumps(result.read(options.file).settings, ensure_ascii=False, indent=2))
     return 0
@@ -123,8 +123,8 @@ def show(options: argparse.Namespace) -> int:
 def reproduce(options: argparse.Namespace) -> int:
     """Make a video again, and say whether its frames are identical."""
     from . import reproduce as remake
-    from . import result
     from .progress import Progress
+    from .results import result
 
     original = result.read(options.file)
     if options.output:
@@ -204,8 +204,9 @@ def _enriched(options: argparse.Namespace, checkpoint) -> tuple[str, str]:
 
 def _make(wanted, fitted, options: argparse.Namespace):
     from . import generate as road
-    from . import pipeline, result
+    from . import pipeline
     from .progress import Progress
+    from .results import result
 
     _say("load")
     loaded = pipeline.load(fitted)

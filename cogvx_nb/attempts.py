@@ -110,7 +110,7 @@ def _ffmpeg() -> dict:
     import imageio_ffmpeg
     import numpy as np
 
-    from . import video
+    from .results import video
 
     ramp = np.linspace(0, 255, 96).astype(np.uint8)
     frames = np.broadcast_to(ramp[None, None, :, None], (5, 64, 96, 3)).copy()

@@ -11,10 +11,11 @@ import diffusers
 import numpy as np
 import torch
 
-from . import components, video
+from . import components
 from .pipeline import synchronize
 from .planning.plan import STOCK, Plan
 from .planning.request import VideoRequest
+from .results import video
 
 
 def planned(kind: str, fitted: Plan) -> Plan:

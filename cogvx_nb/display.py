@@ -6,44 +6,22 @@ import html
 import io
 from typing import TYPE_CHECKING
 
+from .results.video import filmstrip
+
 if TYPE_CHECKING:
     import numpy as np
     from IPython.display import HTML, Video
     from IPython.display import Image as Picture
-    from PIL import Image
 
     from .check_report import Report
-    from .result import Result
+    from .results.result import Result
 
 
 MOST_EMBEDDED_BYTES = 1_000_000
 """Of a video inside a notebook, where it takes a third more; a notebook of 2 MB still opens."""
 
-GAP = 4
-"""Pixels between the frames of a strip."""
-
 TINTS = {"pass": "#d9f2de", "warn": "#fff1c9", "fail": "#fbd9d7"}
 """Background of a status, light enough for black text."""
-
-
-def filmstrip(frames: np.ndarray, count: int = 7, height: int = 120) -> Image.Image:
-    """A row of frames, evenly spread from the first to the last.
-
-    Args:
-        frames: uint8 (frames, height, width, 3), RGB.
-        count: frames in the row, at most as many as there are.
-        height: of the row, in pixels.
-    """
-    import numpy as np
-    from PIL import Image
-
-    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    width = round(frames.shape[2] * height / frames.shape[1])
-    row = Image.new("RGB", (len(chosen) * (width + GAP) - GAP, height), "white")
-    for place, index in enumerate(chosen):
-        picture = Image.fromarray(frames[index]).resize((width, height), Image.Resampling.LANCZOS)
-        row.paste(picture, (place * (width + GAP), 0))
-    return row
 
 
 def strip(frames: np.ndarray, count: int = 7) -> Picture:
@@ -63,7 +41,7 @@ def player(result: Result, width: int = 432) -> Video:
     """
     from IPython.display import Video
 
-    from . import video
+    from .results import video
 
     data = result.path.read_bytes()
     if len(data) > MOST_EMBEDDED_BYTES:

@@ -6,11 +6,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import compare, experiment, experiment_page, experiment_plots, result, sweep, text, video
+from . import experiment, experiment_page, experiment_plots, sweep, text
 from .errors import RequestError
 from .experiment import Experiment
 from .experiment_sheet import sheet
-from .result import Result
+from .results import result, side_by_side, video
+from .results.result import Result
 from .sweep_table import Table
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def in_step(found: Experiment, left: str = "", right: str = "") -> HTML:
     address = text.embedded("video/mp4", _small(pair))
     return _html(
         f"<video controls loop autoplay muted style='max-width:100%' src='{address}'></video>"
-        f"{compare.table(pair)}"
+        f"{side_by_side.table(pair)}"
     )
 
 
@@ -103,7 +104,7 @@ def save(found: Experiment, rows: str = "", columns: str = "") -> Path:
 
 
 def _small(pair: list[Result]) -> bytes:
-    data = compare.side_by_side(pair)
+    data = side_by_side.side_by_side(pair)
     if len(data) <= PAIR_BYTES:
         return data
     with tempfile.TemporaryDirectory() as folder:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import clips, experiment, text
-from .clips import Clip
+from . import experiment, text
 from .experiment import Experiment, Seen
+from .results import video
+from .results.video import Clip
 from .text import SHORT, html_text
 
 MOST_PLAYING = 24
@@ -38,7 +39,7 @@ def sheet(
     down, across = experiment.axes(found, rows, columns)
     if not found.shown:
         return ""
-    copies = clips.of([run.video for run in found.shown], most_bytes, height)
+    copies = video.embed_clips([run.video for run in found.shown], most_bytes, height)
     maker = _Cells(found, (down, across), copies, folder)
     if not (down or across):
         return f"<div>{''.join(map(maker.cell, found.runs))}</div>"

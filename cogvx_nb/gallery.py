@@ -7,10 +7,10 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
-from . import posters, result, trash
-from .catalogue import Entry
 from .controls import bold, button, choice, line, lines, note, paragraph, replace, row
 from .errors import CogvxError
+from .results import catalogue, result, video
+from .results.catalogue import Entry
 from .studio import Studio, studio
 from .viewer import Viewer
 
@@ -132,7 +132,7 @@ class Gallery(widgets.VBox):
         total = self._catalogue.count(**filters)
         entries = self._catalogue.find(**filters, limit=PAGE, offset=self._offset)
         if entries != self._entries:  # else a click on its way would miss its button
-            self._entries, pictures = entries, posters.of(entries)
+            self._entries, pictures = entries, video.thumbnails(entries)
             replace(self.cards, [self._card(e, p) for e, p in zip(entries, pictures, strict=True)])
         last = self._offset + len(entries)
         self.count.value = f"{self._offset + 1}–{last} of {total:,}" if entries else "none"
@@ -174,7 +174,7 @@ class Gallery(widgets.VBox):
 
     def _trash(self, path: Path) -> None:
         def move() -> None:
-            self._trashed.append(trash.put(path))
+            self._trashed.append(catalogue.move_to_trash(path))
             self._choose(path, False)
             self.message.value = lines([f"{path.name} is in {self._trashed[-1].parent}"])
             self._offer_undo()
@@ -184,7 +184,7 @@ class Gallery(widgets.VBox):
 
     def _restore(self) -> None:
         def move() -> None:
-            self.message.value = lines([f"{trash.restore(self._trashed.pop()).name} is back"])
+            self.message.value = lines([f"{catalogue.restore(self._trashed.pop()).name} is back"])
             self._offer_undo()
             self.show()
 

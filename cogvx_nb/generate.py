@@ -19,9 +19,9 @@ from .planning.plan import Plan
 from .planning.planner import in_tiles, of_frames, step_down, uncompiled
 from .planning.request import Adjustment, VideoRequest
 from .progress import CancelToken, Done, Listener, PlanChanged, RequestReduced, StageStarted, Step
-from .result import Generated
+from .results.result import Generated
+from .results.video import is_black
 from .speedups import CompileFailed
-from .video import is_black
 
 SUSPECTS = (
     "try another seed, fetch the checkpoint again, or use a GPU with bfloat16 if this is float16"

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from . import result, settings, sheet, video
+from . import settings
 from .errors import CogvxError, OutputError, RequestError
 from .jobs import DONE, Job
 from .planning.request import VideoRequest
+from .results import result, side_by_side, video
 
 NONE, WORDS = "none", "prompt words"
 PARAMETERS = (NONE, WORDS, "seed", "guidance", "steps", "frames")
@@ -123,12 +124,12 @@ class Grid:
         done = [job for row in self.jobs for job in row if job.state == DONE]
         if self.saved or not done:
             return self.saved
-        clips, fps = sheet.in_step(
+        clips, fps = side_by_side.in_step(
             [video.decode(job.result.path) for job in done], [job.request.fps for job in done]
         )
         found = dict(zip(map(id, done), clips, strict=True))
         cells = [[found.get(id(job)) for job in row] for row in self.jobs]
-        pages = sheet.compose(cells, self.columns, self.rows)
+        pages = side_by_side.compose(cells, self.columns, self.rows)
         name = f"{datetime.now():%Y-%m-%d-%H%M%S}-{result.slug(done[0].request.prompt)}"
         self.saved = _write(settings.outputs_dir() / "grids", name, pages, fps, self._described())
         return self.saved

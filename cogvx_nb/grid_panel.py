@@ -6,12 +6,13 @@ import threading
 
 import ipywidgets as widgets
 
-from . import grid, preview, video
+from . import grid, preview
 from .controls import NARROW, after_typing, bold, button, choice, lines, note, replace, row
 from .errors import CogvxError, ResultError
 from .form import Form
 from .grid import Grid
 from .jobs import DONE, FAILED, RUNNING, Job
+from .results import video
 from .studio import Studio
 
 HINT = "such as 1, 2, 5-8, or red, blue: the first word stands in the prompt"

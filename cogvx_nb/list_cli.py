@@ -30,8 +30,8 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """List results, newest first; filter them, or write them to a file."""
-    from . import export
-    from .catalogue import Catalogue
+    from .results import export
+    from .results.catalogue import Catalogue
 
     if options.limit < 1:
         raise RequestError("limit", options.limit, "1 or more")

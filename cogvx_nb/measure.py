@@ -12,13 +12,14 @@ from typing import Protocol
 
 import torch
 
-from . import generate, pipeline, result
+from . import generate, pipeline
 from .bench_file import STAGES
 from .decode import decode_latents
 from .meter import Meter
 from .planning.plan import Plan
 from .planning.request import VideoRequest
 from .progress import Step
+from .results import result
 
 WARM_STEPS = 2
 DECODES = 3

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import generate, pipeline, result, video
+from . import generate, pipeline
 from .checkpoints import store
 from .errors import ModelError
 from .planning import planner, request
 from .planning.machine import probe
 from .progress import CancelToken, Listener
-from .result import Generated, Result
+from .results import result, video
+from .results.result import Generated, Result
 
 
 @dataclass(frozen=True, slots=True)

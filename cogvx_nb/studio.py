@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from . import preview, result, settings
-from .catalogue import Catalogue
+from . import preview, settings
 from .checkpoints.store import Model
 from .errors import DoesNotFit, RequestError
 from .jobs import Job, Queue
 from .planning import machine, planner, timing
 from .progress import Done, Event, Listener, Noted, Step
+from .results import result
+from .results.catalogue import Catalogue
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import result, settings
+from . import settings
 from .errors import ResultError, SpecError
 from .files import folder_to_disk, is_unchanged, print_of, rename_within, to_disk, translated, write
+from .results import result
 from .sweep_book import Book
 from .sweep_lock import Share
 from .sweep_runs import VIDEO, Run

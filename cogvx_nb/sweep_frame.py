@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import arrow, measures, result, video
+from . import measures
 from .errors import OutputError, ResultError
 from .files import translated, write
 from .measures import Measures
 from .planning import machine
+from .results import export, result, video
 from .sweep_folder import SweepFolder
 from .sweep_runs import VIDEO
 
@@ -45,7 +46,7 @@ def frame(name: str) -> pandas.DataFrame:
         ResultError: if no such sweep was started.
         CogvxError: if pandas or OpenCV is missing.
     """
-    arrow.check("pandas")
+    export.check_packages("pandas")
     measures.opencv()
     import pandas
 

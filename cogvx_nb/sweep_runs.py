@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from . import sweep_book
-from .catalogue import Catalogue
 from .checkpoints import registry, store
 from .checkpoints.store import Model
 from .errors import CogvxError, ParameterError, SpecError
 from .planning import planner, request, timing
 from .planning.machine import Machine
+from .results.catalogue import Catalogue
 from .sweep_book import Book
 from .sweep_rows import Row
 from .sweep_spec import Spec

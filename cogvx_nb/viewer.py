@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 import ipywidgets as widgets
 
-from . import display, video
+from . import display
 from .controls import WIDE, bold, lines, note, paragraph, row
 from .planning.request import Adjustment
-from .result import Result
+from .results import video
+from .results.result import Result
 
 MODE = ("frames", "steps", "guidance", "seed")
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import ipywidgets as widgets
 
 from . import controls, settings
 from .checkpoints.store import Model
-from .compare import Compare
+from .controls import note, replace
+from .errors import RequestError
 from .gallery import Gallery
 from .grid_panel import GridPanel
 from .panel import Panel
 from .planning import machine, planner
+from .results import result
+from .results.side_by_side import MOST, side_by_side, table
 from .studio import Studio, studio
 
 TITLES = ("Make", "Grid", "Gallery", "Compare")
@@ -116,3 +120,30 @@ class WorkbenchShown(Exception):
 
 def _say_nothing(shell, kind, error, trace, tb_offset=None) -> list[str]:
     return []
+
+
+class Compare(widgets.VBox):
+    """Results side by side.
+
+    Args:
+        paths: mp4 files of this workbench, two to six; later ones by ``show``.
+
+    Raises:
+        CogvxError: if there are fewer or more, or one is no result.
+    """
+
+    def __init__(self, paths: Sequence[str | Path] = ()) -> None:
+        super().__init__([note("Choose two to six results in the gallery.")])
+        self.add_class("cogvx-compare")
+        if paths:
+            self.show(paths)
+
+    def show(self, paths: Sequence[str | Path]) -> None:
+        """Compare other results."""
+        if not 2 <= len(paths) <= MOST:
+            raise RequestError("results", len(paths), f"choose two to {MOST} to compare")
+        found = [result.read(path) for path in paths]
+        player = widgets.Video(value=side_by_side(found), format="mp4", autoplay=True, loop=True)
+        player.layout = {"max_width": "98%"}
+        player.add_class("cogvx-video")
+        replace(self, [player, note(table(found), "differences")])

@@ -28,7 +28,6 @@ os.environ |= {
 from cogvx_nb import (
     generate,  # noqa: E402
     pipeline,  # noqa: E402
-    result,  # noqa: E402
 )
 from cogvx_nb.checkpoints import store  # noqa: E402
 from cogvx_nb.planning import (
@@ -36,6 +35,7 @@ from cogvx_nb.planning import (
     planner,  # noqa: E402
     request,  # noqa: E402
 )
+from cogvx_nb.results import result  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CIRCLE = "a red circle moving right on a black background"

@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import CIRCLE, run_cogvx
 
-from cogvx_nb import flash_attention, generate, pipeline, progress, result, speedups
+from cogvx_nb import flash_attention, generate, pipeline, progress, speedups
 from cogvx_nb.errors import RequestError
 from cogvx_nb.planning import plan, planner, request
+from cogvx_nb.results import result
 
 
 @pytest.fixture

@@ -323,7 +323,8 @@ def test_random_weights_have_the_true_shapes():
 
 
 def test_random_weights_run_and_are_labelled(here, tmp_path):
-    from cogvx_nb import baseline, generate, result
+    from cogvx_nb import baseline, generate
+    from cogvx_nb.results import result
 
     model = store.random_model(registry.TINY)
     asked = request.make(model, benchmark.PROMPT, steps=2)

@@ -14,10 +14,10 @@ import threading
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import index as indexing
-from cogvx_nb import result, trash
-from cogvx_nb.catalogue import Catalogue
 from cogvx_nb.errors import ResultError
+from cogvx_nb.results import catalogue, index, result
+from cogvx_nb.results.catalogue import Catalogue
+from cogvx_nb.results.index import NAME, VERSION
 
 HOSTILE = "<script>alert(1)</script>\n'; DROP TABLE results; -- \u202e%_\"\\"
 
@@ -277,9 +277,9 @@ def test_a_result_that_goes_during_the_look(first, add, all_of, monkeypatch):
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 1000, "older", "newer"])
 def test_an_index_that_is_none_is_made_anew(first, all_of, outputs, content):
-    index = outputs / indexing.NAME
+    index = outputs / NAME
     if isinstance(content, str):
-        version = indexing.VERSION + (1 if content == "newer" else -1)
+        version = VERSION + (1 if content == "newer" else -1)
         columns = "folder, name, stamp, at, folded, prompt"
         with contextlib.closing(sqlite3.connect(index)) as db:
             db.executescript(f"CREATE TABLE results ({columns}); PRAGMA user_version = {version}")
@@ -293,7 +293,7 @@ def test_an_index_that_is_none_is_made_anew(first, all_of, outputs, content):
 def test_an_index_that_breaks_is_made_anew(first, add, all_of, outputs, harm):
     for number in range(40):
         add(f"star {number}")
-    index = outputs / indexing.NAME
+    index = outputs / NAME
     all_of()
     with contextlib.closing(sqlite3.connect(index)) as db:
         if harm == "tables":
@@ -311,7 +311,7 @@ def test_an_index_that_breaks_is_made_anew(first, add, all_of, outputs, harm):
 
 def test_a_busy_index_is_left_alone(first, all_of, outputs, monkeypatch):
     all_of()
-    index, connect = outputs / indexing.NAME, sqlite3.connect
+    index, connect = outputs / NAME, sqlite3.connect
     before = index.stat().st_ino
     monkeypatch.setattr(sqlite3, "connect", lambda *at, **how: connect(*at, **how | {"timeout": 0}))
     with contextlib.closing(connect(index, isolation_level=None)) as other:
@@ -332,13 +332,13 @@ def test_a_file_system_without_shared_memory(first, all_of, outputs, monkeypatch
         sqlite3, "connect", lambda *at, **how: connect(*at, **how | {"factory": Plain})
     )
     assert all_of() == [CIRCLE]
-    assert (outputs / indexing.NAME).exists()
+    assert (outputs / index.NAME).exists()
 
 
 def test_the_index_may_be_deleted_in_use(first, all_of, outputs):
     found = Catalogue()
     assert all_of(found) == [CIRCLE]
-    for path in outputs.glob(f"{indexing.NAME}*"):
+    for path in outputs.glob(f"{index.NAME}*"):
         path.unlink()
     assert all_of(found) == [CIRCLE]
 
@@ -353,15 +353,13 @@ def test_no_folder_is_an_empty_catalogue(tmp_path):
 def test_a_folder_that_cannot_be_written(first, all_of, outputs, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
     assert all_of() == [CIRCLE]
-    assert not (outputs / indexing.NAME).exists()
+    assert not (outputs / index.NAME).exists()
 
 
 def test_several_processes_and_threads_at_once(add, outputs):
     for number in range(300):
         add(f"star {number}", folder=f"day {number % 7}")
-    code = (
-        "from cogvx_nb.catalogue import Catalogue; c = Catalogue(); c.refresh(); print(c.count())"
-    )
+    code = "from cogvx_nb.results.catalogue import Catalogue; c = Catalogue(); c.refresh(); print(c.count())"
     running = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
@@ -388,44 +386,44 @@ def test_several_processes_and_threads_at_once(add, outputs):
 
 def test_the_trash_and_back(first, all_of, outputs):
     before = first.sidecar.read_bytes(), first.path.read_bytes()
-    moved = trash.put(first.path)
+    moved = catalogue.move_to_trash(first.path)
     assert moved == outputs / "trash" / first.path.relative_to(outputs)
     assert all_of() == []
-    assert trash.restore(moved) == first.path
+    assert catalogue.restore(moved) == first.path
     assert (first.sidecar.read_bytes(), first.path.read_bytes()) == before
     assert all_of() == [CIRCLE]
 
 
 def test_the_trash_takes_nothing_twice(add, first, outputs):
     path = add("one", folder="x")
-    moved = trash.put(path)
+    moved = catalogue.move_to_trash(path)
     os.link(first.path, path)
     path.with_suffix(".json").write_text("{}")
     moved.rename(moved.with_stem("kept"))  # and only its sidecar is left in its place
-    again = trash.put(path)
+    again = catalogue.move_to_trash(path)
     moved.with_stem("kept").rename(moved)
     assert again == outputs / "trash" / ".2" / "x" / path.name
-    assert trash.restore(again) == path
-    assert trash.restore(moved) == path.with_stem(f"{path.stem}-2")
+    assert catalogue.restore(again) == path
+    assert catalogue.restore(moved) == path.with_stem(f"{path.stem}-2")
     assert path.with_suffix(".json").read_text() == "{}"
 
 
 def test_the_trash_says_what_is_wrong(first, add, outputs, tmp_path):
     with pytest.raises(ResultError, match="there is no file"):
-        trash.put(outputs / "none.mp4")
+        catalogue.move_to_trash(outputs / "none.mp4")
     elsewhere = tmp_path / "x.mp4"
     elsewhere.write_bytes(b"")
-    moved = trash.put(add("other"))
+    moved = catalogue.move_to_trash(add("other"))
     for path in (elsewhere, outputs / ".." / elsewhere.name, moved):
         with pytest.raises(ResultError, match="is not among the results"):
-            trash.put(path)
+            catalogue.move_to_trash(path)
     with pytest.raises(ResultError, match="can't be taken out"):
-        trash.restore(elsewhere)
-    trash.restore(moved)
+        catalogue.restore(elsewhere)
+    catalogue.restore(moved)
     (outputs / "trash" / "2031-01-01").rmdir()
     (outputs / "trash").rmdir()
     (outputs / "trash").write_text("a file")
     with pytest.raises(ResultError, match="can't be moved"):
-        trash.put(first.path)
+        catalogue.move_to_trash(first.path)
     assert first.path.exists()
     assert first.sidecar.exists()

@@ -15,8 +15,8 @@ import pytest
 import safetensors.torch
 from conftest import CIRCLE, run_cogvx, start
 
-from cogvx_nb import result, video
 from cogvx_nb.__main__ import main
+from cogvx_nb.results import result, video
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 

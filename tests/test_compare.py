@@ -7,28 +7,29 @@ import numpy as np
 import pytest
 from conftest import CIRCLE, everything
 
-from cogvx_nb import compare, result, video
+from cogvx_nb import workbench
 from cogvx_nb.errors import RequestError, ResultError
+from cogvx_nb.results import result, side_by_side, video
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
 
 def test_what_differs(samples):
-    found = compare.differences(samples)
+    found = side_by_side.differences(samples)
     assert found["prompt"] == (CIRCLE, "a blue circle moving left", CIRCLE)
     assert found["seed"] == ("42", "7", "42")
     assert found["frames"] == ("13", "13", "25")
     assert not {"model", "guidance", "steps", "plan", "size"} & set(found)
-    assert set(compare.differences([samples[0], samples[0]])) == set()
+    assert set(side_by_side.differences([samples[0], samples[0]])) == set()
 
 
 def test_long_seeds_are_told_apart(place):
     found = [result.read(place(name, seed=seed)) for name, seed in (("a", 2**53 - 1), ("b", 2**53))]
-    assert compare.differences(found) == {"seed": ("9007199254740991", "9007199254740992")}
+    assert side_by_side.differences(found) == {"seed": ("9007199254740991", "9007199254740992")}
 
 
 def test_words_that_differ_are_marked(samples):
-    page = compare.table(samples)
+    page = side_by_side.table(samples)
     marked = [part.split("</mark>")[0].split(">")[1] for part in page.split("<mark")[1:]]
     assert "blue" in marked
     assert "red" in marked
@@ -37,7 +38,7 @@ def test_words_that_differ_are_marked(samples):
 
 
 def test_they_play_in_step(samples, tmp_path):
-    shown = compare.Compare([one.path for one in samples])
+    shown = workbench.Compare([one.path for one in samples])
     (player,) = [one for one in everything(shown) if isinstance(one, widgets.Video)]
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(bytes(player.value))
@@ -50,7 +51,7 @@ def test_they_play_in_step(samples, tmp_path):
 
 
 def test_two_to_six(samples):
-    shown = compare.Compare()
+    shown = workbench.Compare()
     for paths in ([samples[0].path], [samples[0].path] * 7):
         with pytest.raises(RequestError, match="choose two to 6"):
             shown.show(paths)
@@ -65,7 +66,7 @@ def test_text_of_users_is_inert(place):
         result.read(place("a", prompt=XSS)),
         result.read(place("b", prompt=f"{XSS} no", negative_prompt="<b>\u202eno")),
     ]
-    page = compare.table(hostile)
+    page = side_by_side.table(hostile)
     assert "<script" not in page
     assert "<img" not in page
     assert "&lt;script&gt;" in page

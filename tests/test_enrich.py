@@ -17,10 +17,11 @@ from chat import BETTER, Endpoint, Reply
 from conftest import CIRCLE
 
 from cogvx_nb import __main__ as command
-from cogvx_nb import errors, reproduce, result
+from cogvx_nb import errors, reproduce
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.registry import COGVIDEOX_5B
 from cogvx_nb.planning import chat_client, enrich, request
+from cogvx_nb.results import result
 
 KEY = "sk-test-0123456789-never-shown"
 MODEL = "a-model"

@@ -9,7 +9,8 @@ import pytest
 from conftest import CIRCLE, everything
 from PIL import Image
 
-from cogvx_nb import gallery, jobs, result, studio, workbench
+from cogvx_nb import gallery, jobs, studio, workbench
+from cogvx_nb.results import result
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 

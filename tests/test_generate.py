@@ -13,11 +13,12 @@ import torch
 import world
 from conftest import CIRCLE
 
-from cogvx_nb import generate, pipeline, progress, result
+from cogvx_nb import generate, pipeline, progress
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.decode import decode_latents
 from cogvx_nb.errors import Cancelled, ModelError
 from cogvx_nb.planning import planner, request
+from cogvx_nb.results import result
 
 
 @pytest.mark.parametrize("frames", [13, 25, 49])

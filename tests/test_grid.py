@@ -13,9 +13,10 @@ import pytest
 from conftest import CIRCLE, everything
 from PIL import Image
 
-from cogvx_nb import form, grid, grid_panel, jobs, studio, trash, video
+from cogvx_nb import form, grid, grid_panel, jobs, studio
 from cogvx_nb.errors import RequestError
 from cogvx_nb.planning import request
+from cogvx_nb.results import catalogue, video
 
 WANTED = {"prompt": CIRCLE, "steps": 2, "frames": 13}
 
@@ -116,7 +117,7 @@ def test_the_sheet_fills_in_and_is_saved(shown, outputs):
     found = json.loads(tags.stdout.split("cogvx=")[1].splitlines()[0].replace("\\", ""))
     assert found["grid"]["rows"] == ["seed 1", "seed 2"]
 
-    trash.put(where.grid.jobs[0][0].result.path)
+    catalogue.move_to_trash(where.grid.jobs[0][0].result.path)
     another = grid_panel.GridPanel(shown._form, where)
     assert [one for one in everything(another) if isinstance(one, widgets.Video)]
     moving = [one for one in everything(another.sheet) if isinstance(one, widgets.Image)]

@@ -13,10 +13,11 @@ import pandas
 import pytest
 from conftest import CIRCLE, run_cogvx
 
-from cogvx_nb import catalogue, export, list_cli, text
+from cogvx_nb import list_cli, text
 from cogvx_nb.__main__ import main
-from cogvx_nb.catalogue import Catalogue
 from cogvx_nb.errors import DiskFull, OutputExists
+from cogvx_nb.results import catalogue, export
+from cogvx_nb.results.catalogue import Catalogue
 
 HOSTILE = "two\nlines \x1b[31mred\x1b[0m \u202eback\u2066 \x07\r\x9b2J 圆形"
 BLUE = "a blue star"

@@ -11,8 +11,9 @@ import pytest
 from chat import Endpoint, Reply
 from conftest import CIRCLE, everything
 
-from cogvx_nb import jobs, panel, preview, studio, trash, workbench
+from cogvx_nb import jobs, panel, preview, studio, workbench
 from cogvx_nb.errors import CogvxError
+from cogvx_nb.results import catalogue
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
@@ -67,7 +68,7 @@ def test_generate_makes_a_result_and_shows_it(shown, where, outputs):
 def test_a_result_in_the_trash_is_no_hindrance(shown, where):
     shown.generate.click()
     assert where.queue.wait(120)
-    trash.put(where.finished[0].result.path)
+    catalogue.move_to_trash(where.finished[0].result.path)
     another = panel.Panel(shown.form.model, where)
     assert not [one for one in everything(another) if isinstance(one, widgets.Video)]
 

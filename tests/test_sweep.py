@@ -17,9 +17,10 @@ import psutil
 import pytest
 from conftest import CIRCLE, run_cogvx, start
 
-from cogvx_nb import result, sweep, sweep_lock, video
+from cogvx_nb import sweep, sweep_lock
 from cogvx_nb.__main__ import main
 from cogvx_nb.errors import Cancelled, DiskFull, NotebookError, SpecError, SweepBusy
+from cogvx_nb.results import result, video
 from cogvx_nb.sweep_folder import SweepFolder
 from cogvx_nb.sweep_lock import Share
 from cogvx_nb.sweep_worker import Outcome, Worker

@@ -15,7 +15,6 @@ from conftest import CIRCLE, ROOT
 from test_notebook import execute, nbval, outputs_of, text_of
 
 from cogvx_nb import (
-    clips,
     experiment,
     experiment_book,
     experiment_page,
@@ -29,6 +28,7 @@ from cogvx_nb import (
 from cogvx_nb import experiment_sheet as sheets
 from cogvx_nb.__main__ import main
 from cogvx_nb.errors import CogvxError, OutputError, OutputExists, RequestError, ResultError
+from cogvx_nb.results import video
 
 MARKUP = f"{CIRCLE} <script>alert(1)</script> \"><img src=x onerror=alert(2)> ' onfocus='alert(3)"
 LINES = f"{CIRCLE}\n</bdi></td></style></title><svg onload=alert(4)> \u202e\u05d0\u05d1\u05d2 http://x.y"
@@ -176,16 +176,16 @@ def test_a_page_without_any_video(outputs, tmp_path, monkeypatch):
 def test_what_has_no_room_is_linked(outputs, monkeypatch):
     found = experiment.read("shown")
     videos = [run.video for run in found.shown]
-    all_of_them = clips.of(videos, 10**6).values()
+    all_of_them = video.embed_clips(videos, 10**6).values()
     assert all(one.still.startswith("data:image/webp;base64,") for one in all_of_them)
     assert all(one.moving.startswith("data:video/mp4;base64,") for one in all_of_them)
     stills = sum(len(one.still) for one in all_of_them)
     room = stills + len(next(iter(all_of_them)).moving)
-    few = clips.of(videos, room)
+    few = video.embed_clips(videos, room)
     assert [bool(few[path].moving) for path in videos] == [True] + [False] * 3
     assert all(one.still for one in few.values())
-    assert clips.of(videos, room - 1)[videos[0]].moving == ""
-    assert clips.of(videos, stills - 1)[videos[-1]].still == ""
+    assert video.embed_clips(videos, room - 1)[videos[0]].moving == ""
+    assert video.embed_clips(videos, stills - 1)[videos[-1]].still == ""
     shown = sheets.sheet(found, most_bytes=0, folder=found.root / "pages")
     links = re.findall(r"<a href='\.\./(\w{16})/video\.mp4'>the video</a>", shown)
     assert links == [run.id for run in found.runs]
@@ -195,7 +195,7 @@ def test_what_has_no_room_is_linked(outputs, monkeypatch):
     assert waiting.count(" preload='none' poster='data:image/webp;base64,") == 4
     assert "autoplay" not in waiting
     videos[0].write_bytes(b"no video")
-    assert clips.of(videos[:1], 10**6) == {videos[0]: clips.Clip()}
+    assert video.embed_clips(videos[:1], 10**6) == {videos[0]: video.Clip()}
 
 
 def test_plots_of_numbers_and_of_texts(outputs):

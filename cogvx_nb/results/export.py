@@ -7,13 +7,86 @@ import csv
 import io
 import os
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from . import arrow
-from .errors import OutputExists, RequestError
-from .files import translated
+from ..errors import CogvxError, OutputExists, RequestError
+from ..files import translated
+from . import records
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+
+KINDS = {"path": str} | {name: column.kind for name, column in records.COLUMNS.items()}
+"""Columns of the tables, in this order, and what is in them: see ``sidecars.Column``."""
+
+Rows = list[tuple]
+"""Each (seconds since 1970 when it was made, values of ``KINDS``...)."""
+
+
+def check_packages(*packages: str) -> None:
+    """Import optional packages.
+
+    Raises:
+        CogvxError: if one of them is missing.
+    """
+    for name in packages:
+        try:
+            __import__(name)
+        except ImportError:
+            raise CogvxError(
+                f"a DataFrame or a Parquet file needs the {name} package: "
+                'pip install -e ".[frame]" in the workbench\'s folder'
+            ) from None
+
+
+def schema() -> pyarrow.Schema:
+    """Names and types of the columns, the same for any rows."""
+    import pyarrow
+
+    text = pyarrow.string()
+    types = {
+        str: text,
+        list: text,
+        int: pyarrow.int64(),
+        float: pyarrow.float64(),
+        bool: pyarrow.bool_(),
+    }
+    fields = {name: types[kind] for name, kind in KINDS.items()}
+    return pyarrow.schema(fields | {"made": pyarrow.timestamp("us", "UTC")})
+
+
+def batches(pages: Iterable[Rows]) -> Iterator[pyarrow.RecordBatch]:
+    """One table a page, of ``schema``."""
+    import pyarrow
+
+    columns = schema()
+    for rows in pages:
+        at, *values = zip(*rows, strict=True)
+        values[columns.get_field_index("made")] = [round(seconds * 1e6) for seconds in at]
+        arrays = [
+            pyarrow.array(some).cast(column.type)
+            for some, column in zip(values, columns, strict=True)
+        ]
+        yield pyarrow.record_batch(arrays, schema=columns)
+
+
+def dataframe(pages: Iterable[Rows]) -> pandas.DataFrame:
+    """One DataFrame of all pages.
+
+    Raises:
+        CogvxError: if pandas or pyarrow is missing.
+    """
+    check_packages("pandas", "pyarrow")
+    import pandas
+    import pyarrow
+
+    kinds = {pyarrow.bool_(): pandas.BooleanDtype()}  # else a column of objects where one is None
+    return pyarrow.Table.from_batches(batches(pages), schema()).to_pandas(types_mapper=kinds.get)
+
 
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """First characters of a cell that spreadsheets may take for a formula, which can run commands and
@@ -34,11 +107,11 @@ def place(output: str | Path) -> Path:
     if os.path.lexists(path):
         raise OutputExists(f"{path} exists: choose another name")
     if WRITERS[path.suffix.lower()] is write_parquet:
-        arrow.check("pyarrow")
+        check_packages("pyarrow")
     return path
 
 
-def save(pages: Iterable[arrow.Rows], output: str | Path) -> Path:
+def save(pages: Iterable[Rows], output: str | Path) -> Path:
     """Write the rows of ``Catalogue.pages``, a page in memory at a time; the columns are those of
     ``Catalogue.frame``.
 
@@ -62,7 +135,7 @@ def save(pages: Iterable[arrow.Rows], output: str | Path) -> Path:
     return path
 
 
-def write_csv(pages: Iterable[arrow.Rows], file: BinaryIO) -> None:
+def write_csv(pages: Iterable[Rows], file: BinaryIO) -> None:
     """Rows as CSV in UTF-8, with the mark at its start by which spreadsheets know that.
 
     A cell of text that a spreadsheet could take for a formula begins with an apostrophe, which is
@@ -71,24 +144,24 @@ def write_csv(pages: Iterable[arrow.Rows], file: BinaryIO) -> None:
     """
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="", write_through=True)
     writer = csv.writer(text)
-    writer.writerow(arrow.KINDS)
+    writer.writerow(KINDS)
     for rows in pages:
         for _, *values in rows:
-            writer.writerow(map(_cell, values, arrow.KINDS.values()))
+            writer.writerow(map(_cell, values, KINDS.values()))
     text.flush()
     text.detach()  # else it would close the file
 
 
-def write_parquet(pages: Iterable[arrow.Rows], file: BinaryIO) -> None:
+def write_parquet(pages: Iterable[Rows], file: BinaryIO) -> None:
     """Rows as Parquet: text is as it is, and ``made`` a time in UTC."""
     from pyarrow import parquet
 
-    with parquet.ParquetWriter(file, arrow.schema()) as writer:
-        for batch in arrow.batches(pages):
+    with parquet.ParquetWriter(file, schema()) as writer:
+        for batch in batches(pages):
             writer.write_batch(batch)
 
 
-WRITERS: dict[str, Callable[[Iterable[arrow.Rows], BinaryIO], None]] = {
+WRITERS: dict[str, Callable[[Iterable[Rows], BinaryIO], None]] = {
     ".csv": write_csv,
     ".parquet": write_parquet,
 }

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from . import sidecars
+from . import records
 
 NAME = ".catalogue.sqlite"
 
@@ -32,7 +32,7 @@ DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 """Failures of an index that is broken or not of this schema. After others, such as one that is
 busy for too long or a full disk, the file stays."""
 
-KEPT = ("folder", "name", "stamp", *sidecars.FOR_SEARCH, *sidecars.COLUMNS)
+KEPT = ("folder", "name", "stamp", *records.FOR_SEARCH, *records.COLUMNS)
 """Columns of a result: its mp4's folder relative to the index's, with ``/``, and its name; size and
 time of its sidecar; what that says."""
 
@@ -106,7 +106,7 @@ class Index:
             if known == changed:
                 return before
             settled = changed if time.time_ns() - changed > SETTLED_SECONDS * 1e9 else 0
-            inside, stamps = sidecars.scan(self._folder, folder)
+            inside, stamps = records.scan(self._folder, folder)
         except OSError:  # gone by now, or not for this user
             self._forget(folder)
             return []
@@ -142,7 +142,7 @@ class Index:
     def _described(self, folder: str, stamps: Iterable[tuple[str, str]]) -> Iterator[tuple]:
         """Rows of the sidecars that are ones; others are passed over."""
         for name, stamp in stamps:
-            kept = sidecars.read(self._folder / folder / f"{name[:-4]}.json")
+            kept = records.read(self._folder / folder / f"{name[:-4]}.json")
             if kept is not None:
                 yield folder, name, stamp, *kept
 

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import __version__, settings, video
-from .errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
-from .planning import machine
-from .planning.plan import Plan
-from .planning.request import VideoRequest
-from .progress import Listener, StageStarted
+from .. import __version__, settings
+from ..errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
+from ..planning import machine
+from ..planning.plan import Plan
+from ..planning.request import VideoRequest
+from ..progress import Listener, StageStarted
+from . import video
 
 if TYPE_CHECKING:
     pass

@@ -1,17 +1,29 @@
-"""Frames to an mp4 and back, through the ffmpeg that imageio-ffmpeg brings."""
+"""mp4 files: encoded, decoded, and the stills, small copies and film strips made of them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import imageio_ffmpeg
 import numpy as np
 
-from .errors import OutputError, ResultError
+from .. import settings, text
+from ..errors import OutputError, ResultError
+from ..planning import machine
+
+if TYPE_CHECKING:
+    from PIL import Image
+
 
 TAG = "cogvx"
 """Name of the mp4 metadata tag that holds the settings as JSON."""
@@ -134,3 +146,119 @@ def read_tag(path: Path) -> dict | None:
         return json.loads(re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL))
     except ValueError:
         return None
+
+
+CLIP_WIDTH = 216
+"""Pixels of a still."""
+
+BATCH = 16
+"""Copies that are made at once: more than fit are thrown away."""
+
+LARGEST = 2_000_000
+"""Bytes of a copy; one that is larger is made smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What there is to be shown of a video.
+
+    Attributes:
+        still, moving: addresses with data in them, of its first frame and of a small copy; empty
+            where there was no room.
+    """
+
+    still: str = ""
+    moving: str = ""
+
+
+def embed_clips(videos: Sequence[Path], most_bytes: int, height: int = 240) -> dict[Path, Clip]:
+    """A still of each video, and then a copy of each, in their order, until there is no room.
+
+    Stills too, since browsers hold no more than some dozens of players at once.
+
+    Args:
+        most_bytes: of all together, in base64.
+        height: of a copy, in pixels.
+    """
+    stills = _that_fit(videos, _still, most_bytes)
+    room = most_bytes - sum(map(len, stills.values()))
+    copies = _that_fit(videos, lambda path: _copy(path, height), room)
+    return {path: Clip(stills.get(path, ""), copies.get(path, "")) for path in videos}
+
+
+def _that_fit(videos: Sequence[Path], make: Callable[[Path], str], room: int) -> dict[Path, str]:
+    found: dict[Path, str] = {}
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        for start in range(0, len(videos), BATCH):
+            batch = videos[start : start + BATCH]
+            for path, address in zip(batch, pool.map(make, batch), strict=True):
+                if len(address) > room:
+                    return found
+                found[path] = address
+                room -= len(address)
+    return found
+
+
+def _copy(path: Path, height: int) -> str:
+    try:
+        return text.embedded("video/mp4", shrink(path, LARGEST, height))
+    except ResultError:  # no video by now
+        return ""
+
+
+def _still(path: Path) -> str:
+    try:
+        return text.embedded("image/webp", poster(path, 0, CLIP_WIDTH))
+    except ResultError:
+        return ""
+
+
+STRIP_GAP = 4
+"""Pixels between the frames of a strip."""
+
+
+def filmstrip(frames: np.ndarray, count: int = 7, height: int = 120) -> Image.Image:
+    """A row of frames, evenly spread from the first to the last.
+
+    Args:
+        frames: uint8 (frames, height, width, 3), RGB.
+        count: frames in the row, at most as many as there are.
+        height: of the row, in pixels.
+    """
+    import numpy as np
+    from PIL import Image
+
+    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    width = round(frames.shape[2] * height / frames.shape[1])
+    row = Image.new("RGB", (len(chosen) * (width + STRIP_GAP) - STRIP_GAP, height), "white")
+    for place, index in enumerate(chosen):
+        picture = Image.fromarray(frames[index]).resize((width, height), Image.Resampling.LANCZOS)
+        row.paste(picture, (place * (width + STRIP_GAP), 0))
+    return row
+
+
+THUMBNAIL_WIDTH = 180
+"""Pixels of a poster's width."""
+
+
+def thumbnails(entries: Iterable) -> list[bytes]:
+    """A WebP of each result's middle frame; empty where a video can't be read."""
+    with ThreadPoolExecutor(machine.cores()) as pool:
+        return list(pool.map(_thumbnail, entries))
+
+
+def _thumbnail(entry) -> bytes:
+    name = "".join(one for one in entry.frame_hash if one.isalnum())  # whatever a sidecar says
+    kept = settings.outputs_dir() / ".posters" / f"{name}.webp"
+    with contextlib.suppress(OSError):
+        return kept.read_bytes()
+    try:
+        data = poster(entry.path, entry.frames / entry.fps / 2, THUMBNAIL_WIDTH)
+    except ResultError:
+        return b""
+    with contextlib.suppress(OSError):  # a folder that can't be written costs time, nothing else
+        kept.parent.mkdir(exist_ok=True)
+        temporary = kept.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(data)
+        temporary.replace(kept)
+    return data
