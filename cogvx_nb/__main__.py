@@ -106,9 +106,13 @@ def generate(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Execute a notebook with parameters."""
-    from . import notebook
+    from .notebooks import notebook
 
-    print(notebook.run(options.notebook, dict(options.p), dict(options.r), options.output_notebook))
+    print(
+        notebook.run_notebook(
+            options.notebook, dict(options.p), dict(options.r), options.output_notebook
+        )
+    )
     return 0
 
 

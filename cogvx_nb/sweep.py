@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import sweep_book, sweep_lock, sweep_spec
+from . import sweep_lock, sweep_spec
 from .errors import Cancelled, DiskFull, NotebookError, ResultError
-from .sweep_book import Book
+from .notebooks import notebook
+from .notebooks.notebook import Book
 from .sweep_deaths import Deaths
 from .sweep_folder import NOTEBOOK, SweepFolder, stamp
 from .sweep_lock import Holder, Share
@@ -141,7 +142,7 @@ def prepare(spec: Spec | dict | str | Path) -> tuple[Spec, Book, list[Run]]:
         spec = sweep_spec.make(spec, Path.cwd(), "sweep")
     elif not isinstance(spec, Spec):
         spec = sweep_spec.read(spec)
-    book = sweep_book.read(spec.notebook, spec.folder)
+    book = notebook.read(spec.notebook, spec.folder)
     return spec, book, plan_runs(spec, book)
 
 

@@ -25,8 +25,8 @@ from pathlib import Path
 from . import settings
 from .errors import ResultError, SpecError
 from .files import folder_to_disk, is_unchanged, print_of, rename_within, to_disk, translated, write
+from .notebooks.notebook import Book
 from .results import result
-from .sweep_book import Book
 from .sweep_lock import Share
 from .sweep_runs import VIDEO, Run
 from .sweep_spec import NAME

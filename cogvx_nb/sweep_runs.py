@@ -13,14 +13,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from . import sweep_book
 from .checkpoints import registry, store
 from .checkpoints.store import Model
 from .errors import CogvxError, ParameterError, SpecError
+from .notebooks import notebook
+from .notebooks.notebook import Book, fit_value, is_plain
 from .planning import planner, request, timing
 from .planning.machine import Machine
 from .results.catalogue import Catalogue
-from .sweep_book import Book
 from .sweep_rows import Row
 from .sweep_spec import Spec
 
@@ -120,7 +120,7 @@ class _Maker:
 
     def __init__(self, book: Book, probed) -> None:
         self._book, self._probed = book, probed
-        self._names = sweep_book.asked_for()
+        self._names = notebook.asked_for()
         self._models: dict[tuple, tuple[Model | None, str, dict]] = {}
         self._foreseen: dict[tuple, tuple[float | None, int, int]] = {}
         self._paces: dict[tuple, dict] = {}
@@ -224,7 +224,7 @@ def _seeds(spec: Spec, book: Book) -> list[tuple[Row, ...]]:
 
 def _typed(row: Row, book: Book, origin: str) -> dict[str, object]:
     try:
-        return sweep_book.typed(row, book)
+        return typed(row, book)
     except CogvxError as error:
         where = f"{origin}: " if origin else ""
         raise SpecError(f"{where}{error}", error.exit_code) from error
@@ -259,3 +259,23 @@ def _probing(wanted: bool) -> Iterator:
         if child.poll() is None:
             child.kill()
             child.communicate()
+
+
+def typed(row: Row, book: Book) -> dict[str, object]:
+    """A row's values as the notebook declares them.
+
+    Raises:
+        ParameterError: if the notebook has no such parameter, or can't use the value.
+    """
+    found = {}
+    for name, value in row.values.items():
+        if name not in book.declared:
+            known = ", ".join(book.declared) or "none"
+            remedy = f"{book.path.name} has no such one; known: {known}"
+            raise ParameterError("parameter", name, remedy)
+        if row.texts:
+            value = notebook.typed(name, value, book.declared[name])
+        found[name] = fit_value(name, value, book.declared[name])
+        if not is_plain(found[name]):  # a date, say
+            raise ParameterError(name, value, "quote it, or use plain values, with names of text")
+    return found

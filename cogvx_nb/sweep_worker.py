@@ -7,7 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import errors, notebook
+from . import errors
+from .notebooks import notebook
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -81,27 +82,27 @@ class Worker:
 
     def stop(self) -> None:
         """End the kernel now; a task that is running fails."""
-        from . import kernel_engine
+        from .notebooks import warm_engine
 
-        kernel_engine.kill(self._slot)
+        warm_engine.kill(self._slot)
 
     def close(self) -> None:
         """End the kernel."""
-        from . import kernel_engine
+        from .notebooks import warm_engine
 
-        kernel_engine.close(self._slot)
+        warm_engine.close(self._slot)
 
     def _execute(self, task: Task) -> None:
         import papermill
 
-        from . import kernel_engine
+        from .notebooks import warm_engine
 
-        kernel_engine.register()
+        warm_engine.register()
         papermill.execute_notebook(
             notebook.escaped(task.notebook),
             notebook.escaped(task.output),
             parameters=task.parameters,
-            engine_name=kernel_engine.NAME,
+            engine_name=warm_engine.NAME,
             progress_bar=False,
             slot=self._slot,
             folder=str(task.output.parent),

@@ -16,16 +16,16 @@ import pytest
 from conftest import ROOT
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from cogvx_nb import kernel_engine
+from cogvx_nb.notebooks import warm_engine
 
 PID = "import os; print(os.getpid(), end='')"
 
 
 @pytest.fixture(autouse=True)
 def engine():
-    kernel_engine.register()
+    warm_engine.register()
     yield
-    kernel_engine.close()
+    warm_engine.close()
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def statuses(folder: Path) -> list[tuple[str, bool]]:
     "command",
     [
         ["-m", "papermill", "in.ipynb", "out.ipynb", "--engine", "cogvx", "-p", "x", "7"],
-        ["-c", "import cogvx_nb.kernel_engine, papermill as p; p.execute_notebook('in.ipynb',"
+        ["-c", "import cogvx_nb.notebooks.warm_engine, papermill as p; p.execute_notebook('in.ipynb',"
          "'out.ipynb', {'x': 7}, engine_name='cogvx')"],
     ],
     ids=["command", "import"],
@@ -74,7 +74,9 @@ def test_papermill_finds_it_by_its_entry_point(tmp_path, command):
     (installed / "entry_points.txt").write_text(f"[papermill.engine]\n{name} = {target}\n")
     cells = [
         nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell("import sys; print(x, 'cogvx_nb.kernel_reset' in sys.modules)"),
+        nbformat.v4.new_code_cell(
+            "import sys; print(x, 'cogvx_nb.notebooks.kernel_reset' in sys.modules)"
+        ),
     ]
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}

@@ -20,6 +20,6 @@ class WarmEngine:
 
 
 def _engine():
-    from . import kernel_engine  # which imports papermill
+    from . import warm_engine  # which imports papermill
 
-    return kernel_engine.WarmEngine
+    return warm_engine.WarmEngine
