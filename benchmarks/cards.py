@@ -45,7 +45,7 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
     """A video on a card; or why there is none."""
     import torch
 
-    from cogvx_nb import generate, pipeline
+    from cogvx_nb.pipeline import generate, loader, optimization
     from cogvx_nb.results import result
 
     total = torch.cuda.get_device_properties(0).total_memory
@@ -56,16 +56,16 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
     try:
         here = machine.probe()
         fitted = planner.fit(wanted, here, speed)
-        pipeline.free_memory()
+        optimization.free_memory()
         torch.cuda.reset_peak_memory_stats()
-        loaded = pipeline.load(fitted)
+        loaded = loader.load(fitted)
         loading = torch.cuda.max_memory_reserved()
         short = replace(wanted, steps=steps)
         # Compiling is apart, and so is a step that doesn't count.
-        warm = generate.run(replace(wanted, steps=1), loaded)
-        pipeline.free_memory()
+        warm = generate.generate_frames(replace(wanted, steps=1), loaded)
+        optimization.free_memory()
         torch.cuda.reset_peak_memory_stats()
-        made = generate.run(short, loaded, reuse_text=False)
+        made = generate.generate_frames(short, loaded, reuse_text=False)
         start = time.perf_counter()
         result.save(made, folder / f"{card}-{frames}-{speed}.mp4".replace(" ", ""))
         writing = time.perf_counter() - start

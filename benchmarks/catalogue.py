@@ -121,13 +121,13 @@ def main() -> None:
 
 def make(folder: Path, count: int, sweeps: bool) -> None:
     """One real result, and links to it, a thousand a day or a sweep."""
-    from cogvx_nb import generate, pipeline
     from cogvx_nb.checkpoints import store
+    from cogvx_nb.pipeline import generate, loader
     from cogvx_nb.planning import machine, planner, request
     from cogvx_nb.results import result
 
     wanted = request.make(store.locate("tiny"), "a red circle", steps=2)
-    made = generate.run(wanted, pipeline.load(planner.fit(wanted, machine.probe())))
+    made = generate.generate_frames(wanted, loader.load(planner.fit(wanted, machine.probe())))
     first = result.save(made, folder / "first" / "0.mp4")
     chance, source = random.Random(1), first.path
     start = datetime(2026, 1, 1, tzinfo=UTC)

@@ -35,8 +35,8 @@ def main() -> None:
 
 def compare(frames: int, steps: int, random: str | None):
     """Rows of a table, as they are measured."""
-    from cogvx_nb import pipeline
     from cogvx_nb.checkpoints import registry, store
+    from cogvx_nb.pipeline import loader, optimization
     from cogvx_nb.planning import machine, planner, request
 
     here = machine.probe()
@@ -46,12 +46,12 @@ def compare(frames: int, steps: int, random: str | None):
     base = planner.fit(wanted, here)
     latents, clip = stock(wanted, base)
     truth = in_float32(wanted, base) if random else None
-    pipeline.free_memory()
+    optimization.free_memory()
     if random:
         yield {"way": "stock", "of_float32": distance(latents, truth)}
     for name, changed in (of_half(base) if random else variants(base)).items():
         try:
-            loaded = pipeline.load(changed)
+            loaded = loader.load(changed)
             kept = name == "embeddings kept"
             if kept:
                 ours(wanted, loaded, kept)
@@ -122,14 +122,14 @@ def stock(wanted, fitted):
     """Latents and frames of diffusers' own pipeline, its scheduler set as the authors do."""
     import torch
 
-    from cogvx_nb import decode
+    from cogvx_nb.pipeline import vae
 
     pipe = (from_files if wanted.model.folder else from_nothing)(wanted, fitted)
     noise = torch.Generator("cpu").manual_seed(wanted.seed)
     texts = {"prompt": wanted.prompt, "negative_prompt": wanted.negative_prompt}
     latents = denoised(wanted, pipe, noise, **texts)
     with torch.no_grad():
-        clip = decode.decode_latents(pipe.vae, latents, wanted.frames)
+        clip = vae.decode_latents(pipe.vae, latents, wanted.frames)
     return latents.float().cpu(), clip.cpu()
 
 
@@ -194,16 +194,16 @@ def ours(wanted, loaded, reuse_text):
     """Latents and frames of the workbench."""
     import torch
 
-    from cogvx_nb import decode, generate
+    from cogvx_nb.pipeline import generate, loader, vae
 
     device = torch.device(loaded.plan.device)
     pipe = loaded.pipe
     try:
         with torch.no_grad(), generate._repeatable():
-            embeds, negative = generate._encode(wanted, loaded, device, reuse_text)
+            embeds, negative = loader.encode(wanted, loaded, device, reuse_text)
             loaded.prepare(wanted.steps)
             latents = generate._denoise(wanted, pipe, embeds, negative, lambda event: None, None)
-            clip = decode.decode_latents(pipe.vae, latents, wanted.frames)
+            clip = vae.decode_latents(pipe.vae, latents, wanted.frames)
     finally:
         pipe.maybe_free_model_hooks()
     return latents.float().cpu(), clip.cpu()

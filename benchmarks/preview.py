@@ -72,19 +72,19 @@ def measure(wanted, pipe, embeds, repeats: int) -> dict:
 
 def denoise(wanted, pipe, embeds, where, shown: list) -> list[float]:
     """Seconds of each step, the device's queue empty at its end."""
-    from cogvx_nb import generate, pipeline
     from cogvx_nb.jobs import Job
+    from cogvx_nb.pipeline import generate, optimization
 
     job, moments = Job(wanted), [time.perf_counter()]
 
     def listen(event) -> None:
         if where is not None:
-            pipeline.synchronize(pipe._execution_device.type)
+            optimization.synchronize(pipe._execution_device.type)
             start, due = time.perf_counter(), not where._pause.active
             where._show(event, job)
             if due:
                 shown.append(time.perf_counter() - start)
-        pipeline.synchronize(pipe._execution_device.type)
+        optimization.synchronize(pipe._execution_device.type)
         moments.append(time.perf_counter())
 
     import torch
@@ -95,12 +95,12 @@ def denoise(wanted, pipe, embeds, where, shown: list) -> list[float]:
 
 
 def embedded(steps: int):
-    from cogvx_nb import pipeline
     from cogvx_nb.checkpoints import store
+    from cogvx_nb.pipeline import loader
     from cogvx_nb.planning import machine, planner, request
 
     wanted = request.make(store.locate("tiny"), PROMPT, frames=49, steps=steps)
-    loaded = pipeline.load(planner.fit(wanted, machine.probe()))
+    loaded = loader.load(planner.fit(wanted, machine.probe()))
     embeds, _ = loaded.pipe.encode_prompt(
         PROMPT, do_classifier_free_guidance=False, max_sequence_length=64
     )
@@ -111,8 +111,8 @@ def true_shapes(steps: int):
     import diffusers
     import torch
 
-    from cogvx_nb import components
     from cogvx_nb.checkpoints import registry, store
+    from cogvx_nb.pipeline import components
     from cogvx_nb.planning import request
 
     known = registry.COGVIDEOX_5B

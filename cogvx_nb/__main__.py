@@ -207,15 +207,15 @@ def _enriched(options: argparse.Namespace, checkpoint) -> tuple[str, str]:
 
 
 def _make(wanted, fitted, options: argparse.Namespace):
-    from . import generate as road
-    from . import pipeline
+    from .pipeline import loader
+    from .pipeline.generate import generate_frames
     from .progress import Progress
     from .results import result
 
     _say("load")
-    loaded = pipeline.load(fitted)
+    loaded = loader.load(fitted)
     with Progress() as progress:
-        generated = road.run(wanted, loaded, progress, fallback=options.fallback)
+        generated = generate_frames(wanted, loaded, progress, fallback=options.fallback)
         return result.save(
             generated, options.output, overwrite=options.overwrite, on_event=progress
         )

@@ -11,8 +11,8 @@ import diffusers
 import numpy as np
 import torch
 
-from . import components
-from .pipeline import synchronize
+from .pipeline import components
+from .pipeline.optimization import synchronize
 from .planning.plan import STOCK, Plan
 from .planning.request import VideoRequest
 from .results import video

@@ -74,13 +74,13 @@ def run(
         why = f"turbo reuses none of fewer than {FEWEST_REUSED} steps: use 50, or another speed"
         raise RequestError("steps", steps, why)
     here = machine.probe()  # first: it sets what torch reads when it is loaded
-    from . import pipeline
+    from .pipeline import loader, optimization
 
-    pipeline.release()
+    loader.release()
     report = _head(here)
     best = planner.roomiest(here)
     report["ceiling"] = ceiling.measure(f"cuda:{best.index}" if best else "cpu")
-    pipeline.free_memory()
+    optimization.free_memory()
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in report["ceiling"].items())
     say(f"matrix products, TFLOP/s: {rates or 'not measured'}")
     for kind, one in itertools.product(kinds, wanted):
@@ -90,7 +90,7 @@ def run(
         say(f"  {described(report['rows'][-1])}")
         if path is not None:
             bench_file.save(report, path)
-    pipeline.release()
+    loader.release()
     return report
 
 

@@ -12,10 +12,10 @@ from typing import Protocol
 
 import torch
 
-from . import generate, pipeline
 from .bench_file import STAGES
-from .decode import decode_latents
 from .meter import Meter
+from .pipeline import generate, loader, optimization
+from .pipeline.vae import decode_latents
 from .planning.plan import Plan
 from .planning.request import VideoRequest
 from .progress import Step
@@ -47,7 +47,7 @@ def start_afresh() -> None:
     """Leave nothing of an earlier row: its models, its memory, the code that it compiled."""
     if torch.cuda.is_available():
         torch.compiler.reset()  # what is on disk stays, as for a new process
-    pipeline.release()
+    loader.release()
 
 
 class Workbench:
@@ -58,7 +58,7 @@ class Workbench:
     """
 
     def __init__(self, fitted: Plan) -> None:
-        self._loaded = pipeline.load(fitted)
+        self._loaded = loader.load(fitted)
         self.load_seconds = self._loaded.seconds
         self.tile = fitted.model.checkpoint.tile
 
@@ -79,7 +79,7 @@ class Workbench:
             if isinstance(event, Step):
                 after_step()
 
-        made = generate.run(wanted, self._loaded, heard, reuse_text=False)
+        made = generate.generate_frames(wanted, self._loaded, heard, reuse_text=False)
         start = time.perf_counter()
         result.save(made, path)
         return made.seconds | {"write": time.perf_counter() - start}
@@ -93,7 +93,7 @@ class _Clock:
 
     def __call__(self) -> None:
         # diffusers waits for the device in each step as well, where it draws a step's noise.
-        pipeline.synchronize(self._device)
+        optimization.synchronize(self._device)
         self._times.append(time.perf_counter())
         self._meter.sample()
 
@@ -114,7 +114,7 @@ def measure(subject: Subject, wanted: VideoRequest, repeats: int) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         short = replace(wanted, steps=min(wanted.steps, WARM_STEPS))
         warm = subject.make(short, Path(scratch) / "warm.mp4", lambda: None)
-        pipeline.free_memory()
+        optimization.free_memory()
         meter = Meter(subject.plan.device)
         for number in range(repeats):
             clock = _Clock(subject.plan.device, meter)
@@ -160,7 +160,7 @@ def decodes(subject: Subject, wanted: VideoRequest, repeats: int = DECODES) -> d
             except ValueError:  # of decode_latents, for tiles that don't add up
                 continue
             except Exception as error:
-                if not pipeline.is_out_of_memory(error):
+                if not optimization.is_out_of_memory(error):
                     raise
     finally:
         vae.use_tiling = tiling
@@ -179,7 +179,7 @@ def _decode(vae: torch.nn.Module, device: str, wanted: VideoRequest, repeats: in
     shape = (1, latent_frames, channels, wanted.height // 8, wanted.width // 8)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     latents = latents.to(device, vae.dtype)
-    pipeline.free_memory()
+    optimization.free_memory()
     times, used = [], None
     with torch.no_grad():
         decode_latents(vae, latents, wanted.frames)
@@ -187,10 +187,10 @@ def _decode(vae: torch.nn.Module, device: str, wanted: VideoRequest, repeats: in
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats(device)
         for _ in range(repeats):
-            pipeline.synchronize(device)
+            optimization.synchronize(device)
             start = time.perf_counter()
             decode_latents(vae, latents, wanted.frames)
-            pipeline.synchronize(device)
+            optimization.synchronize(device)
             times.append(time.perf_counter() - start)
     if device != "cpu":
         used = torch.cuda.max_memory_allocated(device) - before

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import generate, pipeline
 from .checkpoints import store
 from .errors import ModelError
+from .pipeline import generate, loader
 from .planning import planner, request
 from .planning.machine import probe
 from .progress import CancelToken, Listener
@@ -59,10 +59,10 @@ def again(
 
     then, threads = original.settings, torch.get_num_threads()
     wanted = request_of(then)
-    loaded = pipeline.load(planner.again(wanted, probe(), then["plan"]))
+    loaded = loader.load(planner.again(wanted, probe(), then["plan"]))
     torch.set_num_threads(then["machine"]["threads"])
     try:
-        generated = generate.run(wanted, loaded, on_event, cancel)
+        generated = generate.generate_frames(wanted, loaded, on_event, cancel)
     finally:
         torch.set_num_threads(threads)
     now = result.describe(generated)

@@ -82,7 +82,7 @@ class Studio:
         return f"{time_said}, {fitted.peak_bytes / planner.GIB:.1f} GiB"
 
     def _work(self, job: Job, listener: Listener) -> result.Result:
-        from . import generate, pipeline
+        from .pipeline import generate, loader
 
         latest: list[Step] = []
 
@@ -99,7 +99,7 @@ class Studio:
         fitted = planner.fit(job.request, machine.probe(), job.speed)
         for text in fitted.approximations:
             listen(Noted(f"approximate: {text}"))
-        made = generate.run(job.request, pipeline.load(fitted), listen, job.cancelled)
+        made = generate.generate_frames(job.request, loader.load(fitted), listen, job.cancelled)
         return result.save(made, on_event=listener)
 
     def _remake(self, job: Job, listener: Listener) -> result.Result:
@@ -178,9 +178,9 @@ def spell(seconds: float) -> str:
 
 def _free_memory() -> None:
     """Give back what a job took, also one that was cancelled; the model stays loaded."""
-    from . import pipeline
+    from .pipeline import optimization
 
-    pipeline.free_memory()
+    optimization.free_memory()
 
 
 def _colours_of(model: Model) -> Path:

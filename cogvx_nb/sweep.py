@@ -25,7 +25,7 @@ from .sweep_worker import Outcome, Task, Worker
 TICK = 0.25
 """Seconds between looks at the clock, and at whether somebody cancelled."""
 
-ROAD = "cogvx_nb.pipeline"
+ROAD = "cogvx_nb.pipeline.loader"
 """What notebook 03 imports torch and diffusers with."""
 
 MOST_DEATHS = 10

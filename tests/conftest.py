@@ -25,11 +25,11 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1",
 }
 
-from cogvx_nb import (
-    generate,  # noqa: E402
-    pipeline,  # noqa: E402
-)
 from cogvx_nb.checkpoints import store  # noqa: E402
+from cogvx_nb.pipeline import (
+    generate,  # noqa: E402
+    loader,  # noqa: E402
+)
 from cogvx_nb.planning import (
     machine,  # noqa: E402
     planner,  # noqa: E402
@@ -73,8 +73,8 @@ def make(tiny, here):
 
     def run(prompt: str = CIRCLE, steps: int = 2, on_event=None, cancel=None, **wanted):
         asked = request.make(tiny, prompt, steps=steps, **wanted)
-        loaded = pipeline.load(planner.fit(asked, here))
-        return generate.run(asked, loaded, on_event, cancel)
+        loaded = loader.load(planner.fit(asked, here))
+        return generate.generate_frames(asked, loaded, on_event, cancel)
 
     return run
 
@@ -87,7 +87,7 @@ def samples(tiny, here, tmp_path_factory) -> list[result.Result]:
     found = []
     for number, wanted in enumerate(({}, blue, {"frames": 25})):
         asked = request.make(tiny, **{"prompt": CIRCLE, "steps": 2} | wanted)
-        made = generate.run(asked, pipeline.load(planner.fit(asked, here)))
+        made = generate.generate_frames(asked, loader.load(planner.fit(asked, here)))
         found.append(result.save(made, folder / f"{number}.mp4"))
     return found
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from conftest import CIRCLE, run_cogvx
 
-from cogvx_nb import flash_attention, generate, pipeline, progress, speedups
+from cogvx_nb import progress
 from cogvx_nb.errors import RequestError
+from cogvx_nb.pipeline import attention, generate, loader
 from cogvx_nb.planning import plan, planner, request
 from cogvx_nb.results import result
 
@@ -21,12 +22,12 @@ def latents(tiny, here):
 
     def run(attention: str) -> torch.Tensor:
         asked, seen = request.make(tiny, CIRCLE, steps=4), []
-        loaded = pipeline.load(planner.fit(asked, here, attention=attention))
-        generate.run(asked, loaded, seen.append)
+        loaded = loader.load(planner.fit(asked, here, attention=attention))
+        generate.generate_frames(asked, loaded, seen.append)
         return [event for event in seen if isinstance(event, progress.Step)][-1].latents
 
     yield run
-    pipeline.release()
+    loader.release()
 
 
 @pytest.mark.parametrize("attention", ["native", "_native_math"])
@@ -38,20 +39,20 @@ def test_other_attentions_give_the_same(latents, attention):
 
 def test_one_that_is_not_there_is_said(tiny, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
-    speedups.processor.cache_clear()
+    attention.processor.cache_clear()
     asked = request.make(tiny, CIRCLE, steps=2)
     with pytest.raises(RequestError, match=r"'nothing': use one of stock, flash4, flash"):
-        pipeline.load(planner.fit(asked, here, attention="nothing"))
+        loader.load(planner.fit(asked, here, attention="nothing"))
     with pytest.raises(RequestError, match=r"attention = 'flash4': can't be had here"):
-        speedups.processor("flash4", compiled=True)
+        attention.processor("flash4", compiled=True)
     with pytest.raises(RequestError, match=r"attention = 'sage': can't be had here"):
-        pipeline.load(planner.fit(asked, here, attention="sage"))
+        loader.load(planner.fit(asked, here, attention="sage"))
 
 
 def test_one_that_the_device_does_not_have_is_one_line(tiny, here):
     fitted = planner.fit(request.make(tiny, CIRCLE, steps=2), here, attention="_native_cudnn")
     with pytest.raises(RequestError, match=r"attention = '_native_cudnn': .*; use stock") as caught:
-        pipeline.load(fitted)
+        loader.load(fitted)
     assert "\n" not in str(caught.value)
 
 
@@ -59,14 +60,14 @@ def test_flash_attention_that_fails_gives_way_to_stock(tiny, here, monkeypatch):
     fitted = planner.fit(request.make(tiny, CIRCLE, steps=2), here)
     monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
     monkeypatch.setitem(sys.modules, "flash_attn.cute", None)
-    speedups.processor.cache_clear()
+    attention.processor.cache_clear()
     chosen = replace(fitted, attention="flash4", reasons=(*fitted.reasons, plan.FLASHED))
-    missing = pipeline.load(chosen).plan
+    missing = loader.load(chosen).plan
     assert (missing.attention, missing.reasons[:-1]) == ("stock", fitted.reasons)
     assert "attention = 'flash4': can't be had here" in missing.reasons[-1]
-    monkeypatch.setattr(flash_attention, "check", lambda: None)  # there, and no kernel for this
-    assert pipeline.load(chosen).plan.attention == "stock"
-    speedups.processor.cache_clear()
+    monkeypatch.setattr(attention, "check_flash4", lambda: None)  # there, and no kernel for this
+    assert loader.load(chosen).plan.attention == "stock"
+    attention.processor.cache_clear()
 
 
 def test_the_attention_is_kept_with_the_video(tmp_path, here):
@@ -91,7 +92,7 @@ def _asked(kept: dict):
 def test_the_processor_takes_clips_without_rotary_embeddings():
     from diffusers import CogVideoXTransformer3DModel
 
-    from cogvx_nb.attention import Processor
+    from cogvx_nb.pipeline.attention import Processor
 
     torch.manual_seed(0)
     model = CogVideoXTransformer3DModel(

@@ -21,8 +21,6 @@ from cogvx_nb import (
     benchmark,
     ceiling,
     meter,
-    pipeline,
-    random_weights,
     references,
     report,
     report_plots,
@@ -31,6 +29,7 @@ from cogvx_nb.__main__ import _parser, main
 from cogvx_nb.bench_file import STAGES
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import DoesNotFit, OutputError, RequestError, ResultError
+from cogvx_nb.pipeline import components, loader
 from cogvx_nb.planning import planner, request
 
 GIB = 2**30
@@ -307,7 +306,7 @@ def test_random_weights_have_the_true_shapes():
     import transformers
 
     for known in (registry.COGVIDEOX_5B, registry.COGVIDEOX_2B):
-        made = random_weights.configs(known)
+        made = components.random_configs(known)
         with torch.device("meta"):
             parts = {
                 "text_encoder": transformers.T5EncoderModel(
@@ -323,15 +322,16 @@ def test_random_weights_have_the_true_shapes():
 
 
 def test_random_weights_run_and_are_labelled(here, tmp_path):
-    from cogvx_nb import baseline, generate
+    from cogvx_nb import baseline
+    from cogvx_nb.pipeline import generate
     from cogvx_nb.results import result
 
     model = store.random_model(registry.TINY)
     asked = request.make(model, benchmark.PROMPT, steps=2)
     fitted = planner.fit(asked, here)
-    loaded = pipeline.load(fitted)
-    made = generate.run(asked, loaded)
-    pipeline.release()
+    loaded = loader.load(fitted)
+    made = generate.generate_frames(asked, loaded)
+    loader.release()
     assert made.frames.shape == (13, 96, 144, 3)
     assert "(random weights)" in str(loaded.plan)
     assert result.describe(made)["checkpoint"]["name"] == "cogvideox-tiny (random weights)"

@@ -9,13 +9,14 @@ import torch
 import world
 from conftest import CIRCLE
 
-from cogvx_nb import decode, pipeline
+from cogvx_nb.pipeline import loader
+from cogvx_nb.pipeline.vae import decode_latents
 from cogvx_nb.planning import machine, planner, request
 
 
 @pytest.fixture(scope="module")
 def vae(tiny):
-    return pipeline.load(planner.fit(request.make(tiny, CIRCLE), machine.probe())).pipe.vae
+    return loader.load(planner.fit(request.make(tiny, CIRCLE), machine.probe())).pipe.vae
 
 
 def to_video(clip: np.ndarray) -> torch.Tensor:
@@ -27,7 +28,7 @@ def reconstruct(vae, clip: np.ndarray) -> np.ndarray:
     """A clip, uint8 (frames, height, width, 3), encoded and decoded; float 0 … 1."""
     with torch.no_grad():
         latents = vae.encode(to_video(clip)).latent_dist.mode().permute(0, 2, 1, 3, 4)
-        return decode.decode_latents(vae, latents * vae.config.scaling_factor, len(clip))[0].numpy()
+        return decode_latents(vae, latents * vae.config.scaling_factor, len(clip))[0].numpy()
 
 
 def psnr(made: np.ndarray, clip: np.ndarray) -> float:
@@ -38,7 +39,7 @@ def psnr(made: np.ndarray, clip: np.ndarray) -> float:
 def test_a_clip_comes_back_with_its_length(vae, frames):
     latents = torch.zeros(2, (frames - 1) // 4 + 1, 16, 2, 2)
     with torch.no_grad():
-        video = decode.decode_latents(vae, latents, frames)
+        video = decode_latents(vae, latents, frames)
     assert video.shape == (2, frames, 16, 16, 3)
     assert video.dtype == torch.float32
     assert 0 <= video.min() <= video.max() <= 1
@@ -46,7 +47,7 @@ def test_a_clip_comes_back_with_its_length(vae, frames):
 
 def test_a_wrong_length_is_refused(vae):
     with pytest.raises(ValueError, match="4 latent frames do not make 16"):
-        decode.decode_latents(vae, torch.zeros(1, 4, 16, 2, 2), 16)
+        decode_latents(vae, torch.zeros(1, 4, 16, 2, 2), 16)
 
 
 def test_every_length_reconstructs(vae):
@@ -76,13 +77,13 @@ def test_the_stock_decode_of_13_frames_is_wrong(vae):
 def test_tiles_add_up_to_the_picture(vae, tiny):
     latents = torch.randn(1, 4, 16, 12, 18, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        whole = decode.decode_latents(vae, latents, 13)
+        whole = decode_latents(vae, latents, 13)
         try:
             vae.enable_tiling(*tiny.checkpoint.tile)
-            tiled = decode.decode_latents(vae, latents, 13)
+            tiled = decode_latents(vae, latents, 13)
             vae.enable_tiling(48, 72)  # what diffusers would choose: tiles that overlap badly
             with pytest.raises(ValueError, match="148"):
-                decode.decode_latents(vae, latents, 13)
+                decode_latents(vae, latents, 13)
         finally:
             vae.disable_tiling()
     assert tiled.shape == whole.shape

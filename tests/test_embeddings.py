@@ -7,21 +7,21 @@ import pytest
 import torch
 from conftest import CIRCLE
 
-from cogvx_nb import embeddings, generate, pipeline
+from cogvx_nb.pipeline import generate, loader
 from cogvx_nb.planning import planner, request
 
 
 @pytest.fixture
 def runs(tiny, here, monkeypatch):
     """Runs a request; returns its frames and how often the encoder ran."""
-    loaded = pipeline.load(planner.fit(request.make(tiny, CIRCLE, steps=2), here))
+    loaded = loader.load(planner.fit(request.make(tiny, CIRCLE, steps=2), here))
     count, encoder = [], loaded.pipe.text_encoder
     handle = encoder.register_forward_hook(lambda *values: count.append(1))
 
     def run(reuse_text: bool = True, **wanted):
         count.clear()
         asked = request.make(tiny, **{"prompt": CIRCLE, "steps": 2} | wanted)
-        made = generate.run(asked, loaded, reuse_text=reuse_text)
+        made = generate.generate_frames(asked, loaded, reuse_text=reuse_text)
         return made.frames, len(count)
 
     yield run
@@ -44,7 +44,7 @@ def test_another_seed_needs_no_encoder(runs):
 
 def test_a_damaged_file_is_made_anew(runs):
     runs()
-    for path in embeddings.folder().iterdir():
+    for path in loader.embeddings_folder().iterdir():
         path.write_bytes(b"damaged")
     assert runs()[1] == 2
     assert runs()[1] == 0
@@ -52,27 +52,27 @@ def test_a_damaged_file_is_made_anew(runs):
 
 def test_a_folder_that_cannot_be_written_costs_only_time(runs, outputs):
     outputs.mkdir()
-    embeddings.folder().write_text("a file in its place")
+    loader.embeddings_folder().write_text("a file in its place")
     assert runs()[1] == 2
     assert runs()[1] == 2
 
 
 def test_what_decides_an_embedding_is_in_its_name(tiny, here):
-    loaded = pipeline.load(planner.fit(request.make(tiny, CIRCLE, steps=2), here))
-    key = embeddings._key(CIRCLE, loaded)
-    assert key == embeddings._key(CIRCLE, loaded)
-    assert key != embeddings._key(f"{CIRCLE} ", loaded)
+    loaded = loader.load(planner.fit(request.make(tiny, CIRCLE, steps=2), here))
+    key = loader._embedding_key(CIRCLE, loaded)
+    assert key == loader._embedding_key(CIRCLE, loaded)
+    assert key != loader._embedding_key(f"{CIRCLE} ", loaded)
     name = next(name for name in loaded.hashes if name.startswith("text_encoder/"))
     other = {name: "another"}
-    changed = pipeline.Loaded(loaded.pipe, loaded.plan, loaded.hashes | other)
-    assert key != embeddings._key(CIRCLE, changed)
+    changed = loader.Loaded(loaded.pipe, loaded.plan, loaded.hashes | other)
+    assert key != loader._embedding_key(CIRCLE, changed)
     transformer = next(name for name in loaded.hashes if name.startswith("transformer/"))
-    same = pipeline.Loaded(loaded.pipe, loaded.plan, loaded.hashes | {transformer: "another"})
-    assert key == embeddings._key(CIRCLE, same)
+    same = loader.Loaded(loaded.pipe, loaded.plan, loaded.hashes | {transformer: "another"})
+    assert key == loader._embedding_key(CIRCLE, same)
 
 
 def test_the_oldest_go_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "MOST_FILES", 2)
+    monkeypatch.setattr(loader, "MOST_FILES", 2)
     for number in range(4):
-        embeddings._keep(tmp_path / f"{number}.safetensors", torch.zeros(1, 2, 3))
+        loader._keep_embedding(tmp_path / f"{number}.safetensors", torch.zeros(1, 2, 3))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2.safetensors", "3.safetensors"]

@@ -13,10 +13,11 @@ import torch
 import world
 from conftest import CIRCLE
 
-from cogvx_nb import generate, pipeline, progress
+from cogvx_nb import progress
 from cogvx_nb.checkpoints import registry
-from cogvx_nb.decode import decode_latents
 from cogvx_nb.errors import Cancelled, ModelError
+from cogvx_nb.pipeline import generate, loader
+from cogvx_nb.pipeline.vae import decode_latents
 from cogvx_nb.planning import planner, request
 from cogvx_nb.results import result
 
@@ -57,13 +58,13 @@ def test_events_follow_the_stages(make):
 
 
 def test_the_model_stays_loaded(make):
-    before = pipeline.load(make().plan)
-    assert pipeline.load(make(frames=25).plan) is before
+    before = loader.load(make().plan)
+    assert loader.load(make(frames=25).plan) is before
 
 
 def test_released_memory_is_loaded_again(make):
     made = make()
-    pipeline.release()
+    loader.release()
     assert np.array_equal(make().frames, made.frames)
 
 
@@ -152,17 +153,17 @@ def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
         dynamic_cfg=registry.COGVIDEOX_2B.dynamic_cfg,
     )
     asked = request.make(replace(tiny, checkpoint=checkpoint), CIRCLE, steps=20)
-    pipeline.release()  # the same files as the embedded model's, which may be loaded
+    loader.release()  # the same files as the embedded model's, which may be loaded
     seen = []
-    loaded = pipeline.load(planner.fit(asked, here))
-    made = generate.run(asked, loaded, seen.append)
+    loaded = loader.load(planner.fit(asked, here))
+    made = generate.generate_frames(asked, loaded, seen.append)
     assert world.measure(made.frames) == world.Attributes("red", "circle", "right", "black")
     steps = [event for event in seen if isinstance(event, progress.Step)]
     assert {step.latents.shape for step in steps} == {(1, 4, 16, 12, 18)}
     with torch.no_grad():
         last = decode_latents(loaded.pipe.vae, steps[-1].latents, 13)[0].mul(255).numpy()
         half = decode_latents(loaded.pipe.vae, steps[9].latents, 13)[0].mul(255).numpy()
-    pipeline.release()
+    loader.release()
     assert np.abs(last - made.frames).mean() < 1, "the last estimate is the clip"
     colour = world.measure(half.round().astype(np.uint8)).colour
     assert colour == "red", "clean, not noisy, half way"

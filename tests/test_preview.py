@@ -17,11 +17,11 @@ STAR = "a green star growing on a navy background"
 @pytest.fixture(scope="module")
 def star(tiny, here):
     """Clean latents (7, 16, 12, 18) and frames (25, 96, 144, 3) of a real video."""
-    from cogvx_nb import generate, pipeline
+    from cogvx_nb.pipeline import generate, loader
     from cogvx_nb.planning import planner, request
 
     asked, seen = request.make(tiny, STAR, frames=25, steps=20), []
-    made = generate.run(asked, pipeline.load(planner.fit(asked, here)), seen.append)
+    made = generate.generate_frames(asked, loader.load(planner.fit(asked, here)), seen.append)
     last = [event for event in seen if isinstance(event, progress.Step)][-1]
     return last.latents[0].float().numpy(), made.frames
 

@@ -8,7 +8,7 @@ import diffusers
 import pytest
 import torch
 
-from cogvx_nb.scheduler import Scheduler
+from cogvx_nb.pipeline.components import Scheduler
 
 STEPS = 6
 

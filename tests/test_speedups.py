@@ -10,10 +10,11 @@ import pytest
 import torch
 from conftest import CIRCLE
 
-from cogvx_nb import generate, pipeline, placement, progress, settings, speedups
+from cogvx_nb import progress, settings
 from cogvx_nb.errors import ModelError
+from cogvx_nb.pipeline import generate, loader, optimization
+from cogvx_nb.pipeline.vae import Autoencoder
 from cogvx_nb.planning import machine, plan, planner, request
-from cogvx_nb.vae import Autoencoder
 
 
 @pytest.fixture
@@ -22,12 +23,12 @@ def run(tiny, here):
 
     def run(steps: int = 4, **changes) -> tuple[torch.Tensor, list]:
         asked, seen = request.make(tiny, CIRCLE, steps=steps), []
-        loaded = pipeline.load(replace(planner.fit(asked, here), **changes))
-        generate.run(asked, loaded, seen.append)
+        loaded = loader.load(replace(planner.fit(asked, here), **changes))
+        generate.generate_frames(asked, loaded, seen.append)
         return [e for e in seen if isinstance(e, progress.Step)][-1].latents, seen
 
     yield run
-    pipeline.release()
+    loader.release()
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -60,7 +61,7 @@ def test_compiled_blocks_round_as_eager_ones(tiny):
     with torch.no_grad():
         stock = block(*given)[0]
         for exact in (True, False):
-            switch = speedups.Switch(block, exact)
+            switch = optimization.Switch(block, exact)
             switch.turn(True)
             found[exact] = distance(switch(*given)[0], stock)
     assert found[True] < 2e-3
@@ -84,41 +85,41 @@ def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
 def test_what_did_not_compile_is_dropped_before_the_next_is_loaded(tiny, here, monkeypatch):
     pytest.importorskip("torchao")
     asked = request.make(tiny, CIRCLE, steps=1)
-    loaded = pipeline.load(replace(planner.fit(asked, here), compiled=True, quantized="int8"))
+    loaded = loader.load(replace(planner.fit(asked, here), compiled=True, quantized="int8"))
     first = [weakref.ref(part) for part in (loaded.pipe.transformer, loaded.pipe.text_encoder)]
-    alive, load = [], pipeline._load
+    alive, load = [], loader._load
 
     def loading(*arguments):
         alive.extend(part() for part in first if part() is not None)
         return load(*arguments)
 
     def warm(pipe, plan):
-        raise speedups.CompileFailed("no compiler")
+        raise optimization.CompileFailed("no compiler")
 
-    monkeypatch.setattr(speedups, "warm", warm)
-    monkeypatch.setattr(pipeline, "_load", loading)
-    made = generate.run(asked, loaded)
+    monkeypatch.setattr(optimization, "warm", warm)
+    monkeypatch.setattr(loader, "_load", loading)
+    made = generate.generate_frames(asked, loaded)
     assert (made.plan.compiled, made.plan.quantized) == (False, "")
     assert alive == []
-    pipeline.release()
+    loader.release()
 
 
 def test_a_released_pipeline_leaves_nothing(tiny, here):
     asked = request.make(tiny, CIRCLE, steps=1)
-    loaded = pipeline.load(planner.fit(asked, here))
+    loaded = loader.load(planner.fit(asked, here))
     parts = [weakref.ref(part) for part in (loaded.pipe.transformer, loaded.pipe.vae)]
-    pipeline.release()
+    loader.release()
     assert [part() for part in parts] == [None, None]
     with pytest.raises(ModelError, match="load it again"):
-        generate.run(asked, loaded)
+        generate.generate_frames(asked, loaded)
 
 
 def test_pinned_parameters_share_blocks(monkeypatch):
     part = torch.nn.Sequential(*(torch.nn.Linear(63, 65) for _ in range(40)))
     part[0].half()
     before = {name: value.clone() for name, value in part.state_dict().items()}
-    monkeypatch.setattr(placement, "PINNED_BLOCK", 2**18)
-    placement.pin(part)
+    monkeypatch.setattr(optimization, "PINNED_BLOCK", 2**18)
+    optimization.pin(part)
     after = part.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     blocks = {
@@ -139,7 +140,7 @@ def test_8_bit_products_are_near(run):
 def test_reused_steps_are_not_computed(run, here):
     stock, _ = run(steps=20)
     calls = []
-    blocks = pipeline._loaded.pipe.transformer.transformer_blocks
+    blocks = loader._loaded.pipe.transformer.transformer_blocks
     hook = blocks[0].attn1.register_forward_hook(lambda *ignored: calls.append(1))
     turbo, _ = run(steps=20, reuse=True)
     assert len(calls) == len(plan.computed_steps(20)) < 12
@@ -187,5 +188,5 @@ def test_tiles_as_wide_as_the_clip_have_none_beside_them(tiny, monkeypatch):
 
 
 def test_the_lean_decoder_is_for_gpus(tiny, here):
-    loaded = pipeline.load(planner.fit(request.make(tiny, CIRCLE), here))
+    loaded = loader.load(planner.fit(request.make(tiny, CIRCLE), here))
     assert loaded.pipe.vae.lean is (loaded.plan.device != "cpu")

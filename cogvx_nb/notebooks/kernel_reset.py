@@ -122,7 +122,7 @@ def _forget() -> None:
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
         torch.set_grad_enabled(True)
-    if pipeline := sys.modules.get("cogvx_nb.pipeline"):
+    if pipeline := sys.modules.get("cogvx_nb.pipeline.loader"):
         pipeline.free_memory()  # to the system too, so that a leak can be told from a reserve
         return
     gc.collect()

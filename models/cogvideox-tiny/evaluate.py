@@ -21,9 +21,9 @@ import prompts
 import torch
 import world
 
-from cogvx_nb import pipeline
 from cogvx_nb.checkpoints import store
-from cogvx_nb.decode import decode_latents
+from cogvx_nb.pipeline import loader
+from cogvx_nb.pipeline.vae import decode_latents
 from cogvx_nb.planning import machine, plan, planner, request
 
 NAMES = ("background", "colour", "motion", "shape")
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, help="such a file, to compare with")
     options = parser.parse_args()
     model = store.locate(options.model)
-    loaded = pipeline.load(planned(model, options.speed, options.dtype))
+    loaded = loader.load(planned(model, options.speed, options.dtype))
     tokens, start = options.tokens or model.checkpoint.text_tokens, time.time()
     found = {"plan": str(loaded.plan), "vae_psnr_db": {}}
     found["fidelity"] = {language: {} for language in options.languages}

@@ -1,17 +1,19 @@
-"""What makes a transformer faster: compiled blocks, 8-bit products, reused steps, attention."""
+"""What makes a pipeline fit and fast: offload, compiled blocks, quantization, step cache, memory."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
+import gc
 
 import diffusers
 import torch
-from diffusers.models import attention_dispatch
-from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
-from . import attention, flash_attention, settings
-from .errors import RequestError
-from .planning.plan import FLASH4, REUSE_INTERVAL, STOCK, Plan, reused_after
+from .. import settings
+from ..errors import RequestError
+from ..planning.plan import REUSE_INTERVAL, Plan, reused_after
+from .attention import first_line
 
 QUANTIZED = ("attn1.", "ff.")
 """Linear layers that hold nine tenths of a block's weights; the rest sees two rows at a time."""
@@ -25,9 +27,6 @@ AS_EAGER = {"emulate_precision_casts": True}
 With CogVideoX-5b's shapes in bfloat16, random weights and 49 frames a step on an H100 lies 0.7 %
 from stock's then, and 2.5 % without; it takes 2 % longer. Stock lies 2.3 % from float32
 (``benchmarks/equality.py --random``)."""
-
-FEW_TOKENS = 256
-"""Enough for an attention to be tried with."""
 
 
 class CompileFailed(Exception):
@@ -93,7 +92,7 @@ def warm(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
                 return_dict=False,
             )
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise CompileFailed(_reason(error)) from None
+        raise CompileFailed(first_line(error)) from None
 
 
 def remember(key: str) -> None:
@@ -151,52 +150,131 @@ def reuse(transformer: torch.nn.Module, steps: int | None) -> None:
         )
 
 
-def try_attention(plan: Plan) -> None:
-    """Attend once as a plan says, with next to nothing.
+PINNED_BLOCK = 2**30
+"""Bytes. The largest parameters of CogVideoX-5b take a quarter of it."""
 
-    Raises:
-        RequestError: if it can't be had here, or not on the plan's device.
+FREE = ("resident", "model_offload")
+"""Placements that can be changed into each other; the hooks of the others can't be undone."""
+
+
+def place_part(plan: Plan, name: str, part: torch.nn.Module) -> list[Switch]:
+    """Put a part that was just loaded where it belongs; the switches of its blocks, if any."""
+    switches = []
+    if name == "transformer":
+        if plan.quantized:
+            quantize(part, plan.quantized, plan.device)
+        switches = install(part, exact=not plan.quantized)
+    if name == "vae" and plan.device != "cpu":
+        part.arrange()
+    if _streams(plan, name):
+        _stream(part, name, plan)
+    elif plan.placement not in ("model_offload", "sequential") or _stays(plan, name):
+        part.to(plan.device)
+    return switches
+
+
+def hook(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+    """Set what moves whole models or single layers as they are needed."""
+    if plan.placement == "model_offload":
+        pipe.enable_model_cpu_offload(device=plan.device)
+    elif plan.placement == "sequential":
+        pipe._exclude_from_cpu_offload = ["vae"]
+        pipe.enable_sequential_cpu_offload(device=plan.device)
+
+
+def move(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+    """From one of ``FREE`` to another."""
+    pipe.remove_all_hooks()
+    pipe.to(plan.device if plan.placement == "resident" else "cpu")
+    hook(pipe, plan)
+
+
+def _streams(plan: Plan, name: str) -> bool:
+    if plan.placement in ("streamed", "disk"):
+        return name != "vae"
+    return plan.placement == "text_out" and name == "text_encoder"
+
+
+def _stays(plan: Plan, name: str) -> bool:
+    return plan.placement == "sequential" and name == "vae"
+
+
+def pin(part: torch.nn.Module) -> None:
+    """Move a part's parameters into blocks of pinned RAM that they share.
+
+    torch pins a power of two for each tensor (4.0 GiB for one of 3.0, measured), so the 10.4 GiB
+    of CogVideoX-5b's transformer would take 18.4 one by one.
     """
-    made = processor(plan.attention, plan.compiled)
-    if plan.attention == STOCK:
-        return
-    _, heads, width, _, _ = plan.model.checkpoint.architecture
-    try:
-        shape = (1, FEW_TOKENS, heads, width)
-        tokens = torch.ones(shape, dtype=getattr(torch, plan.dtype), device=plan.device)
-        with torch.no_grad():
-            made.attend(tokens, tokens, tokens)
-    except torch.OutOfMemoryError:  # says nothing of the attention
-        return
-    except Exception as error:  # of a package, a kernel, a card
-        raise RequestError("attention", plan.attention, f"{_reason(error)}; use stock") from error
+    left = sum(_aligned(parameter) for parameter in part.parameters())
+    block = torch.empty(0, dtype=torch.uint8)
+    for parameter in part.parameters():
+        size = _aligned(parameter)
+        if size > len(block):
+            count = max(size, min(left, PINNED_BLOCK))
+            block = torch.empty(count, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
+        place = block[: parameter.nbytes].view(parameter.dtype).view(parameter.shape)
+        parameter.data = place.copy_(parameter.data)
+        block, left = block[size:], left - size
 
 
-@functools.cache  # another one, though equal, would have the blocks compiled again
-def processor(name: str, compiled: bool) -> CogVideoXAttnProcessor2_0 | attention.Processor:
-    """What has a transformer's blocks attend as ``Plan.attention`` says.
+def _aligned(parameter: torch.nn.Parameter) -> int:
+    return -(-parameter.nbytes // 64) * 64
 
-    Raises:
-        RequestError: if there is none of that name, or it can't be had here.
+
+def _stream(part: torch.nn.Module, name: str, plan: Plan) -> None:
+    """Blocks of the transformer, and layers of the text encoder, come as they are needed.
+
+    From pinned RAM; or from the files, which the system maps into memory, by pinning a block at a
+    time.
     """
-    if name == STOCK:
-        if not compiled:
-            return CogVideoXAttnProcessor2_0()
-        name = attention_dispatch.AttentionBackendName.NATIVE.value  # torch's choice, as in stock
-    if name == FLASH4:
-        flash_attention.check()
-        return attention.Processor(flash_attention.attend)
-    known = {backend.value: backend for backend in attention_dispatch.AttentionBackendName}
-    if name not in known:
-        raise RequestError("attention", name, f"use one of {', '.join((STOCK, FLASH4, *known))}")
-    try:
-        attention_dispatch._check_attention_backend_requirements(known[name])
-        attention_dispatch._maybe_download_kernel_for_backend(known[name])
-    except Exception as error:  # of its package, its hub, its card
-        raise RequestError("attention", name, f"can't be had here: {_reason(error)}") from error
-    dispatch = attention_dispatch.dispatch_attention_fn
-    return attention.Processor(functools.partial(dispatch, backend=known[name]))
+    if plan.placement != "disk":
+        pin(part)
+    kinds = {
+        "transformer": {"offload_type": "block_level", "num_blocks_per_group": 1},
+        "text_encoder": {"offload_type": "leaf_level"},
+    }
+    diffusers.hooks.apply_group_offloading(
+        part,
+        onload_device=torch.device(plan.device),
+        use_stream=True,
+        low_cpu_mem_usage=plan.placement == "disk",
+        **kinds[name],
+    )
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+OUT = (
+    "can't allocate memory",
+    "could not create a primitive",
+    "could not create a memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What is said when memory runs out elsewhere than in torch's allocator of GPU memory: by that of
+the CPU, oneDNN, CUDA (pinned RAM too) and its libraries."""
+
+
+def free_memory() -> None:
+    """Give memory that no tensor uses back to the device, and to the system."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        # Of pinned RAM; torch 2.11 has no public name for it.
+        empty = getattr(torch.accelerator, "empty_host_cache", None)
+        (empty or torch._C._host_emptyCache)()
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        # It keeps what is freed: hundreds of MiB after a decode on the CPU.
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def synchronize(device: str) -> None:
+    """Wait until a device has done all that it was given."""
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch says with this exception that memory ran out, on a GPU or on the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT)

@@ -10,18 +10,17 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from . import embeddings
+from ..errors import BadFrames, Cancelled, ModelError, OutOfMemory
+from ..planning.plan import Plan
+from ..planning.planner import in_tiles, of_frames, step_down, uncompiled
+from ..planning.request import Adjustment, VideoRequest
+from ..progress import CancelToken, Done, Listener, PlanChanged, RequestReduced, StageStarted, Step
+from ..results.result import Generated
+from ..results.video import is_black
 from .components import HANDED_OVER
-from .decode import decode_latents
-from .errors import BadFrames, Cancelled, ModelError, OutOfMemory
-from .pipeline import Loaded, free_memory, is_out_of_memory
-from .planning.plan import Plan
-from .planning.planner import in_tiles, of_frames, step_down, uncompiled
-from .planning.request import Adjustment, VideoRequest
-from .progress import CancelToken, Done, Listener, PlanChanged, RequestReduced, StageStarted, Step
-from .results.result import Generated
-from .results.video import is_black
-from .speedups import CompileFailed
+from .loader import Loaded, encode
+from .optimization import CompileFailed, free_memory, is_out_of_memory
+from .vae import decode_latents
 
 SUSPECTS = (
     "try another seed, fetch the checkpoint again, or use a GPU with bfloat16 if this is float16"
@@ -31,7 +30,7 @@ REDUCED = {"frames": 13, "steps": 20}
 """The last resort that ``fallback="reduce"`` allows."""
 
 
-def run(
+def generate_frames(
     request: VideoRequest,
     loaded: Loaded,
     on_event: Listener | None = None,
@@ -102,7 +101,7 @@ def _attempt(
     try:
         with torch.no_grad(), _repeatable():
             with _stage("text", seconds, emit, cancel, device):
-                embeds, negative = _encode(request, loaded, device, reuse_text)
+                embeds, negative = encode(request, loaded, device, reuse_text)
             if loaded.to_compile:
                 expected = loaded.plan.seconds.get("compile", 0.0)
                 with _stage("compile", seconds, emit, cancel, device, expected):
@@ -117,25 +116,6 @@ def _attempt(
     finally:
         pipe.maybe_free_model_hooks()
     return Generated(frames, request, loaded.plan, loaded.hashes, seconds, torch.get_num_threads())
-
-
-def _encode(
-    request: VideoRequest, loaded: Loaded, device: torch.device, reuse_text: bool
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Embeddings of prompt and negative prompt; the latter None without guidance."""
-
-    def encode(text: str) -> torch.Tensor:
-        limit = request.model.checkpoint.text_tokens
-        return loaded.pipe.encode_prompt(
-            text, do_classifier_free_guidance=False, max_sequence_length=limit, device=device
-        )[0]
-
-    texts = [request.prompt] + ([request.negative_prompt] if request.guidance > 1 else [])
-    if reuse_text:
-        made = [embeddings.of(text, loaded, encode) for text in texts]
-    else:
-        made = [encode(text) for text in texts]
-    return made[0], made[1] if len(made) > 1 else None
 
 
 def _denoise(

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
+import hashlib
 import importlib.metadata
+import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import diffusers
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from . import components, placement, speedups
-from .checkpoints.store import file_hashes
-from .errors import ModelCorrupt, OutOfMemory, RequestError
-from .planning.plan import FLASH4, Plan, compiled_key
-from .planning.planner import offloaded, step_down, unflashed
-
-OUT = (
-    "can't allocate memory",
-    "could not create a primitive",
-    "could not create a memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-"""What is said when memory runs out elsewhere than in torch's allocator of GPU memory: by that of
-the CPU, oneDNN, CUDA (pinned RAM too) and its libraries."""
+from .. import files, settings
+from ..checkpoints.store import file_hashes
+from ..errors import ModelCorrupt, OutOfMemory, RequestError
+from ..planning.plan import FLASH4, Plan, compiled_key
+from ..planning.planner import offloaded, step_down, unflashed
+from ..planning.request import VideoRequest
+from . import attention, components, optimization
+from .optimization import free_memory, is_out_of_memory
 
 
 @dataclass
@@ -48,7 +43,7 @@ class Loaded:
     plan: Plan
     hashes: dict[str, str] = field(repr=False)
     seconds: float = 0.0
-    switches: list[speedups.Switch] = field(default_factory=list, repr=False)
+    switches: list[optimization.Switch] = field(default_factory=list, repr=False)
     compiled: set[str] = field(default_factory=set, repr=False)
 
     def apply(self, plan: Plan) -> None:
@@ -84,13 +79,13 @@ class Loaded:
         Raises:
             CompileFailed: if the compiler does.
         """
-        speedups.warm(self.pipe, self.plan)
+        optimization.warm(self.pipe, self.plan)
         self.compiled.add(self._key())
-        speedups.remember(self._key())
+        optimization.remember(self._key())
 
     def prepare(self, steps: int) -> None:
         """Make ready for a video of so many denoising steps."""
-        speedups.reuse(self.pipe.transformer, steps if self.plan.reuse else None)
+        optimization.reuse(self.pipe.transformer, steps if self.plan.reuse else None)
 
     def _key(self) -> str:
         device = self.plan.device
@@ -135,32 +130,6 @@ def release() -> None:
     free_memory()
 
 
-def free_memory() -> None:
-    """Give memory that no tensor uses back to the device, and to the system."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        # Of pinned RAM; torch 2.11 has no public name for it.
-        empty = getattr(torch.accelerator, "empty_host_cache", None)
-        (empty or torch._C._host_emptyCache)()
-    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        # It keeps what is freed: hundreds of MiB after a decode on the CPU.
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def synchronize(device: str) -> None:
-    """Wait until a device has done all that it was given."""
-    if device != "cpu":
-        torch.cuda.synchronize(device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says with this exception that memory ran out, on a GPU or on the host."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT)
-
-
 def _attending(plan: Plan) -> Plan:
     """The plan, or with torch's attention where FlashAttention 4 fails.
 
@@ -168,7 +137,7 @@ def _attending(plan: Plan) -> Plan:
         RequestError: if another attention does.
     """
     try:
-        speedups.try_attention(plan)
+        attention.try_attention(plan)
     except RequestError as error:
         if plan.attention != FLASH4:
             raise
@@ -176,7 +145,7 @@ def _attending(plan: Plan) -> Plan:
     return plan
 
 
-def _load(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[speedups.Switch], Plan]:
+def _load(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[optimization.Switch], Plan]:
     """A fresh pipeline, its blocks' switches, and the plan that it was: smaller and smaller ones
     are tried if need be.
 
@@ -197,15 +166,15 @@ def _load(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[speedups.Switch
         free_memory()
 
 
-def _load_once(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[speedups.Switch]]:
+def _load_once(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[optimization.Switch]]:
     switches = []
 
     def place(name: str, part: torch.nn.Module) -> None:
-        switches.extend(placement.place_part(plan, name, part))
+        switches.extend(optimization.place_part(plan, name, part))
 
     try:
         pipe = components.assemble(plan, place)
-        placement.hook(pipe, plan)
+        optimization.hook(pipe, plan)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         if is_out_of_memory(error) or plan.model.folder is None:
             raise
@@ -216,21 +185,23 @@ def _load_once(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[speedups.S
 
 def _moved(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> Plan:
     try:
-        placement.move(pipe, plan)
+        optimization.move(pipe, plan)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         smaller = offloaded(plan)
-        placement.move(pipe, smaller)
+        optimization.move(pipe, smaller)
         return smaller
     return plan
 
 
-def _set(pipe: diffusers.CogVideoXPipeline, plan: Plan, switches: list[speedups.Switch]) -> None:
+def _set(
+    pipe: diffusers.CogVideoXPipeline, plan: Plan, switches: list[optimization.Switch]
+) -> None:
     """What can be changed on a loaded pipeline at any time."""
     for switch in switches:
         switch.turn(plan.compiled)
-    pipe.transformer.set_attn_processor(speedups.processor(plan.attention, plan.compiled))
+    pipe.transformer.set_attn_processor(attention.processor(plan.attention, plan.compiled))
     if plan.tiled:
         pipe.vae.enable_tiling(*plan.model.checkpoint.tile)
     else:
@@ -239,7 +210,7 @@ def _set(pipe: diffusers.CogVideoXPipeline, plan: Plan, switches: list[speedups.
 
 def _lasting(plan: Plan) -> tuple:
     """What only a fresh load changes: hooks that stream, precision, 8-bit weights."""
-    hooks = "" if plan.placement in placement.FREE else plan.placement
+    hooks = "" if plan.placement in optimization.FREE else plan.placement
     return plan.device, plan.dtype, plan.quantized, hooks
 
 
@@ -248,3 +219,75 @@ def _no_room(plan: Plan) -> str:
         f"memory ran out loading {plan.model.name} on {plan.device} ({plan.placement}): close "
         "other programs that use it, or use --model tiny"
     )
+
+
+MOST_FILES = 500
+"""Kept; the oldest go first. One of CogVideoX-5b is 226 × 4096 numbers, 1.8 MB."""
+
+DECIDING = ("text_encoder/", "tokenizer/", "random weights")
+"""Files of a checkpoint that decide what becomes of a prompt."""
+
+
+def cached_embedding(
+    text: str, loaded: Loaded, encode: Callable[[str], torch.Tensor]
+) -> torch.Tensor:
+    """The embedding of a text, (1, tokens, width) in the encoder's precision on its device.
+
+    Bit by bit what ``encode`` gives: the same files, precision, kind of device and versions.
+
+    Args:
+        encode: called if it isn't kept yet.
+    """
+    path = embeddings_folder() / f"{_embedding_key(text, loaded)}.safetensors"
+    with contextlib.suppress(OSError, safetensors.SafetensorError, KeyError):
+        found = safetensors.torch.load_file(path, device=loaded.plan.device)["embedding"]
+        path.touch()
+        return found
+    made = encode(text)
+    if torch.isfinite(made).all():  # else another try may do better
+        with contextlib.suppress(OSError):  # a folder that can't be written costs time, no more
+            _keep_embedding(path, made)
+    return made
+
+
+def embeddings_folder() -> Path:
+    """Where they are kept; it can be deleted."""
+    return settings.outputs_dir() / ".embeddings"
+
+
+def _embedding_key(text: str, loaded: Loaded) -> str:
+    plan = loaded.plan
+    files = {name: value for name, value in loaded.hashes.items() if name.startswith(DECIDING)}
+    device = torch.device(plan.device)
+    where = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    limit = plan.model.checkpoint.text_tokens
+    versions = torch.__version__, importlib.metadata.version("transformers")
+    deciding = [text, sorted(files.items()), plan.dtype, where, versions, limit]
+    return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()
+
+
+def _keep_embedding(path: Path, embedding: torch.Tensor) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write(path, safetensors.torch.save({"embedding": embedding.contiguous().cpu()}))
+    kept = sorted(path.parent.glob("*.safetensors"), key=lambda one: one.stat().st_mtime)
+    for old in kept[:-MOST_FILES]:
+        old.unlink(missing_ok=True)
+
+
+def encode(
+    request: VideoRequest, loaded: Loaded, device: torch.device, reuse_text: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Embeddings of prompt and negative prompt; the latter None without guidance."""
+
+    def encode(text: str) -> torch.Tensor:
+        limit = request.model.checkpoint.text_tokens
+        return loaded.pipe.encode_prompt(
+            text, do_classifier_free_guidance=False, max_sequence_length=limit, device=device
+        )[0]
+
+    texts = [request.prompt] + ([request.negative_prompt] if request.guidance > 1 else [])
+    if reuse_text:
+        made = [cached_embedding(text, loaded, encode) for text in texts]
+    else:
+        made = [encode(text) for text in texts]
+    return made[0], made[1] if len(made) > 1 else None

@@ -1,0 +1,226 @@
+"""The parts of a pipeline, from a checkpoint's files or with random weights."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import accelerate
+import diffusers
+import torch
+import transformers
+from torch.overrides import TorchFunctionMode
+
+from .. import settings
+from ..checkpoints import store
+from ..checkpoints.registry import TINY, Checkpoint
+from ..checkpoints.store import read_json
+from ..planning.plan import Plan
+from .vae import Autoencoder
+
+COMPONENTS = ("text_encoder", "transformer", "vae", "scheduler")
+
+T5_XXL = {
+    "vocab_size": 32128,
+    "d_model": 4096,
+    "d_kv": 64,
+    "d_ff": 10240,
+    "num_layers": 24,
+    "num_heads": 64,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+}
+
+SCHEDULER = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "snr_shift_scale": 1.0,
+    "timestep_spacing": "trailing",
+}
+
+
+def random_configs(checkpoint: Checkpoint) -> dict[str, dict]:
+    """Configuration of each of ``COMPONENTS``, as diffusers and transformers take it."""
+    if checkpoint.name == TINY.name:
+        return {name: _shipped(name) for name in COMPONENTS}
+    layers, heads, head_width, height, width = checkpoint.architecture
+    transformer = {
+        "num_layers": layers,
+        "num_attention_heads": heads,
+        "attention_head_dim": head_width,
+        "sample_height": height,
+        "sample_width": width,
+        "use_rotary_positional_embeddings": checkpoint.name == "CogVideoX-5b",
+    }
+    vae = {"scaling_factor": 0.7 if checkpoint.name == "CogVideoX-5b" else 1.15258426}
+    parts = (T5_XXL, transformer, vae, SCHEDULER | {"_class_name": checkpoint.scheduler})
+    return dict(zip(COMPONENTS, parts, strict=True))
+
+
+def _shipped(component: str) -> dict:
+    name = "scheduler_config.json" if component == "scheduler" else "config.json"
+    return read_json(settings.models_dir() / TINY.name / component / name)
+
+
+DRAWS = 2
+"""Tensors of noise that ``CogVideoXDPMScheduler.step`` asks for, but for the first and last."""
+
+
+class Scheduler(diffusers.CogVideoXDPMScheduler):
+    """``CogVideoXDPMScheduler`` of diffusers: the same numbers from the same generator, to the bit.
+
+    One of its steps draws up to two tensors of noise with a CPU's generator (one seed means one
+    video, whatever the device), and only when the device is done. Measured beside an H100 at 49
+    frames: 28 ms each, the GPU idle, of a step of 1.4 s. Here the next step's are drawn meanwhile.
+    """
+
+    _noise: _Noise | None = None
+
+    def step(self, *args, generator=None, **kwargs):
+        """As diffusers has it."""
+        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+            return super().step(*args, generator=generator, **kwargs)
+        if self._noise is None or self._noise.generator is not generator:
+            self._noise = _Noise(generator)
+        with self._noise:
+            found = super().step(*args, generator=generator, **kwargs)
+        self._noise.draw_ahead()
+        return found
+
+
+class _Noise(TorchFunctionMode):
+    """While active, ``torch.randn`` hands out what was drawn ahead, in the order of the draws."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+        self._ready: deque[torch.Tensor] = deque()
+        self._thread: threading.Thread | None = None
+        self._asked: tuple[tuple, dict] = ((), {})
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is not torch.randn:
+            return func(*args, **kwargs)
+        self._asked = (args, kwargs)
+        self._wait()
+        return self._ready.popleft() if self._ready else func(*args, **kwargs)
+
+    def draw_ahead(self) -> None:
+        """Draw what the next step will ask for, in a thread that ends with that."""
+        self._wait()
+        self._thread = threading.Thread(target=self._draw, name="noise")
+        self._thread.start()
+
+    def _draw(self) -> None:
+        args, kwargs = self._asked
+        while len(self._ready) < DRAWS:
+            drawn = torch.randn(*args, **kwargs)
+            if torch.cuda.is_available():
+                # From pinned memory the copy needn't wait for another one on the CPU.
+                with contextlib.suppress(RuntimeError):  # no more of it to be had: slower
+                    drawn = drawn.pin_memory()
+            self._ready.append(drawn)
+
+    def _wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+
+diffusers.utils.logging.set_verbosity_error()
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
+
+HANDED_OVER = ("old_pred_original_sample", "noise_pred")
+"""What step callbacks get for previews: names that the pipeline's loop has, but doesn't offer."""
+
+CLASSES = {
+    "transformer": diffusers.CogVideoXTransformer3DModel,
+    "text_encoder": transformers.T5EncoderModel,
+    "vae": Autoencoder,
+}
+"""In the order in which they are loaded: the largest first, while there is most room."""
+
+Placed = Callable[[str, torch.nn.Module], None]
+
+
+def assemble(plan: Plan, place: Placed) -> diffusers.CogVideoXPipeline:
+    """A pipeline of a plan's checkpoint.
+
+    Args:
+        place: called with each part's name and the part, before the next is loaded: RAM needs to
+            hold only what stays there.
+
+    Raises:
+        OSError, ValueError, RuntimeError, KeyError: whatever the libraries say of bad files.
+    """
+    make = _from_files if plan.model.folder else _from_nothing
+    parts = {}
+    for name in CLASSES:
+        parts[name] = make(name, plan).eval().requires_grad_(False)
+        place(name, parts[name])
+    pipe = diffusers.CogVideoXPipeline(
+        tokenizer=store.load_tokenizer(plan.model), scheduler=_scheduler(plan), **parts
+    )
+    pipe.set_progress_bar_config(disable=True)
+    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *HANDED_OVER]
+    return pipe
+
+
+def _from_files(name: str, plan: Plan) -> torch.nn.Module:
+    folder, dtype = Path(plan.model.folder) / name, getattr(torch, plan.dtype)
+    options = {"use_safetensors": True, "local_files_only": True}
+    if name == "text_encoder":
+        return CLASSES[name].from_pretrained(folder, dtype=dtype, **options)
+    return CLASSES[name].from_pretrained(folder, torch_dtype=dtype, **options)
+
+
+def _from_nothing(name: str, plan: Plan) -> torch.nn.Module:
+    """A part of the checkpoint's shapes with random weights, in seconds."""
+    config = random_configs(plan.model.checkpoint)[name]
+    with accelerate.init_empty_weights():
+        if name == "text_encoder":
+            made = CLASSES[name](transformers.T5Config(**config))
+        else:
+            made = CLASSES[name].from_config(config)
+    _fill(made, "cpu" if plan.placement != "resident" else plan.device, getattr(torch, plan.dtype))
+    if name == "text_encoder":
+        made.tie_weights()
+    return made
+
+
+def _fill(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
+    """Weights from one block of random numbers, over and over: drawing 10¹⁰ takes minutes."""
+    block = torch.randn(2**20, generator=torch.Generator().manual_seed(0)).mul(0.02)
+    block = block.to(device, dtype)
+    full = getattr(module, "_keep_in_fp32_modules", None) or ()  # as from files
+    for name, empty in list(module.named_parameters()):
+        count, kind = empty.numel(), dtype
+        if dtype == torch.float16 and set(full) & set(name.split(".")):
+            kind = torch.float32
+        if empty.ndim > 1:
+            flat = block.repeat(-(-count // len(block)))[:count].to(kind)
+        else:  # norms and biases
+            flat = torch.full((count,), float(name.endswith("weight")), dtype=kind, device=device)
+        accelerate.utils.set_module_tensor_to_device(
+            module, name, device, value=flat.view(empty.shape), dtype=kind
+        )
+
+
+def _scheduler(plan: Plan):
+    checkpoint: Checkpoint = plan.model.checkpoint
+    kind = getattr(diffusers, checkpoint.scheduler)
+    if kind is diffusers.CogVideoXDPMScheduler:
+        kind = Scheduler
+    if plan.model.folder is None:
+        return kind.from_config(random_configs(checkpoint)["scheduler"])
+    folder = Path(plan.model.folder) / "scheduler"
+    config = kind.load_config(folder, local_files_only=True)
+    return kind.from_config(config, timestep_spacing=checkpoint.timestep_spacing)
