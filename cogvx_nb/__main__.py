@@ -126,7 +126,7 @@ def show(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """Make a video again, and say whether its frames are identical."""
-    from . import reproduce as remake
+    from . import workflow
     from .progress import Progress
     from .results import result
 
@@ -135,7 +135,7 @@ def reproduce(options: argparse.Namespace) -> int:
         result.check_output(options.output)
 
     with Progress() as progress:
-        again = remake.again(original, progress)
+        again = workflow.reproduce(original, progress)
     try:
         if options.output:
             print(result.save(again.generated, options.output).path)

@@ -163,11 +163,11 @@ class Gallery(widgets.VBox):
         self._attempt(lambda: self._on_load(result.read(path).settings))
 
     def _again(self, path: Path) -> None:
-        from . import reproduce  # late: it loads torch, and looking takes none
+        from . import workflow  # late: it loads torch, and looking takes none
 
         def submit() -> None:
             original = result.read(path)
-            self._studio.queue.submit(reproduce.request_of(original.settings), original)
+            self._studio.queue.submit(workflow.request_of(original.settings), original)
             self.message.value = lines([f"{path.name} is in the queue, to be made again"])
 
         self._attempt(submit)

@@ -104,9 +104,9 @@ class Studio:
 
     def _remake(self, job: Job, listener: Listener) -> result.Result:
         """The original, with a note on whether it came out the same."""
-        from . import reproduce
+        from . import workflow
 
-        listener(Noted(str(reproduce.again(job.original, listener, job.cancelled))))
+        listener(Noted(str(workflow.reproduce(job.original, listener, job.cancelled))))
         return job.original
 
     def _show(self, step: Step, job: Job) -> None:

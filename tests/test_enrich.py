@@ -17,7 +17,7 @@ from chat import BETTER, Endpoint, Reply
 from conftest import CIRCLE
 
 from cogvx_nb import __main__ as command
-from cogvx_nb import errors, reproduce
+from cogvx_nb import errors, workflow
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.registry import COGVIDEOX_5B
 from cogvx_nb.planning import chat_client, enrich, request
@@ -394,7 +394,7 @@ def test_both_are_kept_in_the_sidecar_and_the_mp4(endpoint, make):
     saved.sidecar.unlink()
     alone = result.read(saved.path)  # from the mp4
     assert alone.settings["enriched_from"] == typed
-    again = reproduce.again(alone)
+    again = workflow.reproduce(alone)
     assert again.identical
     assert again.generated.request.enriched_from == typed
     assert endpoint.requests == []

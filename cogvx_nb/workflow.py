@@ -43,7 +43,7 @@ class Reproduction:
         return "\n  ".join([f"not identical: {self.psnr:.1f} dB from {path}", *reasons])
 
 
-def again(
+def reproduce(
     original: Result, on_event: Listener | None = None, cancel: CancelToken | None = None
 ) -> Reproduction:
     """Run a result's request once more, on its plan where this machine can.
