@@ -54,9 +54,9 @@ def _main(arguments: list[str] | None) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Say whether this machine can make videos, and what to mend if not."""
-    from . import check as checks
+    from .check.run import run_check
 
-    report = checks.run(options.model, options.deep, options.online)
+    report = run_check(options.model, options.deep, options.online)
     if options.json:
         print(json.dumps(report.as_json(), indent=2))
     else:

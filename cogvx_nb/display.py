@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 from typing import TYPE_CHECKING
 
@@ -10,18 +9,14 @@ from .results.video import filmstrip
 
 if TYPE_CHECKING:
     import numpy as np
-    from IPython.display import HTML, Video
     from IPython.display import Image as Picture
+    from IPython.display import Video
 
-    from .check_report import Report
     from .results.result import Result
 
 
 MOST_EMBEDDED_BYTES = 1_000_000
 """Of a video inside a notebook, where it takes a third more; a notebook of 2 MB still opens."""
-
-TINTS = {"pass": "#d9f2de", "warn": "#fff1c9", "fail": "#fbd9d7"}
-"""Background of a status, light enough for black text."""
 
 
 def strip(frames: np.ndarray, count: int = 7) -> Picture:
@@ -54,18 +49,3 @@ def player(result: Result, width: int = 432) -> Video:
         width=width,
         html_attributes="controls loop autoplay muted",
     )
-
-
-def check_table(report: Report) -> HTML:
-    """The rows of a check as a coloured table. Needs no package that a check may find broken."""
-    from IPython.display import HTML
-
-    left = "text-align:left;vertical-align:top"  # JupyterLab aligns cells to the right
-    head = "".join(f"<th style='{left}'>{w}</th>" for w in ("", "", "found", "needed", "fix"))
-    lines = [f"<tr>{head}</tr>"]
-    for row in report.rows:
-        style = f"{left};color:#111;background:{TINTS[row.status]}"
-        values = (row.status, row.name, row.found, row.needed, row.fix)
-        cells = "".join(f"<td style='{style}'>{html.escape(value)}</td>" for value in values)
-        lines.append(f"<tr>{cells}</tr>")
-    return HTML(f"<table>{''.join(lines)}</table>")

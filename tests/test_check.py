@@ -16,9 +16,9 @@ import pytest
 from conftest import ROOT, run_cogvx
 from test_notebook import execute, nbval
 
-from cogvx_nb import attempts, check, check_packages, display
 from cogvx_nb.__main__ import main
-from cogvx_nb.attempts import Attempt
+from cogvx_nb.check import environment, probes, report, run
+from cogvx_nb.check.probes import Probe
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.planning import machine
 
@@ -28,16 +28,16 @@ MIB = 2**20
 
 
 @pytest.fixture(scope="session")
-def tried() -> dict[str, Attempt]:
+def tried() -> dict[str, Probe]:
     """What this environment really says, asked once: it is the slow part of a check."""
-    return attempts.run(attempts.TRIES)
+    return probes.run_probes(probes.PROBES)
 
 
 @pytest.fixture
-def quick(tried, monkeypatch) -> dict[str, Attempt]:
+def quick(tried, monkeypatch) -> dict[str, Probe]:
     """A check in this process with those answers; a test may put others in their place."""
     answers = dict(tried)
-    monkeypatch.setattr(attempts, "run", lambda names: answers)
+    monkeypatch.setattr(probes, "run_probes", lambda names: answers)
     return answers
 
 
@@ -70,12 +70,10 @@ def nvidia(tmp_path, monkeypatch):
     return install
 
 
-def torch_for(
-    cuda: str, *gpus: machine.Gpu, error: str = "", kernels=("sm_75", "sm_90")
-) -> Attempt:
+def torch_for(cuda: str, *gpus: machine.Gpu, error: str = "", kernels=("sm_75", "sm_90")) -> Probe:
     """What torch built for CUDA says of itself."""
     found = [{name: getattr(gpu, name) for name in gpu.__slots__} for gpu in gpus]
-    return Attempt({"cuda": cuda, "gpus": found, "kernels": list(kernels), "error": error})
+    return Probe({"cuda": cuda, "gpus": found, "kernels": list(kernels), "error": error})
 
 
 def card(free_gib: float, capability=(9, 0), index: int = 0) -> machine.Gpu:
@@ -108,7 +106,7 @@ def big_checkpoint(folder: Path, known=registry.COGVIDEOX_5B) -> None:
             file.truncate(8 + len(header) + 2 * count)
 
 
-def rows_of(report: check.Report) -> dict[str, check.Row]:
+def rows_of(report: run.Report) -> dict[str, run.Row]:
     return {row.name: row for row in report.rows}
 
 
@@ -165,7 +163,7 @@ def test_a_package_is_compared_with_what_pyproject_states():
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    rows = {row.name: row for row in check_packages.rows()}
+    rows = {row.name: row for row in environment.package_rows()}
     assert rows["Python"].needed == project["requires-python"]
     assert [f"{row.name}{row.needed}" for row in rows.values()][1:] == project["dependencies"]
 
@@ -185,7 +183,7 @@ def test_versions_are_compared_as_versions(tmp_path, monkeypatch, version, statu
     old.mkdir()
     (old / "METADATA").write_text(f"Metadata-Version: 2.1\nName: accelerate\nVersion: {version}\n")
     monkeypatch.syspath_prepend(tmp_path)
-    (row,) = [row for row in check_packages.rows() if row.name == "accelerate"]
+    (row,) = [row for row in environment.package_rows() if row.name == "accelerate"]
     assert (row.status, row.found) == (status, version)
     assert status == "pass" or 'pip install "accelerate>=1.15"' in row.fix
 
@@ -244,7 +242,7 @@ def test_a_missing_model(capsys, quick, models):
     assert rows["disk: models"]["needed"] == "21.8 GB more for CogVideoX-5b"
     (models / ".incomplete" / "CogVideoX-5b").mkdir(parents=True)
     (models / ".incomplete" / "CogVideoX-5b" / "part").write_bytes(bytes(10**8))
-    rows = rows_of(check.run("5b"))
+    rows = rows_of(run.run_check("5b"))
     assert rows["disk: models"].needed == "21.7 GB more for CogVideoX-5b"
     assert "cogvx download CogVideoX-5b goes on" in rows["download CogVideoX-5b"].fix
     assert agreed(capsys, "--model", "nothing")[0] == 1
@@ -269,10 +267,10 @@ def test_a_corrupt_checkpoint(capsys, quick, models):
     assert "vae/diffusion_pytorch_model.safetensors has other content" in text
 
     (models / "cogvideox-tiny" / "cogvx-manifest.json").unlink()
-    row = rows_of(check.run("tiny"))["model"]
+    row = rows_of(run.run_check("tiny"))["model"]
     assert (row.status, "not verified" in row.found) == ("warn", True)
     weights.unlink()
-    assert rows_of(check.run(str(models / "cogvideox-tiny")))["model"].status == "fail"
+    assert rows_of(run.run_check(str(models / "cogvideox-tiny")))["model"].status == "fail"
 
 
 def test_another_checkpoint_is_a_warning_unless_asked_for(capsys, quick, models):
@@ -292,7 +290,7 @@ def test_a_gpu_that_torch_is_not_built_for(capsys, quick, nvidia):
     rows = {row["name"]: row for row in found["rows"]}
     assert rows["torch and driver"]["status"] == "warn"
     assert rows["torch and driver"]["fix"].endswith("https://download.pytorch.org/whl/cu130")
-    assert rows_of(check.run("5b"))["torch and driver"].status == "fail"
+    assert rows_of(run.run_check("5b"))["torch and driver"].status == "fail"
 
 
 @pytest.mark.parametrize(
@@ -311,14 +309,14 @@ def test_the_driver_against_the_build(quick, nvidia, cuda, driver, status, words
     line = f"0, NVIDIA A100, 81559, 81008, {driver}" + ", 8.0" * known
     nvidia(line, knows_capability=known)
     quick["torch"] = torch_for(cuda, card(79))
-    row = rows_of(check.run("5b"))["torch and driver"]
+    row = rows_of(run.run_check("5b"))["torch and driver"]
     assert (row.status, driver in row.found) == (status, True)
     assert words in row.fix
 
 
 def test_what_keeps_torch_from_a_gpu(quick, nvidia):
     def row():
-        return rows_of(check.run("5b"))["torch and driver"]
+        return rows_of(run.run_check("5b"))["torch and driver"]
 
     nvidia(H100, H100.replace("0, ", "1, ", 1))
     quick["torch"] = torch_for("13.0", error="RuntimeError: CUDA error")
@@ -343,10 +341,10 @@ def test_what_keeps_torch_from_a_gpu(quick, nvidia):
     ],
 )
 def test_frames_by_gpu(monkeypatch, quick, nvidia, free_gib, verdict, how):
-    monkeypatch.setattr("cogvx_nb.check_machine._ram", lambda: ((2**37, 2**37), ""))
+    monkeypatch.setattr("cogvx_nb.check.environment._ram", lambda: ((2**37, 2**37), ""))
     nvidia(H100)
     quick["torch"] = torch_for("13.0", card(free_gib))
-    report = check.run("auto")
+    report = run.run_check("auto")
     assert report.gpus[0].frames == dict.fromkeys(("13", "25", "49"), verdict)
     row = rows_of(report)["GPU 0: CogVideoX-5b"]
     assert how in row.found
@@ -355,7 +353,7 @@ def test_frames_by_gpu(monkeypatch, quick, nvidia, free_gib, verdict, how):
 
 
 def test_the_big_model_on_a_big_gpu(capsys, monkeypatch, quick, nvidia, models):
-    monkeypatch.setattr("cogvx_nb.check_machine._ram", lambda: ((2**37, 2**37), ""))
+    monkeypatch.setattr("cogvx_nb.check.environment._ram", lambda: ((2**37, 2**37), ""))
     big_checkpoint(models / "CogVideoX-5b")
     nvidia(H100)
     quick["torch"] = torch_for("13.0", card(79))
@@ -383,9 +381,9 @@ def test_torch_is_asked_in_a_process_of_its_own(tmp_path, monkeypatch):
         "    get_arch_list = staticmethod(lambda: ['sm_80'])\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    (attempt,) = attempts.run(["torch"]).values()
+    (attempt,) = probes.run_probes(["torch"]).values()
     gpu = machine.Gpu(0, "x", 20, 10, (8, 6), True)
-    here, _ = check.check_machine.look(attempt)
+    here, _ = run.check_machine.look(attempt)
     assert here.gpus == (gpu,)
     assert (attempt.error, attempt.value["cuda"]) == ("", "13.0")
 
@@ -406,7 +404,7 @@ def test_hubs_are_asked_only_when_told(capsys, monkeypatch, quick, models):
         monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://user:secret@127.0.0.1:1")
-        assert "hub" not in rows_of(check.run())
+        assert "hub" not in rows_of(run.run_check())
         code, found, text = agreed(capsys, "--online")
         server.shutdown()
     rows = {row["name"]: row for row in found["rows"]}
@@ -418,12 +416,12 @@ def test_hubs_are_asked_only_when_told(capsys, monkeypatch, quick, models):
 
 
 def test_the_table_escapes_what_it_shows(quick):
-    row = check.Row("<b>", "fail", "<script>", "a & b", "'x'")
-    page = display.check_table(check.Report((row,), (), "m", "v", False)).data
+    row = run.Row("<b>", "fail", "<script>", "a & b", "'x'")
+    page = report.check_table(run.Report((row,), (), "m", "v", False)).data
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
-    assert display.TINTS["fail"] in page
-    assert "\033[31m" in check.Report((row,), (), "m", "v", False).as_text(colour=True)
+    assert report.TINTS["fail"] in page
+    assert "\033[31m" in run.Report((row,), (), "m", "v", False).as_text(colour=True)
 
 
 def test_01_under_papermill_and_nbval(tmp_path):
@@ -434,6 +432,6 @@ def test_01_under_papermill_and_nbval(tmp_path):
     tables = [
         o.data["text/html"] for c in notebook.cells for o in c.get("outputs", []) if "data" in o
     ]
-    assert display.TINTS["fail"] in tables[0]
+    assert report.TINTS["fail"] in tables[0]
     done = nbval(copy)
     assert done.returncode == 0, done.stdout[-3000:]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from cogvx_nb import attempts, check, check_gpu, check_machine, check_packages
 from cogvx_nb.__main__ import _parser
+from cogvx_nb.check import environment, gpu, probes, run
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.planning import memory, planner
 from cogvx_nb.planning.machine import Gpu, Machine
@@ -162,14 +162,14 @@ def test_each_row_of_check_is_explained(page, monkeypatch, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / ".incomplete" / "CogVideoX-5b").mkdir(parents=True)
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path))
-    monkeypatch.setattr(check_machine, "_ask", lambda address: "")
-    failed = attempts.Attempt({}, "broken")
-    monkeypatch.setattr(attempts, "run", lambda names: dict.fromkeys(names, failed))
+    monkeypatch.setattr(environment, "_ask", lambda address: "")
+    failed = probes.Probe({}, "broken")
+    monkeypatch.setattr(probes, "run_probes", lambda names: dict.fromkeys(names, failed))
     shown = []
-    for driver in (None, check_gpu.Driver("580.65.06", (GPU,))):
-        monkeypatch.setattr(check_gpu, "nvidia_smi", lambda driver=driver: driver)
-        shown += [row.name for row in check.run("CogVideoX-5b", online=True).rows]
-    packages = {re.match(r"[\w-]+", line)[0] for line in check_packages.stated()[1]}
+    for driver in (None, gpu.Driver("580.65.06", (GPU,))):
+        monkeypatch.setattr(gpu, "nvidia_smi", lambda driver=driver: driver)
+        shown += [row.name for row in run.run_check("CogVideoX-5b", online=True).rows]
+    packages = {re.match(r"[\w-]+", line)[0] for line in environment.stated()[1]}
     for name in set(shown) - packages:
         assert any(re.fullmatch(pattern, name) for pattern in documented), name
     for pattern in set(documented) - {"packages"}:
@@ -192,8 +192,8 @@ def test_memory_by_mode_is_what_the_planner_says(page):
 @guides
 def test_drivers_and_hubs_are_those_of_the_code(page):
     for row in rows_of(page, "compute capability|计算能力")[:2]:
-        assert row[1] == check_gpu.MINIMUM_DRIVER[int(row[0])]
-        assert f"/{check_gpu.BUILDS[int(row[0])]}`" in row[3]
+        assert row[1] == gpu.MINIMUM_DRIVER[int(row[0])]
+        assert f"/{gpu.BUILDS[int(row[0])]}`" in row[3]
     fetched = [one for one in registry.CHECKPOINTS if one.modelscope]
     rows = rows_of(page, "ModelScope \\| Hugging Face")
     assert [row[:3] for row in rows] == [

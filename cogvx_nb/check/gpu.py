@@ -6,16 +6,16 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 
-from .attempts import Attempt
-from .check_packages import INSTALL, requirement
-from .check_report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Row, capability
-from .checkpoints import registry
-from .checkpoints.registry import Checkpoint
-from .errors import DoesNotFit
-from .planning import planner
-from .planning.machine import Gpu, Machine
-from .planning.planner import GIB
-from .text import one_line
+from ..checkpoints import registry
+from ..checkpoints.registry import Checkpoint
+from ..errors import DoesNotFit
+from ..planning import planner
+from ..planning.machine import Gpu, Machine
+from ..planning.planner import GIB
+from ..text import one_line
+from .environment import INSTALL, requirement
+from .probes import Probe
+from .report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Row, capability
 
 MIB = 2**20
 
@@ -81,7 +81,7 @@ def _gpu(line: str, fields: int) -> tuple[Gpu, str] | None:
     return Gpu(int(values[0]), values[1], total, free, able, able >= (8, 0)), values[4]
 
 
-def driver_row(torch: Attempt, driver: Driver | None, bad: str) -> Row:
+def driver_row(torch: Probe, driver: Driver | None, bad: str) -> Row:
     """torch's build against the driver.
 
     Args:
@@ -109,7 +109,7 @@ def driver_row(torch: Attempt, driver: Driver | None, bad: str) -> Row:
     return _seen(torch, driver, bad) or Row(name, PASS, has, needed)
 
 
-def _seen(torch: Attempt, driver: Driver, bad: str) -> Row | None:
+def _seen(torch: Probe, driver: Driver, bad: str) -> Row | None:
     """A row where torch doesn't see or can't use all GPUs although build and driver match."""
     name, seen, listed = "torch and driver", len(torch.value["gpus"]), len(driver.gpus)
     needed = f"{listed} GPU{'s' * (listed > 1)}"
@@ -138,7 +138,7 @@ def _build(driver: Driver, newest: int = max(BUILDS)) -> str:
     return f'{INSTALL} --force-reinstall "{requirement("torch")}" --index-url {url}'
 
 
-def _without_kernels(torch: Attempt) -> str:
+def _without_kernels(torch: Probe) -> str:
     """Name of a GPU that is older than every architecture that torch was built for."""
     built = [k.removeprefix("sm_").rstrip("af") for k in torch.value["kernels"] if k[:3] == "sm_"]
     oldest = min((int(k) for k in built if k.isdigit()), default=0)
@@ -161,7 +161,7 @@ def _gpu_row(gpu: Gpu) -> Row:
     return Row(f"GPU {gpu.index}", WARN, f"{gpu.name}, {memory}, {known}", needed, fix)
 
 
-def rows(gpus: tuple[Gpu, ...], here: Machine, subject: Checkpoint | None) -> list[Row]:
+def gpu_rows(gpus: tuple[Gpu, ...], here: Machine, subject: Checkpoint | None) -> list[Row]:
     """What each GPU is and what fits it; what runs without one."""
     if not gpus:
         return [_cpu_row(here)]

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .planning import machine
-from .text import one_line
+from ..planning import machine
+from ..text import one_line
 
 PATIENCE = 300
 """Seconds until an attempt counts as hung. Importing torch from a cold network disk can take a
@@ -33,14 +33,14 @@ LARGEST_ERROR = 8
 CHILD = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from cogvx_nb import attempts
-attempts.main(sys.argv[2])
+from cogvx_nb.check import probes
+probes.main(sys.argv[2])
 """
 """The child takes the parent's sys.path, so that it imports what the parent would."""
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Probe:
     """How a try ended.
 
     Attributes:
@@ -52,37 +52,37 @@ class Attempt:
     error: str = ""
 
 
-def run(names: Iterable[str]) -> dict[str, Attempt]:
+def run_probes(names: Iterable[str]) -> dict[str, Probe]:
     """Try some of ``TRIES``, all at once."""
     names = list(names)
     with ThreadPoolExecutor(len(names)) as pool:
         return dict(zip(names, pool.map(_run, names), strict=True))
 
 
-def _run(name: str) -> Attempt:
-    path = [*sys.path, str(Path(__file__).resolve().parent.parent)]
+def _run(name: str) -> Probe:
+    path = [*sys.path, str(Path(__file__).resolve().parents[2])]
     command = [sys.executable, "-c", CHILD, json.dumps(path), name]
     try:
         done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
-        return Attempt({}, f"no end after {PATIENCE} s")
+        return Probe({}, f"no end after {PATIENCE} s")
     except OSError as error:
-        return Attempt({}, one_line(error))
+        return Probe({}, one_line(error))
     lines = done.stdout.decode(errors="replace").splitlines()
     try:
-        return Attempt(**json.loads(lines[-1]))
+        return Probe(**json.loads(lines[-1]))
     except (IndexError, ValueError, TypeError):
         errors = done.stderr.decode(errors="replace").strip().splitlines()
         end = f"ended by signal {-done.returncode}" if done.returncode < 0 else "ended early"
-        return Attempt({}, errors[-1][:300] if errors else end)
+        return Probe({}, errors[-1][:300] if errors else end)
 
 
 def main(name: str) -> None:
     """The child: try one thing, and print an ``Attempt`` as the last line."""
     try:
-        attempt = Attempt(TRIES[name]())
+        attempt = Probe(PROBES[name]())
     except BaseException as error:  # SystemExit too: a package that ends Python at import is broken
-        attempt = Attempt({}, one_line(error))
+        attempt = Probe({}, one_line(error))
     print("\n" + json.dumps(asdict(attempt)), flush=True)
 
 
@@ -110,7 +110,7 @@ def _ffmpeg() -> dict:
     import imageio_ffmpeg
     import numpy as np
 
-    from .results import video
+    from ..results import video
 
     ramp = np.linspace(0, 255, 96).astype(np.uint8)
     frames = np.broadcast_to(ramp[None, None, :, None], (5, 64, 96, 3)).copy()
@@ -152,7 +152,7 @@ def _widgets() -> dict:
     }
 
 
-TRIES: dict[str, Callable[[], dict]] = {
+PROBES: dict[str, Callable[[], dict]] = {
     "torch": _torch,
     "diffusers": lambda: _lazy("diffusers"),
     "transformers": lambda: _lazy("transformers"),

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from .planning.machine import Gpu
+from ..planning.machine import Gpu
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
 FITS, OFFLOAD, TOO_SMALL = "fits", "fits with offload", "does not fit"
@@ -105,3 +111,22 @@ def capability(gpu: Gpu) -> str | None:
     """Compute capability as ``9.0``; None where an old driver doesn't say."""
     major, minor = gpu.capability
     return f"{major}.{minor}" if major else None
+
+
+TINTS = {"pass": "#d9f2de", "warn": "#fff1c9", "fail": "#fbd9d7"}
+"""Background of a status, light enough for black text."""
+
+
+def check_table(report: Report) -> HTML:
+    """The rows of a check as a coloured table. Needs no package that a check may find broken."""
+    from IPython.display import HTML
+
+    left = "text-align:left;vertical-align:top"  # JupyterLab aligns cells to the right
+    head = "".join(f"<th style='{left}'>{w}</th>" for w in ("", "", "found", "needed", "fix"))
+    lines = [f"<tr>{head}</tr>"]
+    for row in report.rows:
+        style = f"{left};color:#111;background:{TINTS[row.status]}"
+        values = (row.status, row.name, row.found, row.needed, row.fix)
+        cells = "".join(f"<td style='{style}'>{html.escape(value)}</td>" for value in values)
+        lines.append(f"<tr>{cells}</tr>")
+    return HTML(f"<table>{''.join(lines)}</table>")

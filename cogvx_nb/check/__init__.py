@@ -1,0 +1,1 @@
+"""Whether this machine can do it. Must work in a broken environment."""

@@ -1,0 +1,229 @@
+"""Whether a model can run on this machine: rows of pass, warn and fail, each with its remedy.
+
+Nothing that may be broken is imported here: torch, diffusers and the like are tried in processes of
+their own, and a probe that fails is a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .. import settings, text
+from ..checkpoints import download, manifest, registry, store
+from ..checkpoints.registry import Checkpoint
+from ..checkpoints.store import Model
+from ..errors import CogvxError, DoesNotFit
+from ..planning import memory, planner
+from ..planning.machine import Machine
+from . import environment, gpu, probes
+from .gpu import frames_on
+from .report import FAIL, PASS, WARN, GpuVerdict, Report, Row
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What was asked for.
+
+    Attributes:
+        checkpoint: what would run; None where the name is unknown.
+        model: where it is on this machine; None where it is missing or bad.
+        note: why this one, or why there is none.
+        named: whether somebody asked for this very model.
+    """
+
+    checkpoint: Checkpoint | None
+    model: Model | None
+    note: str
+    named: bool
+
+    @property
+    def bad(self) -> str:
+        """Status of what keeps it from a GPU: the embedded model runs on the CPU all the same."""
+        return FAIL if self.named and self.checkpoint is not registry.TINY else WARN
+
+
+def find_job(asked: str, here: Machine) -> ModelChoice:
+    named = asked.strip().lower() != "auto"
+    try:
+        model, note = planner.find_model(asked, here)
+        return ModelChoice(model.checkpoint, model, note, named)
+    except (CogvxError, OSError, RuntimeError, ValueError) as error:  # ~nobody is a RuntimeError
+        known = registry.by_name(asked) if named else registry.TINY
+        return ModelChoice(known, None, str(error), named)
+
+
+def model_row(asked: str, job: ModelChoice, deep: bool) -> Row:
+    if job.model is None:
+        found, needed = job.note, f"{asked}, whole"
+        known = job.checkpoint
+        fix = _mend(known, settings.models_dir() / known.name) if known else "name one of those"
+        return Row("model", FAIL, found, needed, fix)
+    if job.checkpoint.cannot_run:
+        found = f"{job.checkpoint.name} can't be run here: {job.checkpoint.cannot_run}"
+        return Row("model", FAIL, found, "", f"--model {registry.COGVIDEOX_5B.name}")
+    row = _folder_row("model", job.model.folder, deep, FAIL)
+    note = f"; auto takes {job.note}" if job.note else ""
+    return replace(row, found=f"{job.checkpoint.name}: {row.found}{note}")
+
+
+def checkpoint_rows(job: ModelChoice, deep: bool) -> list[Row]:
+    """The other checkpoints that are here, and downloads that were not finished."""
+    models, rows = settings.models_dir(), []
+    taken = (
+        job.model.folder if job.model else models / job.checkpoint.name if job.checkpoint else None
+    )
+    for folder in _folders(models):
+        if folder.name[0] != "." and folder != taken:
+            rows.append(_folder_row(f"checkpoint {folder.name}", folder, deep, WARN))
+    for folder in _folders(models / download.UNFINISHED):
+        found = f"{size(folder) / 1e9:.1f} GB of it here, not finished"
+        fix = f"cogvx download {folder.name} goes on with it; or delete {folder}"
+        rows.append(Row(f"download {folder.name}", WARN, found, "", fix))
+    return rows
+
+
+def _folder_row(name: str, folder: Path, deep: bool, bad: str) -> Row:
+    """One checkpoint by its manifest, and by the headers of its weights.
+
+    Args:
+        bad: status of one that is not whole.
+    """
+    known = registry.by_name(folder.name)
+    try:
+        listed = manifest.read(folder)
+        wrong = manifest.problems(folder, listed, deep) if listed else []
+        if wrong:
+            first = f"{wrong[0].path} {wrong[0].detail}"
+            more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            return Row(name, bad, first + more, "every file whole", _mend(known, folder))
+        model = store.locate(str(folder))
+    except (CogvxError, OSError) as error:
+        return Row(name, bad, str(error), "every file whole", _mend(known, folder))
+    if listed is None:
+        found = "complete by its headers, but not verified"
+        fix = store.download_command(model.checkpoint)
+        return Row(name, WARN, found, f"a {manifest.NAME}", f"{fix}, which checks every file")
+    by = "size and SHA-256" if deep else "size"
+    needed = "every file whole" if deep else "every file whole (--deep: by SHA-256 too)"
+    return Row(name, PASS, f"{len(listed.files)} files whole by {by}", needed)
+
+
+def _mend(known: Checkpoint | None, folder: Path) -> str:
+    """The command that makes a checkpoint whole."""
+    if known is None or folder.parent != settings.models_dir():
+        return "fetch or copy it there again"
+    if known.modelscope and (folder / manifest.NAME).is_file():
+        return f"cogvx verify --repair {known.name}"
+    return store.download_command(known)
+
+
+def plan_row(here: Machine, job: ModelChoice) -> Row:
+    if job.checkpoint is None or job.checkpoint.cannot_run:
+        return Row("plan", FAIL, "none without a model that runs", "", "name another --model")
+    frames = job.checkpoint.frames[0]
+    try:
+        fitted = planner.foresee(job.model or job.checkpoint, here, frames)
+    except DoesNotFit as error:
+        return Row("plan", FAIL, str(error), f"memory for {frames} frames", "--model tiny")
+    return Row("plan", PASS, str(fitted), f"memory for {frames} frames")
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.glob("*") if path.is_dir())
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+STORED_BYTES = {"text_encoder": 2, "transformer": 2, "vae": 4}
+"""Bytes a parameter takes on the hubs: the 5B's VAE is stored in float32, the rest in 16 bits."""
+
+NAMED = 6
+"""Failed rows that the verdict names; a bare environment has twenty."""
+
+
+def run_check(model: str = "auto", deep: bool = False, online: bool = False) -> Report:
+    """Look at everything that a video needs.
+
+    Args:
+        model: a name, a folder, or ``auto``: what a request without a model would take.
+        deep: hash every file of every checkpoint, not only compare sizes.
+        online: ask whether the hubs answer.
+    """
+    tried = probes.run_probes(probes.PROBES)
+    driver = gpu.nvidia_smi()
+    here, ram_error = environment.look(tried["torch"])
+    job = find_job(model, here)
+    subject = registry.COGVIDEOX_5B if not job.named else job.checkpoint
+    gpus = here.gpus or (driver.gpus if driver else ())
+    rows = [
+        *_guarded("packages", environment.package_rows),
+        *environment.import_rows(tried),
+        *_guarded("driver", lambda: [gpu.driver_row(tried["torch"], driver, job.bad)]),
+        *_guarded("GPU", lambda: gpu.gpu_rows(gpus, here, subject)),
+        *_guarded("RAM", lambda: [_ram_row(here, ram_error, job)]),
+        *_guarded("disk", lambda: _disk_rows(job)),
+        *environment.tool_rows(tried),
+        *_guarded("hubs", lambda: _hub_rows(job) if online else []),
+        *_guarded("model", lambda: [model_row(model, job, deep)]),
+        *_guarded("checkpoints", lambda: checkpoint_rows(job, deep)),
+        *_guarded("plan", lambda: [plan_row(here, job)]),
+    ]
+    verdicts = tuple(GpuVerdict(gpu, frames_on(gpu, here, subject)[0]) for gpu in gpus)
+    return _report(rows, verdicts, model, job, bool(here.gpus))
+
+
+def _report(rows, verdicts, asked: str, job: ModelChoice, on_gpu: bool) -> Report:
+    name = job.checkpoint.name if job.checkpoint else asked
+    failed = [row.name for row in rows if row.status == FAIL]
+    if failed:
+        more = f" and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+        verdict = f"not ready: {name} can't run here, mend {', '.join(failed[:NAMED])}{more}"
+    else:
+        verdict = f"ready: {name} can run here, on {'a GPU' if on_gpu else 'the CPU'}"
+    return Report(tuple(rows), verdicts, name, verdict, not failed)
+
+
+def _ram_row(here: Machine, error: str, job: ModelChoice) -> Row:
+    if job.checkpoint is None:
+        return environment.ram_row(here, error, 0, "")
+    kind = job.checkpoint.gpu_dtype if here.gpus else job.checkpoint.cpu_dtype
+    counts, what = job.checkpoint.parameters, "weights"
+    if here.gpus:  # the transformer can stream from its files
+        counts, what = {"text_encoder": counts["text_encoder"]}, "text encoder"
+    needed = sum(counts.values()) * memory.ITEM_BYTES[kind]
+    what = f"{needed / text.GIB:.2f} GiB for the {what} of {job.checkpoint.name}"
+    return environment.ram_row(here, error, needed, what)
+
+
+def _disk_rows(job: ModelChoice) -> list[Row]:
+    models, room, needed, bad = settings.models_dir(), 0, "no more for models", WARN
+    if job.checkpoint and job.checkpoint.modelscope and job.model is None:
+        stored = sum(STORED_BYTES[part] * n for part, n in job.checkpoint.parameters.items())
+        staging = models / download.UNFINISHED / job.checkpoint.name
+        room, bad = max(0, stored - size(staging)) + download.RESERVE, FAIL
+        needed = f"{room / 1e9:.1f} GB more for {job.checkpoint.name}"
+    outputs, least = settings.outputs_dir(), environment.OUTPUT_BYTES
+    return [
+        environment.disk_row("disk: models", models, room, needed, bad),
+        environment.disk_row("disk: outputs", outputs, least, f"{least / 1e9:.0f} GB", FAIL),
+    ]
+
+
+def _hub_rows(job: ModelChoice) -> list[Row]:
+    rows = environment.hub_rows()
+    if job.model is None and all(row.status == WARN for row in rows):
+        return [replace(row, status=FAIL) for row in rows]
+    return rows
+
+
+def _guarded(name: str, make: Callable[[], list[Row]]) -> list[Row]:
+    """Rows, or the row that says why there are none."""
+    try:
+        return make()
+    except Exception as error:  # a check must end with a table on any machine
+        found = f"could not be looked at: {text.one_line(error)}"
+        return [Row(name, FAIL, found, "", "mend what it names, then check again")]
