@@ -97,11 +97,11 @@ class Killed:
 
     def account(self) -> int:
         """Print what came of it; the exit code."""
-        from cogvx_nb import sweep
         from cogvx_nb.results import result, video
-        from cogvx_nb.sweep_folder import SweepFolder
+        from cogvx_nb.sweep import driver
+        from cogvx_nb.sweep.folder import SweepFolder
 
-        runs, folder = sweep.prepare(self._spec)[2], SweepFolder("killed")
+        runs, folder = driver.prepare(self._spec)[2], SweepFolder("killed")
         lost = [run.id for run in runs if not folder.is_done(run.id, run.expected)]
         videos = sorted(self._root.parent.parent.rglob("*.mp4"))
         broken = [path for path in videos if len(video.decode(path)) != 13 or not result.read(path)]

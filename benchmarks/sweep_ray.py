@@ -70,7 +70,7 @@ def main() -> int:
 
 def rate(count: int, spec: dict) -> float:
     """Runs a minute, once all workers are warm."""
-    from cogvx_nb import sweep, sweep_ray
+    from cogvx_nb.sweep import driver, ray_workers
 
     seen: dict[int, float] = {}
 
@@ -78,7 +78,7 @@ def rate(count: int, spec: dict) -> float:
         seen.setdefault(progress.done, time.monotonic())
 
     named = spec | {"name": f"by-{count}"}
-    ended = sweep.run(named, view=view, workers=sweep_ray.workers(count))
+    ended = driver.run_sweep(named, view=view, workers=ray_workers.workers(count))
     assert not ended.failed, ended.failed
     first = min(done for done in seen if done >= DONE_BY_EACH * count)
     last = max(seen)
@@ -87,10 +87,10 @@ def rate(count: int, spec: dict) -> float:
 
 def seconds(name: str) -> dict[str, float]:
     """Medians of a sweep's runs: of the whole of each, and of the stages that its sidecar tells."""
-    from cogvx_nb import sweep_folder
+    from cogvx_nb.sweep import folder
 
     found: dict[str, list[float]] = {}
-    for path in sweep_folder.SweepFolder(name).root.glob("*/*.json"):
+    for path in folder.SweepFolder(name).root.glob("*/*.json"):
         told = json.loads(path.read_text())["seconds"]
         for stage, value in (told if isinstance(told, dict) else {"run": told}).items():
             found.setdefault(stage, []).append(value)

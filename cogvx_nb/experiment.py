@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import sweep_folder, sweep_frame
 from .errors import RequestError
-from .sweep_folder import FAILED, MARKER, RUNS, TRACEBACK, SweepFolder
+from .sweep import dataframe, folder
+from .sweep.folder import FAILED, MARKER, RUNS, TRACEBACK, SweepFolder
 from .text import plain_value
 
 STATES = ("done", "failed", "waiting")
@@ -109,7 +109,7 @@ class Experiment:
 
 def latest() -> str:
     """The sweep that was started last; empty if none was."""
-    roots = [SweepFolder(name).root for name in sweep_folder.names()]
+    roots = [SweepFolder(name).root for name in folder.names()]
     return max(roots, key=lambda root: (root / RUNS).stat().st_mtime).name if roots else ""
 
 
@@ -122,7 +122,7 @@ def read(name: str) -> Experiment:
     """
     folder = SweepFolder(name)
     listed = folder.listed()
-    rows = sweep_frame.rows(folder, listed)
+    rows = dataframe.rows(folder, listed)
     alike = _spelt_alike(listed.values())
     pairs = zip(listed.items(), rows, strict=True)
     runs = tuple(_seen(folder, *one, row, alike) for one, row in pairs)

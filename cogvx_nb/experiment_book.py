@@ -6,13 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import experiment, experiment_page, experiment_plots, sweep, text
+from . import experiment, experiment_page, experiment_plots, text
 from .errors import RequestError
 from .experiment import Experiment
 from .experiment_sheet import sheet
 from .results import result, side_by_side, video
 from .results.result import Result
-from .sweep_table import Table
+from .sweep import driver
+from .sweep.progress import Table
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -47,7 +48,7 @@ def pick(name: str = "") -> Experiment:
     if not name:
         print("There is no sweep here yet: a small one is run, of four videos.")
         with Table() as view:
-            sweep.run(FIRST, view=view)
+            driver.run_sweep(FIRST, view=view)
         name = FIRST["name"]
     return experiment.read(name)
 

@@ -12,7 +12,7 @@ from .errors import OutputError, OutputExists
 from .experiment import Experiment, Seen
 from .experiment_sheet import sheet
 from .files import translated, write
-from .sweep_folder import NOTEBOOK
+from .sweep.folder import NOTEBOOK
 from .text import SHORT, html_text, number
 
 MOST_BYTES = 20_000_000

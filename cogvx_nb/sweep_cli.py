@@ -45,19 +45,19 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from . import sweep, sweep_lock, sweep_ray
-    from .sweep_table import Table, summary
+    from .sweep import driver, lock, ray_workers
+    from .sweep.progress import Table, summary
 
     asked = (options.workers, options.ray_address)
-    by_ray = sweep_ray.wanted(*asked)
+    by_ray = ray_workers.wanted(*asked)
     with Table() as table:
-        ended = sweep.run(
+        ended = driver.run_sweep(
             options.sweep,
             again=options.again,
             fail_fast=options.fail_fast,
-            part=sweep_lock.share(options.shard),
+            part=lock.share(options.shard),
             view=table,
-            workers=sweep_ray.workers(*asked) if by_ray else None,
+            workers=ray_workers.workers(*asked) if by_ray else None,
         )
     for run_id, error in ended.failed.items():
         print(f"failed: {run_id}: {error}", file=sys.stderr)
@@ -66,13 +66,13 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dry_run(options: argparse.Namespace) -> int:
-    from . import sweep, sweep_lock
-    from .sweep_folder import SweepFolder
-    from .sweep_table import told
+    from .sweep import driver, lock
+    from .sweep.folder import SweepFolder
+    from .sweep.progress import told
     from .text import spell
 
-    part = sweep_lock.share(options.shard)
-    spec, book, runs = sweep.prepare(options.sweep)
+    part = lock.share(options.shard)
+    spec, book, runs = driver.prepare(options.sweep)
     folder = SweepFolder(spec.name)
     todo, lines = [], []
     for run in runs:
@@ -98,14 +98,14 @@ def _dry_run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from . import sweep_lock
-    from .sweep_folder import SweepFolder
+    from .sweep import lock
+    from .sweep.folder import SweepFolder
     from .text import rate, spell
 
     name = options.name
     folder = SweepFolder(name)
     stand = folder.stand()
-    drivers = sweep_lock.holders(folder.root)
+    drivers = lock.holders(folder.root)
     running = stand.running if drivers else ()  # else what a killed driver left
     waiting = stand.total - len(stand.done | {*running} | stand.failed.keys())
     print(
@@ -127,24 +127,24 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    from . import sweep_lock
-    from .sweep_folder import SweepFolder
+    from .sweep import lock
+    from .sweep.folder import SweepFolder
 
     name = options.name
     folder = SweepFolder(name)
     folder.stand()
-    drivers = sweep_lock.holders(folder.root)
+    drivers = lock.holders(folder.root)
     if not drivers:
         raise ResultError(f"nobody is at work on sweep {name}")
     for driver in drivers:
-        sweep_lock.ask_to_stop(folder.root, driver)
+        lock.ask_to_stop(folder.root, driver)
         print(f"asked to end: {driver}")
     return 0
 
 
 def _report(options: argparse.Namespace) -> int:
     from . import experiment, experiment_page
-    from .sweep_folder import SweepFolder
+    from .sweep.folder import SweepFolder
 
     experiment_page.place(options.output, SweepFolder(options.name).root)
     found = experiment.read(options.name)

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from cogvx_nb import measures
 from cogvx_nb.errors import CogvxError
+from cogvx_nb.sweep import dataframe
 
 TEXTURE = np.random.default_rng(0).integers(0, 255, (60, 90)).astype(np.uint8)
 
@@ -30,29 +30,29 @@ def plain(*levels: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("pixels", "size"), [(3, (480, 720)), (1.5, (480, 720)), (2, (96, 144))])
 def test_motion_is_in_pixels_of_the_video(pixels, size):
-    assert measures.measure(moving(pixels, size=size)).motion == pytest.approx(pixels, rel=0.2)
+    assert dataframe.measure(moving(pixels, size=size)).motion == pytest.approx(pixels, rel=0.2)
 
 
 def test_a_clip_that_stands_still_has_none():
-    found = measures.measure(moving(0))
+    found = dataframe.measure(moving(0))
     assert (found.motion, found.flicker) == (pytest.approx(0, abs=0.02), 0)
 
 
 def test_flicker_is_of_jumps_and_not_of_fades():
-    assert measures.measure(plain(100, 110, 100, 110, 100)).flicker == pytest.approx(10)
-    assert measures.measure(plain(100, 110, 120, 130, 140)).flicker == 0
+    assert dataframe.measure(plain(100, 110, 100, 110, 100)).flicker == pytest.approx(10)
+    assert dataframe.measure(plain(100, 110, 120, 130, 140)).flicker == 0
 
 
 def test_what_is_blurred_is_less_sharp():
     clip = moving(1, frames=3)
     blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 3) for frame in clip])
-    assert measures.measure(blurred).sharpness < measures.measure(clip).sharpness / 4
-    assert measures.measure(plain(9, 9, 9)).sharpness == 0
+    assert dataframe.measure(blurred).sharpness < dataframe.measure(clip).sharpness / 4
+    assert dataframe.measure(plain(9, 9, 9)).sharpness == 0
 
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_clips_of_a_frame_or_two_have_numbers_too(frames):
-    found = measures.measure(moving(1, frames=frames))
+    found = dataframe.measure(moving(1, frames=frames))
     assert np.isfinite([found.motion, found.flicker, found.sharpness]).all()
     assert found.fingerprint.shape == (8, 16, 16, 3)
 
@@ -61,14 +61,14 @@ def test_near_duplicates_are_grouped():
     one, other = moving(2), moving(2)[:, :, ::-1]
     noisy = (one.astype(int) + np.random.default_rng(1).integers(-9, 10, one.shape)).clip(0, 255)
     prints = [
-        measures.measure(clip.astype(np.uint8)).fingerprint
+        dataframe.measure(clip.astype(np.uint8)).fingerprint
         for clip in (one, other, noisy, plain(1, 2), other)
     ]
-    assert measures.alike(prints) == [1, 2, 1, 0, 2]
-    assert measures.alike([]) == []
+    assert dataframe.alike(prints) == [1, 2, 1, 0, 2]
+    assert dataframe.alike([]) == []
 
 
 def test_without_opencv_the_remedy_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(CogvxError, match=r'needs OpenCV: pip install -e "\.\[measure\]"'):
-        measures.measure(plain(1))
+        dataframe.measure(plain(1))

@@ -17,13 +17,13 @@ import psutil
 import pytest
 from conftest import CIRCLE, run_cogvx, start
 
-from cogvx_nb import sweep, sweep_lock
 from cogvx_nb.__main__ import main
 from cogvx_nb.errors import Cancelled, DiskFull, NotebookError, SpecError, SweepBusy
 from cogvx_nb.results import result, video
-from cogvx_nb.sweep_folder import SweepFolder
-from cogvx_nb.sweep_lock import Share
-from cogvx_nb.sweep_worker import Outcome, Worker
+from cogvx_nb.sweep import driver, lock
+from cogvx_nb.sweep.folder import SweepFolder
+from cogvx_nb.sweep.lock import Share
+from cogvx_nb.sweep.worker import Outcome, Worker
 
 STAR = "a green star growing on a navy background"
 REPORT = "from pathlib import Path\nPath('x.json').write_text(__import__('json').dumps([x, text]))"
@@ -57,7 +57,7 @@ def stamps(outputs: Path, name: str = "sweep") -> dict[str, int]:
 
 def test_03_is_swept_resumed_and_widened(outputs, tiny):
     spec = {"parameters": {"steps": 2}, "grid": {"prompt": [CIRCLE]}, "seeds": 2}
-    ended = sweep.run(spec)
+    ended = driver.run_sweep(spec)
     assert (ended.done, ended.failed, hidden(outputs)) == (2, {}, [])
     loads = []
     for path in folders(outputs):
@@ -72,13 +72,13 @@ def test_03_is_swept_resumed_and_widened(outputs, tiny):
     assert min(loads) < 0.1 < max(loads), "the model is loaded once"
 
     before = stamps(outputs)
-    assert sweep.run(spec).done == 2
+    assert driver.run_sweep(spec).done == 2
     assert stamps(outputs) == before
     damaged = folders(outputs)[0]
     (damaged / "video.mp4").write_bytes((damaged / "video.mp4").read_bytes()[:-1])
     spec["grid"]["prompt"].append(STAR)
     shown = []
-    assert sweep.run(spec, view=lambda progress: shown.append(progress.done)).done == 4
+    assert driver.run_sweep(spec, view=lambda progress: shown.append(progress.done)).done == 4
     assert shown[0] == 1
     after = stamps(outputs)
     assert {name for name in before if after[name] == before[name]} == set(before) - {damaged.name}
@@ -150,15 +150,15 @@ def test_what_is_wrong_in_files(tmp_path, text, words):
     (tmp_path / "p.csv").write_text(f"prompt,steps\n{CIRCLE},\n{CIRCLE},x\n")
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(SpecError, match=words):
-        sweep.prepare(tmp_path / "a.yaml")
+        driver.prepare(tmp_path / "a.yaml")
 
 
 def test_values_reach_the_notebook_as_they_are(outputs, tmp_path, book):
     texts = ["007", "{x} {}", "quote \" ' \\n \\", "two\nlines", "红色", "None", "$HOME `id`"]
     spec = {"notebook": book(REPORT), "grid": {"text": texts}}
-    assert sweep.run(spec).failed == {}
+    assert driver.run_sweep(spec).failed == {}
     assert reports(outputs) == sorted([1, text] for text in texts)
-    assert sweep.run(spec).done == len(texts)
+    assert driver.run_sweep(spec).done == len(texts)
 
 
 def test_cells_of_a_csv_file_reach_the_notebook_as_they_are(outputs, tmp_path):
@@ -172,7 +172,7 @@ def test_cells_of_a_csv_file_reach_the_notebook_as_they_are(outputs, tmp_path):
     rows = ["1,1e3", '2," a "', '3,"two\nlines"', "4,007", "5,null"]
     (tmp_path / "rows.csv").write_text("\n".join(["x,prompt", *rows]))
     spec = file(tmp_path, {"notebook": "csv.ipynb", "prompts": "rows.csv"})
-    assert sweep.run(spec).failed == {}
+    assert driver.run_sweep(spec).failed == {}
     found = [[1, "1e3"], [2, " a "], [3, "two\nlines"], [4, "007"], [5, "null"]]
     assert reports(outputs, "mine") == found
 
@@ -181,12 +181,12 @@ def test_whatever_a_run_leaves_is_part_of_it(outputs, book):
     odd = "import os\nos.makedirs('a/b')\nopen(b'a/b/\\xff', 'w').write('1')\n"
     odd += "open('c', 'w').close(); os.chmod('c', 0o444); os.symlink('nowhere', 'd')"
     spec = {"notebook": book(odd, REPORT), "grid": {"x": [1]}}
-    assert sweep.run(spec).done == 1
+    assert driver.run_sweep(spec).done == 1
     before = stamps(outputs)
-    assert sweep.run(spec).done == 1
+    assert driver.run_sweep(spec).done == 1
     assert stamps(outputs) == before
     next(folders(outputs)[0].glob("a/b/*")).write_text("12")
-    assert sweep.run(spec).done == 1
+    assert driver.run_sweep(spec).done == 1
     assert stamps(outputs) != before
 
 
@@ -195,7 +195,7 @@ def test_prompts_from_files(tmp_path):
     (tmp_path / "a.csv").write_text(f'prompt,guidance\n"{CIRCLE}",3\n{STAR},\n', encoding="utf-8")
     for name, guidance in (("a.txt", [None, None]), ("a.csv", [3.0, None])):
         spec = file(tmp_path, {"prompts": name, "parameters": {"seed": 7}, "seeds": 2})
-        runs = sweep.prepare(spec)[2]
+        runs = driver.prepare(spec)[2]
         assert [run.parameters["prompt"] for run in runs] == [CIRCLE, CIRCLE, STAR, STAR]
         assert [run.parameters["seed"] for run in runs] == [7, 8, 7, 8]
         assert [run.parameters.get("guidance") for run in runs[::2]] == guidance
@@ -203,7 +203,7 @@ def test_prompts_from_files(tmp_path):
 
 def test_a_run_is_what_decides_its_result(tmp_path, book, copy_of_tiny):
     def ids(**spec) -> list[str]:
-        return [run.id for run in sweep.prepare(spec)[2]]
+        return [run.id for run in driver.prepare(spec)[2]]
 
     same = [{}, {"steps": 50, "height": None, "guidance": 6}, {"model": "tiny"}]
     same += [{"model": str(copy_of_tiny)}, {"model": "auto", "steps": 50}]
@@ -219,7 +219,7 @@ def test_a_run_is_what_decides_its_result(tmp_path, book, copy_of_tiny):
 def test_runs_share_a_kernel_and_no_variables(outputs, book):
     seen = "import os; seen = [os.getpid(), 'secret' in globals(), x]; secret = 1"
     save = "import json; from pathlib import Path; Path('x.json').write_text(json.dumps(seen))"
-    sweep.run({"notebook": book(seen, save), "grid": {"x": [1, 2, 3]}})
+    driver.run_sweep({"notebook": book(seen, save), "grid": {"x": [1, 2, 3]}})
     found = reports(outputs)
     assert len({one[0] for one in found}) == 1
     assert [one[1:] for one in found] == [[False, 1], [False, 2], [False, 3]]
@@ -252,7 +252,7 @@ def test_a_failure_is_kept_and_the_rest_goes_on(outputs, tmp_path, book, capsys)
 
 def test_fail_fast_ends_at_the_first(outputs, book):
     spec = {"notebook": book("1 / (x - 2)", REPORT), "grid": {"x": [1, 2, 3]}}
-    ended = sweep.run(spec, fail_fast=True)
+    ended = driver.run_sweep(spec, fail_fast=True)
     assert (ended.done, ended.waiting, len(ended.failed)) == (1, 1, 1)
 
 
@@ -262,7 +262,7 @@ def test_retries_dead_kernels_and_time_outs(outputs, tmp_path, book):
     bad = "import time\nif first and x == 1: os.kill(os.getpid(), 9)\nif first and x == 2: 1 / 0\n"
     bad += "if x == 3: time.sleep(600)"
     spec = {"notebook": book(once, bad, REPORT), "grid": {"x": [1, 2, 3, 4]}, "timeout": 3}
-    ended = sweep.run(spec)
+    ended = driver.run_sweep(spec)
     assert sorted(ended.failed.values()) == [
         "ZeroDivisionError: division by zero",
         "no end after 3 s",
@@ -273,7 +273,7 @@ def test_retries_dead_kernels_and_time_outs(outputs, tmp_path, book):
     for flag in tmp_path.glob("flag*"):
         flag.unlink()
     spec = spec | {"grid": {"x": [2]}, "retries": 1}
-    assert sweep.run(spec).failed == {}
+    assert driver.run_sweep(spec).failed == {}
     assert len(list((outputs / "sweeps" / "sweep" / "failed").iterdir())) == 1
 
 
@@ -308,16 +308,16 @@ def test_terminals_without_chinese_and_readers_that_have_enough(outputs, tmp_pat
 
 def test_again_replaces_what_is_done(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [1]}}
-    sweep.run(spec)
+    driver.run_sweep(spec)
     before = stamps(outputs)
-    assert sweep.run(spec, again=True).done == 1
+    assert driver.run_sweep(spec, again=True).done == 1
     after = stamps(outputs)
     assert before.keys() == after.keys()
     assert before != after
     assert hidden(outputs) == []
     (home,) = folders(outputs)
     home.rename(home.with_name(f".replaced-{home.name}"))  # killed between two renames
-    assert sweep.run(spec).done == 1
+    assert driver.run_sweep(spec).done == 1
     assert stamps(outputs) == after
 
 
@@ -325,7 +325,9 @@ def test_two_workers_share_the_runs(outputs, book):
     seen = "import os, time; seen = [os.getpid(), x]; time.sleep(0.2)"
     save = "import json; from pathlib import Path; Path('x.json').write_text(json.dumps(seen))"
     spec = {"notebook": book(seen, save), "grid": {"x": [*range(8)]}}
-    assert sweep.run(spec, workers=contextlib.nullcontext([Worker("1"), Worker("2")])).done == 8
+    assert (
+        driver.run_sweep(spec, workers=contextlib.nullcontext([Worker("1"), Worker("2")])).done == 8
+    )
     found = reports(outputs)
     assert len({one[0] for one in found}) == 2
     assert sorted(one[1] for one in found) == [*range(8)]
@@ -341,8 +343,8 @@ class Nowhere(Worker):
 def test_a_worker_without_a_place_leaves_its_runs_to_others(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [*range(4)]}}
     with pytest.raises(NotebookError, match="found no place: no worker is left"):
-        sweep.run(spec, workers=contextlib.nullcontext([Nowhere()]))
-    ended = sweep.run(spec, workers=contextlib.nullcontext([Worker("1"), Nowhere("2")]))
+        driver.run_sweep(spec, workers=contextlib.nullcontext([Nowhere()]))
+    ended = driver.run_sweep(spec, workers=contextlib.nullcontext([Worker("1"), Nowhere("2")]))
     assert (ended.done, ended.failed, ended.workers) == (4, {}, 1)
     assert [one[0] for one in reports(outputs)] == [*range(4)]
 
@@ -367,7 +369,7 @@ class Fated(Worker):
 def test_a_worker_whose_kernels_all_die_gets_no_more_runs(outputs, book):
     log, spec = [], {"notebook": book(REPORT), "grid": {"x": [*range(20)]}}
     hands = [Fated("1", log, lambda x: True), Fated("2", log)]
-    ended = sweep.run(spec, workers=contextlib.nullcontext(hands))
+    ended = driver.run_sweep(spec, workers=contextlib.nullcontext(hands))
     assert (ended.done, ended.failed, ended.workers) == (20, {}, 1)
     assert sum(slot == "1" for slot, _ in log) == 3, "and each of the three was done elsewhere"
     assert sorted(x for slot, x in log if slot == "2") == [*range(20)]
@@ -376,7 +378,7 @@ def test_a_worker_whose_kernels_all_die_gets_no_more_runs(outputs, book):
 def test_rows_that_kill_any_kernel_take_no_worker_away(outputs, book):
     log, spec = [], {"notebook": book(REPORT), "grid": {"x": [*range(40)]}}
     hands = [Fated(slot, log, lambda x: x in (0, 1, 2, 20)) for slot in ("1", "2", "3")]
-    ended = sweep.run(spec | {"retries": 2}, workers=contextlib.nullcontext(hands))
+    ended = driver.run_sweep(spec | {"retries": 2}, workers=contextlib.nullcontext(hands))
     assert (ended.done, len(ended.failed), ended.workers) == (36, 4, 3)
     for x in (0, 1, 2, 20):
         assert sorted(slot for slot, one in log if one == x) == ["1", "2", "3"], "each elsewhere"
@@ -385,20 +387,20 @@ def test_rows_that_kill_any_kernel_take_no_worker_away(outputs, book):
 def test_a_worker_that_was_blamed_is_better_than_none(outputs, book):
     log, spec = [], {"notebook": book(REPORT), "grid": {"x": [*range(9)]}}
     hands = [Fated("1", log, lambda x: len(log) < 6), Nowhere("2")]
-    ended = sweep.run(spec, workers=contextlib.nullcontext(hands))
+    ended = driver.run_sweep(spec, workers=contextlib.nullcontext(hands))
     assert (ended.done + len(ended.failed), ended.workers) == (9, 1)
     assert ended.done >= 6
 
 
 def test_runs_that_kill_their_kernel_do_not_keep_others_from_being_done(outputs, book, monkeypatch):
-    monkeypatch.setattr(sweep, "MOST_DEATHS", 2)
+    monkeypatch.setattr(driver, "MOST_DEATHS", 2)
     spec = {"notebook": book("import os\nif x < 3: os._exit(1)", REPORT)}
     spec["grid"] = {"x": [*range(5)]}
     with pytest.raises(NotebookError, match="2 runs one after another had their kernel die"):
-        sweep.run(spec)
+        driver.run_sweep(spec)
     assert len(list((outputs / "sweeps" / "sweep" / "failed").iterdir())) == 2, "both are kept"
     with pytest.raises(NotebookError):
-        sweep.run(spec)
+        driver.run_sweep(spec)
     assert [one[0] for one in reports(outputs)] == [3, 4]
 
 
@@ -410,18 +412,18 @@ def test_a_value_that_no_notebook_can_hold_is_one_line(outputs, book, tmp_path, 
     path = tmp_path / "odd.yaml"
     path.write_text(f"notebook: {json.dumps(book(REPORT))}\ngrid: {{anything: [1, {value}]}}\n")
     with pytest.raises(SpecError, match=told) as caught:
-        sweep.run(path)
+        driver.run_sweep(path)
     assert "\n" not in str(caught.value)
 
 
 def test_shards_are_disjoint_and_merge(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [*range(7)]}}
-    counts = [sweep.run(spec, part=Share(number, 2)).total for number in (1, 2)]
+    counts = [driver.run_sweep(spec, part=Share(number, 2)).total for number in (1, 2)]
     assert sum(counts) == 7
     assert min(counts) > 0
     assert [one[0] for one in reports(outputs)] == [*range(7)]
     before = stamps(outputs)
-    assert sweep.run(spec).done == 7
+    assert driver.run_sweep(spec).done == 7
     assert stamps(outputs) == before
 
 
@@ -439,19 +441,19 @@ def begun(log: Path) -> list[int]:
 
 def test_two_drivers_exclude_each_other(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [1]}}
-    sweep.run(spec)
+    driver.run_sweep(spec)
     folder = SweepFolder("sweep").root
-    with sweep_lock.hold(folder, Share(), "now"):
-        assert [one.pid for one in sweep_lock.holders(folder)] == [os.getpid()]
+    with lock.hold(folder, Share(), "now"):
+        assert [one.pid for one in lock.holders(folder)] == [os.getpid()]
         with pytest.raises(SweepBusy, match=f"process {os.getpid()} of .*cogvx sweep cancel sweep"):
-            sweep.run(spec)
+            driver.run_sweep(spec)
         with pytest.raises(SweepBusy):
-            sweep.run(spec, part=Share(1, 2))
-    with sweep_lock.hold(folder, Share(1, 2), "now"):
+            driver.run_sweep(spec, part=Share(1, 2))
+    with lock.hold(folder, Share(1, 2), "now"):
         with pytest.raises(SweepBusy, match="use one count"):
-            sweep.run(spec, part=Share(1, 3))
-        assert sweep.run(spec, part=Share(2, 2)).failed == {}
-    assert sweep_lock.holders(folder) == []
+            driver.run_sweep(spec, part=Share(1, 3))
+        assert driver.run_sweep(spec, part=Share(2, 2)).failed == {}
+    assert lock.holders(folder) == []
 
 
 @pytest.fixture
@@ -523,12 +525,12 @@ def test_a_full_disk_ends_it_and_room_goes_on(small_disk, monkeypatch, book):
     fill = "open('big', 'wb').write(b'1' * 100_000)"
     spec = {"notebook": book(fill, REPORT), "grid": {"x": [*range(5)]}}
     with pytest.raises(DiskFull, match="make room, and start again"):
-        sweep.run(spec)
+        driver.run_sweep(spec)
     finished = stamps(disk)
     assert len(finished) >= 1
     assert hidden(disk) == []
     subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
-    assert sweep.run(spec).done == 5
+    assert driver.run_sweep(spec).done == 5
     assert {name: stamps(disk)[name] for name in finished} == finished
 
 
@@ -539,8 +541,8 @@ def test_cancelled_from_within(book, outputs):
     def view(progress):
         if progress.done:
             folder = SweepFolder("sweep").root
-            sweep_lock.ask_to_stop(folder, sweep_lock.holders(folder)[0])
+            lock.ask_to_stop(folder, lock.holders(folder)[0])
 
     with pytest.raises(Cancelled):
-        sweep.run(spec, view=view)
-    assert sweep.run(spec).done == 2
+        driver.run_sweep(spec, view=view)
+    assert driver.run_sweep(spec).done == 2

@@ -20,15 +20,13 @@ from cogvx_nb import (
     experiment_page,
     experiment_plots,
     experiment_sheet,
-    sweep,
-    sweep_folder,
-    sweep_frame,
     text,
 )
 from cogvx_nb import experiment_sheet as sheets
 from cogvx_nb.__main__ import main
 from cogvx_nb.errors import CogvxError, OutputError, OutputExists, RequestError, ResultError
 from cogvx_nb.results import video
+from cogvx_nb.sweep import dataframe, driver, folder
 
 MARKUP = f"{CIRCLE} <script>alert(1)</script> \"><img src=x onerror=alert(2)> ' onfocus='alert(3)"
 LINES = f"{CIRCLE}\n</bdi></td></style></title><svg onload=alert(4)> \u202e\u05d0\u05d1\u05d2 http://x.y"
@@ -52,8 +50,8 @@ def made(tmp_path_factory) -> Path:
     alone |= {"grid": {"x": [1, 2], "text": [MARKUP, LINES]}}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COGVX_OUTPUTS_DIR", str(folder / "outputs"))
-        assert sweep.run(shown).failed == {}
-        assert len(sweep.run(alone).failed) == 2
+        assert driver.run_sweep(shown).failed == {}
+        assert len(driver.run_sweep(alone).failed) == 2
     return folder / "outputs"
 
 
@@ -96,7 +94,7 @@ def test_a_sweep_as_it_stands(outputs):
 
 def test_the_latest_sweep_is_picked(outputs, capsys):
     assert experiment.latest() == "alone"
-    os.utime(outputs / "sweeps" / "shown" / sweep_folder.RUNS, (2e9, 2e9))
+    os.utime(outputs / "sweeps" / "shown" / folder.RUNS, (2e9, 2e9))
     assert experiment_book.pick().name == "shown"
     assert experiment_book.pick("alone").name == "alone"
     shutil.rmtree(outputs)
@@ -125,7 +123,7 @@ def test_the_two_parameters_that_vary_most_are_shown():
 
 def test_a_number_and_a_text_are_told_apart(outputs, book):
     grid = {"anything": [1, "1"], "text": ["a", "b"]}
-    sweep.run({"name": "kinds", "notebook": book("1"), "grid": grid})
+    driver.run_sweep({"name": "kinds", "notebook": book("1"), "grid": grid})
     found = experiment.read("kinds")
     assert found.values("anything") == ["1", "'1'"]
     assert found.values("text") == ["a", "b"]
@@ -266,7 +264,7 @@ def test_what_can_not_be_reported_is_said_in_a_line(outputs, capsys, flags, code
 
 def test_without_opencv_videos_can_not_be_measured(outputs, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    (outputs / "sweeps" / "shown" / sweep_frame.MEASURED).unlink(missing_ok=True)
+    (outputs / "sweeps" / "shown" / dataframe.MEASURED).unlink(missing_ok=True)
     with pytest.raises(CogvxError, match=r'pip install -e "\.\[measure\]"'):
         experiment.read("shown")
 

@@ -4,23 +4,64 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Sequence, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import sweep_lock, sweep_spec
-from .errors import Cancelled, DiskFull, NotebookError, ResultError
-from .notebooks import notebook
-from .notebooks.notebook import Book
-from .sweep_deaths import Deaths
-from .sweep_folder import NOTEBOOK, SweepFolder, stamp
-from .sweep_lock import Holder, Share
-from .sweep_runs import Run, plan_runs
-from .sweep_spec import Spec
-from .sweep_worker import Outcome, Task, Worker
+from ..errors import Cancelled, DiskFull, NotebookError, ResultError
+from ..notebooks import notebook
+from ..notebooks.notebook import Book
+from . import lock
+from .folder import NOTEBOOK, SweepFolder, stamp
+from .lock import Holder, Share
+from .progress import Progress, View
+from .runs import Run, plan_runs
+from .spec import Spec, make, read
+from .worker import Outcome, Task, Worker
+
+MOST_HERE = 3
+"""Runs that may die at a worker, and nowhere else, before it isn't the runs that are to blame."""
+
+
+class Deaths:
+    """Where the kernels of runs died. Workers are numbers, runs are ids."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, set[int]] = defaultdict(set)
+        self._since: dict[int, set[str]] = defaultdict(set)
+        self._in_a_row: set[str] = set()
+
+    @property
+    def in_a_row(self) -> int:
+        """Runs that died one after another, wherever they were."""
+        return len(self._in_a_row)
+
+    def note(self, worker: int, run_id: str, died: bool) -> None:
+        """A run ended at a worker. One that lives there clears it of what died before."""
+        if not died:
+            self._in_a_row.clear()
+            self._since[worker].clear()
+            return
+        self._in_a_row.add(run_id)
+        self._since[worker].add(run_id)
+        self._places[run_id].add(worker)
+
+    def working(self, workers: Set[int]) -> set[int]:
+        """Those of the workers that do good, or all where none does: one that fails fast would
+        take most of the runs."""
+        return {one for one in workers if not self._blames(one)} or set(workers)
+
+    def may_try(self, run_id: str, worker: int, working: Set[int]) -> bool:
+        """Whether a run may go to a worker: not where it died, while it didn't die everywhere."""
+        died_at = self._places.get(run_id, set())
+        return worker not in died_at or working <= died_at
+
+    def _blames(self, worker: int) -> bool:
+        only_here = [run for run in self._since[worker] if self._places[run] == {worker}]
+        return len(only_here) >= MOST_HERE
+
 
 TICK = 0.25
 """Seconds between looks at the clock, and at whether somebody cancelled."""
@@ -31,53 +72,8 @@ ROAD = "cogvx_nb.pipeline.loader"
 MOST_DEATHS = 10
 """Runs one after another whose kernels may die before it isn't the runs that are to blame."""
 
-LATEST = 20
-"""Runs whose time says how long the rest will take."""
 
-
-@dataclass
-class Progress:
-    """How a sweep stands. Only the driver changes it.
-
-    Attributes:
-        name: of the sweep.
-        total: its runs, in this driver's share.
-        done: runs that are done, earlier ones included.
-        failed: why runs failed, by id.
-        running: what each worker is at, and since when by ``time.monotonic``.
-        waiting: runs that are yet to begin.
-        seconds: of the latest runs that were done.
-        note: what happened last, in a line.
-        start: when the driver began, by ``time.monotonic``.
-    """
-
-    name: str
-    total: int
-    done: int
-    waiting: int
-    workers: int
-    failed: dict[str, str] = field(default_factory=dict)
-    running: dict[int, tuple[Run, float]] = field(default_factory=dict)
-    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
-    note: str = ""
-    start: float = field(default_factory=time.monotonic)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """For what is running and waiting; None before the first is done."""
-        if not self.seconds:
-            return None
-        each = sum(self.seconds) / len(self.seconds)
-        now = time.monotonic()
-        begun = sum(max(0.0, each - (now - since)) for _, since in self.running.values())
-        return (self.waiting * each + begun) / self.workers
-
-
-View = Callable[[Progress], None]
-"""Shows how a sweep stands; called at each change and each ``TICK``."""
-
-
-def run(
+def run_sweep(
     spec: Spec | dict | str | Path,
     *,
     again: bool = False,
@@ -112,7 +108,7 @@ def run(
     spec, book, runs = prepare(spec)
     part = part or Share()
     folder = SweepFolder(spec.name)
-    with sweep_lock.hold(folder.root, part, stamp()) as holder:
+    with lock.hold(folder.root, part, stamp()) as holder:
         path = folder.prepare(book, runs)
         folder.tidy(part)
         mine = [run for run in runs if run.id in part]
@@ -139,9 +135,9 @@ def prepare(spec: Spec | dict | str | Path) -> tuple[Spec, Book, list[Run]]:
         SpecError: if something of it is wrong.
     """
     if isinstance(spec, dict):
-        spec = sweep_spec.make(spec, Path.cwd(), "sweep")
+        spec = make(spec, Path.cwd(), "sweep")
     elif not isinstance(spec, Spec):
-        spec = sweep_spec.read(spec)
+        spec = read(spec)
     book = notebook.read(spec.notebook, spec.folder)
     return spec, book, plan_runs(spec, book)
 
@@ -190,7 +186,7 @@ class _Driver:
                     todo.extendleft([run] if again else [])
                     enough |= fail_fast and bool(self._shown.failed)
                 self._show(len(todo), there)
-                if sweep_lock.is_asked_to_stop(self._folder.root, self._holder):
+                if lock.is_asked_to_stop(self._folder.root, self._holder):
                     raise Cancelled(f"sweep {self._spec.name} was cancelled; start it to go on")
         finally:
             _end(workers, threads, pending)

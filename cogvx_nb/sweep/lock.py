@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .errors import SpecError, SweepBusy
-from .files import translated
+from ..errors import SpecError, SweepBusy
+from ..files import translated
 
 try:
     import fcntl

@@ -5,11 +5,58 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from .progress import in_notebook, notebook_line
-from .sweep import Progress
-from .sweep_runs import Run
-from .text import cut_line, plain_value, rate, spell
+from ..progress import in_notebook, notebook_line
+from ..text import cut_line, plain_value, rate, spell
+from .runs import Run
+
+LATEST = 20
+"""Runs whose time says how long the rest will take."""
+
+
+@dataclass
+class Progress:
+    """How a sweep stands. Only the driver changes it.
+
+    Attributes:
+        name: of the sweep.
+        total: its runs, in this driver's share.
+        done: runs that are done, earlier ones included.
+        failed: why runs failed, by id.
+        running: what each worker is at, and since when by ``time.monotonic``.
+        waiting: runs that are yet to begin.
+        seconds: of the latest runs that were done.
+        note: what happened last, in a line.
+        start: when the driver began, by ``time.monotonic``.
+    """
+
+    name: str
+    total: int
+    done: int
+    waiting: int
+    workers: int
+    failed: dict[str, str] = field(default_factory=dict)
+    running: dict[int, tuple[Run, float]] = field(default_factory=dict)
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
+    note: str = ""
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """For what is running and waiting; None before the first is done."""
+        if not self.seconds:
+            return None
+        each = sum(self.seconds) / len(self.seconds)
+        now = time.monotonic()
+        begun = sum(max(0.0, each - (now - since)) for _, since in self.running.values())
+        return (self.waiting * each + begun) / self.workers
+
+
+View = Callable[[Progress], None]
+"""Shows how a sweep stands; called at each change and each ``TICK``."""
 
 QUIET_SECONDS = 30
 """Between plain lines while nothing ends."""

@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import errors
-from .notebooks import notebook
+from .. import errors
+from ..notebooks import notebook
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -82,20 +82,20 @@ class Worker:
 
     def stop(self) -> None:
         """End the kernel now; a task that is running fails."""
-        from .notebooks import warm_engine
+        from ..notebooks import warm_engine
 
         warm_engine.kill(self._slot)
 
     def close(self) -> None:
         """End the kernel."""
-        from .notebooks import warm_engine
+        from ..notebooks import warm_engine
 
         warm_engine.close(self._slot)
 
     def _execute(self, task: Task) -> None:
         import papermill
 
-        from .notebooks import warm_engine
+        from ..notebooks import warm_engine
 
         warm_engine.register()
         papermill.execute_notebook(

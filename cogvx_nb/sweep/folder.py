@@ -22,14 +22,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from . import settings
-from .errors import ResultError, SpecError
-from .files import folder_to_disk, is_unchanged, print_of, rename_within, to_disk, translated, write
-from .notebooks.notebook import Book
-from .results import result
-from .sweep_lock import Share
-from .sweep_runs import VIDEO, Run
-from .sweep_spec import NAME
+from .. import settings
+from ..errors import ResultError, SpecError
+from ..files import (
+    folder_to_disk,
+    is_unchanged,
+    print_of,
+    rename_within,
+    to_disk,
+    translated,
+    write,
+)
+from ..notebooks.notebook import Book
+from ..results import result
+from .lock import Share
+from .runs import VIDEO, Run
+from .spec import NAME
 
 NOTEBOOK, MARKER, TRACEBACK = "notebook.ipynb", "run.json", "traceback.txt"
 FAILED, RUNNING, RUNS = "failed", ".running", ".runs.json"

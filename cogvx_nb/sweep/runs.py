@@ -13,16 +13,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .checkpoints import registry, store
-from .checkpoints.store import Model
-from .errors import CogvxError, ParameterError, SpecError
-from .notebooks import notebook
-from .notebooks.notebook import Book, fit_value, is_plain
-from .planning import planner, request, timing
-from .planning.machine import Machine
-from .results.catalogue import Catalogue
-from .sweep_rows import Row
-from .sweep_spec import Spec
+from ..checkpoints import registry, store
+from ..checkpoints.store import Model
+from ..errors import CogvxError, ParameterError, SpecError
+from ..notebooks import notebook
+from ..notebooks.notebook import Book, fit_value, is_plain
+from ..planning import planner, request, timing
+from ..planning.machine import Machine
+from ..results.catalogue import Catalogue
+from .spec import Row, Spec
 
 VIDEO = "video.mp4"
 """What a run of notebook 03 makes, in its folder."""

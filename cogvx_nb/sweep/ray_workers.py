@@ -21,10 +21,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from . import settings
-from .errors import SpecError
-from .files import FULL, rename_within
-from .sweep_worker import Outcome, Task, Worker
+from .. import settings
+from ..errors import SpecError
+from ..files import FULL, rename_within
+from .worker import Outcome, Task, Worker
 
 STORE_BYTES = 256 * 2**20
 """For results on their way, on a machine of one's own; a video has some megabytes."""
