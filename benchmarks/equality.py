@@ -170,9 +170,9 @@ def denoised(wanted, pipe, noise, **given):
 
 def from_nothing(wanted, fitted):
     """The pipeline of the benchmark's baseline, with random weights."""
-    from cogvx_nb import baseline
+    from cogvx_nb.benchmark import baselines
 
-    return baseline.Baseline("stock", baseline.planned("stock", fitted))._pipe
+    return baselines.Baseline("stock", baselines.planned("stock", fitted))._pipe
 
 
 def from_files(wanted, fitted):

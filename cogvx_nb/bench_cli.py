@@ -42,52 +42,52 @@ def add(command: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> int:
     """Time videos by frames, speed and placement; compare or show what was measured."""
-    from . import bench_compare, bench_file, benchmark
+    from .benchmark import record, runner
 
-    model = benchmark.find_model(options.model, options.weights)
-    path = bench_file.place(options.output)
-    found = benchmark.run(
+    model = runner.find_model(options.model, options.weights)
+    path = record.place(options.output)
+    found = runner.run_benchmark(
         model,
-        bench_file.numbers(options.frames),
+        record.numbers(options.frames),
         options.steps,
         options.repeats,
-        bench_file.names(options.speed),
-        bench_file.names(options.placement),
-        bench_file.names(options.baseline),
+        record.names(options.speed),
+        record.names(options.placement),
+        record.names(options.baseline),
         path,
         _say,
     )
     _write_page([found], path.with_suffix(".html"))
     print(path)
-    return int(bench_compare.failed(found))
+    return int(record.failed(found))
 
 
 def compare(options: argparse.Namespace) -> int:
     """Say what changed from one benchmark to another by more than the repeats lie apart."""
-    from . import bench_compare, bench_file
+    from .benchmark import record
 
-    before, after = map(bench_file.read, (options.before, options.after))
-    changes = bench_compare.compare(before, after)
+    before, after = map(record.read_report, (options.before, options.after))
+    changes = record.changes_between(before, after)
     print("\n".join(changes) or "nothing changed by more than the repeats lie apart")
     return 0
 
 
 def report(options: argparse.Namespace) -> int:
     """Write one HTML page of some benchmarks, with all in it."""
-    from . import bench_file
+    from .benchmark import record
 
-    paths = [Path(file) for file in options.files] or [bench_file.newest()]
-    output = bench_file.page_place(options.output, paths[0])
-    _write_page([bench_file.read(path) for path in paths], output)
+    paths = [Path(file) for file in options.files] or [record.newest()]
+    output = record.page_place(options.output, paths[0])
+    _write_page([record.read_report(path) for path in paths], output)
     print(output)
     return 0
 
 
 def _write_page(reports: list[dict], path: Path) -> None:
-    from . import bench_file
     from . import report as pages
+    from .benchmark import record
 
-    bench_file.write(pages.page(*reports), path)
+    record.write_file(pages.page(*reports), path)
 
 
 def _add(does, name: str, function) -> argparse.ArgumentParser:

@@ -7,10 +7,10 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import references, report_plots
-from .bench_compare import FULL_STEPS, manner, ratios
-from .bench_file import BASELINES, STAGES
-from .references import Time
+from . import report_plots
+from .benchmark import references
+from .benchmark.record import BASELINES, FULL_STEPS, STAGES, manner, ratios
+from .benchmark.references import Time
 
 if TYPE_CHECKING:
     from IPython.display import Image as Picture

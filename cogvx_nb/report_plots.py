@@ -6,10 +6,9 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import references
-from .bench_compare import FULL_STEPS, full_seconds, full_stages, manner
-from .bench_file import STAGES
-from .references import Time
+from .benchmark import references
+from .benchmark.record import FULL_STEPS, STAGES, full_seconds, full_stages, manner
+from .benchmark.references import Time
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

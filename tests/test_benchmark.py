@@ -15,18 +15,10 @@ from conftest import ROOT
 from PIL import Image
 from test_notebook import execute, nbval, text_of
 
-from cogvx_nb import (
-    bench_compare,
-    bench_file,
-    benchmark,
-    ceiling,
-    meter,
-    references,
-    report,
-    report_plots,
-)
+from cogvx_nb import report, report_plots
 from cogvx_nb.__main__ import _parser, main
-from cogvx_nb.bench_file import STAGES
+from cogvx_nb.benchmark import measure, record, references, runner
+from cogvx_nb.benchmark.record import STAGES
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import DoesNotFit, OutputError, RequestError, ResultError
 from cogvx_nb.pipeline import components, loader
@@ -40,7 +32,7 @@ def measured(tiny, tmp_path_factory):
     """A report, what was said meanwhile, and where it was kept."""
     lines, path = [], tmp_path_factory.mktemp("bench") / "a.json"
     kinds = (["exact"], ["auto", "streamed"], ["stock"])
-    return benchmark.run(tiny, [13], 3, 3, *kinds, path, lines.append), lines, path
+    return runner.run_benchmark(tiny, [13], 3, 3, *kinds, path, lines.append), lines, path
 
 
 @pytest.fixture
@@ -90,32 +82,32 @@ def test_baselines_stand_beside_it(found):
     assert (stock["speed"], stock["error"], stock["plan"]["dtype"]) == ("stock", "", "float32")
     assert stock["predicted_bytes"] is None
     assert set(stock) == set(found["rows"][0]), "with the same columns"
-    (one,) = bench_compare.ratios(found["rows"], "stock")  # not the row that failed, nor itself
+    (one,) = record.ratios(found["rows"], "stock")  # not the row that failed, nor itself
     row = found["rows"][0]
     assert one["step"] == stock["step_seconds"]["median"] / row["step_seconds"]["median"]
     assert one["video"] > 0
     assert one["memory"] is one["whole"] is None
-    assert bench_compare.ratios(found["rows"], "seed") == []
-    assert bench_compare.failed(found), "because of the placement that a CPU doesn't have"
-    assert not bench_compare.failed({"rows": [row, stock | {"error": "out of memory"}]})
+    assert record.ratios(found["rows"], "seed") == []
+    assert record.failed(found), "because of the placement that a CPU doesn't have"
+    assert not record.failed({"rows": [row, stock | {"error": "out of memory"}]})
 
 
 def test_a_baseline_decodes_as_diffusers_does(tiny, here):
     import diffusers
 
-    from cogvx_nb import baseline, measure
+    from cogvx_nb.benchmark import baselines, measure
 
     small = {"height": 64, "width": 96, "allow_untrained_size": True}
-    asked = request.make(tiny, benchmark.PROMPT, steps=2, **small)
+    asked = request.make(tiny, runner.PROMPT, steps=2, **small)
     fitted = planner.fit(asked, here)
-    beside = baseline.Baseline("stock", baseline.planned("stock", fitted))
+    beside = baselines.Baseline("stock", baselines.planned("stock", fitted))
     assert type(beside.vae) is diffusers.AutoencoderKLCogVideoX
     times = measure.decodes(beside, asked, repeats=1)
     assert times["whole"]["median"] > 0
     assert times["tiled"] is None, "its own tiles don't add up to so small a clip"
     assert not beside.vae.use_tiling, "as it was"
     on_gpu = replace(fitted, device="cuda:0", dtype="bfloat16", compiled=True, quantized="fp8")
-    stock, seed = (baseline.planned(name, on_gpu) for name in ("stock", "seed"))
+    stock, seed = (baselines.planned(name, on_gpu) for name in ("stock", "seed"))
     assert (stock.dtype, stock.placement) == ("bfloat16", "resident")
     assert (seed.dtype, seed.placement) == ("float16", "model_offload")
     assert not any((stock.compiled, stock.quantized, seed.compiled, seed.quantized))
@@ -126,37 +118,37 @@ def test_the_ceiling_is_what_matrix_products_reach(found, here, tiny):
     assert rate > 0
     row = found["rows"][0]
     assert row["share_of_ceiling"] > 0
-    fitted = planner.fit(request.make(tiny, benchmark.PROMPT, steps=50), here)
-    exact = ceiling.share(fitted, 50, 0.1, {"float32": 1.0})
-    assert ceiling.share(fitted, 50, 0.2, {"float32": 1.0}) == pytest.approx(exact / 2)
-    assert ceiling.share(replace(fitted, reuse=True), 50, 0.1, {"float32": 1.0}) < exact / 2
-    assert ceiling.share(fitted, 50, 0.1, {}) is None
+    fitted = planner.fit(request.make(tiny, runner.PROMPT, steps=50), here)
+    exact = runner.share(fitted, 50, 0.1, {"float32": 1.0})
+    assert runner.share(fitted, 50, 0.2, {"float32": 1.0}) == pytest.approx(exact / 2)
+    assert runner.share(replace(fitted, reuse=True), 50, 0.1, {"float32": 1.0}) < exact / 2
+    assert runner.share(fitted, 50, 0.1, {}) is None
 
 
 def test_reports_are_kept_after_each_row_and_read_back(measured, outputs):
     found, lines, path = measured
-    assert bench_file.read(path) == json.loads(json.dumps(found))
+    assert record.read_report(path) == json.loads(json.dumps(found))
     assert "TFLOP/s: float32" in lines[0]
     assert "stock, resident: " in lines[-1]
-    assert bench_file.place().parent == outputs / "benchmarks"
+    assert record.place().parent == outputs / "benchmarks"
     with pytest.raises(OutputError, match="exists: choose another name"):
-        bench_file.place(path)
+        record.place(path)
     with pytest.raises(OutputError, match=r"'a.txt' must end in \.json"):
-        bench_file.place("a.txt")
+        record.place("a.txt")
     with pytest.raises(ResultError, match="make one with 'cogvx bench'"):
-        bench_file.newest()
+        record.newest()
     for text, said in (
         ('{"format": 2}', "is no benchmark of this workbench"),
         ('{"format": 1, "rows": []}', "has format 1, not 2: measure again"),
         ("rows", "it isn't JSON"),
     ):
-        bench_file.write(text, outputs / "bad.json")
+        record.write_file(text, outputs / "bad.json")
         with pytest.raises(ResultError, match=said):
-            bench_file.read(outputs / "bad.json")
+            record.read_report(outputs / "bad.json")
     with pytest.raises(ResultError, match="can't be read"):
-        bench_file.read(outputs / "none.json")
+        record.read_report(outputs / "none.json")
     with pytest.raises(OutputError, match="can't be written"):
-        bench_file.save(found, path / "below a file.json")
+        record.save(found, path / "below a file.json")
 
 
 def test_only_what_changed_beyond_the_spread_is_said(found):
@@ -164,25 +156,25 @@ def test_only_what_changed_beyond_the_spread_is_said(found):
     for one in (*row["seconds"].values(), row["step_seconds"]):
         one |= {"median": 1.0, "spread": 0.05}
     slower = copy.deepcopy(found)
-    assert bench_compare.compare(found, slower) == []
+    assert record.changes_between(found, slower) == []
     slower["rows"][0]["seconds"]["decode"]["median"] = 1.09
-    assert bench_compare.compare(found, slower) == []
+    assert record.changes_between(found, slower) == []
     slower["rows"][0]["step_seconds"]["median"] = 1.2
-    (line,) = bench_compare.compare(found, slower)
+    (line,) = record.changes_between(found, slower)
     assert line.endswith("13 frames × 3 steps, exact, auto: a step 1.000 → 1.200 s (1.20 ×)")
     slower["fingerprint"] = "another"
-    assert bench_compare.compare(found, slower)[0] == "the machines or their versions differ"
+    assert record.changes_between(found, slower)[0] == "the machines or their versions differ"
 
 
 def test_a_change_is_one_in_both_directions(found):
     wide, narrow = copy.deepcopy(found), copy.deepcopy(found)
     for one, median, spread in ((wide, 1.0, 0.3), (narrow, 0.65, 0.1)):
         one["rows"][0]["step_seconds"] |= {"median": median, "spread": spread}
-    there, back = bench_compare.compare(wide, narrow), bench_compare.compare(narrow, wide)
+    there, back = record.changes_between(wide, narrow), record.changes_between(narrow, wide)
     assert len(there) == len(back) == 0, "0.65 ± 0.07 reaches 1.0 ± 0.3"
     narrow["rows"][0]["step_seconds"]["median"] = 0.6
-    (there,) = bench_compare.compare(wide, narrow)
-    (back,) = bench_compare.compare(narrow, wide)
+    (there,) = record.changes_between(wide, narrow)
+    (back,) = record.changes_between(narrow, wide)
     assert there.endswith("(0.60 ×)")
     assert back.endswith("(1.67 ×)")
 
@@ -195,25 +187,25 @@ def test_what_fails_is_missing_or_made_otherwise_is_said(found):
         report["rows"][0] |= values
         return report
 
-    name = bench_compare.compare(found, found | {"rows": []})[0].split(":")[0]
+    name = record.changes_between(found, found | {"rows": []})[0].split(":")[0]
     fails = changed(error="OutOfMemory: none left")
     tiled = changed(plan=found["rows"][0]["plan"] | {"tiled": True})
-    assert bench_compare.compare(found, found | {"rows": []}) == [f"{name}: only in the first"]
-    assert bench_compare.compare(found | {"rows": []}, found) == [f"{name}: only in the second"]
-    assert bench_compare.compare(found, fails) == [f"{name}: now fails: OutOfMemory: none left"]
-    assert bench_compare.compare(fails, found)[0].startswith(f"{name}: works, failed before")
-    (line,) = bench_compare.compare(found, tiled)
+    assert record.changes_between(found, found | {"rows": []}) == [f"{name}: only in the first"]
+    assert record.changes_between(found | {"rows": []}, found) == [f"{name}: only in the second"]
+    assert record.changes_between(found, fails) == [f"{name}: now fails: OutOfMemory: none left"]
+    assert record.changes_between(fails, found)[0].startswith(f"{name}: works, failed before")
+    (line,) = record.changes_between(found, tiled)
     assert line == f"{name}: made as exact, resident, tiled, was exact, resident"
     small, large = changed(reserved_bytes=2**30), changed(reserved_bytes=2**31)
-    assert bench_compare.compare(small, large) == [f"{name}: memory 1.0 → 2.0 GiB"]
+    assert record.changes_between(small, large) == [f"{name}: memory 1.0 → 2.0 GiB"]
 
 
 def test_videos_of_few_steps_are_reckoned_to_fifty(found):
     row = found["rows"][0]
     row["video_seconds"]["median"], row["step_seconds"]["median"] = 10.0, 2.0
-    assert bench_compare.full_seconds(row) == 10.0 + 47 * 2.0
+    assert record.full_seconds(row) == 10.0 + 47 * 2.0
     denoise = row["seconds"]["denoise"]["median"]
-    assert bench_compare.full_stages(row)["denoise"] == denoise + 47 * 2.0
+    assert record.full_stages(row)["denoise"] == denoise + 47 * 2.0
     (one,) = references.measured({"machine": found["machine"], "rows": [row]}, "here")
     assert (one.low, one.high) == (104.0, 104.0)
     assert one.how.endswith("exact, resident, from 3 steps")
@@ -233,16 +225,16 @@ def test_videos_of_few_steps_are_reckoned_to_fifty(found):
 )
 def test_bad_values_end_it_before_any_work(tiny, changed, said):
     with pytest.raises(RequestError, match=re.escape(said)):
-        benchmark.run(tiny, **{"frames": [13], "steps": 2} | changed)
+        runner.run_benchmark(tiny, **{"frames": [13], "steps": 2} | changed)
 
 
 def test_lists_and_models_as_people_name_them():
-    assert bench_file.numbers(" 13,25 , 49") == [13, 25, 49]
-    assert bench_file.names("") == []
+    assert record.numbers(" 13,25 , 49") == [13, 25, 49]
+    assert record.names("") == []
     with pytest.raises(RequestError, match="use numbers with commas"):
-        bench_file.numbers("13, many")
+        record.numbers("13, many")
     with pytest.raises(RequestError, match="use files or random"):
-        benchmark.find_model("tiny", "none")
+        runner.find_model("tiny", "none")
 
 
 def test_the_page_needs_nothing_else(found):
@@ -293,8 +285,8 @@ def test_the_reference_is_shown_where_it_ships(found, tmp_path, monkeypatch):
     shipped = found | {"made": "before"}
     (tmp_path / "data").mkdir()
     for name in references.REFERENCES:
-        bench_file.save(shipped, tmp_path / "data" / name)
-    bench_file.save(references.published(), tmp_path / "data" / "published_timings.json")
+        record.save(shipped, tmp_path / "data" / name)
+    record.save(references.published(), tmp_path / "data" / "published_timings.json")
     monkeypatch.setattr(references.importlib.resources, "files", lambda name: tmp_path)
     assert "measured with this workbench" in report.others_table(found)
     assert "measured with this workbench" not in report.others_table(shipped), "itself"
@@ -322,12 +314,12 @@ def test_random_weights_have_the_true_shapes():
 
 
 def test_random_weights_run_and_are_labelled(here, tmp_path):
-    from cogvx_nb import baseline
+    from cogvx_nb.benchmark import baselines
     from cogvx_nb.pipeline import generate
     from cogvx_nb.results import result
 
     model = store.random_model(registry.TINY)
-    asked = request.make(model, benchmark.PROMPT, steps=2)
+    asked = request.make(model, runner.PROMPT, steps=2)
     fitted = planner.fit(asked, here)
     loaded = loader.load(fitted)
     made = generate.generate_frames(asked, loaded)
@@ -336,7 +328,7 @@ def test_random_weights_run_and_are_labelled(here, tmp_path):
     assert "(random weights)" in str(loaded.plan)
     assert result.describe(made)["checkpoint"]["name"] == "cogvideox-tiny (random weights)"
     assert store.file_hashes(model) == {"random weights": "cogvideox-tiny"}
-    beside = baseline.Baseline("seed", baseline.planned("seed", fitted))
+    beside = baselines.Baseline("seed", baselines.planned("seed", fitted))
     steps = []
     seconds = beside.make(asked, tmp_path / "a.mp4", lambda: steps.append(1))
     assert (len(steps), set(seconds)) == (2, set(STAGES))
@@ -351,9 +343,9 @@ def test_a_placement_is_taken_or_refused(tiny, here):
 
 
 def test_a_cpu_has_no_meter():
-    one = meter.Meter("cpu")
+    one = measure.Meter("cpu")
     one.sample()
-    assert one.read() == meter.Reading()
+    assert one.read() == measure.Reading()
 
 
 def test_flags_before_and_after_the_word_run():
@@ -367,7 +359,7 @@ def test_the_command(tmp_path, outputs, capsys):
     flags = ["--model", "tiny", "--frames", "13", "--steps", "2"]
     assert main(["bench", *flags]) == 0
     path = capsys.readouterr().out.strip()
-    assert bench_file.read(path)["rows"][0]["frames"] == 13
+    assert record.read_report(path)["rows"][0]["frames"] == 13
     assert len(list((outputs / "benchmarks").iterdir())) == 2
     assert main(["bench", *flags, "--output", path]) == 1
     assert capsys.readouterr().err.splitlines() == [f"cogvx: {path} exists: choose another name"]
@@ -387,7 +379,7 @@ def test_04_under_papermill(tmp_path):
     path = ROOT / "notebooks" / "04_benchmark.ipynb"
     flags = ["-r", "frames", "13", "-p", "steps", "20", "-r", "speed", "turbo"]
     notebook, copy_path = execute(tmp_path, *flags, path=path)
-    (row,) = bench_file.read(bench_file.newest())["rows"]
+    (row,) = record.read_report(record.newest())["rows"]
     assert (row["steps"], row["speed"]) == (20, "turbo")
     assert "cogvideox-tiny, 13 frames × 20 steps: turbo, resident, reuse" in text_of(notebook)
     shown = nbformat.writes(notebook)

@@ -11,11 +11,11 @@ import diffusers
 import numpy as np
 import torch
 
-from .pipeline import components
-from .pipeline.optimization import synchronize
-from .planning.plan import STOCK, Plan
-from .planning.request import VideoRequest
-from .results import video
+from ..pipeline import components
+from ..pipeline.optimization import synchronize
+from ..planning.plan import STOCK, Plan
+from ..planning.request import VideoRequest
+from ..results import video
 
 
 def planned(kind: str, fitted: Plan) -> Plan:

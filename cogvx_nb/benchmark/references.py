@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import bench_file
-from .bench_compare import FULL_STEPS, full_seconds, manner
+from . import record
+from .record import FULL_STEPS, full_seconds, manner
 
 REFERENCES = tuple(f"reference_h100{of}.json" for of in ("", "_exact", "_turbo", "_seed", "_cudnn"))
 """Benchmarks of this workbench on one H100, as ``bench_file`` writes them; all but the last with
@@ -92,7 +92,7 @@ def references() -> list[dict]:
     Raises:
         ResultError: if one is none.
     """
-    return [bench_file.read(_data(name)) for name in REFERENCES]
+    return [record.read_report(_data(name)) for name in REFERENCES]
 
 
 def _data(name: str):
