@@ -37,8 +37,8 @@ found = Catalogue(); found.refresh(); page = found.find(limit=12); total = found
 listed = time.perf_counter()
 pictures = posters.of(page); shown = time.perf_counter()
 import json, re
-from cogvx_nb.gallery import Gallery
-from cogvx_nb.studio import Studio
+from cogvx_nb.workbench.gallery_tab import Gallery
+from cogvx_nb.workbench.session import Studio
 ready = time.perf_counter(); gallery = Gallery(Studio()); there = time.perf_counter()
 assert len(page) == len(gallery.cards.children) == 12 and all(pictures)
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])

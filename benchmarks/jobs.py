@@ -32,7 +32,7 @@ def main() -> None:
         from cogvx_nb import progress
         from cogvx_nb.checkpoints import store
         from cogvx_nb.planning import request
-        from cogvx_nb.studio import Studio
+        from cogvx_nb.workbench.session import Studio
 
         where, model = Studio(), store.locate("tiny")
         begun: list[float] = []
@@ -74,7 +74,7 @@ def cancels(where, wanted, begun: list[float], count: int = 20) -> dict:
 
 def memory(where, wanted, count: int = 50) -> dict:
     """With the workbench's widgets shown, which take in each result."""
-    from cogvx_nb.workbench import Workbench
+    from cogvx_nb.workbench.app import Workbench
 
     shown, process, sizes = Workbench(wanted.model, where), psutil.Process(), []
     for _ in range(SETTLED + count):

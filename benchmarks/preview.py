@@ -36,7 +36,7 @@ def main() -> None:
 
 def measure(wanted, pipe, embeds, repeats: int) -> dict:
     """Videos with and without previews in turn, after one of each that doesn't count."""
-    from cogvx_nb.studio import Studio
+    from cogvx_nb.workbench.session import Studio
 
     seconds = {True: [], False: []}
     wholes = {True: [], False: []}
@@ -72,8 +72,8 @@ def measure(wanted, pipe, embeds, repeats: int) -> dict:
 
 def denoise(wanted, pipe, embeds, where, shown: list) -> list[float]:
     """Seconds of each step, the device's queue empty at its end."""
-    from cogvx_nb.jobs import Job
     from cogvx_nb.pipeline import generate, optimization
+    from cogvx_nb.workbench.jobs import Job
 
     job, moments = Job(wanted), [time.perf_counter()]
 

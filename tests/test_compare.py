@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from conftest import CIRCLE, everything
 
-from cogvx_nb import workbench
 from cogvx_nb.errors import RequestError, ResultError
 from cogvx_nb.results import result, side_by_side, video
+from cogvx_nb.workbench import app
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
@@ -38,7 +38,7 @@ def test_words_that_differ_are_marked(samples):
 
 
 def test_they_play_in_step(samples, tmp_path):
-    shown = workbench.Compare([one.path for one in samples])
+    shown = app.Compare([one.path for one in samples])
     (player,) = [one for one in everything(shown) if isinstance(one, widgets.Video)]
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(bytes(player.value))
@@ -51,7 +51,7 @@ def test_they_play_in_step(samples, tmp_path):
 
 
 def test_two_to_six(samples):
-    shown = workbench.Compare()
+    shown = app.Compare()
     for paths in ([samples[0].path], [samples[0].path] * 7):
         with pytest.raises(RequestError, match="choose two to 6"):
             shown.show(paths)

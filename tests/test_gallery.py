@@ -9,15 +9,15 @@ import pytest
 from conftest import CIRCLE, everything
 from PIL import Image
 
-from cogvx_nb import gallery, jobs, studio, workbench
 from cogvx_nb.results import result
+from cogvx_nb.workbench import app, gallery_tab, jobs, session
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
 
 @pytest.fixture
 def where(outputs):
-    fresh = studio.Studio()
+    fresh = session.Studio()
     yield fresh
     assert fresh.queue.wait(60)
 
@@ -49,7 +49,7 @@ def click(shown: widgets.Widget, tooltip: str, number: int = 0) -> None:
 
 
 def test_pages_newest_first(many, where):
-    shown = gallery.Gallery(where)
+    shown = gallery_tab.Gallery(where)
     assert len(shown.cards.children) == 12
     assert shown.count.value == "1–12 of 30"
     assert "number 28" in texts(shown.cards.children[0])
@@ -64,7 +64,7 @@ def test_pages_newest_first(many, where):
 
 
 def test_search_and_filters(many, where):
-    shown = gallery.Gallery(where)
+    shown = gallery_tab.Gallery(where)
     shown.older.click()
     shown.text.value = "RED circle"
     assert shown.count.value == "1–1 of 1"
@@ -83,18 +83,18 @@ def test_search_and_filters(many, where):
 
 
 def test_posters_show_the_video(video, where, outputs):
-    shown = gallery.Gallery(where)
+    shown = gallery_tab.Gallery(where)
     (poster,) = [one for one in everything(shown.cards) if isinstance(one, widgets.Image)]
     picture = Image.open(io.BytesIO(bytes(poster.value))).convert("RGB")
     assert picture.size == (180, 120)
     assert len(list((outputs / ".posters").iterdir())) == 1
     video.path.write_bytes(b"no video any more")
-    assert gallery.Gallery(where).cards.children, "the poster is kept"
+    assert gallery_tab.Gallery(where).cards.children, "the poster is kept"
 
 
 def test_play_load_and_again(video, where):
     loaded = []
-    shown = gallery.Gallery(where, load=loaded.append)
+    shown = gallery_tab.Gallery(where, load=loaded.append)
     click(shown, "play it")
     (player,) = [one for one in everything(shown.details) if isinstance(one, widgets.Video)]
     assert bytes(player.value) == video.path.read_bytes()
@@ -109,7 +109,7 @@ def test_play_load_and_again(video, where):
 
 
 def test_the_trash_gives_back(video, where, outputs):
-    shown, before = gallery.Gallery(where), video.sidecar.read_bytes()
+    shown, before = gallery_tab.Gallery(where), video.sidecar.read_bytes()
     assert shown.undo.layout.display == "none"
     click(shown, "move it to the trash")
     assert shown.count.value == "none"
@@ -123,7 +123,7 @@ def test_the_trash_gives_back(video, where, outputs):
 
 
 def test_what_is_gone_is_said(video, where):
-    shown = gallery.Gallery(where, load=lambda kept: None)
+    shown = gallery_tab.Gallery(where, load=lambda kept: None)
     video.path.unlink()
     for action in ("play it", "load its settings", "make it again, and compare"):
         click(shown, action)
@@ -133,8 +133,8 @@ def test_what_is_gone_is_said(video, where):
 
 
 def test_from_the_gallery_to_form_and_comparison(many, where, tiny):
-    bench = workbench.Workbench(tiny, where)
-    bench.tabs.index = workbench.GALLERY
+    bench = app.Workbench(tiny, where)
+    bench.tabs.index = app.GALLERY
     shown = bench.gallery
     assert shown.comparison.disabled
     for number in range(2):
@@ -142,10 +142,10 @@ def test_from_the_gallery_to_form_and_comparison(many, where, tiny):
         boxes[number].value = True
     assert not shown.comparison.disabled
     shown.comparison.click()
-    assert bench.tabs.index == workbench.COMPARE
+    assert bench.tabs.index == app.COMPARE
     assert [one for one in everything(bench.compare) if isinstance(one, widgets.Video)]
     click(shown, "load its settings", 3)
-    assert bench.tabs.index == workbench.MAKE
+    assert bench.tabs.index == app.MAKE
     assert bench.panel.form.values["prompt"] == "a blue star number 25"
     assert bench.panel.form.values["seed"] == 25
     bench.shut()
@@ -153,7 +153,7 @@ def test_from_the_gallery_to_form_and_comparison(many, where, tiny):
 
 def test_text_of_users_is_inert(place, where):
     place("2026-01-01/<img src=x onerror=alert(3)>", prompt=XSS)
-    shown = gallery.Gallery(where)
+    shown = gallery_tab.Gallery(where)
     click(shown, "play it")
     assert "&lt;script&gt;" in texts(shown)
     for one in everything(shown):

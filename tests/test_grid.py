@@ -13,10 +13,10 @@ import pytest
 from conftest import CIRCLE, everything
 from PIL import Image
 
-from cogvx_nb import form, grid, grid_panel, jobs, studio
 from cogvx_nb.errors import RequestError
 from cogvx_nb.planning import request
 from cogvx_nb.results import catalogue, video
+from cogvx_nb.workbench import form, grid, grid_tab, jobs, session
 
 WANTED = {"prompt": CIRCLE, "steps": 2, "frames": 13}
 
@@ -28,9 +28,9 @@ def make(tiny):
 
 @pytest.fixture
 def shown(tiny):
-    where = studio.Studio()
+    where = session.Studio()
     fields = form.Form(tiny, where.predict, **WANTED)
-    yield grid_panel.GridPanel(fields, where)
+    yield grid_tab.GridPanel(fields, where)
     where.queue.clear()
     assert where.queue.wait(60)
 
@@ -118,7 +118,7 @@ def test_the_sheet_fills_in_and_is_saved(shown, outputs):
     assert found["grid"]["rows"] == ["seed 1", "seed 2"]
 
     catalogue.move_to_trash(where.grid.jobs[0][0].result.path)
-    another = grid_panel.GridPanel(shown._form, where)
+    another = grid_tab.GridPanel(shown._form, where)
     assert [one for one in everything(another) if isinstance(one, widgets.Video)]
     moving = [one for one in everything(another.sheet) if isinstance(one, widgets.Image)]
     assert len(moving) == 3

@@ -7,10 +7,11 @@ import threading
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import jobs, progress
+from cogvx_nb import progress
 from cogvx_nb.errors import BadFrames, Cancelled
-from cogvx_nb.jobs import Queue
 from cogvx_nb.planning import request
+from cogvx_nb.workbench import jobs
+from cogvx_nb.workbench.jobs import Queue
 
 
 @pytest.fixture

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
-from . import controls, settings
-from .checkpoints.store import Model
+from .. import settings
+from ..checkpoints.store import Model
+from ..errors import RequestError
+from ..planning import machine, planner
+from ..results import result
+from ..results.side_by_side import MOST, side_by_side, table
+from . import controls
 from .controls import note, replace
-from .errors import RequestError
-from .gallery import Gallery
-from .grid_panel import GridPanel
-from .panel import Panel
-from .planning import machine, planner
-from .results import result
-from .results.side_by_side import MOST, side_by_side, table
-from .studio import Studio, studio
+from .gallery_tab import Gallery
+from .generate_tab import Panel
+from .grid_tab import GridPanel
+from .session import Studio, studio
 
 TITLES = ("Make", "Grid", "Gallery", "Compare")
 HINTS = (

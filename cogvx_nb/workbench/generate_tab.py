@@ -6,13 +6,12 @@ import threading
 
 import ipywidgets as widgets
 
-from .checkpoints.store import Model
-from .controls import WIDE, after_typing, bold, button, lines, note, replace, row
-from .errors import CogvxError
+from ..checkpoints.store import Model
+from ..errors import CogvxError
+from .controls import WIDE, Viewer, after_typing, bold, button, lines, note, replace, row
 from .form import Form
 from .jobs import DONE, FAILED, Job
-from .studio import Previewed, Studio
-from .viewer import Viewer
+from .session import Previewed, Studio
 
 
 class Panel(widgets.VBox):

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import ipywidgets as widgets
 
-from .controls import bold, button, choice, line, lines, note, paragraph, replace, row
-from .errors import CogvxError
-from .results import catalogue, result, video
-from .results.catalogue import Entry
-from .studio import Studio, studio
-from .viewer import Viewer
+from ..errors import CogvxError
+from ..results import catalogue, result, video
+from ..results.catalogue import Entry
+from .controls import Viewer, bold, button, choice, line, lines, note, paragraph, replace, row
+from .session import Studio, studio
 
 PAGE = 12
 """Results on a page."""
@@ -163,7 +162,7 @@ class Gallery(widgets.VBox):
         self._attempt(lambda: self._on_load(result.read(path).settings))
 
     def _again(self, path: Path) -> None:
-        from . import workflow  # late: it loads torch, and looking takes none
+        from .. import workflow  # late: it loads torch, and looking takes none
 
         def submit() -> None:
             original = result.read(path)

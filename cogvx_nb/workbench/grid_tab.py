@@ -6,14 +6,14 @@ import threading
 
 import ipywidgets as widgets
 
-from . import grid, preview
+from ..errors import CogvxError, ResultError
+from ..results import video
+from . import grid, session
 from .controls import NARROW, after_typing, bold, button, choice, lines, note, replace, row
-from .errors import CogvxError, ResultError
 from .form import Form
 from .grid import Grid
 from .jobs import DONE, FAILED, RUNNING, Job
-from .results import video
-from .studio import Studio
+from .session import Studio
 
 HINT = "such as 1, 2, 5-8, or red, blue: the first word stands in the prompt"
 
@@ -162,7 +162,7 @@ class GridPanel(widgets.VBox):
 def _picture(job: Job) -> widgets.Widget:
     """A result, moving; or why it can't be shown."""
     try:
-        moving = preview.animation(video.decode(job.result.path), job.request.fps)
+        moving = session.animation(video.decode(job.result.path), job.request.fps)
     except ResultError as error:  # in the trash by now
         return note(lines([error]))
     return widgets.Image(value=moving, format="webp", layout={"width": "180px"})

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .errors import Cancelled, CogvxError
-from .planning.request import VideoRequest
-from .progress import Event, Listener, Noted, PlanChanged, RequestReduced, StageStarted, Step
-from .results.result import Result
+from ..errors import Cancelled, CogvxError
+from ..planning.request import VideoRequest
+from ..progress import Event, Listener, Noted, PlanChanged, RequestReduced, StageStarted, Step
+from ..results.result import Result
 
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from . import settings
-from .errors import CogvxError, OutputError, RequestError
+from .. import settings
+from ..errors import CogvxError, OutputError, RequestError
+from ..planning.request import VideoRequest
+from ..results import result, side_by_side, video
 from .jobs import DONE, Job
-from .planning.request import VideoRequest
-from .results import result, side_by_side, video
 
 NONE, WORDS = "none", "prompt words"
 PARAMETERS = (NONE, WORDS, "seed", "guidance", "steps", "frames")

@@ -6,7 +6,10 @@ One studio a process: it has the queue, so that a panel that is shown again find
 from __future__ import annotations
 
 import functools
+import io
+import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +17,120 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from . import preview, settings
-from .checkpoints.store import Model
-from .errors import DoesNotFit, RequestError
+from .. import settings
+from ..checkpoints.store import Model
+from ..errors import DoesNotFit, RequestError
+from ..planning import machine, planner, timing
+from ..progress import Done, Event, Listener, Noted, Step
+from ..results import result
+from ..results.catalogue import Catalogue
 from .jobs import Job, Queue
-from .planning import machine, planner, timing
-from .progress import Done, Event, Listener, Noted, Step
-from .results import result
-from .results.catalogue import Catalogue
+
+PREVIEW_WIDTH = 180
+"""Pixels of a preview's width."""
+
+COLOURS_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ColourMap:
+    """A map from latents to RGB, as the sums of a least-squares fit over many results.
+
+    Attributes:
+        gram: (17, 17), products of the cells' channels with each other; the last is constant.
+        cross: (17, 3), their products with the colours, 0 … 1.
+    """
+
+    gram: np.ndarray
+    cross: np.ndarray
+
+    @property
+    def fitted(self) -> bool:
+        return self.gram[-1, -1] > 0
+
+    def frames(self, latents: np.ndarray) -> np.ndarray:
+        """uint8 (latent frames, height / 8, width / 8, 3) of latents (latent frames, 16, …).
+
+        Gray by the channels' mean until there was something to fit to.
+        """
+        cells = np.moveaxis(np.asarray(latents, np.float64), 1, -1)
+        if self.fitted:
+            weights = np.linalg.solve(self.gram + RIDGE * self.gram[-1, -1] * PENALTY, self.cross)
+            rgb = cells @ weights[:-1] + weights[-1]
+        else:
+            gray = cells.mean(axis=-1, keepdims=True)
+            spread = max(float(gray.std()), 1e-6)
+            rgb = np.repeat(0.5 + 0.2 * (gray - gray.mean()) / spread, 3, axis=-1)
+        return (rgb.clip(0, 1) * 255).round().astype(np.uint8)
+
+    def learn(self, latents: np.ndarray, frames: np.ndarray) -> ColourMap:
+        """The map that also comes near to another decoded video.
+
+        Args:
+            latents: float (latent frames, 16, height / 8, width / 8), clean.
+            frames: uint8 (4 · latent frames - 3, height, width, 3), RGB.
+        """
+        count, channels, height, width = latents.shape
+        pixels = frames.reshape(len(frames), height, 8, width, 8, 3).mean(axis=(2, 4)) / 255
+        # The first latent frame is one frame, each further one is four.
+        later = pixels[1:].reshape(count - 1, 4, height, width, 3).mean(axis=1)
+        colours = np.concatenate([pixels[:1], later]).reshape(-1, 3)
+        cells = np.moveaxis(latents.astype(np.float64), 1, -1).reshape(-1, channels)
+        cells = np.hstack([cells, np.ones((len(cells), 1))])
+        gram, cross = cells.T @ cells / len(cells), cells.T @ colours / len(cells)
+        return ColourMap(FADING * self.gram + gram, FADING * self.cross + cross)
+
+
+NEUTRAL = ColourMap(np.zeros((17, 17)), np.zeros((17, 3)))
+
+RIDGE = 1e-3
+"""Pull of the weights to zero, beside latents of unit variance: a single plain clip fixes few."""
+
+PENALTY = np.diag([1.0] * 16 + [0.0])
+"""The constant is free."""
+
+FADING = 0.98
+"""What a result counts after the next one: some fifty are remembered."""
+
+
+def animation(frames: np.ndarray, fps: float) -> bytes:
+    """An endless WebP of small frames, (frames, height, width, 3), enlarged to ``WIDTH``."""
+    size = (PREVIEW_WIDTH, round(PREVIEW_WIDTH * frames.shape[1] / frames.shape[2]))
+    pictures = [Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames]
+    data = io.BytesIO()
+    pictures[0].save(
+        data,
+        "WEBP",
+        save_all=True,
+        append_images=pictures[1:],
+        duration=round(1000 / fps),
+        loop=0,
+        quality=70,
+        method=0,
+    )
+    return data.getvalue()
+
+
+def load_colours(path: Path) -> ColourMap:
+    """A map that was stored; the neutral one where there is none, or none that can be read."""
+    try:
+        found = json.loads(path.read_text())
+        gram, cross = np.array(found["gram"], float), np.array(found["cross"], float)
+        return ColourMap(gram.reshape(17, 17), cross.reshape(17, 3))
+    except (OSError, ValueError, KeyError, TypeError):
+        return NEUTRAL
+
+
+def store_colours(path: Path, colours: ColourMap) -> None:
+    """Store a map, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    sums = {"gram": colours.gram.tolist(), "cross": colours.cross.tolist()}
+    temporary.write_text(json.dumps({"format": COLOURS_FORMAT, **sums}))
+    temporary.replace(path)
+
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +190,7 @@ class Studio:
         return f"{time_said}, {fitted.peak_bytes / planner.GIB:.1f} GiB"
 
     def _work(self, job: Job, listener: Listener) -> result.Result:
-        from .pipeline import generate, loader
+        from ..pipeline import generate, loader
 
         latest: list[Step] = []
 
@@ -104,7 +212,7 @@ class Studio:
 
     def _remake(self, job: Job, listener: Listener) -> result.Result:
         """The original, with a note on whether it came out the same."""
-        from . import workflow
+        from .. import workflow
 
         listener(Noted(str(workflow.reproduce(job.original, listener, job.cancelled))))
         return job.original
@@ -118,8 +226,8 @@ class Studio:
 
     def _draw(self, latents: np.ndarray, job: Job) -> None:
         try:
-            colours = preview.load(_colours_of(job.request.model))
-            drawn = preview.animation(colours.frames(latents), job.request.fps / 4)
+            colours = load_colours(_colours_of(job.request.model))
+            drawn = animation(colours.frames(latents), job.request.fps / 4)
             if self.queue.running is job:
                 self.preview = drawn
                 self._tell(job, Previewed(drawn))
@@ -132,7 +240,7 @@ class Studio:
         """Fit the colours of previews to a result."""
         path = _colours_of(done.generated.request.model)
         latents = last.latents[0].float().cpu().numpy()
-        preview.store(path, preview.load(path).learn(latents, done.generated.frames))
+        store_colours(path, load_colours(path).learn(latents, done.generated.frames))
 
     def _tell(self, job: Job, event: Event | Previewed | None) -> None:
         if event is None and job.over and job not in self.finished:
@@ -178,7 +286,7 @@ def spell(seconds: float) -> str:
 
 def _free_memory() -> None:
     """Give back what a job took, also one that was cancelled; the model stays loaded."""
-    from .pipeline import optimization
+    from ..pipeline import optimization
 
     optimization.free_memory()
 

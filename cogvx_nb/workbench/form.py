@@ -9,14 +9,14 @@ from html import escape
 
 import ipywidgets as widgets
 
-from .checkpoints import store
-from .checkpoints.registry import Checkpoint
-from .checkpoints.store import Model
+from ..checkpoints import store
+from ..checkpoints.registry import Checkpoint
+from ..checkpoints.store import Model
+from ..errors import CogvxError
+from ..planning import enrich, request
+from ..planning.plan import SPEEDS
+from ..planning.request import MAX_SEED, VideoRequest
 from .controls import WIDE, after_typing, area, bold, button, choice, lines, note, number, row
-from .errors import CogvxError
-from .planning import enrich, request
-from .planning.plan import SPEEDS
-from .planning.request import MAX_SEED, VideoRequest
 
 MODES = ("quick", "standard", "best")
 """Names of a checkpoint's frame counts, from few to many."""

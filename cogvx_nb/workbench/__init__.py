@@ -1,0 +1,1 @@
+"""The ipywidgets pages of notebook 03."""
