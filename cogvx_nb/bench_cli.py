@@ -84,10 +84,10 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _write_page(reports: list[dict], path: Path) -> None:
-    from . import report as pages
     from .benchmark import record
+    from .reports import bench_page
 
-    record.write_file(pages.page(*reports), path)
+    record.write_file(bench_page.page(*reports), path)
 
 
 def _add(does, name: str, function) -> argparse.ArgumentParser:

@@ -143,12 +143,12 @@ def _cancel(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from . import experiment, experiment_page
+    from .reports import experiment, sweep_page
     from .sweep.folder import SweepFolder
 
-    experiment_page.place(options.output, SweepFolder(options.name).root)
+    sweep_page.place(options.output, SweepFolder(options.name).root)
     found = experiment.read(options.name)
-    print(experiment_page.save(found, options.output, options.rows, options.columns))
+    print(sweep_page.save(found, options.output, options.rows, options.columns))
     return 0
 
 

@@ -15,7 +15,6 @@ from conftest import ROOT
 from PIL import Image
 from test_notebook import execute, nbval, text_of
 
-from cogvx_nb import report, report_plots
 from cogvx_nb.__main__ import _parser, main
 from cogvx_nb.benchmark import measure, record, references, runner
 from cogvx_nb.benchmark.record import STAGES
@@ -23,6 +22,7 @@ from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import DoesNotFit, OutputError, RequestError, ResultError
 from cogvx_nb.pipeline import components, loader
 from cogvx_nb.planning import planner, request
+from cogvx_nb.reports import bench_page, plots
 
 GIB = 2**30
 
@@ -241,7 +241,7 @@ def test_the_page_needs_nothing_else(found):
     hostile = copy.deepcopy(found)
     hostile["rows"][1]["error"] = "<script>alert(1)</script>"
     hostile["machine"]["system"] = "<img src=x>"
-    page = report.page(hostile)
+    page = bench_page.page(hostile)
     assert "<script" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;" in page
@@ -252,28 +252,28 @@ def test_the_page_needs_nothing_else(found):
         assert Image.open(io.BytesIO(base64.b64decode(data))).width == 900
     assert "sayakpaul/diffusers-torchao README.md" in page
     assert "How many times as fast as stock" in page
-    assert "as fast as stock" not in report.page(found | {"rows": found["rows"][:-1]})
-    assert report_plots.figures({"rows": []}) == []
+    assert "as fast as stock" not in bench_page.page(found | {"rows": found["rows"][:-1]})
+    assert plots.bench_figures({"rows": []}) == []
 
 
 def test_reports_of_one_machine_are_shown_as_one(found):
     ours = found | {"rows": found["rows"][:1]}
     theirs = found | {"rows": found["rows"][-1:], "made": "later"}
-    page = report.page(ours, theirs)
+    page = bench_page.page(ours, theirs)
     assert page.count("<h2>") == 2, "the machine, and the others"
     assert "How many times as fast as stock" in page
-    apart = report.page(ours, theirs | {"fingerprint": "another"})
+    apart = bench_page.page(ours, theirs | {"fingerprint": "another"})
     assert apart.count("<h2>") == 3
     assert "How many times as fast as stock" not in apart
 
 
 def test_what_a_gpu_tells_is_shown(on_gpu):
-    tables = report.tables(on_gpu)
+    tables = bench_page.tables(on_gpu)
     for shown in ("power cap", "9000", "1700", "20.0", "3.50"):
         assert f"<td>{shown}</td>" in tables
     assert "exact, resident, compiled, fp8, reuse" in tables
     assert tables.count("cogvideox-tiny") == tables.count("cogvideox-tiny (random weights)")
-    figures = report_plots.figures(on_gpu)
+    figures = plots.bench_figures(on_gpu)
     assert len(figures) == 4, "and memory where it is known"
     for figure in figures:
         axes = figure.axes[0]
@@ -288,8 +288,8 @@ def test_the_reference_is_shown_where_it_ships(found, tmp_path, monkeypatch):
         record.save(shipped, tmp_path / "data" / name)
     record.save(references.published(), tmp_path / "data" / "published_timings.json")
     monkeypatch.setattr(references.importlib.resources, "files", lambda name: tmp_path)
-    assert "measured with this workbench" in report.others_table(found)
-    assert "measured with this workbench" not in report.others_table(shipped), "itself"
+    assert "measured with this workbench" in bench_page.others_table(found)
+    assert "measured with this workbench" not in bench_page.others_table(shipped), "itself"
 
 
 def test_random_weights_have_the_true_shapes():

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import display, progress
+from cogvx_nb import progress
 from cogvx_nb.errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
+from cogvx_nb.reports import display
 from cogvx_nb.results import result, video
 
 NASTY = (

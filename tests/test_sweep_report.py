@@ -14,17 +14,10 @@ import pytest
 from conftest import CIRCLE, ROOT
 from test_notebook import execute, nbval, outputs_of, text_of
 
-from cogvx_nb import (
-    experiment,
-    experiment_book,
-    experiment_page,
-    experiment_plots,
-    experiment_sheet,
-    text,
-)
-from cogvx_nb import experiment_sheet as sheets
+from cogvx_nb import text
 from cogvx_nb.__main__ import main
 from cogvx_nb.errors import CogvxError, OutputError, OutputExists, RequestError, ResultError
+from cogvx_nb.reports import display, experiment, plots, sweep_page
 from cogvx_nb.results import video
 from cogvx_nb.sweep import dataframe, driver, folder
 
@@ -95,8 +88,8 @@ def test_a_sweep_as_it_stands(outputs):
 def test_the_latest_sweep_is_picked(outputs, capsys):
     assert experiment.latest() == "alone"
     os.utime(outputs / "sweeps" / "shown" / folder.RUNS, (2e9, 2e9))
-    assert experiment_book.pick().name == "shown"
-    assert experiment_book.pick("alone").name == "alone"
+    assert display.pick().name == "shown"
+    assert display.pick("alone").name == "alone"
     shutil.rmtree(outputs)
     assert experiment.latest() == ""
 
@@ -184,12 +177,12 @@ def test_what_has_no_room_is_linked(outputs, monkeypatch):
     assert all(one.still for one in few.values())
     assert video.embed_clips(videos, room - 1)[videos[0]].moving == ""
     assert video.embed_clips(videos, stills - 1)[videos[-1]].still == ""
-    shown = sheets.sheet(found, most_bytes=0, folder=found.root / "pages")
+    shown = sweep_page.sheet_html(found, most_bytes=0, folder=found.root / "pages")
     links = re.findall(r"<a href='\.\./(\w{16})/video\.mp4'>the video</a>", shown)
     assert links == [run.id for run in found.runs]
-    assert "<a " not in sheets.sheet(found, most_bytes=0), "in a notebook"
-    monkeypatch.setattr(experiment_sheet, "MOST_PLAYING", 3)
-    waiting = sheets.sheet(found, most_bytes=10**6)
+    assert "<a " not in sweep_page.sheet_html(found, most_bytes=0), "in a notebook"
+    monkeypatch.setattr(sweep_page, "MOST_PLAYING", 3)
+    waiting = sweep_page.sheet_html(found, most_bytes=10**6)
     assert waiting.count(" preload='none' poster='data:image/webp;base64,") == 4
     assert "autoplay" not in waiting
     videos[0].write_bytes(b"no video")
@@ -198,25 +191,25 @@ def test_what_has_no_room_is_linked(outputs, monkeypatch):
 
 def test_plots_of_numbers_and_of_texts(outputs):
     found = experiment.read("shown")
-    axes = experiment_plots.figure(found, "guidance", "sharpness").axes[0]
+    axes = plots.sweep_figure(found, "guidance", "sharpness").axes[0]
     assert [*axes.get_xticks()] == [6.0, 6.001]
-    axes = experiment_plots.figure(found, "prompt", "seconds").axes[0]
+    axes = plots.sweep_figure(found, "prompt", "seconds").axes[0]
     assert [*axes.get_xticks()] == [1, 2]
     assert len(axes.lines[0].get_xdata()) == 4
     rows = [replace(run, row=run.row | {"seconds": 1.0}) for run in found.runs]
-    made = experiment_plots.plots(replace(found, runs=tuple(rows)))
+    made = plots.sweep_plots(replace(found, runs=tuple(rows)))
     assert "The same in all runs: seconds of the notebook: 1;" in made
-    assert experiment_plots.plots(varied({"x": 1}, {"x": 2})) == ""
+    assert plots.sweep_plots(varied({"x": 1}, {"x": 2})) == ""
     unlike = [{"text": "a", "x": 1}, {"text": "", "x": 1}]
     runs = [
         replace(run, row=run.row | {"seconds": n}) for n, run in enumerate(varied(*unlike).runs)
     ]
-    listed = experiment_plots.plots(replace(varied(*unlike), runs=tuple(runs)))
+    listed = plots.sweep_plots(replace(varied(*unlike), runs=tuple(runs)))
     assert "<li><bdi>a</bdi></li><li><bdi>–</bdi></li>" in listed
-    assert "0 done, 0 failed, 1 waiting; varies: nothing" in experiment_page.page(varied({}))
+    assert "0 done, 0 failed, 1 waiting; varies: nothing" in sweep_page.page(varied({}))
     large = [{"x": 2**70}, {"x": 1}]
     runs = [replace(r, row=r.row | {"seconds": n}) for n, r in enumerate(varied(*large).runs)]
-    assert "against <bdi>x" in experiment_plots.plots(replace(varied(*large), runs=tuple(runs)))
+    assert "against <bdi>x" in plots.sweep_plots(replace(varied(*large), runs=tuple(runs)))
 
 
 def test_a_file_of_another_kind_is_never_replaced(outputs, tmp_path, capsys):
@@ -227,14 +220,14 @@ def test_a_file_of_another_kind_is_never_replaced(outputs, tmp_path, capsys):
     assert other.read_text() == "<p>mine</p>"
     root = outputs / "sweeps" / "alone"
     with pytest.raises(OutputExists):
-        experiment_page.place(other, root)
+        sweep_page.place(other, root)
     with pytest.raises(OutputError, match=r"'page.txt' must end in \.html"):
-        experiment_page.place("page.txt", root)
+        sweep_page.place("page.txt", root)
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
-        experiment_page.place(tmp_path / "folder.html", root)
+        sweep_page.place(tmp_path / "folder.html", root)
     with pytest.raises(OutputError, match="can't be written"):
-        experiment_page.save(experiment.read("alone"), other / "page.html")
+        sweep_page.save(experiment.read("alone"), other / "page.html")
 
 
 def test_a_page_is_written_whole_or_not_at_all(outputs, small_disk):
@@ -242,7 +235,7 @@ def test_a_page_is_written_whole_or_not_at_all(outputs, small_disk):
     path = disk / "page.html"
     found = experiment.read("shown")
     with pytest.raises(OutputError, match="is full: make room"):
-        experiment_page.save(found, path)
+        sweep_page.save(found, path)
     assert [*disk.iterdir()] == []
 
 
@@ -299,11 +292,11 @@ def opened(browser, path: Path, width: int = 1400):
 @pytest.mark.parametrize("policy", [True, False], ids=["policy", "no policy"])
 def test_hostile_text_does_nothing(outputs, browser, policy):
     for name in ("shown", "alone"):
-        path = experiment_page.save(experiment.read(name))
+        path = sweep_page.save(experiment.read(name))
         content = path.read_text(encoding="utf-8")
-        assert experiment_page.POLICY in content
+        assert sweep_page.POLICY in content
         if not policy:  # escaping is enough without it
-            path.write_text(content.replace(experiment_page.POLICY, ""), encoding="utf-8")
+            path.write_text(content.replace(sweep_page.POLICY, ""), encoding="utf-8")
         page, told = opened(browser, path)
         for element in page.query_selector_all("details"):
             element.evaluate("element => { element.open = true }")
@@ -321,7 +314,7 @@ def test_hostile_text_does_nothing(outputs, browser, policy):
 
 
 def test_videos_play_and_the_page_fits(outputs, browser):
-    path = experiment_page.save(experiment.read("shown"))
+    path = sweep_page.save(experiment.read("shown"))
     for width in (1400, 700):
         page, told = opened(browser, path, width)
         playing = "[...document.querySelectorAll('video')].every(v => v.currentTime > 0)"
@@ -365,17 +358,17 @@ def test_05_of_a_notebook_without_videos(outputs, tmp_path):
 def test_05_shows_a_newcomer_something(tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "new"))
     few = {"parameters": {"model": "tiny", "steps": 1}, "grid": {"guidance": [1.0, 6.0]}}
-    monkeypatch.setattr(experiment_book, "FIRST", experiment_book.FIRST | few)
-    assert [run.state for run in experiment_book.pick().runs] == ["done"] * 2
-    assert experiment_book.pick().name == "first-look"
+    monkeypatch.setattr(display, "FIRST", display.FIRST | few)
+    assert [run.state for run in display.pick().runs] == ["done"] * 2
+    assert display.pick().name == "first-look"
 
 
 def test_two_runs_in_step(outputs):
     found = experiment.read("shown")
     first, second, third = (run.id for run in found.runs[:3])
-    assert "<mark" in experiment_book.in_step(found).data
-    chosen = experiment_book.in_step(found, right=first).data
+    assert "<mark" in display.in_step(found).data
+    chosen = display.in_step(found, right=first).data
     assert "6.001" in chosen, "the first that is free beside it"
-    assert "data:video/mp4" in experiment_book.in_step(found, third, second).data
+    assert "data:video/mp4" in display.in_step(found, third, second).data
     with pytest.raises(RequestError, match=f"left = 'x': videos: {first}"):
-        experiment_book.in_step(found, left="x")
+        display.in_step(found, left="x")

@@ -8,8 +8,8 @@ from html import escape
 
 import ipywidgets as widgets
 
-from .. import display
 from ..planning.request import Adjustment
+from ..reports import display
 from ..results import video
 from ..results.result import Result
 

@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import experiment, experiment_page, experiment_plots, text
-from .errors import RequestError
+from .. import text
+from ..errors import RequestError
+from ..results import result, side_by_side, video
+from ..results.result import Result
+from ..results.video import filmstrip
+from ..sweep import driver
+from ..sweep.progress import Table
+from . import experiment, sweep_page
 from .experiment import Experiment
-from .experiment_sheet import sheet
-from .results import result, side_by_side, video
-from .results.result import Result
-from .sweep import driver
-from .sweep.progress import Table
+from .plots import sweep_plots
+from .sweep_page import sheet_html
 
 if TYPE_CHECKING:
-    from IPython.display import HTML
+    import numpy as np
+    from IPython.display import HTML, Video
+    from IPython.display import Image as Picture
+
+
+MOST_EMBEDDED_BYTES = 1_000_000
+"""Of a video inside a notebook, where it takes a third more; a notebook of 2 MB still opens."""
+
+
+def strip(frames: np.ndarray, count: int = 7) -> Picture:
+    """A ``filmstrip`` for a notebook's output, as PNG."""
+    from IPython.display import Image as Picture
+
+    data = io.BytesIO()
+    filmstrip(frames, count).save(data, "PNG")
+    return Picture(data=data.getvalue(), format="png")
+
+
+def player(result: Result, width: int = 432) -> Video:
+    """A player with the video inside it; a smaller copy of it where it is large.
+
+    Args:
+        width: on the page, in pixels.
+    """
+    from IPython.display import Video
+
+    from ..results import video
+
+    data = result.path.read_bytes()
+    if len(data) > MOST_EMBEDDED_BYTES:
+        data = video.shrink(result.path, MOST_EMBEDDED_BYTES)
+        print(f"embedded: a smaller copy; the whole video is {result.path}")
+    return Video(
+        data=data,
+        embed=True,
+        mimetype="video/mp4",
+        width=width,
+        html_attributes="controls loop autoplay muted",
+    )
 
 
 FIRST = {
@@ -55,23 +97,23 @@ def pick(name: str = "") -> Experiment:
 
 def runs(found: Experiment) -> HTML:
     """All runs as a table."""
-    return _html(experiment_page.table(found))
+    return _html(sweep_page.table(found))
 
 
 def contact_sheet(found: Experiment, rows: str = "", columns: str = "") -> HTML:
     """The videos by two parameters; see ``experiment.axes``."""
-    made = sheet(found, rows, columns, most_bytes=SHEET_BYTES, height=SHEET_HEIGHT)
+    made = sheet_html(found, rows, columns, most_bytes=SHEET_BYTES, height=SHEET_HEIGHT)
     return _html(made or "This sweep has no videos.")
 
 
 def plots(found: Experiment) -> HTML:
     """What runs took and what their videos measure, against each parameter."""
-    return _html(experiment_plots.plots(found) or "No run differs from another yet.")
+    return _html(sweep_plots(found) or "No run differs from another yet.")
 
 
 def failures(found: Experiment) -> HTML:
     """Why runs failed, with tracebacks folded away."""
-    return _html(experiment_page.failures(found) or "No run has failed.")
+    return _html(sweep_page.failures(found) or "No run has failed.")
 
 
 def in_step(found: Experiment, left: str = "", right: str = "") -> HTML:
@@ -101,7 +143,7 @@ def in_step(found: Experiment, left: str = "", right: str = "") -> HTML:
 
 def save(found: Experiment, rows: str = "", columns: str = "") -> Path:
     """Write the sweep's page; see ``experiment_page.save``."""
-    return experiment_page.save(found, None, rows, columns)
+    return sweep_page.save(found, None, rows, columns)
 
 
 def _small(pair: list[Result]) -> bytes:

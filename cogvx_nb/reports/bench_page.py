@@ -7,10 +7,10 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from . import report_plots
-from .benchmark import references
-from .benchmark.record import BASELINES, FULL_STEPS, STAGES, manner, ratios
-from .benchmark.references import Time
+from ..benchmark import references
+from ..benchmark.record import BASELINES, FULL_STEPS, STAGES, manner, ratios
+from ..benchmark.references import Time
+from . import plots
 
 if TYPE_CHECKING:
     from IPython.display import Image as Picture
@@ -30,8 +30,8 @@ def pictures(report: dict) -> list[Picture]:
     """The figures of ``report_plots`` for a notebook's output, as PNG."""
     from IPython.display import Image as Picture
 
-    made = report_plots.figures(report)
-    return [Picture(data=report_plots.png(figure), format="png") for figure in made]
+    made = plots.bench_figures(report)
+    return [Picture(data=plots.png(figure), format="png") for figure in made]
 
 
 def tables(report: dict) -> str:
@@ -74,8 +74,8 @@ def _section(report: dict) -> str:
     rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in report["ceiling"].items())
     said = (here["system"], versions, f"matrix products: {rates}", report["made"])
     shown = "".join(
-        f"<p><img alt='' src='{_embedded(report_plots.png(figure))}'></p>"
-        for figure in report_plots.figures(report)
+        f"<p><img alt='' src='{_embedded(plots.png(figure))}'></p>"
+        for figure in plots.bench_figures(report)
     )
     return (
         f"<h2>{html.escape(references.device(report))}</h2><p>{html.escape(' · '.join(said))}</p>"

@@ -7,13 +7,112 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from . import experiment_plots, text
-from .errors import OutputError, OutputExists
+from .. import text
+from ..errors import OutputError, OutputExists
+from ..files import translated, write
+from ..results import video
+from ..results.video import Clip
+from ..sweep.folder import NOTEBOOK
+from ..text import SHORT, html_text, number
+from . import experiment, plots
 from .experiment import Experiment, Seen
-from .experiment_sheet import sheet
-from .files import translated, write
-from .sweep.folder import NOTEBOOK
-from .text import SHORT, html_text, number
+
+MOST_PLAYING = 24
+"""Videos that play by themselves; of more each waits for a click."""
+
+
+def sheet_html(
+    found: Experiment,
+    rows: str = "",
+    columns: str = "",
+    *,
+    most_bytes: int,
+    height: int = 240,
+    folder: Path | None = None,
+) -> str:
+    """All videos, in a table of two parameters or one after another.
+
+    Args:
+        rows, columns: see ``experiment.axes``.
+        most_bytes, height: of the small copies in it, see ``clips.of``.
+        folder: that the page will lie in, for links to the videos; none without.
+
+    Returns:
+        HTML; empty if there are no videos.
+
+    Raises:
+        RequestError: see ``experiment.axes``.
+    """
+    down, across = experiment.axes(found, rows, columns)
+    if not found.shown:
+        return ""
+    copies = video.embed_clips([run.video for run in found.shown], most_bytes, height)
+    maker = _Cells(found, (down, across), copies, folder)
+    if not (down or across):
+        return f"<div>{''.join(map(maker.cell, found.runs))}</div>"
+    return maker.table(down, across)
+
+
+class _Cells:
+    """Makes the cells of a sheet."""
+
+    def __init__(
+        self,
+        found: Experiment,
+        axes: tuple[str, str],
+        copies: dict[Path, Clip],
+        folder: Path | None,
+    ) -> None:
+        self._found, self._copies, self._folder = found, copies, folder
+        self._others = [name for name in found.varying if name not in axes]
+        playing = sum(bool(clip.moving) for clip in copies.values()) <= MOST_PLAYING
+        self._plays = "autoplay preload='metadata'" if playing else "preload='none'"
+
+    def table(self, down: str, across: str) -> str:
+        cells: dict[tuple[str, str], list[Seen]] = {}
+        for run in self._found.runs:
+            cells.setdefault((run.value(down), run.value(across)), []).append(run)
+        heads, sides = self._found.values(across), self._found.values(down)
+        named = [html_text(name) for name in (down, across) if name]
+        lines = [f"<th class='small'>{' ↓ · '.join(named)}{' →' if across else ''}</th>"]
+        lines[0] += "".join(f"<th>{text.clamped(head)}</th>" for head in heads)
+        for side in sides:
+            wide = " class='down'" if len(side) > SHORT else ""
+            line = f"<th{wide}>{text.clamped(side)}</th>"
+            for head in heads:
+                shown = "".join(map(self.cell, cells.get((side, head), [])))
+                line += f"<td>{shown}</td>"
+            lines.append(line)
+        made = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<div class='wide'><table class='sheet'>{made}</table></div>"
+
+    def cell(self, run: Seen) -> str:
+        return f"<figure>{self._picture(run)}<figcaption>{self._caption(run)}</figcaption></figure>"
+
+    def _picture(self, run: Seen) -> str:
+        if not run.video:
+            return ""
+        clip = self._copies[run.video]
+        if clip.moving:
+            poster = f" poster='{clip.still}'" if clip.still else ""
+            return (
+                f"<video controls loop muted playsinline {self._plays}{poster}"
+                f" src='{clip.moving}'></video>"
+            )
+        still = f"<img alt='' src='{clip.still}'>" if clip.still else ""
+        if self._folder is None:
+            return still
+        return f"<a href='{text.link(run.video, self._folder)}'>{still or 'the video'}</a>"
+
+    def _caption(self, run: Seen) -> str:
+        said = [f"{html_text(name)} {html_text(run.value(name))}" for name in self._others]
+        parts = [f"<span class='clamp'>{' · '.join(said)}</span>"] if said else []
+        if run.state != "done":
+            parts.append(f"<span class='{run.state}'>{run.state}</span> {html_text(run.error)}")
+        if run.group:
+            parts.append(f"<span class='mark'>≈ alike: {run.group}</span>")
+        return "".join([*parts, f"<div class='small'><code>{text.escaped(run.id)}</code></div>"])
+
 
 MOST_BYTES = 20_000_000
 """Of the videos in a page; those beyond are linked."""
@@ -74,8 +173,8 @@ def page(found: Experiment, rows: str = "", columns: str = "", folder: Path | No
     """
     folder = folder or found.root
     sections = {
-        "Contact sheet": sheet(found, rows, columns, most_bytes=MOST_BYTES, folder=folder),
-        "Plots": experiment_plots.plots(found),
+        "Contact sheet": sheet_html(found, rows, columns, most_bytes=MOST_BYTES, folder=folder),
+        "Plots": plots.sweep_plots(found),
         "Runs": table(found, folder),
         "Failures": failures(found, folder),
     }

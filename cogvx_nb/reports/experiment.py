@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import RequestError
-from .sweep import dataframe, folder
-from .sweep.folder import FAILED, MARKER, RUNS, TRACEBACK, SweepFolder
-from .text import plain_value
+from ..errors import RequestError
+from ..sweep import dataframe, folder
+from ..sweep.folder import FAILED, MARKER, RUNS, TRACEBACK, SweepFolder
+from ..text import plain_value
 
 STATES = ("done", "failed", "waiting")
 
