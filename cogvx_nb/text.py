@@ -6,6 +6,7 @@ import base64
 import html
 import os
 import re
+import sys
 import unicodedata
 from pathlib import Path
 from urllib.parse import quote
@@ -175,3 +176,7 @@ def one_line(error: BaseException) -> str:
 
 
 GIB = 2**30
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

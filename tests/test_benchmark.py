@@ -15,10 +15,10 @@ from conftest import ROOT
 from PIL import Image
 from test_notebook import execute, nbval, text_of
 
-from cogvx_nb.__main__ import _parser, main
 from cogvx_nb.benchmark import measure, record, references, runner
 from cogvx_nb.benchmark.record import STAGES
 from cogvx_nb.checkpoints import registry, store
+from cogvx_nb.cli.main import _parser, main
 from cogvx_nb.errors import DoesNotFit, OutputError, RequestError, ResultError
 from cogvx_nb.pipeline import components, loader
 from cogvx_nb.planning import planner, request

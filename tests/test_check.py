@@ -16,10 +16,10 @@ import pytest
 from conftest import ROOT, run_cogvx
 from test_notebook import execute, nbval
 
-from cogvx_nb.__main__ import main
 from cogvx_nb.check import environment, probes, report, run
 from cogvx_nb.check.probes import Probe
 from cogvx_nb.checkpoints import registry
+from cogvx_nb.cli.main import main
 from cogvx_nb.planning import machine
 
 H100 = "0, NVIDIA H100 80GB HBM3, 81559, 81008, 580.159.04, 9.0"

@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 from conftest import CIRCLE, run_cogvx, start
 
-from cogvx_nb.__main__ import main
+from cogvx_nb.cli.main import main
 from cogvx_nb.results import result, video
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from cogvx_nb.__main__ import _parser
 from cogvx_nb.check import environment, gpu, probes, run
 from cogvx_nb.checkpoints import registry
+from cogvx_nb.cli.main import _parser
 from cogvx_nb.planning import memory, planner
 from cogvx_nb.planning.machine import Gpu, Machine
 

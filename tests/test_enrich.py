@@ -16,10 +16,10 @@ import pytest
 from chat import BETTER, Endpoint, Reply
 from conftest import CIRCLE
 
-from cogvx_nb import __main__ as command
 from cogvx_nb import errors, workflow
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.registry import COGVIDEOX_5B
+from cogvx_nb.cli import main, videos
 from cogvx_nb.planning import chat_client, enrich, request
 from cogvx_nb.results import result
 
@@ -331,7 +331,7 @@ def test_what_models_put_around_a_prompt_goes(endpoint, answer, text):
 
 
 def test_the_embedded_model_is_not_for_it(endpoint, capsys, outputs):
-    code = command.main(["generate", "--enrich", "--prompt", CIRCLE, "--model", "tiny"])
+    code = main.main(["generate", "--enrich", "--prompt", CIRCLE, "--model", "tiny"])
     printed = capsys.readouterr()
     assert code == 2
     assert printed.out == ""
@@ -344,11 +344,11 @@ def test_the_command_shows_both(endpoint, capsys):
     endpoint.reply = Reply("A kite, as in: {prompt}, with a long tail")
     options = argparse.Namespace(enrich=True, prompt="a kite")
     after = "A kite, as in: a kite, with a long tail"
-    assert command._enriched(options, COGVIDEOX_5B) == (after, "a kite")
+    assert videos._enriched(options, COGVIDEOX_5B) == (after, "a kite")
     said = capsys.readouterr().err
     assert f"prompt before: a kite\nprompt after ({MODEL}): {after}\n" in said
     options.enrich = False
-    assert command._enriched(options, COGVIDEOX_5B) == ("a kite", "")
+    assert videos._enriched(options, COGVIDEOX_5B) == ("a kite", "")
 
 
 def test_from_the_command_to_a_video_that_can_be_made_again(endpoint, capsys, monkeypatch, outputs):
@@ -357,12 +357,12 @@ def test_from_the_command_to_a_video_that_can_be_made_again(endpoint, capsys, mo
     monkeypatch.setattr(registry, "CHECKPOINTS", (COGVIDEOX_5B, let_in))
     endpoint.reply = Reply(BLUE)
     flags = ["--model", "tiny", "--steps", "2", "--enrich", "--prompt", TYPED]
-    assert command.main(["generate", *flags]) == 0
+    assert main.main(["generate", *flags]) == 0
     printed = capsys.readouterr()
     path = printed.out.strip()
     kept = result.read(path).settings
     assert (kept["request"]["prompt"], kept["enriched_from"]) == (BLUE, TYPED)
-    assert command.main(["reproduce", path]) == 0
+    assert main.main(["reproduce", path]) == 0
     assert "identical" in capsys.readouterr().out
     assert len(endpoint.requests) == 1
     assert KEY not in printed.out + printed.err
@@ -379,7 +379,7 @@ def test_a_failure_makes_no_video(endpoint, capsys, monkeypatch, outputs):
     monkeypatch.setattr(registry, "CHECKPOINTS", (COGVIDEOX_5B, let_in))
     endpoint.reply = Reply(TALKATIVE, status=401)
     flags = ["--debug", "--model", "tiny", "--enrich", "--prompt", TYPED]
-    assert command.main(["generate", *flags]) == 1
+    assert main.main(["generate", *flags]) == 1
     said = capsys.readouterr().err
     assert "correct COGVX_CHAT_KEY" in said
     assert KEY not in said

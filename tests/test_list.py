@@ -13,8 +13,9 @@ import pandas
 import pytest
 from conftest import CIRCLE, run_cogvx
 
-from cogvx_nb import list_cli, text
-from cogvx_nb.__main__ import main
+from cogvx_nb import text
+from cogvx_nb.cli import videos
+from cogvx_nb.cli.main import main
 from cogvx_nb.errors import DiskFull, OutputExists
 from cogvx_nb.results import catalogue, export
 from cogvx_nb.results.catalogue import Catalogue
@@ -136,7 +137,7 @@ def test_a_sidecar_that_says_less_is_a_result_too(place):
 def test_the_table_is_newest_first(capsys, three, outputs, monkeypatch, tmp_path):
     monkeypatch.chdir(outputs)
     head, *rows = listed(capsys)
-    assert head.split() == list(list_cli.HEAD)
+    assert head.split() == list(videos.HEAD)
     assert [row.split()[-1] for row in rows] == ["x/3.mp4", "x/1.mp4", "x/2.mp4"]
     assert rows[0].split("  ")[0] == "2031-01-01 12:00"
     assert "a red circle moving right on a black ba…" in rows[1]
@@ -299,7 +300,7 @@ def test_without_the_optional_packages(three, tmp_path):
 import sys
 sys.modules["pandas"] = sys.modules["pyarrow"] = None
 from cogvx_nb import catalogue, errors
-from cogvx_nb.__main__ import main
+from cogvx_nb.cli.main import main
 try:
     catalogue.frame()
 except errors.CogvxError as error:
@@ -317,7 +318,7 @@ print(main(["list"]), main(["list", "--export", "a.csv"]), main(["list", "--expo
 def test_the_command_loads_neither_torch_nor_pandas(three, tmp_path):
     code = """
 import sys
-from cogvx_nb.__main__ import main
+from cogvx_nb.cli.main import main
 main(["list", "--export", "a.csv"])
 print([name for name in ("torch", "pandas", "pyarrow", "diffusers") if name in sys.modules])
 """

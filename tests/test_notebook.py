@@ -17,8 +17,8 @@ import pytest
 from conftest import CIRCLE, ROOT, run_cogvx, start
 from hub import Hub
 
-from cogvx_nb.__main__ import main
 from cogvx_nb.checkpoints import store
+from cogvx_nb.cli.main import main
 from cogvx_nb.planning import planner
 from cogvx_nb.results import result, video
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from conftest import CIRCLE, run_cogvx, start
 
-from cogvx_nb.__main__ import main
+from cogvx_nb.cli.main import main
 from cogvx_nb.errors import Cancelled, DiskFull, NotebookError, SpecError, SweepBusy
 from cogvx_nb.results import result, video
 from cogvx_nb.sweep import driver, lock

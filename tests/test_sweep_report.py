@@ -15,7 +15,7 @@ from conftest import CIRCLE, ROOT
 from test_notebook import execute, nbval, outputs_of, text_of
 
 from cogvx_nb import text
-from cogvx_nb.__main__ import main
+from cogvx_nb.cli.main import main
 from cogvx_nb.errors import CogvxError, OutputError, OutputExists, RequestError, ResultError
 from cogvx_nb.reports import display, experiment, plots, sweep_page
 from cogvx_nb.results import video

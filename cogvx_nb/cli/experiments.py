@@ -1,18 +1,19 @@
-"""``cogvx sweep``: run a sweep, list what it would run, say how it stands, end it."""
+"""``cogvx run``, ``bench`` and ``sweep``."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
 import sys
+from pathlib import Path
 
-from . import settings
-from .errors import ResultError, SpecError
+from .. import settings
+from ..errors import ResultError, SpecError
 
 ASKED = ("status", "cancel", "report")
 
 
-def add(command: argparse.ArgumentParser) -> None:
+def add_sweep(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx sweep``."""
     command.add_argument("sweep", help="a YAML file; or 'status', 'cancel' or 'report' and a name")
     command.add_argument("name", nargs="?", help="of a sweep that was started")
@@ -33,20 +34,22 @@ def add(command: argparse.ArgumentParser) -> None:
     )
 
 
-def main(options: argparse.Namespace) -> int:
+def sweep(options: argparse.Namespace) -> int:
     """Run a notebook many times with many values, resumed where it was left."""
     if options.sweep in ASKED:
         if options.name is None:
             raise SpecError(f"cogvx sweep {options.sweep} needs the name of a sweep")
-        return {"status": _status, "cancel": _cancel, "report": _report}[options.sweep](options)
+        return {"status": _status, "cancel": _cancel, "report": _sweep_report}[options.sweep](
+            options
+        )
     if options.name is not None:
         raise SpecError(f"{options.name!r} is one argument too many; before a name: {ASKED}")
-    return (_dry_run if options.dry_run else _run)(options)
+    return (_dry_run if options.dry_run else _run_sweep)(options)
 
 
-def _run(options: argparse.Namespace) -> int:
-    from .sweep import driver, lock, ray_workers
-    from .sweep.progress import Table, summary
+def _run_sweep(options: argparse.Namespace) -> int:
+    from ..sweep import driver, lock, ray_workers
+    from ..sweep.progress import Table, summary
 
     asked = (options.workers, options.ray_address)
     by_ray = ray_workers.wanted(*asked)
@@ -66,10 +69,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _dry_run(options: argparse.Namespace) -> int:
-    from .sweep import driver, lock
-    from .sweep.folder import SweepFolder
-    from .sweep.progress import told
-    from .text import spell
+    from ..sweep import driver, lock
+    from ..sweep.folder import SweepFolder
+    from ..sweep.progress import told
+    from ..text import spell
 
     part = lock.share(options.shard)
     spec, book, runs = driver.prepare(options.sweep)
@@ -98,9 +101,9 @@ def _dry_run(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from .sweep import lock
-    from .sweep.folder import SweepFolder
-    from .text import rate, spell
+    from ..sweep import lock
+    from ..sweep.folder import SweepFolder
+    from ..text import rate, spell
 
     name = options.name
     folder = SweepFolder(name)
@@ -127,8 +130,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    from .sweep import lock
-    from .sweep.folder import SweepFolder
+    from ..sweep import lock
+    from ..sweep.folder import SweepFolder
 
     name = options.name
     folder = SweepFolder(name)
@@ -142,9 +145,9 @@ def _cancel(options: argparse.Namespace) -> int:
     return 0
 
 
-def _report(options: argparse.Namespace) -> int:
-    from .reports import experiment, sweep_page
-    from .sweep.folder import SweepFolder
+def _sweep_report(options: argparse.Namespace) -> int:
+    from ..reports import experiment, sweep_page
+    from ..sweep.folder import SweepFolder
 
     sweep_page.place(options.output, SweepFolder(options.name).root)
     found = experiment.read(options.name)
@@ -160,3 +163,111 @@ def _free_bytes() -> int:
     folder = settings.outputs_dir()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return shutil.disk_usage(there).free
+
+
+def run(options: argparse.Namespace) -> int:
+    """Execute a notebook with parameters."""
+    from ..notebooks import notebook
+
+    print(
+        notebook.run_notebook(
+            options.notebook, dict(options.p), dict(options.r), options.output_notebook
+        )
+    )
+    return 0
+
+
+MEASURING = {
+    "--model": {"default": "auto", "help": "a name, a folder or auto (default: auto)"},
+    "--weights": {
+        "choices": ["files", "random"],
+        "default": "files",
+        "help": "random needs no download (default: files)",
+    },
+    "--frames": {"default": "13,25,49", "help": "default: 13,25,49"},
+    "--steps": {"type": int, "default": 50, "help": "default: 50"},
+    "--speed": {"default": "exact", "help": "some, with commas (default: exact)"},
+    "--placement": {"default": "auto", "help": "some, with commas (default: auto)"},
+    "--repeats": {"type": int, "default": 3, "help": "at least 3 (default: 3)"},
+    "--baseline": {"default": "", "help": "stock, seed or both, to measure beside"},
+    "--output": {"help": "JSON to write (default: a new one in outputs/benchmarks/)"},
+}
+
+
+def add_bench(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx bench``."""
+    for flag, options in MEASURING.items():
+        command.add_argument(flag, **options)
+    does = command.add_subparsers(metavar="run | compare | report")
+    measuring = _add_bench_command(does, "run", bench)
+    for flag, options in MEASURING.items():
+        # Without a default of its own, for the same reason.
+        measuring.add_argument(flag, **options | {"default": argparse.SUPPRESS})
+    comparing = _add_bench_command(does, "compare", bench_compare)
+    comparing.add_argument("before", metavar="A", help="JSON of a benchmark")
+    comparing.add_argument("after", metavar="B", help="JSON of a later one")
+    reporting = _add_bench_command(does, "report", bench_report)
+    reporting.add_argument("files", nargs="*", help="JSON of benchmarks (default: the newest)")
+    reporting.add_argument("--output", help="page to write (default: beside the first file)")
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Time videos by frames, speed and placement; compare or show what was measured."""
+    from ..benchmark import record, runner
+
+    model = runner.find_model(options.model, options.weights)
+    path = record.place(options.output)
+    found = runner.run_benchmark(
+        model,
+        record.numbers(options.frames),
+        options.steps,
+        options.repeats,
+        record.names(options.speed),
+        record.names(options.placement),
+        record.names(options.baseline),
+        path,
+        _say,
+    )
+    _write_page([found], path.with_suffix(".html"))
+    print(path)
+    return int(record.failed(found))
+
+
+def bench_compare(options: argparse.Namespace) -> int:
+    """Say what changed from one benchmark to another by more than the repeats lie apart."""
+    from ..benchmark import record
+
+    before, after = map(record.read_report, (options.before, options.after))
+    changes = record.changes_between(before, after)
+    print("\n".join(changes) or "nothing changed by more than the repeats lie apart")
+    return 0
+
+
+def bench_report(options: argparse.Namespace) -> int:
+    """Write one HTML page of some benchmarks, with all in it."""
+    from ..benchmark import record
+
+    paths = [Path(file) for file in options.files] or [record.newest()]
+    output = record.page_place(options.output, paths[0])
+    _write_page([record.read_report(path) for path in paths], output)
+    print(output)
+    return 0
+
+
+def _write_page(reports: list[dict], path: Path) -> None:
+    from ..benchmark import record
+    from ..reports import bench_page
+
+    record.write_file(bench_page.page(*reports), path)
+
+
+def _add_bench_command(does, name: str, function) -> argparse.ArgumentParser:
+    parser = does.add_parser(name, help=function.__doc__, description=function.__doc__)
+    kept = {"default": argparse.SUPPRESS}  # what stands before the word is kept
+    parser.add_argument("--debug", action="store_true", help="show tracebacks", **kept)
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
