@@ -51,14 +51,14 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, CARDS[card] * 2**30 / total))
     model = store.random_model(registry.COGVIDEOX_5B)
-    wanted = request.make(model, PROMPT, frames=frames)
+    wanted = request.make_request(model, PROMPT, frames=frames)
     row = {"card": card, "frames": frames, "steps": steps}
     try:
-        here = machine.probe()
-        fitted = planner.fit(wanted, here, speed)
+        here = machine.probe_machine()
+        fitted = planner.plan_request(wanted, here, speed)
         optimization.free_memory()
         torch.cuda.reset_peak_memory_stats()
-        loaded = loader.load(fitted)
+        loaded = loader.load_pipeline(fitted)
         loading = torch.cuda.max_memory_reserved()
         short = replace(wanted, steps=steps)
         # Compiling is apart, and so is a step that doesn't count.
@@ -67,11 +67,11 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
         torch.cuda.reset_peak_memory_stats()
         made = generate.generate_frames(short, loaded, reuse_text=False)
         start = time.perf_counter()
-        result.save(made, folder / f"{card}-{frames}-{speed}.mp4".replace(" ", ""))
+        result.save_result(made, folder / f"{card}-{frames}-{speed}.mp4".replace(" ", ""))
         writing = time.perf_counter() - start
     except Exception as error:
         return row | {"error": f"{type(error).__name__}: {error}"[:300]}
-    gpu = plan.gpu_of(fitted, here)
+    gpu = plan.gpu_for(fitted, here)
     expected = timing.stage_seconds(fitted, gpu, steps, warm=True)
     stages = ("text", "denoise", "decode")
     predicted = sum(expected[name] for name in stages)

@@ -31,15 +31,15 @@ A_DAY = 1000
 OPEN = """
 import time; start = time.perf_counter()
 from cogvx_nb.results.catalogue import Catalogue
-from cogvx_nb import posters
+from cogvx_nb.results import video
 imported = time.perf_counter()
 found = Catalogue(); found.refresh(); page = found.find(limit=12); total = found.count()
 listed = time.perf_counter()
-pictures = posters.of(page); shown = time.perf_counter()
+pictures = video.thumbnails(page); shown = time.perf_counter()
 import json, re
 from cogvx_nb.workbench.gallery_tab import Gallery
-from cogvx_nb.workbench.session import Studio
-ready = time.perf_counter(); gallery = Gallery(Studio()); there = time.perf_counter()
+from cogvx_nb.workbench.session import Session
+ready = time.perf_counter(); gallery = Gallery(Session()); there = time.perf_counter()
 assert len(page) == len(gallery.cards.children) == 12 and all(pictures)
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 print(json.dumps({"total": total, "import_seconds": imported - start,
@@ -63,13 +63,13 @@ told = {"rows": len(everything), "seconds": made - start,
 EXPORT = """
 import sys, tempfile
 from pathlib import Path
-from cogvx_nb import arrow, export
+from cogvx_nb.results import export
 from cogvx_nb.results.catalogue import Catalogue
 kind = sys.argv[1]
-arrow.check(*["pyarrow"] * (kind == "parquet"))
+export.check_packages(*["pyarrow"] * (kind == "parquet"))
 found = Catalogue(); found.refresh(); before = peak(); start = time.perf_counter()
 with tempfile.TemporaryDirectory() as folder:
-    path = export.save(found.pages(), Path(folder) / f"all.{kind}")
+    path = export.save_export(found.pages(), Path(folder) / f"all.{kind}")
     told = {"seconds": time.perf_counter() - start, "mib": path.stat().st_size / 2**20,
         "peak_mib_more": peak() - before}
 """
@@ -126,9 +126,11 @@ def make(folder: Path, count: int, sweeps: bool) -> None:
     from cogvx_nb.planning import machine, planner, request
     from cogvx_nb.results import result
 
-    wanted = request.make(store.locate("tiny"), "a red circle", steps=2)
-    made = generate.generate_frames(wanted, loader.load(planner.fit(wanted, machine.probe())))
-    first = result.save(made, folder / "first" / "0.mp4")
+    wanted = request.make_request(store.locate_checkpoint("tiny"), "a red circle", steps=2)
+    made = generate.generate_frames(
+        wanted, loader.load_pipeline(planner.plan_request(wanted, machine.probe_machine()))
+    )
+    first = result.save_result(made, folder / "first" / "0.mp4")
     chance, source = random.Random(1), first.path
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(1, count):

@@ -39,11 +39,11 @@ def compare(frames: int, steps: int, random: str | None):
     from cogvx_nb.pipeline import loader, optimization
     from cogvx_nb.planning import machine, planner, request
 
-    here = machine.probe()
-    imagined = random and store.random_model(registry.named(random))
-    model = imagined or store.locate("tiny")
-    wanted = request.make(model, PROMPT, frames=frames, steps=steps)
-    base = planner.fit(wanted, here)
+    here = machine.probe_machine()
+    imagined = random and store.random_model(registry.get_checkpoint(random))
+    model = imagined or store.locate_checkpoint("tiny")
+    wanted = request.make_request(model, PROMPT, frames=frames, steps=steps)
+    base = planner.plan_request(wanted, here)
     latents, clip = stock(wanted, base)
     truth = in_float32(wanted, base) if random else None
     optimization.free_memory()
@@ -51,7 +51,7 @@ def compare(frames: int, steps: int, random: str | None):
         yield {"way": "stock", "of_float32": distance(latents, truth)}
     for name, changed in (of_half(base) if random else variants(base)).items():
         try:
-            loaded = loader.load(changed)
+            loaded = loader.load_pipeline(changed)
             kept = name == "embeddings kept"
             if kept:
                 ours(wanted, loaded, kept)
@@ -172,7 +172,7 @@ def from_nothing(wanted, fitted):
     """The pipeline of the benchmark's baseline, with random weights."""
     from cogvx_nb.benchmark import baselines
 
-    return baselines.Baseline("stock", baselines.planned("stock", fitted))._pipe
+    return baselines.DiffusersBaseline("stock", baselines.baseline_plan("stock", fitted))._pipe
 
 
 def from_files(wanted, fitted):
@@ -199,8 +199,8 @@ def ours(wanted, loaded, reuse_text):
     device = torch.device(loaded.plan.device)
     pipe = loaded.pipe
     try:
-        with torch.no_grad(), generate._repeatable():
-            embeds, negative = loader.encode(wanted, loaded, device, reuse_text)
+        with torch.no_grad(), generate._deterministic_cudnn():
+            embeds, negative = loader.encode_prompts(wanted, loaded, device, reuse_text)
             loaded.prepare(wanted.steps)
             latents = generate._denoise(wanted, pipe, embeds, negative, lambda event: None, None)
             clip = vae.decode_latents(pipe.vae, latents, wanted.frames)

@@ -32,17 +32,17 @@ def main() -> None:
         from cogvx_nb import progress
         from cogvx_nb.checkpoints import store
         from cogvx_nb.planning import request
-        from cogvx_nb.workbench.session import Studio
+        from cogvx_nb.workbench.session import Session
 
-        where, model = Studio(), store.locate("tiny")
+        where, model = Session(), store.locate_checkpoint("tiny")
         begun: list[float] = []
         where.listen(
             lambda job, event: (
                 begun.append(time.monotonic()) if isinstance(event, progress.Step) else None
             )
         )
-        found = {"cancel": cancels(where, request.make(model, PROMPT, frames=49), begun)}
-        found["memory"] = memory(where, request.make(model, PROMPT, steps=2))
+        found = {"cancel": cancels(where, request.make_request(model, PROMPT, frames=49), begun)}
+        found["memory"] = memory(where, request.make_request(model, PROMPT, steps=2))
     print(json.dumps(found, indent=1))
 
 

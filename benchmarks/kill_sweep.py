@@ -101,10 +101,14 @@ class Killed:
         from cogvx_nb.sweep import driver
         from cogvx_nb.sweep.folder import SweepFolder
 
-        runs, folder = driver.prepare(self._spec)[2], SweepFolder("killed")
+        runs, folder = driver.prepare_sweep(self._spec)[2], SweepFolder("killed")
         lost = [run.id for run in runs if not folder.is_done(run.id, run.expected)]
         videos = sorted(self._root.parent.parent.rglob("*.mp4"))
-        broken = [path for path in videos if len(video.decode(path)) != 13 or not result.read(path)]
+        broken = [
+            path
+            for path in videos
+            if len(video.decode_video(path)) != 13 or not result.read_result(path)
+        ]
         extra = len(videos) - (len(runs) - len(lost))
         left = [path.name for path in self._root.rglob("*") if "partial" in path.name]
         left += [path.name for path in self._root.glob(".replaced-*")] + [*map(str, broken)]

@@ -36,13 +36,13 @@ def main() -> None:
 
 def measure(wanted, pipe, embeds, repeats: int) -> dict:
     """Videos with and without previews in turn, after one of each that doesn't count."""
-    from cogvx_nb.workbench.session import Studio
+    from cogvx_nb.workbench.session import Session
 
     seconds = {True: [], False: []}
     wholes = {True: [], False: []}
     shown, spent = 0, 0.0
     for turn, previews in itertools.product(range(repeats + 1), (True, False)):
-        where = Studio()
+        where = Session()
         count, start = [], time.perf_counter()  # seconds of each preview
         steps = denoise(wanted, pipe, embeds, where if previews else None, count)
         whole = time.perf_counter() - start
@@ -99,8 +99,8 @@ def embedded(steps: int):
     from cogvx_nb.pipeline import loader
     from cogvx_nb.planning import machine, planner, request
 
-    wanted = request.make(store.locate("tiny"), PROMPT, frames=49, steps=steps)
-    loaded = loader.load(planner.fit(wanted, machine.probe()))
+    wanted = request.make_request(store.locate_checkpoint("tiny"), PROMPT, frames=49, steps=steps)
+    loaded = loader.load_pipeline(planner.plan_request(wanted, machine.probe_machine()))
     embeds, _ = loaded.pipe.encode_prompt(
         PROMPT, do_classifier_free_guidance=False, max_sequence_length=64
     )
@@ -135,7 +135,10 @@ def true_shapes(steps: int):
     )
     pipe = diffusers.CogVideoXPipeline(None, None, vae, transformer, scheduler)
     pipe.set_progress_bar_config(disable=True)
-    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *components.HANDED_OVER]
+    pipe._callback_tensor_inputs = [
+        *pipe._callback_tensor_inputs,
+        *components.EXPOSED_LOOP_VARIABLES,
+    ]
     embeds = torch.randn(1, 226, 4096, dtype=torch.bfloat16, device="cuda")
     return wanted, pipe, embeds
 

@@ -36,17 +36,20 @@ WARM = 6
 IDEAL = """
 import sys, time
 start = time.perf_counter()
-from cogvx_nb import display, generate, machine, pipeline, plan, request, result
+from cogvx_nb.pipeline import generate, loader
+from cogvx_nb.planning import machine, planner, request
+from cogvx_nb.reports import display
+from cogvx_nb.results import result
 prompt, frames, steps, count = sys.argv[1], *map(int, sys.argv[2:])
-here = machine.probe()
-model, _ = plan.find_model("tiny", here, frames)
-wanted = request.make(model, prompt, frames=frames, steps=steps)
-loaded = pipeline.load(plan.fit(wanted, here))
+here = machine.probe_machine()
+model, _ = planner.find_model("tiny", here, frames)
+wanted = request.make_request(model, prompt, frames=frames, steps=steps)
+loaded = loader.load_pipeline(planner.plan_request(wanted, here))
 print(time.perf_counter() - start)
 for seed in range(count + 1):
     begun = time.perf_counter()
-    wanted = request.make(model, prompt, frames=frames, steps=steps, seed=seed)
-    result.save(generate.run(wanted, loaded), f"{seed}.mp4", overwrite=True)
+    wanted = request.make_request(model, prompt, frames=frames, steps=steps, seed=seed)
+    result.save_result(generate.generate_frames(wanted, loaded), f"{seed}.mp4", overwrite=True)
     print(time.perf_counter() - begun)
 """
 

@@ -28,11 +28,14 @@ from pathlib import Path
 PROMPT = "a red circle moving right on a black background"
 RANDOM = """
 from pathlib import Path
-from cogvx_nb import checkpoints, generate, machine, pipeline, plan, random_weights, request, result
-imagined = random_weights.imagine(checkpoints.named(model))
-wanted = request.make(imagined, prompt, frames=13, steps=steps, seed=seed)
-loaded = pipeline.load(plan.fit(wanted, machine.probe()))
-result.save(generate.run(wanted, loaded), Path("random.mp4"))
+from cogvx_nb.checkpoints import registry, store
+from cogvx_nb.pipeline import generate, loader
+from cogvx_nb.planning import machine, planner, request
+from cogvx_nb.results import result
+imagined = store.random_model(registry.get_checkpoint(model))
+wanted = request.make_request(imagined, prompt, frames=13, steps=steps, seed=seed)
+loaded = loader.load_pipeline(planner.plan_request(wanted, machine.probe_machine()))
+result.save_result(generate.generate_frames(wanted, loaded), Path("random.mp4"))
 """
 SHORT = """
 import os, time
@@ -78,7 +81,7 @@ def rate(count: int, spec: dict) -> float:
         seen.setdefault(progress.done, time.monotonic())
 
     named = spec | {"name": f"by-{count}"}
-    ended = driver.run_sweep(named, view=view, workers=ray_workers.workers(count))
+    ended = driver.run_sweep(named, view=view, workers=ray_workers.ray_workers(count))
     assert not ended.failed, ended.failed
     first = min(done for done in seen if done >= DONE_BY_EACH * count)
     last = max(seen)

@@ -107,10 +107,10 @@ def verify(work: Path, environment: dict[str, str], size: int, repeats: int) -> 
     from cogvx_nb.files import sha256_all
 
     listed = {
-        path.relative_to(folder).as_posix(): manifest.File(size // 4, sha256)
+        path.relative_to(folder).as_posix(): manifest.ManifestFile(size // 4, sha256)
         for path, sha256 in sha256_all(files).items()
     }
-    manifest.write(folder, manifest.Manifest("modelscope", "none", "none", listed))
+    manifest.write_manifest(folder, manifest.Manifest("modelscope", "none", "none", listed))
     commands = {
         "sha256sum": ["taskset", "-c", "0", "sha256sum", *map(str, files)],
         "ours": [sys.executable, "-m", "cogvx_nb", "verify", str(folder)],

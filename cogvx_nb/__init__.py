@@ -1,12 +1,40 @@
 """A workbench for CogVideoX: from a prompt to a video that can be made again.
 
-The road, one module a step: ``machine.probe`` → ``plan.find_model`` → ``request.make`` →
-``plan.fit`` → ``pipeline.load`` → ``generate.run`` → ``result.save``. Importing this package
-or any module before ``pipeline`` loads no torch.
+The names below are the documented Python API; each is imported when it is first used, so that
+``import cogvx_nb`` loads no torch. Everything else may move.
 """
+
+import importlib
 
 from . import settings
 
 __version__ = "0.1.0"
+
+_API = {
+    "Catalogue": "results.catalogue",
+    "Compare": "workbench.app",
+    "Gallery": "workbench.gallery_tab",
+    "catalogue": "results.catalogue",
+    "results_frame": "results.catalogue",
+    "reproduce": "workflow",
+    "run_notebook": "notebooks.notebook",
+    "run_sweep": "sweep.driver",
+    "sweep_dataframe": "sweep.dataframe",
+}
+"""Public names and the modules that define them; ``catalogue`` is a module itself."""
+
+__all__ = ["__version__", *_API]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _API:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_API[name]}")
+    return module if module.__name__.endswith(f".{name}") else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_API})
+
 
 settings.prepare_allocator()

@@ -24,10 +24,10 @@ OnBytes = Callable[[Path, int], None]
 
 def sha256(path: Path, on_bytes: OnBytes | None = None) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    return _hash(hashlib.sha256(), path, on_bytes)
+    return _hash_file(hashlib.sha256(), path, on_bytes)
 
 
-class Growing:
+class IncrementalHash:
     """SHA-256 of a file that grows, from what has come so far."""
 
     def __init__(self) -> None:
@@ -37,15 +37,15 @@ class Growing:
         """Take in what has come since the last time."""
         with path.open("rb", buffering=0) as file:
             file.seek(self._count)
-            self._count += _take_in(self._digest, file, lambda count: None)
+            self._count += _feed(self._digest, file, lambda count: None)
 
     def hexdigest(self) -> str:
         return self._digest.hexdigest()
 
 
-def git_blob(path: Path) -> str:
+def git_blob_hash(path: Path) -> str:
     """The id that git gives a file's content: SHA-1 of a header and the content."""
-    return _hash(hashlib.sha1(b"blob %d\0" % path.stat().st_size), path, None)
+    return _hash_file(hashlib.sha1(b"blob %d\0" % path.stat().st_size), path, None)
 
 
 def sha256_all(paths: Iterable[Path], on_bytes: OnBytes | None = None) -> dict[Path, str]:
@@ -57,13 +57,13 @@ def sha256_all(paths: Iterable[Path], on_bytes: OnBytes | None = None) -> dict[P
         )
 
 
-def _hash(digest, path: Path, on_bytes: OnBytes | None) -> str:
+def _hash_file(digest, path: Path, on_bytes: OnBytes | None) -> str:
     with path.open("rb", buffering=0) as file:
-        _take_in(digest, file, lambda count: on_bytes and on_bytes(path, count))
+        _feed(digest, file, lambda count: on_bytes and on_bytes(path, count))
     return digest.hexdigest()
 
 
-def _take_in(digest, file, on_bytes: Callable[[int], object]) -> int:
+def _feed(digest, file, on_bytes: Callable[[int], object]) -> int:
     """Feed the rest of a file to a digest; how many bytes that were."""
     block, total = memoryview(bytearray(BLOCK)), 0
     while count := file.readinto(block):
@@ -80,7 +80,7 @@ PAUSE = 0.1
 """Seconds between looks at the file."""
 
 
-class Follower:
+class DownloadWatcher:
     """Follows a file from a thread of its own, while a client writes it.
 
     Args:
@@ -90,11 +90,11 @@ class Follower:
     """
 
     def __init__(self, find: Callable[[], Path | None], hashing: bool) -> None:
-        self._find, self._hash = find, Growing() if hashing else None
+        self._find, self._hash = find, IncrementalHash() if hashing else None
         self._synced, self._ended = 0, threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Follower:
+    def __enter__(self) -> DownloadWatcher:
         self._thread.start()
         return self
 
@@ -104,7 +104,7 @@ class Follower:
 
     def finish(self, path: Path) -> str:
         """Bring the whole file to the disk; its SHA-256 as it seems, or empty."""
-        to_disk(path)
+        fsync(path)
         if self._hash is None:
             return ""
         self._hash.advance(path)
@@ -123,65 +123,65 @@ class Follower:
             self._hash.advance(path)
         size = path.stat().st_size
         if size - self._synced >= SYNCED:
-            to_disk(path)
+            fsync(path)
             self._synced = size
 
 
-def to_disk(path: Path) -> None:
+def fsync(path: Path) -> None:
     """Wait until a file would survive a power loss."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
 
 
-VERIFIED = (".mp4", ".json")
+HASHED_SUFFIXES = (".mp4", ".json")
 """Endings of results, whose content is compared; of other files it is the size."""
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 """What a write fails with where there is no room."""
 
 
 @contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translate_errors(path: Path) -> Iterator[None]:
     """Turn what goes wrong on a disk into one line for a person."""
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL_ERRNOS:
             raise DiskFull(f"the disk of {path} is full: make room, and start again") from error
         raise OutputError(f"{path} can't be written: {error.strerror}") from error
 
 
-def print_of(path: Path) -> list:
+def fingerprint(path: Path) -> list:
     """What tells whether a file is as it was: [bytes], and for a result [bytes, SHA-256]."""
     size = path.stat().st_size
-    return [size, sha256(path)] if path.suffix in VERIFIED else [size]
+    return [size, sha256(path)] if path.suffix in HASHED_SUFFIXES else [size]
 
 
 def is_unchanged(path: Path, kept: list) -> bool:
-    """Whether ``print_of`` still gives the same for a file."""
-    return path.stat().st_size == kept[0] and print_of(path) == kept
+    """Whether ``fingerprint`` still gives the same for a file."""
+    return path.stat().st_size == kept[0] and fingerprint(path) == kept
 
 
-def rename_within(notebook: Path, old: Path, new: Path) -> None:
+def rename_in_notebook(notebook: Path, old: Path, new: Path) -> None:
     """Let an executed notebook name the folder that it will be found in."""
     names = [json.dumps(str(path), ensure_ascii=False)[1:-1].encode() for path in (old, new)]
     content = notebook.read_bytes()
     if names[0] in content:
-        write(notebook, content.replace(*names))
+        write_whole(notebook, content.replace(*names))
 
 
-def write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.write_bytes(content)
-        to_disk(partial)
+        fsync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def folder_to_disk(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Wait until new names in a folder would survive a power loss."""
     with contextlib.suppress(OSError):  # not every system can
         handle = os.open(folder, os.O_RDONLY)

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from tqdm import tqdm
 
 from . import settings
 
 if TYPE_CHECKING:
     import torch
+    from tqdm import tqdm
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class RequestReduced:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class FramesDone:
     """The frames are there."""
 
     generated: object
@@ -81,7 +81,7 @@ class Noted:
     text: str
 
 
-Event = StageStarted | Step | PlanChanged | RequestReduced | Done | Noted
+Event = StageStarted | Step | PlanChanged | RequestReduced | FramesDone | Noted
 Listener = Callable[[Event], None]
 
 
@@ -123,7 +123,7 @@ QUIET_SECONDS = 30
 
 
 class Progress:
-    """A listener for ``generate.run`` and ``result.save``. Use it in a ``with`` statement."""
+    """A listener for ``generate_frames`` and ``save_result``. Use it in a ``with`` statement."""
 
     def __init__(self) -> None:
         self._stage = ""
@@ -159,7 +159,7 @@ class Progress:
             self._show(f"{self._stage} {step}/{steps}, {seconds_left:.0f} s left")
         elif sys.stderr.isatty():
             if self._bar is None:
-                self._bar = tqdm(desc=self._stage, total=steps, unit="step", leave=False)
+                self._bar = _terminal_bar()(desc=self._stage, total=steps, unit="step", leave=False)
             self._bar.update(step - self._bar.n)
 
     def _show(self, line: str) -> None:
@@ -175,13 +175,16 @@ class Progress:
 
 
 class TransferProgress:
-    """A listener for ``transfer.run`` and ``verify.run``: a bar for all bytes and one for each file
-    under way, with rate and time left; lines now and then where there is neither terminal nor
+    """A listener for ``fetch_checkpoint`` and ``verify_checkpoint``.
+
+    A bar for all bytes and one for each file under way, with rate and time left; lines now and then where there is neither terminal nor
     front end. Use it in a ``with`` statement."""
 
     def __init__(self) -> None:
         live = in_notebook() and settings.live_ui()
-        self._bar_kind = _notebook_bar() if live else tqdm if sys.stderr.isatty() else None
+        self._bar_kind = None
+        if live or sys.stderr.isatty():
+            self._bar_kind = _notebook_bar() if live else _terminal_bar()
         self._whole: tqdm | None = None
         self._files: dict[str, tqdm] = {}
         self._lock, self._told = threading.Lock(), 0.0
@@ -218,7 +221,7 @@ class TransferProgress:
             bar.close()
 
     def _bar(self, name: str, total: int, leave: bool) -> tqdm:
-        kind, hidden = self._bar_kind or tqdm, self._bar_kind is None
+        kind, hidden = self._bar_kind or _terminal_bar(), self._bar_kind is None
         # Where it is hidden it still counts, for the lines.
         options = {"file": _Nowhere()} if hidden else {}
         return kind(desc=name, total=total, unit="B", unit_scale=True, leave=leave, **options)
@@ -229,10 +232,14 @@ class TransferProgress:
             return
         now = self._whole.format_dict
         done, total, rate = now["n"], now["total"], now["n"] / max(now["elapsed"], 1e-3)
-        left = f", {tqdm.format_interval((total - done) / rate)} left" if 0 < done < total else ""
+        left = (
+            f", {self._whole.format_interval((total - done) / rate)} left"
+            if 0 < done < total
+            else ""
+        )
         self._say(
-            f"{self._whole.desc}: {done / total:.0%} of {tqdm.format_sizeof(total)}B, "
-            f"{tqdm.format_sizeof(rate)}B/s{left}"
+            f"{self._whole.desc}: {done / total:.0%} of {self._whole.format_sizeof(total)}B, "
+            f"{self._whole.format_sizeof(rate)}B/s{left}"
         )
 
     def _say(self, line: str) -> None:
@@ -260,7 +267,13 @@ class _Nowhere:
         pass
 
 
-def _notebook_bar() -> type:
+def _terminal_bar() -> type[tqdm]:
+    from tqdm import tqdm  # late: ``cogvx check`` runs where no package is installed
+
+    return tqdm
+
+
+def _notebook_bar() -> type[tqdm]:
     from tqdm.notebook import tqdm as bar
 
     return bar

@@ -57,85 +57,86 @@ The class is named twice to outweigh what JupyterLab says of tables."""
 def html_text(value: object) -> str:
     """A text as HTML: inert, and in a direction of its own, so that it can't turn what is around
     it."""
-    return f"<bdi>{escaped(value)}</bdi>"
+    return f"<bdi>{escape_html(value)}</bdi>"
 
 
-def escaped(value: object) -> str:
+def escape_html(value: object) -> str:
     """A text that may stand between tags and in quoted attributes. What no page can hold, control
     characters and halves of characters, is replaced."""
     plain = str(value).encode("utf-8", "replace").decode()
     return html.escape(CONTROL.sub("\N{REPLACEMENT CHARACTER}", plain))
 
 
-def clamped(value: object) -> str:
+def clamp_html(value: object) -> str:
     """A text in a few lines; a pointer that rests on it shows all of it."""
-    return f"<div class='clamp' title='{escaped(value)}'>{html_text(value)}</div>"
+    return f"<div class='clamp' title='{escape_html(value)}'>{html_text(value)}</div>"
 
 
-def number(value: float | None, digits: int) -> str:
+def format_number(value: float | None, digits: int) -> str:
     """A number with so many digits behind the point; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def embedded(kind: str, data: bytes) -> str:
+def data_url(kind: str, data: bytes) -> str:
     """An address that holds its data."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def link(target: Path, folder: Path) -> str:
+def relative_link(target: Path, folder: Path) -> str:
     """The address of a file from a page in a folder: relative, so that both can be moved."""
     relative = os.path.relpath(target.absolute(), folder.absolute())
-    return escaped(quote(os.fsencode(relative)))
+    return escape_html(quote(os.fsencode(relative)))
 
 
-def plain(text: str) -> str:
+def plain_line(text: str) -> str:
     r"""A text in one line: control characters, line breaks and those that turn the direction of
     writing are spelt out, such as ``\n`` and ``\u202e``."""
     return "".join(
-        one if one.isprintable() else " " if _is_space(one) else _spelt(one) for one in text
+        one if one.isprintable() else " " if _is_space_separator(one) else _escape_character(one)
+        for one in text
     )
 
 
-def cut(text: str, width: int) -> str:
+def cut_line(text: str, width: int) -> str:
     """As much of a text as has room in so many places, with ``…`` where it was cut."""
-    if places(text) <= width:
+    if terminal_width(text) <= width:
         return text
     end = 0
-    while places(text[: end + 1]) < width:
+    while terminal_width(text[: end + 1]) < width:
         end += 1
     return f"{text[:end]}…"
 
 
-def places(text: str) -> int:
+def terminal_width(text: str) -> int:
     """How many of a terminal's places a text takes: two for a Chinese character, none for a mark
     that stands above or below another."""
     wide = sum(unicodedata.east_asian_width(one) in "WF" for one in text)
     return len(text) + wide - sum(unicodedata.category(one) in ("Mn", "Me") for one in text)
 
 
-def _is_space(character: str) -> bool:
+def _is_space_separator(character: str) -> bool:
     return unicodedata.category(character) == "Zs"
 
 
-def _spelt(character: str) -> str:
+def _escape_character(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def padded(cell: str, width: int) -> str:
-    return cell + " " * (width - places(cell))
+def pad_cell(cell: str, width: int) -> str:
+    return cell + " " * (width - terminal_width(cell))
 
 
 CONTROL_RUN = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
-def rate(seconds: float) -> str:
+def format_rate(seconds: float) -> str:
     """Runs in a time that a person can picture, from seconds for one."""
     if seconds < 60:
         return f"{60 / max(seconds, 1e-3):.1f} runs a minute"
     return f"{3600 / seconds:.1f} runs an hour"
 
 
-def spell(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """A length of time: ``8 s``, ``12 min``, ``3.5 h``; ``?`` for None."""
     if seconds is None:
         return "?"
@@ -149,7 +150,7 @@ def plain_value(value: object) -> str:
     return CONTROL_RUN.sub(" ", value if isinstance(value, str) else repr(value))
 
 
-def cut_line(line: str, width: int) -> str:
+def cut_terminal_line(line: str, width: int) -> str:
     """As much of a line as has room; Chinese characters take two places."""
     room = max(width, 10)
     for place, character in enumerate(line):
@@ -159,7 +160,7 @@ def cut_line(line: str, width: int) -> str:
     return line
 
 
-def human(count: int) -> str:
+def format_bytes(count: int) -> str:
     """Bytes for a person, in decimal units as the hubs show them."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
@@ -167,7 +168,7 @@ def human(count: int) -> str:
     return f"{count} B"
 
 
-def one_line(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """An exception's root cause in a line, without its traceback."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -178,5 +179,5 @@ def one_line(error: BaseException) -> str:
 GIB = 2**30
 
 
-def say(line: str) -> None:
+def print_error(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

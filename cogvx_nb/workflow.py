@@ -10,7 +10,7 @@ from .checkpoints import store
 from .errors import ModelError
 from .pipeline import generate, loader
 from .planning import planner, request
-from .planning.machine import probe
+from .planning.machine import probe_machine
 from .progress import CancelToken, Listener
 from .results import result, video
 from .results.result import Generated, Result
@@ -49,7 +49,7 @@ def reproduce(
     """Run a result's request once more, on its plan where this machine can.
 
     Args:
-        on_event, cancel: as for ``generate.run``.
+        on_event, cancel: as for ``generate.generate_frames``.
 
     Raises:
         ModelError: if its checkpoint is not on this machine, or not whole.
@@ -59,18 +59,18 @@ def reproduce(
 
     then, threads = original.settings, torch.get_num_threads()
     wanted = request_of(then)
-    loaded = loader.load(planner.again(wanted, probe(), then["plan"]))
+    loaded = loader.load_pipeline(planner.replay_plan(wanted, probe_machine(), then["plan"]))
     torch.set_num_threads(then["machine"]["threads"])
     try:
         generated = generate.generate_frames(wanted, loaded, on_event, cancel)
     finally:
         torch.set_num_threads(threads)
-    now = result.describe(generated)
+    now = result.describe_video(generated)
     return Reproduction(
         original=original,
         generated=generated,
         identical=now["frame_hash"] == then["frame_hash"],
-        psnr=_psnr(generated.frames, video.decode(original.path)),
+        psnr=_psnr(generated.frames, video.decode_video(original.path)),
         differences=_differences(then, now),
     )
 
@@ -86,15 +86,17 @@ def request_of(then: dict) -> request.VideoRequest:
     del run["fps"]
     permitted = dict.fromkeys(then["allowed"], True)
     typed = then.get("enriched_from", "")  # kept, never enriched anew
-    return request.make(_model(then["checkpoint"]), **run, **permitted, enriched_from=typed)
+    return request.make_request(
+        _recorded_model(then["checkpoint"]), **run, **permitted, enriched_from=typed
+    )
 
 
-def _model(checkpoint: dict) -> store.Model:
+def _recorded_model(checkpoint: dict) -> store.Model:
     """The checkpoint that has the recorded files, or else the one of that name."""
     found = []
     for name in (checkpoint["folder"], checkpoint["name"]):
         try:
-            model = store.locate(name)
+            model = store.locate_checkpoint(name)
         except ModelError as error:  # it is gone, or not whole any more
             missing = error
             continue

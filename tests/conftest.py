@@ -27,13 +27,13 @@ os.environ |= {
 
 from cogvx_nb.checkpoints import store  # noqa: E402
 from cogvx_nb.pipeline import (
-    generate,  # noqa: E402
-    loader,  # noqa: E402
+    generate,
+    loader,
 )
 from cogvx_nb.planning import (
-    machine,  # noqa: E402
-    planner,  # noqa: E402
-    request,  # noqa: E402
+    machine,
+    planner,
+    request,
 )
 from cogvx_nb.results import result  # noqa: E402
 
@@ -59,12 +59,12 @@ def outputs(tmp_path_factory, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny() -> store.Model:
-    return store.locate("tiny")
+    return store.locate_checkpoint("tiny")
 
 
 @pytest.fixture(scope="session")
 def here() -> machine.Machine:
-    return machine.probe()
+    return machine.probe_machine()
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ def make(tiny, here):
     """Run a request on the embedded checkpoint, from keywords to frames."""
 
     def run(prompt: str = CIRCLE, steps: int = 2, on_event=None, cancel=None, **wanted):
-        asked = request.make(tiny, prompt, steps=steps, **wanted)
-        loaded = loader.load(planner.fit(asked, here))
+        asked = request.make_request(tiny, prompt, steps=steps, **wanted)
+        loaded = loader.load_pipeline(planner.plan_request(asked, here))
         return generate.generate_frames(asked, loaded, on_event, cancel)
 
     return run
@@ -86,9 +86,11 @@ def samples(tiny, here, tmp_path_factory) -> list[result.Result]:
     blue = {"prompt": "a blue circle moving left", "seed": 7}
     found = []
     for number, wanted in enumerate(({}, blue, {"frames": 25})):
-        asked = request.make(tiny, **{"prompt": CIRCLE, "steps": 2} | wanted)
-        made = generate.generate_frames(asked, loader.load(planner.fit(asked, here)))
-        found.append(result.save(made, folder / f"{number}.mp4"))
+        asked = request.make_request(tiny, **{"prompt": CIRCLE, "steps": 2} | wanted)
+        made = generate.generate_frames(
+            asked, loader.load_pipeline(planner.plan_request(asked, here))
+        )
+        found.append(result.save_result(made, folder / f"{number}.mp4"))
     return found
 
 

@@ -21,13 +21,13 @@ def latents(tiny, here):
     """Runs 13 frames in 4 steps with an attention; returns the latents of the last step."""
 
     def run(attention: str) -> torch.Tensor:
-        asked, seen = request.make(tiny, CIRCLE, steps=4), []
-        loaded = loader.load(planner.fit(asked, here, attention=attention))
+        asked, seen = request.make_request(tiny, CIRCLE, steps=4), []
+        loaded = loader.load_pipeline(planner.plan_request(asked, here, attention=attention))
         generate.generate_frames(asked, loaded, seen.append)
         return [event for event in seen if isinstance(event, progress.Step)][-1].latents
 
     yield run
-    loader.release()
+    loader.release_pipeline()
 
 
 @pytest.mark.parametrize("attention", ["native", "_native_math"])
@@ -39,60 +39,64 @@ def test_other_attentions_give_the_same(latents, attention):
 
 def test_one_that_is_not_there_is_said(tiny, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
-    attention.processor.cache_clear()
-    asked = request.make(tiny, CIRCLE, steps=2)
+    attention.attention_processor.cache_clear()
+    asked = request.make_request(tiny, CIRCLE, steps=2)
     with pytest.raises(RequestError, match=r"'nothing': use one of stock, flash4, flash"):
-        loader.load(planner.fit(asked, here, attention="nothing"))
+        loader.load_pipeline(planner.plan_request(asked, here, attention="nothing"))
     with pytest.raises(RequestError, match=r"attention = 'flash4': can't be had here"):
-        attention.processor("flash4", compiled=True)
+        attention.attention_processor("flash4", compiled=True)
     with pytest.raises(RequestError, match=r"attention = 'sage': can't be had here"):
-        loader.load(planner.fit(asked, here, attention="sage"))
+        loader.load_pipeline(planner.plan_request(asked, here, attention="sage"))
 
 
 def test_one_that_the_device_does_not_have_is_one_line(tiny, here):
-    fitted = planner.fit(request.make(tiny, CIRCLE, steps=2), here, attention="_native_cudnn")
+    fitted = planner.plan_request(
+        request.make_request(tiny, CIRCLE, steps=2), here, attention="_native_cudnn"
+    )
     with pytest.raises(RequestError, match=r"attention = '_native_cudnn': .*; use stock") as caught:
-        loader.load(fitted)
+        loader.load_pipeline(fitted)
     assert "\n" not in str(caught.value)
 
 
 def test_flash_attention_that_fails_gives_way_to_stock(tiny, here, monkeypatch):
-    fitted = planner.fit(request.make(tiny, CIRCLE, steps=2), here)
+    fitted = planner.plan_request(request.make_request(tiny, CIRCLE, steps=2), here)
     monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
     monkeypatch.setitem(sys.modules, "flash_attn.cute", None)
-    attention.processor.cache_clear()
-    chosen = replace(fitted, attention="flash4", reasons=(*fitted.reasons, plan.FLASHED))
-    missing = loader.load(chosen).plan
+    attention.attention_processor.cache_clear()
+    chosen = replace(fitted, attention="flash4", reasons=(*fitted.reasons, plan.FLASH4_REASON))
+    missing = loader.load_pipeline(chosen).plan
     assert (missing.attention, missing.reasons[:-1]) == ("stock", fitted.reasons)
     assert "attention = 'flash4': can't be had here" in missing.reasons[-1]
-    monkeypatch.setattr(attention, "check_flash4", lambda: None)  # there, and no kernel for this
-    assert loader.load(chosen).plan.attention == "stock"
-    attention.processor.cache_clear()
+    monkeypatch.setattr(
+        attention, "check_flash_attention_4", lambda: None
+    )  # there, and no kernel for this
+    assert loader.load_pipeline(chosen).plan.attention == "stock"
+    attention.attention_processor.cache_clear()
 
 
 def test_the_attention_is_kept_with_the_video(tmp_path, here):
     flags = ["--prompt", CIRCLE, "--steps", "2", "--output", "a.mp4", "--attention", "native"]
     done = run_cogvx("generate", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    kept = result.read(tmp_path / "a.mp4").settings
+    kept = result.read_result(tmp_path / "a.mp4").settings
     assert kept["plan"]["attention"] == "native"
     assert run_cogvx("reproduce", "a.mp4", cwd=tmp_path).returncode == 0
-    asked = request.make(*_asked(kept))
-    assert planner.again(asked, here, kept["plan"]).attention == "native"
+    asked = request.make_request(*_asked(kept))
+    assert planner.replay_plan(asked, here, kept["plan"]).attention == "native"
     older = {name: value for name, value in kept["plan"].items() if name != "attention"}
-    assert planner.again(asked, here, older).attention == "stock"
+    assert planner.replay_plan(asked, here, older).attention == "stock"
 
 
 def _asked(kept: dict):
     from cogvx_nb.checkpoints import store
 
-    return store.locate("tiny"), kept["request"]["prompt"]
+    return store.locate_checkpoint("tiny"), kept["request"]["prompt"]
 
 
 def test_the_processor_takes_clips_without_rotary_embeddings():
     from diffusers import CogVideoXTransformer3DModel
 
-    from cogvx_nb.pipeline.attention import Processor
+    from cogvx_nb.pipeline.attention import AttentionProcessor
 
     torch.manual_seed(0)
     model = CogVideoXTransformer3DModel(
@@ -111,7 +115,7 @@ def test_the_processor_takes_clips_without_rotary_embeddings():
         stock = model(*values).sample
         attend = torch.nn.functional.scaled_dot_product_attention
         model.set_attn_processor(
-            Processor(
+            AttentionProcessor(
                 lambda q, k, v: attend(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
             )
         )

@@ -18,7 +18,7 @@ from test_notebook import execute, nbval, text_of
 from cogvx_nb.benchmark import measure, record, references, runner
 from cogvx_nb.benchmark.record import STAGES
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.cli.main import _parser, main
+from cogvx_nb.cli.main import build_parser, main
 from cogvx_nb.errors import DoesNotFit, OutputError, RequestError, ResultError
 from cogvx_nb.pipeline import components, loader
 from cogvx_nb.planning import planner, request
@@ -82,14 +82,14 @@ def test_baselines_stand_beside_it(found):
     assert (stock["speed"], stock["error"], stock["plan"]["dtype"]) == ("stock", "", "float32")
     assert stock["predicted_bytes"] is None
     assert set(stock) == set(found["rows"][0]), "with the same columns"
-    (one,) = record.ratios(found["rows"], "stock")  # not the row that failed, nor itself
+    (one,) = record.speedup_ratios(found["rows"], "stock")  # not the row that failed, nor itself
     row = found["rows"][0]
     assert one["step"] == stock["step_seconds"]["median"] / row["step_seconds"]["median"]
     assert one["video"] > 0
     assert one["memory"] is one["whole"] is None
-    assert record.ratios(found["rows"], "seed") == []
-    assert record.failed(found), "because of the placement that a CPU doesn't have"
-    assert not record.failed({"rows": [row, stock | {"error": "out of memory"}]})
+    assert record.speedup_ratios(found["rows"], "seed") == []
+    assert record.any_failed(found), "because of the placement that a CPU doesn't have"
+    assert not record.any_failed({"rows": [row, stock | {"error": "out of memory"}]})
 
 
 def test_a_baseline_decodes_as_diffusers_does(tiny, here):
@@ -98,16 +98,16 @@ def test_a_baseline_decodes_as_diffusers_does(tiny, here):
     from cogvx_nb.benchmark import baselines, measure
 
     small = {"height": 64, "width": 96, "allow_untrained_size": True}
-    asked = request.make(tiny, runner.PROMPT, steps=2, **small)
-    fitted = planner.fit(asked, here)
-    beside = baselines.Baseline("stock", baselines.planned("stock", fitted))
+    asked = request.make_request(tiny, runner.PROMPT, steps=2, **small)
+    fitted = planner.plan_request(asked, here)
+    beside = baselines.DiffusersBaseline("stock", baselines.baseline_plan("stock", fitted))
     assert type(beside.vae) is diffusers.AutoencoderKLCogVideoX
-    times = measure.decodes(beside, asked, repeats=1)
+    times = measure.measure_decodes(beside, asked, repeats=1)
     assert times["whole"]["median"] > 0
     assert times["tiled"] is None, "its own tiles don't add up to so small a clip"
     assert not beside.vae.use_tiling, "as it was"
     on_gpu = replace(fitted, device="cuda:0", dtype="bfloat16", compiled=True, quantized="fp8")
-    stock, seed = (baselines.planned(name, on_gpu) for name in ("stock", "seed"))
+    stock, seed = (baselines.baseline_plan(name, on_gpu) for name in ("stock", "seed"))
     assert (stock.dtype, stock.placement) == ("bfloat16", "resident")
     assert (seed.dtype, seed.placement) == ("float16", "model_offload")
     assert not any((stock.compiled, stock.quantized, seed.compiled, seed.quantized))
@@ -118,11 +118,16 @@ def test_the_ceiling_is_what_matrix_products_reach(found, here, tiny):
     assert rate > 0
     row = found["rows"][0]
     assert row["share_of_ceiling"] > 0
-    fitted = planner.fit(request.make(tiny, runner.PROMPT, steps=50), here)
-    exact = runner.share(fitted, 50, 0.1, {"float32": 1.0})
-    assert runner.share(fitted, 50, 0.2, {"float32": 1.0}) == pytest.approx(exact / 2)
-    assert runner.share(replace(fitted, reuse=True), 50, 0.1, {"float32": 1.0}) < exact / 2
-    assert runner.share(fitted, 50, 0.1, {}) is None
+    fitted = planner.plan_request(request.make_request(tiny, runner.PROMPT, steps=50), here)
+    exact = runner.model_flops_utilisation(fitted, 50, 0.1, {"float32": 1.0})
+    assert runner.model_flops_utilisation(fitted, 50, 0.2, {"float32": 1.0}) == pytest.approx(
+        exact / 2
+    )
+    assert (
+        runner.model_flops_utilisation(replace(fitted, reuse=True), 50, 0.1, {"float32": 1.0})
+        < exact / 2
+    )
+    assert runner.model_flops_utilisation(fitted, 50, 0.1, {}) is None
 
 
 def test_reports_are_kept_after_each_row_and_read_back(measured, outputs):
@@ -130,25 +135,25 @@ def test_reports_are_kept_after_each_row_and_read_back(measured, outputs):
     assert record.read_report(path) == json.loads(json.dumps(found))
     assert "TFLOP/s: float32" in lines[0]
     assert "stock, resident: " in lines[-1]
-    assert record.place().parent == outputs / "benchmarks"
+    assert record.resolve_output_path().parent == outputs / "benchmarks"
     with pytest.raises(OutputError, match="exists: choose another name"):
-        record.place(path)
+        record.resolve_output_path(path)
     with pytest.raises(OutputError, match=r"'a.txt' must end in \.json"):
-        record.place("a.txt")
+        record.resolve_output_path("a.txt")
     with pytest.raises(ResultError, match="make one with 'cogvx bench'"):
-        record.newest()
+        record.newest_report()
     for text, said in (
         ('{"format": 2}', "is no benchmark of this workbench"),
         ('{"format": 1, "rows": []}', "has format 1, not 2: measure again"),
         ("rows", "it isn't JSON"),
     ):
-        record.write_file(text, outputs / "bad.json")
+        record.write_page(text, outputs / "bad.json")
         with pytest.raises(ResultError, match=said):
             record.read_report(outputs / "bad.json")
     with pytest.raises(ResultError, match="can't be read"):
         record.read_report(outputs / "none.json")
     with pytest.raises(OutputError, match="can't be written"):
-        record.save(found, path / "below a file.json")
+        record.save_report(found, path / "below a file.json")
 
 
 def test_only_what_changed_beyond_the_spread_is_said(found):
@@ -156,25 +161,25 @@ def test_only_what_changed_beyond_the_spread_is_said(found):
     for one in (*row["seconds"].values(), row["step_seconds"]):
         one |= {"median": 1.0, "spread": 0.05}
     slower = copy.deepcopy(found)
-    assert record.changes_between(found, slower) == []
+    assert record.compare_reports(found, slower) == []
     slower["rows"][0]["seconds"]["decode"]["median"] = 1.09
-    assert record.changes_between(found, slower) == []
+    assert record.compare_reports(found, slower) == []
     slower["rows"][0]["step_seconds"]["median"] = 1.2
-    (line,) = record.changes_between(found, slower)
+    (line,) = record.compare_reports(found, slower)
     assert line.endswith("13 frames × 3 steps, exact, auto: a step 1.000 → 1.200 s (1.20 ×)")
     slower["fingerprint"] = "another"
-    assert record.changes_between(found, slower)[0] == "the machines or their versions differ"
+    assert record.compare_reports(found, slower)[0] == "the machines or their versions differ"
 
 
 def test_a_change_is_one_in_both_directions(found):
     wide, narrow = copy.deepcopy(found), copy.deepcopy(found)
     for one, median, spread in ((wide, 1.0, 0.3), (narrow, 0.65, 0.1)):
         one["rows"][0]["step_seconds"] |= {"median": median, "spread": spread}
-    there, back = record.changes_between(wide, narrow), record.changes_between(narrow, wide)
+    there, back = record.compare_reports(wide, narrow), record.compare_reports(narrow, wide)
     assert len(there) == len(back) == 0, "0.65 ± 0.07 reaches 1.0 ± 0.3"
     narrow["rows"][0]["step_seconds"]["median"] = 0.6
-    (there,) = record.changes_between(wide, narrow)
-    (back,) = record.changes_between(narrow, wide)
+    (there,) = record.compare_reports(wide, narrow)
+    (back,) = record.compare_reports(narrow, wide)
     assert there.endswith("(0.60 ×)")
     assert back.endswith("(1.67 ×)")
 
@@ -187,26 +192,26 @@ def test_what_fails_is_missing_or_made_otherwise_is_said(found):
         report["rows"][0] |= values
         return report
 
-    name = record.changes_between(found, found | {"rows": []})[0].split(":")[0]
+    name = record.compare_reports(found, found | {"rows": []})[0].split(":")[0]
     fails = changed(error="OutOfMemory: none left")
     tiled = changed(plan=found["rows"][0]["plan"] | {"tiled": True})
-    assert record.changes_between(found, found | {"rows": []}) == [f"{name}: only in the first"]
-    assert record.changes_between(found | {"rows": []}, found) == [f"{name}: only in the second"]
-    assert record.changes_between(found, fails) == [f"{name}: now fails: OutOfMemory: none left"]
-    assert record.changes_between(fails, found)[0].startswith(f"{name}: works, failed before")
-    (line,) = record.changes_between(found, tiled)
+    assert record.compare_reports(found, found | {"rows": []}) == [f"{name}: only in the first"]
+    assert record.compare_reports(found | {"rows": []}, found) == [f"{name}: only in the second"]
+    assert record.compare_reports(found, fails) == [f"{name}: now fails: OutOfMemory: none left"]
+    assert record.compare_reports(fails, found)[0].startswith(f"{name}: works, failed before")
+    (line,) = record.compare_reports(found, tiled)
     assert line == f"{name}: made as exact, resident, tiled, was exact, resident"
     small, large = changed(reserved_bytes=2**30), changed(reserved_bytes=2**31)
-    assert record.changes_between(small, large) == [f"{name}: memory 1.0 → 2.0 GiB"]
+    assert record.compare_reports(small, large) == [f"{name}: memory 1.0 → 2.0 GiB"]
 
 
 def test_videos_of_few_steps_are_reckoned_to_fifty(found):
     row = found["rows"][0]
     row["video_seconds"]["median"], row["step_seconds"]["median"] = 10.0, 2.0
-    assert record.full_seconds(row) == 10.0 + 47 * 2.0
+    assert record.full_video_seconds(row) == 10.0 + 47 * 2.0
     denoise = row["seconds"]["denoise"]["median"]
-    assert record.full_stages(row)["denoise"] == denoise + 47 * 2.0
-    (one,) = references.measured({"machine": found["machine"], "rows": [row]}, "here")
+    assert record.full_video_stages(row)["denoise"] == denoise + 47 * 2.0
+    (one,) = references.measured_references({"machine": found["machine"], "rows": [row]}, "here")
     assert (one.low, one.high) == (104.0, 104.0)
     assert one.how.endswith("exact, resident, from 3 steps")
 
@@ -229,19 +234,19 @@ def test_bad_values_end_it_before_any_work(tiny, changed, said):
 
 
 def test_lists_and_models_as_people_name_them():
-    assert record.numbers(" 13,25 , 49") == [13, 25, 49]
-    assert record.names("") == []
+    assert record.parse_numbers(" 13,25 , 49") == [13, 25, 49]
+    assert record.parse_names("") == []
     with pytest.raises(RequestError, match="use numbers with commas"):
-        record.numbers("13, many")
+        record.parse_numbers("13, many")
     with pytest.raises(RequestError, match="use files or random"):
-        runner.find_model("tiny", "none")
+        runner.find_benchmark_model("tiny", "none")
 
 
 def test_the_page_needs_nothing_else(found):
     hostile = copy.deepcopy(found)
     hostile["rows"][1]["error"] = "<script>alert(1)</script>"
     hostile["machine"]["system"] = "<img src=x>"
-    page = bench_page.page(hostile)
+    page = bench_page.bench_page(hostile)
     assert "<script" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;" in page
@@ -252,23 +257,23 @@ def test_the_page_needs_nothing_else(found):
         assert Image.open(io.BytesIO(base64.b64decode(data))).width == 900
     assert "sayakpaul/diffusers-torchao README.md" in page
     assert "How many times as fast as stock" in page
-    assert "as fast as stock" not in bench_page.page(found | {"rows": found["rows"][:-1]})
+    assert "as fast as stock" not in bench_page.bench_page(found | {"rows": found["rows"][:-1]})
     assert plots.bench_figures({"rows": []}) == []
 
 
 def test_reports_of_one_machine_are_shown_as_one(found):
     ours = found | {"rows": found["rows"][:1]}
     theirs = found | {"rows": found["rows"][-1:], "made": "later"}
-    page = bench_page.page(ours, theirs)
+    page = bench_page.bench_page(ours, theirs)
     assert page.count("<h2>") == 2, "the machine, and the others"
     assert "How many times as fast as stock" in page
-    apart = bench_page.page(ours, theirs | {"fingerprint": "another"})
+    apart = bench_page.bench_page(ours, theirs | {"fingerprint": "another"})
     assert apart.count("<h2>") == 3
     assert "How many times as fast as stock" not in apart
 
 
 def test_what_a_gpu_tells_is_shown(on_gpu):
-    tables = bench_page.tables(on_gpu)
+    tables = bench_page.bench_tables(on_gpu)
     for shown in ("power cap", "9000", "1700", "20.0", "3.50"):
         assert f"<td>{shown}</td>" in tables
     assert "exact, resident, compiled, fp8, reuse" in tables
@@ -285,11 +290,13 @@ def test_the_reference_is_shown_where_it_ships(found, tmp_path, monkeypatch):
     shipped = found | {"made": "before"}
     (tmp_path / "data").mkdir()
     for name in references.REFERENCES:
-        record.save(shipped, tmp_path / "data" / name)
-    record.save(references.published(), tmp_path / "data" / "published_timings.json")
+        record.save_report(shipped, tmp_path / "data" / name)
+    record.save_report(
+        references.published_references(), tmp_path / "data" / "published_timings.json"
+    )
     monkeypatch.setattr(references.importlib.resources, "files", lambda name: tmp_path)
-    assert "measured with this workbench" in bench_page.others_table(found)
-    assert "measured with this workbench" not in bench_page.others_table(shipped), "itself"
+    assert "measured with this workbench" in bench_page.published_table(found)
+    assert "measured with this workbench" not in bench_page.published_table(shipped), "itself"
 
 
 def test_random_weights_have_the_true_shapes():
@@ -319,16 +326,16 @@ def test_random_weights_run_and_are_labelled(here, tmp_path):
     from cogvx_nb.results import result
 
     model = store.random_model(registry.TINY)
-    asked = request.make(model, runner.PROMPT, steps=2)
-    fitted = planner.fit(asked, here)
-    loaded = loader.load(fitted)
+    asked = request.make_request(model, runner.PROMPT, steps=2)
+    fitted = planner.plan_request(asked, here)
+    loaded = loader.load_pipeline(fitted)
     made = generate.generate_frames(asked, loaded)
-    loader.release()
+    loader.release_pipeline()
     assert made.frames.shape == (13, 96, 144, 3)
     assert "(random weights)" in str(loaded.plan)
-    assert result.describe(made)["checkpoint"]["name"] == "cogvideox-tiny (random weights)"
+    assert result.describe_video(made)["checkpoint"]["name"] == "cogvideox-tiny (random weights)"
     assert store.file_hashes(model) == {"random weights": "cogvideox-tiny"}
-    beside = baselines.Baseline("seed", baselines.planned("seed", fitted))
+    beside = baselines.DiffusersBaseline("seed", baselines.baseline_plan("seed", fitted))
     steps = []
     seconds = beside.make(asked, tmp_path / "a.mp4", lambda: steps.append(1))
     assert (len(steps), set(seconds)) == (2, set(STAGES))
@@ -336,21 +343,21 @@ def test_random_weights_run_and_are_labelled(here, tmp_path):
 
 
 def test_a_placement_is_taken_or_refused(tiny, here):
-    fitted = planner.foresee(tiny, here, 13)
-    assert planner.placed(fitted, "resident", here).peak_bytes == fitted.peak_bytes
+    fitted = planner.predict_plan(tiny, here, 13)
+    assert planner.with_placement(fitted, "resident", here).peak_bytes == fitted.peak_bytes
     with pytest.raises(DoesNotFit, match="streamed is no placement for cpu"):
-        planner.placed(fitted, "streamed", here)
+        planner.with_placement(fitted, "streamed", here)
 
 
 def test_a_cpu_has_no_meter():
-    one = measure.Meter("cpu")
+    one = measure.GpuMonitor("cpu")
     one.sample()
-    assert one.read() == measure.Reading()
+    assert one.read() == measure.GpuUsage()
 
 
 def test_flags_before_and_after_the_word_run():
     words = (["--steps", "3"], ["run", "--steps", "3"], ["--steps", "3", "run"])
-    heard = [vars(_parser().parse_args(["bench", *one])) for one in words]
+    heard = [vars(build_parser().parse_args(["bench", *one])) for one in words]
     assert heard[0] == heard[1] == heard[2]
     assert heard[0]["steps"] == 3
 
@@ -379,7 +386,7 @@ def test_04_under_papermill(tmp_path):
     path = ROOT / "notebooks" / "04_benchmark.ipynb"
     flags = ["-r", "frames", "13", "-p", "steps", "20", "-r", "speed", "turbo"]
     notebook, copy_path = execute(tmp_path, *flags, path=path)
-    (row,) = record.read_report(record.newest())["rows"]
+    (row,) = record.read_report(record.newest_report())["rows"]
     assert (row["steps"], row["speed"]) == (20, "turbo")
     assert "cogvideox-tiny, 13 frames × 20 steps: turbo, resident, reuse" in text_of(notebook)
     shown = nbformat.writes(notebook)

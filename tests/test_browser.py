@@ -194,7 +194,7 @@ def test_from_a_prompt_to_a_playing_video(page):
     page.wait_for_function("document.querySelector('.cogvx-result video')?.duration > 6")
     plays(page, ".cogvx-result")
     keep(page, "3-done")
-    shown, made = page.evaluate(MEAN_COLOUR), video.decode(Path(path_in(page)))[0]
+    shown, made = page.evaluate(MEAN_COLOUR), video.decode_video(Path(path_in(page)))[0]
     assert np.abs(np.array(shown) - made.mean(axis=(0, 1))).max() < 3, "the colours are right"
     assert "denoise" in page.locator(".cogvx-result").inner_text()
     assert page.locator(".jp-OutputArea-output[data-mime-type*=stderr]").count() == 0, "no pink"

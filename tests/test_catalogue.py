@@ -24,7 +24,7 @@ HOSTILE = "<script>alert(1)</script>\n'; DROP TABLE results; -- \u202e%_\"\\"
 
 @pytest.fixture
 def first(place):
-    return result.read(place())
+    return result.read_result(place())
 
 
 @pytest.fixture

@@ -341,7 +341,7 @@ def test_what_keeps_torch_from_a_gpu(quick, nvidia):
     ],
 )
 def test_frames_by_gpu(monkeypatch, quick, nvidia, free_gib, verdict, how):
-    monkeypatch.setattr("cogvx_nb.check.environment._ram", lambda: ((2**37, 2**37), ""))
+    monkeypatch.setattr("cogvx_nb.check.environment._read_ram", lambda: ((2**37, 2**37), ""))
     nvidia(H100)
     quick["torch"] = torch_for("13.0", card(free_gib))
     report = run.run_check("auto")
@@ -353,7 +353,7 @@ def test_frames_by_gpu(monkeypatch, quick, nvidia, free_gib, verdict, how):
 
 
 def test_the_big_model_on_a_big_gpu(capsys, monkeypatch, quick, nvidia, models):
-    monkeypatch.setattr("cogvx_nb.check.environment._ram", lambda: ((2**37, 2**37), ""))
+    monkeypatch.setattr("cogvx_nb.check.environment._read_ram", lambda: ((2**37, 2**37), ""))
     big_checkpoint(models / "CogVideoX-5b")
     nvidia(H100)
     quick["torch"] = torch_for("13.0", card(79))
@@ -383,7 +383,7 @@ def test_torch_is_asked_in_a_process_of_its_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (attempt,) = probes.run_probes(["torch"]).values()
     gpu = machine.Gpu(0, "x", 20, 10, (8, 6), True)
-    here, _ = run.check_machine.look(attempt)
+    here, _ = environment.probe_without_torch(attempt)
     assert here.gpus == (gpu,)
     assert (attempt.error, attempt.value["cuda"]) == ("", "13.0")
 

@@ -150,7 +150,7 @@ def test_generate_show_and_reproduce(folder):
     assert done.stdout.strip() == str(path)
     assert "adjusted: frames 16 → 13" in done.stderr
     assert "the small embedded cogvideox-tiny" in done.stderr
-    assert video.decode(path).shape == (13, 96, 144, 3)
+    assert video.decode_video(path).shape == (13, 96, 144, 3)
 
     path.with_suffix(".json").unlink()
     shown = run_cogvx("show", "new/a.mp4", cwd=folder)
@@ -163,7 +163,7 @@ def test_generate_show_and_reproduce(folder):
 
 
 def test_reproduce_says_what_differs(capsys, folder, make):
-    saved = result.save(make(), "a.mp4")
+    saved = result.save_result(make(), "a.mp4")
     changed = json.loads(saved.sidecar.read_text())
     changed["frame_hash"] = "0" * 64
     changed["versions"]["torch"] = "0.1"
@@ -175,9 +175,11 @@ def test_reproduce_says_what_differs(capsys, folder, make):
 
 
 def test_reproduce_keeps_the_new_video_when_asked(capsys, folder, make):
-    result.save(make(), "a.mp4")
+    result.save_result(make(), "a.mp4")
     assert main(["reproduce", "a.mp4", "--output", "b.mp4"]) == 0
-    assert np.array_equal(video.decode(folder / "a.mp4"), video.decode(folder / "b.mp4"))
+    assert np.array_equal(
+        video.decode_video(folder / "a.mp4"), video.decode_video(folder / "b.mp4")
+    )
     assert "identical: all 13 frames" in capsys.readouterr().out
     code, line = refused(capsys, "reproduce", "a.mp4", "--output", "b.mp4")
     assert code == 1

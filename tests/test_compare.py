@@ -15,21 +15,26 @@ XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x oner
 
 
 def test_what_differs(samples):
-    found = side_by_side.differences(samples)
+    found = side_by_side.differing_settings(samples)
     assert found["prompt"] == (CIRCLE, "a blue circle moving left", CIRCLE)
     assert found["seed"] == ("42", "7", "42")
     assert found["frames"] == ("13", "13", "25")
     assert not {"model", "guidance", "steps", "plan", "size"} & set(found)
-    assert set(side_by_side.differences([samples[0], samples[0]])) == set()
+    assert set(side_by_side.differing_settings([samples[0], samples[0]])) == set()
 
 
 def test_long_seeds_are_told_apart(place):
-    found = [result.read(place(name, seed=seed)) for name, seed in (("a", 2**53 - 1), ("b", 2**53))]
-    assert side_by_side.differences(found) == {"seed": ("9007199254740991", "9007199254740992")}
+    found = [
+        result.read_result(place(name, seed=seed))
+        for name, seed in (("a", 2**53 - 1), ("b", 2**53))
+    ]
+    assert side_by_side.differing_settings(found) == {
+        "seed": ("9007199254740991", "9007199254740992")
+    }
 
 
 def test_words_that_differ_are_marked(samples):
-    page = side_by_side.table(samples)
+    page = side_by_side.comparison_table(samples)
     marked = [part.split("</mark>")[0].split(">")[1] for part in page.split("<mark")[1:]]
     assert "blue" in marked
     assert "red" in marked
@@ -42,7 +47,7 @@ def test_they_play_in_step(samples, tmp_path):
     (player,) = [one for one in everything(shown) if isinstance(one, widgets.Video)]
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(bytes(player.value))
-    frames = video.decode(copy)
+    frames = video.decode_video(copy)
     assert len(frames) == 25
     assert frames.shape[2] > 3 * 144
     third = frames.shape[2] // 3
@@ -63,10 +68,10 @@ def test_two_to_six(samples):
 
 def test_text_of_users_is_inert(place):
     hostile = [
-        result.read(place("a", prompt=XSS)),
-        result.read(place("b", prompt=f"{XSS} no", negative_prompt="<b>\u202eno")),
+        result.read_result(place("a", prompt=XSS)),
+        result.read_result(place("b", prompt=f"{XSS} no", negative_prompt="<b>\u202eno")),
     ]
-    page = side_by_side.table(hostile)
+    page = side_by_side.comparison_table(hostile)
     assert "<script" not in page
     assert "<img" not in page
     assert "&lt;script&gt;" in page

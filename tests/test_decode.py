@@ -16,7 +16,9 @@ from cogvx_nb.planning import machine, planner, request
 
 @pytest.fixture(scope="module")
 def vae(tiny):
-    return loader.load(planner.fit(request.make(tiny, CIRCLE), machine.probe())).pipe.vae
+    return loader.load_pipeline(
+        planner.plan_request(request.make_request(tiny, CIRCLE), machine.probe_machine())
+    ).pipe.vae
 
 
 def to_video(clip: np.ndarray) -> torch.Tensor:

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 from cogvx_nb.check import environment, gpu, probes, run
 from cogvx_nb.checkpoints import registry
-from cogvx_nb.cli.main import _parser
+from cogvx_nb.cli.main import build_parser
 from cogvx_nb.planning import memory, planner
 from cogvx_nb.planning.machine import Gpu, Machine
 
@@ -57,7 +57,7 @@ def literals(module: str) -> list[str]:
 
 
 def subcommands() -> dict[str, argparse.ArgumentParser]:
-    (group,) = [a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    (group,) = [a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)]
     return group.choices
 
 
@@ -162,14 +162,14 @@ def test_each_row_of_check_is_explained(page, monkeypatch, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / ".incomplete" / "CogVideoX-5b").mkdir(parents=True)
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path))
-    monkeypatch.setattr(environment, "_ask", lambda address: "")
+    monkeypatch.setattr(environment, "_ask_hub", lambda address: "")
     failed = probes.Probe({}, "broken")
     monkeypatch.setattr(probes, "run_probes", lambda names: dict.fromkeys(names, failed))
     shown = []
     for driver in (None, gpu.Driver("580.65.06", (GPU,))):
         monkeypatch.setattr(gpu, "nvidia_smi", lambda driver=driver: driver)
         shown += [row.name for row in run.run_check("CogVideoX-5b", online=True).rows]
-    packages = {re.match(r"[\w-]+", line)[0] for line in environment.stated()[1]}
+    packages = {re.match(r"[\w-]+", line)[0] for line in environment.stated_requirements()[1]}
     for name in set(shown) - packages:
         assert any(re.fullmatch(pattern, name) for pattern in documented), name
     for pattern in set(documented) - {"packages"}:
@@ -180,10 +180,10 @@ def test_each_row_of_check_is_explained(page, monkeypatch, tmp_path):
 def test_memory_by_mode_is_what_the_planner_says(page):
     here = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
     rows = rows_of(page, r"13 (frames|帧) \| 25 (frames|帧) \| 49 (frames|帧)")
-    fitted = [planner.foresee(registry.COGVIDEOX_5B, here, n) for n in (13, 25, 49)]
+    fitted = [planner.predict_plan(registry.COGVIDEOX_5B, here, n) for n in (13, 25, 49)]
     kinds = [(name, False) for name in planner.PLACEMENTS] + [("streamed", True)]
     for (name, tiled), row in zip(kinds, rows, strict=False):
-        kind = [replace(planner.placed(one, name, here), tiled=tiled) for one in fitted]
+        kind = [replace(planner.with_placement(one, name, here), tiled=tiled) for one in fitted]
         assert [f"{memory.peak_bytes(one) / 2**30:.1f}" for one in kind] == row[1:4]
         assert f"{memory.ram_bytes(kind[0]) / 2**30:.1f}" == row[4]
         assert f"`{name}`" in row[0]
@@ -206,7 +206,7 @@ def test_each_model_is_in_the_table(page):
     rows = rows_of(page, "its videos|生成的视频")
     assert len(rows) == len(registry.CHECKPOINTS)
     for row in rows:
-        known = registry.by_name(re.search("`(.*)`", row[0])[1])
+        known = registry.find_checkpoint(re.search("`(.*)`", row[0])[1])
         numbers = [known.height, known.width, *known.frames, known.fps]
         assert [int(number) for number in re.findall(r"\d+", row[1])] == numbers
         assert row[3] == known.licence

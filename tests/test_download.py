@@ -71,7 +71,7 @@ def fetch(hub, tmp_path):
 
     def run(source: str, patience: float = PATIENCE, **options):
         events = []
-        planned = download.prepare(MODEL, source, hub.url, tmp_path / "models", **options)
+        planned = download.prepare_download(MODEL, source, hub.url, tmp_path / "models", **options)
         return transfer.fetch_checkpoint(planned, events.append, patience), events
 
     return run
@@ -87,9 +87,9 @@ def assert_whole(models: Path, origin: Path) -> None:
     assert there.keys() == wanted | {manifest.NAME}
     for name in wanted:
         assert there[name].read_bytes() == (origin / name).read_bytes()
-    listed = manifest.read(models / MODEL.name)
+    listed = manifest.read_manifest(models / MODEL.name)
     assert listed.files.keys() == wanted
-    assert not manifest.problems(models / MODEL.name, listed, deep=True)
+    assert not manifest.find_problems(models / MODEL.name, listed, deep=True)
     assert not (models / download.UNFINISHED / MODEL.name).exists()
 
 
@@ -113,7 +113,7 @@ def test_a_download_is_whole_and_is_not_done_twice(source, hub, fetch, origin, t
 
 @both
 def test_the_plan_is_known_before_the_first_byte(source, hub, tmp_path):
-    planned = download.prepare(MODEL, source, hub.url, tmp_path / "models")
+    planned = download.prepare_download(MODEL, source, hub.url, tmp_path / "models")
     shown = str(planned)
     assert not hub.served
     assert not (tmp_path / "models").exists()
@@ -184,7 +184,7 @@ def test_a_hub_that_keeps_failing_is_given_up(hub, fetch, tmp_path):
 
 def test_a_dead_hub_is_named(tmp_path):
     with pytest.raises(HubUnreachable, match=r"no connection to http://127\.0\.0\.1:9: check"):
-        download.prepare(MODEL, "huggingface", "http://127.0.0.1:9", tmp_path)
+        download.prepare_download(MODEL, "huggingface", "http://127.0.0.1:9", tmp_path)
 
 
 def test_a_proxy_that_refuses_is_named(tmp_path, monkeypatch):
@@ -199,7 +199,7 @@ def test_a_proxy_that_refuses_is_named(tmp_path, monkeypatch):
 def test_auto_takes_the_other_hub_and_says_so(hub, origin, tmp_path, monkeypatch):
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
-    planned = download.prepare(MODEL, "auto", "", tmp_path / "models")
+    planned = download.prepare_download(MODEL, "auto", "", tmp_path / "models")
     assert "no connection to http://127.0.0.1:9" in str(planned).splitlines()[0]
     assert "taking huggingface instead" in str(planned)
     transfer.fetch_checkpoint(planned)
@@ -281,13 +281,13 @@ def test_two_downloads_at_once_fetch_once(hub, fetch, origin, tmp_path):
 
 def test_a_disk_that_is_too_small_is_refused(hub, small_disk):
     with pytest.raises(DiskFull, match=r"needs 12\.4 MB more at .* free: make room"):
-        download.prepare(MODEL, "huggingface", hub.url, small_disk(1024))
+        download.prepare_download(MODEL, "huggingface", hub.url, small_disk(1024))
 
 
 @both
 def test_a_disk_that_fills_up_is_named(source, hub, origin, small_disk):
     disk = small_disk(290_000)
-    planned = download.prepare(MODEL, source, hub.url, disk)
+    planned = download.prepare_download(MODEL, source, hub.url, disk)
     filler = disk / "filler"
     with filler.open("wb") as file:
         file.write(bytes(280_000 * 1024))
@@ -301,7 +301,7 @@ def test_a_disk_that_fills_up_is_named(source, hub, origin, small_disk):
 
 def test_a_folder_that_cannot_be_written_is_named(hub, small_disk):
     disk = small_disk(400_000)
-    planned = download.prepare(MODEL, "huggingface", hub.url, disk)
+    planned = download.prepare_download(MODEL, "huggingface", hub.url, disk)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(DownloadError, match=r"can't be written \(Read-only file system\): choose"):
         transfer.fetch_checkpoint(planned)
@@ -316,10 +316,10 @@ def test_a_flipped_byte_is_found_and_mended_alone(source, hub, fetch, origin, tm
         byte = file.read(1)
         file.seek(777)
         file.write(bytes([byte[0] ^ 1]))
-    found = manifest.verify(str(folder))
+    found = manifest.verify_checkpoint(str(folder))
     assert [(problem.path, problem.kind) for problem in found.problems] == [(SHARD, "hash")]
     hub.forget()
-    transfer.repair(found, hub.url)
+    transfer.repair_checkpoint(found, hub.url)
     assert_whole(tmp_path / "models", origin)
     assert dict(hub.served) == {SHARD: SHARD_BYTES}
 
@@ -346,15 +346,15 @@ def test_verify_names_missing_and_short_files(fetch, tmp_path, monkeypatch):
 def test_verify_says_what_it_cannot_compare(copy_of_tiny, tmp_path):
     (copy_of_tiny / manifest.NAME).unlink(missing_ok=True)
     with pytest.raises(ModelError, match=f"no {manifest.NAME} to compare with"):
-        manifest.verify(str(copy_of_tiny))
-    assert not manifest.verify("tiny").problems
+        manifest.verify_checkpoint(str(copy_of_tiny))
+    assert not manifest.verify_checkpoint("tiny").problems
     with pytest.raises(ModelError, match="came from no hub"):
-        transfer.repair(manifest.verify("tiny"))
+        transfer.repair_checkpoint(manifest.verify_checkpoint("tiny"))
 
 
 def test_the_embedded_one_is_not_downloaded():
     with pytest.raises(DownloadError, match="ships with the repository"):
-        download.prepare(registry.TINY)
+        download.prepare_download(registry.TINY)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ def test_bad_flags_say_one_line(flags, code, words, hub, tmp_path):
 @both
 def test_a_downloaded_copy_makes_a_video(source, tiny, tmp_path):
     with Hub(repositories(tiny.folder)) as hub:
-        planned = download.prepare(MODEL, source, hub.url, tmp_path / "models")
+        planned = download.prepare_download(MODEL, source, hub.url, tmp_path / "models")
         transfer.fetch_checkpoint(planned)
     flags = ["--prompt", CIRCLE, "--steps", "2", "--output", "a.mp4"]
     done = run_cogvx("generate", "--model", str(planned.folder), *flags, cwd=tmp_path)

@@ -14,13 +14,15 @@ from cogvx_nb.planning import planner, request
 @pytest.fixture
 def runs(tiny, here, monkeypatch):
     """Runs a request; returns its frames and how often the encoder ran."""
-    loaded = loader.load(planner.fit(request.make(tiny, CIRCLE, steps=2), here))
+    loaded = loader.load_pipeline(
+        planner.plan_request(request.make_request(tiny, CIRCLE, steps=2), here)
+    )
     count, encoder = [], loaded.pipe.text_encoder
     handle = encoder.register_forward_hook(lambda *values: count.append(1))
 
     def run(reuse_text: bool = True, **wanted):
         count.clear()
-        asked = request.make(tiny, **{"prompt": CIRCLE, "steps": 2} | wanted)
+        asked = request.make_request(tiny, **{"prompt": CIRCLE, "steps": 2} | wanted)
         made = generate.generate_frames(asked, loaded, reuse_text=reuse_text)
         return made.frames, len(count)
 
@@ -58,7 +60,9 @@ def test_a_folder_that_cannot_be_written_costs_only_time(runs, outputs):
 
 
 def test_what_decides_an_embedding_is_in_its_name(tiny, here):
-    loaded = loader.load(planner.fit(request.make(tiny, CIRCLE, steps=2), here))
+    loaded = loader.load_pipeline(
+        planner.plan_request(request.make_request(tiny, CIRCLE, steps=2), here)
+    )
     key = loader._embedding_key(CIRCLE, loaded)
     assert key == loader._embedding_key(CIRCLE, loaded)
     assert key != loader._embedding_key(f"{CIRCLE} ", loaded)

@@ -23,9 +23,9 @@ PID = "import os; print(os.getpid(), end='')"
 
 @pytest.fixture(autouse=True)
 def engine():
-    warm_engine.register()
+    warm_engine.register_engine()
     yield
-    warm_engine.close()
+    warm_engine.close_kernels()
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_kernel_that_leaks_is_replaced(execute):
 
 
 def test_a_kernel_goes_with_its_process(tmp_path):
-    code = "import nbformat, papermill; from cogvx_nb import kernel_engine as e; e.register()\n"
+    code = "import nbformat, papermill; from cogvx_nb.notebooks import warm_engine as e; e.register_engine()\n"
     code += f"n = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell({PID!r})])\n"
     code += "n.metadata.kernelspec = {'name': 'python3', 'display_name': ''}\n"
     code += "d = papermill.execute_notebook(n, None, engine_name='cogvx', progress_bar=False)\n"

@@ -66,7 +66,7 @@ def failing(caplog):
 
 def test_a_prompt_is_translated_and_expanded(endpoint, caplog):
     caplog.set_level(logging.DEBUG)
-    assert enrich.configured()
+    assert enrich.is_configured()
     assert enrich.enrich_prompt(TYPED, COGVIDEOX_5B) == enrich.Enriched(TYPED, BETTER, MODEL)
     (sent,) = endpoint.requests
     assert sent.path == "/v1/chat/completions"
@@ -263,7 +263,7 @@ def test_a_path_that_is_wrong(endpoint, failing, monkeypatch):
 
 
 def test_not_configured(failing):
-    assert not enrich.configured()
+    assert not enrich.is_configured()
     message = failing(errors.EnrichError)
     assert "set COGVX_CHAT_BASE_URL and COGVX_CHAT_MODEL" in message
 
@@ -289,9 +289,11 @@ def test_without_the_package():
     code = """
 import sys
 sys.modules["openai"] = None
-from cogvx_nb import chat, checkpoints, enrich, errors
+from cogvx_nb import errors
+from cogvx_nb.checkpoints import registry
+from cogvx_nb.planning import enrich
 try:
-    enrich.run("a kite", checkpoints.COGVIDEOX_5B)
+    enrich.enrich_prompt("a kite", registry.COGVIDEOX_5B)
 except errors.EnrichError as error:
     print(error)
 """
@@ -344,11 +346,11 @@ def test_the_command_shows_both(endpoint, capsys):
     endpoint.reply = Reply("A kite, as in: {prompt}, with a long tail")
     options = argparse.Namespace(enrich=True, prompt="a kite")
     after = "A kite, as in: a kite, with a long tail"
-    assert videos._enriched(options, COGVIDEOX_5B) == (after, "a kite")
+    assert videos._enrich_prompt(options, COGVIDEOX_5B) == (after, "a kite")
     said = capsys.readouterr().err
     assert f"prompt before: a kite\nprompt after ({MODEL}): {after}\n" in said
     options.enrich = False
-    assert videos._enriched(options, COGVIDEOX_5B) == ("a kite", "")
+    assert videos._enrich_prompt(options, COGVIDEOX_5B) == ("a kite", "")
 
 
 def test_from_the_command_to_a_video_that_can_be_made_again(endpoint, capsys, monkeypatch, outputs):
@@ -360,7 +362,7 @@ def test_from_the_command_to_a_video_that_can_be_made_again(endpoint, capsys, mo
     assert main.main(["generate", *flags]) == 0
     printed = capsys.readouterr()
     path = printed.out.strip()
-    kept = result.read(path).settings
+    kept = result.read_result(path).settings
     assert (kept["request"]["prompt"], kept["enriched_from"]) == (BLUE, TYPED)
     assert main.main(["reproduce", path]) == 0
     assert "identical" in capsys.readouterr().out
@@ -388,11 +390,11 @@ def test_a_failure_makes_no_video(endpoint, capsys, monkeypatch, outputs):
 
 def test_both_are_kept_in_the_sidecar_and_the_mp4(endpoint, make):
     typed = "une étoile bleue\nqui monte"
-    saved = result.save(make(BLUE, enriched_from=typed))
+    saved = result.save_result(make(BLUE, enriched_from=typed))
     assert saved.settings["request"]["prompt"] == BLUE
     assert json.loads(saved.sidecar.read_text("utf-8"))["enriched_from"] == typed
     saved.sidecar.unlink()
-    alone = result.read(saved.path)  # from the mp4
+    alone = result.read_result(saved.path)  # from the mp4
     assert alone.settings["enriched_from"] == typed
     again = workflow.reproduce(alone)
     assert again.identical
@@ -401,9 +403,9 @@ def test_both_are_kept_in_the_sidecar_and_the_mp4(endpoint, make):
 
 
 def test_a_prompt_as_typed_says_nothing_of_it(make):
-    assert "enriched_from" not in result.describe(make())
+    assert "enriched_from" not in result.describe_video(make())
 
 
 def test_what_was_typed_is_checked(tiny):
     with pytest.raises(errors.RequestError, match="enriched_from"):
-        request.make(tiny, CIRCLE, enriched_from="x" * 2001)
+        request.make_request(tiny, CIRCLE, enriched_from="x" * 2001)

@@ -17,14 +17,14 @@ XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x oner
 
 @pytest.fixture
 def where(outputs):
-    fresh = session.Studio()
+    fresh = session.Session()
     yield fresh
     assert fresh.queue.wait(60)
 
 
 @pytest.fixture
 def video(place):
-    return result.read(place())
+    return result.read_result(place())
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_play_load_and_again(video, where):
     (player,) = [one for one in everything(shown.details) if isinstance(one, widgets.Video)]
     assert bytes(player.value) == video.path.read_bytes()
     click(shown, "load its settings")
-    assert loaded == [result.read(video.path).settings]
+    assert loaded == [result.read_result(video.path).settings]
     click(shown, "make it again, and compare")
     assert where.queue.wait(60)
     (job,) = where.finished

@@ -58,13 +58,13 @@ def test_events_follow_the_stages(make):
 
 
 def test_the_model_stays_loaded(make):
-    before = loader.load(make().plan)
-    assert loader.load(make(frames=25).plan) is before
+    before = loader.load_pipeline(make().plan)
+    assert loader.load_pipeline(make(frames=25).plan) is before
 
 
 def test_released_memory_is_loaded_again(make):
     made = make()
-    loader.release()
+    loader.release_pipeline()
     assert np.array_equal(make().frames, made.frames)
 
 
@@ -94,13 +94,15 @@ def test_a_cancelled_token_stops_before_any_work(make):
 LIMITED = """
 import resource, sys
 import psutil
-from cogvx_nb import events, generate, machine, pipeline, plan, request, weights
+from cogvx_nb.checkpoints import store
+from cogvx_nb.pipeline import generate, loader
+from cogvx_nb.planning import machine, planner, request
 from cogvx_nb.errors import OutOfMemory
 
-model = weights.locate("tiny")
+model = store.locate_checkpoint("tiny")
 size = {"height": 192, "width": 288, "allow_untrained_size": True}
-wanted = request.make(model, sys.argv[1], steps=25, **size)
-loaded = pipeline.load(plan.fit(wanted, machine.probe()))
+wanted = request.make_request(model, sys.argv[1], steps=25, **size)
+loaded = loader.load_pipeline(planner.plan_request(wanted, machine.probe_machine()))
 room = int(float(sys.argv[2]) * 2**30)
 limit = psutil.Process().memory_info().vms + room
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -110,7 +112,7 @@ def listen(event):
     print("Denoised 25" if getattr(event, "step", 0) == 25 else type(event).__name__)
 
 try:
-    made = generate.run(wanted, loaded, listen, fallback=fallback)
+    made = generate.generate_frames(wanted, loaded, listen, fallback=fallback)
     print(made.frames.shape, made.plan.tiled, made.plan.reasons[-1])
 except OutOfMemory as error:
     print("OutOfMemory:", error)
@@ -152,10 +154,10 @@ def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
         timestep_spacing=registry.COGVIDEOX_2B.timestep_spacing,
         dynamic_cfg=registry.COGVIDEOX_2B.dynamic_cfg,
     )
-    asked = request.make(replace(tiny, checkpoint=checkpoint), CIRCLE, steps=20)
-    loader.release()  # the same files as the embedded model's, which may be loaded
+    asked = request.make_request(replace(tiny, checkpoint=checkpoint), CIRCLE, steps=20)
+    loader.release_pipeline()  # the same files as the embedded model's, which may be loaded
     seen = []
-    loaded = loader.load(planner.fit(asked, here))
+    loaded = loader.load_pipeline(planner.plan_request(asked, here))
     made = generate.generate_frames(asked, loaded, seen.append)
     assert world.measure(made.frames) == world.Attributes("red", "circle", "right", "black")
     steps = [event for event in seen if isinstance(event, progress.Step)]
@@ -163,7 +165,7 @@ def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
     with torch.no_grad():
         last = decode_latents(loaded.pipe.vae, steps[-1].latents, 13)[0].mul(255).numpy()
         half = decode_latents(loaded.pipe.vae, steps[9].latents, 13)[0].mul(255).numpy()
-    loader.release()
+    loader.release_pipeline()
     assert np.abs(last - made.frames).mean() < 1, "the last estimate is the clip"
     colour = world.measure(half.round().astype(np.uint8)).colour
     assert colour == "red", "clean, not noisy, half way"
@@ -172,4 +174,4 @@ def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
 def test_a_checkpoint_that_cannot_run_is_refused_by_name(tiny):
     model = replace(tiny, checkpoint=registry.COGVIDEOX_15_5B)
     with pytest.raises(ModelError, match=r"CogVideoX1\.5-5B can't be run here: its patches span"):
-        request.make(model, CIRCLE)
+        request.make_request(model, CIRCLE)

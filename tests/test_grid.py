@@ -23,14 +23,14 @@ WANTED = {"prompt": CIRCLE, "steps": 2, "frames": 13}
 
 @pytest.fixture
 def make(tiny):
-    return functools.partial(request.make, tiny)
+    return functools.partial(request.make_request, tiny)
 
 
 @pytest.fixture
 def shown(tiny):
-    where = session.Studio()
+    where = session.Session()
     fields = form.Form(tiny, where.predict, **WANTED)
-    yield grid_tab.GridPanel(fields, where)
+    yield grid_tab.GridTab(fields, where)
     where.queue.clear()
     assert where.queue.wait(60)
 
@@ -46,7 +46,7 @@ def shown(tiny):
     ],
 )
 def test_lists_as_people_write_them(name, text, values):
-    assert grid.axis(name, text).values == values
+    assert grid.parse_axis(name, text).values == values
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_lists_as_people_write_them(name, text, values):
 )
 def test_what_is_no_list_is_said(name, text, said):
     if said is None:
-        assert grid.axis(name, text).values == (5,)
+        assert grid.parse_axis(name, text).values == (5,)
         return
     with pytest.raises(RequestError, match=said):
-        grid.axis(name, text)
+        grid.parse_axis(name, text)
 
 
 def test_every_cell_is_a_request(make):
-    words, seeds = grid.axis("prompt words", "red, blue"), grid.axis("seed", "1-3")
-    wanted = grid.expand(make, WANTED, words, seeds)
+    words, seeds = grid.parse_axis("prompt words", "red, blue"), grid.parse_axis("seed", "1-3")
+    wanted = grid.expand_requests(make, WANTED, words, seeds)
     assert [[(one.prompt.split()[1], one.seed) for one in row] for row in wanted] == [
         [(colour, seed) for colour in ("red", "blue")] for seed in (1, 2, 3)
     ]
@@ -88,7 +88,7 @@ def test_every_cell_is_a_request(make):
 )
 def test_a_grid_that_cannot_be_is_refused_whole(make, x, y, said):
     with pytest.raises(RequestError, match=said):
-        grid.expand(make, WANTED, grid.axis(*x), grid.axis(*y))
+        grid.expand_requests(make, WANTED, grid.parse_axis(*x), grid.parse_axis(*y))
 
 
 def test_the_sheet_fills_in_and_is_saved(shown, outputs):
@@ -105,7 +105,7 @@ def test_the_sheet_fills_in_and_is_saved(shown, outputs):
     assert png.parent == outputs / "grids"
     assert sorted(path.suffix for path in png.parent.iterdir()) == [".mp4", ".png"]
     picture = np.asarray(Image.open(png).convert("RGB")).astype(int)
-    frames = video.decode(mp4)
+    frames = video.decode_video(mp4)
     assert frames.shape == (13, *picture.shape)
     _, height, width, _ = frames.shape
     left, right = picture[:, width // 4 : width * 5 // 8], picture[:, width * 5 // 8 :]
@@ -118,7 +118,7 @@ def test_the_sheet_fills_in_and_is_saved(shown, outputs):
     assert found["grid"]["rows"] == ["seed 1", "seed 2"]
 
     catalogue.move_to_trash(where.grid.jobs[0][0].result.path)
-    another = grid_tab.GridPanel(shown._form, where)
+    another = grid_tab.GridTab(shown._form, where)
     assert [one for one in everything(another) if isinstance(one, widgets.Video)]
     moving = [one for one in everything(another.sheet) if isinstance(one, widgets.Image)]
     assert len(moving) == 3

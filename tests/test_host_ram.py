@@ -36,8 +36,8 @@ def test_own_memory_is_free_and_mapped_files_are_not(tmp_path):
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Writes a control group's files and says that this process is in it."""
-    monkeypatch.setattr(machine, "GROUPS", tmp_path)
-    monkeypatch.setattr(machine, "OWN", tmp_path / "own")
+    monkeypatch.setattr(machine, "CGROUP_ROOT", tmp_path)
+    monkeypatch.setattr(machine, "OWN_CGROUP", tmp_path / "own")
 
     def write(own: str, folder: str, **files: str) -> None:
         (tmp_path / "own").write_text(own)

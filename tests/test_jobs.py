@@ -11,12 +11,12 @@ from cogvx_nb import progress
 from cogvx_nb.errors import BadFrames, Cancelled
 from cogvx_nb.planning import request
 from cogvx_nb.workbench import jobs
-from cogvx_nb.workbench.jobs import Queue
+from cogvx_nb.workbench.jobs import JobQueue
 
 
 @pytest.fixture
 def wanted(tiny):
-    return [request.make(tiny, CIRCLE, steps=2, seed=seed) for seed in range(5)]
+    return [request.make_request(tiny, CIRCLE, steps=2, seed=seed) for seed in range(5)]
 
 
 class Gate:
@@ -43,7 +43,7 @@ class Gate:
 
 def test_jobs_are_made_one_after_another(wanted):
     gate, seen = Gate(), []
-    queue = Queue(gate, lambda job, event: seen.append((job.number, job.state, event)))
+    queue = JobQueue(gate, lambda job, event: seen.append((job.number, job.state, event)))
     made = [queue.submit(one) for one in wanted[:3]]
     gate.begin.acquire()
     assert queue.running is made[0]
@@ -60,7 +60,7 @@ def test_jobs_are_made_one_after_another(wanted):
 
 def test_waiting_jobs_are_reordered_and_taken_out(wanted):
     gate = Gate()
-    queue = Queue(gate)
+    queue = JobQueue(gate)
     made = [queue.submit(one) for one in [wanted[0], wanted[1], wanted[2], wanted[0]]]
     gate.begin.acquire()
     queue.move(made[3], -1)
@@ -82,7 +82,7 @@ def test_waiting_jobs_are_reordered_and_taken_out(wanted):
 
 def test_the_worker_outlives_failures(wanted):
     gate = Gate()
-    queue = Queue(gate)
+    queue = JobQueue(gate)
     made = [queue.submit(one) for one in (wanted[3], wanted[4], wanted[0], wanted[1])]
     gate.begin.acquire()
     queue.cancel(made[0])

@@ -67,7 +67,7 @@ def names(folder) -> list[str]:
 
 
 def test_a_frame_is_what_the_sidecars_say(three, samples):
-    frame = catalogue.frame()
+    frame = catalogue.results_frame()
     assert list(frame.path) == list(map(str, three))
     assert frame.made[0] == datetime.datetime(2031, 1, 1, 10, tzinfo=datetime.UTC)
     first, kept = frame.iloc[1], samples[0].settings
@@ -124,7 +124,7 @@ def test_a_sidecar_that_says_less_is_a_result_too(place):
     kept["enriched_from"] = "half a character: \ud83d"
     kept["machine"] = ["no", "such", "thing"]
     sidecar.write_text(json.dumps(kept))
-    frame = catalogue.frame()
+    frame = catalogue.results_frame()
     assert list(frame.prompt) == [BLUE]
     unsaid = ["text_seconds", "tiled", "predicted_peak_bytes", "dtype", "enriched_from", "gpus"]
     assert frame[unsaid].isna().all(axis=None)
@@ -179,16 +179,16 @@ def test_nothing_in_a_prompt_breaks_the_table(capsys, place):
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
     assert r"two\nlines \x1b[31mred\x1b[0m \u202ebac…" in "".join(lines)
-    ends = [text.places(line[: line.index("/")]) for line in lines[1:]]
-    assert ends[0] == ends[1] == text.places(lines[0][: lines[0].index("file")])
+    ends = [text.terminal_width(line[: line.index("/")]) for line in lines[1:]]
+    assert ends[0] == ends[1] == text.terminal_width(lines[0][: lines[0].index("file")])
 
 
 def test_plain_text_and_its_places():
-    assert text.plain(HOSTILE).isprintable()
-    assert text.plain("a\u3000b\xa0c") == "a b c"
-    assert (text.places("圆a"), text.places("e\u0301")) == (3, 1)
-    assert text.cut("圆圆圆", 5) == "圆圆…"
-    assert text.cut("圆圆a", 5) == "圆圆a"
+    assert text.plain_line(HOSTILE).isprintable()
+    assert text.plain_line("a\u3000b\xa0c") == "a b c"
+    assert (text.terminal_width("圆a"), text.terminal_width("e\u0301")) == (3, 1)
+    assert text.cut_line("圆圆圆", 5) == "圆圆…"
+    assert text.cut_line("圆圆a", 5) == "圆圆a"
 
 
 def test_a_reader_that_has_enough_and_a_terminal_without_unicode(three, outputs):
@@ -210,7 +210,7 @@ def test_both_files_hold_what_the_frame_does(capsys, three, tmp_path, monkeypatc
     paths = [tmp_path / "new" / "all.csv", tmp_path / "all.PARQUET"]
     for path in paths:
         assert listed(capsys, "--export", str(path), "--limit", "1") == [str(path)]
-    frame = catalogue.frame()
+    frame = catalogue.results_frame()
     parquet = pandas.read_parquet(paths[1])
     assert parquet.made.dtype == frame.made.dtype
     pandas.testing.assert_frame_equal(parquet.astype(frame.dtypes), frame)
@@ -228,7 +228,7 @@ def test_files_are_filtered_and_may_be_empty(capsys, three, tmp_path):
     assert list(pandas.read_parquet(tmp_path / "a.parquet").path) == [str(three[0])]
     listed(capsys, "--export", str(tmp_path / "b.csv"), "--seed", "1")
     listed(capsys, "--export", str(tmp_path / "b.parquet"), "--seed", "1")
-    assert list(pandas.read_csv(tmp_path / "b.csv")) == list(catalogue.frame())
+    assert list(pandas.read_csv(tmp_path / "b.csv")) == list(catalogue.results_frame())
     assert len(pandas.read_parquet(tmp_path / "b.parquet")) == 0
 
 
@@ -273,7 +273,7 @@ def test_a_file_is_whole_or_not_there(found, tmp_path, name):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export.save(broken(), tmp_path / name)
+        export.save_export(broken(), tmp_path / name)
     assert names(tmp_path) == []
 
     def overtaken():
@@ -281,7 +281,7 @@ def test_a_file_is_whole_or_not_there(found, tmp_path, name):
         (tmp_path / name).write_text("somebody's")
 
     with pytest.raises(OutputExists, match="exists by now"):
-        export.save(overtaken(), tmp_path / name)
+        export.save_export(overtaken(), tmp_path / name)
     assert names(tmp_path) == [name]
     assert (tmp_path / name).read_text() == "somebody's"
 
@@ -291,7 +291,7 @@ def test_a_full_disk_leaves_nothing(found, small_disk, name):
     disk = small_disk(64)
     (disk / "full").write_bytes(b"1" * 60_000)
     with pytest.raises(DiskFull, match="make room"):
-        export.save((page for _ in range(300) for page in found.pages()), disk / name)
+        export.save_export((page for _ in range(300) for page in found.pages()), disk / name)
     assert names(disk) == ["full"]
 
 
@@ -299,10 +299,11 @@ def test_without_the_optional_packages(three, tmp_path):
     code = """
 import sys
 sys.modules["pandas"] = sys.modules["pyarrow"] = None
-from cogvx_nb import catalogue, errors
+from cogvx_nb import errors
 from cogvx_nb.cli.main import main
+from cogvx_nb.results import catalogue
 try:
-    catalogue.frame()
+    catalogue.results_frame()
 except errors.CogvxError as error:
     print(error)
 print(main(["list"]), main(["list", "--export", "a.csv"]), main(["list", "--export", "a.parquet"]))

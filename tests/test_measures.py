@@ -30,29 +30,33 @@ def plain(*levels: float) -> np.ndarray:
 
 @pytest.mark.parametrize(("pixels", "size"), [(3, (480, 720)), (1.5, (480, 720)), (2, (96, 144))])
 def test_motion_is_in_pixels_of_the_video(pixels, size):
-    assert dataframe.measure(moving(pixels, size=size)).motion == pytest.approx(pixels, rel=0.2)
+    assert dataframe.measure_result(moving(pixels, size=size)).motion == pytest.approx(
+        pixels, rel=0.2
+    )
 
 
 def test_a_clip_that_stands_still_has_none():
-    found = dataframe.measure(moving(0))
+    found = dataframe.measure_result(moving(0))
     assert (found.motion, found.flicker) == (pytest.approx(0, abs=0.02), 0)
 
 
 def test_flicker_is_of_jumps_and_not_of_fades():
-    assert dataframe.measure(plain(100, 110, 100, 110, 100)).flicker == pytest.approx(10)
-    assert dataframe.measure(plain(100, 110, 120, 130, 140)).flicker == 0
+    assert dataframe.measure_result(plain(100, 110, 100, 110, 100)).flicker == pytest.approx(10)
+    assert dataframe.measure_result(plain(100, 110, 120, 130, 140)).flicker == 0
 
 
 def test_what_is_blurred_is_less_sharp():
     clip = moving(1, frames=3)
     blurred = np.stack([cv2.GaussianBlur(frame, (0, 0), 3) for frame in clip])
-    assert dataframe.measure(blurred).sharpness < dataframe.measure(clip).sharpness / 4
-    assert dataframe.measure(plain(9, 9, 9)).sharpness == 0
+    assert (
+        dataframe.measure_result(blurred).sharpness < dataframe.measure_result(clip).sharpness / 4
+    )
+    assert dataframe.measure_result(plain(9, 9, 9)).sharpness == 0
 
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_clips_of_a_frame_or_two_have_numbers_too(frames):
-    found = dataframe.measure(moving(1, frames=frames))
+    found = dataframe.measure_result(moving(1, frames=frames))
     assert np.isfinite([found.motion, found.flicker, found.sharpness]).all()
     assert found.fingerprint.shape == (8, 16, 16, 3)
 
@@ -61,14 +65,14 @@ def test_near_duplicates_are_grouped():
     one, other = moving(2), moving(2)[:, :, ::-1]
     noisy = (one.astype(int) + np.random.default_rng(1).integers(-9, 10, one.shape)).clip(0, 255)
     prints = [
-        dataframe.measure(clip.astype(np.uint8)).fingerprint
+        dataframe.measure_result(clip.astype(np.uint8)).fingerprint
         for clip in (one, other, noisy, plain(1, 2), other)
     ]
-    assert dataframe.alike(prints) == [1, 2, 1, 0, 2]
-    assert dataframe.alike([]) == []
+    assert dataframe.near_duplicates(prints) == [1, 2, 1, 0, 2]
+    assert dataframe.near_duplicates([]) == []
 
 
 def test_without_opencv_the_remedy_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(CogvxError, match=r'needs OpenCV: pip install -e "\.\[measure\]"'):
-        dataframe.measure(plain(1))
+        dataframe.measure_result(plain(1))

@@ -79,8 +79,8 @@ def test_03_under_papermill(tmp_path):
     prompt = "a green star growing on a navy background"
     flags = ["-r", "prompt", prompt, "-p", "frames", "25", "-p", "steps", "3"]
     notebook, copy = execute(tmp_path, *flags, "-r", "output", "x.mp4")
-    assert video.decode(tmp_path / "x.mp4").shape == (25, 96, 144, 3)
-    assert result.read(tmp_path / "x.mp4").settings["request"]["prompt"] == prompt
+    assert video.decode_video(tmp_path / "x.mp4").shape == (25, 96, 144, 3)
+    assert result.read_result(tmp_path / "x.mp4").settings["request"]["prompt"] == prompt
     assert "widgets" not in notebook.metadata
     assert copy.stat().st_size < 2_000_000
 
@@ -127,7 +127,7 @@ def test_02_under_papermill(tmp_path, tiny):
         assert not folder.exists()
         fetched, copy = execute(tmp_path, *flags, "-p", "accept", "true", path=DOWNLOAD)
         assert f"{folder}: all 11 files are right" in text_of(fetched)
-        assert store.locate(str(folder)).name == "cogvideox-tiny"
+        assert store.locate_checkpoint(str(folder)).name == "cogvideox-tiny"
         assert nbval(copy).returncode == 0
     (folder / "LICENSE").write_text("another")
     with Hub({"ZhipuAI/CogVideoX-5b": folder}, port=hub.port):
@@ -139,7 +139,7 @@ def test_cogvx_run(tmp_path):
     done = run_cogvx("run", "03_generate", *flags, "--output-notebook", "b{x}.ipynb", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "b{x}.ipynb")
-    assert video.decode(tmp_path / "new" / "a.mp4").shape[0] == 13
+    assert video.decode_video(tmp_path / "new" / "a.mp4").shape[0] == 13
     injected = json.loads((tmp_path / "b{x}.ipynb").read_text())["metadata"]["papermill"]
     assert injected["parameters"] == {"steps": 2, "prompt": CIRCLE, "output": "new/a.mp4"}
 

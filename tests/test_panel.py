@@ -20,7 +20,7 @@ XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x oner
 
 @pytest.fixture
 def where():
-    fresh = session.Studio()
+    fresh = session.Session()
     yield fresh
     if fresh.queue.running:
         fresh.queue.clear()
@@ -30,7 +30,7 @@ def where():
 
 @pytest.fixture
 def shown(tiny, where):
-    return generate_tab.Panel(tiny, where, prompt=CIRCLE, steps=2, seed=7)
+    return generate_tab.GenerateTab(tiny, where, prompt=CIRCLE, steps=2, seed=7)
 
 
 def test_the_tokens_are_counted_while_typing(shown):
@@ -61,7 +61,7 @@ def test_generate_makes_a_result_and_shows_it(shown, where, outputs):
     assert list(where.catalogue.paces("cogvideox-tiny", "cpu")) == [25]
     assert session.load_colours(outputs / ".previews" / "cogvideox-tiny.json").fitted
 
-    another = generate_tab.Panel(shown.form.model, where)
+    another = generate_tab.GenerateTab(shown.form.model, where)
     assert [one for one in everything(another) if isinstance(one, widgets.Video)]
 
 
@@ -69,7 +69,7 @@ def test_a_result_in_the_trash_is_no_hindrance(shown, where):
     shown.generate.click()
     assert where.queue.wait(120)
     catalogue.move_to_trash(where.finished[0].result.path)
-    another = generate_tab.Panel(shown.form.model, where)
+    another = generate_tab.GenerateTab(shown.form.model, where)
     assert not [one for one in everything(another) if isinstance(one, widgets.Video)]
 
 
@@ -86,7 +86,7 @@ def test_a_second_panel_shows_what_is_running(shown, where, tiny):
     shown.form.steps.value = 400
     shown.generate.click()
     shown.generate.click()
-    another = generate_tab.Panel(tiny, where)
+    another = generate_tab.GenerateTab(tiny, where)
     texts = [one.value for one in everything(another.queue) if isinstance(one, widgets.HTML)]
     assert [text.split()[0] for text in texts] in (["<b>running</b>", "waiting"], ["waiting"] * 2)
     shown.clear.click()
@@ -110,7 +110,7 @@ def test_settings_come_back(shown, where, tiny):
     shown.form.negative.value, shown.form.guidance.value = "blurry", 4.5
     shown.generate.click()
     assert where.queue.wait(120)
-    another = generate_tab.Panel(tiny, where)
+    another = generate_tab.GenerateTab(tiny, where)
     another.load(where.finished[0].result.settings)
     assert (another.form.prompt.value, another.form.negative.value) == (CIRCLE, "blurry")
     assert (another.form.steps.value, another.form.guidance.value, another.form.seed.value) == (
@@ -165,7 +165,7 @@ def ask(shown) -> None:
 
 def test_a_prompt_is_enriched_and_both_are_kept(tiny, where, endpoint):
     readable = replace(tiny, checkpoint=replace(tiny.checkpoint, enrichable=True))
-    shown = generate_tab.Panel(readable, where, prompt="一个蓝色的星星", steps=2)
+    shown = generate_tab.GenerateTab(readable, where, prompt="一个蓝色的星星", steps=2)
     endpoint.reply = Reply("a blue star moving up on a white background")
     ask(shown)
     assert shown.form.prompt.value == "a blue star moving up on a white background"
@@ -188,7 +188,7 @@ def test_a_prompt_is_enriched_and_both_are_kept(tiny, where, endpoint):
     assert shown.form.prompt.value == "a blue star moving up on a black background"
     assert not shown.form.enrich.disabled
 
-    another = generate_tab.Panel(tiny, where)
+    another = generate_tab.GenerateTab(tiny, where)
     another.load(kept)
     assert another.form.typed.value == "一个蓝色的星星"
     assert another.form.enrich.layout.display == "none", "its model can't read such prompts"
@@ -197,13 +197,13 @@ def test_a_prompt_is_enriched_and_both_are_kept(tiny, where, endpoint):
 def test_enriching_is_not_offered_without_an_endpoint(tiny, where, monkeypatch):
     monkeypatch.delenv("COGVX_CHAT_BASE_URL", raising=False)
     readable = replace(tiny, checkpoint=replace(tiny.checkpoint, enrichable=True))
-    assert generate_tab.Panel(readable, where).form.enrich.layout.display == "none"
+    assert generate_tab.GenerateTab(readable, where).form.enrich.layout.display == "none"
 
 
 def test_headless_there_is_no_panel(monkeypatch):
     monkeypatch.setenv("COGVX_UI", "0")
     monkeypatch.setenv("JPY_SESSION_NAME", "inherited")
-    assert app.take_over("no such model") is None
+    assert app.take_over_notebook("no such model") is None
     monkeypatch.setenv("COGVX_UI", "1")
     with pytest.raises(CogvxError, match="no such model"):
-        app.take_over("no such model")
+        app.take_over_notebook("no such model")

@@ -26,7 +26,7 @@ PARAMETERS = {
 def big(tiny) -> request.VideoRequest:
     """A request for the 5B at its native size."""
     model = Model(registry.COGVIDEOX_5B, tiny.folder, PARAMETERS, PARAMETERS)
-    wanted = request.make(tiny, CIRCLE)
+    wanted = request.make_request(tiny, CIRCLE)
     return replace(wanted, model=model, height=480, width=720, frames=49)
 
 
@@ -71,7 +71,7 @@ CARDS = {"80 GB": 79, "40 GB": 39, "24 GB": 22.8, "16 GB": 15, "12 GB": 11.2, "8
 def test_cards_and_hosts(big, card, ram, exact, fast, frames):
     wanted, here = replace(big, frames=frames), machine_with(CARDS[card], ram)
     for speed, expected in (("exact", exact), ("fast", fast)):
-        fitted = planner.fit(wanted, here, speed)
+        fitted = planner.plan_request(wanted, here, speed)
         assert " ".join((fitted.placement, fitted.quantized)).strip() == expected
         assert not fitted.tiled, "exact comes before tiles"
         assert fitted.peak_bytes <= CARDS[card] * GIB
@@ -82,7 +82,7 @@ def test_cards_and_hosts(big, card, ram, exact, fast, frames):
 
 
 def test_tiles_come_last(big):
-    fitted = planner.fit(big, machine_with(5.0))
+    fitted = planner.plan_request(big, machine_with(5.0))
     assert (fitted.placement, fitted.tiled) == ("streamed", True)
     assert fitted.approximations == ["the VAE decodes in tiles"]
 
@@ -90,37 +90,39 @@ def test_tiles_come_last(big):
 def test_memory_that_others_hold_is_not_planned_with(big):
     card = Gpu(0, "NVIDIA H100", int(80 * GIB), int(7.2 * GIB), (9, 0), True)
     here = replace(machine_with(79), gpus=(card,))
-    assert planner.fit(big, here).placement == "streamed"
+    assert planner.plan_request(big, here).placement == "streamed"
     two = replace(here, gpus=(card, replace(card, index=1, free_bytes=int(79 * GIB))))
-    assert planner.fit(big, two).device == "cuda:1"
+    assert planner.plan_request(big, two).device == "cuda:1"
 
 
 def test_what_libraries_hold_sends_no_video_to_another_gpu(big):
     card = machine_with(78.5).gpus[0]
     used = replace(machine_with(79), gpus=(card, replace(card, index=1, free_bytes=79 * GIB)))
-    assert planner.fit(big, used).device == "cuda:0"
+    assert planner.plan_request(big, used).device == "cuda:0"
     small = [replace(card, total_bytes=8 * GIB, free_bytes=int(n * GIB)) for n in (6.2, 7.6)]
     desktop = replace(used, gpus=(small[0], replace(small[1], index=1)))
-    fitted = planner.fit(big, desktop)
+    fitted = planner.plan_request(big, desktop)
     assert (fitted.device, fitted.tiled) == ("cuda:1", False), "the first is too full for that"
 
 
 def test_the_best_attention_is_chosen_where_it_can_be_had(big):
     with_it, without = machine_with(79, flash="4.0.0"), machine_with(79)
-    fitted, other = planner.fit(big, with_it), planner.fit(big, without)
+    fitted, other = planner.plan_request(big, with_it), planner.plan_request(big, without)
     assert (fitted.attention, other.attention) == ("flash4", "stock")
     assert "FlashAttention 4, exact" in fitted.reasons
     assert fitted.seconds["denoise"] < 0.9 * other.seconds["denoise"]
-    assert planner.foresee(big.model, with_it, 49).attention == "flash4"
-    assert planner.fit(big, with_it, attention="stock").attention == "stock"
+    assert planner.predict_plan(big.model, with_it, 49).attention == "flash4"
+    assert planner.plan_request(big, with_it, attention="stock").attention == "stock"
     ampere = replace(with_it.gpus[0], name="NVIDIA A100-SXM4-80GB", capability=(8, 0))
-    assert planner.fit(big, replace(with_it, gpus=(ampere,))).attention == "stock", "not measured"
-    assert planner.fit(big, replace(with_it, gpus=(ampere,)), attention="flash4")
+    assert planner.plan_request(big, replace(with_it, gpus=(ampere,))).attention == "stock", (
+        "not measured"
+    )
+    assert planner.plan_request(big, replace(with_it, gpus=(ampere,)), attention="flash4")
     for other in (machine_with(None, ram=128), machine_with(79, bf16=False, flash="4.0.0")):
         with pytest.raises(RequestError, match=r"flash4': it needs a GPU of capability 8\.0"):
-            planner.fit(big, other, attention="flash4")
+            planner.plan_request(big, other, attention="flash4")
     with pytest.raises(RequestError, match="flash4': can't be had here: pip install"):
-        planner.fit(big, without, attention="flash4")
+        planner.plan_request(big, without, attention="flash4")
 
 
 @pytest.mark.parametrize(
@@ -128,27 +130,31 @@ def test_the_best_attention_is_chosen_where_it_can_be_had(big):
 )
 def test_nothing_is_compiled_without_a_compiler(big, here):
     for speed in plan.SPEEDS:
-        fitted = planner.fit(big, here, speed, videos=100)
+        fitted = planner.plan_request(big, here, speed, videos=100)
         assert (fitted.compiled, fitted.quantized) == (False, "")
 
 
 def test_old_gpus_compile_nothing(big):
     pascal = Gpu(0, "NVIDIA GeForce GTX 1080 Ti", 11 * GIB, int(10.5 * GIB), (6, 1), False)
-    assert not planner.fit(big, replace(machine_with(79), gpus=(pascal,)), videos=100).compiled
+    assert not planner.plan_request(
+        big, replace(machine_with(79), gpus=(pascal,)), videos=100
+    ).compiled
 
 
 def test_compiling_has_to_pay(big):
     here = machine_with(79)
     short = replace(big, frames=13)
-    assert not planner.fit(short, here).compiled
-    assert any("longer than it saves" in reason for reason in planner.fit(short, here).reasons)
-    assert planner.fit(short, here, videos=10).compiled
-    assert planner.fit(big, here).compiled
-    assert planner.fit(big, here).seconds["compile"] > 10
-    key = plan.compiled_key(planner.fit(short, here), here.gpus[0].name, "2.11.0")
+    assert not planner.plan_request(short, here).compiled
+    assert any(
+        "longer than it saves" in reason for reason in planner.plan_request(short, here).reasons
+    )
+    assert planner.plan_request(short, here, videos=10).compiled
+    assert planner.plan_request(big, here).compiled
+    assert planner.plan_request(big, here).seconds["compile"] > 10
+    key = plan.compiled_key(planner.plan_request(short, here), here.gpus[0].name, "2.11.0")
     again = machine_with(79, compiled=(key,))
-    assert planner.fit(short, again).compiled
-    assert planner.fit(short, again).seconds["compile"] < 10
+    assert planner.plan_request(short, again).compiled
+    assert planner.plan_request(short, again).seconds["compile"] < 10
 
 
 def test_what_combines_with_what(big):
@@ -163,39 +169,41 @@ def test_what_combines_with_what(big):
     }
     assert set(allowed) == set(planner.PLACEMENTS)
     here = machine_with(79)
-    start = planner.fit(big, here, "fast")
+    start = planner.plan_request(big, here, "fast")
     assert (start.compiled, start.quantized) == (True, "fp8")
     for name, parts in allowed.items():
-        fitted = planner.placed(start, name, here)
+        fitted = planner.with_placement(start, name, here)
         assert fitted.compiled == ("compiled" in parts), name
         assert bool(fitted.quantized) == ("fp8" in parts), name
     while start is not None:
         assert not start.compiled or "compiled" in allowed[start.placement]
         assert not start.quantized or "fp8" in allowed[start.placement]
-        start = planner.step_down(start)
+        start = planner.next_smaller_plan(start)
 
 
 def test_speeds(big, tiny):
     here = machine_with(79)
-    turbo = planner.fit(big, here, "turbo")
+    turbo = planner.plan_request(big, here, "turbo")
     assert (turbo.quantized, turbo.reuse) == ("fp8", True)
-    assert turbo.seconds["denoise"] < 0.5 * planner.fit(big, here, "fast").seconds["denoise"]
-    few = planner.fit(replace(big, steps=6), here, "turbo")
+    assert (
+        turbo.seconds["denoise"] < 0.5 * planner.plan_request(big, here, "fast").seconds["denoise"]
+    )
+    few = planner.plan_request(replace(big, steps=6), here, "turbo")
     assert not few.reuse
     assert "6 steps are too few to reuse any" in few.reasons
-    old = planner.fit(big, machine_with(79, bf16=False), "fast")
+    old = planner.plan_request(big, machine_with(79, bf16=False), "fast")
     assert (old.dtype, old.quantized) == ("float16", "")
-    on_cpu = planner.fit(request.make(tiny, CIRCLE), machine_with(None), "turbo")
+    on_cpu = planner.plan_request(request.make_request(tiny, CIRCLE), machine_with(None), "turbo")
     assert (on_cpu.quantized, on_cpu.reuse, on_cpu.compiled) == ("", True, False)
     with pytest.raises(RequestError, match=r"pip install -e '\.\[fast\]'"):
-        planner.fit(big, machine_with(79, torchao=None), "fast")
+        planner.plan_request(big, machine_with(79, torchao=None), "fast")
     with pytest.raises(RequestError, match="use one of exact, fast, turbo"):
-        planner.fit(big, here, "warp")
+        planner.plan_request(big, here, "warp")
 
 
 def test_ram_counts_what_is_pinned_and_what_passes_through(big):
     def ram(gib: float, free: float, speed: str = "exact", **changes) -> float:
-        fitted = planner.fit(replace(big, **changes), machine_with(gib, free), speed)
+        fitted = planner.plan_request(replace(big, **changes), machine_with(gib, free), speed)
         return fitted.ram_bytes / GIB
 
     # 10.38, 8.87 and 0.40 GiB; torch pins blocks of 1 GiB here, 20.5 GiB of them when measured.
@@ -205,14 +213,14 @@ def test_ram_counts_what_is_pinned_and_what_passes_through(big):
     assert ram(11.2, 14) == pytest.approx(8.9, abs=0.1), "files that are mapped as they are"
     turing = machine_with(11.2, 14, bf16=False)
     with pytest.raises(DoesNotFit, match=r"needs 22\.1 GiB of RAM beside its GPU and 14\.0"):
-        planner.fit(big, turing)  # the files' bfloat16 becomes float16, in RAM
+        planner.plan_request(big, turing)  # the files' bfloat16 becomes float16, in RAM
     random = replace(big, model=replace(big.model, folder=None))
     with pytest.raises(DoesNotFit, match="RAM beside its GPU"):
-        planner.fit(random, machine_with(11.2, 14))
+        planner.plan_request(random, machine_with(11.2, 14))
 
 
 def test_float16_keeps_layers_of_the_text_encoder_in_float32(big):
-    half, brain = (planner.fit(big, machine_with(79, bf16=bf16)) for bf16 in (False, True))
+    half, brain = (planner.plan_request(big, machine_with(79, bf16=bf16)) for bf16 in (False, True))
     assert (half.dtype, brain.dtype) == ("float16", "bfloat16")
     more = memory.weight_bytes(half)["text_encoder"] - memory.weight_bytes(brain)["text_encoder"]
     assert more == 2 * 24 * 4096 * 10240
@@ -229,18 +237,18 @@ def test_float16_keeps_layers_of_the_text_encoder_in_float32(big):
     ],
 )
 def test_a_card_is_known_by_a_word_of_its_name(name, known):
-    assert timing.is_known(machine_with(79, name=name).gpus[0]) == known
+    assert timing.is_known_gpu(machine_with(79, name=name).gpus[0]) == known
 
 
 def test_nothing_is_foretold_of_an_unknown_card(big):
-    fitted = planner.fit(big, machine_with(79, name="some card"))
+    fitted = planner.plan_request(big, machine_with(79, name="some card"))
     assert fitted.seconds == {}
     assert fitted.placement == "resident"
 
 
 def test_a_plan_never_changes_the_request(big):
     for free_gib in (79, 23.5, 7.2):
-        fitted = planner.fit(big, machine_with(free_gib))
+        fitted = planner.plan_request(big, machine_with(free_gib))
         assert (fitted.frames, fitted.height, fitted.width) == (49, 480, 720)
 
 
@@ -248,27 +256,27 @@ def test_what_does_not_fit_says_what_would(big):
     with pytest.raises(
         DoesNotFit, match=r"CogVideoX-5b at 49 frames needs .* GiB are free: try 13"
     ):
-        planner.fit(big, machine_with(2))
+        planner.plan_request(big, machine_with(2))
     with pytest.raises(DoesNotFit, match="of RAM beside its GPU"):
-        planner.fit(big, machine_with(79, ram=8))
+        planner.plan_request(big, machine_with(79, ram=8))
     with pytest.raises(DoesNotFit, match="of RAM and"):
-        planner.fit(big, machine_with(None, ram=24))
+        planner.plan_request(big, machine_with(None, ram=24))
 
 
 def test_precision_follows_the_card(big, tiny):
-    assert planner.fit(big, machine_with(79, bf16=False)).dtype == "float16"
-    assert planner.fit(big, machine_with(None, ram=128)).dtype == "bfloat16"
-    small = request.make(tiny, CIRCLE)
-    assert planner.fit(small, machine_with(79)).dtype == "float32"
-    assert planner.fit(small, machine_with(None)).device == "cpu"
+    assert planner.plan_request(big, machine_with(79, bf16=False)).dtype == "float16"
+    assert planner.plan_request(big, machine_with(None, ram=128)).dtype == "bfloat16"
+    small = request.make_request(tiny, CIRCLE)
+    assert planner.plan_request(small, machine_with(79)).dtype == "float32"
+    assert planner.plan_request(small, machine_with(None)).device == "cpu"
 
 
 @pytest.mark.parametrize("frames", [13, 49])
 def test_stepping_down_ends(big, frames):
-    rungs, fitted = [], planner.fit(replace(big, frames=frames), machine_with(79))
+    rungs, fitted = [], planner.plan_request(replace(big, frames=frames), machine_with(79))
     while fitted is not None:
         rungs.append((fitted.placement, fitted.tiled))
-        last, fitted = fitted, planner.step_down(fitted)
+        last, fitted = fitted, planner.next_smaller_plan(fitted)
         smaller = fitted is None or fitted.peak_bytes < last.peak_bytes
         assert smaller or fitted.placement == "sequential", "the last resort"
     assert rungs[0] == ("resident", False)
@@ -278,11 +286,11 @@ def test_stepping_down_ends(big, frames):
 
 
 def test_stepping_down_keeps_to_the_ram_that_there_is(big):
-    fitted, seen = planner.fit(big, machine_with(79, ram=14)), []
+    fitted, seen = planner.plan_request(big, machine_with(79, ram=14)), []
     while fitted is not None:
         assert fitted.ram_bytes <= 13 * GIB
         seen.append((fitted.placement, fitted.tiled))
-        fitted = planner.step_down(fitted)
+        fitted = planner.next_smaller_plan(fitted)
     assert seen == [("resident", False), ("text_out", False), ("disk", False), ("disk", True)]
 
 
@@ -305,16 +313,16 @@ def test_a_named_model_is_taken_without_a_word(name):
 
 
 def test_a_recorded_plan_comes_back(big):
-    made = planner.fit(big, machine_with(23.5), "turbo")
-    again = planner.again(big, machine_with(79), made.choices)
-    for name in plan.CHOSEN:
+    made = planner.plan_request(big, machine_with(23.5), "turbo")
+    again = planner.replay_plan(big, machine_with(79), made.choices)
+    for name in plan.RECORDED:
         assert getattr(again, name) == getattr(made, name), name
     assert again.quantized == "fp8"
-    assert planner.again(big, machine_with(None, ram=128), made.choices).device == "cpu"
+    assert planner.replay_plan(big, machine_with(None, ram=128), made.choices).device == "cpu"
 
 
 def test_a_recorded_plan_that_can_not_be_had_here_is_not_followed(big):
-    made = planner.fit(big, machine_with(79, flash="4.0.0"), "fast").choices
+    made = planner.plan_request(big, machine_with(79, flash="4.0.0"), "fast").choices
     a100 = replace(machine_with(79).gpus[0], name="NVIDIA A100 80GB", capability=(8, 0))
     for here, why in (
         (replace(machine_with(79, flash="4"), gpus=(a100,)), "no fp8 products on NVIDIA A100"),
@@ -324,8 +332,8 @@ def test_a_recorded_plan_that_can_not_be_had_here_is_not_followed(big):
         (machine_with(11.2, flash="4"), "resident doesn't fit here"),
         (machine_with(39, bf16=False), "has no fast bfloat16"),
     ):
-        again = planner.again(big, here, made)
-        fitted = planner.fit(big, here)
-        assert all(getattr(again, name) == getattr(fitted, name) for name in plan.CHOSEN)
+        again = planner.replay_plan(big, here, made)
+        fitted = planner.plan_request(big, here)
+        assert all(getattr(again, name) == getattr(fitted, name) for name in plan.RECORDED)
         assert again.reasons[-1].startswith("not as it was made before: ")
         assert why in again.reasons[-1]

@@ -21,8 +21,10 @@ def star(tiny, here):
     from cogvx_nb.pipeline import generate, loader
     from cogvx_nb.planning import planner, request
 
-    asked, seen = request.make(tiny, STAR, frames=25, steps=20), []
-    made = generate.generate_frames(asked, loader.load(planner.fit(asked, here)), seen.append)
+    asked, seen = request.make_request(tiny, STAR, frames=25, steps=20), []
+    made = generate.generate_frames(
+        asked, loader.load_pipeline(planner.plan_request(asked, here)), seen.append
+    )
     last = [event for event in seen if isinstance(event, progress.Step)][-1]
     return last.latents[0].float().numpy(), made.frames
 
@@ -70,7 +72,7 @@ def test_without_a_result_it_is_gray(star):
 
 def test_an_animation_has_each_frame(star):
     frames = session.NEUTRAL.learn(*star).frames(star[0])
-    picture = Image.open(io.BytesIO(session.animation(frames, fps=2)))
+    picture = Image.open(io.BytesIO(session.preview_animation(frames, fps=2)))
     assert (picture.format, picture.n_frames, picture.size) == ("WEBP", 7, (180, 120))
     picture.seek(6)
     middle = np.asarray(picture.convert("RGB"), int)

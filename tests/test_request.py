@@ -45,7 +45,7 @@ def like_5b(tiny, tmp_path_factory) -> store.Model:
     [(1, 13), (13, 13), (16, 13), (19, 13), (20, 25), (37, 25), (38, 49), (49, 49), (200, 49)],
 )
 def test_frames_snap_to_the_nearest_ties_down(tiny, asked, used):
-    wanted = request.make(tiny, CIRCLE, frames=asked)
+    wanted = request.make_request(tiny, CIRCLE, frames=asked)
     assert wanted.frames == used
     assert wanted.asked["frames"] == asked
     assert [change.field for change in wanted.adjustments] == (["frames"] if asked != used else [])
@@ -53,19 +53,23 @@ def test_frames_snap_to_the_nearest_ties_down(tiny, asked, used):
 
 
 def test_sizes_snap_to_the_native_one(tiny, like_5b):
-    wanted = request.make(tiny, CIRCLE, height=480, width=720)
+    wanted = request.make_request(tiny, CIRCLE, height=480, width=720)
     assert (wanted.height, wanted.width) == (96, 144)
     assert [(c.asked, c.used) for c in wanted.adjustments] == [(480, 96), (720, 144)]
-    wanted = request.make(like_5b, CIRCLE, height=720, width=1280)
+    wanted = request.make_request(like_5b, CIRCLE, height=720, width=1280)
     assert (wanted.height, wanted.width) == (480, 720), "never to an untrained size"
 
 
 def test_untrained_sizes_only_when_allowed(like_5b):
-    wanted = request.make(like_5b, CIRCLE, height=720, width=1280, allow_untrained_size=True)
+    wanted = request.make_request(
+        like_5b, CIRCLE, height=720, width=1280, allow_untrained_size=True
+    )
     assert (wanted.height, wanted.width) == (720, 1280)
     assert wanted.allowed == ("allow_untrained_size",)
     assert "outside the model's training" in str(wanted)
-    wanted = request.make(like_5b, CIRCLE, height=1080, width=1920, allow_untrained_size=True)
+    wanted = request.make_request(
+        like_5b, CIRCLE, height=1080, width=1920, allow_untrained_size=True
+    )
     assert (wanted.height, wanted.width) == (1072, 1920)
     assert [change.field for change in wanted.adjustments] == ["height"]
 
@@ -77,7 +81,7 @@ def test_untrained_sizes_only_when_allowed(like_5b):
 )
 def test_strict_refuses_what_would_be_adjusted(tiny, values):
     with pytest.raises(RequestError) as caught:
-        request.make(tiny, CIRCLE, strict=True, **values)
+        request.make_request(tiny, CIRCLE, strict=True, **values)
     assert str(next(iter(values.values()))) in str(caught.value)
 
 
@@ -108,7 +112,7 @@ def test_strict_refuses_what_would_be_adjusted(tiny, values):
 )
 def test_bad_values_are_named(tiny, field, value):
     with pytest.raises(RequestError) as caught:
-        request.make(tiny, **{"prompt": CIRCLE, field: value})
+        request.make_request(tiny, **{"prompt": CIRCLE, field: value})
     assert caught.value.field == field
     assert caught.value.exit_code == 2
     assert field in str(caught.value)
@@ -117,13 +121,13 @@ def test_bad_values_are_named(tiny, field, value):
 
 
 def test_limits_of_the_seed(tiny):
-    assert request.make(tiny, CIRCLE, seed=2**53 - 1).seed == 2**53 - 1
-    assert request.make(tiny, CIRCLE, seed=0).seed == 0
+    assert request.make_request(tiny, CIRCLE, seed=2**53 - 1).seed == 2**53 - 1
+    assert request.make_request(tiny, CIRCLE, seed=0).seed == 0
 
 
 def test_steps_that_leave_noise_are_noted(tiny):
-    assert "steps do not divide" in str(request.make(tiny, CIRCLE, steps=60))
-    assert request.make(tiny, CIRCLE, steps=50).notes == ()
+    assert "steps do not divide" in str(request.make_request(tiny, CIRCLE, steps=60))
+    assert request.make_request(tiny, CIRCLE, steps=50).notes == ()
 
 
 def test_both_languages_of_the_embedded_checkpoint_are_known(tiny):
@@ -137,16 +141,16 @@ def test_both_languages_of_the_embedded_checkpoint_are_known(tiny):
 
 def test_a_prompt_that_is_mostly_unknown_is_refused(tiny):
     with pytest.raises(PromptUnknown, match="one coloured shape") as caught:
-        request.make(tiny, "zyzzyva quokka axolotl")
+        request.make_request(tiny, "zyzzyva quokka axolotl")
     assert caught.value.exit_code == 2
-    wanted = request.make(tiny, "zyzzyva quokka axolotl", allow_unknown=True)
+    wanted = request.make_request(tiny, "zyzzyva quokka axolotl", allow_unknown=True)
     assert wanted.allowed == ("allow_unknown",)
 
 
 @pytest.mark.parametrize("prompt", ["一只大熊猫在竹林中吃竹子", "a panda 一只大熊猫在竹林中吃竹子"])
 def test_chinese_is_refused_where_the_tokenizer_has_none(like_5b, prompt):
     with pytest.raises(PromptUnknown, match="English") as caught:
-        request.make(like_5b, prompt)
+        request.make_request(like_5b, prompt)
     assert "CogVideoX-5b" in str(caught.value)
 
 
@@ -155,7 +159,7 @@ def test_a_tokenizer_that_is_only_a_spiece_model(like_5b):
     tokens = store.count_tokens(like_5b, "a panda eats bamboo")
     assert tokens.unknown == 0
     assert tokens.limit == 226
-    assert request.make(like_5b, "a panda eats bamboo").notes == ()
+    assert request.make_request(like_5b, "a panda eats bamboo").notes == ()
 
 
 def test_the_end_of_a_long_prompt_is_shown(tiny):
@@ -164,4 +168,4 @@ def test_the_end_of_a_long_prompt_is_shown(tiny):
     assert tokens.count > tokens.limit == tiny.checkpoint.text_tokens
     assert tokens.cut.endswith("tail")
     assert prompt.endswith(tokens.cut)
-    assert "has no effect" in str(request.make(tiny, prompt))
+    assert "has no effect" in str(request.make_request(tiny, prompt))

@@ -36,18 +36,18 @@ def probe(path: Path) -> str:
 def test_a_large_video_is_embedded_smaller(tmp_path, capsys):
     noise = np.random.default_rng(1).integers(0, 256, (49, 480, 720, 3), np.uint8)
     path = tmp_path / "a.mp4"
-    video.encode(noise, path, 8, "")
+    video.encode_video(noise, path, 8, "")
     assert path.stat().st_size > 10_000_000
-    shown = display.player(result.Result(path, {}))
+    shown = display.show_player(result.Result(path, {}))
     assert len(base64.b64decode(shown.data)) <= display.MOST_EMBEDDED_BYTES
     assert str(path) in capsys.readouterr().out
     copy = tmp_path / "copy.mp4"
-    copy.write_bytes(video.shrink(path, 1_000_000))
-    assert len(video.decode(copy)) == 49
+    copy.write_bytes(video.shrink_video(path, 1_000_000))
+    assert len(video.decode_video(copy)) == 49
 
 
 def test_the_file_is_what_players_expect(make, tmp_path):
-    saved = result.save(make(frames=25), tmp_path / "a.mp4")
+    saved = result.save_result(make(frames=25), tmp_path / "a.mp4")
     stream = next(line for line in probe(saved.path).splitlines() if "Video:" in line)
     assert "h264" in stream
     assert "yuv420p(tv, bt709, progressive)" in stream, "matrix, primaries and transfer"
@@ -60,7 +60,7 @@ def test_the_file_is_what_players_expect(make, tmp_path):
 
 def test_pixels_survive_the_file(make, tmp_path):
     made = make(steps=10)
-    found = video.decode(result.save(made, tmp_path / "a.mp4").path)
+    found = video.decode_video(result.save_result(made, tmp_path / "a.mp4").path)
     assert found.shape == made.frames.shape
     assert np.abs(found.astype(float) - made.frames).mean() < 4
 
@@ -68,12 +68,12 @@ def test_pixels_survive_the_file(make, tmp_path):
 @pytest.mark.parametrize("sidecar", ["kept", "deleted", "garbage"])
 def test_settings_come_back(make, tmp_path, sidecar):
     made = make(f"{CIRCLE} {NASTY}", negative_prompt=NASTY, seed=3, allow_unknown=True)
-    saved = result.save(made, tmp_path / "a.mp4")
+    saved = result.save_result(made, tmp_path / "a.mp4")
     if sidecar == "deleted":
         saved.sidecar.unlink()
     if sidecar == "garbage":
         saved.sidecar.write_text("{")
-    found = result.read(tmp_path / "a.mp4").settings
+    found = result.read_result(tmp_path / "a.mp4").settings
     assert found["request"] == made.request.settings
     assert found["request"]["negative_prompt"] == NASTY
     assert found["frame_hash"] == result.frame_hash(made.frames)
@@ -85,14 +85,14 @@ def test_settings_come_back(make, tmp_path, sidecar):
 
 
 def test_adjustments_are_kept(make, tmp_path):
-    saved = result.save(make(frames=19), tmp_path / "a.mp4")
+    saved = result.save_result(make(frames=19), tmp_path / "a.mp4")
     (change,) = json.loads(saved.sidecar.read_text())["adjustments"]
     assert (change["field"], change["asked"], change["used"]) == ("frames", 19, 13)
 
 
 def test_the_default_name(make, outputs):
     made = make(seed=5)
-    first, second = result.save(made), result.save(made)
+    first, second = result.save_result(made), result.save_result(made)
     assert first.path != second.path
     assert first.path.parent.parent == outputs
     assert "-a-red-circle-moving-right-on-a-black-bac-5" in first.path.name
@@ -101,16 +101,16 @@ def test_the_default_name(make, outputs):
 
 def test_name_clashes_get_a_number(make, tmp_path):
     made = make()
-    taken = result.save(made, tmp_path / "a.mp4").path
+    taken = result.save_result(made, tmp_path / "a.mp4").path
     copy = tmp_path / ".copy"
     copy.write_bytes(b"video")
     sidecar = tmp_path / ".sidecar"
     sidecar.write_text("{}")
-    target = result._publish(copy, sidecar, taken, overwrite=False, numbered=True)
+    target = result._publish_pair(copy, sidecar, taken, overwrite=False, numbered=True)
     assert target.name == "a-2.mp4"
     assert target.read_bytes() == b"video"
     with pytest.raises(OutputExists):
-        result._publish(target, sidecar, taken, overwrite=False, numbered=False)
+        result._publish_pair(target, sidecar, taken, overwrite=False, numbered=False)
 
 
 @pytest.mark.parametrize(
@@ -132,12 +132,12 @@ def test_an_existing_file_is_kept(make, tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"mine")
     with pytest.raises(OutputExists, match="overwrite"):
-        result.save(make(), path)
+        result.save_result(make(), path)
     assert path.read_bytes() == b"mine"
-    result.save(make(), path, overwrite=True)
-    assert result.read(path).settings["format"] == 1
-    result.save(make(seed=2), path, overwrite=True)
-    assert result.read(path).settings["request"]["seed"] == 2
+    result.save_result(make(), path, overwrite=True)
+    assert result.read_result(path).settings["format"] == 1
+    result.save_result(make(seed=2), path, overwrite=True)
+    assert result.read_result(path).settings["request"]["seed"] == 2
     assert names(tmp_path) == ["a.json", "a.mp4"]
 
 
@@ -145,7 +145,7 @@ def test_somebody_elses_json_is_never_replaced(make, tmp_path):
     other = tmp_path / "package.json"
     other.write_text('{"name": "mine"}')
     with pytest.raises(OutputExists, match=r"package\.json"):
-        result.save(make(), tmp_path / "package.mp4", overwrite=True)
+        result.save_result(make(), tmp_path / "package.mp4", overwrite=True)
     assert names(tmp_path) == ["package.json"]
 
 
@@ -156,7 +156,7 @@ def test_somebody_elses_json_is_never_replaced(make, tmp_path):
 def test_bad_outputs_are_refused(make, tmp_path, output, words):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=words):
-        result.save(make(), tmp_path / output)
+        result.save_result(make(), tmp_path / output)
     assert names(tmp_path) == ["file"]
 
 
@@ -164,9 +164,9 @@ def test_new_folders_are_made_and_gone_after_a_failure(make, tmp_path):
     made = make()
     black = replace(made, frames=np.zeros_like(made.frames))
     with pytest.raises(BadFrames, match="black"):
-        result.save(black, tmp_path / "new" / "deep" / "a.mp4")
+        result.save_result(black, tmp_path / "new" / "deep" / "a.mp4")
     assert names(tmp_path) == []
-    result.save(made, tmp_path / "new" / "deep" / "a.mp4")
+    result.save_result(made, tmp_path / "new" / "deep" / "a.mp4")
     assert "new/deep/a.mp4" in names(tmp_path)
 
 
@@ -175,22 +175,22 @@ def test_a_full_disk_leaves_nothing(make, small_disk):
     made = make()
     noise = np.random.default_rng(0).integers(0, 255, made.frames.shape, np.uint8)
     with pytest.raises(DiskFull, match="make room"):
-        result.save(replace(made, frames=noise), disk / "new" / "a.mp4")
+        result.save_result(replace(made, frames=noise), disk / "new" / "a.mp4")
     assert names(disk) == []
 
 
 def test_a_write_is_announced(make, tmp_path):
     seen = []
-    saved = result.save(make(), tmp_path / "a.mp4", on_event=seen.append)
+    saved = result.save_result(make(), tmp_path / "a.mp4", on_event=seen.append)
     assert seen == [progress.StageStarted("write")]
     assert saved.settings["seconds"]["write"] > 0
 
 
 def test_foreign_files_are_refused(tmp_path):
     with pytest.raises(ResultError, match="there is no file"):
-        result.read(tmp_path / "missing.mp4")
+        result.read_result(tmp_path / "missing.mp4")
     (tmp_path / "text.mp4").write_text("hello")
     with pytest.raises(ResultError, match="carries no settings"):
-        result.read(tmp_path / "text.mp4")
+        result.read_result(tmp_path / "text.mp4")
     with pytest.raises(ResultError, match="can't be read as a video"):
-        video.decode(tmp_path / "text.mp4")
+        video.decode_video(tmp_path / "text.mp4")

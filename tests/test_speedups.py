@@ -22,13 +22,13 @@ def run(tiny, here):
     """Runs 13 frames on a plan changed so; returns the last step's latents and what was told."""
 
     def run(steps: int = 4, **changes) -> tuple[torch.Tensor, list]:
-        asked, seen = request.make(tiny, CIRCLE, steps=steps), []
-        loaded = loader.load(replace(planner.fit(asked, here), **changes))
+        asked, seen = request.make_request(tiny, CIRCLE, steps=steps), []
+        loaded = loader.load_pipeline(replace(planner.plan_request(asked, here), **changes))
         generate.generate_frames(asked, loaded, seen.append)
         return [e for e in seen if isinstance(e, progress.Step)][-1].latents, seen
 
     yield run
-    loader.release()
+    loader.release_pipeline()
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -40,7 +40,7 @@ def test_compiled_blocks_equal_stock_and_compile_once(run):
     compiled, seen = run(compiled=True)
     assert distance(compiled, stock) < 1e-4
     assert [e.stage for e in seen if isinstance(e, progress.StageStarted)][1] == "compile"
-    assert len(machine.probe().compiled) == 1
+    assert len(machine.probe_machine().compiled) == 1
     assert any(settings.compiled_dir().rglob("*.so")), "the code is on disk"
     back, seen = run()
     assert torch.equal(back, stock), "and the stock ones come back"
@@ -61,7 +61,7 @@ def test_compiled_blocks_round_as_eager_ones(tiny):
     with torch.no_grad():
         stock = block(*given)[0]
         for exact in (True, False):
-            switch = optimization.Switch(block, exact)
+            switch = optimization.CompileToggle(block, exact)
             switch.turn(True)
             found[exact] = distance(switch(*given)[0], stock)
     assert found[True] < 2e-3
@@ -84,10 +84,12 @@ def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
 
 def test_what_did_not_compile_is_dropped_before_the_next_is_loaded(tiny, here, monkeypatch):
     pytest.importorskip("torchao")
-    asked = request.make(tiny, CIRCLE, steps=1)
-    loaded = loader.load(replace(planner.fit(asked, here), compiled=True, quantized="int8"))
+    asked = request.make_request(tiny, CIRCLE, steps=1)
+    loaded = loader.load_pipeline(
+        replace(planner.plan_request(asked, here), compiled=True, quantized="int8")
+    )
     first = [weakref.ref(part) for part in (loaded.pipe.transformer, loaded.pipe.text_encoder)]
-    alive, load = [], loader._load
+    alive, load = [], loader._load_with_fallbacks
 
     def loading(*arguments):
         alive.extend(part() for part in first if part() is not None)
@@ -96,19 +98,19 @@ def test_what_did_not_compile_is_dropped_before_the_next_is_loaded(tiny, here, m
     def warm(pipe, plan):
         raise optimization.CompileFailed("no compiler")
 
-    monkeypatch.setattr(optimization, "warm", warm)
-    monkeypatch.setattr(loader, "_load", loading)
+    monkeypatch.setattr(optimization, "compile_blocks", warm)
+    monkeypatch.setattr(loader, "_load_with_fallbacks", loading)
     made = generate.generate_frames(asked, loaded)
     assert (made.plan.compiled, made.plan.quantized) == (False, "")
     assert alive == []
-    loader.release()
+    loader.release_pipeline()
 
 
 def test_a_released_pipeline_leaves_nothing(tiny, here):
-    asked = request.make(tiny, CIRCLE, steps=1)
-    loaded = loader.load(planner.fit(asked, here))
+    asked = request.make_request(tiny, CIRCLE, steps=1)
+    loaded = loader.load_pipeline(planner.plan_request(asked, here))
     parts = [weakref.ref(part) for part in (loaded.pipe.transformer, loaded.pipe.vae)]
-    loader.release()
+    loader.release_pipeline()
     assert [part() for part in parts] == [None, None]
     with pytest.raises(ModelError, match="load it again"):
         generate.generate_frames(asked, loaded)
@@ -119,7 +121,7 @@ def test_pinned_parameters_share_blocks(monkeypatch):
     part[0].half()
     before = {name: value.clone() for name, value in part.state_dict().items()}
     monkeypatch.setattr(optimization, "PINNED_BLOCK", 2**18)
-    optimization.pin(part)
+    optimization.pin_parameters(part)
     after = part.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     blocks = {
@@ -188,5 +190,5 @@ def test_tiles_as_wide_as_the_clip_have_none_beside_them(tiny, monkeypatch):
 
 
 def test_the_lean_decoder_is_for_gpus(tiny, here):
-    loaded = loader.load(planner.fit(request.make(tiny, CIRCLE), here))
+    loaded = loader.load_pipeline(planner.plan_request(request.make_request(tiny, CIRCLE), here))
     assert loaded.pipe.vae.lean is (loaded.plan.device != "cpu")

@@ -23,7 +23,7 @@ from cogvx_nb.results import result, video
 from cogvx_nb.sweep import driver, lock
 from cogvx_nb.sweep.folder import SweepFolder
 from cogvx_nb.sweep.lock import Share
-from cogvx_nb.sweep.worker import Outcome, Worker
+from cogvx_nb.sweep.worker import RunOutcome, SweepWorker
 
 STAR = "a green star growing on a navy background"
 REPORT = "from pathlib import Path\nPath('x.json').write_text(__import__('json').dumps([x, text]))"
@@ -61,9 +61,9 @@ def test_03_is_swept_resumed_and_widened(outputs, tiny):
     assert (ended.done, ended.failed, hidden(outputs)) == (2, {}, [])
     loads = []
     for path in folders(outputs):
-        made = result.read(path / "video.mp4").settings
+        made = result.read_result(path / "video.mp4").settings
         loads.append(made["seconds"]["load"])
-        assert video.decode(path / "video.mp4").shape == (13, 96, 144, 3)
+        assert video.decode_video(path / "video.mp4").shape == (13, 96, 144, 3)
         assert made["request"]["prompt"] == CIRCLE
         executed = nbformat.read(path / "notebook.ipynb", as_version=4)
         assert executed.metadata.papermill.parameters.seed == made["request"]["seed"]
@@ -83,7 +83,8 @@ def test_03_is_swept_resumed_and_widened(outputs, tiny):
     after = stamps(outputs)
     assert {name for name in before if after[name] == before[name]} == set(before) - {damaged.name}
     assert {
-        result.read(path / "video.mp4").settings["request"]["seed"] for path in folders(outputs)
+        result.read_result(path / "video.mp4").settings["request"]["seed"]
+        for path in folders(outputs)
     } == {42, 43}
 
 
@@ -150,7 +151,7 @@ def test_what_is_wrong_in_files(tmp_path, text, words):
     (tmp_path / "p.csv").write_text(f"prompt,steps\n{CIRCLE},\n{CIRCLE},x\n")
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(SpecError, match=words):
-        driver.prepare(tmp_path / "a.yaml")
+        driver.prepare_sweep(tmp_path / "a.yaml")
 
 
 def test_values_reach_the_notebook_as_they_are(outputs, tmp_path, book):
@@ -195,7 +196,7 @@ def test_prompts_from_files(tmp_path):
     (tmp_path / "a.csv").write_text(f'prompt,guidance\n"{CIRCLE}",3\n{STAR},\n', encoding="utf-8")
     for name, guidance in (("a.txt", [None, None]), ("a.csv", [3.0, None])):
         spec = file(tmp_path, {"prompts": name, "parameters": {"seed": 7}, "seeds": 2})
-        runs = driver.prepare(spec)[2]
+        runs = driver.prepare_sweep(spec)[2]
         assert [run.parameters["prompt"] for run in runs] == [CIRCLE, CIRCLE, STAR, STAR]
         assert [run.parameters["seed"] for run in runs] == [7, 8, 7, 8]
         assert [run.parameters.get("guidance") for run in runs[::2]] == guidance
@@ -203,7 +204,7 @@ def test_prompts_from_files(tmp_path):
 
 def test_a_run_is_what_decides_its_result(tmp_path, book, copy_of_tiny):
     def ids(**spec) -> list[str]:
-        return [run.id for run in driver.prepare(spec)[2]]
+        return [run.id for run in driver.prepare_sweep(spec)[2]]
 
     same = [{}, {"steps": 50, "height": None, "guidance": 6}, {"model": "tiny"}]
     same += [{"model": str(copy_of_tiny)}, {"model": "auto", "steps": 50}]
@@ -326,30 +327,33 @@ def test_two_workers_share_the_runs(outputs, book):
     save = "import json; from pathlib import Path; Path('x.json').write_text(json.dumps(seen))"
     spec = {"notebook": book(seen, save), "grid": {"x": [*range(8)]}}
     assert (
-        driver.run_sweep(spec, workers=contextlib.nullcontext([Worker("1"), Worker("2")])).done == 8
+        driver.run_sweep(
+            spec, workers=contextlib.nullcontext([SweepWorker("1"), SweepWorker("2")])
+        ).done
+        == 8
     )
     found = reports(outputs)
     assert len({one[0] for one in found}) == 2
     assert sorted(one[1] for one in found) == [*range(8)]
 
 
-class Nowhere(Worker):
+class Nowhere(SweepWorker):
     """One whose node is lost for good."""
 
     def run(self, task):
-        return Outcome(0.0, "worker 2 found no place", no_place=True)
+        return RunOutcome(0.0, "worker 2 found no place", no_place=True)
 
 
 def test_a_worker_without_a_place_leaves_its_runs_to_others(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [*range(4)]}}
     with pytest.raises(NotebookError, match="found no place: no worker is left"):
         driver.run_sweep(spec, workers=contextlib.nullcontext([Nowhere()]))
-    ended = driver.run_sweep(spec, workers=contextlib.nullcontext([Worker("1"), Nowhere("2")]))
+    ended = driver.run_sweep(spec, workers=contextlib.nullcontext([SweepWorker("1"), Nowhere("2")]))
     assert (ended.done, ended.failed, ended.workers) == (4, {}, 1)
     assert [one[0] for one in reports(outputs)] == [*range(4)]
 
 
-class Fated(Worker):
+class Fated(SweepWorker):
     """Runs at which kernels die here; the others work. Notes which it was given."""
 
     def __init__(self, slot: str, log: list, deadly=lambda x: False) -> None:
@@ -360,10 +364,10 @@ class Fated(Worker):
         x = task.parameters["x"]
         self._log.append((self._slot, x))
         if self._deadly(x):
-            return Outcome(0.0, "the kernel died", "the kernel died", kernel_died=True)
+            return RunOutcome(0.0, "the kernel died", "the kernel died", kernel_died=True)
         task.output.write_text("{}")
         time.sleep(0.02)
-        return Outcome(0.02)
+        return RunOutcome(0.02)
 
 
 def test_a_worker_whose_kernels_all_die_gets_no_more_runs(outputs, book):
@@ -393,7 +397,7 @@ def test_a_worker_that_was_blamed_is_better_than_none(outputs, book):
 
 
 def test_runs_that_kill_their_kernel_do_not_keep_others_from_being_done(outputs, book, monkeypatch):
-    monkeypatch.setattr(driver, "MOST_DEATHS", 2)
+    monkeypatch.setattr(driver, "MAX_CRASHES_IN_A_ROW", 2)
     spec = {"notebook": book("import os\nif x < 3: os._exit(1)", REPORT)}
     spec["grid"] = {"x": [*range(5)]}
     with pytest.raises(NotebookError, match="2 runs one after another had their kernel die"):
@@ -443,17 +447,17 @@ def test_two_drivers_exclude_each_other(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [1]}}
     driver.run_sweep(spec)
     folder = SweepFolder("sweep").root
-    with lock.hold(folder, Share(), "now"):
-        assert [one.pid for one in lock.holders(folder)] == [os.getpid()]
+    with lock.hold_lock(folder, Share(), "now"):
+        assert [one.pid for one in lock.lock_holders(folder)] == [os.getpid()]
         with pytest.raises(SweepBusy, match=f"process {os.getpid()} of .*cogvx sweep cancel sweep"):
             driver.run_sweep(spec)
         with pytest.raises(SweepBusy):
             driver.run_sweep(spec, part=Share(1, 2))
-    with lock.hold(folder, Share(1, 2), "now"):
+    with lock.hold_lock(folder, Share(1, 2), "now"):
         with pytest.raises(SweepBusy, match="use one count"):
             driver.run_sweep(spec, part=Share(1, 3))
         assert driver.run_sweep(spec, part=Share(2, 2)).failed == {}
-    assert lock.holders(folder) == []
+    assert lock.lock_holders(folder) == []
 
 
 @pytest.fixture
@@ -541,7 +545,7 @@ def test_cancelled_from_within(book, outputs):
     def view(progress):
         if progress.done:
             folder = SweepFolder("sweep").root
-            lock.ask_to_stop(folder, lock.holders(folder)[0])
+            lock.ask_to_stop(folder, lock.lock_holders(folder)[0])
 
     with pytest.raises(Cancelled):
         driver.run_sweep(spec, view=view)

@@ -17,7 +17,7 @@ def test_videos_are_measured_once_and_near_duplicates_found(outputs, monkeypatch
     values = {"model": "tiny", "prompt": CIRCLE, "steps": 2}
     grid = {"guidance": [6.0, 6.001], "seed": [1, 2]}
     assert driver.run_sweep({"name": "seen", "parameters": values, "grid": grid}).done == 4
-    table = dataframe.frame("seen")
+    table = dataframe.sweep_dataframe("seen")
     assert [*table["guidance"]] == [6.0, 6.0, 6.001, 6.001]
     assert [*table["state"]] == ["done"] * 4
     assert (table["denoise_seconds"] > 0).all()
@@ -25,16 +25,18 @@ def test_videos_are_measured_once_and_near_duplicates_found(outputs, monkeypatch
     assert (table["sharpness"] > 0).all()
     assert [*table["alike"]] == [1, 2, 1, 2], "a hair's breadth of guidance changes nothing"
     with monkeypatch.context() as patch:
-        patch.setattr(dataframe, "measure", lambda frames: pytest.fail("measured again"))
-        assert dataframe.frame("seen").equals(table)
+        patch.setattr(dataframe, "measure_result", lambda frames: pytest.fail("measured again"))
+        assert dataframe.sweep_dataframe("seen").equals(table)
     (outputs / "sweeps" / "seen" / dataframe.MEASURED).write_text('{"a": [1]}')
-    assert dataframe.frame("seen").equals(table), "what is kept is no more than a shortcut"
+    assert dataframe.sweep_dataframe("seen").equals(table), (
+        "what is kept is no more than a shortcut"
+    )
 
 
 def test_a_notebook_without_videos_has_a_table_too(outputs, book):
     driver.run_sweep({"name": "mine", "notebook": book("1 / x"), "grid": {"x": [0, 1]}})
     folder = SweepFolder("mine")
-    first, second = dataframe.rows(folder, folder.listed())
+    first, second = dataframe.sweep_rows(folder, folder.listed())
     assert (first["x"], first["state"]) == (0, "failed")
     assert first["error"] == "ZeroDivisionError: division by zero"
     assert (second["state"], second["error"], second["video"]) == ("done", "", "")
@@ -51,7 +53,7 @@ def test_a_parameter_may_have_the_name_of_another_column(outputs, tmp_path):
     nbformat.write(notebook, path)
     grid = {"state": ["failed"], "run": [1, 2], "load_seconds": [7, 8]}
     assert driver.run_sweep({"name": "mine", "notebook": str(path), "grid": grid}).done == 4
-    table = dataframe.frame("mine")
+    table = dataframe.sweep_dataframe("mine")
     assert [*table["state"]] == ["done"] * 4
     assert [*table["parameter_run"]] == [1, 1, 2, 2]
     assert [*table["parameter_load_seconds"]] == [7, 8, 7, 8]
@@ -60,4 +62,4 @@ def test_a_parameter_may_have_the_name_of_another_column(outputs, tmp_path):
 
 def test_a_sweep_that_is_not_there_is_said(outputs):
     with pytest.raises(ResultError, match="no sweep 'none' here; known: none"):
-        dataframe.frame("none")
+        dataframe.sweep_dataframe("none")

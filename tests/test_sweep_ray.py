@@ -18,7 +18,7 @@ from test_sweep import file, folders, hidden, reports
 
 from cogvx_nb.errors import SpecError
 from cogvx_nb.sweep import driver, ray_workers
-from cogvx_nb.sweep.worker import Task
+from cogvx_nb.sweep.worker import RunTask
 
 WHO = """
 import os, time
@@ -77,7 +77,7 @@ def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    ended = driver.run_sweep(spec, workers=ray_workers.workers(2))
+    ended = driver.run_sweep(spec, workers=ray_workers.ray_workers(2))
     killer.join()
     assert (ended.done, ended.failed, ended.workers) == (6, {}, 2)
     assert len(log.read_text().split()) == 7, "one began twice, and the others once"
@@ -87,14 +87,14 @@ def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
 
 
 def test_workers_are_checked_before_ray_starts():
-    assert not ray_workers.wanted(1, "")
-    assert ray_workers.wanted(2, "")
-    assert ray_workers.wanted(None, "auto")
+    assert not ray_workers.is_wanted(1, "")
+    assert ray_workers.is_wanted(2, "")
+    assert ray_workers.is_wanted(None, "auto")
     with pytest.raises(SpecError, match="workers = 0: must be 1 or more"):
-        ray_workers.wanted(0, "")
+        ray_workers.is_wanted(0, "")
     with (
         pytest.raises(SpecError, match=r"Ray can't be had \(.*\): see that its cluster runs"),
-        ray_workers.workers(address="127.0.0.1:1"),
+        ray_workers.ray_workers(address="127.0.0.1:1"),
     ):
         pass
 
@@ -114,20 +114,20 @@ def test_workers_are_checked_before_ray_starts():
     ],
 )
 def test_workers_ask_for_what_a_node_has(nodes, count, expected):
-    assert ray_workers.places(nodes, count) == expected
+    assert ray_workers.worker_placements(nodes, count) == expected
 
 
 def test_there_are_no_more_workers_than_gpus():
     with pytest.raises(SpecError, match="workers = 3: Ray has 2 GPUs"):
-        ray_workers.places([{"CPU": 8, "GPU": 2}], 3)
+        ray_workers.worker_placements([{"CPU": 8, "GPU": 2}], 3)
 
 
 def test_a_node_without_room_leaves_its_runs_to_others(small_disk, tmp_path, monkeypatch, book):
     disk = small_disk(16)
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
     fill = nbformat.reads(Path(book("open('big', 'wb').write(b'1' * 100_000)")).read_text(), 4)
-    task = Task(tmp_path / "a.ipynb", tmp_path / "out" / "notebook.ipynb", {})
-    executor = ray_workers.Executor("9", {})
+    task = RunTask(tmp_path / "a.ipynb", tmp_path / "out" / "notebook.ipynb", {})
+    executor = ray_workers.RayExecutor("9", {})
     outcome, files = executor.run(task, nbformat.writes(fill).encode())
     executor.close()
     assert outcome.disk_full
@@ -139,8 +139,8 @@ def test_without_ray_there_is_one_worker(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", absent)
-    assert not ray_workers.wanted(None, "")
+    assert not ray_workers.is_wanted(None, "")
     with pytest.raises(
         SpecError, match=r"more than one worker needs Ray: pip install -e '\.\[ray\]'"
     ):
-        ray_workers.wanted(2, "")
+        ray_workers.is_wanted(2, "")

@@ -57,19 +57,19 @@ def outputs(made, tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def varied(*rows: dict) -> experiment.Experiment:
+def varied(*rows: dict) -> experiment.SweepView:
     """An experiment of which only what varies is known."""
     row = {"state": "waiting", "error": "", "video": "", "alike": 0}
-    runs = tuple(experiment.Seen(str(n), one, row) for n, one in enumerate(rows))
+    runs = tuple(experiment.RunView(str(n), one, row) for n, one in enumerate(rows))
     names = tuple(dict.fromkeys(name for one in rows for name in one))
-    return experiment.Experiment("e", Path(), "n", names, {}, runs)
+    return experiment.SweepView("e", Path(), "n", names, {}, runs)
 
 
 # --- what is seen -------------------------------------------------------------------------------
 
 
 def test_a_sweep_as_it_stands(outputs):
-    found = experiment.read("shown")
+    found = experiment.read_sweep("shown")
     assert str(found) == (
         "shown: 4 runs of 03_generate.ipynb: 4 done, 0 failed, 0 waiting; varies: prompt, guidance"
     )
@@ -77,50 +77,50 @@ def test_a_sweep_as_it_stands(outputs):
     assert [run.group > 0 for run in found.runs] == [True] * 4
     assert all(run.number("denoise_seconds") > 0 for run in found.runs)
     shutil.rmtree(found.runs[0].folder)
-    assert [run.state for run in experiment.read("shown").runs] == ["waiting"] + ["done"] * 3
-    failed = [run for run in experiment.read("alone").runs if run.state == "failed"]
+    assert [run.state for run in experiment.read_sweep("shown").runs] == ["waiting"] + ["done"] * 3
+    failed = [run for run in experiment.read_sweep("alone").runs if run.state == "failed"]
     assert len(failed) == 2
     assert all("ValueError" in run.error and "Traceback" in run.traceback for run in failed)
     with pytest.raises(ResultError, match="no sweep 'none' here; known: alone, shown"):
-        experiment.read("none")
+        experiment.read_sweep("none")
 
 
 def test_the_latest_sweep_is_picked(outputs, capsys):
-    assert experiment.latest() == "alone"
+    assert experiment.latest_sweep() == "alone"
     os.utime(outputs / "sweeps" / "shown" / folder.RUNS, (2e9, 2e9))
-    assert display.pick().name == "shown"
-    assert display.pick("alone").name == "alone"
+    assert display.pick_sweep().name == "shown"
+    assert display.pick_sweep("alone").name == "alone"
     shutil.rmtree(outputs)
-    assert experiment.latest() == ""
+    assert experiment.latest_sweep() == ""
 
 
 def test_the_two_parameters_that_vary_most_are_shown():
     prompts = [{"prompt": p, "seed": s, "model": m} for p in "abc" for s in range(4) for m in "xy"]
-    assert experiment.axes(varied(*prompts)) == ("seed", "prompt")
-    assert experiment.axes(varied(*prompts), rows="model") == ("model", "seed")
-    assert experiment.axes(varied(*prompts), columns="seed") == ("prompt", "seed")
+    assert experiment.choose_axes(varied(*prompts)) == ("seed", "prompt")
+    assert experiment.choose_axes(varied(*prompts), rows="model") == ("model", "seed")
+    assert experiment.choose_axes(varied(*prompts), columns="seed") == ("prompt", "seed")
     square = [{"seed": s, "prompt": p} for p in "ab" for s in range(2)]
-    assert experiment.axes(varied(*square)) == ("prompt", "seed"), "texts go down"
+    assert experiment.choose_axes(varied(*square)) == ("prompt", "seed"), "texts go down"
     together = [{"prompt": p, "name": p.upper()} for p in "abc"]
-    assert experiment.axes(varied(*together)) == ("", ""), "one after another"
+    assert experiment.choose_axes(varied(*together)) == ("", ""), "one after another"
     tripled = [one | {"seed": s} for one in together for s in (1, 2)]
-    assert experiment.axes(varied(*tripled)) == ("prompt", "seed")
-    assert experiment.axes(varied({"x": 1}, {"x": 2})) == ("", "")
-    assert experiment.axes(varied({"x": 1}, {"x": 2}), rows="x") == ("x", "")
-    assert experiment.axes(varied({})) == ("", "")
+    assert experiment.choose_axes(varied(*tripled)) == ("prompt", "seed")
+    assert experiment.choose_axes(varied({"x": 1}, {"x": 2})) == ("", "")
+    assert experiment.choose_axes(varied({"x": 1}, {"x": 2}), rows="x") == ("x", "")
+    assert experiment.choose_axes(varied({})) == ("", "")
     with pytest.raises(RequestError, match="rows = 'y': varies: x"):
-        experiment.axes(varied({"x": 1}), rows="y")
+        experiment.choose_axes(varied({"x": 1}), rows="y")
     with pytest.raises(RequestError, match="columns = 'x': name another one than for rows"):
-        experiment.axes(varied({"x": 1}, {"x": 2}), "x", "x")
+        experiment.choose_axes(varied({"x": 1}, {"x": 2}), "x", "x")
 
 
 def test_a_number_and_a_text_are_told_apart(outputs, book):
     grid = {"anything": [1, "1"], "text": ["a", "b"]}
     driver.run_sweep({"name": "kinds", "notebook": book("1"), "grid": grid})
-    found = experiment.read("kinds")
+    found = experiment.read_sweep("kinds")
     assert found.values("anything") == ["1", "'1'"]
     assert found.values("text") == ["a", "b"]
-    assert experiment.axes(found) != ("", "")
+    assert experiment.choose_axes(found) != ("", "")
 
 
 def test_text_stays_text():
@@ -130,7 +130,7 @@ def test_text_stays_text():
         assert shown.encode()
         assert not text.CONTROL.search(shown)
     odd = Path("/a/b'\"><x> #?%\udcff.mp4")
-    assert text.link(odd, Path("/a/c")) == "../b%27%22%3E%3Cx%3E%20%23%3F%25%FF.mp4"
+    assert text.relative_link(odd, Path("/a/c")) == "../b%27%22%3E%3Cx%3E%20%23%3F%25%FF.mp4"
 
 
 # --- what is in the page --------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_a_page_without_any_video(outputs, tmp_path, monkeypatch):
 
 
 def test_what_has_no_room_is_linked(outputs, monkeypatch):
-    found = experiment.read("shown")
+    found = experiment.read_sweep("shown")
     videos = [run.video for run in found.shown]
     all_of_them = video.embed_clips(videos, 10**6).values()
     assert all(one.still.startswith("data:image/webp;base64,") for one in all_of_them)
@@ -186,11 +186,11 @@ def test_what_has_no_room_is_linked(outputs, monkeypatch):
     assert waiting.count(" preload='none' poster='data:image/webp;base64,") == 4
     assert "autoplay" not in waiting
     videos[0].write_bytes(b"no video")
-    assert video.embed_clips(videos[:1], 10**6) == {videos[0]: video.Clip()}
+    assert video.embed_clips(videos[:1], 10**6) == {videos[0]: video.EmbeddedClip()}
 
 
 def test_plots_of_numbers_and_of_texts(outputs):
-    found = experiment.read("shown")
+    found = experiment.read_sweep("shown")
     axes = plots.sweep_figure(found, "guidance", "sharpness").axes[0]
     assert [*axes.get_xticks()] == [6.0, 6.001]
     axes = plots.sweep_figure(found, "prompt", "seconds").axes[0]
@@ -206,7 +206,7 @@ def test_plots_of_numbers_and_of_texts(outputs):
     ]
     listed = plots.sweep_plots(replace(varied(*unlike), runs=tuple(runs)))
     assert "<li><bdi>a</bdi></li><li><bdi>–</bdi></li>" in listed
-    assert "0 done, 0 failed, 1 waiting; varies: nothing" in sweep_page.page(varied({}))
+    assert "0 done, 0 failed, 1 waiting; varies: nothing" in sweep_page.sweep_page(varied({}))
     large = [{"x": 2**70}, {"x": 1}]
     runs = [replace(r, row=r.row | {"seconds": n}) for n, r in enumerate(varied(*large).runs)]
     assert "against <bdi>x" in plots.sweep_plots(replace(varied(*large), runs=tuple(runs)))
@@ -220,22 +220,22 @@ def test_a_file_of_another_kind_is_never_replaced(outputs, tmp_path, capsys):
     assert other.read_text() == "<p>mine</p>"
     root = outputs / "sweeps" / "alone"
     with pytest.raises(OutputExists):
-        sweep_page.place(other, root)
+        sweep_page.resolve_output_path(other, root)
     with pytest.raises(OutputError, match=r"'page.txt' must end in \.html"):
-        sweep_page.place("page.txt", root)
+        sweep_page.resolve_output_path("page.txt", root)
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
-        sweep_page.place(tmp_path / "folder.html", root)
+        sweep_page.resolve_output_path(tmp_path / "folder.html", root)
     with pytest.raises(OutputError, match="can't be written"):
-        sweep_page.save(experiment.read("alone"), other / "page.html")
+        sweep_page.write_sweep_page(experiment.read_sweep("alone"), other / "page.html")
 
 
 def test_a_page_is_written_whole_or_not_at_all(outputs, small_disk):
     disk = small_disk(64)
     path = disk / "page.html"
-    found = experiment.read("shown")
+    found = experiment.read_sweep("shown")
     with pytest.raises(OutputError, match="is full: make room"):
-        sweep_page.save(found, path)
+        sweep_page.write_sweep_page(found, path)
     assert [*disk.iterdir()] == []
 
 
@@ -259,7 +259,7 @@ def test_without_opencv_videos_can_not_be_measured(outputs, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     (outputs / "sweeps" / "shown" / dataframe.MEASURED).unlink(missing_ok=True)
     with pytest.raises(CogvxError, match=r'pip install -e "\.\[measure\]"'):
-        experiment.read("shown")
+        experiment.read_sweep("shown")
 
 
 # --- in a browser ---------------------------------------------------------------------------------
@@ -292,7 +292,7 @@ def opened(browser, path: Path, width: int = 1400):
 @pytest.mark.parametrize("policy", [True, False], ids=["policy", "no policy"])
 def test_hostile_text_does_nothing(outputs, browser, policy):
     for name in ("shown", "alone"):
-        path = sweep_page.save(experiment.read(name))
+        path = sweep_page.write_sweep_page(experiment.read_sweep(name))
         content = path.read_text(encoding="utf-8")
         assert sweep_page.POLICY in content
         if not policy:  # escaping is enough without it
@@ -314,7 +314,7 @@ def test_hostile_text_does_nothing(outputs, browser, policy):
 
 
 def test_videos_play_and_the_page_fits(outputs, browser):
-    path = sweep_page.save(experiment.read("shown"))
+    path = sweep_page.write_sweep_page(experiment.read_sweep("shown"))
     for width in (1400, 700):
         page, told = opened(browser, path, width)
         playing = "[...document.querySelectorAll('video')].every(v => v.currentTime > 0)"
@@ -359,16 +359,16 @@ def test_05_shows_a_newcomer_something(tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "new"))
     few = {"parameters": {"model": "tiny", "steps": 1}, "grid": {"guidance": [1.0, 6.0]}}
     monkeypatch.setattr(display, "FIRST", display.FIRST | few)
-    assert [run.state for run in display.pick().runs] == ["done"] * 2
-    assert display.pick().name == "first-look"
+    assert [run.state for run in display.pick_sweep().runs] == ["done"] * 2
+    assert display.pick_sweep().name == "first-look"
 
 
 def test_two_runs_in_step(outputs):
-    found = experiment.read("shown")
+    found = experiment.read_sweep("shown")
     first, second, third = (run.id for run in found.runs[:3])
-    assert "<mark" in display.in_step(found).data
-    chosen = display.in_step(found, right=first).data
+    assert "<mark" in display.show_in_step(found).data
+    chosen = display.show_in_step(found, right=first).data
     assert "6.001" in chosen, "the first that is free beside it"
-    assert "data:video/mp4" in display.in_step(found, third, second).data
+    assert "data:video/mp4" in display.show_in_step(found, third, second).data
     with pytest.raises(RequestError, match=f"left = 'x': videos: {first}"):
-        display.in_step(found, left="x")
+        display.show_in_step(found, left="x")

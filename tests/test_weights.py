@@ -22,7 +22,7 @@ def test_the_embedded_checkpoint(tiny):
 
 
 def test_a_folder_is_recognised_by_its_config(copy_of_tiny, tiny):
-    model = store.locate(str(copy_of_tiny))
+    model = store.locate_checkpoint(str(copy_of_tiny))
     assert model.name == "cogvideox-tiny"
     assert store.file_hashes(model) == store.file_hashes(tiny)
 
@@ -30,9 +30,9 @@ def test_a_folder_is_recognised_by_its_config(copy_of_tiny, tiny):
 def test_a_missing_checkpoint_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path))
     with pytest.raises(ModelMissing, match="cogvx download CogVideoX-5b"):
-        store.locate("5b")
+        store.locate_checkpoint("5b")
     with pytest.raises(ModelMissing, match=r"none of: CogVideoX-5b, .*cogvideox-tiny"):
-        store.locate("no-such-model")
+        store.locate_checkpoint("no-such-model")
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ def test_a_missing_checkpoint_says_how_to_get_it(tmp_path, monkeypatch):
 def test_a_missing_file_is_named(copy_of_tiny, name):
     (copy_of_tiny / name).unlink()
     with pytest.raises(ModelIncomplete, match=name):
-        store.locate(str(copy_of_tiny))
+        store.locate_checkpoint(str(copy_of_tiny))
 
 
 def test_a_truncated_shard_is_named(copy_of_tiny):
     path = copy_of_tiny / TRANSFORMER
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ModelCorrupt, match=TRANSFORMER):
-        store.locate(str(copy_of_tiny))
+        store.locate_checkpoint(str(copy_of_tiny))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_truncated_shard_is_named(copy_of_tiny):
 def test_a_corrupt_shard_is_named(copy_of_tiny, content):
     (copy_of_tiny / TRANSFORMER).write_bytes(content)
     with pytest.raises(ModelCorrupt, match=TRANSFORMER):
-        store.locate(str(copy_of_tiny))
+        store.locate_checkpoint(str(copy_of_tiny))
 
 
 def test_a_missing_shard_of_an_index_is_named(copy_of_tiny):
@@ -70,28 +70,28 @@ def test_a_missing_shard_of_an_index_is_named(copy_of_tiny):
     shard.rename(shard.with_name(names[0]))
     shard.with_suffix(".safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ModelIncomplete, match=names[1]):
-        store.locate(str(copy_of_tiny))
+        store.locate_checkpoint(str(copy_of_tiny))
 
 
 def test_pickles_are_refused(copy_of_tiny):
     shard = copy_of_tiny / TRANSFORMER
     shard.rename(shard.with_suffix(".bin"))
     with pytest.raises(PickledWeights, match=r"diffusion_pytorch_model\.bin is a pickle"):
-        store.locate(str(copy_of_tiny))
+        store.locate_checkpoint(str(copy_of_tiny))
 
 
 def test_an_unknown_architecture_is_refused(copy_of_tiny):
     path = copy_of_tiny / "transformer" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_layers": 7}))
     with pytest.raises(ModelError, match="none of: CogVideoX-5b"):
-        store.locate(str(copy_of_tiny))
+        store.locate_checkpoint(str(copy_of_tiny))
 
 
 def test_hashes_follow_the_files(copy_of_tiny):
-    before = store.file_hashes(store.locate(str(copy_of_tiny)))
+    before = store.file_hashes(store.locate_checkpoint(str(copy_of_tiny)))
     path = copy_of_tiny / TRANSFORMER
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    after = store.file_hashes(store.locate(str(copy_of_tiny)))
+    after = store.file_hashes(store.locate_checkpoint(str(copy_of_tiny)))
     assert {name for name in before if before[name] != after[name]} == {TRANSFORMER}

@@ -18,11 +18,11 @@ from ..planning.request import VideoRequest
 from ..results import video
 
 
-def planned(kind: str, fitted: Plan) -> Plan:
+def baseline_plan(kind: str, fitted: Plan) -> Plan:
     """How a baseline runs, in the terms of a plan; nothing of it is predicted.
 
     Args:
-        kind: one of ``bench_file.BASELINES``.
+        kind: one of ``record.BASELINES``.
         fitted: a plan of the workbench for the same video, for its device and precision.
     """
     bare = replace(
@@ -36,7 +36,7 @@ def planned(kind: str, fitted: Plan) -> Plan:
     return bare
 
 
-class Baseline:
+class DiffusersBaseline:
     """diffusers' own pipeline, from the same files or the same random weights as the workbench's.
 
     ``stock`` is the pipeline as the model's card has it, with the authors' scheduler. ``seed`` has
@@ -44,7 +44,7 @@ class Baseline:
     whole videos in one call; 13 frames come out as 16, as diffusers decodes them.
 
     Attributes:
-        plan: see ``planned``.
+        plan: see ``baseline_plan``.
         load_seconds: what loading took.
         tile: size of the tiles that its decoder can work in; empty for diffusers' own choice.
     """
@@ -53,7 +53,7 @@ class Baseline:
 
     def __init__(self, kind: str, plan: Plan) -> None:
         self.plan, start = plan, time.perf_counter()
-        self._pipe = components.assemble(plan, lambda name, part: None)
+        self._pipe = components.assemble_pipeline(plan, lambda name, part: None)
         # The workbench's has another decoder; this is the class that diffusers itself would load.
         self._pipe.vae.__class__ = diffusers.AutoencoderKLCogVideoX
         (self._as_script if kind == "seed" else self._as_card)()
@@ -97,7 +97,7 @@ class Baseline:
             ).frames[0]
         synchronize(device)
         done = time.perf_counter()
-        video.encode(np.stack([np.asarray(frame) for frame in frames]), path, wanted.fps, "")
+        video.encode_video(np.stack([np.asarray(frame) for frame in frames]), path, wanted.fps, "")
         read, decoding = self._marks["text"][1], self._marks["decode"][0]
         return {
             "text": read - start,

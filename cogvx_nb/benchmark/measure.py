@@ -35,12 +35,12 @@ THROTTLES = {
 """What slows a GPU down, by bit of NVML's mask. Its other bits say that it is idle, or that a clock
 was chosen."""
 
-APART_SECONDS = 0.5
+SAMPLE_INTERVAL_SECONDS = 0.5
 """Between two looks at the clocks, so that looking takes no time worth mention."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class GpuUsage:
     """What was measured between a start and an end.
 
     Attributes:
@@ -57,7 +57,7 @@ class Reading:
     throttled: tuple[str, ...] | None = None
 
 
-class Meter:
+class GpuMonitor:
     """Measures from its start to each ``read``.
 
     Args:
@@ -86,7 +86,7 @@ class Meter:
 
     def sample(self) -> None:
         """Look at the clocks, to be called again and again while the GPU is at work."""
-        if self._nvml is None or time.perf_counter() - self._sampled < APART_SECONDS:
+        if self._nvml is None or time.perf_counter() - self._sampled < SAMPLE_INTERVAL_SECONDS:
             return
         self._sampled = time.perf_counter()
         clock = self._ask("nvmlDeviceGetClockInfo", SM_CLOCK)
@@ -94,10 +94,10 @@ class Meter:
         self._clocks += [] if clock is None else [clock]
         self._reasons += [] if reasons is None else [reasons]
 
-    def read(self) -> Reading:
+    def read(self) -> GpuUsage:
         """What was taken since the start."""
         if self._index is None:
-            return Reading()
+            return GpuUsage()
         import torch
 
         torch.cuda.synchronize(self._index)
@@ -107,7 +107,7 @@ class Meter:
                 name for bit, name in THROTTLES.items() if any(one & bit for one in self._reasons)
             )
         known = joules is not None and self._energy is not None
-        return Reading(
+        return GpuUsage(
             allocated_bytes=torch.cuda.max_memory_allocated(self._index),
             reserved_bytes=torch.cuda.max_memory_reserved(self._index),
             joules=joules - self._energy if known else None,
@@ -130,11 +130,11 @@ class Meter:
 
 
 WARM_STEPS = 2
-DECODES = 3
+DECODE_REPEATS = 3
 """Of the same latents, each way, after one that doesn't count."""
 
 
-class Subject(Protocol):
+class SystemUnderTest(Protocol):
     """What makes videos: the workbench, or what it is measured beside."""
 
     load_seconds: float
@@ -151,22 +151,22 @@ class Subject(Protocol):
     ) -> dict[str, float]: ...
 
 
-def start_afresh() -> None:
+def clear_process_state() -> None:
     """Leave nothing of an earlier row: its models, its memory, the code that it compiled."""
     if torch.cuda.is_available():
         torch.compiler.reset()  # what is on disk stays, as for a new process
-    loader.release()
+    loader.release_pipeline()
 
 
-class Workbench:
+class WorkbenchUnderTest:
     """The workbench's own road, from a request to an mp4.
 
     Raises:
-        ModelCorrupt, OutOfMemory, RequestError: as ``pipeline.load``.
+        ModelCorrupt, OutOfMemory, RequestError: as ``loader.load_pipeline``.
     """
 
     def __init__(self, fitted: Plan) -> None:
-        self._loaded = loader.load(fitted)
+        self._loaded = loader.load_pipeline(fitted)
         self.load_seconds = self._loaded.seconds
         self.tile = fitted.model.checkpoint.tile
 
@@ -189,14 +189,14 @@ class Workbench:
 
         made = generate.generate_frames(wanted, self._loaded, heard, reuse_text=False)
         start = time.perf_counter()
-        result.save(made, path)
+        result.save_result(made, path)
         return made.seconds | {"write": time.perf_counter() - start}
 
 
-class _Clock:
+class _StepTimer:
     """When each step was done."""
 
-    def __init__(self, device: str, meter: Meter) -> None:
+    def __init__(self, device: str, meter: GpuMonitor) -> None:
         self._device, self._meter, self._times = device, meter, []
 
     def __call__(self) -> None:
@@ -215,17 +215,17 @@ class _Clock:
         return (self._times[-1] - self._times[0]) / (len(self._times) - 1)
 
 
-def measure(subject: Subject, wanted: VideoRequest, repeats: int) -> dict:
-    """The columns of a row that come from work; see ``benchmark.run``."""
+def measure_video(subject: SystemUnderTest, wanted: VideoRequest, repeats: int) -> dict:
+    """The columns of a row that come from work; see ``runner.run_benchmark``."""
     rows: list[dict[str, float]] = []
     steps: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         short = replace(wanted, steps=min(wanted.steps, WARM_STEPS))
         warm = subject.make(short, Path(scratch) / "warm.mp4", lambda: None)
         optimization.free_memory()
-        meter = Meter(subject.plan.device)
+        meter = GpuMonitor(subject.plan.device)
         for number in range(repeats):
-            clock = _Clock(subject.plan.device, meter)
+            clock = _StepTimer(subject.plan.device, meter)
             rows.append(subject.make(wanted, Path(scratch) / f"{number}.mp4", clock))
             steps.append(clock.step_seconds(rows[-1]["denoise"], subject.plan.reuse))
     reading = asdict(meter.read())
@@ -235,20 +235,22 @@ def measure(subject: Subject, wanted: VideoRequest, repeats: int) -> dict:
         "plan": subject.plan.choices,
         "load_seconds": subject.load_seconds,
         "compile_seconds": warm.get("compile"),
-        "seconds": {name: summary([row[name] for row in rows]) for name in STAGES},
-        "video_seconds": summary([sum(row[name] for name in STAGES) for row in rows]),
-        "step_seconds": summary(steps),
+        "seconds": {name: summarize([row[name] for row in rows]) for name in STAGES},
+        "video_seconds": summarize([sum(row[name] for name in STAGES) for row in rows]),
+        "step_seconds": summarize(steps),
         **reading,
         # On a CPU tiles take several times as long, and nobody asks for them.
-        "vae": decodes(subject, wanted) if subject.plan.device != "cpu" else None,
+        "vae": measure_decodes(subject, wanted) if subject.plan.device != "cpu" else None,
     }
 
 
-def decodes(subject: Subject, wanted: VideoRequest, repeats: int = DECODES) -> dict | None:
+def measure_decodes(
+    subject: SystemUnderTest, wanted: VideoRequest, repeats: int = DECODE_REPEATS
+) -> dict | None:
     """Seconds and memory of decoding the same latents whole and in tiles.
 
     Returns:
-        ``whole`` and ``tiled``: a ``summary`` with ``bytes`` above what the models take, None on a
+        ``whole`` and ``tiled``: a ``summarize`` with ``bytes`` above what the models take, None on a
         CPU. One of them is None where memory is too small for it, or where the subject's tiles
         don't add up to the clip; and all where the decoder isn't on the device, since moving it
         would be timed too.
@@ -264,7 +266,7 @@ def decodes(subject: Subject, wanted: VideoRequest, repeats: int = DECODES) -> d
                 vae.enable_tiling(*subject.tile)
             found[name] = None
             try:
-                found[name] = _decode(vae, device, wanted, repeats)
+                found[name] = _time_decode(vae, device, wanted, repeats)
             except ValueError:  # of decode_latents, for tiles that don't add up
                 continue
             except Exception as error:
@@ -275,14 +277,14 @@ def decodes(subject: Subject, wanted: VideoRequest, repeats: int = DECODES) -> d
     return found
 
 
-def summary(values: list[float]) -> dict:
+def summarize(values: list[float]) -> dict:
     """Median, all values, and how far the extremes lie apart as a part of the median."""
     middle = statistics.median(values)
     spread = (max(values) - min(values)) / middle if middle else 0.0
     return {"median": middle, "spread": spread, "all": values}
 
 
-def _decode(vae: torch.nn.Module, device: str, wanted: VideoRequest, repeats: int) -> dict:
+def _time_decode(vae: torch.nn.Module, device: str, wanted: VideoRequest, repeats: int) -> dict:
     channels, latent_frames = vae.config.latent_channels, (wanted.frames - 1) // 4 + 1
     shape = (1, latent_frames, channels, wanted.height // 8, wanted.width // 8)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -302,4 +304,4 @@ def _decode(vae: torch.nn.Module, device: str, wanted: VideoRequest, repeats: in
             times.append(time.perf_counter() - start)
     if device != "cpu":
         used = torch.cuda.max_memory_allocated(device) - before
-    return summary(times) | {"bytes": used}
+    return summarize(times) | {"bytes": used}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import record
-from .record import FULL_STEPS, full_seconds, manner
+from .record import FULL_STEPS, describe_setup, full_video_seconds
 
 REFERENCES = tuple(f"reference_h100{of}.json" for of in ("", "_exact", "_turbo", "_seed", "_cudnn"))
 """Benchmarks of this workbench on one H100, as ``bench_file`` writes them; all but the last with
@@ -17,7 +17,7 @@ but for the last file's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Time:
+class PublishedTime:
     """How long a video takes somewhere.
 
     Attributes:
@@ -39,51 +39,55 @@ class Time:
     source: str
 
 
-def measured(report: dict, source: str) -> list[Time]:
+def measured_references(report: dict, source: str) -> list[PublishedTime]:
     """The rows of a benchmark; videos of fewer steps are reckoned to 50, and say so."""
-    here, found = device(report), []
+    here, found = device_of(report), []
     for row in report["rows"]:
         if row["error"]:
             continue
-        whole, step = full_seconds(row), row["step_seconds"]["median"]
-        how = f"{row['model']}, {manner(row)}"
+        whole, step = full_video_seconds(row), row["step_seconds"]["median"]
+        how = f"{row['model']}, {describe_setup(row)}"
         if row["steps"] != FULL_STEPS:
             how += f", from {row['steps']} steps"
-        found.append(Time(here, row["frames"], whole, whole, step, how, source))
+        found.append(PublishedTime(here, row["frames"], whole, whole, step, how, source))
     return found
 
 
-def others(reports: Sequence[dict] = ()) -> list[Time]:
+def published_times(reports: Sequence[dict] = ()) -> list[PublishedTime]:
     """The references that ship with the package, but for those among ``reports``, and what others
     published of CogVideoX-5b."""
     made, found = [report["made"] for report in reports], []
     for shipped in references():
         if shipped["made"] not in made:
-            found += measured(shipped, "measured with this workbench")
-    known = published()
+            found += measured_references(shipped, "measured with this workbench")
+    known = published_references()
     for row in known["rows"]:
         seconds, step = row.get("seconds"), row.get("seconds_per_step")
         how = f"CogVideoX-5b, {row['config']}"
-        found.append(Time(row["gpu"], row["frames"], seconds, seconds, step, how, row["source"]))
+        found.append(
+            PublishedTime(row["gpu"], row["frames"], seconds, seconds, step, how, row["source"])
+        )
     minutes = dict(known["seed_table_minutes"])
     source = minutes.pop("source")
     for gpu, by_frames in minutes.items():
         for frames, (low, high) in by_frames.items():
             how = "CogVideoX-5b, estimated"
-            found.append(Time(gpu, int(frames), 60.0 * low, 60.0 * high, None, how, source))
+            found.append(
+                PublishedTime(gpu, int(frames), 60.0 * low, 60.0 * high, None, how, source)
+            )
     return found
 
 
-def device(report: dict) -> str:
+def device_of(report: dict) -> str:
     """What a benchmark ran on, in a few words."""
     here = report["machine"]
     gpus = ", ".join(gpu["name"] for gpu in here["gpus"])
     return gpus or f"no GPU, {here['threads']} threads"
 
 
-def published() -> dict:
+def published_references() -> dict:
     """Figures of others, with sources, as they ship with the package."""
-    return json.loads(_data("published_timings.json").read_text(encoding="utf-8"))
+    return json.loads(_read_data("published_timings.json").read_text(encoding="utf-8"))
 
 
 def references() -> list[dict]:
@@ -92,8 +96,8 @@ def references() -> list[dict]:
     Raises:
         ResultError: if one is none.
     """
-    return [record.read_report(_data(name)) for name in REFERENCES]
+    return [record.read_report(_read_data(name)) for name in REFERENCES]
 
 
-def _data(name: str):
+def _read_data(name: str):
     return importlib.resources.files("cogvx_nb").joinpath(f"data/{name}")

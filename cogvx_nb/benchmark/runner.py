@@ -17,10 +17,10 @@ from ..checkpoints import registry, store
 from ..checkpoints.store import Model
 from ..errors import CogvxError, RequestError
 from ..planning import machine, plan, planner, request, timing
-from ..planning.plan import FEWEST_REUSED, Plan, computed_steps
+from ..planning.plan import MIN_CACHED_STEPS, Plan, computed_steps
 from ..planning.request import VideoRequest
 from . import record
-from .record import BASELINES, FORMAT, described
+from .record import BASELINES, FORMAT, describe_row
 
 GPU_SIZE, CPU_SIZE = 8192, 1024
 """Rows and columns of the matrices. Of a GPU large enough to fill any; on an H100 a product of
@@ -33,7 +33,7 @@ GROUPS, PRODUCTS = 7, 5
 FLOAT8 = "float8"
 
 
-def measure_peak(device: str) -> dict[str, float]:
+def measure_peak_throughput(device: str) -> dict[str, float]:
     """TFLOP/s of matrix products by the name of their precision.
 
     ``float8`` is scaled by row, as 8-bit products of a transformer are. A precision that the device
@@ -45,25 +45,27 @@ def measure_peak(device: str) -> dict[str, float]:
     import torch
 
     if device == "cpu":
-        wanted, size = {"float32": _plain}, CPU_SIZE
+        wanted, size = {"float32": _plain_matmul}, CPU_SIZE
     else:
         capability = torch.cuda.get_device_capability(torch.device(device))
-        wanted, size = {"float16": _plain, "float32": _plain}, GPU_SIZE
+        wanted, size = {"float16": _plain_matmul, "float32": _plain_matmul}, GPU_SIZE
         if capability >= (8, 0):
-            wanted["bfloat16"] = _plain
+            wanted["bfloat16"] = _plain_matmul
         if capability >= (8, 9):
-            wanted[FLOAT8] = _scaled
+            wanted[FLOAT8] = _float8_matmul
     found = {}
     for name, prepare in wanted.items():
         try:
             multiply = prepare(size, device, name)
-            found[name] = 2 * size**3 / _seconds(multiply, device) / 1e12
+            found[name] = 2 * size**3 / _matmul_seconds(multiply, device) / 1e12
         except RuntimeError:  # no kernel for this card, or no room for the matrices
             continue
     return found
 
 
-def share(plan: Plan, steps: int, step_seconds: float, ceilings: dict[str, float]) -> float | None:
+def model_flops_utilisation(
+    plan: Plan, steps: int, step_seconds: float, ceilings: dict[str, float]
+) -> float | None:
     """Which part of the ceiling of the weights' precision denoising reaches.
 
     With 8-bit products it is a share of the 16-bit ceiling too, so that rows can be compared: it
@@ -80,7 +82,7 @@ def share(plan: Plan, steps: int, step_seconds: float, ceilings: dict[str, float
     return computed * timing.total_step_flop(plan, plan.frames) / step_seconds / (rate * 1e12)
 
 
-def _plain(size: int, device: str, name: str) -> Callable[[], object]:
+def _plain_matmul(size: int, device: str, name: str) -> Callable[[], object]:
     """A product of two matrices of random numbers: zeros would take less power, and be faster."""
     import torch
 
@@ -88,7 +90,7 @@ def _plain(size: int, device: str, name: str) -> Callable[[], object]:
     return lambda: torch.mm(a, b)
 
 
-def _scaled(size: int, device: str, name: str) -> Callable[[], object]:
+def _float8_matmul(size: int, device: str, name: str) -> Callable[[], object]:
     """The same in 8 bits with a scale for each row of the one and each column of the other."""
     import torch
 
@@ -100,7 +102,7 @@ def _scaled(size: int, device: str, name: str) -> Callable[[], object]:
     )
 
 
-def _seconds(multiply: Callable[[], object], device: str) -> float:
+def _matmul_seconds(multiply: Callable[[], object], device: str) -> float:
     """Of one product: the median of several groups."""
     import torch
 
@@ -121,14 +123,14 @@ def _seconds(multiply: Callable[[], object], device: str) -> float:
 
 PROMPT = "a red circle moving right on a black background"
 
-MANY = 100
+SHARED_VIDEOS = 100
 """Videos that share a compilation: rows show what a series of them gets, the compilation apart."""
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Setup:
     """A kind of row: ``speed`` is one of ``plan.SPEEDS``, or of ``BASELINES``; ``placement`` one of
     ``plan.PLACEMENTS``, or ``auto`` for what the plan chooses."""
 
@@ -150,7 +152,7 @@ def run_benchmark(
     """Time videos of each frame count at each speed on each placement.
 
     Args:
-        model: with random weights too; see ``random_weights.imagine``.
+        model: with random weights too; see ``store.random_model``.
         repeats: videos of each kind, after a short one that doesn't count; at least 3.
         baselines: of ``BASELINES``, in rows of their own; without speeds they are all there is.
         path: where the report is kept after each row, so that an interruption leaves what was done.
@@ -165,50 +167,50 @@ def run_benchmark(
         OutputError: if the report can't be kept.
     """
     wanted = [
-        request.make(model, PROMPT, frames=count, steps=steps, strict=True)
+        request.make_request(model, PROMPT, frames=count, steps=steps, strict=True)
         for count in dict.fromkeys(frames)
     ]
-    kinds = _kinds(speeds, placements, baselines, repeats)
-    if "turbo" in speeds and steps < FEWEST_REUSED:
-        why = f"turbo reuses none of fewer than {FEWEST_REUSED} steps: use 50, or another speed"
+    kinds = _setups(speeds, placements, baselines, repeats)
+    if "turbo" in speeds and steps < MIN_CACHED_STEPS:
+        why = f"turbo reuses none of fewer than {MIN_CACHED_STEPS} steps: use 50, or another speed"
         raise RequestError("steps", steps, why)
-    here = machine.probe()  # first: it sets what torch reads when it is loaded
+    here = machine.probe_machine()  # first: it sets what torch reads when it is loaded
     from ..pipeline import loader, optimization
 
-    loader.release()
-    report = _head(here)
-    best = planner.roomiest(here)
-    report["ceiling"] = measure_peak(f"cuda:{best.index}" if best else "cpu")
+    loader.release_pipeline()
+    report = _new_report(here)
+    best = planner.gpu_with_most_free_memory(here)
+    report["ceiling"] = measure_peak_throughput(f"cuda:{best.index}" if best else "cpu")
     optimization.free_memory()
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in report["ceiling"].items())
     say(f"matrix products, TFLOP/s: {rates or 'not measured'}")
     for kind, one in itertools.product(kinds, wanted):
         how = f"{kind.speed}, {kind.placement}"
         say(f"{model.name}, {one.frames} frames × {steps} steps, {how}")
-        report["rows"].append(_row(one, kind, repeats, report["ceiling"]))
-        say(f"  {described(report['rows'][-1])}")
+        report["rows"].append(_measure_row(one, kind, repeats, report["ceiling"]))
+        say(f"  {describe_row(report['rows'][-1])}")
         if path is not None:
-            record.save(report, path)
-    loader.release()
+            record.save_report(report, path)
+    loader.release_pipeline()
     return report
 
 
-def find_model(name: str, weights: str) -> Model:
+def find_benchmark_model(name: str, weights: str) -> Model:
     """The checkpoint to time: from its files, or its shapes with random weights.
 
     Raises:
         RequestError, ModelError: if there is no such checkpoint.
     """
     if weights == "random":
-        return store.random_model(registry.named(name))
+        return store.random_model(registry.get_checkpoint(name))
     if weights != "files":
         raise RequestError("weights", weights, "use files or random")
-    return planner.find_model(name, machine.probe())[0]
+    return planner.find_model(name, machine.probe_machine())[0]
 
 
-def _kinds(
+def _setups(
     speeds: Sequence[str], placements: Sequence[str], baselines: Sequence[str], repeats: int
-) -> list[Kind]:
+) -> list[Setup]:
     known = {
         "speed": (speeds, plan.SPEEDS),
         "placement": (placements, ("auto", *planner.PLACEMENTS)),
@@ -220,13 +222,13 @@ def _kinds(
                 raise RequestError(field, value, f"use one of {', '.join(allowed)}")
     if repeats < 3:
         raise RequestError("repeats", repeats, "a spread needs at least 3")
-    ours = [Kind(*pair) for pair in itertools.product(speeds, placements)]
+    ours = [Setup(*pair) for pair in itertools.product(speeds, placements)]
     if not (ours or baselines):
         raise RequestError("speed", "", f"use some of {', '.join(plan.SPEEDS)}, or a baseline")
-    return ours + [Kind(name, "auto") for name in baselines]
+    return ours + [Setup(name, "auto") for name in baselines]
 
 
-def _head(here: machine.Machine) -> dict:
+def _new_report(here: machine.Machine) -> dict:
     """A report without rows. Its fingerprint is the same wherever times can be compared."""
     import torch
 
@@ -244,7 +246,9 @@ def _head(here: machine.Machine) -> dict:
     }
 
 
-def _row(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str, float]) -> dict:
+def _measure_row(
+    wanted: VideoRequest, kind: Setup, repeats: int, ceilings: dict[str, float]
+) -> dict:
     """A kind of video, measured; or why it couldn't be."""
     row = {
         "model": wanted.model.name,
@@ -257,7 +261,7 @@ def _row(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str, flo
         "error": "",
     }
     try:
-        return row | _measured(wanted, kind, repeats, ceilings)
+        return row | _measure_setup(wanted, kind, repeats, ceilings)
     except CogvxError as error:
         said = str(error)
     except Exception as error:  # of torch or a library: the other rows, and hours, go on
@@ -265,23 +269,25 @@ def _row(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str, flo
     return row | {"error": " ".join(said.split())[:300]}
 
 
-def _measured(wanted: VideoRequest, kind: Kind, repeats: int, ceilings: dict[str, float]) -> dict:
+def _measure_setup(
+    wanted: VideoRequest, kind: Setup, repeats: int, ceilings: dict[str, float]
+) -> dict:
     from . import baselines, measure
 
-    measure.start_afresh()
-    here = machine.probe()
+    measure.clear_process_state()
+    here = machine.probe_machine()
     if kind.speed in BASELINES:
-        fitted = baselines.planned(kind.speed, planner.fit(wanted, here))
-        subject = baselines.Baseline(kind.speed, fitted)
+        fitted = baselines.baseline_plan(kind.speed, planner.plan_request(wanted, here))
+        subject = baselines.DiffusersBaseline(kind.speed, fitted)
     else:
-        fitted = planner.fit(wanted, here, kind.speed, videos=MANY)
+        fitted = planner.plan_request(wanted, here, kind.speed, videos=SHARED_VIDEOS)
         if kind.placement != "auto":
-            fitted = planner.placed(fitted, kind.placement, here, wanted.steps)
-        subject = measure.Workbench(fitted)
-    found = measure.measure(subject, wanted, repeats)
+            fitted = planner.with_placement(fitted, kind.placement, here, wanted.steps)
+        subject = measure.WorkbenchUnderTest(fitted)
+    found = measure.measure_video(subject, wanted, repeats)
     used, step = subject.plan, found["step_seconds"]["median"]
     return found | {
         "predicted_bytes": used.peak_bytes or None,
         "predicted_seconds": {n: s for n, s in used.seconds.items() if n != "compile"},
-        "share_of_ceiling": share(used, wanted.steps, step, ceilings),
+        "share_of_ceiling": model_flops_utilisation(used, wanted.steps, step, ceilings),
     }

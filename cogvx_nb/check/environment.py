@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from .. import settings
 from ..planning import machine
 from ..planning.machine import Gpu, Machine
-from ..text import one_line
+from ..text import error_line
 from .probes import Probe
 from .report import FAIL, PASS, WARN, Row
 
@@ -26,7 +26,7 @@ PROVIDERS = {"PIL": "pillow", "google": "protobuf"}
 """Packages of modules with another name."""
 
 
-def stated() -> tuple[str, list[str]]:
+def stated_requirements() -> tuple[str, list[str]]:
     """(Python versions, requirements) of the workbench, as specifiers.
 
     From ``pyproject.toml`` beside the package, else from the metadata made of it at installation,
@@ -35,7 +35,7 @@ def stated() -> tuple[str, list[str]]:
     try:
         import tomllib
 
-        with (Path(__file__).resolve().parent.parent / "pyproject.toml").open("rb") as file:
+        with (Path(__file__).resolve().parents[2] / "pyproject.toml").open("rb") as file:
             project = tomllib.load(file)["project"]
         if project["name"] == DISTRIBUTION:
             return project["requires-python"], project["dependencies"]
@@ -51,19 +51,19 @@ def stated() -> tuple[str, list[str]]:
 
 def package_rows() -> list[Row]:
     """Python and every package, compared as versions."""
-    python, requirements = stated()
+    python, requirements = stated_requirements()
     if not requirements:
         fix = "install the workbench: python -m pip install -e . in its folder"
         return [Row("packages", FAIL, "the list of requirements was not found", "", fix)]
     broken = _packaging_error()
     here = platform.python_version()
-    fits = None if broken else _fits(here, python)
+    fits = None if broken else _satisfies(here, python)
     fix = f"make an environment with Python {python} and install the workbench into it"
-    made = [_row("Python", here, python, fits, fix)]
+    made = [_package_row("Python", here, python, fits, fix)]
     for requirement in requirements:
-        name, specifier = _split(requirement)
-        version = _version(name)
-        fits = None if broken or version is None else _fits(version, specifier)
+        name, specifier = _split_requirement(requirement)
+        version = _installed_version(name)
+        fits = None if broken or version is None else _satisfies(version, specifier)
         fix = f'{INSTALL} "{name}{specifier}"'
         if version is None:
             made.append(Row(name, FAIL, "not installed", specifier, fix))
@@ -71,7 +71,7 @@ def package_rows() -> list[Row]:
             fix = f'{INSTALL} --force-reinstall "{name}{specifier}"'
             made.append(Row(name, FAIL, f"{version}, but {broken}", specifier, fix))
         else:
-            made.append(_row(name, version, specifier, fits, fix))
+            made.append(_package_row(name, version, specifier, fits, fix))
     return made
 
 
@@ -97,10 +97,17 @@ def tool_rows(attempts: dict[str, Probe]) -> list[Row]:
 
 def requirement(name: str) -> str:
     """A package with the versions that are stated for it, such as ``torch>=2.11``."""
-    return next((r for r in map("".join, map(_split, stated()[1])) if _split(r)[0] == name), name)
+    return next(
+        (
+            r
+            for r in map("".join, map(_split_requirement, stated_requirements()[1]))
+            if _split_requirement(r)[0] == name
+        ),
+        name,
+    )
 
 
-def _row(name: str, version: str, specifier: str, fits: bool | None, fix: str) -> Row:
+def _package_row(name: str, version: str, specifier: str, fits: bool | None, fix: str) -> Row:
     if fits is None:
         return Row(name, WARN, f"{version}, not compared", specifier, "mend packaging first")
     return Row(name, PASS, version, specifier) if fits else Row(name, FAIL, version, specifier, fix)
@@ -111,11 +118,11 @@ def _packaging_error() -> str:
         import packaging.specifiers
         import packaging.version  # noqa: F401
     except Exception as error:  # a broken package may raise anything
-        return one_line(error)
+        return error_line(error)
     return ""
 
 
-def _fits(version: str, specifier: str) -> bool:
+def _satisfies(version: str, specifier: str) -> bool:
     """Whether a version is one of those stated; local builds (2.11.0+cpu) and previews count."""
     from packaging.specifiers import SpecifierSet
     from packaging.version import InvalidVersion
@@ -126,14 +133,14 @@ def _fits(version: str, specifier: str) -> bool:
         return False
 
 
-def _split(requirement: str) -> tuple[str, str]:
+def _split_requirement(requirement: str) -> tuple[str, str]:
     """(name, specifier) of a requirement without extras."""
     plain = requirement.split(";")[0].strip()
     name = re.match(r"[\w.-]*\w", plain)[0]
     return name, plain[len(name) :].strip().strip("()")
 
 
-def _version(name: str) -> str | None:
+def _installed_version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name) or "of unknown version"
     except (importlib.metadata.PackageNotFoundError, KeyError):
@@ -192,16 +199,16 @@ ONLINE_PATIENCE = 3
 """Seconds that a hub has to answer."""
 
 
-def look(torch: Probe) -> tuple[Machine, str]:
+def probe_without_torch(torch: Probe) -> tuple[Machine, str]:
     """The machine as the planner sees it, and what kept psutil from reading its RAM.
 
     Args:
         torch: what torch said of its GPUs. Others can't be used, so a plan must not count on them.
     """
-    (total, free), error = _ram()
+    (total, free), error = _read_ram()
     gpus = (Gpu(**g | {"capability": tuple(g["capability"])}) for g in torch.value.get("gpus", ()))
     system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    cores = machine.cores()
+    cores = machine.usable_cores()
     return Machine(system, cores, cores, total, free, tuple(gpus), {}), error
 
 
@@ -217,7 +224,7 @@ def ram_row(here: Machine, error: str, needed_bytes: int, needed: str) -> Row:
     return Row("RAM", PASS, found, needed)
 
 
-def _ram() -> tuple[tuple[int, int], str]:
+def _read_ram() -> tuple[tuple[int, int], str]:
     """((bytes in all, bytes free), why psutil couldn't say so)."""
     try:
         import psutil
@@ -225,7 +232,7 @@ def _ram() -> tuple[tuple[int, int], str]:
         memory = psutil.virtual_memory()
         return (memory.total, memory.available), ""
     except Exception as failure:  # a broken package may raise anything
-        error = one_line(failure)
+        error = error_line(failure)
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         kib = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
@@ -258,7 +265,7 @@ def hub_rows() -> list[Row]:
     said: dict[str, str] = {}
     # Daemons: looking up a host name has no time limit of its own.
     threads = [
-        threading.Thread(target=lambda n=n, a=a: said.update({n: _ask(a)}), daemon=True)
+        threading.Thread(target=lambda n=n, a=a: said.update({n: _ask_hub(a)}), daemon=True)
         for n, a in addresses.items()
     ]
     for thread in threads:
@@ -278,7 +285,7 @@ def hub_rows() -> list[Row]:
     return rows
 
 
-def _ask(address: str) -> str:
+def _ask_hub(address: str) -> str:
     """Why an address doesn't answer; empty if it does."""
     if urlsplit(address).scheme not in ("http", "https"):
         return "not an http or https address"
@@ -290,5 +297,5 @@ def _ask(address: str) -> str:
     except urllib.error.URLError as error:
         return str(error.reason)[:200]
     except (OSError, ValueError) as error:
-        return one_line(error)
+        return error_line(error)
     return ""

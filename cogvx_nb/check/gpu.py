@@ -12,10 +12,10 @@ from ..errors import DoesNotFit
 from ..planning import planner
 from ..planning.machine import Gpu, Machine
 from ..planning.planner import GIB
-from ..text import one_line
+from ..text import error_line
 from .environment import INSTALL, requirement
 from .probes import Probe
-from .report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Row, capability
+from .report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Row, format_capability
 
 MIB = 2**20
 
@@ -59,17 +59,17 @@ def nvidia_smi() -> Driver | None:
         try:
             done = subprocess.run(command, capture_output=True, timeout=60, check=False)
         except (OSError, subprocess.TimeoutExpired) as failure:
-            return Driver("", (), one_line(failure))
+            return Driver("", (), error_line(failure))
         lines = done.stdout.decode(errors="replace").strip().splitlines()
         if done.returncode == 0:
-            found = [gpu for line in lines if (gpu := _gpu(line, len(fields)))]
+            found = [gpu for line in lines if (gpu := _parse_gpu(line, len(fields)))]
             version = found[0][1] if found else ""
             return Driver(version, tuple(gpu for gpu, _ in found), "" if found else "no GPU listed")
         error = error or (lines or done.stderr.decode(errors="replace").splitlines() or [""])[0]
     return Driver("", (), error[:300] or f"nvidia-smi ended with code {done.returncode}")
 
 
-def _gpu(line: str, fields: int) -> tuple[Gpu, str] | None:
+def _parse_gpu(line: str, fields: int) -> tuple[Gpu, str] | None:
     """(GPU, driver version) of a line of nvidia-smi's CSV; None if it is something else."""
     values = [value.strip() for value in line.split(",")]
     if len(values) != fields or not values[0].isdigit():
@@ -100,16 +100,16 @@ def driver_row(torch: Probe, driver: Driver | None, bad: str) -> Row:
         return Row(name, bad, f"{has}; nvidia-smi: {driver.error}", "a driver that answers", fix)
     has = f"{has}, driver {driver.version}"
     if not build:
-        return Row(name, bad, has, "torch built for CUDA, to use the GPU", _build(driver))
+        return Row(name, bad, has, "torch built for CUDA, to use the GPU", _torch_build(driver))
     least = MINIMUM_DRIVER.get(int(build.split(".")[0]), "")
-    if _numbers(driver.version) < _numbers(least):
-        fix = f"install NVIDIA's driver {least} or newer, or: {_build(driver)}"
+    if _parse_numbers(driver.version) < _parse_numbers(least):
+        fix = f"install NVIDIA's driver {least} or newer, or: {_torch_build(driver)}"
         return Row(name, bad, has, f"driver {least} or newer for this build", fix)
     needed = f"driver {least} or newer" if least else ""
-    return _seen(torch, driver, bad) or Row(name, PASS, has, needed)
+    return _visible_gpus(torch, driver, bad) or Row(name, PASS, has, needed)
 
 
-def _seen(torch: Probe, driver: Driver, bad: str) -> Row | None:
+def _visible_gpus(torch: Probe, driver: Driver, bad: str) -> Row | None:
     """A row where torch doesn't see or can't use all GPUs although build and driver match."""
     name, seen, listed = "torch and driver", len(torch.value["gpus"]), len(driver.gpus)
     needed = f"{listed} GPU{'s' * (listed > 1)}"
@@ -117,8 +117,8 @@ def _seen(torch: Probe, driver: Driver, bad: str) -> Row | None:
         said = f": {torch.value['error']}" if torch.value["error"] else ""
         fix = "unset CUDA_VISIBLE_DEVICES if it hides them; restart after a driver update"
         return Row(name, bad, f"torch sees no GPU{said}", needed, fix)
-    if old := _without_kernels(torch):
-        fix = f"a build that still has them: {_build(driver, 12)}"
+    if old := _missing_kernels(torch):
+        fix = f"a build that still has them: {_torch_build(driver, 12)}"
         return Row(name, bad, f"torch has no kernels for {old}", "kernels for every GPU", fix)
     if seen < listed:
         fix = "unset CUDA_VISIBLE_DEVICES to use all of them"
@@ -126,10 +126,12 @@ def _seen(torch: Probe, driver: Driver, bad: str) -> Row | None:
     return None
 
 
-def _build(driver: Driver, newest: int = max(BUILDS)) -> str:
+def _torch_build(driver: Driver, newest: int = max(BUILDS)) -> str:
     """The command that installs torch for a driver."""
     able = [
-        major for major in BUILDS if _numbers(driver.version) >= _numbers(MINIMUM_DRIVER[major])
+        major
+        for major in BUILDS
+        if _parse_numbers(driver.version) >= _parse_numbers(MINIMUM_DRIVER[major])
     ]
     able = [major for major in able if major <= newest]
     if not able:
@@ -138,7 +140,7 @@ def _build(driver: Driver, newest: int = max(BUILDS)) -> str:
     return f'{INSTALL} --force-reinstall "{requirement("torch")}" --index-url {url}'
 
 
-def _without_kernels(torch: Probe) -> str:
+def _missing_kernels(torch: Probe) -> str:
     """Name of a GPU that is older than every architecture that torch was built for."""
     built = [k.removeprefix("sm_").rstrip("af") for k in torch.value["kernels"] if k[:3] == "sm_"]
     oldest = min((int(k) for k in built if k.isdigit()), default=0)
@@ -151,7 +153,7 @@ def _without_kernels(torch: Probe) -> str:
 
 def _gpu_row(gpu: Gpu) -> Row:
     """What a GPU is."""
-    able, precision = capability(gpu), "bf16" if gpu.bf16 else "no bf16, so float16"
+    able, precision = format_capability(gpu), "bf16" if gpu.bf16 else "no bf16, so float16"
     known = f"compute capability {able}, {precision}" if able else "compute capability unknown"
     memory = f"{gpu.free_bytes / GIB:.1f} of {gpu.total_bytes / GIB:.1f} GiB free"
     needed = "compute capability 8.0 or newer for bf16, what the 5B was trained in"
@@ -168,7 +170,7 @@ def gpu_rows(gpus: tuple[Gpu, ...], here: Machine, subject: Checkpoint | None) -
     made = []
     for gpu in gpus:
         made.append(_gpu_row(gpu))
-        frames, said = frames_on(gpu, here, subject)
+        frames, said = fitting_frames(gpu, here, subject)
         if frames:
             status = PASS if all(verdict != TOO_SMALL for verdict in frames.values()) else WARN
             fix = "close what holds its memory, ask for fewer frames, or take a larger GPU"
@@ -180,7 +182,7 @@ def gpu_rows(gpus: tuple[Gpu, ...], here: Machine, subject: Checkpoint | None) -
 def _cpu_row(here: Machine) -> Row:
     big = registry.COGVIDEOX_5B
     try:
-        fitted = planner.foresee(big, replace(here, gpus=()), big.frames[0])
+        fitted = planner.predict_plan(big, replace(here, gpus=()), big.frames[0])
         slowly = f"{big.name} too, in {fitted.peak_bytes / planner.GIB:.0f} GiB of RAM, for hours"
     except DoesNotFit:
         slowly = f"{big.name} not, for lack of RAM"
@@ -189,14 +191,16 @@ def _cpu_row(here: Machine) -> Row:
     return Row("GPU", WARN, found, REFERENCE, fix)
 
 
-def frames_on(gpu: Gpu, here: Machine, subject: Checkpoint | None) -> tuple[dict[str, str], str]:
+def fitting_frames(
+    gpu: Gpu, here: Machine, subject: Checkpoint | None
+) -> tuple[dict[str, str], str]:
     """(verdict by number of frames, the same in a line) for one GPU on its own."""
     if subject is None or subject.cannot_run:
         return {}, ""
     verdicts, said = {}, []
     for frames in subject.frames:
         try:
-            fitted = planner.foresee(subject, replace(here, gpus=(gpu,)), frames)
+            fitted = planner.predict_plan(subject, replace(here, gpus=(gpu,)), frames)
         except DoesNotFit:
             verdicts[str(frames)], how = TOO_SMALL, ""
         else:
@@ -208,5 +212,5 @@ def frames_on(gpu: Gpu, here: Machine, subject: Checkpoint | None) -> tuple[dict
     return verdicts, "; ".join(said)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def _parse_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdigit())

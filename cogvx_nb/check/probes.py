@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..planning import machine
-from ..text import one_line
+from ..text import error_line
 
 PATIENCE = 300
 """Seconds until an attempt counts as hung. Importing torch from a cold network disk can take a
@@ -34,7 +34,7 @@ CHILD = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from cogvx_nb.check import probes
-probes.main(sys.argv[2])
+probes.child_main(sys.argv[2])
 """
 """The child takes the parent's sys.path, so that it imports what the parent would."""
 
@@ -56,10 +56,10 @@ def run_probes(names: Iterable[str]) -> dict[str, Probe]:
     """Try some of ``TRIES``, all at once."""
     names = list(names)
     with ThreadPoolExecutor(len(names)) as pool:
-        return dict(zip(names, pool.map(_run, names), strict=True))
+        return dict(zip(names, pool.map(_run_probe, names), strict=True))
 
 
-def _run(name: str) -> Probe:
+def _run_probe(name: str) -> Probe:
     path = [*sys.path, str(Path(__file__).resolve().parents[2])]
     command = [sys.executable, "-c", CHILD, json.dumps(path), name]
     try:
@@ -67,7 +67,7 @@ def _run(name: str) -> Probe:
     except subprocess.TimeoutExpired:
         return Probe({}, f"no end after {PATIENCE} s")
     except OSError as error:
-        return Probe({}, one_line(error))
+        return Probe({}, error_line(error))
     lines = done.stdout.decode(errors="replace").splitlines()
     try:
         return Probe(**json.loads(lines[-1]))
@@ -77,12 +77,12 @@ def _run(name: str) -> Probe:
         return Probe({}, errors[-1][:300] if errors else end)
 
 
-def main(name: str) -> None:
-    """The child: try one thing, and print an ``Attempt`` as the last line."""
+def child_main(name: str) -> None:
+    """The child: try one thing, and print an ``Probe`` as the last line."""
     try:
         attempt = Probe(PROBES[name]())
     except BaseException as error:  # SystemExit too: a package that ends Python at import is broken
-        attempt = Probe({}, one_line(error))
+        attempt = Probe({}, error_line(error))
     print("\n" + json.dumps(asdict(attempt)), flush=True)
 
 
@@ -95,7 +95,7 @@ def _torch() -> dict:
         found["gpus"] = [asdict(gpu) for gpu in machine.cuda_gpus(torch)]
         found["kernels"] = torch.cuda.get_arch_list()
     except Exception as error:  # the driver's word; torch itself is fine
-        found["error"] = one_line(error)
+        found["error"] = error_line(error)
     return found
 
 
@@ -115,8 +115,8 @@ def _ffmpeg() -> dict:
     ramp = np.linspace(0, 255, 96).astype(np.uint8)
     frames = np.broadcast_to(ramp[None, None, :, None], (5, 64, 96, 3)).copy()
     with tempfile.TemporaryDirectory() as folder:
-        video.encode(frames, Path(folder) / "a.mp4", fps=8, tag="{}")
-        back = video.decode(Path(folder) / "a.mp4")
+        video.encode_video(frames, Path(folder) / "a.mp4", fps=8, tag="{}")
+        back = video.decode_video(Path(folder) / "a.mp4")
     if back.shape != frames.shape:
         raise RuntimeError(f"frames of shape {frames.shape} came back as {back.shape}")
     error = float(np.abs(back.astype(int) - frames).mean())

@@ -84,7 +84,7 @@ class Report:
                     "name": gpu.name,
                     "total_bytes": gpu.total_bytes,
                     "free_bytes": gpu.free_bytes,
-                    "capability": capability(gpu),
+                    "capability": format_capability(gpu),
                     "bf16": gpu.bf16,
                     "frames": dict(frames),
                 }
@@ -107,7 +107,7 @@ class Report:
         return "\n".join([*lines, "", self.verdict])
 
 
-def capability(gpu: Gpu) -> str | None:
+def format_capability(gpu: Gpu) -> str | None:
     """Compute capability as ``9.0``; None where an old driver doesn't say."""
     major, minor = gpu.capability
     return f"{major}.{minor}" if major else None

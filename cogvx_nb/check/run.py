@@ -18,7 +18,7 @@ from ..errors import CogvxError, DoesNotFit
 from ..planning import memory, planner
 from ..planning.machine import Machine
 from . import environment, gpu, probes
-from .gpu import frames_on
+from .gpu import fitting_frames
 from .report import FAIL, PASS, WARN, GpuVerdict, Report, Row
 
 
@@ -44,13 +44,13 @@ class ModelChoice:
         return FAIL if self.named and self.checkpoint is not registry.TINY else WARN
 
 
-def find_job(asked: str, here: Machine) -> ModelChoice:
+def choose_model(asked: str, here: Machine) -> ModelChoice:
     named = asked.strip().lower() != "auto"
     try:
         model, note = planner.find_model(asked, here)
         return ModelChoice(model.checkpoint, model, note, named)
     except (CogvxError, OSError, RuntimeError, ValueError) as error:  # ~nobody is a RuntimeError
-        known = registry.by_name(asked) if named else registry.TINY
+        known = registry.find_checkpoint(asked) if named else registry.TINY
         return ModelChoice(known, None, str(error), named)
 
 
@@ -58,7 +58,11 @@ def model_row(asked: str, job: ModelChoice, deep: bool) -> Row:
     if job.model is None:
         found, needed = job.note, f"{asked}, whole"
         known = job.checkpoint
-        fix = _mend(known, settings.models_dir() / known.name) if known else "name one of those"
+        fix = (
+            _repair_command(known, settings.models_dir() / known.name)
+            if known
+            else "name one of those"
+        )
         return Row("model", FAIL, found, needed, fix)
     if job.checkpoint.cannot_run:
         found = f"{job.checkpoint.name} can't be run here: {job.checkpoint.cannot_run}"
@@ -74,11 +78,11 @@ def checkpoint_rows(job: ModelChoice, deep: bool) -> list[Row]:
     taken = (
         job.model.folder if job.model else models / job.checkpoint.name if job.checkpoint else None
     )
-    for folder in _folders(models):
+    for folder in _subfolders(models):
         if folder.name[0] != "." and folder != taken:
             rows.append(_folder_row(f"checkpoint {folder.name}", folder, deep, WARN))
-    for folder in _folders(models / download.UNFINISHED):
-        found = f"{size(folder) / 1e9:.1f} GB of it here, not finished"
+    for folder in _subfolders(models / download.UNFINISHED):
+        found = f"{folder_bytes(folder) / 1e9:.1f} GB of it here, not finished"
         fix = f"cogvx download {folder.name} goes on with it; or delete {folder}"
         rows.append(Row(f"download {folder.name}", WARN, found, "", fix))
     return rows
@@ -90,17 +94,17 @@ def _folder_row(name: str, folder: Path, deep: bool, bad: str) -> Row:
     Args:
         bad: status of one that is not whole.
     """
-    known = registry.by_name(folder.name)
+    known = registry.find_checkpoint(folder.name)
     try:
-        listed = manifest.read(folder)
-        wrong = manifest.problems(folder, listed, deep) if listed else []
+        listed = manifest.read_manifest(folder)
+        wrong = manifest.find_problems(folder, listed, deep) if listed else []
         if wrong:
             first = f"{wrong[0].path} {wrong[0].detail}"
             more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            return Row(name, bad, first + more, "every file whole", _mend(known, folder))
-        model = store.locate(str(folder))
+            return Row(name, bad, first + more, "every file whole", _repair_command(known, folder))
+        model = store.locate_checkpoint(str(folder))
     except (CogvxError, OSError) as error:
-        return Row(name, bad, str(error), "every file whole", _mend(known, folder))
+        return Row(name, bad, str(error), "every file whole", _repair_command(known, folder))
     if listed is None:
         found = "complete by its headers, but not verified"
         fix = store.download_command(model.checkpoint)
@@ -110,7 +114,7 @@ def _folder_row(name: str, folder: Path, deep: bool, bad: str) -> Row:
     return Row(name, PASS, f"{len(listed.files)} files whole by {by}", needed)
 
 
-def _mend(known: Checkpoint | None, folder: Path) -> str:
+def _repair_command(known: Checkpoint | None, folder: Path) -> str:
     """The command that makes a checkpoint whole."""
     if known is None or folder.parent != settings.models_dir():
         return "fetch or copy it there again"
@@ -124,17 +128,17 @@ def plan_row(here: Machine, job: ModelChoice) -> Row:
         return Row("plan", FAIL, "none without a model that runs", "", "name another --model")
     frames = job.checkpoint.frames[0]
     try:
-        fitted = planner.foresee(job.model or job.checkpoint, here, frames)
+        fitted = planner.predict_plan(job.model or job.checkpoint, here, frames)
     except DoesNotFit as error:
         return Row("plan", FAIL, str(error), f"memory for {frames} frames", "--model tiny")
     return Row("plan", PASS, str(fitted), f"memory for {frames} frames")
 
 
-def _folders(parent: Path) -> list[Path]:
+def _subfolders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.glob("*") if path.is_dir())
 
 
-def size(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -155,8 +159,8 @@ def run_check(model: str = "auto", deep: bool = False, online: bool = False) -> 
     """
     tried = probes.run_probes(probes.PROBES)
     driver = gpu.nvidia_smi()
-    here, ram_error = environment.look(tried["torch"])
-    job = find_job(model, here)
+    here, ram_error = environment.probe_without_torch(tried["torch"])
+    job = choose_model(model, here)
     subject = registry.COGVIDEOX_5B if not job.named else job.checkpoint
     gpus = here.gpus or (driver.gpus if driver else ())
     rows = [
@@ -172,11 +176,11 @@ def run_check(model: str = "auto", deep: bool = False, online: bool = False) -> 
         *_guarded("checkpoints", lambda: checkpoint_rows(job, deep)),
         *_guarded("plan", lambda: [plan_row(here, job)]),
     ]
-    verdicts = tuple(GpuVerdict(gpu, frames_on(gpu, here, subject)[0]) for gpu in gpus)
-    return _report(rows, verdicts, model, job, bool(here.gpus))
+    verdicts = tuple(GpuVerdict(gpu, fitting_frames(gpu, here, subject)[0]) for gpu in gpus)
+    return _make_report(rows, verdicts, model, job, bool(here.gpus))
 
 
-def _report(rows, verdicts, asked: str, job: ModelChoice, on_gpu: bool) -> Report:
+def _make_report(rows, verdicts, asked: str, job: ModelChoice, on_gpu: bool) -> Report:
     name = job.checkpoint.name if job.checkpoint else asked
     failed = [row.name for row in rows if row.status == FAIL]
     if failed:
@@ -204,7 +208,7 @@ def _disk_rows(job: ModelChoice) -> list[Row]:
     if job.checkpoint and job.checkpoint.modelscope and job.model is None:
         stored = sum(STORED_BYTES[part] * n for part, n in job.checkpoint.parameters.items())
         staging = models / download.UNFINISHED / job.checkpoint.name
-        room, bad = max(0, stored - size(staging)) + download.RESERVE, FAIL
+        room, bad = max(0, stored - folder_bytes(staging)) + download.RESERVE, FAIL
         needed = f"{room / 1e9:.1f} GB more for {job.checkpoint.name}"
     outputs, least = settings.outputs_dir(), environment.OUTPUT_BYTES
     return [
@@ -225,5 +229,5 @@ def _guarded(name: str, make: Callable[[], list[Row]]) -> list[Row]:
     try:
         return make()
     except Exception as error:  # a check must end with a table on any machine
-        found = f"could not be looked at: {text.one_line(error)}"
+        found = f"could not be looked at: {text.error_line(error)}"
         return [Row(name, FAIL, found, "", "mend what it names, then check again")]

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from .. import settings
 from ..errors import BadDownload, DiskFull, DownloadError, HubFailed, HubUnreachable, UnsafeName
-from ..text import human
+from ..text import format_bytes
 from . import hubs
 from .manifest import Listing
 from .registry import Checkpoint
@@ -73,18 +73,18 @@ class Download:
     def __str__(self) -> str:
         listing, checkpoint = self.listing, self.checkpoint
         lines = [
-            f"{checkpoint.name}: {len(listing.files)} files, {human(self.total_bytes)}, from "
+            f"{checkpoint.name}: {len(listing.files)} files, {format_bytes(self.total_bytes)}, from "
             f"{listing.repo} at {listing.endpoint} (revision {listing.revision})",
-            *(f"  {human(file.bytes):>9}  {file.path}" for file in listing.files),
-            f"here already: {human(self.total_bytes - self.left_bytes)}; to fetch: "
-            f"{human(self.left_bytes)}; free on the disk: {human(self.disk_free)}, "
-            f"{human(self.disk_free - self.left_bytes)} after it",
+            *(f"  {format_bytes(file.bytes):>9}  {file.path}" for file in listing.files),
+            f"here already: {format_bytes(self.total_bytes - self.left_bytes)}; to fetch: "
+            f"{format_bytes(self.left_bytes)}; free on the disk: {format_bytes(self.disk_free)}, "
+            f"{format_bytes(self.disk_free - self.left_bytes)} after it",
             f"licence: {checkpoint.licence} – {checkpoint.licence_note}",
         ]
         return "\n".join(([self.note] if self.note else []) + lines)
 
 
-def prepare(
+def prepare_download(
     checkpoint: Checkpoint,
     source: str = "auto",
     endpoint: str = "",
@@ -113,28 +113,28 @@ def prepare(
     note = ""
     for number, name in enumerate(sources, start=1):
         try:
-            hub = hubs.connect(name, endpoint, send_token)
+            hub = hubs.connect_hub(name, endpoint, send_token)
             listing = hub.listing(getattr(checkpoint, name), revision)
             break
         except (HubUnreachable, HubFailed) as error:
             if number == len(sources):
                 raise
             note = f"{error}; taking {sources[number]} instead"
-    listing = _needed(listing)
+    listing = _needed_bytes(listing)
     home = Path(models_dir).expanduser().absolute() if models_dir else settings.models_dir()
     folder = home / checkpoint.name
-    here = frozenset(f.path for f in listing.files if size_of(folder / f.path) == f.bytes)
-    free = shutil.disk_usage(_existing(folder)).free
+    here = frozenset(f.path for f in listing.files if file_size(folder / f.path) == f.bytes)
+    free = shutil.disk_usage(_nearest_existing(folder)).free
     planned = Download(checkpoint, folder, hub, listing, here, free, note)
     if planned.left_bytes + RESERVE > free:
         raise DiskFull(
-            f"{checkpoint.name} needs {human(planned.left_bytes)} more at {folder.parent} and "
-            f"{human(free)} are free: make room, or choose another --models-dir"
+            f"{checkpoint.name} needs {format_bytes(planned.left_bytes)} more at {folder.parent} and "
+            f"{format_bytes(free)} are free: make room, or choose another --models-dir"
         )
     return planned
 
 
-def _needed(listing: Listing) -> Listing:
+def _needed_bytes(listing: Listing) -> Listing:
     """Without pickles, second formats, pictures and the like, and with safe names only."""
     files = []
     for file in listing.files:
@@ -161,11 +161,11 @@ def _needed(listing: Listing) -> Listing:
     return Listing(listing.source, listing.endpoint, listing.repo, listing.revision, tuple(files))
 
 
-def _existing(path: Path) -> Path:
+def _nearest_existing(path: Path) -> Path:
     return next(parent for parent in (path, *path.parents) if parent.exists())
 
 
-def size_of(path: Path) -> int:
+def file_size(path: Path) -> int:
     """Bytes of a file; -1 where there is none."""
     try:
         return path.stat().st_size if path.is_file() else -1

@@ -34,7 +34,9 @@ OnBytes = Callable[[int], None]
 """Called with how many more bytes of a file have come; negative where the client starts again."""
 
 
-def connect(source: str, endpoint: str = "", send_token: bool = False) -> HuggingFace | ModelScope:
+def connect_hub(
+    source: str, endpoint: str = "", send_token: bool = False
+) -> HuggingFace | ModelScope:
     """A client of a hub.
 
     A token is read by the client itself, from its environment variable or its login, and only goes
@@ -67,7 +69,7 @@ class HuggingFace:
 
     def listing(self, repo: str, revision: str = "") -> Listing:
         """The files of a repository, as they are now or at a revision."""
-        with _translated(self.endpoint, repo):
+        with _translate_errors(self.endpoint, repo):
             revision = revision or self._api.model_info(repo).sha
             entries = list(self._api.list_repo_tree(repo, recursive=True, revision=revision))
         files = tuple(
@@ -81,7 +83,7 @@ class HuggingFace:
         """Fetch one file into a folder; in another process, a cut one begins anew."""
         from huggingface_hub import hf_hub_download
 
-        with _translated(self.endpoint, f"{listing.repo}/{file.path}"):
+        with _translate_errors(self.endpoint, f"{listing.repo}/{file.path}"):
             hf_hub_download(
                 listing.repo,
                 file.path,
@@ -89,7 +91,7 @@ class HuggingFace:
                 local_dir=folder,
                 endpoint=self.endpoint,
                 token=self._token,
-                tqdm_class=_meter(on_bytes),
+                tqdm_class=_byte_meter(on_bytes),
             )
 
     def growing(self, file: HubFile, folder: Path) -> Path | None:
@@ -120,7 +122,7 @@ class ModelScope:
     def listing(self, repo: str, revision: str = "") -> Listing:
         """The files of a repository, as they are now or at a revision."""
         revision = revision or "master"
-        with _translated(self.endpoint, repo):
+        with _translate_errors(self.endpoint, repo):
             entries = self._api.list_repo_files(repo, "model", revision=revision)
         files = tuple(
             HubFile(entry.path, entry.size or 0, entry.sha256 or "")
@@ -132,14 +134,14 @@ class ModelScope:
     def fetch(self, listing: Listing, file: HubFile, folder: Path, on_bytes: OnBytes) -> None:
         """Fetch one file into a folder, going on where an earlier try ended."""
         entry = {"Path": file.path, "Size": file.bytes, "Sha256": file.sha256}
-        with _translated(self.endpoint, f"{listing.repo}/{file.path}"):
+        with _translate_errors(self.endpoint, f"{listing.repo}/{file.path}"):
             self._api.download_repo(
                 listing.repo,
                 "model",
                 revision=listing.revision,
                 local_dir=folder,
                 file_list=[entry],
-                progress_callbacks=[_callback(on_bytes)],
+                progress_callbacks=[_byte_callback(on_bytes)],
                 max_workers=1,
             )
 
@@ -149,7 +151,7 @@ class ModelScope:
         return path if path.is_file() else None
 
 
-def _meter(on_bytes: OnBytes) -> type:
+def _byte_meter(on_bytes: OnBytes) -> type:
     """What Hugging Face's client takes for a progress bar."""
     from tqdm import tqdm
 
@@ -165,7 +167,7 @@ def _meter(on_bytes: OnBytes) -> type:
     return Meter
 
 
-def _callback(on_bytes: OnBytes) -> type:
+def _byte_callback(on_bytes: OnBytes) -> type:
     """What ModelScope's client reports to."""
 
     class Callback:
@@ -200,17 +202,17 @@ UNKNOWN_HOST = ("Name or service not known", "getaddrinfo", "name resolution", "
 
 
 @contextlib.contextmanager
-def _translated(endpoint: str, what: str) -> Iterator[None]:
+def _translate_errors(endpoint: str, what: str) -> Iterator[None]:
     """Turn a client's exception into one of ours, by what lies at its root."""
     try:
         yield
     except CogvxError:
         raise
     except Exception as error:
-        raise _translate(_chain(error), endpoint, what) from error
+        raise _translate(_error_chain(error), endpoint, what) from error
 
 
-def _chain(error: BaseException) -> list[BaseException]:
+def _error_chain(error: BaseException) -> list[BaseException]:
     """An exception, its causes, and those of the files in it."""
     found: list[BaseException] = []
     pending = [error]

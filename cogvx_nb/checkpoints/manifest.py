@@ -46,7 +46,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class ManifestFile:
     """One file of a checkpoint: its size and SHA-256."""
 
     bytes: int
@@ -67,7 +67,7 @@ class Manifest:
     source: str
     repo: str
     revision: str
-    files: dict[str, File]
+    files: dict[str, ManifestFile]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Problem:
     detail: str
 
 
-def read(folder: Path) -> Manifest | None:
+def read_manifest(folder: Path) -> Manifest | None:
     """A folder's manifest, or None where there is none.
 
     Raises:
@@ -94,7 +94,7 @@ def read(folder: Path) -> Manifest | None:
     path = folder / NAME
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        files = {name: File(**file) for name, file in found["files"].items()}
+        files = {name: ManifestFile(**file) for name, file in found["files"].items()}
         return Manifest(found["source"], found["repo"], found["revision"], files)
     except FileNotFoundError:
         return None
@@ -102,7 +102,7 @@ def read(folder: Path) -> Manifest | None:
         raise ModelCorrupt(f"{path} can't be read: delete it and download again") from error
 
 
-def write(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a folder's manifest, whole or not at all."""
     path = folder / NAME
     temporary = path.with_name(f"{NAME}.{os.getpid()}")
@@ -116,12 +116,12 @@ def write(folder: Path, manifest: Manifest) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def remove(folder: Path) -> None:
+def remove_manifest(folder: Path) -> None:
     """Say that a folder is not finished (any more)."""
     (folder / NAME).unlink(missing_ok=True)
 
 
-def problems(
+def find_problems(
     folder: Path, manifest: Manifest, deep: bool = False, on_bytes: files.OnBytes | None = None
 ) -> list[Problem]:
     """Files that are missing, of another size or, where ``deep``, of another SHA-256."""
@@ -144,7 +144,7 @@ def problems(
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
+class Verification:
     """What was found in a checkpoint's folder.
 
     Attributes:
@@ -163,7 +163,7 @@ class Verified:
         return f"{self.folder}: all {len(self.manifest.files)} files are right"
 
 
-def verify(name: str, on_event: TransferListener = lambda event: None) -> Verified:
+def verify_checkpoint(name: str, on_event: TransferListener = lambda event: None) -> Verification:
     """Read every file of a checkpoint and compare its SHA-256 with the manifest's.
 
     Args:
@@ -173,10 +173,10 @@ def verify(name: str, on_event: TransferListener = lambda event: None) -> Verifi
         ModelMissing: if there is no such folder.
         ModelError: if it has no manifest to compare with.
     """
-    folder = folder_of(name)
-    listed = read(folder)
+    folder = checkpoint_folder(name)
+    listed = read_manifest(folder)
     if listed is None:
-        known = registry.by_name(folder.name)
+        known = registry.find_checkpoint(folder.name)
         fetch = f": 'cogvx download {known.name}' compares it with its hub" if known else ""
         raise ModelError(f"{folder} has no {NAME} to compare with{fetch}")
     on_event(Started("checking", sum(file.bytes for file in listed.files.values())))
@@ -185,16 +185,18 @@ def verify(name: str, on_event: TransferListener = lambda event: None) -> Verifi
         name = path.relative_to(folder).as_posix()
         on_event(Bytes(name, count, listed.files[name].bytes))
 
-    return Verified(folder, listed, tuple(problems(folder, listed, deep=True, on_bytes=report)))
+    return Verification(
+        folder, listed, tuple(find_problems(folder, listed, deep=True, on_bytes=report))
+    )
 
 
-def folder_of(name: str) -> Path:
+def checkpoint_folder(name: str) -> Path:
     """The folder of a checkpoint by its name, or the folder so named.
 
     Raises:
         ModelMissing: if there is none.
     """
-    known = registry.by_name(name)
+    known = registry.find_checkpoint(name)
     folder = settings.models_dir() / known.name if known else Path(name).expanduser().absolute()
     if not folder.is_dir():
         names = ", ".join(checkpoint.name for checkpoint in registry.CHECKPOINTS)

@@ -167,7 +167,7 @@ TINY = Checkpoint(
 CHECKPOINTS = (COGVIDEOX_5B, COGVIDEOX_2B, COGVIDEOX_15_5B, TINY)
 
 
-def by_name(name: str) -> Checkpoint | None:
+def find_checkpoint(name: str) -> Checkpoint | None:
     """The checkpoint called ``name`` (any case, short forms too), or None."""
     wanted = name.strip().lower()
     for checkpoint in CHECKPOINTS:
@@ -176,19 +176,19 @@ def by_name(name: str) -> Checkpoint | None:
     return None
 
 
-def named(name: str) -> Checkpoint:
+def get_checkpoint(name: str) -> Checkpoint:
     """The checkpoint called ``name``.
 
     Raises:
         RequestError: if there is none, with those that there are.
     """
-    found = by_name(name)
+    found = find_checkpoint(name)
     if found is None:
         raise RequestError("model", name, f"use one of {', '.join(c.name for c in CHECKPOINTS)}")
     return found
 
 
-def by_config(config: dict) -> Checkpoint | None:
+def checkpoint_of_config(config: dict) -> Checkpoint | None:
     """The checkpoint that a transformer's ``config.json`` belongs to, or None."""
     keys = ("num_layers", "num_attention_heads", "attention_head_dim", "sample_height")
     found = tuple(config.get(key) for key in (*keys, "sample_width"))

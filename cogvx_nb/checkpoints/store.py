@@ -49,7 +49,7 @@ class Model:
         return self.checkpoint.name if self.folder else f"{self.checkpoint.name} (random weights)"
 
 
-def locate(name: str) -> Model:
+def locate_checkpoint(name: str) -> Model:
     """Find a checkpoint by name, short name or folder, and check that it is whole.
 
     Reads the headers of the weight files, not their contents.
@@ -57,19 +57,21 @@ def locate(name: str) -> Model:
     Raises:
         ModelMissing, ModelIncomplete, ModelCorrupt, PickledWeights, ModelError: see ``errors``.
     """
-    known = registry.by_name(name)
+    known = registry.find_checkpoint(name)
     folder = settings.models_dir() / known.name if known else Path(name).expanduser().absolute()
     if not folder.is_dir():
-        raise ModelMissing(_missing(name, known, folder))
+        raise ModelMissing(_missing_message(name, known, folder))
     index = read_json(folder / "model_index.json")
     config = read_json(folder / "transformer" / "config.json")
-    checkpoint = registry.by_config(config)
+    checkpoint = registry.checkpoint_of_config(config)
     if checkpoint is None or index.get("_class_name") != "CogVideoXPipeline":
-        raise ModelError(f"{folder} holds a {index.get('_class_name')} that is none of: {_names()}")
+        raise ModelError(
+            f"{folder} holds a {index.get('_class_name')} that is none of: {_known_names()}"
+        )
     counts = {component: _count_parameters(folder, component) for component in WEIGHTED}
     for needed in ("scheduler/scheduler_config.json", "tokenizer"):
         if not (folder / needed).exists():
-            raise ModelIncomplete(_incomplete(folder / needed, checkpoint))
+            raise ModelIncomplete(_incomplete_message(folder / needed, checkpoint))
     return Model(
         checkpoint=checkpoint,
         folder=folder,
@@ -78,19 +80,19 @@ def locate(name: str) -> Model:
     )
 
 
-def present() -> list[Model]:
+def available_checkpoints() -> list[Model]:
     """The checkpoints in the models folder that are whole and that this workbench runs."""
     found = []
     for checkpoint in registry.CHECKPOINTS:
         with contextlib.suppress(ModelError):
             if not checkpoint.cannot_run:
-                found.append(locate(checkpoint.name))
+                found.append(locate_checkpoint(checkpoint.name))
     return found
 
 
 def download_command(checkpoint: Checkpoint) -> str:
     """The shell command that fetches a checkpoint into the models folder."""
-    return _fetch(checkpoint)
+    return _fetch_command(checkpoint)
 
 
 def file_hashes(model: Model) -> dict[str, str]:
@@ -101,7 +103,7 @@ def file_hashes(model: Model) -> dict[str, str]:
     """
     if model.folder is None:
         return {"random weights": model.checkpoint.name}
-    known = manifest.read(model.folder)
+    known = manifest.read_manifest(model.folder)
     written = (model.folder / manifest.NAME).stat().st_mtime_ns if known else 0
     hashes, unknown = {}, {}
     for path in sorted(model.folder.rglob("*")):
@@ -132,7 +134,7 @@ def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
     if index.is_file():
         shards = sorted(set(read_json(index).get("weight_map", {}).values()))
         if not shards:
-            raise ModelCorrupt(f"{index} lists no files: {_again(folder)}")
+            raise ModelCorrupt(f"{index} lists no files: {_repair_hint(folder)}")
     else:
         shards = [f"{stem}.safetensors"]
     missing = [shard for shard in shards if not (home / shard).is_file()]
@@ -143,7 +145,9 @@ def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
                 f"{home / pickles[0]} is a pickle, which can run any code when opened, so it is "
                 "not loaded: use a checkpoint with .safetensors weights"
             )
-        raise ModelIncomplete(_incomplete(home / missing[0], registry.by_name(folder.name)))
+        raise ModelIncomplete(
+            _incomplete_message(home / missing[0], registry.find_checkpoint(folder.name))
+        )
     totals = [_read_header(home / shard) for shard in shards]
     return sum(total[0] for total in totals), sum(total[1] for total in totals)
 
@@ -167,10 +171,12 @@ def _read_header(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise ModelCorrupt(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
-        raise ModelCorrupt(f"{path} is no safetensors file: {_again(path.parents[1])}") from error
+        raise ModelCorrupt(
+            f"{path} is no safetensors file: {_repair_hint(path.parents[1])}"
+        ) from error
     if size != 8 + length + data:
         raise ModelCorrupt(
-            f"{path} has {size:,} bytes of {8 + length + data:,}: {_again(path.parents[1])}"
+            f"{path} has {size:,} bytes of {8 + length + data:,}: {_repair_hint(path.parents[1])}"
         )
     return data, parameters
 
@@ -187,34 +193,38 @@ def read_json(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         folder = path.parent if path.name == "model_index.json" else path.parents[1]
-        raise ModelIncomplete(_incomplete(path, registry.by_name(folder.name))) from error
+        raise ModelIncomplete(
+            _incomplete_message(path, registry.find_checkpoint(folder.name))
+        ) from error
     except (OSError, ValueError) as error:
         raise ModelCorrupt(f"{path} can't be read as JSON: fetch it again") from error
 
 
-def _missing(name: str, known: Checkpoint | None, folder: Path) -> str:
+def _missing_message(name: str, known: Checkpoint | None, folder: Path) -> str:
     if known is None:
-        return f"model {name!r} is no folder and none of: {_names()}"
-    return f"no {known.name} at {folder}: {_fetch(known)}"
+        return f"model {name!r} is no folder and none of: {_known_names()}"
+    return f"no {known.name} at {folder}: {_fetch_command(known)}"
 
 
-def _incomplete(path: Path, known: Checkpoint | None) -> str:
-    remedy = _fetch(known) if known else "copy or download the whole checkpoint"
+def _incomplete_message(path: Path, known: Checkpoint | None) -> str:
+    remedy = _fetch_command(known) if known else "copy or download the whole checkpoint"
     return f"{path} is missing, so the checkpoint is incomplete: {remedy}"
 
 
-def _again(folder: Path) -> str:
-    known = registry.by_name(folder.name)
-    return f"mend it with {_fetch(known, 'verify --repair')!r}" if known else "fetch it again"
+def _repair_hint(folder: Path) -> str:
+    known = registry.find_checkpoint(folder.name)
+    return (
+        f"mend it with {_fetch_command(known, 'verify --repair')!r}" if known else "fetch it again"
+    )
 
 
-def _fetch(known: Checkpoint, what: str = "download") -> str:
+def _fetch_command(known: Checkpoint, what: str = "download") -> str:
     if known.modelscope:
         return f"cogvx {what} {known.name}"
     return f"git checkout -- models/{known.name}"
 
 
-def _names() -> str:
+def _known_names() -> str:
     return ", ".join(checkpoint.name for checkpoint in registry.CHECKPOINTS)
 
 

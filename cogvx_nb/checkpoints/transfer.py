@@ -23,11 +23,11 @@ from ..errors import (
     HubUnreachable,
     ModelError,
 )
-from ..files import Follower, sha256_all
+from ..files import DownloadWatcher, sha256_all
 from ..progress import Bytes, Note, Started, TransferListener
 from . import download, manifest, registry
-from .download import UNFINISHED, Download, size_of
-from .manifest import File, HubFile, Manifest, Verified
+from .download import UNFINISHED, Download, file_size
+from .manifest import HubFile, Manifest, ManifestFile, Verification
 
 WORKERS = 4
 """Files fetched at once, as both clients do by default."""
@@ -36,7 +36,7 @@ PATIENCE = 60.0
 """Seconds after which a file that gets no further is given up."""
 
 
-class Interrupted(BaseException):
+class TransferInterrupted(BaseException):
     """Ends a client's transfer from inside; not an Exception, for those it would try again."""
 
 
@@ -53,11 +53,11 @@ def fetch_checkpoint(
     """
     folder, staging = planned.folder, planned.staging
     try:
-        with _alone(folder, on_event):
+        with _exclusive(folder, on_event):
             staging.mkdir(parents=True, exist_ok=True)
             for orphan in staging.rglob(".cache/huggingface/download/**/*.incomplete"):
                 orphan.unlink()  # Hugging Face's client never takes them up again
-            found = _already_right(planned, staging, on_event)
+            found = _verified_files(planned, staging, on_event)
             missing = [file for file in planned.listing.files if file.path not in found]
             if missing:
                 on_event(Started("fetching", sum(file.bytes for file in missing)))
@@ -72,7 +72,7 @@ def fetch_checkpoint(
 
 
 @contextlib.contextmanager
-def _alone(folder: Path, on_event: TransferListener) -> Iterator[None]:
+def _exclusive(folder: Path, on_event: TransferListener) -> Iterator[None]:
     """Hold a checkpoint's lock. A second download waits and says who holds it."""
     from filelock import FileLock, Timeout
 
@@ -82,7 +82,7 @@ def _alone(folder: Path, on_event: TransferListener) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        by = _read(holder) or "another process"
+        by = _read_text(holder) or "another process"
         on_event(Note(f"{folder.name} is being fetched by {by}: waiting for it"))
         lock.acquire()
     try:
@@ -94,12 +94,12 @@ def _alone(folder: Path, on_event: TransferListener) -> Iterator[None]:
         lock.release()
 
 
-def _already_right(planned: Download, staging: Path, on_event: TransferListener) -> dict[str, str]:
+def _verified_files(planned: Download, staging: Path, on_event: TransferListener) -> dict[str, str]:
     """SHA-256 of the files that are there and right, by path. Wrong ones in staging are deleted."""
     there = {}
     for file in planned.listing.files:
         for home in (staging, planned.folder):
-            if file.path not in there and size_of(home / file.path) == file.bytes:
+            if file.path not in there and file_size(home / file.path) == file.bytes:
                 there[file.path] = home / file.path
     files = {there[file.path]: file for file in planned.listing.files if file.path in there}
     if files:
@@ -110,17 +110,17 @@ def _already_right(planned: Download, staging: Path, on_event: TransferListener)
 
     found = {}
     for path, sha256 in sha256_all(files, report).items():
-        if _is_right(path, files[path], sha256):
+        if _matches(path, files[path], sha256):
             found[files[path].path] = sha256
         elif path.is_relative_to(staging):
             path.unlink()
     return found
 
 
-def _is_right(path: Path, file: HubFile, sha256: str) -> bool:
+def _matches(path: Path, file: HubFile, sha256: str) -> bool:
     if file.sha256:
         return sha256 == file.sha256
-    return not file.git_blob or files.git_blob(path) == file.git_blob
+    return not file.git_blob or files.git_blob_hash(path) == file.git_blob
 
 
 def _fetch_all(
@@ -137,7 +137,7 @@ def _fetch_all(
     stop, found, failures = threading.Event(), {}, []
 
     def work() -> None:
-        with contextlib.suppress(queue.Empty, Interrupted):
+        with contextlib.suppress(queue.Empty, TransferInterrupted):
             while not stop.is_set():
                 file = pending.get_nowait()
                 try:
@@ -181,14 +181,14 @@ def _fetch(
     def on_bytes(count: int) -> None:
         nonlocal seen, furthest, since
         if stop.is_set():
-            raise Interrupted
+            raise TransferInterrupted
         seen += count
         if furthest < min(seen, file.bytes):
             furthest, since = min(seen, file.bytes), time.monotonic()
         on_event(Bytes(file.path, count, file.bytes))
 
     while True:
-        follower = Follower(lambda: hub.growing(file, staging), not hub.compares_hashes)
+        follower = DownloadWatcher(lambda: hub.growing(file, staging), not hub.compares_hashes)
         try:
             with follower:
                 hub.fetch(planned.listing, file, staging, on_bytes)
@@ -198,7 +198,7 @@ def _fetch(
             on_event(Note(f"{error}; trying again"))
         else:
             try:
-                return _verified(staging / file.path, file, hub.compares_hashes, follower)
+                return _verify_file(staging / file.path, file, hub.compares_hashes, follower)
             except BadDownload as error:
                 if distrusted:
                     raise
@@ -207,25 +207,25 @@ def _fetch(
         on_event(Bytes(file.path, -seen, file.bytes))
         seen = 0
         if stop.wait(pause):
-            raise Interrupted
+            raise TransferInterrupted
         pause = min(2 * pause, patience / 4)
 
 
-def _verified(path: Path, file: HubFile, compared: bool, follower: Follower) -> str:
+def _verify_file(path: Path, file: HubFile, compared: bool, follower: DownloadWatcher) -> str:
     """SHA-256 of a file that is what the hub announced, on the disk; others are deleted.
 
     Args:
         compared: whether the client has compared the hash that the hub gives, if it gives one.
         follower: has followed the file as it came.
     """
-    size = size_of(path)
+    size = file_size(path)
     if size == file.bytes:
         sha256 = follower.finish(path)
         if compared and file.sha256:
             return file.sha256
         if sha256 != file.sha256:
             sha256 = files.sha256(path)
-        if _is_right(path, file, sha256):
+        if _matches(path, file, sha256):
             return sha256
     path.unlink(missing_ok=True)
     what = f"{size:,} bytes of {file.bytes:,}" if size != file.bytes else "another hash"
@@ -238,42 +238,44 @@ def _verified(path: Path, file: HubFile, compared: bool, follower: Follower) -> 
 def _put_in_place(planned: Download, found: dict[str, str], staging: Path) -> Manifest:
     """Move verified files to the checkpoint's place; the manifest says so last."""
     listing, folder = planned.listing, planned.folder
-    files = {file.path: File(file.bytes, found[file.path]) for file in listing.files}
+    files = {file.path: ManifestFile(file.bytes, found[file.path]) for file in listing.files}
     written = Manifest(listing.source, listing.repo, listing.revision, files)
     folder.mkdir(parents=True, exist_ok=True)
-    manifest.remove(folder)
+    manifest.remove_manifest(folder)
     for name in files:
         if (staging / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).replace(folder / name)
-    manifest.write(folder, written)
+    manifest.write_manifest(folder, written)
     shutil.rmtree(staging, ignore_errors=True)
     return written
 
 
-def _read(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text()
     except OSError:
         return ""
 
 
-def repair(
-    found: Verified,
+def repair_checkpoint(
+    found: Verification,
     endpoint: str = "",
     send_token: bool = False,
     on_event: TransferListener = lambda event: None,
 ) -> Manifest:
-    """Fetch again what ``run`` found bad, from the hub that the manifest names.
+    """Fetch again what ``fetch_checkpoint`` found bad, from the hub that the manifest names.
 
     Raises:
         ModelError: if it came from no hub.
-        DownloadError, DiskFull: see ``download.prepare`` and ``transfer.run``.
+        DownloadError, DiskFull: see ``download.prepare_download`` and ``transfer.fetch_checkpoint``.
     """
     source, folder = found.manifest.source, found.folder
-    known = registry.by_name(folder.name)
+    known = registry.find_checkpoint(folder.name)
     if known is None or source not in download.hubs.SOURCES:
         raise ModelError(f"{folder} came from no hub: mend it with 'git checkout -- {folder}'")
     revision = found.manifest.revision
-    planned = download.prepare(known, source, endpoint, folder.parent, send_token, revision)
+    planned = download.prepare_download(
+        known, source, endpoint, folder.parent, send_token, revision
+    )
     return fetch_checkpoint(planned, on_event)

@@ -34,48 +34,48 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
     )
 
 
-def sweep(options: argparse.Namespace) -> int:
+def run_sweep_command(options: argparse.Namespace) -> int:
     """Run a notebook many times with many values, resumed where it was left."""
     if options.sweep in ASKED:
         if options.name is None:
             raise SpecError(f"cogvx sweep {options.sweep} needs the name of a sweep")
-        return {"status": _status, "cancel": _cancel, "report": _sweep_report}[options.sweep](
-            options
-        )
+        return {"status": _print_status, "cancel": _cancel_sweep, "report": _write_sweep_report}[
+            options.sweep
+        ](options)
     if options.name is not None:
         raise SpecError(f"{options.name!r} is one argument too many; before a name: {ASKED}")
-    return (_dry_run if options.dry_run else _run_sweep)(options)
+    return (_print_dry_run if options.dry_run else _run_sweep)(options)
 
 
 def _run_sweep(options: argparse.Namespace) -> int:
     from ..sweep import driver, lock, ray_workers
-    from ..sweep.progress import Table, summary
+    from ..sweep.progress import ProgressTable, progress_summary
 
     asked = (options.workers, options.ray_address)
-    by_ray = ray_workers.wanted(*asked)
-    with Table() as table:
+    by_ray = ray_workers.is_wanted(*asked)
+    with ProgressTable() as table:
         ended = driver.run_sweep(
             options.sweep,
             again=options.again,
             fail_fast=options.fail_fast,
-            part=lock.share(options.shard),
+            part=lock.parse_share(options.shard),
             view=table,
-            workers=ray_workers.workers(*asked) if by_ray else None,
+            workers=ray_workers.ray_workers(*asked) if by_ray else None,
         )
     for run_id, error in ended.failed.items():
         print(f"failed: {run_id}: {error}", file=sys.stderr)
-    print(summary(ended))
+    print(progress_summary(ended))
     return int(bool(ended.failed))
 
 
-def _dry_run(options: argparse.Namespace) -> int:
+def _print_dry_run(options: argparse.Namespace) -> int:
     from ..sweep import driver, lock
     from ..sweep.folder import SweepFolder
-    from ..sweep.progress import told
-    from ..text import spell
+    from ..sweep.progress import describe_varied
+    from ..text import format_duration
 
-    part = lock.share(options.shard)
-    spec, book, runs = driver.prepare(options.sweep)
+    part = lock.parse_share(options.shard)
+    spec, book, runs = driver.prepare_sweep(options.sweep)
     folder = SweepFolder(spec.name)
     todo, lines = [], []
     for run in runs:
@@ -84,13 +84,13 @@ def _dry_run(options: argparse.Namespace) -> int:
         done = not options.again and folder.is_done(run.id, run.expected)
         if not done:
             todo.append(run)
-        takes = f"{_memory(run.peak_bytes)}  {run.disk_bytes / 1e6:6.1f} MB"
-        time_said = "done" if done else spell(run.seconds)
-        lines.append(f"{run.number:6}  {run.id}  {time_said:>7}  {takes}  {told(run)}")
+        takes = f"{_format_memory(run.peak_bytes)}  {run.disk_bytes / 1e6:6.1f} MB"
+        time_said = "done" if done else format_duration(run.seconds)
+        lines.append(f"{run.number:6}  {run.id}  {time_said:>7}  {takes}  {describe_varied(run)}")
     known = [run.seconds for run in todo if run.seconds is not None]
-    seconds = spell(sum(known)) if len(known) == len(todo) else "?"
+    seconds = format_duration(sum(known)) if len(known) == len(todo) else "?"
     disk, free = sum(run.disk_bytes for run in todo), _free_bytes()
-    peak = _memory(max((run.peak_bytes or 0 for run in todo), default=0)).strip()
+    peak = _format_memory(max((run.peak_bytes or 0 for run in todo), default=0)).strip()
     head = f"{'row':>6}  {'run':16}  {'time':>7}  {'memory':>8}  {'disk':>9}  what varies"
     print("\n".join([head, *lines]))
     print(
@@ -100,15 +100,15 @@ def _dry_run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _status(options: argparse.Namespace) -> int:
+def _print_status(options: argparse.Namespace) -> int:
     from ..sweep import lock
     from ..sweep.folder import SweepFolder
-    from ..text import rate, spell
+    from ..text import format_duration, format_rate
 
     name = options.name
     folder = SweepFolder(name)
     stand = folder.stand()
-    drivers = lock.holders(folder.root)
+    drivers = lock.lock_holders(folder.root)
     running = stand.running if drivers else ()  # else what a killed driver left
     waiting = stand.total - len(stand.done | {*running} | stand.failed.keys())
     print(
@@ -117,7 +117,9 @@ def _status(options: argparse.Namespace) -> int:
     )
     if running and stand.seconds:
         each = stand.seconds / len(running)
-        print(f"{rate(each)}, about {spell(each * (waiting + len(running) / 2))} left")
+        print(
+            f"{format_rate(each)}, about {format_duration(each * (waiting + len(running) / 2))} left"
+        )
     for driver in drivers:
         print(f"run by {driver}")
     if not drivers:
@@ -129,14 +131,14 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _cancel(options: argparse.Namespace) -> int:
+def _cancel_sweep(options: argparse.Namespace) -> int:
     from ..sweep import lock
     from ..sweep.folder import SweepFolder
 
     name = options.name
     folder = SweepFolder(name)
     folder.stand()
-    drivers = lock.holders(folder.root)
+    drivers = lock.lock_holders(folder.root)
     if not drivers:
         raise ResultError(f"nobody is at work on sweep {name}")
     for driver in drivers:
@@ -145,17 +147,17 @@ def _cancel(options: argparse.Namespace) -> int:
     return 0
 
 
-def _sweep_report(options: argparse.Namespace) -> int:
+def _write_sweep_report(options: argparse.Namespace) -> int:
     from ..reports import experiment, sweep_page
     from ..sweep.folder import SweepFolder
 
-    sweep_page.place(options.output, SweepFolder(options.name).root)
-    found = experiment.read(options.name)
-    print(sweep_page.save(found, options.output, options.rows, options.columns))
+    sweep_page.resolve_output_path(options.output, SweepFolder(options.name).root)
+    found = experiment.read_sweep(options.name)
+    print(sweep_page.write_sweep_page(found, options.output, options.rows, options.columns))
     return 0
 
 
-def _memory(count: int | None) -> str:
+def _format_memory(count: int | None) -> str:
     return f"{count / 2**30:4.1f} GiB" if count else "       ?"
 
 
@@ -165,7 +167,7 @@ def _free_bytes() -> int:
     return shutil.disk_usage(there).free
 
 
-def run(options: argparse.Namespace) -> int:
+def run_notebook_command(options: argparse.Namespace) -> int:
     """Execute a notebook with parameters."""
     from ..notebooks import notebook
 
@@ -199,56 +201,56 @@ def add_bench(command: argparse.ArgumentParser) -> None:
     for flag, options in MEASURING.items():
         command.add_argument(flag, **options)
     does = command.add_subparsers(metavar="run | compare | report")
-    measuring = _add_bench_command(does, "run", bench)
+    measuring = _add_bench_command(does, "run", run_bench)
     for flag, options in MEASURING.items():
         # Without a default of its own, for the same reason.
         measuring.add_argument(flag, **options | {"default": argparse.SUPPRESS})
-    comparing = _add_bench_command(does, "compare", bench_compare)
+    comparing = _add_bench_command(does, "compare", compare_benchmarks)
     comparing.add_argument("before", metavar="A", help="JSON of a benchmark")
     comparing.add_argument("after", metavar="B", help="JSON of a later one")
-    reporting = _add_bench_command(does, "report", bench_report)
+    reporting = _add_bench_command(does, "report", report_benchmarks)
     reporting.add_argument("files", nargs="*", help="JSON of benchmarks (default: the newest)")
     reporting.add_argument("--output", help="page to write (default: beside the first file)")
 
 
-def bench(options: argparse.Namespace) -> int:
+def run_bench(options: argparse.Namespace) -> int:
     """Time videos by frames, speed and placement; compare or show what was measured."""
     from ..benchmark import record, runner
 
-    model = runner.find_model(options.model, options.weights)
-    path = record.place(options.output)
+    model = runner.find_benchmark_model(options.model, options.weights)
+    path = record.resolve_output_path(options.output)
     found = runner.run_benchmark(
         model,
-        record.numbers(options.frames),
+        record.parse_numbers(options.frames),
         options.steps,
         options.repeats,
-        record.names(options.speed),
-        record.names(options.placement),
-        record.names(options.baseline),
+        record.parse_names(options.speed),
+        record.parse_names(options.placement),
+        record.parse_names(options.baseline),
         path,
         _say,
     )
     _write_page([found], path.with_suffix(".html"))
     print(path)
-    return int(record.failed(found))
+    return int(record.any_failed(found))
 
 
-def bench_compare(options: argparse.Namespace) -> int:
+def compare_benchmarks(options: argparse.Namespace) -> int:
     """Say what changed from one benchmark to another by more than the repeats lie apart."""
     from ..benchmark import record
 
     before, after = map(record.read_report, (options.before, options.after))
-    changes = record.changes_between(before, after)
+    changes = record.compare_reports(before, after)
     print("\n".join(changes) or "nothing changed by more than the repeats lie apart")
     return 0
 
 
-def bench_report(options: argparse.Namespace) -> int:
+def report_benchmarks(options: argparse.Namespace) -> int:
     """Write one HTML page of some benchmarks, with all in it."""
     from ..benchmark import record
 
-    paths = [Path(file) for file in options.files] or [record.newest()]
-    output = record.page_place(options.output, paths[0])
+    paths = [Path(file) for file in options.files] or [record.newest_report()]
+    output = record.resolve_page_path(options.output, paths[0])
     _write_page([record.read_report(path) for path in paths], output)
     print(output)
     return 0
@@ -258,7 +260,7 @@ def _write_page(reports: list[dict], path: Path) -> None:
     from ..benchmark import record
     from ..reports import bench_page
 
-    record.write_file(bench_page.page(*reports), path)
+    record.write_page(bench_page.bench_page(*reports), path)
 
 
 def _add_bench_command(does, name: str, function) -> argparse.ArgumentParser:

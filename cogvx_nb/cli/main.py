@@ -15,10 +15,10 @@ from collections.abc import Iterator
 
 from .. import __version__
 from ..errors import CogvxError, ModelMissing, RequestError
-from ..text import say
+from ..text import print_error
 from . import experiments, videos
-from .experiments import run
-from .videos import add_generate, generate, reproduce, show
+from .experiments import run_notebook_command
+from .videos import add_generate, generate_video_command, reproduce_video, show_settings
 
 SECONDS = 0.05
 """Until a signal that was lost comes again: by then its exception is done with."""
@@ -31,7 +31,7 @@ def handle_signals() -> Iterator[None]:
     Python drops an exception that a finalizer ends with, so a signal that came during one would
     have no effect (docs.python.org, object.__del__): it is sent again. For the main thread.
     """
-    term, hook = signal.signal(signal.SIGTERM, _end), sys.unraisablehook
+    term, hook = signal.signal(signal.SIGTERM, _exit_on_signal), sys.unraisablehook
 
     def again(dropped) -> None:
         lost = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(dropped.exc_type)
@@ -48,7 +48,7 @@ def handle_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, term)
 
 
-def _end(signum: int, frame: object) -> None:
+def _exit_on_signal(signum: int, frame: object) -> None:
     raise SystemExit(128 + signum)
 
 
@@ -56,7 +56,7 @@ CUT_OFF = 141
 """What a shell makes of SIGPIPE, which ends other programs there."""
 
 
-class Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage."""
 
     def error(self, message: str) -> None:
@@ -67,11 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; returns its exit code: 0 done, 1 failed, 2 invalid, 130 / 143 interrupted, 141
     where what read its output went away before the end, as ``head`` does."""
     with handle_signals():
-        return _main(arguments)
+        return _run_command(arguments)
 
 
-def _main(arguments: list[str] | None) -> int:
-    options, code = _parser().parse_args(arguments), CUT_OFF
+def _run_command(arguments: list[str] | None) -> int:
+    options, code = build_parser().parse_args(arguments), CUT_OFF
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode
     try:
@@ -83,7 +83,7 @@ def _main(arguments: list[str] | None) -> int:
     except CogvxError as error:
         if options.debug:
             traceback.print_exc()
-        print(f"cogvx: {_one_line(error)}", file=sys.stderr)
+        print(f"cogvx: {_message_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("cogvx: interrupted; nothing half-written was left", file=sys.stderr)
@@ -91,7 +91,7 @@ def _main(arguments: list[str] | None) -> int:
     return code
 
 
-def check(options: argparse.Namespace) -> int:
+def check_machine(options: argparse.Namespace) -> int:
     """Say whether this machine can make videos, and what to mend if not."""
     from ..check.run import run_check
 
@@ -103,18 +103,18 @@ def check(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def download(options: argparse.Namespace) -> int:
+def download_checkpoint(options: argparse.Namespace) -> int:
     """Fetch a checkpoint: list, ask, fetch, verify, put in place."""
     from ..checkpoints import registry, transfer
-    from ..checkpoints.download import prepare
+    from ..checkpoints.download import prepare_download
     from ..progress import TransferProgress
 
-    known = registry.named(options.model)
-    planned = prepare(
+    known = registry.get_checkpoint(options.model)
+    planned = prepare_download(
         known, options.source, options.endpoint, options.models_dir, options.send_token
     )
-    say(str(planned))
-    if not (options.yes or _agrees()):
+    print_error(str(planned))
+    if not (options.yes or _user_agrees()):
         return 2
     with TransferProgress() as progress:
         transfer.fetch_checkpoint(planned, progress)
@@ -122,7 +122,7 @@ def download(options: argparse.Namespace) -> int:
     return 0
 
 
-def verify(options: argparse.Namespace) -> int:
+def verify_checkpoints(options: argparse.Namespace) -> int:
     """Hash a checkpoint's files again and compare; all checkpoints if none is named."""
     from .. import settings
     from ..checkpoints import manifest, transfer
@@ -134,59 +134,59 @@ def verify(options: argparse.Namespace) -> int:
     bad = False
     for name in [options.model] if options.model else found:
         with TransferProgress() as progress:
-            verified = manifest.verify(name, progress)
+            verified = manifest.verify_checkpoint(name, progress)
         print(verified)
         if verified.problems and options.repair:
             with TransferProgress() as progress:
-                transfer.repair(verified, options.endpoint, options.send_token, progress)
+                transfer.repair_checkpoint(verified, options.endpoint, options.send_token, progress)
             print(f"{verified.folder}: repaired")
         bad |= bool(verified.problems) and not options.repair
     if bad:
-        say("cogvx: mend it with 'cogvx verify --repair'")
+        print_error("cogvx: mend it with 'cogvx verify --repair'")
     return int(bad)
 
 
-def _agrees() -> bool:
+def _user_agrees() -> bool:
     """Whether the user agrees to the download and the licence that were shown."""
     if not sys.stdin.isatty():
         raise RequestError("yes", False, "there is nobody to ask: add --yes to agree beforehand")
     return input("Fetch it, under this licence? [y/N] ").strip().lower() in ("y", "yes")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="cogvx", description="A workbench for CogVideoX.")
+def build_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="cogvx", description="A workbench for CogVideoX.")
     parser.add_argument("--version", action="version", version=f"cogvx {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
     _add_check(commands)
-    add_generate(add_command(commands, "generate", generate))
-    command = add_command(commands, "run", run)
+    add_generate(add_command(commands, "generate", generate_video_command))
+    command = add_command(commands, "run", run_notebook_command)
     command.add_argument("notebook", help="03_generate, or the path of a notebook")
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     command.add_argument("-p", help="a parameter, read as the type it has in the notebook", **pair)
     command.add_argument("-r", help="a parameter that is text", **pair)
     command.add_argument("--output-notebook", metavar="F", help="where the executed copy goes")
     videos.add_list(add_command(commands, "list", videos.list_results))
-    command = add_command(commands, "show", show)
+    command = add_command(commands, "show", show_settings)
     command.add_argument("file", help="an mp4 made with this workbench")
-    command = add_command(commands, "reproduce", reproduce)
+    command = add_command(commands, "reproduce", reproduce_video)
     command.add_argument("file", help="an mp4 made with this workbench")
     command.add_argument(
         "--output", help="keep the new video there; by default it is only compared"
     )
     _add_download(commands)
-    experiments.add_bench(add_command(commands, "bench", experiments.bench))
-    experiments.add_sweep(add_command(commands, "sweep", experiments.sweep))
+    experiments.add_bench(add_command(commands, "bench", experiments.run_bench))
+    experiments.add_sweep(add_command(commands, "sweep", experiments.run_sweep_command))
     return parser
 
 
 def _add_download(commands) -> None:
-    command = add_command(commands, "download", download)
+    command = add_command(commands, "download", download_checkpoint)
     command.add_argument("model", nargs="?", default="CogVideoX-5b", help="default: CogVideoX-5b")
     sources = ["auto", "modelscope", "huggingface"]
     command.add_argument("--source", choices=sources, default="auto", help="default: auto")
     command.add_argument("--models-dir", metavar="D", help="default: models/")
     command.add_argument("--yes", action="store_true", help="agree without being asked")
-    checking = add_command(commands, "verify", verify)
+    checking = add_command(commands, "verify", verify_checkpoints)
     checking.add_argument("model", nargs="?", help="a name or a folder (default: all there are)")
     checking.add_argument("--repair", action="store_true", help="fetch again what is bad")
     for one in (command, checking):
@@ -195,7 +195,7 @@ def _add_download(commands) -> None:
 
 
 def _add_check(commands) -> None:
-    command = add_command(commands, "check", check)
+    command = add_command(commands, "check", check_machine)
     command.add_argument("--model", default="auto", help="a name, a folder or auto (default: auto)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--deep", action="store_true", help="hash every file of the checkpoints")
@@ -209,7 +209,7 @@ def add_command(commands, name: str, function) -> argparse.ArgumentParser:
     return command
 
 
-def _one_line(error: Exception) -> str:
+def _message_line(error: Exception) -> str:
     return " ".join(str(error).splitlines())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..checkpoints import registry
 from ..errors import RequestError
 from ..planning.plan import SPEEDS
-from ..text import cut, padded, places, plain, say
+from ..text import cut_line, pad_cell, plain_line, print_error, terminal_width
 
 PROMPT_PLACES = 40
 """Of a terminal's line for a prompt. The file's name is last, and whole, to be copied."""
@@ -38,27 +38,27 @@ def list_results(options: argparse.Namespace) -> int:
     if options.limit < 1:
         raise RequestError("limit", options.limit, "1 or more")
     if options.export is not None:
-        export.place(options.export)
+        export.resolve_output_path(options.export)
     found = Catalogue()
     found.refresh()
-    known = registry.by_name(options.model)
+    known = registry.find_checkpoint(options.model)
     model = known.name if known else options.model
     wanted = {"model": model, "frames": options.frames, "seed": options.seed}
     total = found.count(options.search, **wanted)
     if options.export is not None:
-        path = export.save(found.pages(options.search, **wanted), options.export)
+        path = export.save_export(found.pages(options.search, **wanted), options.export)
         print(f"results: {total:,}", file=sys.stderr)
         print(path)
         return 0
     entries = found.find(options.search, **wanted, limit=min(options.limit, total))
     if entries:
-        print("\n".join(table([row(entry) for entry in entries])))
+        print("\n".join(format_table([result_row(entry) for entry in entries])))
     more = "; more by --limit, all by --export" if len(entries) < total else ""
     print(f"results: {len(entries):,} of {total:,}{more}", file=sys.stderr)
     return 0
 
 
-def row(entry) -> tuple[str, ...]:
+def result_row(entry) -> tuple[str, ...]:
     """The cells of a result, in the order of ``HEAD``."""
     here, path = Path.cwd(), entry.path
     return (
@@ -68,28 +68,28 @@ def row(entry) -> tuple[str, ...]:
         f"{entry.height}×{entry.width}",
         str(entry.steps),
         str(entry.seed),
-        cut(plain(entry.prompt), PROMPT_PLACES),
+        cut_line(plain_line(entry.prompt), PROMPT_PLACES),
         str(path.relative_to(here) if path.is_relative_to(here) else path),
     )
 
 
-def table(rows: list[tuple[str, ...]]) -> list[str]:
+def format_table(rows: list[tuple[str, ...]]) -> list[str]:
     """Lines with the cells below each other, and nothing in them that a terminal would obey."""
-    cells = [HEAD, *(tuple(map(plain, row)) for row in rows)]
-    widths = [max(map(places, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(map(padded, row, widths)).rstrip() for row in cells]
+    cells = [HEAD, *(tuple(map(plain_line, row)) for row in rows)]
+    widths = [max(map(terminal_width, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(pad_cell, row, widths)).rstrip() for row in cells]
 
 
-def generate(options: argparse.Namespace) -> int:
+def generate_video_command(options: argparse.Namespace) -> int:
     """Make a video, from a prompt to an mp4."""
     from ..planning import machine, planner, request
     from ..results import result
 
     result.check_output(options.output, overwrite=options.overwrite)
-    here = machine.probe()
+    here = machine.probe_machine()
     model, why = planner.find_model(options.model, here, options.frames)
-    prompt, typed = _enriched(options, model.checkpoint)
-    wanted = request.make(
+    prompt, typed = _enrich_prompt(options, model.checkpoint)
+    wanted = request.make_request(
         model,
         prompt,
         options.negative_prompt,
@@ -105,36 +105,36 @@ def generate(options: argparse.Namespace) -> int:
         enriched_from=typed,
     )
     if why:
-        say(f"model: {why}")
-    say(str(wanted))
-    fitted = planner.fit(wanted, here, options.speed, options.attention)
-    say(f"plan: {fitted}")
+        print_error(f"model: {why}")
+    print_error(str(wanted))
+    fitted = planner.plan_request(wanted, here, options.speed, options.attention)
+    print_error(f"plan: {fitted}")
     for text in fitted.approximations:
-        say(f"approximate: {text}")
-    saved = _make(wanted, fitted, options)
+        print_error(f"approximate: {text}")
+    saved = _make_video(wanted, fitted, options)
     stages = ", ".join(
         f"{stage} {value:.1f} s" for stage, value in saved.settings["seconds"].items()
     )
-    say(f"{saved.settings['request']['frames']} frames: {stages}")
+    print_error(f"{saved.settings['request']['frames']} frames: {stages}")
     print(saved.path)
     return 0
 
 
-def show(options: argparse.Namespace) -> int:
+def show_settings(options: argparse.Namespace) -> int:
     """Print a video's settings as JSON."""
     from ..results import result
 
-    print(json.dumps(result.read(options.file).settings, ensure_ascii=False, indent=2))
+    print(json.dumps(result.read_result(options.file).settings, ensure_ascii=False, indent=2))
     return 0
 
 
-def reproduce(options: argparse.Namespace) -> int:
+def reproduce_video(options: argparse.Namespace) -> int:
     """Make a video again, and say whether its frames are identical."""
     from .. import workflow
     from ..progress import Progress
     from ..results import result
 
-    original = result.read(options.file)
+    original = result.read_result(options.file)
     if options.output:
         result.check_output(options.output)
 
@@ -142,35 +142,35 @@ def reproduce(options: argparse.Namespace) -> int:
         again = workflow.reproduce(original, progress)
     try:
         if options.output:
-            print(result.save(again.generated, options.output).path)
+            print(result.save_result(again.generated, options.output).path)
     finally:
         print(again)
     return 0 if again.identical else 1
 
 
-def _enriched(options: argparse.Namespace, checkpoint) -> tuple[str, str]:
+def _enrich_prompt(options: argparse.Namespace, checkpoint) -> tuple[str, str]:
     """(the prompt to run, the prompt as typed if a chat model made another of it)."""
     if not options.enrich:
         return options.prompt, ""
     from ..planning import enrich
 
-    say("enrich")
+    print_error("enrich")
     found = enrich.enrich_prompt(options.prompt, checkpoint)
-    say(f"prompt before: {found.before}\nprompt after ({found.model}): {found.after}")
+    print_error(f"prompt before: {found.before}\nprompt after ({found.model}): {found.after}")
     return found.after, found.before
 
 
-def _make(wanted, fitted, options: argparse.Namespace):
+def _make_video(wanted, fitted, options: argparse.Namespace):
     from ..pipeline import loader
     from ..pipeline.generate import generate_frames
     from ..progress import Progress
     from ..results import result
 
-    say("load")
-    loaded = loader.load(fitted)
+    print_error("load")
+    loaded = loader.load_pipeline(fitted)
     with Progress() as progress:
         generated = generate_frames(wanted, loaded, progress, fallback=options.fallback)
-        return result.save(
+        return result.save_result(
             generated, options.output, overwrite=options.overwrite, on_event=progress
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class WarmEngine:
-    """``kernel_engine.WarmEngine``, imported when it is first used."""
+    """``warm_engine.WarmEngine``, imported when it is first used."""
 
     @staticmethod
     def execute_notebook(nb, kernel_name, **options):

@@ -27,7 +27,7 @@ _begun: dict[str, object] = {}
 """The process as it was before its first notebook."""
 
 
-def clear(folder: str, import_from: str = "") -> int:
+def clear_namespace(folder: str, import_from: str = "") -> int:
     """Make this kernel as good as new, working in a folder.
 
     Args:
@@ -56,7 +56,7 @@ def clear(folder: str, import_from: str = "") -> int:
     return _bytes_in_use()
 
 
-def preload(module: str) -> None:
+def preload_module(module: str) -> None:
     """Import what the notebooks will need, and have Python look through it for garbage no more:
     torch and diffusers are 400,000 objects, 0.2 s each time."""
     importlib.import_module(module)
@@ -122,8 +122,8 @@ def _forget() -> None:
         torch.set_default_dtype(torch.float32)
         torch.set_default_device(None)
         torch.set_grad_enabled(True)
-    if pipeline := sys.modules.get("cogvx_nb.pipeline.loader"):
-        pipeline.free_memory()  # to the system too, so that a leak can be told from a reserve
+    if optimization := sys.modules.get("cogvx_nb.pipeline.optimization"):
+        optimization.free_memory()  # to the system too, so that a leak can be told from a reserve
         return
     gc.collect()
     if torch and torch.cuda.is_initialized():

@@ -45,20 +45,22 @@ def run_notebook(
     """
     import papermill
 
-    path = find(name)
-    declared = papermill.inspect_notebook(escaped(path))
+    path = find_notebook(name)
+    declared = papermill.inspect_notebook(escape_path(path))
     for given in (*parameters, *raw):
         if given not in declared:
             known = ", ".join(declared) or "none"
             raise ParameterError("parameter", given, f"{path.name} has no such one; known: {known}")
-    values = {key: typed(key, text, declared[key]) for key, text in parameters.items()} | raw
+    values = {
+        key: parse_parameter(key, text, declared[key]) for key, text in parameters.items()
+    } | raw
     target = Path(output).expanduser().absolute() if output else _default_copy(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.environ.update(settings.headless_environment())
     try:
         papermill.execute_notebook(
-            escaped(path),
-            escaped(target),
+            escape_path(path),
+            escape_path(target),
             parameters=values,
             progress_bar=False,
             extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log is not for users
@@ -76,7 +78,7 @@ def run_notebook(
     return target
 
 
-def find(name: str) -> Path:
+def find_notebook(name: str) -> Path:
     """The notebook of that name in the workbench, or at that path.
 
     Raises:
@@ -89,7 +91,7 @@ def find(name: str) -> Path:
     raise ResultError(f"no notebook {name!r}; known: {known}")
 
 
-def typed(name: str, text: str, declared: dict) -> object:
+def parse_parameter(name: str, text: str, declared: dict) -> object:
     """A parameter's text as the type of its annotation, or as YAML where there is none.
 
     Raises:
@@ -119,7 +121,7 @@ def _default_copy(path: Path) -> Path:
     return folder / f"{now:%H%M%S}-{path.stem}-{os.getpid()}.ipynb"
 
 
-def escaped(path: Path) -> str:
+def escape_path(path: Path) -> str:
     """A path for papermill, which formats its paths with the parameters."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
@@ -133,7 +135,7 @@ LITERALS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Book:
+class NotebookTemplate:
     """A notebook that is swept.
 
     Attributes:
@@ -153,7 +155,7 @@ class Book:
     makes_video: bool
 
 
-def read(name: str, folder: Path) -> Book:
+def read_template(name: str, folder: Path) -> NotebookTemplate:
     """Read a notebook by name, or by a path that may be relative to a folder.
 
     Raises:
@@ -166,12 +168,12 @@ def read(name: str, folder: Path) -> Book:
     from papermill.utils import nb_kernel_name
 
     beside = folder / Path(name).expanduser()
-    path = find(str(beside) if beside.is_file() else name)
+    path = find_notebook(str(beside) if beside.is_file() else name)
     try:
         content = path.read_bytes()
         notes = nbformat.reads(content.decode(), as_version=4)
         KernelSpecManager().get_kernel_spec(nb_kernel_name(notes))
-        declared = papermill.inspect_notebook(escaped(path))
+        declared = papermill.inspect_notebook(escape_path(path))
     except NoSuchKernel as error:
         raise SpecError(f"{path} wants the kernel {error.name!r}, which isn't here") from error
     except Exception as error:  # nbformat raises what its parsers do
@@ -179,12 +181,12 @@ def read(name: str, folder: Path) -> Book:
         raise SpecError(f"{path} can't be read as a notebook: {reason}") from error
     if not any("parameters" in cell.metadata.get("tags", ()) for cell in notes.cells):
         raise SpecError(f"{path} has no cell tagged 'parameters': tag the cell that sets them")
-    takes = {*asked_for(), "model", "output"}
-    defaults = dict(_literals(declared))
+    takes = {*request_parameters(), "model", "output"}
+    defaults = dict(_literal_defaults(declared))
     if takes <= declared.keys() and (odd := sorted(takes - defaults.keys())):
         raise SpecError(f"{path.name}: the default of {odd[0]} must be a plain value, such as 25")
     code = [cell.source for cell in notes.cells if cell.cell_type == "code"]
-    return Book(
+    return NotebookTemplate(
         path=path,
         content=content,
         declared=declared,
@@ -194,9 +196,9 @@ def read(name: str, folder: Path) -> Book:
     )
 
 
-def asked_for() -> tuple[str, ...]:
-    """Names of the values that ``request.make`` takes in their order, the model apart."""
-    taken = inspect.signature(request.make).parameters.values()
+def request_parameters() -> tuple[str, ...]:
+    """Names of the values that ``request.make_request`` takes in their order, the model apart."""
+    taken = inspect.signature(request.make_request).parameters.values()
     return tuple(one.name for one in taken if one.kind == one.POSITIONAL_OR_KEYWORD)[1:]
 
 
@@ -214,16 +216,16 @@ def fit_value(name: str, value: object, declared: dict) -> object:
     return value
 
 
-def is_plain(value: object) -> bool:
+def is_plain_value(value: object) -> bool:
     """Whether it is what JSON and a notebook can hold."""
     if isinstance(value, dict):
-        return all(isinstance(key, str) and is_plain(one) for key, one in value.items())
+        return all(isinstance(key, str) and is_plain_value(one) for key, one in value.items())
     if isinstance(value, list | tuple):
-        return all(map(is_plain, value))
+        return all(map(is_plain_value, value))
     return value is None or isinstance(value, str | int | float)
 
 
-def _literals(declared: dict[str, dict]) -> Iterator[tuple[str, object]]:
+def _literal_defaults(declared: dict[str, dict]) -> Iterator[tuple[str, object]]:
     for name, one in declared.items():
         try:
             yield name, fit_value(name, ast.literal_eval(one["default"]), one)

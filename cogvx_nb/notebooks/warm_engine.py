@@ -32,10 +32,8 @@ PRELOAD_SECONDS = 600
 
 ARGUMENTS = ("--log-level=CRITICAL", "--HistoryManager.hist_file=:memory:")
 
-PRELOAD = "__import__('cogvx_nb.notebooks.kernel_reset', fromlist=['preload']).preload({module!r})"
-CLEAR = (
-    "__import__('cogvx_nb.notebooks.kernel_reset', fromlist=['clear']).clear({folder!r}, {path!r})"
-)
+PRELOAD = "__import__('cogvx_nb.notebooks.kernel_reset', fromlist=['preload_module']).preload_module({module!r})"
+CLEAR = "__import__('cogvx_nb.notebooks.kernel_reset', fromlist=['clear_namespace']).clear_namespace({folder!r}, {path!r})"
 """Expressions, so that they leave no name behind."""
 
 
@@ -246,19 +244,19 @@ _kernels: dict[tuple[str, str], WarmKernel] = {}
 """By slot and name."""
 
 
-def register() -> None:
+def register_engine() -> None:
     """Make the engine known to papermill, also where the package was installed before it had it."""
     papermill_engines.register(NAME, WarmEngine)
 
 
-def kill(slot: str = "") -> None:
+def kill_kernel(slot: str = "") -> None:
     """End a slot's kernels now, from any thread: the notebook that runs there fails."""
     for (owner, _), kernel in list(_kernels.items()):
         if owner == slot:
             kernel.kill()
 
 
-def close(slot: str = "") -> None:
+def close_kernels(slot: str = "") -> None:
     """End a slot's kernels, from its own thread."""
     for key in [key for key in _kernels if key[0] == slot]:
         _kernels.pop(key).close()

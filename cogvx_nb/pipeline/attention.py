@@ -13,7 +13,7 @@ from ..errors import RequestError
 from ..planning.plan import FLASH4, STOCK, Plan
 
 
-class Processor:
+class AttentionProcessor:
     """Does what ``CogVideoXAttnProcessor2_0`` of diffusers does, with another attention.
 
     Args:
@@ -41,13 +41,13 @@ class Processor:
         query, key = attn.norm_q(query), attn.norm_k(key)
         if image_rotary_emb is not None:
             for part in (query, key):
-                part[:, text:] = rotated(part[:, text:], *image_rotary_emb)
+                part[:, text:] = apply_rotary(part[:, text:], *image_rotary_emb)
         mixed = self.attend(query, key, value).flatten(2)
         mixed = attn.to_out[1](attn.to_out[0](mixed))
         return mixed[:, text:], mixed[:, :text]
 
 
-def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary position embedding of (batch, tokens, heads, width); neighbours turn together.
 
     Args:
@@ -59,7 +59,7 @@ def rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
     return (x.float() * cos + turned.float() * sin).to(x.dtype)
 
 
-def check_flash4() -> None:
+def check_flash_attention_4() -> None:
     """Raise a RequestError unless it can be had here."""
     try:
         import flash_attn.cute.interface  # noqa: F401
@@ -69,14 +69,14 @@ def check_flash4() -> None:
 
 
 @torch.library.custom_op("cogvx_nb::flash4", mutates_args=())
-def flash4(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def flash_attention_4(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     """Attention of (batch, tokens, heads, width), on a GPU in half precision; of the same shape."""
     from flash_attn.cute import flash_attn_func
 
     return flash_attn_func(query, key, value)[0]
 
 
-@flash4.register_fake
+@flash_attention_4.register_fake
 def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return query.new_empty(query.shape)
 
@@ -91,7 +91,7 @@ def try_attention(plan: Plan) -> None:
     Raises:
         RequestError: if it can't be had here, or not on the plan's device.
     """
-    made = processor(plan.attention, plan.compiled)
+    made = attention_processor(plan.attention, plan.compiled)
     if plan.attention == STOCK:
         return
     _, heads, width, _, _ = plan.model.checkpoint.architecture
@@ -109,7 +109,9 @@ def try_attention(plan: Plan) -> None:
 
 
 @functools.cache  # another one, though equal, would have the blocks compiled again
-def processor(name: str, compiled: bool) -> CogVideoXAttnProcessor2_0 | Processor:
+def attention_processor(
+    name: str, compiled: bool
+) -> CogVideoXAttnProcessor2_0 | AttentionProcessor:
     """What has a transformer's blocks attend as ``Plan.attention`` says.
 
     Raises:
@@ -120,8 +122,8 @@ def processor(name: str, compiled: bool) -> CogVideoXAttnProcessor2_0 | Processo
             return CogVideoXAttnProcessor2_0()
         name = attention_dispatch.AttentionBackendName.NATIVE.value  # torch's choice, as in stock
     if name == FLASH4:
-        check_flash4()
-        return Processor(flash4)
+        check_flash_attention_4()
+        return AttentionProcessor(flash_attention_4)
     known = {backend.value: backend for backend in attention_dispatch.AttentionBackendName}
     if name not in known:
         raise RequestError("attention", name, f"use one of {', '.join((STOCK, FLASH4, *known))}")
@@ -131,7 +133,7 @@ def processor(name: str, compiled: bool) -> CogVideoXAttnProcessor2_0 | Processo
     except Exception as error:  # of its package, its hub, its card
         raise RequestError("attention", name, f"can't be had here: {first_line(error)}") from error
     dispatch = attention_dispatch.dispatch_attention_fn
-    return Processor(functools.partial(dispatch, backend=known[name]))
+    return AttentionProcessor(functools.partial(dispatch, backend=known[name]))
 
 
 def first_line(error: Exception) -> str:

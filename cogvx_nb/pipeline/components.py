@@ -48,7 +48,7 @@ SCHEDULER = {
 def random_configs(checkpoint: Checkpoint) -> dict[str, dict]:
     """Configuration of each of ``COMPONENTS``, as diffusers and transformers take it."""
     if checkpoint.name == TINY.name:
-        return {name: _shipped(name) for name in COMPONENTS}
+        return {name: _embedded_config(name) for name in COMPONENTS}
     layers, heads, head_width, height, width = checkpoint.architecture
     transformer = {
         "num_layers": layers,
@@ -63,7 +63,7 @@ def random_configs(checkpoint: Checkpoint) -> dict[str, dict]:
     return dict(zip(COMPONENTS, parts, strict=True))
 
 
-def _shipped(component: str) -> dict:
+def _embedded_config(component: str) -> dict:
     name = "scheduler_config.json" if component == "scheduler" else "config.json"
     return read_json(settings.models_dir() / TINY.name / component / name)
 
@@ -80,21 +80,21 @@ class Scheduler(diffusers.CogVideoXDPMScheduler):
     frames: 28 ms each, the GPU idle, of a step of 1.4 s. Here the next step's are drawn meanwhile.
     """
 
-    _noise: _Noise | None = None
+    _noise: _CpuNoise | None = None
 
     def step(self, *args, generator=None, **kwargs):
         """As diffusers has it."""
         if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
             return super().step(*args, generator=generator, **kwargs)
         if self._noise is None or self._noise.generator is not generator:
-            self._noise = _Noise(generator)
+            self._noise = _CpuNoise(generator)
         with self._noise:
             found = super().step(*args, generator=generator, **kwargs)
         self._noise.draw_ahead()
         return found
 
 
-class _Noise(TorchFunctionMode):
+class _CpuNoise(TorchFunctionMode):
     """While active, ``torch.randn`` hands out what was drawn ahead, in the order of the draws."""
 
     def __init__(self, generator: torch.Generator) -> None:
@@ -138,10 +138,10 @@ diffusers.utils.logging.set_verbosity_error()
 diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
 
-HANDED_OVER = ("old_pred_original_sample", "noise_pred")
+EXPOSED_LOOP_VARIABLES = ("old_pred_original_sample", "noise_pred")
 """What step callbacks get for previews: names that the pipeline's loop has, but doesn't offer."""
 
-CLASSES = {
+COMPONENT_CLASSES = {
     "transformer": diffusers.CogVideoXTransformer3DModel,
     "text_encoder": transformers.T5EncoderModel,
     "vae": Autoencoder,
@@ -151,7 +151,7 @@ CLASSES = {
 Placed = Callable[[str, torch.nn.Module], None]
 
 
-def assemble(plan: Plan, place: Placed) -> diffusers.CogVideoXPipeline:
+def assemble_pipeline(plan: Plan, place: Placed) -> diffusers.CogVideoXPipeline:
     """A pipeline of a plan's checkpoint.
 
     Args:
@@ -161,16 +161,16 @@ def assemble(plan: Plan, place: Placed) -> diffusers.CogVideoXPipeline:
     Raises:
         OSError, ValueError, RuntimeError, KeyError: whatever the libraries say of bad files.
     """
-    make = _from_files if plan.model.folder else _from_nothing
+    make = _from_files if plan.model.folder else _from_random
     parts = {}
-    for name in CLASSES:
+    for name in COMPONENT_CLASSES:
         parts[name] = make(name, plan).eval().requires_grad_(False)
         place(name, parts[name])
     pipe = diffusers.CogVideoXPipeline(
-        tokenizer=store.load_tokenizer(plan.model), scheduler=_scheduler(plan), **parts
+        tokenizer=store.load_tokenizer(plan.model), scheduler=_load_scheduler(plan), **parts
     )
     pipe.set_progress_bar_config(disable=True)
-    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *HANDED_OVER]
+    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *EXPOSED_LOOP_VARIABLES]
     return pipe
 
 
@@ -178,25 +178,27 @@ def _from_files(name: str, plan: Plan) -> torch.nn.Module:
     folder, dtype = Path(plan.model.folder) / name, getattr(torch, plan.dtype)
     options = {"use_safetensors": True, "local_files_only": True}
     if name == "text_encoder":
-        return CLASSES[name].from_pretrained(folder, dtype=dtype, **options)
-    return CLASSES[name].from_pretrained(folder, torch_dtype=dtype, **options)
+        return COMPONENT_CLASSES[name].from_pretrained(folder, dtype=dtype, **options)
+    return COMPONENT_CLASSES[name].from_pretrained(folder, torch_dtype=dtype, **options)
 
 
-def _from_nothing(name: str, plan: Plan) -> torch.nn.Module:
+def _from_random(name: str, plan: Plan) -> torch.nn.Module:
     """A part of the checkpoint's shapes with random weights, in seconds."""
     config = random_configs(plan.model.checkpoint)[name]
     with accelerate.init_empty_weights():
         if name == "text_encoder":
-            made = CLASSES[name](transformers.T5Config(**config))
+            made = COMPONENT_CLASSES[name](transformers.T5Config(**config))
         else:
-            made = CLASSES[name].from_config(config)
-    _fill(made, "cpu" if plan.placement != "resident" else plan.device, getattr(torch, plan.dtype))
+            made = COMPONENT_CLASSES[name].from_config(config)
+    _fill_random(
+        made, "cpu" if plan.placement != "resident" else plan.device, getattr(torch, plan.dtype)
+    )
     if name == "text_encoder":
         made.tie_weights()
     return made
 
 
-def _fill(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
+def _fill_random(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
     """Weights from one block of random numbers, over and over: drawing 10¹⁰ takes minutes."""
     block = torch.randn(2**20, generator=torch.Generator().manual_seed(0)).mul(0.02)
     block = block.to(device, dtype)
@@ -214,7 +216,7 @@ def _fill(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
         )
 
 
-def _scheduler(plan: Plan):
+def _load_scheduler(plan: Plan):
     checkpoint: Checkpoint = plan.model.checkpoint
     kind = getattr(diffusers, checkpoint.scheduler)
     if kind is diffusers.CogVideoXDPMScheduler:

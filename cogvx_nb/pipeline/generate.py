@@ -12,13 +12,21 @@ import torch
 
 from ..errors import BadFrames, Cancelled, ModelError, OutOfMemory
 from ..planning.plan import Plan
-from ..planning.planner import in_tiles, of_frames, step_down, uncompiled
+from ..planning.planner import next_smaller_plan, with_frames, with_vae_tiling, without_compile
 from ..planning.request import Adjustment, VideoRequest
-from ..progress import CancelToken, Done, Listener, PlanChanged, RequestReduced, StageStarted, Step
+from ..progress import (
+    CancelToken,
+    FramesDone,
+    Listener,
+    PlanChanged,
+    RequestReduced,
+    StageStarted,
+    Step,
+)
 from ..results.result import Generated
 from ..results.video import is_black
-from .components import HANDED_OVER
-from .loader import Loaded, encode
+from .components import EXPOSED_LOOP_VARIABLES
+from .loader import Loaded, encode_prompts
 from .optimization import CompileFailed, free_memory, is_out_of_memory
 from .vae import decode_latents
 
@@ -26,7 +34,7 @@ SUSPECTS = (
     "try another seed, fetch the checkpoint again, or use a GPU with bfloat16 if this is float16"
 )
 
-REDUCED = {"frames": 13, "steps": 20}
+REDUCED_REQUEST = {"frames": 13, "steps": 20}
 """The last resort that ``fallback="reduce"`` allows."""
 
 
@@ -65,31 +73,31 @@ def generate_frames(
     while True:
         smaller = None
         try:
-            generated = _attempt(request, loaded, emit, cancel, reuse_text)
+            generated = _generate_once(request, loaded, emit, cancel, reuse_text)
         except CompileFailed as error:
-            smaller = uncompiled(loaded.plan, str(error))
+            smaller = without_compile(loaded.plan, str(error))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             cause = error.with_traceback(None)  # its frames hold the tensors that filled memory
         else:
-            emit(Done(generated))
+            emit(FramesDone(generated))
             return generated
         free_memory()
-        smaller = smaller or step_down(loaded.plan)
+        smaller = smaller or next_smaller_plan(loaded.plan)
         if smaller is not None:
             loaded.apply(smaller)
             emit(PlanChanged(loaded.plan))
             continue
-        reduced = _reduced(request) if fallback == "reduce" else request
+        reduced = _reduce_request(request) if fallback == "reduce" else request
         if reduced == request:
-            raise OutOfMemory(_no_room(request, loaded.plan)) from cause
+            raise OutOfMemory(_out_of_memory_message(request, loaded.plan)) from cause
         request = reduced
-        loaded.apply(of_frames(loaded.plan, request.frames))
+        loaded.apply(with_frames(loaded.plan, request.frames))
         emit(RequestReduced(request))
 
 
-def _attempt(
+def _generate_once(
     request: VideoRequest,
     loaded: Loaded,
     emit: Listener,
@@ -99,20 +107,20 @@ def _attempt(
     seconds = {"load": loaded.seconds}
     pipe, device = loaded.pipe, torch.device(loaded.plan.device)
     try:
-        with torch.no_grad(), _repeatable():
-            with _stage("text", seconds, emit, cancel, device):
-                embeds, negative = encode(request, loaded, device, reuse_text)
+        with torch.no_grad(), _deterministic_cudnn():
+            with _timed_stage("text", seconds, emit, cancel, device):
+                embeds, negative = encode_prompts(request, loaded, device, reuse_text)
             if loaded.to_compile:
                 expected = loaded.plan.seconds.get("compile", 0.0)
-                with _stage("compile", seconds, emit, cancel, device, expected):
+                with _timed_stage("compile", seconds, emit, cancel, device, expected):
                     loaded.compile()
             loaded.prepare(request.steps)
-            _tidy(loaded.plan)
-            with _stage("denoise", seconds, emit, cancel, device):
+            _release_reserved(loaded.plan)
+            with _timed_stage("denoise", seconds, emit, cancel, device):
                 latents = _denoise(request, pipe, embeds, negative, emit, cancel)
-            _tidy(loaded.plan)
-            with _stage("decode", seconds, emit, cancel, device):
-                frames = _checked(_decode(request, loaded, latents, emit))
+            _release_reserved(loaded.plan)
+            with _timed_stage("decode", seconds, emit, cancel, device):
+                frames = _checked_frames(_decode(request, loaded, latents, emit))
     finally:
         pipe.maybe_free_model_hooks()
     return Generated(frames, request, loaded.plan, loaded.hashes, seconds, torch.get_num_threads())
@@ -125,15 +133,15 @@ def _denoise(
     start = time.perf_counter()
 
     def after_step(pipe, index, timestep, tensors):
-        _raise_if(cancel)
+        _raise_if_cancelled(cancel)
         done = index + 1
         left = (time.perf_counter() - start) / done * (request.steps - done)
         clean = tensors["old_pred_original_sample"]
         if clean is None:  # DDIM keeps no estimate
-            clean = _estimate(pipe.scheduler, timestep, noisy.pop(), tensors["noise_pred"])
+            clean = _clean_estimate(pipe.scheduler, timestep, noisy.pop(), tensors["noise_pred"])
             noisy.append(tensors["latents"])
         emit(Step(done, request.steps, left, clean))
-        _raise_if(cancel)
+        _raise_if_cancelled(cancel)
         return {}
 
     noisy = [None]
@@ -151,7 +159,7 @@ def _denoise(
         generator=generator,
         output_type="latent",
         callback_on_step_end=after_step,
-        callback_on_step_end_tensor_inputs=["latents", *HANDED_OVER],
+        callback_on_step_end_tensor_inputs=["latents", *EXPOSED_LOOP_VARIABLES],
     ).frames
 
 
@@ -169,12 +177,12 @@ def _decode(
         if loaded.plan.tiled or not is_out_of_memory(error):
             raise
     free_memory()
-    loaded.apply(in_tiles(loaded.plan))
+    loaded.apply(with_vae_tiling(loaded.plan))
     emit(PlanChanged(loaded.plan))
     return decode_latents(vae, latents, request.frames)[0]
 
 
-def _estimate(scheduler, timestep, noisy: torch.Tensor | None, velocity: torch.Tensor):
+def _clean_estimate(scheduler, timestep, noisy: torch.Tensor | None, velocity: torch.Tensor):
     """The clean latents that a step saw, from the noisy ones before it; its velocity at first.
 
     By v = √a · noise - √(1 - a) · clean, where a = ``alphas_cumprod`` (arXiv 2202.00512, 4).
@@ -185,7 +193,7 @@ def _estimate(scheduler, timestep, noisy: torch.Tensor | None, velocity: torch.T
     return a**0.5 * noisy - (1 - a) ** 0.5 * velocity.to(noisy.dtype)
 
 
-def _checked(video: torch.Tensor) -> np.ndarray:
+def _checked_frames(video: torch.Tensor) -> np.ndarray:
     """uint8 frames of a decoded clip, unless they are NaN or black."""
     if not torch.isfinite(video).all():
         raise BadFrames(f"the frames hold NaN: {SUSPECTS}")
@@ -195,14 +203,14 @@ def _checked(video: torch.Tensor) -> np.ndarray:
     return frames
 
 
-def _tidy(plan: Plan) -> None:
+def _release_reserved(plan: Plan) -> None:
     """Give back what a stage reserved where memory is short: the next one needs other sizes."""
     if plan.device != "cpu" and plan.placement != "resident":
         torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager
-def _stage(
+def _timed_stage(
     name: str,
     seconds: dict[str, float],
     emit: Listener,
@@ -211,7 +219,7 @@ def _stage(
     expected: float = 0.0,
 ) -> Iterator[None]:
     """Announce a stage and time it, with the device's queue empty at both ends."""
-    _raise_if(cancel)
+    _raise_if_cancelled(cancel)
     emit(StageStarted(name, expected))
     start = time.perf_counter()
     yield
@@ -221,28 +229,28 @@ def _stage(
 
 
 @contextlib.contextmanager
-def _repeatable() -> Iterator[None]:
+def _deterministic_cudnn() -> Iterator[None]:
     """Keep cuDNN from choosing among algorithms that round differently."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         yield
 
 
-def _raise_if(cancel: CancelToken | None) -> None:
+def _raise_if_cancelled(cancel: CancelToken | None) -> None:
     if cancel is not None and cancel.is_set():
         raise Cancelled("cancelled; nothing was written")
 
 
-def _reduced(request: VideoRequest) -> VideoRequest:
+def _reduce_request(request: VideoRequest) -> VideoRequest:
     changes = tuple(
         Adjustment(name, getattr(request, name), value, "memory ran out on every plan")
-        for name, value in REDUCED.items()
+        for name, value in REDUCED_REQUEST.items()
         if getattr(request, name) > value
     )
     values = {change.field: change.used for change in changes}
     return replace(request, **values, adjustments=request.adjustments + changes)
 
 
-def _no_room(request: VideoRequest, plan: Plan) -> str:
+def _out_of_memory_message(request: VideoRequest, plan: Plan) -> str:
     fewer = "fewer frames or " if request.frames > request.model.checkpoint.frames[0] else ""
     return (
         f"memory ran out on {plan.device} for {request.frames} frames at {request.height} × "

@@ -20,7 +20,7 @@ from .. import files, settings
 from ..checkpoints.store import file_hashes
 from ..errors import ModelCorrupt, OutOfMemory, RequestError
 from ..planning.plan import FLASH4, Plan, compiled_key
-from ..planning.planner import offloaded, step_down, unflashed
+from ..planning.planner import next_smaller_plan, with_model_offload, without_flash_attention
 from ..planning.request import VideoRequest
 from . import attention, components, optimization
 from .optimization import free_memory, is_out_of_memory
@@ -34,7 +34,7 @@ class Loaded:
         pipe: the diffusers pipeline; None once it was dropped.
         plan: how it is placed now.
         hashes: SHA-256 of the checkpoint's files, by relative path.
-        seconds: what ``load`` took, next to nothing when it was there already.
+        seconds: what ``load_pipeline`` took, next to nothing when it was there already.
         switches: of the transformer's blocks: whether they run compiled.
         compiled: names of what this process has compiled; see ``plan.compiled_key``.
     """
@@ -43,7 +43,7 @@ class Loaded:
     plan: Plan
     hashes: dict[str, str] = field(repr=False)
     seconds: float = 0.0
-    switches: list[optimization.Switch] = field(default_factory=list, repr=False)
+    switches: list[optimization.CompileToggle] = field(default_factory=list, repr=False)
     compiled: set[str] = field(default_factory=set, repr=False)
 
     def apply(self, plan: Plan) -> None:
@@ -55,13 +55,13 @@ class Loaded:
         # Both stay empty if this ends half-way: the switches hold the transformer too.
         pipe, switches = self.pipe, self.switches
         self.drop()
-        if _lasting(plan) != _lasting(self.plan):
+        if _load_key(plan) != _load_key(self.plan):
             del pipe, switches
             free_memory()
-            pipe, switches, plan = _load(plan)
+            pipe, switches, plan = _load_with_fallbacks(plan)
         elif plan.placement != self.plan.placement:
-            plan = _moved(pipe, plan)
-        _set(pipe, plan, switches)
+            plan = _change_placement(pipe, plan)
+        _apply_switches(pipe, plan, switches)
         self.plan, self.pipe, self.switches = plan, pipe, switches
 
     def drop(self) -> None:
@@ -79,13 +79,13 @@ class Loaded:
         Raises:
             CompileFailed: if the compiler does.
         """
-        optimization.warm(self.pipe, self.plan)
+        optimization.compile_blocks(self.pipe, self.plan)
         self.compiled.add(self._key())
-        optimization.remember(self._key())
+        optimization.remember_compiled(self._key())
 
     def prepare(self, steps: int) -> None:
         """Make ready for a video of so many denoising steps."""
-        optimization.reuse(self.pipe.transformer, steps if self.plan.reuse else None)
+        optimization.set_step_cache(self.pipe.transformer, steps if self.plan.reuse else None)
 
     def _key(self) -> str:
         device = self.plan.device
@@ -96,7 +96,7 @@ class Loaded:
 _loaded: Loaded | None = None
 
 
-def load(plan: Plan) -> Loaded:
+def load_pipeline(plan: Plan) -> Loaded:
     """Load the plan's checkpoint, or hand out the one that is loaded already.
 
     At most one pipeline is kept in a process: another checkpoint takes its place.
@@ -108,12 +108,12 @@ def load(plan: Plan) -> Loaded:
     """
     global _loaded
     start = time.perf_counter()
-    plan = _attending(plan)  # before the minutes of loading
+    plan = _with_working_attention(plan)  # before the minutes of loading
     hashes = file_hashes(plan.model)
     if _loaded is None or _loaded.pipe is None or _loaded.hashes != hashes:
-        release()
-        pipe, switches, plan = _load(plan)
-        _set(pipe, plan, switches)
+        release_pipeline()
+        pipe, switches, plan = _load_with_fallbacks(plan)
+        _apply_switches(pipe, plan, switches)
         _loaded = Loaded(pipe, plan, hashes, switches=switches)
     else:
         _loaded.apply(plan)
@@ -121,7 +121,7 @@ def load(plan: Plan) -> Loaded:
     return _loaded
 
 
-def release() -> None:
+def release_pipeline() -> None:
     """Drop the loaded pipeline and give its memory back."""
     global _loaded
     if _loaded is not None:
@@ -130,7 +130,7 @@ def release() -> None:
     free_memory()
 
 
-def _attending(plan: Plan) -> Plan:
+def _with_working_attention(plan: Plan) -> Plan:
     """The plan, or with torch's attention where FlashAttention 4 fails.
 
     Raises:
@@ -141,11 +141,13 @@ def _attending(plan: Plan) -> Plan:
     except RequestError as error:
         if plan.attention != FLASH4:
             raise
-        return unflashed(plan, str(error))
+        return without_flash_attention(plan, str(error))
     return plan
 
 
-def _load(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[optimization.Switch], Plan]:
+def _load_with_fallbacks(
+    plan: Plan,
+) -> tuple[diffusers.CogVideoXPipeline, list[optimization.CompileToggle], Plan]:
     """A fresh pipeline, its blocks' switches, and the plan that it was: smaller and smaller ones
     are tried if need be.
 
@@ -159,22 +161,22 @@ def _load(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[optimization.Sw
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            smaller = step_down(plan)
+            smaller = next_smaller_plan(plan)
             if smaller is None:
-                raise OutOfMemory(_no_room(plan)) from error
+                raise OutOfMemory(_out_of_memory_message(plan)) from error
         plan = smaller
         free_memory()
 
 
-def _load_once(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[optimization.Switch]]:
+def _load_once(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[optimization.CompileToggle]]:
     switches = []
 
     def place(name: str, part: torch.nn.Module) -> None:
-        switches.extend(optimization.place_part(plan, name, part))
+        switches.extend(optimization.place_component(plan, name, part))
 
     try:
-        pipe = components.assemble(plan, place)
-        optimization.hook(pipe, plan)
+        pipe = components.assemble_pipeline(plan, place)
+        optimization.install_offload_hooks(pipe, plan)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         if is_out_of_memory(error) or plan.model.folder is None:
             raise
@@ -183,38 +185,40 @@ def _load_once(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, list[optimizati
     return pipe, switches
 
 
-def _moved(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> Plan:
+def _change_placement(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> Plan:
     try:
-        optimization.move(pipe, plan)
+        optimization.move_pipeline(pipe, plan)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        smaller = offloaded(plan)
-        optimization.move(pipe, smaller)
+        smaller = with_model_offload(plan)
+        optimization.move_pipeline(pipe, smaller)
         return smaller
     return plan
 
 
-def _set(
-    pipe: diffusers.CogVideoXPipeline, plan: Plan, switches: list[optimization.Switch]
+def _apply_switches(
+    pipe: diffusers.CogVideoXPipeline, plan: Plan, switches: list[optimization.CompileToggle]
 ) -> None:
     """What can be changed on a loaded pipeline at any time."""
     for switch in switches:
         switch.turn(plan.compiled)
-    pipe.transformer.set_attn_processor(attention.processor(plan.attention, plan.compiled))
+    pipe.transformer.set_attn_processor(
+        attention.attention_processor(plan.attention, plan.compiled)
+    )
     if plan.tiled:
         pipe.vae.enable_tiling(*plan.model.checkpoint.tile)
     else:
         pipe.vae.disable_tiling()
 
 
-def _lasting(plan: Plan) -> tuple:
+def _load_key(plan: Plan) -> tuple:
     """What only a fresh load changes: hooks that stream, precision, 8-bit weights."""
-    hooks = "" if plan.placement in optimization.FREE else plan.placement
+    hooks = "" if plan.placement in optimization.REVERSIBLE else plan.placement
     return plan.device, plan.dtype, plan.quantized, hooks
 
 
-def _no_room(plan: Plan) -> str:
+def _out_of_memory_message(plan: Plan) -> str:
     return (
         f"memory ran out loading {plan.model.name} on {plan.device} ({plan.placement}): close "
         "other programs that use it, or use --model tiny"
@@ -268,13 +272,13 @@ def _embedding_key(text: str, loaded: Loaded) -> str:
 
 def _keep_embedding(path: Path, embedding: torch.Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(path, safetensors.torch.save({"embedding": embedding.contiguous().cpu()}))
+    files.write_whole(path, safetensors.torch.save({"embedding": embedding.contiguous().cpu()}))
     kept = sorted(path.parent.glob("*.safetensors"), key=lambda one: one.stat().st_mtime)
     for old in kept[:-MOST_FILES]:
         old.unlink(missing_ok=True)
 
 
-def encode(
+def encode_prompts(
     request: VideoRequest, loaded: Loaded, device: torch.device, reuse_text: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Embeddings of prompt and negative prompt; the latter None without guidance."""

@@ -12,16 +12,16 @@ import torch
 
 from .. import settings
 from ..errors import RequestError
-from ..planning.plan import REUSE_INTERVAL, Plan, reused_after
+from ..planning.plan import CACHE_INTERVAL, Plan, first_cached_step
 from .attention import first_line
 
-QUANTIZED = ("attn1.", "ff.")
+QUANTIZED_LAYERS = ("attn1.", "ff.")
 """Linear layers that hold nine tenths of a block's weights; the rest sees two rows at a time."""
 
-MOST_SHAPES = 64
+MAX_COMPILED_SHAPES = 64
 """Sizes of videos that one process keeps compiled code for; torch would stop at 8."""
 
-AS_EAGER = {"emulate_precision_casts": True}
+ROUND_AS_EAGER = {"emulate_precision_casts": True}
 """Settings of torch's compiler: round in between where the block itself would.
 
 With CogVideoX-5b's shapes in bfloat16, random weights and 49 frames a step on an H100 lies 0.7 %
@@ -33,7 +33,7 @@ class CompileFailed(Exception):
     """The compiler failed: there is none, or it can't; the message is its first line."""
 
 
-class Switch:
+class CompileToggle:
     """A block's forward, compiled or not; hooks that wrap it later needn't know which.
 
     Args:
@@ -42,13 +42,13 @@ class Switch:
 
     def __init__(self, block: torch.nn.Module, exact: bool) -> None:
         self._eager = self._now = block.forward
-        self._options = AS_EAGER if exact else {}
+        self._options = ROUND_AS_EAGER if exact else {}
         self._compiled = None
 
     def turn(self, on: bool) -> None:
         """Whether it is compiled from now on; that happens when it is first called."""
         if on and self._compiled is None:
-            torch._dynamo.config.recompile_limit = MOST_SHAPES
+            torch._dynamo.config.recompile_limit = MAX_COMPILED_SHAPES
             self._compiled = torch.compile(self._eager, dynamic=False, options=self._options)
         self._now = self._compiled if on else self._eager
 
@@ -56,15 +56,15 @@ class Switch:
         return self._now(*args, **kwargs)
 
 
-def install(transformer: torch.nn.Module, exact: bool) -> list[Switch]:
-    """A switch for each block, off; before any hook is set. See ``Switch``."""
-    switches = [Switch(block, exact) for block in transformer.transformer_blocks]
+def wrap_blocks(transformer: torch.nn.Module, exact: bool) -> list[CompileToggle]:
+    """A switch for each block, off; before any hook is set. See ``CompileToggle``."""
+    switches = [CompileToggle(block, exact) for block in transformer.transformer_blocks]
     for block, switch in zip(transformer.transformer_blocks, switches, strict=True):
         block.forward = switch
     return switches
 
 
-def warm(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+def compile_blocks(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
     """A step's work with zeros, so that what it needs is compiled.
 
     Raises:
@@ -95,7 +95,7 @@ def warm(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
         raise CompileFailed(first_line(error)) from None
 
 
-def remember(key: str) -> None:
+def remember_compiled(key: str) -> None:
     """Note that code was compiled, for the next plan; see ``Machine.compiled``."""
     path = settings.compiled_list()
     if path.exists() and key in path.read_text(encoding="utf-8").splitlines():
@@ -105,7 +105,7 @@ def remember(key: str) -> None:
         file.write(f"{key}\n")
 
 
-def quantize(transformer: torch.nn.Module, kind: str, device: str) -> None:
+def quantize_transformer(transformer: torch.nn.Module, kind: str, device: str) -> None:
     """8-bit weights, and 8-bit products with what comes in, in the blocks; they end on the device.
 
     Args:
@@ -129,20 +129,22 @@ def quantize(transformer: torch.nn.Module, kind: str, device: str) -> None:
         config = quantization.Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
 
     def wanted(module: torch.nn.Module, name: str) -> bool:
-        return isinstance(module, torch.nn.Linear) and any(part in name for part in QUANTIZED)
+        return isinstance(module, torch.nn.Linear) and any(
+            part in name for part in QUANTIZED_LAYERS
+        )
 
     quantization.quantize_(transformer.transformer_blocks, config, wanted, device=device)
 
 
-def reuse(transformer: torch.nn.Module, steps: int | None) -> None:
-    """Have steps reuse others, on the fixed schedule of ``cost.computed_steps``; None for not."""
+def set_step_cache(transformer: torch.nn.Module, steps: int | None) -> None:
+    """Have steps reuse others, on the fixed schedule of ``plan.computed_steps``; None for not."""
     if transformer.is_cache_enabled:
         transformer.disable_cache()
     if steps is not None:
         transformer.enable_cache(
             diffusers.TaylorSeerCacheConfig(
-                cache_interval=REUSE_INTERVAL,
-                disable_cache_before_step=reused_after(steps),
+                cache_interval=CACHE_INTERVAL,
+                disable_cache_before_step=first_cached_step(steps),
                 max_order=0,
                 taylor_factors_dtype=torch.float32,
                 use_lite_mode=True,
@@ -153,27 +155,27 @@ def reuse(transformer: torch.nn.Module, steps: int | None) -> None:
 PINNED_BLOCK = 2**30
 """Bytes. The largest parameters of CogVideoX-5b take a quarter of it."""
 
-FREE = ("resident", "model_offload")
+REVERSIBLE = ("resident", "model_offload")
 """Placements that can be changed into each other; the hooks of the others can't be undone."""
 
 
-def place_part(plan: Plan, name: str, part: torch.nn.Module) -> list[Switch]:
+def place_component(plan: Plan, name: str, part: torch.nn.Module) -> list[CompileToggle]:
     """Put a part that was just loaded where it belongs; the switches of its blocks, if any."""
     switches = []
     if name == "transformer":
         if plan.quantized:
-            quantize(part, plan.quantized, plan.device)
-        switches = install(part, exact=not plan.quantized)
+            quantize_transformer(part, plan.quantized, plan.device)
+        switches = wrap_blocks(part, exact=not plan.quantized)
     if name == "vae" and plan.device != "cpu":
         part.arrange()
-    if _streams(plan, name):
-        _stream(part, name, plan)
+    if _is_streamed(plan, name):
+        _stream_component(part, name, plan)
     elif plan.placement not in ("model_offload", "sequential") or _stays(plan, name):
         part.to(plan.device)
     return switches
 
 
-def hook(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+def install_offload_hooks(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
     """Set what moves whole models or single layers as they are needed."""
     if plan.placement == "model_offload":
         pipe.enable_model_cpu_offload(device=plan.device)
@@ -182,14 +184,14 @@ def hook(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
         pipe.enable_sequential_cpu_offload(device=plan.device)
 
 
-def move(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
-    """From one of ``FREE`` to another."""
+def move_pipeline(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+    """From one of ``REVERSIBLE`` to another."""
     pipe.remove_all_hooks()
     pipe.to(plan.device if plan.placement == "resident" else "cpu")
-    hook(pipe, plan)
+    install_offload_hooks(pipe, plan)
 
 
-def _streams(plan: Plan, name: str) -> bool:
+def _is_streamed(plan: Plan, name: str) -> bool:
     if plan.placement in ("streamed", "disk"):
         return name != "vae"
     return plan.placement == "text_out" and name == "text_encoder"
@@ -199,7 +201,7 @@ def _stays(plan: Plan, name: str) -> bool:
     return plan.placement == "sequential" and name == "vae"
 
 
-def pin(part: torch.nn.Module) -> None:
+def pin_parameters(part: torch.nn.Module) -> None:
     """Move a part's parameters into blocks of pinned RAM that they share.
 
     torch pins a power of two for each tensor (4.0 GiB for one of 3.0, measured), so the 10.4 GiB
@@ -221,14 +223,14 @@ def _aligned(parameter: torch.nn.Parameter) -> int:
     return -(-parameter.nbytes // 64) * 64
 
 
-def _stream(part: torch.nn.Module, name: str, plan: Plan) -> None:
+def _stream_component(part: torch.nn.Module, name: str, plan: Plan) -> None:
     """Blocks of the transformer, and layers of the text encoder, come as they are needed.
 
     From pinned RAM; or from the files, which the system maps into memory, by pinning a block at a
     time.
     """
     if plan.placement != "disk":
-        pin(part)
+        pin_parameters(part)
     kinds = {
         "transformer": {"offload_type": "block_level", "num_blocks_per_group": 1},
         "text_encoder": {"offload_type": "leaf_level"},
@@ -242,7 +244,7 @@ def _stream(part: torch.nn.Module, name: str, plan: Plan) -> None:
     )
 
 
-OUT = (
+OUT_OF_MEMORY_MESSAGES = (
     "can't allocate memory",
     "could not create a primitive",
     "could not create a memory",
@@ -277,4 +279,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch says with this exception that memory ran out, on a GPU or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT)
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in OUT_OF_MEMORY_MESSAGES
+    )

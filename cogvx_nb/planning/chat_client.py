@@ -21,7 +21,7 @@ MAX_ANSWER_BYTES = 1024 * 1024
 SENT_HEADERS = ("host", "accept", "content-type", "content-length", "x-stainless-raw-response")
 
 
-def ask(endpoint: settings.Chat, messages: list[dict], timeout_seconds: float) -> bytes:
+def ask_chat_model(endpoint: settings.Chat, messages: list[dict], timeout_seconds: float) -> bytes:
     """The body of the endpoint's answer to ``messages``.
 
     Args:
@@ -39,23 +39,23 @@ def ask(endpoint: settings.Chat, messages: list[dict], timeout_seconds: float) -
             "folder"
         ) from None
     try:
-        with _client(openai, endpoint, timeout_seconds) as client:
+        with _make_client(openai, endpoint, timeout_seconds) as client:
             create = client.chat.completions.with_streaming_response.create
             with create(model=endpoint.model, messages=messages) as response:
                 return _read(response, endpoint, time.monotonic() + timeout_seconds)
     except EnrichError:
         raise
     except Exception as error:  # the library's, its transport's, those of a proxy's settings
-        failure = _translated(error, endpoint, timeout_seconds)
+        failure = _translate_errors(error, endpoint, timeout_seconds)
     # Outside of the block, so that a traceback shows no cause: the library's errors repeat what
     # the endpoint said, and some endpoints say the key.
     raise failure
 
 
-def _client(openai, endpoint: settings.Chat, timeout_seconds: float):
+def _make_client(openai, endpoint: settings.Chat, timeout_seconds: float):
     """The library's client, which takes no account from the environment, follows no redirect."""
     timeout = openai.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds))
-    hooks = {"request": [_dress], "response": [_spare_waiting]}
+    hooks = {"request": [_tidy_request], "response": [_spare_waiting]}
     return openai.OpenAI(
         # None would stand for OPENAI_API_KEY and the like. The real key comes in at the last
         # moment, in _dress, so that the library never holds it.
@@ -73,7 +73,7 @@ def _client(openai, endpoint: settings.Chat, timeout_seconds: float):
     )
 
 
-def _dress(request) -> None:
+def _tidy_request(request) -> None:
     """Send only these headers: not the library's facts about this machine, and none that
     ``OPENAI_CUSTOM_HEADERS`` holds for another endpoint."""
     kept = {name: value for name, value in request.headers.items() if name in SENT_HEADERS}
@@ -108,7 +108,9 @@ def _read(response, endpoint: settings.Chat, deadline: float) -> bytes:
     return body
 
 
-def _translated(error: Exception, endpoint: settings.Chat, timeout_seconds: float) -> EnrichError:
+def _translate_errors(
+    error: Exception, endpoint: settings.Chat, timeout_seconds: float
+) -> EnrichError:
     """One line for what the library raised."""
     import httpx2  # the library's transport
     import openai

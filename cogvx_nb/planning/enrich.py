@@ -62,7 +62,7 @@ class Enriched:
     model: str
 
 
-def configured() -> bool:
+def is_configured() -> bool:
     """Whether a chat endpoint is set, so that enriching is worth offering."""
     return settings.chat_configured()
 
@@ -73,7 +73,7 @@ def enrich_prompt(
     """Ask the chat endpoint for a better prompt. Whatever fails, ``prompt`` is as good as before.
 
     Args:
-        timeout_seconds: as for ``chat.ask``.
+        timeout_seconds: as for ``chat_client.ask_chat_model``.
 
     Raises:
         RequestError: if the prompt is empty or too long, or the checkpoint reads no such prompts.
@@ -87,11 +87,11 @@ def enrich_prompt(
         {"role": "system", "content": INSTRUCTION.format(words=words)},
         {"role": "user", "content": prompt},
     ]
-    answer = _content(chat_client.ask(endpoint, messages, timeout_seconds), endpoint)
-    return Enriched(prompt, _checked(clean(answer), endpoint.model), endpoint.model)
+    answer = _content(chat_client.ask_chat_model(endpoint, messages, timeout_seconds), endpoint)
+    return Enriched(prompt, _checked(clean_answer(answer), endpoint.model), endpoint.model)
 
 
-def clean(answer: str) -> str:
+def clean_answer(answer: str) -> str:
     """An answer without what models put around a prompt: thoughts, fences, a label, quotes."""
     text = _THOUGHT.sub("", answer)
     fenced = _FENCED.findall(text)
@@ -121,7 +121,7 @@ def _check(prompt: str, checkpoint: Checkpoint) -> None:
         prompt.encode()
     except UnicodeEncodeError:  # from bytes on a command line that are no text
         raise RequestError("prompt", prompt, "is not valid Unicode text") from None
-    if not configured():
+    if not is_configured():
         raise EnrichError(
             "no chat endpoint is set: set COGVX_CHAT_BASE_URL and COGVX_CHAT_MODEL (and "
             "COGVX_CHAT_KEY if it wants a key), or leave the prompt as it is"
@@ -147,14 +147,14 @@ def _content(body: bytes, endpoint: settings.Chat) -> str:
             "COGVX_CHAT_BASE_URL (most end in /v1)"
         ) from None
     if refusal or reason == "content_filter":
-        raise _declined(endpoint.model)
+        raise _is_refusal(endpoint.model)
     if reason == "length":
         raise BadAnswer(
             f"{endpoint.model} was cut off at its token limit: raise the limit at the endpoint, or "
             "set COGVX_CHAT_MODEL to a model that thinks less"
         )
     if not isinstance(content, str):  # null, for one that only thought
-        raise _useless(endpoint.model, "no text")
+        raise _uselessness(endpoint.model, "no text")
     return content
 
 
@@ -162,30 +162,30 @@ def _checked(text: str, model: str) -> str:
     """A cleaned answer, if it can be a prompt."""
     letters = [c for c in text if c.isalpha()]
     if not letters:
-        raise _useless(model, "no text")
+        raise _uselessness(model, "no text")
     if len(text) > MAX_PROMPT:
-        raise _useless(model, f"{len(text)} characters, where {MAX_PROMPT} are the most,")
+        raise _uselessness(model, f"{len(text)} characters, where {MAX_PROMPT} are the most,")
     if text[0] in "{[" and text[-1] in "}]":
-        raise _useless(model, "JSON")
+        raise _uselessness(model, "JSON")
     if re.match(r"<(!doctype|html)\b", text, re.IGNORECASE):
-        raise _useless(model, "a web page")
+        raise _uselessness(model, "a web page")
     if "```" in text or "<think" in text:
-        raise _useless(model, "code or thoughts")
+        raise _uselessness(model, "code or thoughts")
     if _REFUSAL.match(text):
-        raise _declined(model)
+        raise _is_refusal(model)
     key = settings.chat_key()
     if len(key) >= 8 and key in text:  # a shorter one, such as "none", may be a word
-        raise _useless(model, "its key")
+        raise _uselessness(model, "its key")
     if sum(not c.isascii() for c in letters) > 0.2 * len(letters):
-        raise _useless(model, "another language than English")
+        raise _uselessness(model, "another language than English")
     return text
 
 
-def _useless(model: str, what: str) -> BadAnswer:
+def _uselessness(model: str, what: str) -> BadAnswer:
     remedy = "try again, or set COGVX_CHAT_MODEL to another model"
     return BadAnswer(f"{model} answered with {what} instead of a prompt: {remedy}")
 
 
-def _declined(model: str) -> BadAnswer:
+def _is_refusal(model: str) -> BadAnswer:
     remedy = "reword it, or set COGVX_CHAT_MODEL to another model"
     return BadAnswer(f"{model} declined to rewrite this prompt: {remedy}")

@@ -69,20 +69,20 @@ class Machine:
     compiler: bool = True
 
 
-def probe() -> Machine:
+def probe_machine() -> Machine:
     """Look at this machine. Loads torch."""
     settings.prepare_torch()
     import torch
 
     return Machine(
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        cores=cores(),
+        cores=usable_cores(),
         threads=torch.get_num_threads(),
         ram_bytes=ram_total_bytes(),
         ram_free_bytes=ram_free_bytes(),
         gpus=cuda_gpus(torch),
         versions={name: _version(name) for name in PACKAGES},
-        compiled=_compiled(),
+        compiled=_compiled_keys(),
         compiler=_has_compiler(),
     )
 
@@ -105,7 +105,7 @@ def cuda_gpus(torch) -> tuple[Gpu, ...]:
     return tuple(found)
 
 
-def cores() -> int:
+def usable_cores() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -116,7 +116,7 @@ def _has_compiler() -> bool:
     return importlib.util.find_spec("triton") is not None and settings.c_compiler() is not None
 
 
-def _compiled() -> tuple[str, ...]:
+def _compiled_keys() -> tuple[str, ...]:
     try:
         return tuple(settings.compiled_list().read_text(encoding="utf-8").splitlines())
     except OSError:
@@ -130,7 +130,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-STATUS, OWN, GROUPS = Path("/proc/self/status"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+STATUS, OWN_CGROUP, CGROUP_ROOT = (
+    Path("/proc/self/status"),
+    Path("/proc/self/cgroup"),
+    Path("/sys/fs/cgroup"),
+)
 
 LIMITS = {
     "": ("memory.max", "memory.current", "inactive_file"),
@@ -144,7 +148,7 @@ def ram_total_bytes() -> int:
     """All of it."""
     import psutil
 
-    return min([psutil.virtual_memory().total, *(limit for limit, _ in _groups())])
+    return min([psutil.virtual_memory().total, *(limit for limit, _ in _cgroup_limits())])
 
 
 def ram_free_bytes() -> int:
@@ -152,7 +156,9 @@ def ram_free_bytes() -> int:
     room for the next."""
     import psutil
 
-    free = min([psutil.virtual_memory().available, *(limit - used for limit, used in _groups())])
+    free = min(
+        [psutil.virtual_memory().available, *(limit - used for limit, used in _cgroup_limits())]
+    )
     return min(max(free, 0) + ram_own_bytes(), ram_total_bytes())
 
 
@@ -167,10 +173,10 @@ def ram_own_bytes() -> int:
         return psutil.Process().memory_info().rss
 
 
-def _groups() -> list[tuple[int, int]]:
+def _cgroup_limits() -> list[tuple[int, int]]:
     """(limit, used) of each control group with a limit that this process is in, in bytes."""
     try:
-        entries = [line.split(":", 2)[1:] for line in OWN.read_text().splitlines()]
+        entries = [line.split(":", 2)[1:] for line in OWN_CGROUP.read_text().splitlines()]
     except OSError:
         return []
     found = []
@@ -178,16 +184,16 @@ def _groups() -> list[tuple[int, int]]:
         kind = "memory" if "memory" in controllers.split(",") else controllers
         if kind not in LIMITS:
             continue
-        root = GROUPS / kind
+        root = CGROUP_ROOT / kind
         folder = root / name.lstrip("/")
         # In a container the name can be that of the host, where its own group is the root.
         for group in dict.fromkeys([folder, *folder.parents, root]):
             if group.is_relative_to(root):
-                found += _group(group, *LIMITS[kind])
+                found += _read_cgroup(group, *LIMITS[kind])
     return found
 
 
-def _group(folder: Path, limit: str, used: str, cache: str) -> list[tuple[int, int]]:
+def _read_cgroup(folder: Path, limit: str, used: str, cache: str) -> list[tuple[int, int]]:
     try:
         most = int((folder / limit).read_text())
         now = int((folder / used).read_text())

@@ -22,10 +22,10 @@ PLACEMENTS = {
 }
 """From the largest on the GPU to the smallest."""
 
-COMPILES = ("resident", "text_out", "model_offload", "streamed", "disk")
+COMPILABLE = ("resident", "text_out", "model_offload", "streamed", "disk")
 """Placements whose blocks can be compiled: ``sequential`` changes layers under them."""
 
-QUANTIZES = ("resident", "text_out")
+QUANTIZABLE = ("resident", "text_out")
 """Placements that can have 8-bit products: their weights are made on the GPU and stay there."""
 
 AUTO, STOCK, FLASH4 = "auto", "stock", "flash4"
@@ -36,18 +36,18 @@ FLASH4_GPUS = (9, 10)
 """Major compute capabilities that FlashAttention 4 is written for, as torch has them
 (``torch.nn.attention._fa4``): data-centre Hopper and Blackwell."""
 
-FLASHED = "FlashAttention 4, exact"
+FLASH4_REASON = "FlashAttention 4, exact"
 """The reason for it that a plan gives."""
 
-FEWEST_REUSED = 20
+MIN_CACHED_STEPS = 20
 """Denoising steps from which on some can reuse others: with 6 the video is another one."""
 
 
-def all_of(guess: Plan, gpu: Gpu | None, machine: Machine) -> Iterator[Plan]:
+def candidate_plans(guess: Plan, gpu: Gpu | None, machine: Machine) -> Iterator[Plan]:
     """Every way of running it, from the largest on the device to the smallest."""
     compiling = (False, True) if can_compile(gpu, machine) else (False,)
-    for (placement, tiled), compiled in itertools.product(ladder(guess), compiling):
-        one = combined(replace(guess, placement=placement, tiled=tiled, compiled=compiled))
+    for (placement, tiled), compiled in itertools.product(placements_by_memory(guess), compiling):
+        one = drop_incompatible(replace(guess, placement=placement, tiled=tiled, compiled=compiled))
         if one.compiled == compiled:
             yield one
 
@@ -57,62 +57,66 @@ def can_compile(gpu: Gpu | None, machine: Machine) -> bool:
     return gpu is not None and machine.compiler and gpu.capability >= (7, 0)
 
 
-def combined(plan: Plan) -> Plan:
+def drop_incompatible(plan: Plan) -> Plan:
     """The plan without what its placement doesn't combine with. Eager 8-bit products are slow."""
     on_gpu = plan.device != "cpu"
-    quantized = plan.quantized if plan.placement in QUANTIZES else ""
-    compiled = (plan.compiled or bool(quantized and on_gpu)) and plan.placement in COMPILES
+    quantized = plan.quantized if plan.placement in QUANTIZABLE else ""
+    compiled = (plan.compiled or bool(quantized and on_gpu)) and plan.placement in COMPILABLE
     return replace(plan, quantized=quantized, compiled=compiled)
 
 
-def attended(guess: Plan, gpu: Gpu | None, machine: Machine) -> Plan:
+def resolve_attention(guess: Plan, gpu: Gpu | None, machine: Machine) -> Plan:
     """With the attention that is the best of the exact ones here, where it may be chosen.
 
     Raises:
         RequestError: if FlashAttention 4 was asked for and can't be had, or not on its device.
     """
-    if guess.attention == FLASH4 and not _can_flash(guess, gpu):
+    if guess.attention == FLASH4 and not _supports_flash(guess, gpu):
         needs = "it needs a GPU of capability 8.0 or more, and half precision: use stock"
         raise RequestError("attention", FLASH4, needs)
-    if guess.attention == FLASH4 and not _flash4(machine):
+    if guess.attention == FLASH4 and not _has_flash_attention_4(machine):
         remedy = "can't be had here: pip install -e '.[flash]', or use stock"
         raise RequestError("attention", FLASH4, remedy)
     if guess.attention != AUTO:
         return guess
-    if not (_can_flash(guess, gpu) and gpu.capability[0] in FLASH4_GPUS):
+    if not (_supports_flash(guess, gpu) and gpu.capability[0] in FLASH4_GPUS):
         return replace(guess, attention=STOCK)
-    if not _flash4(machine):
+    if not _has_flash_attention_4(machine):
         why = "FlashAttention 4 would be faster: pip install -e '.[flash]'"
         return replace(guess, attention=STOCK, reasons=(*guess.reasons, why))
-    return replace(guess, attention=FLASH4, reasons=(*guess.reasons, FLASHED))
+    return replace(guess, attention=FLASH4, reasons=(*guess.reasons, FLASH4_REASON))
 
 
-def lacking(plan: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> str:
+def missing_requirement(plan: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> str:
     """What this machine lacks for a plan that was made elsewhere; empty if nothing."""
     if gpu is not None and plan.dtype == "bfloat16" and not gpu.bf16:
         return f"{gpu.name} has no fast bfloat16"
-    if plan.attention == FLASH4 and not (_can_flash(plan, gpu) and _flash4(machine)):
+    if plan.attention == FLASH4 and not (
+        _supports_flash(plan, gpu) and _has_flash_attention_4(machine)
+    ):
         return "FlashAttention 4 can't be had here: pip install -e '.[flash]' on a GPU's machine"
     if plan.compiled and not can_compile(gpu, machine):
         return "nothing can be compiled here"
     if gpu is None or not plan.quantized:
         return ""
     try:
-        here = sped_up(replace(plan, quantized="", speed="fast"), gpu, machine, steps).quantized
+        here = resolve_speed(
+            replace(plan, quantized="", speed="fast"), gpu, machine, steps
+        ).quantized
     except RequestError as error:
         return str(error)
     return "" if here == plan.quantized else f"no {plan.quantized} products on {gpu.name}"
 
 
-def _can_flash(plan: Plan, gpu: Gpu | None) -> bool:
+def _supports_flash(plan: Plan, gpu: Gpu | None) -> bool:
     return gpu is not None and gpu.capability >= (8, 0) and plan.dtype != "float32"
 
 
-def _flash4(machine: Machine) -> bool:
+def _has_flash_attention_4(machine: Machine) -> bool:
     return bool(machine.versions.get("flash-attn-4"))
 
 
-def sped_up(guess: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> Plan:
+def resolve_speed(guess: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> Plan:
     """With what its speed brings along on this machine.
 
     Raises:
@@ -121,7 +125,7 @@ def sped_up(guess: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> Plan:
     if guess.speed == "exact":
         return guess
     reuse = guess.speed == "turbo"
-    if reuse and steps < FEWEST_REUSED:
+    if reuse and steps < MIN_CACHED_STEPS:
         reuse = False
         why = f"{steps} steps are too few to reuse any"
         guess = replace(guess, reasons=(*guess.reasons, why))
@@ -141,7 +145,7 @@ def sped_up(guess: Plan, gpu: Gpu | None, machine: Machine, steps: int) -> Plan:
     return replace(guess, quantized=kind, reuse=reuse)
 
 
-def ladder(plan: Plan) -> Iterator[tuple[str, bool]]:
+def placements_by_memory(plan: Plan) -> Iterator[tuple[str, bool]]:
     """(placement, tiled VAE) from the largest on the device to the smallest.
 
     Tiling is an approximation, so it comes after all that does without.
@@ -150,8 +154,8 @@ def ladder(plan: Plan) -> Iterator[tuple[str, bool]]:
     return ((placement, tiled) for tiled in (False, True) for placement in placements)
 
 
-def rung(plan: Plan) -> int:
-    return list(ladder(plan)).index((plan.placement, plan.tiled))
+def rank(plan: Plan) -> int:
+    return list(placements_by_memory(plan)).index((plan.placement, plan.tiled))
 
 
 SPEEDS = {
@@ -177,7 +181,7 @@ class Plan:
         speed: one of ``SPEEDS``, as it was asked for.
         compiled: whether the transformer's blocks are compiled.
         quantized: kind of the 8-bit matrix products, ``fp8`` or ``int8``; else empty.
-        reuse: whether steps reuse others; see ``cost.computed_steps``.
+        reuse: whether steps reuse others; see ``plan.computed_steps``.
         peak_bytes: predicted peak on the device; of a GPU what torch's allocator reserves.
         ram_bytes: predicted need of RAM.
         ram_room_bytes: RAM that it may take; 0 where nobody looked.
@@ -220,7 +224,7 @@ class Plan:
     def choices(self) -> dict[str, object]:
         """The part that a sidecar keeps, and that ``again`` takes back."""
         values = asdict(replace(self, model=None))
-        return {name: values[name] for name in (*CHOSEN, "device", *PREDICTED)}
+        return {name: values[name] for name in (*RECORDED, "device", *PREDICTED)}
 
     @property
     def approximations(self) -> list[str]:
@@ -242,7 +246,7 @@ class Plan:
         )
 
 
-CHOSEN = ("dtype", "placement", "tiled", "attention", "speed", "compiled", "quantized", "reuse")
+RECORDED = ("dtype", "placement", "tiled", "attention", "speed", "compiled", "quantized", "reuse")
 PREDICTED = ("peak_bytes", "ram_bytes", "reasons")
 
 
@@ -253,12 +257,12 @@ def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
     return f"{plan.model.checkpoint.name}-{size}-{kind}-{gpu_name}-{torch_version}"
 
 
-def gpu_of(plan: Plan, machine: Machine) -> Gpu | None:
+def gpu_for(plan: Plan, machine: Machine) -> Gpu | None:
     """The GPU that a plan runs on; None for the CPU."""
     return next((gpu for gpu in machine.gpus if plan.device == f"cuda:{gpu.index}"), None)
 
 
-REUSE_FIRST, REUSE_INTERVAL = 0.24, 4
+CACHE_WARMUP_SHARE, CACHE_INTERVAL = 0.24, 4
 """Where steps are reused: the share computed at first, and after how many one is computed again.
 Found with the embedded checkpoint on a CPU, four prompts, 13 frames, 50 steps of which 22 are
 computed: 36 dB from exact in the mean; 28 dB where 8 come first and then each third is computed."""
@@ -270,10 +274,10 @@ def computed_steps(steps: int) -> list[int]:
     The steps that decide a clip's layout, and then each fourth. The rule is that of diffusers'
     ``TaylorSeerCacheConfig``.
     """
-    first = reused_after(steps)
-    return [n for n in range(steps) if n < first or (n - first - 1) % REUSE_INTERVAL == 0]
+    first = first_cached_step(steps)
+    return [n for n in range(steps) if n < first or (n - first - 1) % CACHE_INTERVAL == 0]
 
 
-def reused_after(steps: int) -> int:
+def first_cached_step(steps: int) -> int:
     """How many steps are computed at first."""
-    return max(1, round(REUSE_FIRST * steps))
+    return max(1, round(CACHE_WARMUP_SHARE * steps))

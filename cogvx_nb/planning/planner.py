@@ -18,19 +18,19 @@ from . import memory, plan, timing
 from .machine import Gpu, Machine
 from .plan import (
     AUTO,
-    CHOSEN,
-    COMPILES,
-    FLASHED,
+    COMPILABLE,
+    FLASH4_REASON,
     PLACEMENTS,
+    RECORDED,
     SPEEDS,
     STOCK,
     Plan,
-    combined,
     compiled_key,
-    gpu_of,
-    lacking,
-    ladder,
-    rung,
+    drop_incompatible,
+    gpu_for,
+    missing_requirement,
+    placements_by_memory,
+    rank,
 )
 from .request import VideoRequest, nearest
 
@@ -39,7 +39,7 @@ SPARE_BYTES = 0.25 * GIB
 
 SPARE_RAM = 1.0 * GIB
 
-ALIKE = 0.05
+EQUAL_MEMORY_SHARE = 0.05
 """Of a GPU's memory: one that has less than another by no more than that has as much."""
 
 
@@ -55,24 +55,24 @@ def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, st
         ModelError: if a named model is missing or not whole.
     """
     if name.strip().lower() != "auto":
-        return store.locate(name), ""
+        return store.locate_checkpoint(name), ""
     wanted, embedded = registry.COGVIDEOX_5B, registry.TINY
     command = store.download_command(wanted)
     try:
-        model = store.locate(wanted.name)
+        model = store.locate_checkpoint(wanted.name)
         if not machine.gpus:
             reason = f"there is no GPU here; name {wanted.name} to run it on the CPU"
         else:
-            foresee(model, machine, nearest(frames, wanted.frames))
+            predict_plan(model, machine, nearest(frames, wanted.frames))
             return model, f"{wanted.name}, which fits the GPU here"
     except ModelMissing:
         reason = f"{wanted.name} is not on this machine; get it with: {command}"
     except (ModelError, DoesNotFit) as error:
         reason = str(error)
-    return store.locate(embedded.name), f"the small embedded {embedded.name}: {reason}"
+    return store.locate_checkpoint(embedded.name), f"the small embedded {embedded.name}: {reason}"
 
 
-def fit(
+def plan_request(
     request: VideoRequest,
     machine: Machine,
     speed: str = "exact",
@@ -94,12 +94,12 @@ def fit(
     if speed not in SPEEDS:
         raise RequestError("speed", speed, f"use one of {', '.join(SPEEDS)}")
     size = (request.frames, request.height, request.width, request.guidance > 1)
-    guess = _first_guess(request.model, machine, *size)
+    guess = _largest_plan(request.model, machine, *size)
     guess = replace(guess, attention=attention, speed=speed)
-    return _fit(guess, machine, request.steps, videos)
+    return _fastest_fitting(guess, machine, request.steps, videos)
 
 
-def foresee(
+def predict_plan(
     model: Model | Checkpoint, machine: Machine, frames: int, speed: str = "exact", steps: int = 50
 ) -> Plan:
     """The plan for a video of a model's own size with guidance, before anything is asked for.
@@ -113,23 +113,23 @@ def foresee(
     if isinstance(model, Checkpoint):
         model = Model(model, Path(model.name), {}, model.parameters)
     height, width = model.checkpoint.height, model.checkpoint.width
-    guess = _first_guess(model, machine, frames, height, width, True)
-    return _fit(replace(guess, attention=AUTO, speed=speed), machine, steps)
+    guess = _largest_plan(model, machine, frames, height, width, True)
+    return _fastest_fitting(replace(guess, attention=AUTO, speed=speed), machine, steps)
 
 
-def again(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
-    """The plan that a sidecar records, to make its video again; ``fit`` where it can't be had here,
+def replay_plan(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
+    """The plan that a sidecar records, to make its video again; ``plan_request`` where it can't be had here,
     with the reason."""
-    plan = fit(request, machine)
+    plan = plan_request(request, machine)
     if choices.get("device", "cpu").split(":")[0] != plan.device.split(":")[0]:
         return plan
-    kept = {name: choices[name] for name in CHOSEN if name in choices}
+    kept = {name: choices[name] for name in RECORDED if name in choices}
     kept["compiled"] = choices.get("compiled", False)
     kept.setdefault("attention", STOCK)  # older ones had no other
     changed = replace(plan, **kept, reasons=("as it was made before",))
-    changed = _predicted(changed, machine, request.steps)
-    gpu = gpu_of(plan, machine)
-    why = lacking(changed, gpu, machine, request.steps)
+    changed = _with_predictions(changed, machine, request.steps)
+    gpu = gpu_for(plan, machine)
+    why = missing_requirement(changed, gpu, machine, request.steps)
     if not why and not _fits(changed, gpu, machine):
         why = f"{changed.placement} doesn't fit here"
     if why:
@@ -137,7 +137,7 @@ def again(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
     return changed
 
 
-def placed(plan: Plan, placement: str, machine: Machine, steps: int = 50) -> Plan:
+def with_placement(plan: Plan, placement: str, machine: Machine, steps: int = 50) -> Plan:
     """The same plan on a placement that was asked for.
 
     Raises:
@@ -145,23 +145,27 @@ def placed(plan: Plan, placement: str, machine: Machine, steps: int = 50) -> Pla
     """
     if placement not in (("resident",) if plan.device == "cpu" else PLACEMENTS):
         raise DoesNotFit(f"{placement} is no placement for {plan.device}: use resident")
-    changed = combined(replace(plan, placement=placement, tiled=False, reasons=("as asked for",)))
-    return _predicted(changed, machine, steps)
+    changed = drop_incompatible(
+        replace(plan, placement=placement, tiled=False, reasons=("as asked for",))
+    )
+    return _with_predictions(changed, machine, steps)
 
 
-def roomiest(machine: Machine) -> Gpu | None:
+def gpu_with_most_free_memory(machine: Machine) -> Gpu | None:
     """The first of the GPUs with most free memory, as good as equal ones taken for equal: what
     libraries hold of the one in use mustn't send the next video to another."""
     most = max((gpu.free_bytes for gpu in machine.gpus), default=0)
-    alike = (gpu for gpu in machine.gpus if gpu.free_bytes >= most - ALIKE * gpu.total_bytes)
+    alike = (
+        gpu for gpu in machine.gpus if gpu.free_bytes >= most - EQUAL_MEMORY_SHARE * gpu.total_bytes
+    )
     return next(alike, None)
 
 
-def _first_guess(
+def _largest_plan(
     model: Model, machine: Machine, frames: int, height: int, width: int, guided: bool
 ) -> Plan:
     checkpoint = model.checkpoint
-    gpu = roomiest(machine)
+    gpu = gpu_with_most_free_memory(machine)
     if gpu is None:
         device, dtype, reason = "cpu", checkpoint.cpu_dtype, "no GPU here"
     else:
@@ -172,15 +176,16 @@ def _first_guess(
     return Plan(model, device, dtype, "resident", False, **size, reasons=(reason,))
 
 
-def _fit(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
-    gpu = gpu_of(guess, machine)
-    guess = plan.sped_up(plan.attended(guess, gpu, machine), gpu, machine, steps)
+def _fastest_fitting(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
+    gpu = gpu_for(guess, machine)
+    guess = plan.resolve_speed(plan.resolve_attention(guess, gpu, machine), gpu, machine, steps)
     candidates = [
-        _predicted(one, machine, steps, videos) for one in plan.all_of(guess, gpu, machine)
+        _with_predictions(one, machine, steps, videos)
+        for one in plan.candidate_plans(guess, gpu, machine)
     ]
     fitting = [one for one in candidates if _fits(one, gpu, machine)]
     if not fitting:
-        raise DoesNotFit(_what_would(candidates, gpu, machine))
+        raise DoesNotFit(_explain_shortage(candidates, gpu, machine))
     if gpu is None:
         best = fitting[0]
     else:
@@ -190,7 +195,7 @@ def _fit(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
             return (
                 one.tiled,
                 wanted,
-                sum(timing.stage_seconds(*_priced(one, machine, steps, videos)).values()),
+                sum(timing.stage_seconds(*_timing_arguments(one, machine, steps, videos)).values()),
             )
 
         best = min(fitting, key=rank)
@@ -199,7 +204,7 @@ def _fit(guess: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
         reasons.append(
             f"8-bit products need the whole transformer on the GPU: {best.speed} does without"
         )
-    if gpu is not None and not best.compiled and best.placement in COMPILES:
+    if gpu is not None and not best.compiled and best.placement in COMPILABLE:
         reasons.append("compiling the blocks would take longer than it saves")
     return replace(best, reasons=tuple(reasons))
 
@@ -211,7 +216,7 @@ def _fits(plan: Plan, gpu: Gpu | None, machine: Machine) -> bool:
     return plan.peak_bytes <= room and plan.ram_bytes <= plan.ram_room_bytes
 
 
-def _what_would(candidates: list[Plan], gpu: Gpu | None, machine: Machine) -> str:
+def _explain_shortage(candidates: list[Plan], gpu: Gpu | None, machine: Machine) -> str:
     """One line: what the smallest would need, what there is, and what to try."""
     smallest = min(candidates, key=lambda one: one.peak_bytes)
     needed, found, where = smallest.peak_bytes, machine.ram_free_bytes, "RAM"
@@ -231,70 +236,70 @@ def _what_would(candidates: list[Plan], gpu: Gpu | None, machine: Machine) -> st
     )
 
 
-def _predicted(plan: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
+def _with_predictions(plan: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
     """The plan with its predicted memory and time."""
-    gpu = gpu_of(plan, machine)
+    gpu = gpu_for(plan, machine)
     room = gpu.free_bytes - SPARE_BYTES if gpu else 0
     found = {"peak_bytes": memory.reserved_bytes(plan, room), "ram_bytes": memory.ram_bytes(plan)}
     found["ram_room_bytes"] = int(max(1, machine.ram_free_bytes - SPARE_RAM))
-    if gpu is not None and timing.is_known(gpu):
-        found["seconds"] = timing.stage_seconds(*_priced(plan, machine, steps, videos))
+    if gpu is not None and timing.is_known_gpu(gpu):
+        found["seconds"] = timing.stage_seconds(*_timing_arguments(plan, machine, steps, videos))
     return replace(plan, **found)
 
 
-def _priced(plan: Plan, machine: Machine, steps: int, videos: int) -> tuple:
-    """Arguments of ``cost.seconds``."""
-    gpu = gpu_of(plan, machine)
+def _timing_arguments(plan: Plan, machine: Machine, steps: int, videos: int) -> tuple:
+    """Arguments of ``timing.stage_seconds``."""
+    gpu = gpu_for(plan, machine)
     warm = compiled_key(plan, gpu.name, machine.versions.get("torch")) in machine.compiled
     return plan, gpu, steps, warm, videos
 
 
-def unflashed(plan: Plan, why: str) -> Plan:
+def without_flash_attention(plan: Plan, why: str) -> Plan:
     """The same plan with torch's attention, which is exact too, where FlashAttention 4 fails."""
-    reasons = tuple(reason for reason in plan.reasons if reason != FLASHED)
+    reasons = tuple(reason for reason in plan.reasons if reason != FLASH4_REASON)
     return replace(plan, attention=STOCK, seconds={}, reasons=(*reasons, why))
 
 
-def offloaded(plan: Plan) -> Plan:
+def with_model_offload(plan: Plan) -> Plan:
     """The same plan with whole models moved to and fro, after they didn't fit all at once."""
     reasons = (*plan.reasons, f"memory ran out as {plan.placement}")
-    return _counted(replace(plan, placement="model_offload", reasons=reasons))
+    return _with_memory(replace(plan, placement="model_offload", reasons=reasons))
 
 
-def uncompiled(plan: Plan, why: str) -> Plan:
+def without_compile(plan: Plan, why: str) -> Plan:
     """The same plan with nothing compiled, after compiling failed; eager 8-bit products are slow,
     so without them too."""
     reasons = (*plan.reasons, f"compiling failed: {why}")
-    return _counted(replace(plan, compiled=False, quantized="", reasons=reasons))
+    return _with_memory(replace(plan, compiled=False, quantized="", reasons=reasons))
 
 
-def of_frames(plan: Plan, frames: int) -> Plan:
+def with_frames(plan: Plan, frames: int) -> Plan:
     """The same plan for fewer frames."""
-    return _counted(replace(plan, frames=frames))
+    return _with_memory(replace(plan, frames=frames))
 
 
-def in_tiles(plan: Plan) -> Plan:
+def with_vae_tiling(plan: Plan) -> Plan:
     """The same plan with a VAE that decodes in tiles, after memory ran out as it decoded whole."""
     reasons = (*plan.reasons, "memory ran out decoding whole")
-    return _counted(replace(plan, tiled=True, reasons=reasons))
+    return _with_memory(replace(plan, tiled=True, reasons=reasons))
 
 
-def step_down(plan: Plan) -> Plan | None:
+def next_smaller_plan(plan: Plan) -> Plan | None:
     """The next smaller plan for the same request that the RAM has room for, or None after the
     smallest."""
-    rungs = list(ladder(plan))[rung(plan) + 1 :]
+    rungs = list(placements_by_memory(plan))[rank(plan) + 1 :]
     how = f"{plan.placement}{' with tiles' if plan.tiled else ''}"
     reasons = (*plan.reasons, f"memory ran out as {how}")
     for placement, tiled in rungs:
         changed = replace(plan, placement=placement, tiled=tiled, reasons=reasons)
-        stepped = _counted(combined(changed))
+        stepped = _with_memory(drop_incompatible(changed))
         smaller = stepped.peak_bytes < memory.peak_bytes(plan) or (placement, tiled) == rungs[-1]
         if smaller and _has_ram(stepped):
             return stepped
     return None
 
 
-def _counted(plan: Plan) -> Plan:
+def _with_memory(plan: Plan) -> Plan:
     """The plan with what it needs; how long it takes isn't known."""
     needs = {"peak_bytes": memory.peak_bytes(plan), "ram_bytes": memory.ram_bytes(plan)}
     return replace(plan, **needs, seconds={})

@@ -33,7 +33,7 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True)
 class VideoRequest:
-    """A video that is wanted, as it will be run. Build it with ``make``.
+    """A video that is wanted, as it will be run. Build it with ``make_request``.
 
     Attributes:
         prompt, negative_prompt: what to show, and what not to.
@@ -80,7 +80,7 @@ class VideoRequest:
         return {name: getattr(self, name) for name in (*names, "seed", "fps")}
 
 
-def make(
+def make_request(
     model: Model,
     prompt: str,
     negative_prompt: str = "",
@@ -120,7 +120,7 @@ def make(
     _check_text("prompt", prompt)
     _check_text("negative_prompt", negative_prompt, blank=True)
     _check_text("enriched_from", enriched_from, blank=True)
-    _check_number("frames", frames, 1, 10_000, hint=f"use one of {_listed(model)}")
+    _check_number("frames", frames, 1, 10_000, hint=f"use one of {_frame_counts(model)}")
     _check_number("steps", steps, 1, MAX_STEPS)
     _check_number("seed", seed, 0, MAX_SEED)
     _check_number("guidance", guidance, 0, 100, whole=False)
@@ -137,7 +137,7 @@ def make(
     if MAX_STEPS % int(steps):
         notes += (
             f"{steps} steps do not divide {MAX_STEPS}, so the last step leaves some noise: "
-            f"{_better_steps(int(steps))} steps end cleanly",
+            f"{_nearest_divisor(int(steps))} steps end cleanly",
         )
     return VideoRequest(
         prompt=prompt,
@@ -167,7 +167,7 @@ def _fit_frames(model: Model, frames: int) -> tuple[int, list[Adjustment]]:
     used = nearest(frames, model.checkpoint.frames)
     if used == frames:
         return used, []
-    reason = f"{model.name} makes {_listed(model)} frames"
+    reason = f"{model.name} makes {_frame_counts(model)} frames"
     return used, [Adjustment("frames", frames, used, reason)]
 
 
@@ -248,10 +248,10 @@ def _check_number(
         raise RequestError(name, value, hint or f"must be between {least} and {most}")
 
 
-def _listed(model: Model) -> str:
+def _frame_counts(model: Model) -> str:
     return " / ".join(str(frames) for frames in model.checkpoint.frames)
 
 
-def _better_steps(steps: int) -> int:
+def _nearest_divisor(steps: int) -> int:
     divisors = tuple(n for n in range(1, MAX_STEPS + 1) if MAX_STEPS % n == 0)
     return nearest(steps, divisors)

@@ -52,9 +52,9 @@ SLOWER = {"H100": 1.0, "H200": 1.0, "A100": 4.07 / 1.83, "4090": 4.23 / 1.83}
 cogvideo-a100-5b.png, and kijai/ComfyUI-CogVideoXWrapper, readme.md. By a word of the name."""
 
 
-def is_known(gpu: Gpu) -> bool:
+def is_known_gpu(gpu: Gpu) -> bool:
     """Whether anything is known of a GPU's speed."""
-    return _slower(gpu) is not None
+    return _relative_slowness(gpu) is not None
 
 
 def stage_seconds(
@@ -68,12 +68,12 @@ def stage_seconds(
         warm: whether compiled code is on disk.
         videos: how many share a compilation.
     """
-    slower = _slower(gpu) or 1.0
+    slower = _relative_slowness(gpu) or 1.0
     found = {
         "text": _text_seconds(plan, gpu),
-        "denoise": _computed(plan, steps) * _step_seconds(plan, gpu, slower)
+        "denoise": _computed_steps(plan, steps) * _step_seconds(plan, gpu, slower)
         + steps * BETWEEN_STEPS,
-        "decode": slower * _decoded(plan.frames) * plan.height * plan.width * DECODE_SECONDS,
+        "decode": slower * _decoded_frames(plan.frames) * plan.height * plan.width * DECODE_SECONDS,
     }
     if plan.tiled:
         found["decode"] *= TILED_TIME
@@ -104,7 +104,7 @@ def _step_seconds(plan: Plan, gpu: Gpu, slower: float) -> float:
     step = slower * (products / rate + attending + numbers * ELEMENTWISE[kind])
     moved = weight_bytes(plan)["transformer"]
     if plan.placement == "streamed":
-        return max(step * STREAMING[plan.compiled], moved / _link(gpu))
+        return max(step * STREAMING[plan.compiled], moved / _link_rate(gpu))
     if plan.placement == "disk":
         return max(step * STREAMING[plan.compiled], moved / DISK)
     if plan.placement == "sequential":
@@ -121,29 +121,29 @@ def _text_seconds(plan: Plan, gpu: Gpu) -> float:
     if plan.placement == "model_offload":  # there and back
         return TEXT_SECONDS + 2 * (encoder + parts["transformer"]) / PAGEABLE
     rates = {"disk": DISK, "sequential": PAGEABLE}
-    return TEXT_SECONDS + texts * encoder / rates.get(plan.placement, _link(gpu))
+    return TEXT_SECONDS + texts * encoder / rates.get(plan.placement, _link_rate(gpu))
 
 
-def _decoded(frames: int) -> int:
+def _decoded_frames(frames: int) -> int:
     """Frames that are decoded for so many: an even number of latent frames gets one more."""
     latent_frames = (frames - 1) // 4 + 1
     return 4 * (latent_frames - latent_frames % 2) + 1
 
 
-def _computed(plan: Plan, steps: int) -> int:
+def _computed_steps(plan: Plan, steps: int) -> int:
     """Steps that are computed; a reused one costs next to nothing."""
     return len(computed_steps(steps)) if plan.reuse else steps
 
 
-def _slower(gpu: Gpu) -> float | None:
+def _relative_slowness(gpu: Gpu) -> float | None:
     words = gpu.name.replace("-", " ").split()
     if "Laptop" in words:  # of the same name, and another chip
         return None
     return next((value for word, value in SLOWER.items() if word in words), None)
 
 
-def _link(gpu: Gpu) -> float:
-    return LINK if _slower(gpu) == 1.0 else OTHER_LINK
+def _link_rate(gpu: Gpu) -> float:
+    return LINK if _relative_slowness(gpu) == 1.0 else OTHER_LINK
 
 
 CORE_RATE = 55e9
@@ -151,7 +151,7 @@ CORE_RATE = 55e9
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class MeasuredPace:
     """How fast videos of one checkpoint and frame count were made on one device.
 
     Attributes:
@@ -164,7 +164,7 @@ class Pace:
 
 
 def predict_seconds(
-    plan: Plan, machine: Machine, steps: int, known: dict[int, Pace]
+    plan: Plan, machine: Machine, steps: int, known: dict[int, MeasuredPace]
 ) -> float | None:
     """Seconds for a video, its model loaded; None where nothing is known of the GPU.
 
@@ -179,12 +179,12 @@ def predict_seconds(
         nearest = min(known, key=lambda frames: abs(frames - plan.frames))
         ratio = total_step_flop(plan, plan.frames) / total_step_flop(plan, nearest)
         pace = known[nearest]
-        measured = Pace(ratio * pace.step_seconds, ratio * pace.other_seconds)
+        measured = MeasuredPace(ratio * pace.step_seconds, ratio * pace.other_seconds)
     elif plan.device != "cpu":
         return sum(plan.seconds.values()) if plan.seconds else None
     else:
         step = total_step_flop(plan, plan.frames) / (CORE_RATE * machine.threads)
-        measured = Pace(step, step * plan.model.checkpoint.decode_steps)
+        measured = MeasuredPace(step, step * plan.model.checkpoint.decode_steps)
     return measured.other_seconds + steps * measured.step_seconds
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..benchmark import references
-from ..benchmark.record import BASELINES, FULL_STEPS, STAGES, manner, ratios
-from ..benchmark.references import Time
+from ..benchmark.record import BASELINES, FULL_STEPS, STAGES, describe_setup, speedup_ratios
+from ..benchmark.references import PublishedTime
 from . import plots
 
 if TYPE_CHECKING:
@@ -26,31 +26,33 @@ table { border-collapse: collapse; margin: 1em 0 } td, th { text-align: left; ve
 GIB = 2**30
 
 
-def pictures(report: dict) -> list[Picture]:
+def bench_pictures(report: dict) -> list[Picture]:
     """The figures of ``report_plots`` for a notebook's output, as PNG."""
     from IPython.display import Image as Picture
 
     made = plots.bench_figures(report)
-    return [Picture(data=plots.png(figure), format="png") for figure in made]
+    return [Picture(data=plots.figure_png(figure), format="png") for figure in made]
 
 
-def tables(report: dict) -> str:
+def bench_tables(report: dict) -> str:
     """What was measured as HTML: times, memory and energy beside what was predicted, decoders, and
     how many times as fast as each baseline."""
     parts = [_times(report), _memory(report), _decoders(report)]
     return "".join(parts + [_ratios(report, name) for name in BASELINES])
 
 
-def others_table(*reports: dict) -> str:
+def published_table(*reports: dict) -> str:
     """This machine beside others as an HTML table, each with its source."""
-    times = [one for report in reports for one in references.measured(report, "this machine")]
-    times += references.others(reports)
+    times = [
+        one for report in reports for one in references.measured_references(report, "this machine")
+    ]
+    times += references.published_times(reports)
     head = ("GPU", "frames", f"s a video of {FULL_STEPS} steps", "s a step", "how", "source")
-    about = html.escape(references.published()["about"])
+    about = html.escape(references.published_references()["about"])
     return f"<p>{about}</p>{_table(head, list(map(_other, times)))}"
 
 
-def page(*reports: dict) -> str:
+def bench_page(*reports: dict) -> str:
     """A whole HTML page: no scripts, no files beside it.
 
     Reports of one machine with the same versions are shown as one, so that a baseline of one of
@@ -64,7 +66,7 @@ def page(*reports: dict) -> str:
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>CogVideoX benchmark</title>"
         f"<style>{STYLE}</style><h1>CogVideoX benchmark</h1>"
         f"{''.join(map(_section, groups.values()))}"
-        f"<h2>Beside others</h2>{others_table(*groups.values())}</html>"
+        f"<h2>Beside others</h2>{published_table(*groups.values())}</html>"
     )
 
 
@@ -74,12 +76,12 @@ def _section(report: dict) -> str:
     rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in report["ceiling"].items())
     said = (here["system"], versions, f"matrix products: {rates}", report["made"])
     shown = "".join(
-        f"<p><img alt='' src='{_embedded(plots.png(figure))}'></p>"
+        f"<p><img alt='' src='{_embedded(plots.figure_png(figure))}'></p>"
         for figure in plots.bench_figures(report)
     )
     return (
-        f"<h2>{html.escape(references.device(report))}</h2><p>{html.escape(' · '.join(said))}</p>"
-        f"{tables(report)}{shown}"
+        f"<h2>{html.escape(references.device_of(report))}</h2><p>{html.escape(' · '.join(said))}</p>"
+        f"{bench_tables(report)}{shown}"
     )
 
 
@@ -138,7 +140,7 @@ def _decoder_cells(row: dict) -> tuple:
 
 
 def _ratios(report: dict, baseline: str) -> str:
-    found = ratios(report["rows"], baseline)
+    found = speedup_ratios(report["rows"], baseline)
     if not found:
         return ""
     names = ("step", "video", "whole", "tiled", "memory")
@@ -155,12 +157,12 @@ def _rows_table(rows: Sequence[dict], head: Sequence[str], cells) -> str:
     """A table of rows; those that failed say why."""
     made = []
     for row in rows:
-        first = (row["model"], row["frames"], manner(row))
+        first = (row["model"], row["frames"], describe_setup(row))
         made.append((*first, *((row["error"],) if row["error"] else cells(row))))
     return _table(("model", "frames", "how", *head), made)
 
 
-def _other(one: Time) -> tuple:
+def _other(one: PublishedTime) -> tuple:
     span = _number(one.low, 1)
     if one.low != one.high:
         span = f"{one.low:.0f} – {one.high:.0f}"

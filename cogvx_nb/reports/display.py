@@ -13,9 +13,9 @@ from ..results import result, side_by_side, video
 from ..results.result import Result
 from ..results.video import filmstrip
 from ..sweep import driver
-from ..sweep.progress import Table
+from ..sweep.progress import ProgressTable
 from . import experiment, sweep_page
-from .experiment import Experiment
+from .experiment import SweepView
 from .plots import sweep_plots
 from .sweep_page import sheet_html
 
@@ -29,7 +29,7 @@ MOST_EMBEDDED_BYTES = 1_000_000
 """Of a video inside a notebook, where it takes a third more; a notebook of 2 MB still opens."""
 
 
-def strip(frames: np.ndarray, count: int = 7) -> Picture:
+def show_strip(frames: np.ndarray, count: int = 7) -> Picture:
     """A ``filmstrip`` for a notebook's output, as PNG."""
     from IPython.display import Image as Picture
 
@@ -38,7 +38,7 @@ def strip(frames: np.ndarray, count: int = 7) -> Picture:
     return Picture(data=data.getvalue(), format="png")
 
 
-def player(result: Result, width: int = 432) -> Video:
+def show_player(result: Result, width: int = 432) -> Video:
     """A player with the video inside it; a smaller copy of it where it is large.
 
     Args:
@@ -50,7 +50,7 @@ def player(result: Result, width: int = 432) -> Video:
 
     data = result.path.read_bytes()
     if len(data) > MOST_EMBEDDED_BYTES:
-        data = video.shrink(result.path, MOST_EMBEDDED_BYTES)
+        data = video.shrink_video(result.path, MOST_EMBEDDED_BYTES)
         print(f"embedded: a smaller copy; the whole video is {result.path}")
     return Video(
         data=data,
@@ -79,44 +79,44 @@ PAIR_BYTES = 500_000
 """Of two videos in step."""
 
 
-def pick(name: str = "") -> Experiment:
+def pick_sweep(name: str = "") -> SweepView:
     """A sweep by name; the latest where the name is empty, and where there is none yet ``FIRST``,
     which is run.
 
     Raises:
-        CogvxError: see ``experiment.read``, and ``sweep.run``.
+        CogvxError: see ``experiment.read_sweep``, and ``driver.run_sweep``.
     """
-    name = name or experiment.latest()
+    name = name or experiment.latest_sweep()
     if not name:
         print("There is no sweep here yet: a small one is run, of four videos.")
-        with Table() as view:
+        with ProgressTable() as view:
             driver.run_sweep(FIRST, view=view)
         name = FIRST["name"]
-    return experiment.read(name)
+    return experiment.read_sweep(name)
 
 
-def runs(found: Experiment) -> HTML:
+def show_runs(found: SweepView) -> HTML:
     """All runs as a table."""
-    return _html(sweep_page.table(found))
+    return _html(sweep_page.runs_table(found))
 
 
-def contact_sheet(found: Experiment, rows: str = "", columns: str = "") -> HTML:
-    """The videos by two parameters; see ``experiment.axes``."""
+def show_contact_sheet(found: SweepView, rows: str = "", columns: str = "") -> HTML:
+    """The videos by two parameters; see ``experiment.choose_axes``."""
     made = sheet_html(found, rows, columns, most_bytes=SHEET_BYTES, height=SHEET_HEIGHT)
     return _html(made or "This sweep has no videos.")
 
 
-def plots(found: Experiment) -> HTML:
+def show_plots(found: SweepView) -> HTML:
     """What runs took and what their videos measure, against each parameter."""
     return _html(sweep_plots(found) or "No run differs from another yet.")
 
 
-def failures(found: Experiment) -> HTML:
+def show_failures(found: SweepView) -> HTML:
     """Why runs failed, with tracebacks folded away."""
-    return _html(sweep_page.failures(found) or "No run has failed.")
+    return _html(sweep_page.failures_html(found) or "No run has failed.")
 
 
-def in_step(found: Experiment, left: str = "", right: str = "") -> HTML:
+def show_in_step(found: SweepView, left: str = "", right: str = "") -> HTML:
     """Two runs side by side in one video, and what they were made with.
 
     Args:
@@ -133,17 +133,17 @@ def in_step(found: Experiment, left: str = "", right: str = "") -> HTML:
     chosen = [name or next(free, "") for name in (left, right)]
     if "" in chosen:
         return _html("There are no two videos to be compared.")
-    pair = [result.read(known[name]) for name in chosen]
-    address = text.embedded("video/mp4", _small(pair))
+    pair = [result.read_result(known[name]) for name in chosen]
+    address = text.data_url("video/mp4", _small(pair))
     return _html(
         f"<video controls loop autoplay muted style='max-width:100%' src='{address}'></video>"
-        f"{side_by_side.table(pair)}"
+        f"{side_by_side.comparison_table(pair)}"
     )
 
 
-def save(found: Experiment, rows: str = "", columns: str = "") -> Path:
-    """Write the sweep's page; see ``experiment_page.save``."""
-    return sweep_page.save(found, None, rows, columns)
+def save_sweep_page(found: SweepView, rows: str = "", columns: str = "") -> Path:
+    """Write the sweep's page; see ``sweep_page.write_sweep_page``."""
+    return sweep_page.write_sweep_page(found, None, rows, columns)
 
 
 def _small(pair: list[Result]) -> bytes:
@@ -153,7 +153,7 @@ def _small(pair: list[Result]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "in-step.mp4"
         path.write_bytes(data)
-        return video.shrink(path, PAIR_BYTES)
+        return video.shrink_video(path, PAIR_BYTES)
 
 
 def _html(made: str) -> HTML:

@@ -19,13 +19,13 @@ STATES = ("done", "failed", "waiting")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RunView:
     """A run of a sweep.
 
     Attributes:
         id: of the run, and the name of its folder.
         varied: what sets it apart, by parameter.
-        row: see ``sweep_frame.frame``.
+        row: see ``dataframe.sweep_dataframe``.
         folder: what it left; None of one that waits.
         traceback: of one that failed.
         quoted: names of parameters whose texts are quoted, for other runs have a number, say, that
@@ -71,7 +71,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class SweepView:
     """A sweep as it stands on disk.
 
     Attributes:
@@ -88,7 +88,7 @@ class Experiment:
     notebook: str
     varying: tuple[str, ...]
     shared: dict[str, object]
-    runs: tuple[Seen, ...]
+    runs: tuple[RunView, ...]
 
     def __str__(self) -> str:
         counts = Counter(run.state for run in self.runs)
@@ -98,7 +98,7 @@ class Experiment:
         return f"{self.name}: {runs} of {self.notebook}: {told}; varies: {varying}"
 
     @property
-    def shown(self) -> list[Seen]:
+    def shown(self) -> list[RunView]:
         """Runs with a video."""
         return [run for run in self.runs if run.video]
 
@@ -107,13 +107,13 @@ class Experiment:
         return list(dict.fromkeys(run.value(name) for run in self.runs))
 
 
-def latest() -> str:
+def latest_sweep() -> str:
     """The sweep that was started last; empty if none was."""
-    roots = [SweepFolder(name).root for name in folder.names()]
+    roots = [SweepFolder(name).root for name in folder.sweep_names()]
     return max(roots, key=lambda root: (root / RUNS).stat().st_mtime).name if roots else ""
 
 
-def read(name: str) -> Experiment:
+def read_sweep(name: str) -> SweepView:
     """A sweep from its files alone; videos that weren't measured before are measured now.
 
     Raises:
@@ -122,16 +122,16 @@ def read(name: str) -> Experiment:
     """
     folder = SweepFolder(name)
     listed = folder.listed()
-    rows = dataframe.rows(folder, listed)
-    alike = _spelt_alike(listed.values())
+    rows = dataframe.sweep_rows(folder, listed)
+    alike = _ambiguous_parameters(listed.values())
     pairs = zip(listed.items(), rows, strict=True)
-    runs = tuple(_seen(folder, *one, row, alike) for one, row in pairs)
+    runs = tuple(_run_view(folder, *one, row, alike) for one, row in pairs)
     varying = tuple(dict.fromkeys(key for run in runs for key in run.varied))
     notebook = _json(folder.root / RUNS).get("notebook", "")
-    return Experiment(name, folder.root, str(notebook), varying, _shared(runs), runs)
+    return SweepView(name, folder.root, str(notebook), varying, _shared(runs), runs)
 
 
-def axes(found: Experiment, rows: str = "", columns: str = "") -> tuple[str, str]:
+def choose_axes(found: SweepView, rows: str = "", columns: str = "") -> tuple[str, str]:
     """The two parameters of a contact sheet: (down, across); empty where too few vary.
 
     Left open, they are the two that make the most different pairs, with the one of more values
@@ -152,34 +152,34 @@ def axes(found: Experiment, rows: str = "", columns: str = "") -> tuple[str, str
     pairs = [(down, across) for down in downs for across in acrosses if down != across]
     if not pairs:
         return rows, columns
-    best = max(pairs, key=lambda pair: _worth(found, *pair))
+    best = max(pairs, key=lambda pair: _axis_score(found, *pair))
     chosen = not (rows or columns)
     together = _pairs(found, *best) == len(found.values(best[0]))
     return ("", "") if chosen and together else best
 
 
-def _worth(found: Experiment, down: str, across: str) -> tuple:
+def _axis_score(found: SweepView, down: str, across: str) -> tuple:
     """How many pairs of values there are; how few cells stay empty; how well they are turned."""
     long, wide = len(found.values(down)), len(found.values(across))
     text = all(isinstance(run.varied.get(down), str) for run in found.runs)
     return _pairs(found, down, across), -long * wide, long - wide, text
 
 
-def _pairs(found: Experiment, *names: str) -> int:
+def _pairs(found: SweepView, *names: str) -> int:
     return len({tuple(run.value(name) for name in names) for run in found.runs})
 
 
-def _seen(
+def _run_view(
     folder: SweepFolder, run_id: str, varied: dict, row: dict, quoted: frozenset[str]
-) -> Seen:
+) -> RunView:
     if row["state"] == "waiting":
-        return Seen(run_id, varied, row, quoted=quoted)
+        return RunView(run_id, varied, row, quoted=quoted)
     failed = row["state"] == "failed"
     home = folder.root / FAILED / run_id if failed else folder.root / run_id
-    return Seen(run_id, varied, row, home, _text(home / TRACEBACK) if failed else "", quoted)
+    return RunView(run_id, varied, row, home, _text(home / TRACEBACK) if failed else "", quoted)
 
 
-def _spelt_alike(varied: Iterable[dict[str, object]]) -> frozenset[str]:
+def _ambiguous_parameters(varied: Iterable[dict[str, object]]) -> frozenset[str]:
     """Names of parameters with a text and something else that are spelt alike, as 1 and '1' are."""
     kinds: dict[tuple[str, str], set[bool]] = {}
     for values in varied:
@@ -188,7 +188,7 @@ def _spelt_alike(varied: Iterable[dict[str, object]]) -> frozenset[str]:
     return frozenset(name for (name, _), texts in kinds.items() if len(texts) > 1)
 
 
-def _shared(runs: tuple[Seen, ...]) -> dict[str, object]:
+def _shared(runs: tuple[RunView, ...]) -> dict[str, object]:
     """Parameters that all runs were given alike, of those that have ended."""
     given = [_json(run.folder / MARKER).get("parameters") for run in runs if run.folder]
     given = [one for one in given if isinstance(one, dict)]

@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 
 from .. import text
 from ..benchmark import references
-from ..benchmark.record import FULL_STEPS, STAGES, full_seconds, full_stages, manner
-from ..benchmark.references import Time
+from ..benchmark.record import (
+    FULL_STEPS,
+    STAGES,
+    describe_setup,
+    full_video_seconds,
+    full_video_stages,
+)
+from ..benchmark.references import PublishedTime
 from ..text import html_text
-from .experiment import Experiment, Seen
+from .experiment import RunView, SweepView
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +45,7 @@ def bench_figures(report: dict) -> list[Figure]:
     return [*made, _beside(report, max(row["frames"] for row in rows))]
 
 
-def png(figure: Figure) -> bytes:
+def figure_png(figure: Figure) -> bytes:
     """A figure as a file."""
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=120)
@@ -51,7 +57,7 @@ def _by_frames(rows: Sequence[dict]) -> Figure:
     for name in dict.fromkeys(_series(row, rows) for row in rows):
         some = [row for row in rows if _series(row, rows) == name]
         some.sort(key=lambda row: row["frames"])
-        times = [full_seconds(row) for row in some]
+        times = [full_video_seconds(row) for row in some]
         axes.plot([row["frames"] for row in some], times, marker="o", label=name)
     axes.set_ylim(bottom=0)
     axes.legend(fontsize="small", frameon=False)
@@ -62,7 +68,7 @@ def _stages(rows: Sequence[dict]) -> Figure:
     figure, axes = _axes(rows, VIDEO, "", len(rows))
     places, left = range(len(rows)), [0.0] * len(rows)
     for stage in STAGES:
-        widths = [full_stages(row)[stage] for row in rows]
+        widths = [full_video_stages(row)[stage] for row in rows]
         axes.barh(places, widths, left=left, label=stage)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     _name_bars(axes, [_bar(row, rows) for row in rows])
@@ -86,8 +92,8 @@ def _memory(rows: Sequence[dict]) -> Figure:
 def _beside(report: dict, frames: int) -> Figure:
     """Videos of so many frames here and elsewhere, which lie far apart; a range is a line. The
     names are long, so each stands above its point."""
-    ours = references.measured(report, "this machine")
-    times = [one for one in (*ours, *references.others([report])) if one.frames == frames]
+    ours = references.measured_references(report, "this machine")
+    times = [one for one in (*ours, *references.published_times([report])) if one.frames == frames]
     times.sort(key=lambda one: _span(one)[0])
     what = f"seconds a video of {frames} frames and {FULL_STEPS} steps"
     figure, axes = _axes([], what, "", len(times))
@@ -107,13 +113,13 @@ def _beside(report: dict, frames: int) -> Figure:
     return figure
 
 
-def _span(one: Time) -> tuple[float, float]:
+def _span(one: PublishedTime) -> tuple[float, float]:
     if one.low is None:
         return (FULL_STEPS * one.step_seconds,) * 2
     return one.low, one.high
 
 
-def _named(one: Time) -> str:
+def _named(one: PublishedTime) -> str:
     return f"{one.gpu}: {one.how}" + (", steps only" if one.low is None else "")
 
 
@@ -144,7 +150,7 @@ def _series(row: dict, rows: Sequence[dict]) -> str:
 
 
 def _bar(row: dict, rows: Sequence[dict]) -> str:
-    name = f"{row['frames']}: {manner(row)}"
+    name = f"{row['frames']}: {describe_setup(row)}"
     return name if len(_models(rows)) == 1 else f"{row['model']}, {name}"
 
 
@@ -175,7 +181,7 @@ INK = "#808080"
 """Reads on white and on black; the paper is whatever is behind."""
 
 
-def sweep_plots(found: Experiment) -> str:
+def sweep_plots(found: SweepView) -> str:
     """Plots as HTML with the pictures in it; empty if nothing has ended."""
     drawn = {name: _values(found, name) for name in COLUMNS}
     same = {name: next(iter(one)) for name, one in drawn.items() if len(one) == 1}
@@ -193,7 +199,7 @@ def sweep_plots(found: Experiment) -> str:
     return "".join(parts)
 
 
-def sweep_figure(found: Experiment, parameter: str, column: str) -> Figure:
+def sweep_figure(found: SweepView, parameter: str, column: str) -> Figure:
     """One plot: a point a run, and a line through the means of numbers.
 
     Values that aren't numbers stand in their order, numbered from 1.
@@ -221,10 +227,10 @@ def sweep_figure(found: Experiment, parameter: str, column: str) -> Figure:
     return made
 
 
-def _against(found: Experiment, parameter: str, columns: list[str]) -> str:
+def _against(found: SweepView, parameter: str, columns: list[str]) -> str:
     shown = "".join(
-        f"<img alt='{text.escaped(COLUMNS[name])}'"
-        f" src='{text.embedded('image/png', png(sweep_figure(found, parameter, name)))}'>"
+        f"<img alt='{text.escape_html(COLUMNS[name])}'"
+        f" src='{text.data_url('image/png', figure_png(sweep_figure(found, parameter, name)))}'>"
         for name in columns
     )
     if not shown:
@@ -238,15 +244,15 @@ def _against(found: Experiment, parameter: str, columns: list[str]) -> str:
     return "".join([*parts, f"<div class='plots'>{shown}</div>"])
 
 
-def _values(found: Experiment, column: str) -> set[float]:
+def _values(found: SweepView, column: str) -> set[float]:
     return {run.number(column) for run in found.runs} - {None}
 
 
-def _are_numbers(found: Experiment, parameter: str) -> bool:
+def _are_numbers(found: SweepView, parameter: str) -> bool:
     return all(_is_number(run, parameter) for run in found.runs)
 
 
-def _is_number(run: Seen, parameter: str) -> bool:
+def _is_number(run: RunView, parameter: str) -> bool:
     value = run.varied.get(parameter)
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 

@@ -9,20 +9,20 @@ from pathlib import Path
 
 from .. import text
 from ..errors import OutputError, OutputExists
-from ..files import translated, write
+from ..files import translate_errors, write_whole
 from ..results import video
-from ..results.video import Clip
+from ..results.video import EmbeddedClip
 from ..sweep.folder import NOTEBOOK
-from ..text import SHORT, html_text, number
+from ..text import SHORT, format_number, html_text
 from . import experiment, plots
-from .experiment import Experiment, Seen
+from .experiment import RunView, SweepView
 
 MOST_PLAYING = 24
 """Videos that play by themselves; of more each waits for a click."""
 
 
 def sheet_html(
-    found: Experiment,
+    found: SweepView,
     rows: str = "",
     columns: str = "",
     *,
@@ -33,17 +33,17 @@ def sheet_html(
     """All videos, in a table of two parameters or one after another.
 
     Args:
-        rows, columns: see ``experiment.axes``.
-        most_bytes, height: of the small copies in it, see ``clips.of``.
+        rows, columns: see ``experiment.choose_axes``.
+        most_bytes, height: of the small copies in it, see ``video.embed_clips``.
         folder: that the page will lie in, for links to the videos; none without.
 
     Returns:
         HTML; empty if there are no videos.
 
     Raises:
-        RequestError: see ``experiment.axes``.
+        RequestError: see ``experiment.choose_axes``.
     """
-    down, across = experiment.axes(found, rows, columns)
+    down, across = experiment.choose_axes(found, rows, columns)
     if not found.shown:
         return ""
     copies = video.embed_clips([run.video for run in found.shown], most_bytes, height)
@@ -58,9 +58,9 @@ class _Cells:
 
     def __init__(
         self,
-        found: Experiment,
+        found: SweepView,
         axes: tuple[str, str],
-        copies: dict[Path, Clip],
+        copies: dict[Path, EmbeddedClip],
         folder: Path | None,
     ) -> None:
         self._found, self._copies, self._folder = found, copies, folder
@@ -69,16 +69,16 @@ class _Cells:
         self._plays = "autoplay preload='metadata'" if playing else "preload='none'"
 
     def table(self, down: str, across: str) -> str:
-        cells: dict[tuple[str, str], list[Seen]] = {}
+        cells: dict[tuple[str, str], list[RunView]] = {}
         for run in self._found.runs:
             cells.setdefault((run.value(down), run.value(across)), []).append(run)
         heads, sides = self._found.values(across), self._found.values(down)
         named = [html_text(name) for name in (down, across) if name]
         lines = [f"<th class='small'>{' ↓ · '.join(named)}{' →' if across else ''}</th>"]
-        lines[0] += "".join(f"<th>{text.clamped(head)}</th>" for head in heads)
+        lines[0] += "".join(f"<th>{text.clamp_html(head)}</th>" for head in heads)
         for side in sides:
             wide = " class='down'" if len(side) > SHORT else ""
-            line = f"<th{wide}>{text.clamped(side)}</th>"
+            line = f"<th{wide}>{text.clamp_html(side)}</th>"
             for head in heads:
                 shown = "".join(map(self.cell, cells.get((side, head), [])))
                 line += f"<td>{shown}</td>"
@@ -86,10 +86,10 @@ class _Cells:
         made = "".join(f"<tr>{line}</tr>" for line in lines)
         return f"<div class='wide'><table class='sheet'>{made}</table></div>"
 
-    def cell(self, run: Seen) -> str:
+    def cell(self, run: RunView) -> str:
         return f"<figure>{self._picture(run)}<figcaption>{self._caption(run)}</figcaption></figure>"
 
-    def _picture(self, run: Seen) -> str:
+    def _picture(self, run: RunView) -> str:
         if not run.video:
             return ""
         clip = self._copies[run.video]
@@ -102,16 +102,18 @@ class _Cells:
         still = f"<img alt='' src='{clip.still}'>" if clip.still else ""
         if self._folder is None:
             return still
-        return f"<a href='{text.link(run.video, self._folder)}'>{still or 'the video'}</a>"
+        return f"<a href='{text.relative_link(run.video, self._folder)}'>{still or 'the video'}</a>"
 
-    def _caption(self, run: Seen) -> str:
+    def _caption(self, run: RunView) -> str:
         said = [f"{html_text(name)} {html_text(run.value(name))}" for name in self._others]
         parts = [f"<span class='clamp'>{' · '.join(said)}</span>"] if said else []
         if run.state != "done":
             parts.append(f"<span class='{run.state}'>{run.state}</span> {html_text(run.error)}")
         if run.group:
             parts.append(f"<span class='mark'>≈ alike: {run.group}</span>")
-        return "".join([*parts, f"<div class='small'><code>{text.escaped(run.id)}</code></div>"])
+        return "".join(
+            [*parts, f"<div class='small'><code>{text.escape_html(run.id)}</code></div>"]
+        )
 
 
 MOST_BYTES = 20_000_000
@@ -161,36 +163,38 @@ ABOUT = (
 )
 
 
-def page(found: Experiment, rows: str = "", columns: str = "", folder: Path | None = None) -> str:
+def sweep_page(
+    found: SweepView, rows: str = "", columns: str = "", folder: Path | None = None
+) -> str:
     """A whole HTML page.
 
     Args:
-        rows, columns: of the contact sheet, see ``experiment.axes``.
+        rows, columns: of the contact sheet, see ``experiment.choose_axes``.
         folder: that it will lie in; by default the sweep's.
 
     Raises:
-        RequestError: see ``experiment.axes``.
+        RequestError: see ``experiment.choose_axes``.
     """
     folder = folder or found.root
     sections = {
         "Contact sheet": sheet_html(found, rows, columns, most_bytes=MOST_BYTES, folder=folder),
         "Plots": plots.sweep_plots(found),
-        "Runs": table(found, folder),
-        "Failures": failures(found, folder),
+        "Runs": runs_table(found, folder),
+        "Failures": failures_html(found, folder),
     }
     there = {name: made for name, made in sections.items() if made}
     links = "".join(f"<a href='#{_anchor(name)}'>{name}</a>" for name in there)
     made = "".join(f"<h2 id='{_anchor(name)}'>{name}</h2>{one}" for name, one in there.items())
-    title = text.escaped(f"Sweep {found.name}")
+    title = text.escape_html(f"Sweep {found.name}")
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'>{MADE_BY}{POLICY}"
         "<meta name='viewport' content='width=device-width'>"
         f"<title>{title}</title><style>{PAPER}{text.STYLE}</style>"
-        f"<body class='look'><h1>{title}</h1>{summary(found)}<nav>{links}</nav>{made}</body></html>"
+        f"<body class='look'><h1>{title}</h1>{sweep_summary(found)}<nav>{links}</nav>{made}</body></html>"
     )
 
 
-def summary(found: Experiment) -> str:
+def sweep_summary(found: SweepView) -> str:
     """What a sweep is, how it stands, and what its runs have in common."""
     shared = [f"{html_text(key)} = {html_text(repr(value))}" for key, value in found.shared.items()]
     same = f"<p class='small'>The same in all runs: {', '.join(shared)}</p>" if shared else ""
@@ -200,7 +204,7 @@ def summary(found: Experiment) -> str:
     return f"<p>{html_text(found)}.{alike} As of {now}.</p>{same}"
 
 
-def table(found: Experiment, folder: Path | None = None) -> str:
+def runs_table(found: SweepView, folder: Path | None = None) -> str:
     """All runs as an HTML table, with those columns that some run has.
 
     Args:
@@ -219,13 +223,13 @@ def table(found: Experiment, folder: Path | None = None) -> str:
     return f"<div class='wide'><table class='runs'>{made}</table></div>{told}"
 
 
-def failures(found: Experiment, folder: Path | None = None) -> str:
+def failures_html(found: SweepView, folder: Path | None = None) -> str:
     """Why runs failed, each with its traceback folded away; empty if none did."""
     failed = [run for run in found.runs if run.state == "failed"]
     return "".join(_failure(run, folder) for run in failed)
 
 
-def place(output: str | Path | None, root: Path) -> Path:
+def resolve_output_path(output: str | Path | None, root: Path) -> Path:
     """Where a page goes: by default ``report.html`` in the sweep's folder. Doors ask before the
     work.
 
@@ -241,54 +245,56 @@ def place(output: str | Path | None, root: Path) -> Path:
         raise OutputError(f"output {str(output)!r} must end in .html")
     if path.is_dir():
         raise OutputError(f"output {path} is a folder: name a file in it")
-    with translated(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+    with translate_errors(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
         if MADE_BY.encode() not in path.read_bytes()[:400]:
             raise OutputExists(f"{path} exists and is no page of a sweep: choose another name")
     return path
 
 
-def save(
-    found: Experiment, output: str | Path | None = None, rows: str = "", columns: str = ""
+def write_sweep_page(
+    found: SweepView, output: str | Path | None = None, rows: str = "", columns: str = ""
 ) -> Path:
     """Write the page of a sweep, whole or not at all; an earlier one is replaced.
 
     Raises:
-        RequestError: see ``experiment.axes``.
-        OutputError, OutputExists: see ``place``; or if it can't be written.
+        RequestError: see ``experiment.choose_axes``.
+        OutputError, OutputExists: see ``resolve_output_path``; or if it can't be written.
     """
-    path = place(output, found.root)
-    content = page(found, rows, columns, path.parent).encode("utf-8", "replace")
-    with translated(path):
+    path = resolve_output_path(output, found.root)
+    content = sweep_page(found, rows, columns, path.parent).encode("utf-8", "replace")
+    with translate_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, content)
+        write_whole(path, content)
     return path
 
 
 def _line(
-    run: Seen, varying: Sequence[str], known: Sequence[str], alike: bool, folder: Path | None
+    run: RunView, varying: Sequence[str], known: Sequence[str], alike: bool, folder: Path | None
 ) -> str:
     cells = [f"<td>{_named(run, folder)}</td>"]
     for name in varying:
         value = run.value(name)
         wide = " class='said'" if len(value) > SHORT else ""
-        cells.append(f"<td{wide}>{text.clamped(value)}</td>")
+        cells.append(f"<td{wide}>{text.clamp_html(value)}</td>")
     cells.append(f"<td><span class='{run.state}'>{run.state}</span></td>")
-    cells += [f"<td class='number'>{number(run.number(n), NUMBERS[n][1])}</td>" for n in known]
+    cells += [
+        f"<td class='number'>{format_number(run.number(n), NUMBERS[n][1])}</td>" for n in known
+    ]
     if alike:
         cells.append(f"<td><span class='mark'>≈ {run.group}</span></td>" if run.group else "<td>")
     return "".join(cells)
 
 
-def _named(run: Seen, folder: Path | None) -> str:
+def _named(run: RunView, folder: Path | None) -> str:
     """A run's id, linked to its notebook where there is one."""
-    name = f"<code>{text.escaped(run.id)}</code>"
+    name = f"<code>{text.escape_html(run.id)}</code>"
     notebook = run.folder / NOTEBOOK if run.folder else None
     if folder is None or notebook is None or not notebook.is_file():
         return name
-    return f"<a href='{text.link(notebook, folder)}'>{name}</a>"
+    return f"<a href='{text.relative_link(notebook, folder)}'>{name}</a>"
 
 
-def _failure(run: Seen, folder: Path | None) -> str:
+def _failure(run: RunView, folder: Path | None) -> str:
     said = ", ".join(f"{html_text(name)} = {html_text(run.value(name))}" for name in run.varied)
     trace = f"<pre>{html_text(run.traceback)}</pre>" if run.traceback else ""
     return (

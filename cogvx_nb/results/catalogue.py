@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import settings
 from ..errors import ResultError
-from ..planning.timing import Pace
+from ..planning.timing import MeasuredPace
 from . import export, records
 from .index import Index
 
@@ -119,7 +119,7 @@ class Catalogue:
         rows = self._index.ask("SELECT DISTINCT frames FROM results ORDER BY frames")
         return [row[0] for row in rows]
 
-    def paces(self, model: str, device: str) -> dict[int, Pace]:
+    def paces(self, model: str, device: str) -> dict[int, MeasuredPace]:
         """How fast the newest results of each number of frames were made, as medians."""
         ranked = (
             "SELECT frames, denoise_seconds / steps AS step, other_seconds, row_number() OVER"
@@ -134,7 +134,7 @@ class Catalogue:
         for frames, *seconds in rows:
             found.setdefault(frames, []).append(seconds)
         return {
-            frames: Pace(*map(statistics.median, zip(*samples, strict=True)))
+            frames: MeasuredPace(*map(statistics.median, zip(*samples, strict=True)))
             for frames, samples in found.items()
         }
 
@@ -144,7 +144,7 @@ class Catalogue:
         """All results, newest first, some at a time, so that any number takes the same memory.
 
         Yields:
-            Rows of (seconds since 1970 when it was made, its mp4's path, ``sidecars.COLUMNS``...);
+            Rows of (seconds since 1970 when it was made, its mp4's path, ``records.COLUMNS``...);
             None for what a sidecar doesn't say. Each result is there once at most; those that come
             or go meanwhile are there or not.
         """
@@ -170,7 +170,7 @@ class Catalogue:
         """All results as a pandas DataFrame, one a row, newest first; read from the index alone.
 
         Columns and their types are the same for any results: ``path`` and those of
-        ``sidecars.COLUMNS``, as text, whole numbers, floats or booleans; ``made`` is a time in UTC.
+        ``records.COLUMNS``, as text, whole numbers, floats or booleans; ``made`` is a time in UTC.
         What a sidecar doesn't say is NaN or NA. ``height`` and ``width`` are in pixels, ``fps`` is
         in frames a second.
 
@@ -180,7 +180,7 @@ class Catalogue:
         return export.dataframe(self.pages(text, model=model, frames=frames, seed=seed))
 
 
-def frame(
+def results_frame(
     text: str = "", *, model: str = "", frames: int = 0, seed: int | None = None
 ) -> pandas.DataFrame:
     """What is in the outputs folder by now, as a pandas DataFrame; see ``Catalogue.frame``."""
@@ -191,22 +191,24 @@ def frame(
 
 def _where(text: str, model: str, frames: int, seed: int | None) -> tuple[str, tuple]:
     """(WHERE clause, its values)."""
-    tests = [("instr(folded, ?) > 0", _stored(records.folded(word))) for word in text.split()]
+    tests = [
+        ("instr(folded, ?) > 0", _storable_text(records.fold_text(word))) for word in text.split()
+    ]
     # The + keeps SQLite from the index made for paces, whose rows it would have to sort by time.
-    tests += [("+model = ?", _stored(model))] if model else []
-    tests += [("frames = ?", _held(frames))] if frames else []
-    tests += [("seed = ?", _held(seed))] if seed is not None else []
+    tests += [("+model = ?", _storable_text(model))] if model else []
+    tests += [("frames = ?", _clamped(frames))] if frames else []
+    tests += [("seed = ?", _clamped(seed))] if seed is not None else []
     if not tests:
         return "", ()
     return f"WHERE {' AND '.join(test for test, _ in tests)}", tuple(value for _, value in tests)
 
 
-def _stored(text: str) -> str:
+def _storable_text(text: str) -> str:
     """A text as SQLite takes it: half a character, which a command line can hold, is spelt out."""
     return text.encode(errors="backslashreplace").decode()
 
 
-def _held(number: int) -> int:
+def _clamped(number: int) -> int:
     """A number as SQLite takes it: one that no result has stays one."""
     return max(-records.LARGEST, min(number, records.LARGEST))
 
@@ -220,12 +222,16 @@ def move_to_trash(path: Path) -> Path:
     Raises:
         ResultError: if there is none, it lies elsewhere or in the trash, or can't be moved.
     """
-    outputs, path = settings.outputs_dir(), _plain(path)
-    if not path.is_relative_to(outputs) or path.is_relative_to(_trash()):
+    outputs, path = settings.outputs_dir(), _normalized(path)
+    if not path.is_relative_to(outputs) or path.is_relative_to(_trash_folder()):
         raise ResultError(f"{path} is not among the results in {outputs}, which the trash is for")
     within = path.relative_to(outputs)
-    folders = itertools.chain([_trash()], (_trash() / f".{n}" for n in itertools.count(2)))
-    return _move(path, next(folder / within for folder in folders if _is_free(folder / within)))
+    folders = itertools.chain(
+        [_trash_folder()], (_trash_folder() / f".{n}" for n in itertools.count(2))
+    )
+    return _move_pair(
+        path, next(folder / within for folder in folders if _is_unused(folder / within))
+    )
 
 
 def restore(path: Path) -> Path:
@@ -237,32 +243,34 @@ def restore(path: Path) -> Path:
     Raises:
         ResultError: if it is not in the trash, or can't be moved.
     """
-    path = _plain(path)
-    if not path.is_relative_to(_trash()):
-        raise ResultError(f"{path} is not in {_trash()}, so it can't be taken out of it")
-    within = path.relative_to(_trash())
+    path = _normalized(path)
+    if not path.is_relative_to(_trash_folder()):
+        raise ResultError(f"{path} is not in {_trash_folder()}, so it can't be taken out of it")
+    within = path.relative_to(_trash_folder())
     if within.parts[0].startswith("."):
         within = within.relative_to(within.parts[0])
     first = settings.outputs_dir() / within
     more = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
-    return _move(path, next(name for name in itertools.chain([first], more) if _is_free(name)))
+    return _move_pair(
+        path, next(name for name in itertools.chain([first], more) if _is_unused(name))
+    )
 
 
-def _plain(path: Path) -> Path:
+def _normalized(path: Path) -> Path:
     """A path without ``..``; links in it stay, for results may be in a linked folder."""
     return Path(os.path.normpath(path))
 
 
-def _trash() -> Path:
+def _trash_folder() -> Path:
     return settings.outputs_dir() / "trash"
 
 
-def _is_free(path: Path) -> bool:
+def _is_unused(path: Path) -> bool:
     """Whether neither an mp4 nor a sidecar has that name."""
     return not path.exists() and not path.with_suffix(".json").exists()
 
 
-def _move(path: Path, target: Path) -> Path:
+def _move_pair(path: Path, target: Path) -> Path:
     """Move mp4 and sidecar, both or neither."""
     if not path.is_file():
         raise ResultError(f"there is no file {path}")

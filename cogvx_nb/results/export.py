@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import CogvxError, OutputExists, RequestError
-from ..files import translated
+from ..files import translate_errors
 from . import records
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 KINDS = {"path": str} | {name: column.kind for name, column in records.COLUMNS.items()}
-"""Columns of the tables, in this order, and what is in them: see ``sidecars.Column``."""
+"""Columns of the tables, in this order, and what is in them: see ``records.Column``."""
 
 Rows = list[tuple]
 """Each (seconds since 1970 when it was made, values of ``KINDS``...)."""
@@ -93,7 +93,7 @@ FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 send data away (https://owasp.org/www-community/attacks/CSV_Injection)."""
 
 
-def place(output: str | Path) -> Path:
+def resolve_output_path(output: str | Path) -> Path:
     """The absolute path of a file that can be written there; doors ask before the work.
 
     Raises:
@@ -111,17 +111,17 @@ def place(output: str | Path) -> Path:
     return path
 
 
-def save(pages: Iterable[Rows], output: str | Path) -> Path:
+def save_export(pages: Iterable[Rows], output: str | Path) -> Path:
     """Write the rows of ``Catalogue.pages``, a page in memory at a time; the columns are those of
     ``Catalogue.frame``.
 
     Raises:
-        RequestError, OutputExists, CogvxError: see ``place``.
+        RequestError, OutputExists, CogvxError: see ``resolve_output_path``.
         DiskFull, OutputError: if it can't be written.
     """
-    path = place(output)
+    path = resolve_output_path(output)
     partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.partial")
-    with translated(path):
+    with translate_errors(path):
         with contextlib.suppress(FileExistsError):  # a file: opening one in it says so
             path.parent.mkdir(parents=True, exist_ok=True)
         try:

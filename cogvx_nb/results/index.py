@@ -16,7 +16,7 @@ from . import records
 NAME = ".catalogue.sqlite"
 
 VERSION = 3
-"""Of the schema: an index of another is made anew, also where only ``sidecars.COLUMNS`` changed."""
+"""Of the schema: an index of another is made anew, also where only ``records.COLUMNS`` changed."""
 
 SETTLED_SECONDS = 2
 """A folder that changed later than this before a look may change again within the same tick of its
@@ -106,7 +106,7 @@ class Index:
             if known == changed:
                 return before
             settled = changed if time.time_ns() - changed > SETTLED_SECONDS * 1e9 else 0
-            inside, stamps = records.scan(self._folder, folder)
+            inside, stamps = records.scan_folder(self._folder, folder)
         except OSError:  # gone by now, or not for this user
             self._forget(folder)
             return []
@@ -142,7 +142,7 @@ class Index:
     def _described(self, folder: str, stamps: Iterable[tuple[str, str]]) -> Iterator[tuple]:
         """Rows of the sidecars that are ones; others are passed over."""
         for name, stamp in stamps:
-            kept = records.read(self._folder / folder / f"{name[:-4]}.json")
+            kept = records.read_record(self._folder / folder / f"{name[:-4]}.json")
             if kept is not None:
                 yield folder, name, stamp, *kept
 
@@ -175,10 +175,10 @@ class Index:
             raise error
         self._db.close()
         self._db, self._changes = None, []
-        if _damaged(error):
-            _delete(self._folder / NAME)
+        if _is_damaged(error):
+            _delete_index(self._folder / NAME)
         else:
-            self._db, self._on_disk = _prepared(":memory:"), False
+            self._db, self._on_disk = _connect(":memory:"), False
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -190,25 +190,25 @@ class Index:
         """The index, made anew if it was deleted meanwhile."""
         path = self._folder / NAME
         if self._db is None or (self._on_disk and not path.exists()):
-            self._db, self._on_disk = _open(path)
+            self._db, self._on_disk = _open_index(path)
         return self._db
 
 
-def _open(path: Path) -> tuple[sqlite3.Connection, bool]:
+def _open_index(path: Path) -> tuple[sqlite3.Connection, bool]:
     """(the index, whether it is on disk): one that is damaged or of another version is replaced."""
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        return _prepared(":memory:"), False
+        return _connect(":memory:"), False
     for _ in range(2):
         try:
-            return _prepared(path), True
+            return _connect(path), True
         except sqlite3.DatabaseError as error:
-            if not _damaged(error):
+            if not _is_damaged(error):
                 break
-            _delete(path)
-    return _prepared(":memory:"), False
+            _delete_index(path)
+    return _connect(":memory:"), False
 
 
-def _prepared(path: Path | str) -> sqlite3.Connection:
+def _connect(path: Path | str) -> sqlite3.Connection:
     """A connection to an index of this version.
 
     Raises:
@@ -219,30 +219,30 @@ def _prepared(path: Path | str) -> sqlite3.Connection:
         with contextlib.suppress(sqlite3.OperationalError):  # not every file system can
             db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        if _version(db) == 0:
+        if _schema_version(db) == 0:
             db.execute("BEGIN IMMEDIATE")
-            if _version(db) == 0:  # else another process made it meanwhile
+            if _schema_version(db) == 0:  # else another process made it meanwhile
                 for statement in SCHEMA.split(";"):
                     db.execute(statement)
             db.execute("COMMIT")
-        if _version(db) != VERSION:
-            raise sqlite3.NotSupportedError(f"version {_version(db)}")
+        if _schema_version(db) != VERSION:
+            raise sqlite3.NotSupportedError(f"version {_schema_version(db)}")
     except sqlite3.DatabaseError:
         db.close()
         raise
     return db
 
 
-def _version(db: sqlite3.Connection) -> int:
+def _schema_version(db: sqlite3.Connection) -> int:
     return db.execute("PRAGMA user_version").fetchone()[0]
 
 
-def _damaged(error: sqlite3.DatabaseError) -> bool:
+def _is_damaged(error: sqlite3.DatabaseError) -> bool:
     other_version = isinstance(error, sqlite3.NotSupportedError)
     return other_version or getattr(error, "sqlite_errorcode", 0) & 0xFF in DAMAGED
 
 
-def _delete(index: Path) -> None:
+def _delete_index(index: Path) -> None:
     for name in (index.name, f"{index.name}-wal", f"{index.name}-shm"):
         with contextlib.suppress(OSError):
             index.with_name(name).unlink()

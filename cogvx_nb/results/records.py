@@ -75,7 +75,7 @@ FOR_SEARCH = ("at", "folded", "other_seconds")
 that a search passes over; seconds of all stages but denoising and those of ``ONCE``."""
 
 
-def scan(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
+def scan_folder(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
     """(folders in a folder, stamp of each sidecar by its mp4's name).
 
     Args:
@@ -93,7 +93,7 @@ def scan(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
                 one.name.encode()  # the index holds no name that isn't text
                 if one.is_dir():
                     apart = not folder and one.name in APART
-                    if not apart and not (one.is_symlink() and _leads_back(Path(one.path), root)):
+                    if not apart and not (one.is_symlink() and _is_link_loop(Path(one.path), root)):
                         inside.append(f"{folder}/{one.name}" if folder else one.name)
                 elif one.name.lower().endswith(".mp4") and one.is_file():
                     mp4s[one.name[:-4]] = one.name
@@ -103,7 +103,7 @@ def scan(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
     return inside, {mp4s[stem]: stamp for stem, stamp in sidecars.items() if stem in mp4s}
 
 
-def read(path: Path) -> tuple | None:
+def read_record(path: Path) -> tuple | None:
     """What is kept of a sidecar, in the order of ``FOR_SEARCH`` and ``COLUMNS``; None if the file
     is gone or something else."""
     wrong = (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -112,20 +112,20 @@ def read(path: Path) -> tuple | None:
     return None
 
 
-def folded(text: str) -> str:
+def fold_text(text: str) -> str:
     """A text without the differences that a search passes over: case, full width, ligatures."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _values(kept: dict) -> tuple:
-    """See ``read``.
+    """See ``read_record``.
 
     Raises:
         LookupError, TypeError, ValueError, ...: if it is not a sidecar of this format.
     """
     told = {}
     for name, column in COLUMNS.items():
-        told[name] = _held(_found(kept, column.keys), column.kind)
+        told[name] = _typed_value(_nested_value(kept, column.keys), column.kind)
         if told[name] is None and column.needed:
             raise ValueError(name)
     seconds = kept["seconds"]
@@ -133,10 +133,10 @@ def _values(kept: dict) -> tuple:
     if kept["format"] != FORMAT or told["steps"] < 1 or not math.isfinite(other):
         raise ValueError(told)
     at = datetime.fromisoformat(told["made"]).timestamp()
-    return at, folded(told["prompt"]), float(other), *told.values()
+    return at, fold_text(told["prompt"]), float(other), *told.values()
 
 
-def _found(kept: dict, keys: tuple[str, ...]) -> object:
+def _nested_value(kept: dict, keys: tuple[str, ...]) -> object:
     """A value of a sidecar; None if there is none."""
     found = kept
     for key in keys:
@@ -144,10 +144,10 @@ def _found(kept: dict, keys: tuple[str, ...]) -> object:
     return found
 
 
-def _held(value: object, kind: type) -> str | float | None:
+def _typed_value(value: object, kind: type) -> str | float | None:
     """A value as the index holds it; None if it is of another type, or none that SQLite holds."""
     if kind is list and isinstance(value, list):
-        texts = [_held(one, str) for one in value]
+        texts = [_typed_value(one, str) for one in value]
         return None if None in texts else ", ".join(texts)
     if kind is str and isinstance(value, str):
         # JSON can spell half a character, which can't be stored.
@@ -159,7 +159,7 @@ def _held(value: object, kind: type) -> str | float | None:
     return None
 
 
-def _leads_back(link: Path, root: Path) -> bool:
+def _is_link_loop(link: Path, root: Path) -> bool:
     """Whether a link leads to where results are found without it, or to a folder around it."""
     target, root = link.resolve(), root.resolve()
     around = any(inner.is_relative_to(target) for inner in (root, link.parent.resolve()))

@@ -61,7 +61,7 @@ class Result:
 
     Attributes:
         path: the mp4.
-        settings: as in the sidecar; see ``describe``.
+        settings: as in the sidecar; see ``describe_video``.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class Result:
         return self.settings["frame_hash"]
 
 
-def save(
+def save_result(
     generated: Generated,
     output: str | Path | None = None,
     *,
@@ -101,22 +101,22 @@ def save(
         on_event(StageStarted("write"))
     start = time.perf_counter()
     path = check_output(output, overwrite=overwrite) or _default_path(generated)
-    described = describe(generated)
+    described = describe_video(generated)
     with _translated(path), _temporary(path) as (mp4, sidecar):
         path.parent.mkdir(parents=True, exist_ok=True)
         tag = json.dumps(described, ensure_ascii=True, separators=(",", ":"))
-        video.encode(generated.frames, mp4, generated.request.fps, tag)
+        video.encode_video(generated.frames, mp4, generated.request.fps, tag)
         _check_written(mp4, generated.frames)
         described["seconds"]["write"] = round(time.perf_counter() - start, 3)
         sidecar.write_text(json.dumps(described, ensure_ascii=False, indent=2), encoding="utf-8")
-        path = _publish(mp4, sidecar, path, overwrite, numbered=not output)
+        path = _publish_pair(mp4, sidecar, path, overwrite, numbered=not output)
     return Result(path, described)
 
 
 def check_output(output: str | Path | None, *, overwrite: bool = False) -> Path | None:
     """The absolute path that a video would be written to, if it can be.
 
-    Doors call it before the work, ``save`` calls it again. Makes no folder and no file.
+    Doors call it before the work, ``save_result`` calls it again. Makes no folder and no file.
 
     Returns:
         The path; None where ``output`` is None or empty: a new name in the outputs folder.
@@ -141,7 +141,7 @@ def check_output(output: str | Path | None, *, overwrite: bool = False) -> Path 
             f"output {path} exists: choose another name, or overwrite it (--overwrite)"
         )
     sidecar = path.with_suffix(".json")
-    if sidecar.exists() and (not overwrite or _parse(sidecar) is None):
+    if sidecar.exists() and (not overwrite or _parse_sidecar(sidecar) is None):
         raise OutputExists(
             f"{sidecar}, where the settings of {path.name} would go, exists: choose another name"
         )
@@ -149,10 +149,10 @@ def check_output(output: str | Path | None, *, overwrite: bool = False) -> Path 
     return path
 
 
-def describe(generated: Generated) -> dict:
+def describe_video(generated: Generated) -> dict:
     """Everything a sidecar says: the request as asked and as run, the plan, the checkpoint and its
     file hashes, versions, machine, stage seconds and the hash of the frames."""
-    request, here = generated.request, machine.probe()
+    request, here = generated.request, machine.probe_machine()
     asked = {name: value for name, value in request.asked.items() if value is not None}
     return {
         "format": FORMAT,
@@ -183,7 +183,7 @@ def describe(generated: Generated) -> dict:
     }
 
 
-def read(path: str | Path) -> Result:
+def read_result(path: str | Path) -> Result:
     """The settings of a video: from its sidecar, or from the mp4 alone when that is gone.
 
     Raises:
@@ -192,7 +192,7 @@ def read(path: str | Path) -> Result:
     path = Path(path).expanduser().absolute()
     if not path.is_file():
         raise ResultError(f"there is no file {path}")
-    found = _parse(path.with_suffix(".json")) or video.read_tag(path)
+    found = _parse_sidecar(path.with_suffix(".json")) or video.read_tag(path)
     if found is None or found.get("format") != FORMAT:
         raise ResultError(f"{path} carries no settings: it was not made with this workbench")
     return Result(path, found)
@@ -264,7 +264,7 @@ def _translated(path: Path) -> Iterator[None]:
 def _check_written(path: Path, frames: np.ndarray) -> None:
     """Open the new file again: it must hold the frames, in their size, and not be black."""
     try:
-        found = video.decode(path)
+        found = video.decode_video(path)
     except ResultError as error:
         raise BadFrames(f"the video that was just written can't be read back: {error}") from error
     if found.shape != frames.shape:
@@ -273,7 +273,7 @@ def _check_written(path: Path, frames: np.ndarray) -> None:
         raise BadFrames("all frames of the written video are black")
 
 
-def _publish(mp4: Path, sidecar: Path, path: Path, overwrite: bool, numbered: bool) -> Path:
+def _publish_pair(mp4: Path, sidecar: Path, path: Path, overwrite: bool, numbered: bool) -> Path:
     """Give both files their names, never taking somebody else's; returns the mp4's."""
     number = 1
     target = path
@@ -297,7 +297,7 @@ def _publish(mp4: Path, sidecar: Path, path: Path, overwrite: bool, numbered: bo
     return target
 
 
-def _parse(path: Path) -> dict | None:
+def _parse_sidecar(path: Path) -> dict | None:
     """A sidecar's content; None if the file is missing or something else."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -25,28 +25,28 @@ CHANCE = ("denoising", "made")
 CELL = "text-align:left;vertical-align:top;overflow-wrap:anywhere;line-height:1.4"
 
 
-def differences(found: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+def differing_settings(found: Sequence[Result]) -> dict[str, tuple[str, ...]]:
     """What each result was made with, by name: those values that not all of them share."""
-    told = [_told(one.settings) for one in found]
+    told = [_settings_texts(one.settings) for one in found]
     names = dict.fromkeys(name for one in told for name in one)
     values = {name: tuple(one.get(name, "–") for one in told) for name in names}
     return {name: row for name, row in values.items() if len(set(row)) > 1 and name not in CHANCE}
 
 
-def table(found: Sequence[Result]) -> str:
+def comparison_table(found: Sequence[Result]) -> str:
     """Every setting of each result as an HTML table; what differs is marked, in prompts by word."""
-    told, apart = [_told(one.settings) for one in found], differences(found)
+    told, apart = [_settings_texts(one.settings) for one in found], differing_settings(found)
     head = "".join(f"<th>{_letter(n)}</th>" for n in range(len(found)))
     rows = [f"<tr><th></th>{head}</tr>"]
     for name in dict.fromkeys([*apart, *told[0]]):
         values = [one.get(name, "–") for one in told]
-        cells = _marked(values) if name in apart else [escape(value) for value in values]
+        cells = _mark_differences(values) if name in apart else [escape(value) for value in values]
         row = "".join(f"<td style='{CELL}'>{cell}</td>" for cell in cells)
         rows.append(f"<tr><th style='{CELL};white-space:nowrap'>{escape(name)}</th>{row}</tr>")
     return f"<table style='border-spacing:1em 0.3em'>{''.join(rows)}</table>"
 
 
-def _told(kept: dict) -> dict[str, str]:
+def _settings_texts(kept: dict) -> dict[str, str]:
     """A sidecar's settings as short texts."""
     wanted, plan = kept["request"], kept["plan"]
     told = {"prompt": wanted["prompt"], "as typed": kept.get("enriched_from", "")}
@@ -66,12 +66,12 @@ def _told(kept: dict) -> dict[str, str]:
     return {name: value for name, value in told.items() if value}
 
 
-def _marked(values: Sequence[str]) -> list[str]:
+def _mark_differences(values: Sequence[str]) -> list[str]:
     """Texts as HTML, each with what the first doesn't have marked; the first against the next."""
-    return [_against(value, values[0] if n else values[1]) for n, value in enumerate(values)]
+    return [_mark_words(value, values[0] if n else values[1]) for n, value in enumerate(values)]
 
 
-def _against(value: str, other: str) -> str:
+def _mark_words(value: str, other: str) -> str:
     words, others = value.split(), other.split()
     matcher = difflib.SequenceMatcher(None, others, words, autojunk=False)
     parts = []
@@ -82,20 +82,21 @@ def _against(value: str, other: str) -> str:
 
 
 def side_by_side(found: Sequence[Result]) -> bytes:
-    """Two to six results in one video, in step, each with the letter that it has in ``table``."""
-    clips, fps = in_step(
-        [video.decode(one.path) for one in found], [one.settings["request"]["fps"] for one in found]
+    """Two to six results in one video, in step, each with the letter that it has in ``comparison_table``."""
+    clips, fps = clips_in_step(
+        [video.decode_video(one.path) for one in found],
+        [one.settings["request"]["fps"] for one in found],
     )
     across = len(clips) if len(clips) < 4 else (len(clips) + 1) // 2
     width = max(240, min(360, *(clip.shape[2] for clip in clips)))
     labels = [_letter(number) for number in range(len(clips))]
     bands = [
-        compose([clips[n : n + across]], labels[n : n + across], [""], width)
+        compose_sheet([clips[n : n + across]], labels[n : n + across], [""], width)
         for n in range(0, len(clips), across)
     ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "in-step.mp4"
-        video.encode(stack(bands), path, fps, "")
+        video.encode_video(stack_bands(bands), path, fps, "")
         return path.read_bytes()
 
 
@@ -126,7 +127,7 @@ Cells = Sequence[Sequence[np.ndarray | None]]
 """Rows of clips, uint8 (frames, height, width, 3), RGB; None where there is none."""
 
 
-def in_step(clips: Sequence[np.ndarray], fps: Sequence[int]) -> tuple[list[np.ndarray], int]:
+def clips_in_step(clips: Sequence[np.ndarray], fps: Sequence[int]) -> tuple[list[np.ndarray], int]:
     """Clips of one length and pace: the fastest's pace, and the longest's time.
 
     Returns:
@@ -141,7 +142,7 @@ def in_step(clips: Sequence[np.ndarray], fps: Sequence[int]) -> tuple[list[np.nd
     ], pace
 
 
-def compose(
+def compose_sheet(
     cells: Cells, columns: Sequence[str], rows: Sequence[str], width: int = 240
 ) -> np.ndarray:
     """One clip of many, with a label over each column and before each row.
@@ -170,7 +171,7 @@ def compose(
     return pages
 
 
-def stack(pages: Sequence[np.ndarray]) -> np.ndarray:
+def stack_bands(pages: Sequence[np.ndarray]) -> np.ndarray:
     """Clips of one length below each other, padded to the widest."""
     widest = max(page.shape[2] for page in pages)
     padded = [

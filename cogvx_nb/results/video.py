@@ -41,7 +41,7 @@ def is_black(frames: np.ndarray) -> bool:
     return bool(frames.max() <= BLACK)
 
 
-def encode(frames: np.ndarray, path: Path, fps: int, tag: str) -> None:
+def encode_video(frames: np.ndarray, path: Path, fps: int, tag: str) -> None:
     """Write an H.264, yuv420p, faststart mp4.
 
     Args:
@@ -67,7 +67,7 @@ def encode(frames: np.ndarray, path: Path, fps: int, tag: str) -> None:
         raise OutputError(f"ffmpeg could not write {path}: {lines[-1] if lines else 'no reason'}")
 
 
-def decode(path: Path) -> np.ndarray:
+def decode_video(path: Path) -> np.ndarray:
     """All frames of a video, uint8 (frames, height, width, 3), RGB.
 
     Raises:
@@ -86,7 +86,7 @@ def decode(path: Path) -> np.ndarray:
     return np.stack(frames)
 
 
-def poster(path: Path, seconds: float, width: int) -> bytes:
+def still_image(path: Path, seconds: float, width: int) -> bytes:
     """One frame of a video as a WebP of that width, in pixels.
 
     Args:
@@ -100,13 +100,13 @@ def poster(path: Path, seconds: float, width: int) -> bytes:
     command += ["-c:v", "libwebp", "-f", "webp", "pipe:"]
     done = subprocess.run(command, capture_output=True, check=False)
     if not done.stdout and seconds:
-        return poster(path, 0, width)
+        return still_image(path, 0, width)
     if not done.stdout:
         raise ResultError(f"{path} can't be read as a video")
     return done.stdout
 
 
-def shrink(path: Path, most_bytes: int, height: int = 240) -> bytes:
+def shrink_video(path: Path, most_bytes: int, height: int = 240) -> bytes:
     """A copy of a video, as mp4, of at most so many bytes.
 
     Args:
@@ -124,7 +124,7 @@ def shrink(path: Path, most_bytes: int, height: int = 240) -> bytes:
         if done.returncode:
             raise ResultError(f"{path} can't be read as a video")
         data = copy.read_bytes()
-    return data if len(data) <= most_bytes else shrink(path, most_bytes, height // 2)
+    return data if len(data) <= most_bytes else shrink_video(path, most_bytes, height // 2)
 
 
 def read_tag(path: Path) -> dict | None:
@@ -159,7 +159,7 @@ LARGEST = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class EmbeddedClip:
     """What there is to be shown of a video.
 
     Attributes:
@@ -171,7 +171,9 @@ class Clip:
     moving: str = ""
 
 
-def embed_clips(videos: Sequence[Path], most_bytes: int, height: int = 240) -> dict[Path, Clip]:
+def embed_clips(
+    videos: Sequence[Path], most_bytes: int, height: int = 240
+) -> dict[Path, EmbeddedClip]:
     """A still of each video, and then a copy of each, in their order, until there is no room.
 
     Stills too, since browsers hold no more than some dozens of players at once.
@@ -180,15 +182,17 @@ def embed_clips(videos: Sequence[Path], most_bytes: int, height: int = 240) -> d
         most_bytes: of all together, in base64.
         height: of a copy, in pixels.
     """
-    stills = _that_fit(videos, _still, most_bytes)
+    stills = _as_many_as_fit(videos, _still, most_bytes)
     room = most_bytes - sum(map(len, stills.values()))
-    copies = _that_fit(videos, lambda path: _copy(path, height), room)
-    return {path: Clip(stills.get(path, ""), copies.get(path, "")) for path in videos}
+    copies = _as_many_as_fit(videos, lambda path: _copy(path, height), room)
+    return {path: EmbeddedClip(stills.get(path, ""), copies.get(path, "")) for path in videos}
 
 
-def _that_fit(videos: Sequence[Path], make: Callable[[Path], str], room: int) -> dict[Path, str]:
+def _as_many_as_fit(
+    videos: Sequence[Path], make: Callable[[Path], str], room: int
+) -> dict[Path, str]:
     found: dict[Path, str] = {}
-    with ThreadPoolExecutor(machine.cores()) as pool:
+    with ThreadPoolExecutor(machine.usable_cores()) as pool:
         for start in range(0, len(videos), BATCH):
             batch = videos[start : start + BATCH]
             for path, address in zip(batch, pool.map(make, batch), strict=True):
@@ -201,14 +205,14 @@ def _that_fit(videos: Sequence[Path], make: Callable[[Path], str], room: int) ->
 
 def _copy(path: Path, height: int) -> str:
     try:
-        return text.embedded("video/mp4", shrink(path, LARGEST, height))
+        return text.data_url("video/mp4", shrink_video(path, LARGEST, height))
     except ResultError:  # no video by now
         return ""
 
 
 def _still(path: Path) -> str:
     try:
-        return text.embedded("image/webp", poster(path, 0, CLIP_WIDTH))
+        return text.data_url("image/webp", still_image(path, 0, CLIP_WIDTH))
     except ResultError:
         return ""
 
@@ -243,7 +247,7 @@ THUMBNAIL_WIDTH = 180
 
 def thumbnails(entries: Iterable) -> list[bytes]:
     """A WebP of each result's middle frame; empty where a video can't be read."""
-    with ThreadPoolExecutor(machine.cores()) as pool:
+    with ThreadPoolExecutor(machine.usable_cores()) as pool:
         return list(pool.map(_thumbnail, entries))
 
 
@@ -253,7 +257,7 @@ def _thumbnail(entry) -> bytes:
     with contextlib.suppress(OSError):
         return kept.read_bytes()
     try:
-        data = poster(entry.path, entry.frames / entry.fps / 2, THUMBNAIL_WIDTH)
+        data = still_image(entry.path, entry.frames / entry.fps / 2, THUMBNAIL_WIDTH)
     except ResultError:
         return b""
     with contextlib.suppress(OSError):  # a folder that can't be written costs time, nothing else

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import CogvxError, OutputError, ResultError
-from ..files import translated, write
+from ..files import translate_errors, write_whole
 from ..planning import machine
 from ..results import export, result, video
 from .folder import SweepFolder
@@ -35,7 +35,7 @@ ALIKE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Measures:
+class VideoMeasures:
     """What a video's frames show.
 
     Attributes:
@@ -56,7 +56,7 @@ class Measures:
     fingerprint: np.ndarray = field(repr=False, compare=False)
 
 
-def measure(frames: np.ndarray) -> Measures:
+def measure_result(frames: np.ndarray) -> VideoMeasures:
     """Measure a clip.
 
     Args:
@@ -65,7 +65,7 @@ def measure(frames: np.ndarray) -> Measures:
     Raises:
         CogvxError: if OpenCV is missing.
     """
-    cv2 = opencv()
+    cv2 = import_opencv()
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     brightness = np.array([one.mean() for one in grey])
     jumps = np.abs(np.diff(brightness, n=2)) / 2
@@ -73,7 +73,7 @@ def measure(frames: np.ndarray) -> Measures:
     chosen = np.linspace(0, len(frames) - 1, PRINT_FRAMES).round().astype(int)
     size = (PRINT_SIZE, PRINT_SIZE)
     small = [cv2.resize(frames[n], size, interpolation=cv2.INTER_AREA) for n in chosen]
-    return Measures(
+    return VideoMeasures(
         motion=_motion(cv2, grey),
         flicker=float(jumps.mean()) if len(jumps) else 0.0,
         sharpness=float(np.mean(sharp)),
@@ -81,7 +81,7 @@ def measure(frames: np.ndarray) -> Measures:
     )
 
 
-def alike(fingerprints: Sequence[np.ndarray]) -> list[int]:
+def near_duplicates(fingerprints: Sequence[np.ndarray]) -> list[int]:
     """Which videos are near-duplicates: the number of a group for each, from 1; 0 for none.
 
     Two are when their fingerprints differ by no more than ``ALIKE``; a group is all that hang
@@ -100,7 +100,7 @@ def alike(fingerprints: Sequence[np.ndarray]) -> list[int]:
     return [shared.index(name) + 1 if name in shared else 0 for name in group]
 
 
-def opencv():
+def import_opencv():
     """OpenCV's module.
 
     Raises:
@@ -132,19 +132,19 @@ MEASURED = ".measures.json"
 """In the sweep's folder: measures by the SHA-256 of their video. It can be deleted any time."""
 
 COLUMNS = ("motion", "flicker", "sharpness")
-OTHERS = ("run", "state", "error", "seconds", "predicted_gib", "alike", "video", "sha256")
+RESERVED_COLUMNS = ("run", "state", "error", "seconds", "predicted_gib", "alike", "video", "sha256")
 
 MOST_THREADS = 8
 """Videos that are measured at once, on as many cores; each takes 0.1 GB where it is large."""
 
 
-def frame(name: str) -> pandas.DataFrame:
+def sweep_dataframe(name: str) -> pandas.DataFrame:
     """A sweep as a pandas DataFrame, a run a row, in the order of its rows.
 
     Columns: ``run``, its id; those parameters that vary, by name; ``state``, which is ``done``,
     ``failed`` or ``waiting``; ``error``, why it failed; ``seconds`` of the notebook, and
     ``..._seconds`` of the video's stages; ``predicted_gib`` of its plan; ``motion``, ``flicker``
-    and ``sharpness``, see ``measures.Measures``; ``alike``, the number of its group of
+    and ``sharpness``, see ``dataframe.VideoMeasures``; ``near_duplicates``, the number of its group of
     near-duplicates, 0 for none; ``video``, its path. What there is none of is NaN or empty.
 
     Raises:
@@ -152,32 +152,35 @@ def frame(name: str) -> pandas.DataFrame:
         CogvxError: if pandas or OpenCV is missing.
     """
     export.check_packages("pandas")
-    opencv()
+    import_opencv()
     import pandas
 
     folder = SweepFolder(name)
-    return pandas.DataFrame(rows(folder, folder.listed()))
+    return pandas.DataFrame(sweep_rows(folder, folder.listed()))
 
 
-def rows(folder: SweepFolder, listed: dict[str, dict[str, object]]) -> list[dict]:
-    """A row for each run that is listed; see ``frame``."""
+def sweep_rows(folder: SweepFolder, listed: dict[str, dict[str, object]]) -> list[dict]:
+    """A row for each run that is listed; see ``sweep_dataframe``."""
     kept = _kept(folder.root / MEASURED)
-    with ThreadPoolExecutor(min(MOST_THREADS, machine.cores())) as pool:
+    with ThreadPoolExecutor(min(MOST_THREADS, machine.usable_cores())) as pool:
         made = list(pool.map(lambda one: _row(folder, *one, kept), listed.items()))
     found = [row for row, _ in made]
     measured = {sha256: one for _, by_hash in made for sha256, one in by_hash.items()}
-    groups = alike([one.fingerprint for one in measured.values()])
+    groups = near_duplicates([one.fingerprint for one in measured.values()])
     by_hash = dict(zip(measured, groups, strict=True))
     for row in found:
         row["alike"] = by_hash.get(row.pop("sha256"), 0)
-    with contextlib.suppress(OutputError), translated(folder.root):  # to be measured again, then
-        write(folder.root / MEASURED, json.dumps(_told(measured)).encode())
+    with (
+        contextlib.suppress(OutputError),
+        translate_errors(folder.root),
+    ):  # to be measured again, then
+        write_whole(folder.root / MEASURED, json.dumps(_told(measured)).encode())
     return found
 
 
 def _row(
-    folder: SweepFolder, run_id: str, varied: dict, kept: dict[str, Measures]
-) -> tuple[dict, dict[str, Measures]]:
+    folder: SweepFolder, run_id: str, varied: dict, kept: dict[str, VideoMeasures]
+) -> tuple[dict, dict[str, VideoMeasures]]:
     """(a row, the measures of its video by its hash, if it has one)."""
     told = {_column(name): value for name, value in varied.items()}
     row = {"run": run_id, **told, "state": "waiting", "error": folder.failure(run_id)}
@@ -189,10 +192,10 @@ def _row(
     row |= {"state": "done", "error": "", "seconds": marker.get("seconds", np.nan)}
     path = folder.root / run_id / VIDEO
     try:
-        settings, sha256 = result.read(path).settings, marker["files"][VIDEO][1]
+        settings, sha256 = result.read_result(path).settings, marker["files"][VIDEO][1]
         row |= {f"{stage}_seconds": value for stage, value in settings["seconds"].items()}
         row["predicted_gib"] = settings["plan"].get("peak_bytes", np.nan) / 2**30
-        found = kept.get(sha256) or measure(video.decode(path))
+        found = kept.get(sha256) or measure_result(video.decode_video(path))
     except (ResultError, LookupError, TypeError):  # a notebook that makes none
         return row, {}
     row |= {name: getattr(found, name) for name in COLUMNS}
@@ -201,15 +204,15 @@ def _row(
 
 def _column(parameter: str) -> str:
     """What a parameter's column is called."""
-    taken = parameter in (*COLUMNS, *OTHERS) or parameter.endswith("_seconds")
+    taken = parameter in (*COLUMNS, *RESERVED_COLUMNS) or parameter.endswith("_seconds")
     return f"parameter_{parameter}" if taken else parameter
 
 
-def _kept(path: Path) -> dict[str, Measures]:
+def _kept(path: Path) -> dict[str, VideoMeasures]:
     shape = (PRINT_FRAMES, PRINT_SIZE, PRINT_SIZE, 3)
     try:
         return {
-            sha256: Measures(
+            sha256: VideoMeasures(
                 *map(float, values),
                 np.frombuffer(bytes.fromhex(told), np.uint8).reshape(shape),
             )
@@ -219,7 +222,7 @@ def _kept(path: Path) -> dict[str, Measures]:
         return {}
 
 
-def _told(measured: dict[str, Measures]) -> dict[str, list]:
+def _told(measured: dict[str, VideoMeasures]) -> dict[str, list]:
     return {
         sha256: [*(getattr(one, name) for name in COLUMNS), one.fingerprint.tobytes().hex()]
         for sha256, one in measured.items()

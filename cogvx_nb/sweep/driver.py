@@ -12,20 +12,20 @@ from pathlib import Path
 
 from ..errors import Cancelled, DiskFull, NotebookError, ResultError
 from ..notebooks import notebook
-from ..notebooks.notebook import Book
+from ..notebooks.notebook import NotebookTemplate
 from . import lock
-from .folder import NOTEBOOK, SweepFolder, stamp
+from .folder import NOTEBOOK, SweepFolder, timestamp
 from .lock import Holder, Share
 from .progress import Progress, View
-from .runs import Run, plan_runs
-from .spec import Spec, make, read
-from .worker import Outcome, Task, Worker
+from .runs import SweepRun, plan_runs
+from .spec import SweepSpec, make_spec, read_spec
+from .worker import RunOutcome, RunTask, SweepWorker
 
-MOST_HERE = 3
+MAX_CRASHES_HERE = 3
 """Runs that may die at a worker, and nowhere else, before it isn't the runs that are to blame."""
 
 
-class Deaths:
+class CrashLog:
     """Where the kernels of runs died. Workers are numbers, runs are ids."""
 
     def __init__(self) -> None:
@@ -60,27 +60,27 @@ class Deaths:
 
     def _blames(self, worker: int) -> bool:
         only_here = [run for run in self._since[worker] if self._places[run] == {worker}]
-        return len(only_here) >= MOST_HERE
+        return len(only_here) >= MAX_CRASHES_HERE
 
 
 TICK = 0.25
 """Seconds between looks at the clock, and at whether somebody cancelled."""
 
-ROAD = "cogvx_nb.pipeline.loader"
+PIPELINE_MODULE = "cogvx_nb.pipeline.loader"
 """What notebook 03 imports torch and diffusers with."""
 
-MOST_DEATHS = 10
+MAX_CRASHES_IN_A_ROW = 10
 """Runs one after another whose kernels may die before it isn't the runs that are to blame."""
 
 
 def run_sweep(
-    spec: Spec | dict | str | Path,
+    spec: SweepSpec | dict | str | Path,
     *,
     again: bool = False,
     fail_fast: bool = False,
     part: Share | None = None,
     view: View | None = None,
-    workers: AbstractContextManager[Sequence[Worker]] | None = None,
+    workers: AbstractContextManager[Sequence[SweepWorker]] | None = None,
 ) -> Progress:
     """Do what of a sweep isn't done yet.
 
@@ -105,10 +105,10 @@ def run_sweep(
         NotebookError: if one kernel after another dies.
         Cancelled: if somebody cancelled it from elsewhere.
     """
-    spec, book, runs = prepare(spec)
+    spec, book, runs = prepare_sweep(spec)
     part = part or Share()
     folder = SweepFolder(spec.name)
-    with lock.hold(folder.root, part, stamp()) as holder:
+    with lock.hold_lock(folder.root, part, timestamp()) as holder:
         path = folder.prepare(book, runs)
         folder.tidy(part)
         mine = [run for run in runs if run.id in part]
@@ -120,7 +120,7 @@ def run_sweep(
             return shown
         driver = _Driver(spec, book, path, folder, holder, shown, view or (lambda progress: None))
         try:
-            with workers or contextlib.nullcontext([Worker()]) as hands:
+            with workers or contextlib.nullcontext([SweepWorker()]) as hands:
                 shown.workers = len(hands)
                 driver.drive(deque(todo), list(hands), fail_fast)
         finally:
@@ -128,17 +128,19 @@ def run_sweep(
     return shown
 
 
-def prepare(spec: Spec | dict | str | Path) -> tuple[Spec, Book, list[Run]]:
+def prepare_sweep(
+    spec: SweepSpec | dict | str | Path,
+) -> tuple[SweepSpec, NotebookTemplate, list[SweepRun]]:
     """A sweep, its notebook, and all of its runs, checked.
 
     Raises:
         SpecError: if something of it is wrong.
     """
     if isinstance(spec, dict):
-        spec = make(spec, Path.cwd(), "sweep")
-    elif not isinstance(spec, Spec):
-        spec = read(spec)
-    book = notebook.read(spec.notebook, spec.folder)
+        spec = make_spec(spec, Path.cwd(), "sweep")
+    elif not isinstance(spec, SweepSpec):
+        spec = read_spec(spec)
+    book = notebook.read_template(spec.notebook, spec.folder)
     return spec, book, plan_runs(spec, book)
 
 
@@ -147,8 +149,8 @@ class _Driver:
 
     def __init__(
         self,
-        spec: Spec,
-        book: Book,
+        spec: SweepSpec,
+        book: NotebookTemplate,
         notebook: Path,
         folder: SweepFolder,
         holder: Holder,
@@ -159,12 +161,12 @@ class _Driver:
         self._folder, self._holder = folder, holder
         self._shown, self._view = shown, view
         self._attempts: dict[str, int] = {}
-        self._deaths = Deaths()
+        self._deaths = CrashLog()
 
-    def drive(self, todo: deque[Run], workers: list[Worker], fail_fast: bool) -> None:
+    def drive(self, todo: deque[SweepRun], workers: list[SweepWorker], fail_fast: bool) -> None:
         """Until all runs are done or failed, or the first failed if that is enough."""
         threads = [ThreadPoolExecutor(1, thread_name_prefix="cogvx sweep") for _ in workers]
-        pending: dict[Future[Outcome], tuple[int, Run, Path]] = {}
+        pending: dict[Future[RunOutcome], tuple[int, SweepRun, Path]] = {}
         there, enough = set(range(len(workers))), False
         try:
             while pending or (todo and not enough):
@@ -189,9 +191,11 @@ class _Driver:
                 if lock.is_asked_to_stop(self._folder.root, self._holder):
                     raise Cancelled(f"sweep {self._spec.name} was cancelled; start it to go on")
         finally:
-            _end(workers, threads, pending)
+            _stop_workers(workers, threads, pending)
 
-    def _pairs(self, todo: deque[Run], there: set[int], busy: set[int]) -> list[tuple[int, Run]]:
+    def _pairs(
+        self, todo: deque[SweepRun], there: set[int], busy: set[int]
+    ) -> list[tuple[int, SweepRun]]:
         """(worker, run) for each idle worker that there is a run for; those are no longer to do."""
         working, found = self._deaths.working(there), []
         for number in sorted(working - busy):
@@ -209,21 +213,21 @@ class _Driver:
         self._shown.waiting, self._shown.workers = waiting, working
         self._view(self._shown)
 
-    def _task(self, run: Run) -> tuple[Task, Path]:
+    def _task(self, run: SweepRun) -> tuple[RunTask, Path]:
         """(an attempt at a run, the folder that it works in)."""
         attempt = self._attempts[run.id] = self._attempts.get(run.id, 0) + 1
         work = self._folder.workspace(run.id, attempt)
-        task = Task(
+        task = RunTask(
             self._notebook,
             work / NOTEBOOK,
             run.parameters,
             str(self._book.path.parent),
-            ROAD if self._book.makes_video else "",
+            PIPELINE_MODULE if self._book.makes_video else "",
             self._spec.timeout,
         )
         return task, work
 
-    def _give_back(self, run: Run, work: Path, outcome: Outcome, there: set[int]) -> bool:
+    def _give_back(self, run: SweepRun, work: Path, outcome: RunOutcome, there: set[int]) -> bool:
         """Forget that a run was handed out, for its worker is gone; it should be again."""
         self._folder.drop(work)
         self._attempts[run.id] -= 1
@@ -232,7 +236,7 @@ class _Driver:
             raise NotebookError(f"{outcome.error}: no worker is left; start again when there is")
         return True
 
-    def _take_back(self, run: Run, work: Path, outcome: Outcome) -> bool:
+    def _take_back(self, run: SweepRun, work: Path, outcome: RunOutcome) -> bool:
         """Put away what an attempt left; whether there should be another."""
         if outcome.disk_full:
             raise DiskFull(f"the disk is full ({outcome.error}): make room, and start again")
@@ -242,7 +246,7 @@ class _Driver:
             "code_sha256": self._book.code_hash,
             "attempts": attempt,
             "seconds": round(outcome.seconds, 3),
-            "ended": stamp(),
+            "ended": timestamp(),
         }
         if not error:
             try:
@@ -263,15 +267,17 @@ class _Driver:
         home = self._folder.keep_failure(run, work, kept | {"error": error}, outcome.traceback)
         self._shown.failed[run.id] = error
         self._shown.note = f"{run.id} failed: {error} (kept in {home})"
-        if self._deaths.in_a_row >= MOST_DEATHS:
+        if self._deaths.in_a_row >= MAX_CRASHES_IN_A_ROW:
             raise NotebookError(
-                f"{MOST_DEATHS} runs one after another had their kernel die: see whether memory "
+                f"{MAX_CRASHES_IN_A_ROW} runs one after another had their kernel die: see whether memory "
                 "ran out (dmesg), mend it, and start again"
             )
         return False
 
 
-def _end(workers: list[Worker], threads: list[ThreadPoolExecutor], pending: dict) -> None:
+def _stop_workers(
+    workers: list[SweepWorker], threads: list[ThreadPoolExecutor], pending: dict
+) -> None:
     """End the workers; runs that are still under way are dropped."""
     while pending:
         for number, _, _ in pending.values():

@@ -25,18 +25,18 @@ from pathlib import Path
 from .. import settings
 from ..errors import ResultError, SpecError
 from ..files import (
-    folder_to_disk,
+    fingerprint,
+    fsync,
+    fsync_folder,
     is_unchanged,
-    print_of,
-    rename_within,
-    to_disk,
-    translated,
-    write,
+    rename_in_notebook,
+    translate_errors,
+    write_whole,
 )
-from ..notebooks.notebook import Book
+from ..notebooks.notebook import NotebookTemplate
 from ..results import result
 from .lock import Share
-from .runs import VIDEO, Run
+from .runs import VIDEO, SweepRun
 from .spec import NAME
 
 NOTEBOOK, MARKER, TRACEBACK = "notebook.ipynb", "run.json", "traceback.txt"
@@ -48,7 +48,7 @@ LATEST = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class SweepStatus:
     """How a sweep stands.
 
     Attributes:
@@ -81,14 +81,14 @@ class SweepFolder:
             raise SpecError(f"{name!r} is no name of a sweep")
         self.root = settings.outputs_dir() / "sweeps" / name
 
-    def prepare(self, book: Book, runs: list[Run]) -> Path:
+    def prepare(self, book: NotebookTemplate, runs: list[SweepRun]) -> Path:
         """Write down what will be run; returns the notebook that the runs execute."""
         listed = {run.id: run.varied for run in runs}
         path = self.root / f".notebook-{hashlib.sha256(book.content).hexdigest()[:12]}.ipynb"
-        with translated(self.root):
+        with translate_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            write(path, book.content)
-            write(self.root / RUNS, _json({"notebook": book.path.name, "runs": listed}))
+            write_whole(path, book.content)
+            write_whole(self.root / RUNS, _json({"notebook": book.path.name, "runs": listed}))
         return path
 
     def tidy(self, part: Share) -> None:
@@ -112,10 +112,10 @@ class SweepFolder:
         try:
             return json.loads((self.root / RUNS).read_text(encoding="utf-8"))["runs"]
         except (OSError, ValueError, LookupError, TypeError) as error:
-            known = ", ".join(names()) or "none"
+            known = ", ".join(sweep_names()) or "none"
             raise ResultError(f"no sweep {self.root.name!r} here; known: {known}") from error
 
-    def stand(self) -> Stand:
+    def stand(self) -> SweepStatus:
         """How the sweep stands, from the files alone.
 
         Raises:
@@ -130,7 +130,7 @@ class SweepFolder:
         latest = sorted(ended, key=ended.get)[-LATEST:]
         underway = {path.name.split("-")[0] for path in (self.root / RUNNING).glob("*")}
         failed = {name: self.failure(name) for name in listed if name not in ended}
-        return Stand(
+        return SweepStatus(
             total=len(listed),
             done=frozenset(ended),
             running=tuple(sorted(underway & set(listed))),
@@ -159,11 +159,11 @@ class SweepFolder:
     def workspace(self, run_id: str, attempt: int) -> Path:
         """A new folder for an attempt; its name is nobody else's."""
         folder = self.root / RUNNING / f"{run_id}-{os.getpid()}-{attempt}"
-        with translated(self.root):
+        with translate_errors(self.root):
             folder.mkdir(parents=True)
         return folder
 
-    def publish(self, run: Run, work: Path, kept: dict) -> Path:
+    def publish(self, run: SweepRun, work: Path, kept: dict) -> Path:
         """Make an attempt's folder the run's, as the last act; returns it.
 
         Args:
@@ -174,35 +174,35 @@ class SweepFolder:
             DiskFull, OutputError: if it can't be written.
         """
         home = self.root / run.id
-        with translated(home):
+        with translate_errors(home):
             _check_video(work, run.expected)
-            rename_within(work / NOTEBOOK, work, home)
+            rename_in_notebook(work / NOTEBOOK, work, home)
             files = {}
             for path in sorted(path for path in work.rglob("*") if path.is_file()):
                 with contextlib.suppress(PermissionError):  # a file that may only be read
-                    to_disk(path)
-                files[path.relative_to(work).as_posix()] = print_of(path)
+                    fsync(path)
+                files[path.relative_to(work).as_posix()] = fingerprint(path)
             marker = {"id": run.id, "parameters": run.parameters, **kept, "files": files}
-            write(work / MARKER, _json(marker))
+            write_whole(work / MARKER, _json(marker))
             aside = self.root / f"{REPLACED}{run.id}"
             if home.exists():
                 shutil.rmtree(aside, ignore_errors=True)
                 home.rename(aside)
             work.rename(home)
-            folder_to_disk(self.root)
+            fsync_folder(self.root)
             shutil.rmtree(aside, ignore_errors=True)
             shutil.rmtree(self.root / FAILED / run.id, ignore_errors=True)
         return home
 
-    def keep_failure(self, run: Run, work: Path, kept: dict, traceback: str) -> Path:
+    def keep_failure(self, run: SweepRun, work: Path, kept: dict, traceback: str) -> Path:
         """Keep an attempt that failed, in place of an earlier one; returns its folder."""
         home = self.root / FAILED / run.id
-        with translated(home):
+        with translate_errors(home):
             if (work / NOTEBOOK).exists():
-                rename_within(work / NOTEBOOK, work, home)
+                rename_in_notebook(work / NOTEBOOK, work, home)
             (work / TRACEBACK).write_text(traceback, encoding="utf-8", errors="replace")
             marker = {"id": run.id, "parameters": run.parameters, **kept}
-            write(work / MARKER, _json(marker))
+            write_whole(work / MARKER, _json(marker))
             home.parent.mkdir(exist_ok=True)
             shutil.rmtree(home, ignore_errors=True)
             work.rename(home)
@@ -231,12 +231,12 @@ class SweepFolder:
             return f"unknown: {marker} can't be read"
 
 
-def names() -> list[str]:
+def sweep_names() -> list[str]:
     """The sweeps that were started here."""
     return sorted(path.parent.name for path in settings.outputs_dir().glob(f"sweeps/*/{RUNS}"))
 
 
-def stamp() -> str:
+def timestamp() -> str:
     """Now, as markers and sidecars say it."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
@@ -257,7 +257,7 @@ def _check_video(folder: Path, expected: dict | None) -> None:
     """Raise ResultError unless a folder holds the video that was asked for, if one was."""
     if expected is None:
         return
-    found = result.read(folder / VIDEO).settings
+    found = result.read_result(folder / VIDEO).settings
     if not (folder / VIDEO).with_suffix(".json").is_file():
         raise ResultError(f"{VIDEO} has no sidecar")
     if found.get("request") != expected["request"]:

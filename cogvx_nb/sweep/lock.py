@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import SpecError, SweepBusy
-from ..files import translated
+from ..files import translate_errors
 
 try:
     import fcntl
@@ -22,7 +22,7 @@ except ImportError:  # Windows
     fcntl = None
 
 PATIENCE = 1.0
-"""Seconds for which a lock is asked for: ``holders`` takes each for a moment."""
+"""Seconds for which a lock is asked for: ``lock_holders`` takes each for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Share:
         return f"{self.index}/{self.count}"
 
 
-def share(text: str) -> Share:
+def parse_share(text: str) -> Share:
     """A share from text such as ``2/4``.
 
     Raises:
@@ -79,7 +79,7 @@ class Holder:
 
 
 @contextlib.contextmanager
-def hold(folder: Path, part: Share, started: str) -> Iterator[Holder]:
+def hold_lock(folder: Path, part: Share, started: str) -> Iterator[Holder]:
     """Keep a share of a sweep for this process.
 
     The system lets go of the locks when the process ends, however it ends.
@@ -93,7 +93,7 @@ def hold(folder: Path, part: Share, started: str) -> Iterator[Holder]:
             stack.enter_context(_locked(folder / ".lock", exclusive=False))
         path = _path(folder, part)
         handle = stack.enter_context(_locked(path, exclusive=True))
-        with translated(path):
+        with translate_errors(path):
             os.ftruncate(handle, 0)
             os.pwrite(handle, json.dumps(asdict(me)).encode(), 0)
         try:
@@ -106,7 +106,7 @@ def hold(folder: Path, part: Share, started: str) -> Iterator[Holder]:
             os.ftruncate(handle, 0)
 
 
-def holders(folder: Path) -> list[Holder]:
+def lock_holders(folder: Path) -> list[Holder]:
     """The drivers at work on a sweep now."""
     found = []
     for path in sorted(folder.glob(".lock*")):
@@ -119,7 +119,7 @@ def holders(folder: Path) -> list[Holder]:
 
 def ask_to_stop(folder: Path, holder: Holder) -> None:
     """Ask a driver to end; it looks now and then."""
-    with translated(folder):
+    with translate_errors(folder):
         _request(folder, holder).touch()
 
 
@@ -137,13 +137,13 @@ def _path(folder: Path, part: Share) -> Path:
 
 def _drop_old_requests(folder: Path) -> None:
     """Those to drivers that were killed before they saw them."""
-    alive = {_request(folder, holder) for holder in holders(folder)}
+    alive = {_request(folder, holder) for holder in lock_holders(folder)}
     for path in set(folder.glob(".cancel-*")) - alive:
         path.unlink(missing_ok=True)
 
 
 def _refuse_other_shares(folder: Path, part: Share) -> None:
-    for holder in holders(folder):
+    for holder in lock_holders(folder):
         count = int(holder.share.split("/")[1])
         if count not in (1, part.count):
             raise SweepBusy(
@@ -153,14 +153,14 @@ def _refuse_other_shares(folder: Path, part: Share) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path, exclusive: bool) -> Iterator[int]:
-    with translated(path):
+    with translate_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + PATIENCE
-        while not _take(handle, exclusive):
+        while not _try_lock(handle, exclusive):
             if time.monotonic() > deadline:
-                found = holders(path.parent)
+                found = lock_holders(path.parent)
                 who = ", ".join(map(str, found)) or "another process"
                 raise SweepBusy(
                     f"sweep {path.parent.name} is being run by {who}: wait for it, or end it with: "
@@ -172,7 +172,7 @@ def _locked(path: Path, exclusive: bool) -> Iterator[int]:
         os.close(handle)
 
 
-def _take(handle: int, exclusive: bool) -> bool:
+def _try_lock(handle: int, exclusive: bool) -> bool:
     """Whether the lock could be had. Where the file system has no locks, by the holder's pid."""
     if fcntl is not None:
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
@@ -192,7 +192,7 @@ def _take(handle: int, exclusive: bool) -> bool:
 def _is_free(path: Path) -> bool:
     handle = os.open(path, os.O_RDWR)
     try:
-        return _take(handle, exclusive=False)
+        return _try_lock(handle, exclusive=False)
     finally:
         os.close(handle)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..progress import in_notebook, notebook_line
-from ..text import cut_line, plain_value, rate, spell
-from .runs import Run
+from ..text import cut_terminal_line, format_duration, format_rate, plain_value
+from .runs import SweepRun
 
 LATEST = 20
 """Runs whose time says how long the rest will take."""
@@ -39,7 +39,7 @@ class Progress:
     waiting: int
     workers: int
     failed: dict[str, str] = field(default_factory=dict)
-    running: dict[int, tuple[Run, float]] = field(default_factory=dict)
+    running: dict[int, tuple[SweepRun, float]] = field(default_factory=dict)
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
     note: str = ""
     start: float = field(default_factory=time.monotonic)
@@ -65,15 +65,15 @@ MOST_SHOWN = 60
 """Places that a value may take in a line, so that others are seen too."""
 
 
-class Table:
-    """A view for ``sweep.run``. Use it in a ``with`` statement."""
+class ProgressTable:
+    """A view for ``driver.run_sweep``. Use it in a ``with`` statement."""
 
     def __init__(self) -> None:
         self._notebook = notebook_line() if in_notebook() else None
         self._live = self._notebook is None and sys.stderr.isatty()
         self._drawn, self._note, self._told = 0, "", 0.0
 
-    def __enter__(self) -> Table:
+    def __enter__(self) -> ProgressTable:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -81,10 +81,13 @@ class Table:
 
     def __call__(self, progress: Progress) -> None:
         if self._notebook is not None:
-            self._notebook.update({"text/plain": "\n".join(table(progress))}, raw=True)
+            self._notebook.update({"text/plain": "\n".join(progress_lines(progress))}, raw=True)
         elif self._live:
             width, height = shutil.get_terminal_size()
-            shown = [cut_line(line, width - 1) for line in table(progress)[: height - 1]]
+            shown = [
+                cut_terminal_line(line, width - 1)
+                for line in progress_lines(progress)[: height - 1]
+            ]
             # Up over what was drawn before, and from there everything anew.
             up = f"\x1b[{self._drawn}F" if self._drawn else ""
             print(f"{up}\x1b[J" + "\n".join(shown), file=sys.stderr, flush=True)
@@ -92,22 +95,22 @@ class Table:
         elif progress.note != self._note or time.monotonic() - self._told > QUIET_SECONDS:
             news = f"; {progress.note}" if progress.note != self._note else ""
             self._note, self._told = progress.note, time.monotonic()
-            print(f"{summary(progress)}{news}", file=sys.stderr, flush=True)
+            print(f"{progress_summary(progress)}{news}", file=sys.stderr, flush=True)
 
 
-def table(progress: Progress) -> list[str]:
+def progress_lines(progress: Progress) -> list[str]:
     """The lines of a live table."""
-    lines = [summary(progress)]
+    lines = [progress_summary(progress)]
     for number, (run, since) in sorted(progress.running.items()):
         lines.append(
-            f"  worker {number + 1}  {run.id}  {time.monotonic() - since:5.0f} s  {told(run)}"
+            f"  worker {number + 1}  {run.id}  {time.monotonic() - since:5.0f} s  {describe_varied(run)}"
         )
     if progress.note:
         lines.append(f"  last      {progress.note}")
     return lines
 
 
-def summary(progress: Progress) -> str:
+def progress_summary(progress: Progress) -> str:
     """One line: how many are done, running, failed and waiting, how fast, and for how long yet."""
     counts = f"{progress.done} of {progress.total} done, {len(progress.running)} running"
     counts += f", {len(progress.failed)} failed, {progress.waiting} waiting"
@@ -115,12 +118,12 @@ def summary(progress: Progress) -> str:
         return f"{progress.name}: {counts}"
     each = sum(progress.seconds) / len(progress.seconds) / progress.workers
     left = progress.seconds_left
-    return f"{progress.name}: {counts}; {rate(each)}, {spell(left)} left"
+    return f"{progress.name}: {counts}; {format_rate(each)}, {format_duration(left)} left"
 
 
-def told(run: Run) -> str:
+def describe_varied(run: SweepRun) -> str:
     """What sets a run apart, in a line."""
     values = run.varied.items()
     return ", ".join(
-        f"{name} = {cut_line(plain_value(value), MOST_SHOWN)}" for name, value in values
+        f"{name} = {cut_terminal_line(plain_value(value), MOST_SHOWN)}" for name, value in values
     )

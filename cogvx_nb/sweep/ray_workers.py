@@ -23,8 +23,8 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import SpecError
-from ..files import FULL, rename_within
-from .worker import Outcome, Task, Worker
+from ..files import DISK_FULL_ERRNOS, rename_in_notebook
+from .worker import RunOutcome, RunTask, SweepWorker
 
 STORE_BYTES = 256 * 2**20
 """For results on their way, on a machine of one's own; a video has some megabytes."""
@@ -39,7 +39,7 @@ CLOSE_SECONDS = 20
 """For a worker to end by itself, before it is ended."""
 
 
-def wanted(count: int | None, address: str) -> bool:
+def is_wanted(count: int | None, address: str) -> bool:
     """Whether Ray is to do it: where it was asked for, or there is more than one GPU and Ray.
 
     Raises:
@@ -64,7 +64,7 @@ def gpu_count() -> int:
 
 
 @contextlib.contextmanager
-def workers(count: int | None = None, address: str = "") -> Iterator[list[RayWorker]]:
+def ray_workers(count: int | None = None, address: str = "") -> Iterator[list[RayWorker]]:
     """Workers of a cluster, which ends with this if it was started for it.
 
     Args:
@@ -79,7 +79,7 @@ def workers(count: int | None = None, address: str = "") -> Iterator[list[RayWor
 
     with _quiet_start(ray, count, address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        count, cores, gpus = places(nodes, count)
+        count, cores, gpus = worker_placements(nodes, count)
         options = {
             "num_cpus": cores,
             "num_gpus": gpus,
@@ -96,7 +96,7 @@ def workers(count: int | None = None, address: str = "") -> Iterator[list[RayWor
                 worker.stop()
 
 
-def places(nodes: Sequence[dict[str, float]], count: int | None) -> tuple[int, int, int]:
+def worker_placements(nodes: Sequence[dict[str, float]], count: int | None) -> tuple[int, int, int]:
     """(workers, cores of each, GPUs of each) for nodes with so much of ``CPU`` and ``GPU``.
 
     One for each GPU, or for each node where there is none. They take the same cores everywhere,
@@ -121,14 +121,14 @@ class RayWorker:
     """Executes tasks one after another in a kernel that it keeps, wherever Ray puts it.
 
     When its process or node is lost, the task under way fails and the next one gets a new process.
-    See ``sweep_worker.Worker`` for what each method is for.
+    See ``worker.SweepWorker`` for what each method is for.
     """
 
     def __init__(self, slot: str, options: dict, environment: dict[str, str]) -> None:
         self._slot, self._options, self._environment = slot, options, environment
         self._actor = None
 
-    def run(self, task: Task) -> Outcome:
+    def run(self, task: RunTask) -> RunOutcome:
         """Execute a task. Failures are told, not raised."""
         import ray
 
@@ -136,13 +136,15 @@ class RayWorker:
         try:
             if not self._has_place():
                 why = f"worker {self._slot} found no place within {PLACE_SECONDS} s"
-                return Outcome(time.perf_counter() - start, why, no_place=True)
+                return RunOutcome(time.perf_counter() - start, why, no_place=True)
             outcome, files = ray.get(self._actor.run.remote(task, task.notebook.read_bytes()))
         except (ray.exceptions.RayError, OSError) as error:
             self.stop()
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             seconds = time.perf_counter() - start
-            return Outcome(seconds, f"the worker was lost: {reason}", str(error), kernel_died=True)
+            return RunOutcome(
+                seconds, f"the worker was lost: {reason}", str(error), kernel_died=True
+            )
         if outcome.disk_full:  # of the node, not of the results: another node may have room
             why = f"the node of worker {self._slot} has no room for it ({outcome.error})"
             outcome = replace(outcome, error=why, disk_full=False, kernel_died=True)
@@ -153,7 +155,7 @@ class RayWorker:
         import ray
 
         if self._actor is None:
-            kind = ray.remote(Executor).options(**self._options)
+            kind = ray.remote(RayExecutor).options(**self._options)
             self._actor = kind.remote(self._slot, self._environment)
             try:
                 ray.get(self._actor.is_there.remote(), timeout=PLACE_SECONDS)
@@ -181,26 +183,26 @@ class RayWorker:
         self.stop()
 
 
-class Executor:
+class RayExecutor:
     """What Ray runs on a node: a worker with a kernel of its own."""
 
     def __init__(self, slot: str, environment: dict[str, str]) -> None:
         os.environ.update(environment)
-        self._worker = Worker(slot)
+        self._worker = SweepWorker(slot)
 
     def is_there(self) -> bool:
         """That it was started."""
         return True
 
-    def run(self, task: Task, notebook: bytes) -> tuple[Outcome, dict[str, bytes]]:
+    def run(self, task: RunTask, notebook: bytes) -> tuple[RunOutcome, dict[str, bytes]]:
         """Execute a task in a folder of this node's; with the files that it left, by their path."""
         try:
             return self._run(task, notebook)
         except OSError as error:  # of the node's disk, or of a file that may not be read
             told = f"{type(error).__name__}: {error}"
-            return Outcome(0.0, told, told, disk_full=error.errno in FULL), {}
+            return RunOutcome(0.0, told, told, disk_full=error.errno in DISK_FULL_ERRNOS), {}
 
-    def _run(self, task: Task, notebook: bytes) -> tuple[Outcome, dict[str, bytes]]:
+    def _run(self, task: RunTask, notebook: bytes) -> tuple[RunOutcome, dict[str, bytes]]:
         with tempfile.TemporaryDirectory(prefix="cogvx-") as folder:
             work = Path(folder) / "work"
             work.mkdir()
@@ -209,8 +211,8 @@ class Executor:
             here = replace(task, notebook=book, output=work / task.output.name)
             outcome = self._worker.run(here)
             if here.output.exists():
-                rename_within(here.output, work, task.output.parent)
-                rename_within(here.output, book, task.notebook)
+                rename_in_notebook(here.output, work, task.output.parent)
+                rename_in_notebook(here.output, book, task.notebook)
             left = [path for path in work.rglob("*") if path.is_file()]
             return outcome, {path.relative_to(work).as_posix(): path.read_bytes() for path in left}
 
@@ -219,7 +221,7 @@ class Executor:
         self._worker.close()
 
 
-def _unpacked(files: dict[str, bytes], folder: Path, outcome: Outcome) -> Outcome:
+def _unpacked(files: dict[str, bytes], folder: Path, outcome: RunOutcome) -> RunOutcome:
     """The outcome of a task whose files are in its folder now."""
     try:
         for name, content in files.items():
@@ -227,7 +229,7 @@ def _unpacked(files: dict[str, bytes], folder: Path, outcome: Outcome) -> Outcom
             (folder / name).write_bytes(content)
     except OSError as error:
         line = f"{folder}: {error.strerror}"
-        return replace(outcome, error=line, disk_full=error.errno in FULL)
+        return replace(outcome, error=line, disk_full=error.errno in DISK_FULL_ERRNOS)
     return outcome
 
 

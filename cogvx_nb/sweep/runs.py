@@ -17,11 +17,11 @@ from ..checkpoints import registry, store
 from ..checkpoints.store import Model
 from ..errors import CogvxError, ParameterError, SpecError
 from ..notebooks import notebook
-from ..notebooks.notebook import Book, fit_value, is_plain
+from ..notebooks.notebook import NotebookTemplate, fit_value, is_plain_value
 from ..planning import planner, request, timing
 from ..planning.machine import Machine
 from ..results.catalogue import Catalogue
-from .spec import Row, Spec
+from .spec import ParameterRow, SweepSpec
 
 VIDEO = "video.mp4"
 """What a run of notebook 03 makes, in its folder."""
@@ -46,13 +46,13 @@ PROBE = """
 import pickle, sys
 sys.path[:] = pickle.loads(bytes.fromhex(sys.argv[1]))
 from cogvx_nb.planning import machine
-print("\\n" + pickle.dumps(machine.probe()).hex())
+print("\\n" + pickle.dumps(machine.probe_machine()).hex())
 """
 """In a process of its own: looking at a GPU takes memory there until the process ends."""
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SweepRun:
     """One execution of the notebook.
 
     Attributes:
@@ -77,24 +77,26 @@ class Run:
     disk_bytes: int = NOTEBOOK_BYTES
 
 
-def plan_runs(spec: Spec, book: Book) -> list[Run]:
+def plan_runs(spec: SweepSpec, book: NotebookTemplate) -> list[SweepRun]:
     """All runs of a sweep in order, each once.
 
     Raises:
         SpecError: with the first row that can't be run, and why.
     """
-    factors = (*spec.factors, *_seeds(spec, book))
+    factors = (*spec.factors, *_seed_rows(spec, book))
     varied = {
         name
         for factor in factors
         for name in {name for row in factor for name in row.values}
         if len({repr(row.values.get(name)) for row in factor}) > 1
     }
-    with _probing("model" in book.declared) as probed:
-        fixed = _typed(Row(spec.parameters), book, "parameters")
-        typed = [[(_typed(row, book, row.origin), row.origin) for row in one] for one in factors]
-        maker = _Maker(book, probed)
-        found: dict[str, Run] = {}
+    with _probe_meanwhile("model" in book.declared) as probed:
+        fixed = _typed_row(ParameterRow(spec.parameters), book, "parameters")
+        typed = [
+            [(_typed_row(row, book, row.origin), row.origin) for row in one] for one in factors
+        ]
+        maker = _RunFactory(book, probed)
+        found: dict[str, SweepRun] = {}
         total = math.prod(map(len, factors))
         for number, rows in enumerate(itertools.product(*typed), 1):
             values = dict(fixed)
@@ -110,21 +112,21 @@ def plan_runs(spec: Spec, book: Book) -> list[Run]:
     return list(found.values())
 
 
-class _Maker:
+class _RunFactory:
     """Makes runs of values. Each checkpoint, plan and pace is looked up once.
 
     Args:
         probed: hands out the machine.
     """
 
-    def __init__(self, book: Book, probed) -> None:
+    def __init__(self, book: NotebookTemplate, probed) -> None:
         self._book, self._probed = book, probed
-        self._names = notebook.asked_for()
+        self._names = notebook.request_parameters()
         self._models: dict[tuple, tuple[Model | None, str, dict]] = {}
         self._foreseen: dict[tuple, tuple[float | None, int, int]] = {}
         self._paces: dict[tuple, dict] = {}
 
-    def make(self, number: int, values: dict[str, object], varied: set[str]) -> Run:
+    def make(self, number: int, values: dict[str, object], varied: set[str]) -> SweepRun:
         """The run of a row's values.
 
         Raises:
@@ -140,19 +142,19 @@ class _Maker:
             key: value
             for key, value in parameters.items()
             if not (key == "model" and name and book.makes_video)
-            and not (key in book.defaults and _same(value, book.defaults[key]))
+            and not (key in book.defaults and _is_same_value(value, book.defaults[key]))
         }
         told = json.dumps([book.code_hash, deciding, hashes], sort_keys=True, ensure_ascii=False)
         identity = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:ID_DIGITS]
         shown = {key: value for key, value in values.items() if key in varied}
         if not book.makes_video:
-            return Run(identity, number, parameters, shown)
+            return SweepRun(identity, number, parameters, shown)
         effective = book.defaults | values
-        wanted = request.make(model, **{name: effective[name] for name in self._names})
+        wanted = request.make_request(model, **{name: effective[name] for name in self._names})
         foreseen = self._foresee(wanted, {k: effective[k] for k in PLANNED if k in effective})
         expected = {"request": wanted.settings, "sha256": hashes}
         parameters = parameters | {"output": VIDEO}
-        return Run(identity, number, parameters, shown, expected, *foreseen)
+        return SweepRun(identity, number, parameters, shown, expected, *foreseen)
 
     def _model(self, values: dict[str, object]) -> tuple[Model | None, str, dict[str, str]]:
         """(checkpoint, what to call it, its files' hashes); None and empty where there is none.
@@ -181,7 +183,7 @@ class _Maker:
             if self._book.makes_video:
                 raise
             return None, "", {}  # a model of the user's own
-        chosen = named.strip().lower() == "auto" or registry.by_name(named)
+        chosen = named.strip().lower() == "auto" or registry.find_checkpoint(named)
         return model, model.name if chosen else str(model.folder), store.file_hashes(model)
 
     def _foresee(
@@ -195,7 +197,7 @@ class _Maker:
         size = (wanted.frames, wanted.height, wanted.width)
         key = (str(wanted.model.folder), *size, wanted.guidance > 1, wanted.steps, *how.values())
         if key not in self._foreseen:
-            fitted = planner.fit(wanted, self._probed(), **how)
+            fitted = planner.plan_request(wanted, self._probed(), **how)
             known = self._known(wanted.model.name, fitted.device)
             seconds = timing.predict_seconds(fitted, self._probed(), wanted.steps, known)
             video = int(VIDEO_BYTES * math.prod(size))
@@ -203,7 +205,7 @@ class _Maker:
             self._foreseen[key] = seconds, fitted.peak_bytes, disk
         return self._foreseen[key]
 
-    def _known(self, model: str, device: str) -> dict[int, timing.Pace]:
+    def _known(self, model: str, device: str) -> dict[int, timing.MeasuredPace]:
         if (model, device) not in self._paces:
             catalogue = Catalogue()
             catalogue.refresh()
@@ -211,30 +213,30 @@ class _Maker:
         return self._paces[model, device]
 
 
-def _seeds(spec: Spec, book: Book) -> list[tuple[Row, ...]]:
+def _seed_rows(spec: SweepSpec, book: NotebookTemplate) -> list[tuple[ParameterRow, ...]]:
     """Seeds that are counted, from the one that is fixed or else the notebook's own."""
     if not spec.seeds:
         return []
     first = spec.parameters.get("seed", book.defaults.get("seed", 0))
     if not isinstance(first, int):
         raise SpecError(f"seeds counts from the seed {first!r}, which must be a whole number")
-    return [tuple(Row({"seed": first + n}) for n in range(spec.seeds))]
+    return [tuple(ParameterRow({"seed": first + n}) for n in range(spec.seeds))]
 
 
-def _typed(row: Row, book: Book, origin: str) -> dict[str, object]:
+def _typed_row(row: ParameterRow, book: NotebookTemplate, origin: str) -> dict[str, object]:
     try:
-        return typed(row, book)
+        return typed_row(row, book)
     except CogvxError as error:
         where = f"{origin}: " if origin else ""
         raise SpecError(f"{where}{error}", error.exit_code) from error
 
 
-def _same(value: object, default: object) -> bool:
+def _is_same_value(value: object, default: object) -> bool:
     return repr(value) == repr(default)  # 1, 1.0 and True are equal, and not the same
 
 
 @contextlib.contextmanager
-def _probing(wanted: bool) -> Iterator:
+def _probe_meanwhile(wanted: bool) -> Iterator:
     """Looks at the machine meanwhile; hands out what waits for the answer."""
     if not wanted:
         yield lambda: None
@@ -260,7 +262,7 @@ def _probing(wanted: bool) -> Iterator:
             child.communicate()
 
 
-def typed(row: Row, book: Book) -> dict[str, object]:
+def typed_row(row: ParameterRow, book: NotebookTemplate) -> dict[str, object]:
     """A row's values as the notebook declares them.
 
     Raises:
@@ -273,8 +275,8 @@ def typed(row: Row, book: Book) -> dict[str, object]:
             remedy = f"{book.path.name} has no such one; known: {known}"
             raise ParameterError("parameter", name, remedy)
         if row.texts:
-            value = notebook.typed(name, value, book.declared[name])
+            value = notebook.parse_parameter(name, value, book.declared[name])
         found[name] = fit_value(name, value, book.declared[name])
-        if not is_plain(found[name]):  # a date, say
+        if not is_plain_value(found[name]):  # a date, say
             raise ParameterError(name, value, "quote it, or use plain values, with names of text")
     return found

@@ -13,7 +13,7 @@ from ..errors import SpecError
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ParameterRow:
     """Values of some parameters, and where they stand.
 
     Attributes:
@@ -27,7 +27,7 @@ class Row:
     texts: bool = False
 
 
-def parse(text: str) -> object:
+def parse_yaml(text: str) -> object:
     """What YAML's safe subset says, in which no key may stand twice.
 
     Raises:
@@ -59,11 +59,13 @@ def parse(text: str) -> object:
         raise ValueError(f"it is no YAML: {' '.join(str(error).split())[:100]}") from error
 
 
-def prompts(content: str | list, folder: Path) -> tuple[Row, ...]:
+def read_prompts(content: str | list, folder: Path) -> tuple[ParameterRow, ...]:
     """Prompts in a list, a text file with one a line, or a CSV file with a column of them."""
     if isinstance(content, list):
-        values = values_of("prompts", "prompt", content)
-        return tuple(Row({"prompt": v}, f"row {n} of prompts") for n, v in enumerate(values, 1))
+        values = check_values("prompts", "prompt", content)
+        return tuple(
+            ParameterRow({"prompt": v}, f"row {n} of prompts") for n, v in enumerate(values, 1)
+        )
     path = folder / Path(content).expanduser()
     try:
         if path.suffix.lower() == ".csv":
@@ -71,7 +73,7 @@ def prompts(content: str | list, folder: Path) -> tuple[Row, ...]:
         else:
             lines = enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1)
             found = [
-                Row({"prompt": line.strip()}, f"line {number} of {path.name}")
+                ParameterRow({"prompt": line.strip()}, f"line {number} of {path.name}")
                 for number, line in lines
                 if line.strip()
             ]
@@ -83,7 +85,7 @@ def prompts(content: str | list, folder: Path) -> tuple[Row, ...]:
     return tuple(found)
 
 
-def _csv(path: Path) -> list[Row]:
+def _csv(path: Path) -> list[ParameterRow]:
     """Rows of a CSV file whose head names parameters; an empty cell gives none."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, strict=True)
@@ -104,17 +106,17 @@ def _csv(path: Path) -> list[Row]:
             given = {name: cell for name, cell in named if cell.strip()}
             if "prompt" not in given:
                 raise SpecError(f"{origin} has no prompt: give it one, or delete the line")
-            found.append(Row(given, origin, texts=True))
+            found.append(ParameterRow(given, origin, texts=True))
     return found
 
 
-def values_of(where: str, name: str, values: object) -> list:
+def check_values(where: str, name: str, values: object) -> list:
     if not isinstance(values, list) or not values:
-        raise SpecError(f"{where}: {name} = {short(values)}: must be a list with a value or more")
+        raise SpecError(f"{where}: {name} = {shorten(values)}: must be a list with a value or more")
     return values
 
 
-def short(value: object) -> str:
+def shorten(value: object) -> str:
     try:
         shown = json.dumps(value, ensure_ascii=False, default=str)
     except (TypeError, ValueError):  # a date for a name
@@ -146,7 +148,7 @@ KINDS = {str: "text", dict: "a mapping", list: "a list", int: "a whole number", 
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class SweepSpec:
     """A sweep as its file describes it.
 
     Attributes:
@@ -163,14 +165,14 @@ class Spec:
     name: str
     notebook: str
     parameters: dict[str, object] = field(default_factory=dict)
-    factors: tuple[tuple[Row, ...], ...] = ()
+    factors: tuple[tuple[ParameterRow, ...], ...] = ()
     seeds: int = 0
     retries: int = 0
     timeout: float | None = None
     folder: Path = field(default_factory=Path)
 
 
-def read(path: str | Path) -> Spec:
+def read_spec(path: str | Path) -> SweepSpec:
     """Read a sweep's YAML file; its name is the sweep's, unless the file gives one.
 
     Raises:
@@ -178,16 +180,18 @@ def read(path: str | Path) -> Spec:
     """
     path = Path(path).expanduser().absolute()
     try:
-        content = parse(path.read_text(encoding="utf-8-sig"))
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise SpecError(f"{path} can't be read: {reason}") from error
     except ValueError as error:
         raise SpecError(f"{path.name}: {error}") from error
-    return make(content, path.parent, path.stem, path.name)
+    return make_spec(content, path.parent, path.stem, path.name)
 
 
-def make(content: object, folder: Path, name: str = "", source: str = "the sweep") -> Spec:
+def make_spec(
+    content: object, folder: Path, name: str = "", source: str = "the sweep"
+) -> SweepSpec:
     """A sweep from what its file holds.
 
     Args:
@@ -196,30 +200,32 @@ def make(content: object, folder: Path, name: str = "", source: str = "the sweep
         source: what errors call it.
 
     Raises:
-        SpecError: see ``read``.
+        SpecError: see ``read_spec``.
     """
     try:
-        return _make(_checked(content), folder, name)
+        return _build_spec(_checked(content), folder, name)
     except SpecError as error:
         raise SpecError(f"{source}: {error}") from error.__cause__
 
 
-def _make(content: dict, folder: Path, name: str) -> Spec:
+def _build_spec(content: dict, folder: Path, name: str) -> SweepSpec:
     name = content.get("name", name)
     if not NAME.fullmatch(name):
         raise SpecError(f"name = {name!r}: use letters, digits, '-', '_' and '.', at most 60")
     fixed = content.get("parameters", {})
-    factors = [_listed(content["runs"])] if "runs" in content else []
+    factors = [_run_rows(content["runs"])] if "runs" in content else []
     if "prompts" in content:
-        factors.append(prompts(content["prompts"], folder))
+        factors.append(read_prompts(content["prompts"], folder))
     if "zip" in content:
-        factors.append(_zipped(content["zip"]))
+        factors.append(_zip_rows(content["zip"]))
     for key, values in content.get("grid", {}).items():
-        factors.append(tuple(Row({key: value}) for value in values_of("grid", key, values)))
+        factors.append(
+            tuple(ParameterRow({key: value}) for value in check_values("grid", key, values))
+        )
     seeds = content.get("seeds", 0)
     if "seeds" in content and seeds < 1:
         raise SpecError(f"seeds = {seeds}: how many seeds; at least 1")
-    _refuse_twice(factors, fixed, set(content.get("grid", {})) | set(content.get("zip", {})))
+    _refuse_duplicates(factors, fixed, set(content.get("grid", {})) | set(content.get("zip", {})))
     if seeds and any("seed" in row.values for factor in factors for row in factor):
         raise SpecError("seeds counts seeds, and the runs give a seed too: leave one of them out")
     count = math.prod(map(len, factors)) * max(seeds, 1)
@@ -231,7 +237,7 @@ def _make(content: dict, folder: Path, name: str) -> Spec:
     if timeout is not None and not 0 < timeout < math.inf:
         raise SpecError(f"timeout = {timeout}: seconds for a run; more than 0, or leave it out")
     notebook = content.get("notebook", "03_generate")
-    return Spec(name, notebook, fixed, tuple(factors), seeds, retries, timeout, folder)
+    return SweepSpec(name, notebook, fixed, tuple(factors), seeds, retries, timeout, folder)
 
 
 def _checked(content: object) -> dict:
@@ -244,35 +250,37 @@ def _checked(content: object) -> dict:
         kinds = KEYS[key] if isinstance(KEYS[key], tuple) else (KEYS[key],)
         if not isinstance(value, kinds) or isinstance(value, bool):
             wanted = " or ".join(KINDS[kind] for kind in kinds)
-            raise SpecError(f"{key} = {short(value)}: must be {wanted}")
+            raise SpecError(f"{key} = {shorten(value)}: must be {wanted}")
         if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
             raise SpecError(f"{key}: the names of parameters must be text")
     return content
 
 
-def _listed(content: list) -> tuple[Row, ...]:
+def _run_rows(content: list) -> tuple[ParameterRow, ...]:
     if not content:
         raise SpecError("runs = []: list at least one")
     for number, values in enumerate(content, 1):
         if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
-            raise SpecError(f"row {number} of runs = {short(values)}: must be a mapping")
-    return tuple(Row(values, f"row {n} of runs") for n, values in enumerate(content, 1))
+            raise SpecError(f"row {number} of runs = {shorten(values)}: must be a mapping")
+    return tuple(ParameterRow(values, f"row {n} of runs") for n, values in enumerate(content, 1))
 
 
-def _zipped(content: dict) -> tuple[Row, ...]:
-    columns = {name: values_of("zip", name, values) for name, values in content.items()}
+def _zip_rows(content: dict) -> tuple[ParameterRow, ...]:
+    columns = {name: check_values("zip", name, values) for name, values in content.items()}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) != 1:
         told = ", ".join(f"{name} has {count}" for name, count in lengths.items())
         raise SpecError(f"zip needs lists of one length: {told or 'it has none'}")
     together = zip(*columns.values(), strict=True)
     return tuple(
-        Row(dict(zip(columns, values, strict=True)), f"row {number} of zip")
+        ParameterRow(dict(zip(columns, values, strict=True)), f"row {number} of zip")
         for number, values in enumerate(together, 1)
     )
 
 
-def _refuse_twice(factors: list[tuple[Row, ...]], fixed: dict, lists: set[str]) -> None:
+def _refuse_duplicates(
+    factors: list[tuple[ParameterRow, ...]], fixed: dict, lists: set[str]
+) -> None:
     """Raise if a parameter is given twice. A row of a table may override a fixed value."""
     if both := sorted(lists & set(fixed)):
         raise SpecError(f"{both[0]!r} is fixed in parameters and listed: leave one of them out")

@@ -18,7 +18,7 @@ MOST_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class RunTask:
     """A notebook to be executed.
 
     Attributes:
@@ -39,7 +39,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """How a task ended.
 
     Attributes:
@@ -59,7 +59,7 @@ class Outcome:
     no_place: bool = False
 
 
-class Worker:
+class SweepWorker:
     """Executes tasks one after another in a kernel that it keeps; in this process.
 
     ``run`` and ``close`` are for one thread, ``stop`` is for any.
@@ -71,36 +71,36 @@ class Worker:
     def __init__(self, slot: str = "1") -> None:
         self._slot = slot
 
-    def run(self, task: Task) -> Outcome:
+    def run(self, task: RunTask) -> RunOutcome:
         """Execute a task. Failures are told, not raised."""
         start = time.perf_counter()
         try:
             self._execute(task)
         except Exception as error:  # the sweep must outlive whatever a run does
             return _failed(error, time.perf_counter() - start, task)
-        return Outcome(time.perf_counter() - start)
+        return RunOutcome(time.perf_counter() - start)
 
     def stop(self) -> None:
         """End the kernel now; a task that is running fails."""
         from ..notebooks import warm_engine
 
-        warm_engine.kill(self._slot)
+        warm_engine.kill_kernel(self._slot)
 
     def close(self) -> None:
         """End the kernel."""
         from ..notebooks import warm_engine
 
-        warm_engine.close(self._slot)
+        warm_engine.close_kernels(self._slot)
 
-    def _execute(self, task: Task) -> None:
+    def _execute(self, task: RunTask) -> None:
         import papermill
 
         from ..notebooks import warm_engine
 
-        warm_engine.register()
+        warm_engine.register_engine()
         papermill.execute_notebook(
-            notebook.escaped(task.notebook),
-            notebook.escaped(task.output),
+            notebook.escape_path(task.notebook),
+            notebook.escape_path(task.output),
             parameters=task.parameters,
             engine_name=warm_engine.NAME,
             progress_bar=False,
@@ -112,7 +112,7 @@ class Worker:
         )
 
 
-def _failed(error: Exception, seconds: float, task: Task) -> Outcome:
+def _failed(error: Exception, seconds: float, task: RunTask) -> RunOutcome:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill import PapermillExecutionError
 
@@ -122,17 +122,17 @@ def _failed(error: Exception, seconds: float, task: Task) -> Outcome:
         line = error.evalue if known else f"{error.ename}: {error.evalue}"
         full = error.ename == "DiskFull" or "No space left on device" in str(error.evalue)
         traceback = COLOURS.sub("", "\n".join(error.traceback))
-        return Outcome(seconds, _line(line), traceback, disk_full=full)
+        return RunOutcome(seconds, _line(line), traceback, disk_full=full)
     if isinstance(error, CellTimeoutError):
-        return Outcome(seconds, f"no end after {task.timeout:g} s", str(error))
+        return RunOutcome(seconds, f"no end after {task.timeout:g} s", str(error))
     if isinstance(error, DeadKernelError):
-        return Outcome(seconds, "the kernel died", str(error), kernel_died=True)
+        return RunOutcome(seconds, "the kernel died", str(error), kernel_died=True)
     import errno
     import traceback as formatter
 
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
     text = "".join(formatter.format_exception(error))
-    return Outcome(seconds, _line(f"{type(error).__name__}: {error}"), text, disk_full=full)
+    return RunOutcome(seconds, _line(f"{type(error).__name__}: {error}"), text, disk_full=full)
 
 
 def _line(text: str) -> str:

@@ -12,13 +12,13 @@ from ..checkpoints.store import Model
 from ..errors import RequestError
 from ..planning import machine, planner
 from ..results import result
-from ..results.side_by_side import MOST, side_by_side, table
+from ..results.side_by_side import MOST, comparison_table, side_by_side
 from . import controls
-from .controls import note, replace
+from .controls import html_note, replace_children
 from .gallery_tab import Gallery
-from .generate_tab import Panel
-from .grid_tab import GridPanel
-from .session import Studio, studio
+from .generate_tab import GenerateTab
+from .grid_tab import GridTab
+from .session import Session, current_session
 
 TITLES = ("Make", "Grid", "Gallery", "Compare")
 HINTS = (
@@ -36,13 +36,13 @@ class Workbench(widgets.VBox):
     Args:
         model: the checkpoint to begin with.
         where: the studio whose queue and results it shows.
-        **values: of a request, to begin with; see ``request.make``.
+        **values: of a request, to begin with; see ``request.make_request``.
     """
 
-    def __init__(self, model: Model, where: Studio, **values) -> None:
+    def __init__(self, model: Model, where: Session, **values) -> None:
         self._studio = where
-        self.panel = Panel(model, where, **values)
-        self.grid = GridPanel(self.panel.form, where)
+        self.panel = GenerateTab(model, where, **values)
+        self.grid = GridTab(self.panel.form, where)
         self.gallery: Gallery | None = None  # made when it is first looked at: it reads the disk
         self.compare = Compare()
         self._shelf = widgets.VBox()
@@ -62,7 +62,7 @@ class Workbench(widgets.VBox):
         """Listen no more, and give up every widget of it."""
         self.panel.stop()
         self.grid.stop()
-        controls.close(self)
+        controls.close_widgets(self)
 
     def _on_tab(self) -> None:
         for number, page in enumerate(self._pages):
@@ -92,14 +92,14 @@ def show(model: str = "auto", **values) -> Workbench:
 
     One that was shown before is closed.
     """
-    found, _ = planner.find_model(model, machine.probe(), values.get("frames", 13))
+    found, _ = planner.find_model(model, machine.probe_machine(), values.get("frames", 13))
     while _shown:
         _shown.pop().shut()
-    _shown.append(Workbench(found, studio(), **values))
+    _shown.append(Workbench(found, current_session(), **values))
     return _shown[0]
 
 
-def take_over(model: str = "auto", **values) -> None:
+def take_over_notebook(model: str = "auto", **values) -> None:
     """In a live front end: show the workbench, and end "run all" here. Headless it does nothing.
 
     It works on its own thread; the cells after it would block the kernel with another video.
@@ -134,7 +134,7 @@ class Compare(widgets.VBox):
     """
 
     def __init__(self, paths: Sequence[str | Path] = ()) -> None:
-        super().__init__([note("Choose two to six results in the gallery.")])
+        super().__init__([html_note("Choose two to six results in the gallery.")])
         self.add_class("cogvx-compare")
         if paths:
             self.show(paths)
@@ -143,8 +143,8 @@ class Compare(widgets.VBox):
         """Compare other results."""
         if not 2 <= len(paths) <= MOST:
             raise RequestError("results", len(paths), f"choose two to {MOST} to compare")
-        found = [result.read(path) for path in paths]
+        found = [result.read_result(path) for path in paths]
         player = widgets.Video(value=side_by_side(found), format="mp4", autoplay=True, loop=True)
         player.layout = {"max_width": "98%"}
         player.add_class("cogvx-video")
-        replace(self, [player, note(table(found), "differences")])
+        replace_children(self, [player, html_note(comparison_table(found), "differences")])

@@ -24,7 +24,7 @@ SETTLE_SECONDS = 0.5
 typed before, so a click overtakes it: by one round trip from page to kernel and back."""
 
 
-def area(label: str, value: str, name: str) -> widgets.Textarea:
+def text_area(label: str, value: str, name: str) -> widgets.Textarea:
     """A field for a prompt; ``name`` becomes its class, ``cogvx-<name>``."""
     made = widgets.Textarea(
         value=value, description=label, layout=WIDE, rows=3, style=TEXT_STYLE, tooltip=label
@@ -32,13 +32,13 @@ def area(label: str, value: str, name: str) -> widgets.Textarea:
     return made.add_class(f"cogvx-{name}")
 
 
-def line(label: str, value: str = "", placeholder: str = "") -> widgets.Text:
+def text_line(label: str, value: str = "", placeholder: str = "") -> widgets.Text:
     """A field for a line of text."""
     made = widgets.Text(value=value, description=label, placeholder=placeholder, style=TEXT_STYLE)
     return made.add_class(f"cogvx-{_class_of(label)}")
 
 
-def number(
+def number_field(
     kind: type, label: str, value: float, low: float, high: float, step: float | None = None
 ) -> widgets.Widget:
     """A field for a number between two bounds."""
@@ -49,7 +49,7 @@ def number(
     return made.add_class(f"cogvx-{_class_of(label)}")
 
 
-def choice(label: str, options: Iterable, value=None) -> widgets.Dropdown:
+def choice_field(label: str, options: Iterable, value=None) -> widgets.Dropdown:
     """A field for one of several values."""
     options = list(options)
     made = widgets.Dropdown(options=options, description=label, style=TEXT_STYLE, tooltip=label)
@@ -80,43 +80,43 @@ def after_typing(act: Callable[[], object]) -> Callable[[], None]:
     return later
 
 
-def row(*items: widgets.Widget) -> widgets.HBox:
+def control_row(*items: widgets.Widget) -> widgets.HBox:
     """Widgets beside each other, and below where there is no room."""
     return widgets.HBox(items, layout={"flex_flow": "row wrap", "align_items": "center"})
 
 
-def note(text: str = "", name: str = "note") -> widgets.HTML:
+def html_note(text: str = "", name: str = "note") -> widgets.HTML:
     """A line of HTML, ``escape``\\ d by whoever makes it."""
     return widgets.HTML(text).add_class(f"cogvx-{name}")
 
 
-def lines(texts: Iterable[object]) -> str:
+def html_lines(texts: Iterable[object]) -> str:
     """Texts of anybody's as HTML, one a line."""
     return "<br>".join(escape(str(text)) for text in texts)
 
 
-def paragraph(html: str) -> str:
+def html_paragraph(html: str) -> str:
     """HTML set closer than the fields around it."""
     return f"<div style='line-height:1.4'>{html}</div>"
 
 
-def bold(text: object) -> str:
+def bold_html(text: object) -> str:
     """Text of anybody's as bold HTML."""
     return f"<b>{escape(str(text))}</b>"
 
 
-def replace(box: widgets.Box, children: Iterable[widgets.Widget]) -> None:
+def replace_children(box: widgets.Box, children: Iterable[widgets.Widget]) -> None:
     """Put others into a box and close what was there: a widget is kept until it is closed."""
     before, box.children = box.children, tuple(children)
     for widget in before:
         if widget not in box.children:
-            close(widget)
+            close_widgets(widget)
 
 
-def close(widget: widgets.Widget) -> None:
+def close_widgets(widget: widgets.Widget) -> None:
     """Close a widget and all that is in it."""
     for child in getattr(widget, "children", ()):
-        close(child)
+        close_widgets(child)
     for part in ("layout", "style"):
         if isinstance(getattr(widget, part, None), widgets.Widget):
             getattr(widget, part).close()
@@ -145,9 +145,13 @@ class Viewer(widgets.VBox):
         player = widgets.Video.from_file(result.path, autoplay=True, loop=True)
         player.layout = {"width": "432px", "max_width": "98%"}
         player.add_class("cogvx-video")
-        strip = widgets.Image(value=display.strip(video.decode(result.path)).data, layout=WIDE)
+        strip = widgets.Image(
+            value=display.show_strip(video.decode_video(result.path)).data, layout=WIDE
+        )
         strip.add_class("cogvx-strip")
-        super().__init__([note(_result_text(result, notes)), player, strip, row(*buttons)])
+        super().__init__(
+            [html_note(_result_text(result, notes)), player, strip, control_row(*buttons)]
+        )
         self.add_class("cogvx-viewer")
 
 
@@ -164,4 +168,4 @@ def _result_text(result: Result, notes: Iterable[str]) -> str:
     changes = [Adjustment(**change) for change in kept["adjustments"]]
     typed = [f"as typed: {kept['enriched_from']}"] if kept.get("enriched_from") else []
     said = [*typed, result_summary(kept), stages, result.path, *changes, *kept["notes"], *notes]
-    return paragraph(f"{bold(kept['request']['prompt'])}<br>{lines(said)}")
+    return html_paragraph(f"{bold_html(kept['request']['prompt'])}<br>{html_lines(said)}")

@@ -16,7 +16,18 @@ from ..errors import CogvxError
 from ..planning import enrich, request
 from ..planning.plan import SPEEDS
 from ..planning.request import MAX_SEED, VideoRequest
-from .controls import WIDE, after_typing, area, bold, button, choice, lines, note, number, row
+from .controls import (
+    WIDE,
+    after_typing,
+    bold_html,
+    button,
+    choice_field,
+    control_row,
+    html_lines,
+    html_note,
+    number_field,
+    text_area,
+)
 
 MODES = ("quick", "standard", "best")
 """Names of a checkpoint's frame counts, from few to many."""
@@ -37,19 +48,19 @@ class Form(widgets.VBox):
     Args:
         model: the checkpoint to begin with; the others that are here can be chosen.
         predict: see ``Predict``.
-        **values: of a request, to begin with; see ``request.make``.
+        **values: of a request, to begin with; see ``request.make_request``.
     """
 
     def __init__(self, model: Model, predict: Predict, **values) -> None:
         self._predict = predict
-        self._models = {found.name: found for found in (*store.present(), model)}
+        self._models = {found.name: found for found in (*store.available_checkpoints(), model)}
         self._build_prompt(values)
         self._build_numbers(model, values)
         self._build_advanced(values)
-        seed = row(self.seed, self.dice, self.lock)
-        prompt = [self.prompt, self.tokens, row(self.enrich, self.enriching), self.typed]
+        seed = control_row(self.seed, self.dice, self.lock)
+        prompt = [self.prompt, self.tokens, control_row(self.enrich, self.enriching), self.typed]
         modes = widgets.HBox([self.frames, self.predictions], layout=SIDE_BY_SIDE)
-        which = row(self.model_name, self.speed)
+        which = control_row(self.model_name, self.speed)
         super().__init__([which, *prompt, modes, seed, self.unfold, self.advanced])
         self._observe()
         self.show_tokens()
@@ -61,7 +72,7 @@ class Form(widgets.VBox):
 
     @property
     def values(self) -> dict[str, object]:
-        """Keywords for ``request.make``, as they stand in the fields."""
+        """Keywords for ``request.make_request``, as they stand in the fields."""
         fields = {name: getattr(self, name).value for name in NUMBERS}
         return fields | {
             "prompt": self.prompt.value,
@@ -76,9 +87,9 @@ class Form(widgets.VBox):
         """The request in the fields, with some values changed.
 
         Raises:
-            CogvxError: if it isn't valid; see ``request.make``.
+            CogvxError: if it isn't valid; see ``request.make_request``.
         """
-        return request.make(self.model, **self.values | changes)
+        return request.make_request(self.model, **self.values | changes)
 
     def load(self, kept: dict) -> str:
         """Take a sidecar's settings into the fields.
@@ -113,46 +124,48 @@ class Form(widgets.VBox):
         said = [self._predict(self.model, n, self.steps.value, self.speed.value) for n in counts]
         # Not in the modes' own labels: new ones would be drawn anew under somebody's hand.
         self.predictions.value = (
-            f"<div style='line-height:20px;padding-left:1em'>{lines(said)}</div>"
+            f"<div style='line-height:20px;padding-left:1em'>{html_lines(said)}</div>"
         )
 
     # --- building ---------------------------------------------------------------------------------
 
     def _build_prompt(self, values: dict) -> None:
-        self.prompt = area("Prompt", values.get("prompt", ""), "prompt")
-        self.tokens = note(name="tokens")
-        self.typed = area("As typed", values.get("enriched_from", ""), "typed")
+        self.prompt = text_area("Prompt", values.get("prompt", ""), "prompt")
+        self.tokens = html_note(name="tokens")
+        self.typed = text_area("As typed", values.get("enriched_from", ""), "typed")
         ask = after_typing(self._enrich)
         tip = "let a chat model translate and expand the prompt"
         self.enrich = button("Enrich", "magic", tip, ask)
-        self.enriching = note(name="enriching")
+        self.enriching = html_note(name="enriching")
 
     def _build_numbers(self, model: Model, values: dict) -> None:
         known, whole = model.checkpoint, widgets.BoundedIntText
-        self.model_name = choice("Model", self._models, model.name)
+        self.model_name = choice_field("Model", self._models, model.name)
         speeds = [(f"{name}{SPEED_NOTES[name]}", name) for name in SPEEDS]
-        self.speed = choice("Speed", speeds, values.get("speed", "exact"))
+        self.speed = choice_field("Speed", speeds, values.get("speed", "exact"))
         frames = request.nearest(values.get("frames", 13), known.frames)
         self.frames = widgets.RadioButtons(
             options=_modes(known), value=frames, description="Mode", layout={"width": "auto"}
         ).add_class("cogvx-mode")
-        self.predictions = note(name="predictions")
-        self.seed = number(whole, "Seed", values.get("seed", 42), 0, MAX_SEED)
+        self.predictions = html_note(name="predictions")
+        self.seed = number_field(whole, "Seed", values.get("seed", 42), 0, MAX_SEED)
         self.dice = button("New seed", "random", "another seed, at random", self.roll)
         self.lock = widgets.ToggleButton(
             value=True, description="Keep seed", icon="lock", tooltip="off: each video a new seed"
         )
-        self.steps = number(whole, "Steps", values.get("steps", 50), 1, 1000)
+        self.steps = number_field(whole, "Steps", values.get("steps", 50), 1, 1000)
         guidance = values.get("guidance", 6.0)
-        self.guidance = number(widgets.BoundedFloatText, "Guidance", guidance, 0, 100, 0.5)
-        self.height = number(whole, "Height", values.get("height") or known.height, 16, 4096, 16)
-        self.width = number(whole, "Width", values.get("width") or known.width, 16, 4096, 16)
+        self.guidance = number_field(widgets.BoundedFloatText, "Guidance", guidance, 0, 100, 0.5)
+        self.height = number_field(
+            whole, "Height", values.get("height") or known.height, 16, 4096, 16
+        )
+        self.width = number_field(whole, "Width", values.get("width") or known.width, 16, 4096, 16)
 
     def _build_advanced(self, values: dict) -> None:
-        self.negative = area("Negative prompt", values.get("negative_prompt", ""), "negative")
+        self.negative = text_area("Negative prompt", values.get("negative_prompt", ""), "negative")
         self.unknown = _permission("Allow unknown prompts", "unknown", values)
         self.untrained = _permission("Allow other sizes", "untrained_size", values)
-        numbers = row(self.steps, self.guidance, self.height, self.width)
+        numbers = control_row(self.steps, self.guidance, self.height, self.width)
         folded = [self.negative, numbers, self.unknown, self.untrained]
         self.advanced = widgets.VBox(folded, layout={"display": "none"})
         # An accordion can't be opened with the keyboard.
@@ -191,7 +204,7 @@ class Form(widgets.VBox):
         self.typed.layout.display = None if self.typed.value else "none"
 
     def _offer_enriching(self) -> None:
-        offered = enrich.configured() and self.model.checkpoint.enrichable
+        offered = enrich.is_configured() and self.model.checkpoint.enrichable
         self.enrich.layout.display = None if offered else "none"
 
     def _enrich(self) -> None:
@@ -205,7 +218,7 @@ class Form(widgets.VBox):
                 self.typed.value or self.prompt.value, self.model.checkpoint
             )
         except CogvxError as error:
-            self.enriching.value = bold(error)
+            self.enriching.value = bold_html(error)
         else:
             self.typed.value, self.prompt.value = found.before, found.after
             self.enriching.value = (
@@ -225,7 +238,7 @@ def token_note(model: Model, prompt: str) -> str:
         said += f"; this end has no effect: <s>{escape(tokens.cut)}</s>"
     if tokens.unknown_share > 0.5:
         ignored = f"{tokens.unknown_share:.0%} of it would be ignored: {model.checkpoint.reads}"
-        said += f"<br>{bold(ignored)}"
+        said += f"<br>{bold_html(ignored)}"
     return said
 
 

@@ -10,8 +10,19 @@ import ipywidgets as widgets
 from ..errors import CogvxError
 from ..results import catalogue, result, video
 from ..results.catalogue import Entry
-from .controls import Viewer, bold, button, choice, line, lines, note, paragraph, replace, row
-from .session import Studio, studio
+from .controls import (
+    Viewer,
+    bold_html,
+    button,
+    choice_field,
+    control_row,
+    html_lines,
+    html_note,
+    html_paragraph,
+    replace_children,
+    text_line,
+)
+from .session import Session, current_session
 
 PAGE = 12
 """Results on a page."""
@@ -30,11 +41,11 @@ class Gallery(widgets.VBox):
 
     def __init__(
         self,
-        where: Studio | None = None,
+        where: Session | None = None,
         load: Callable[[dict], None] | None = None,
         compare: Callable[[list[Path]], None] | None = None,
     ) -> None:
-        self._studio = where or studio()
+        self._studio = where or current_session()
         self._catalogue = self._studio.catalogue
         self._on_load, self._on_compare = load, compare
         self._chosen: list[Path] = []
@@ -42,8 +53,8 @@ class Gallery(widgets.VBox):
         self._entries: list[Entry] = []
         self._offset = 0
         self._build()
-        filters = row(self.text, self.model, self.frames, self.seed, self.refresh)
-        pages = row(self.newer, self.older, self.count, self.comparison)
+        filters = control_row(self.text, self.model, self.frames, self.seed, self.refresh)
+        pages = control_row(self.newer, self.older, self.count, self.comparison)
         super().__init__([filters, pages, self.message, self.undo, self.cards, self.details])
         self.add_class("cogvx-gallery")
         self.show()
@@ -63,19 +74,19 @@ class Gallery(widgets.VBox):
     # --- building ---------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        self.text = line("Search", placeholder="words of the prompt")
-        self.model, self.frames = choice("Model", [ANY]), choice("Frames", [ANY])
-        self.seed = line("Seed", placeholder="any")
+        self.text = text_line("Search", placeholder="words of the prompt")
+        self.model, self.frames = choice_field("Model", [ANY]), choice_field("Frames", [ANY])
+        self.seed = text_line("Seed", placeholder="any")
         for field in (self.text, self.model, self.frames, self.seed):
             field.observe(lambda change: self._turn_to(0), "value")
         self.refresh = button("Refresh", "refresh", "look at the disk again", self.show)
         self.newer = button("Newer", "chevron-left", "the page before", lambda: self._turn(-PAGE))
         self.older = button("Older", "chevron-right", "the next page", lambda: self._turn(PAGE))
-        self.count = note(name="count")
+        self.count = html_note(name="count")
         self.comparison = button(
             "Compare", "columns", "play the chosen in step", self._show_compared
         )
-        self.message = note(name="gallery-message")
+        self.message = html_note(name="gallery-message")
         self.undo = button("Undo", "undo", "take the last out of the trash", self._restore)
         grid = {"grid_template_columns": "repeat(auto-fill, minmax(13em, 1fr))", "grid_gap": "1em"}
         self.cards = widgets.GridBox(layout=grid).add_class("cogvx-cards")
@@ -104,9 +115,9 @@ class Gallery(widgets.VBox):
             actions.insert(1, load)
         if self._on_compare:
             actions.append(chosen)
-        said = f"{bold(prompt)}<br>{lines([facts, f'{entry.model} · {made}'])}"
-        text = note(paragraph(said), "caption")
-        return widgets.VBox([picture, text, row(*actions)]).add_class("cogvx-card")
+        said = f"{bold_html(prompt)}<br>{html_lines([facts, f'{entry.model} · {made}'])}"
+        text = html_note(html_paragraph(said), "caption")
+        return widgets.VBox([picture, text, control_row(*actions)]).add_class("cogvx-card")
 
     # --- pages ------------------------------------------------------------------------------------
 
@@ -132,7 +143,9 @@ class Gallery(widgets.VBox):
         entries = self._catalogue.find(**filters, limit=PAGE, offset=self._offset)
         if entries != self._entries:  # else a click on its way would miss its button
             self._entries, pictures = entries, video.thumbnails(entries)
-            replace(self.cards, [self._card(e, p) for e, p in zip(entries, pictures, strict=True)])
+            replace_children(
+                self.cards, [self._card(e, p) for e, p in zip(entries, pictures, strict=True)]
+            )
         last = self._offset + len(entries)
         self.count.value = f"{self._offset + 1}–{last} of {total:,}" if entries else "none"
         self.newer.disabled, self.older.disabled = self._offset == 0, last >= total
@@ -156,18 +169,18 @@ class Gallery(widgets.VBox):
         self._attempt(lambda: self._on_compare(list(self._chosen)))
 
     def _play(self, path: Path) -> None:
-        self._attempt(lambda: replace(self.details, [Viewer(result.read(path))]))
+        self._attempt(lambda: replace_children(self.details, [Viewer(result.read_result(path))]))
 
     def _load_back(self, path: Path) -> None:
-        self._attempt(lambda: self._on_load(result.read(path).settings))
+        self._attempt(lambda: self._on_load(result.read_result(path).settings))
 
     def _again(self, path: Path) -> None:
         from .. import workflow  # late: it loads torch, and looking takes none
 
         def submit() -> None:
-            original = result.read(path)
+            original = result.read_result(path)
             self._studio.queue.submit(workflow.request_of(original.settings), original)
-            self.message.value = lines([f"{path.name} is in the queue, to be made again"])
+            self.message.value = html_lines([f"{path.name} is in the queue, to be made again"])
 
         self._attempt(submit)
 
@@ -175,7 +188,7 @@ class Gallery(widgets.VBox):
         def move() -> None:
             self._trashed.append(catalogue.move_to_trash(path))
             self._choose(path, False)
-            self.message.value = lines([f"{path.name} is in {self._trashed[-1].parent}"])
+            self.message.value = html_lines([f"{path.name} is in {self._trashed[-1].parent}"])
             self._offer_undo()
             self.show()
 
@@ -183,7 +196,9 @@ class Gallery(widgets.VBox):
 
     def _restore(self) -> None:
         def move() -> None:
-            self.message.value = lines([f"{catalogue.restore(self._trashed.pop()).name} is back"])
+            self.message.value = html_lines(
+                [f"{catalogue.restore(self._trashed.pop()).name} is back"]
+            )
             self._offer_undo()
             self.show()
 
@@ -199,4 +214,4 @@ class Gallery(widgets.VBox):
         try:
             act()
         except CogvxError as error:
-            self.message.value = bold(error)
+            self.message.value = bold_html(error)

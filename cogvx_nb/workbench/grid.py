@@ -24,7 +24,7 @@ MOST = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class GridAxis:
     """A parameter and the values that it takes along a grid.
 
     Attributes:
@@ -53,24 +53,24 @@ class Axis:
         return wanted | {self.name: value}
 
 
-def axis(name: str, text: str) -> Axis:
+def parse_axis(name: str, text: str) -> GridAxis:
     """An axis from a list as people write it: ``1, 2, 5-8``, or ``red, blue``.
 
     Raises:
         RequestError: with the part that is no value.
     """
     if name == NONE:
-        return Axis(NONE, (None,))
+        return GridAxis(NONE, (None,))
     parts = [part.strip() for part in text.replace("，", ",").split(",") if part.strip()]
     if not parts:
         raise RequestError(name, text, "name its values, with commas between them")
     if name == WORDS:
-        return Axis(name, tuple(parts))
-    return Axis(name, tuple(value for part in parts for value in _numbers(name, part)))
+        return GridAxis(name, tuple(parts))
+    return GridAxis(name, tuple(value for part in parts for value in _parse_numbers(name, part)))
 
 
-def expand(
-    make: Callable[..., VideoRequest], wanted: dict, x: Axis, y: Axis
+def expand_requests(
+    make: Callable[..., VideoRequest], wanted: dict, x: GridAxis, y: GridAxis
 ) -> list[list[VideoRequest]]:
     """The requests of a grid, row by row, all of them valid.
 
@@ -89,7 +89,10 @@ def expand(
             raise RequestError(WORDS, one.values[0], "the first one must stand in the prompt")
     if x.name == y.name:
         raise RequestError("grid", x.name, "vary another parameter along the other side")
-    return [[_cell(make, wanted, x, y, across, down) for across in x.values] for down in y.values]
+    return [
+        [_cell_request(make, wanted, x, y, across, down) for across in x.values]
+        for down in y.values
+    ]
 
 
 @dataclass
@@ -124,14 +127,16 @@ class Grid:
         done = [job for row in self.jobs for job in row if job.state == DONE]
         if self.saved or not done:
             return self.saved
-        clips, fps = side_by_side.in_step(
-            [video.decode(job.result.path) for job in done], [job.request.fps for job in done]
+        clips, fps = side_by_side.clips_in_step(
+            [video.decode_video(job.result.path) for job in done], [job.request.fps for job in done]
         )
         found = dict(zip(map(id, done), clips, strict=True))
         cells = [[found.get(id(job)) for job in row] for row in self.jobs]
-        pages = side_by_side.compose(cells, self.columns, self.rows)
+        pages = side_by_side.compose_sheet(cells, self.columns, self.rows)
         name = f"{datetime.now():%Y-%m-%d-%H%M%S}-{result.slug(done[0].request.prompt)}"
-        self.saved = _write(settings.outputs_dir() / "grids", name, pages, fps, self._described())
+        self.saved = _write_sheet(
+            settings.outputs_dir() / "grids", name, pages, fps, self._described()
+        )
         return self.saved
 
     def _described(self) -> dict:
@@ -143,7 +148,7 @@ class Grid:
         return {"columns": self.columns, "rows": self.rows, "videos": names}
 
 
-def _numbers(name: str, part: str) -> Sequence[float]:
+def _parse_numbers(name: str, part: str) -> Sequence[float]:
     """The values that a part of a list stands for: one, or all from … to."""
     try:
         if name == "guidance":
@@ -154,7 +159,7 @@ def _numbers(name: str, part: str) -> Sequence[float]:
         raise RequestError(name, part, "is no number") from None
 
 
-def _cell(make, wanted: dict, x: Axis, y: Axis, across, down) -> VideoRequest:
+def _cell_request(make, wanted: dict, x: GridAxis, y: GridAxis, across, down) -> VideoRequest:
     try:
         return make(**y.change(x.change(wanted, across), down))
     except CogvxError as error:
@@ -162,7 +167,7 @@ def _cell(make, wanted: dict, x: Axis, y: Axis, across, down) -> VideoRequest:
         raise RequestError("grid", place, str(error)) from error
 
 
-def _write(folder: Path, name: str, pages, fps: int, described: dict) -> tuple[Path, Path]:
+def _write_sheet(folder: Path, name: str, pages, fps: int, described: dict) -> tuple[Path, Path]:
     tag = json.dumps({"grid": described}, ensure_ascii=True)
     poster = Image.fromarray(pages[len(pages) // 2])
     partial = folder / f".{name}.{os.getpid()}"
@@ -171,7 +176,7 @@ def _write(folder: Path, name: str, pages, fps: int, described: dict) -> tuple[P
         folder.mkdir(parents=True, exist_ok=True)
         poster.save(partial, "PNG")
         partial.replace(png)
-        video.encode(pages, partial, fps, tag)
+        video.encode_video(pages, partial, fps, tag)
         partial.replace(mp4)
         return png, mp4
     except OSError as error:

@@ -9,16 +9,26 @@ import ipywidgets as widgets
 from ..errors import CogvxError, ResultError
 from ..results import video
 from . import grid, session
-from .controls import NARROW, after_typing, bold, button, choice, lines, note, replace, row
+from .controls import (
+    NARROW,
+    after_typing,
+    bold_html,
+    button,
+    choice_field,
+    control_row,
+    html_lines,
+    html_note,
+    replace_children,
+)
 from .form import Form
 from .grid import Grid
 from .jobs import DONE, FAILED, RUNNING, Job
-from .session import Studio
+from .session import Session
 
 HINT = "such as 1, 2, 5-8, or red, blue: the first word stands in the prompt"
 
 
-class GridPanel(widgets.VBox):
+class GridTab(widgets.VBox):
     """Make a grid of what stands in a form.
 
     Args:
@@ -26,17 +36,17 @@ class GridPanel(widgets.VBox):
         where: the studio that makes the videos; a grid that it is making is shown.
     """
 
-    def __init__(self, form: Form, where: Studio) -> None:
+    def __init__(self, form: Form, where: Session) -> None:
         self._form, self._studio = form, where
         self._drawing = threading.RLock()  # the worker's thread draws too
         self._cells: dict[int, widgets.VBox] = {}
         self._build()
         super().__init__(
             [
-                note("The prompt and the settings are those of the page Make."),
-                row(self.x, self.x_values),
-                row(self.y, self.y_values),
-                row(self.make, self.cancel),
+                html_note("The prompt and the settings are those of the page Make."),
+                control_row(self.x, self.x_values),
+                control_row(self.y, self.y_values),
+                control_row(self.make, self.cancel),
                 self.message,
                 self.sheet,
                 self.saved,
@@ -47,15 +57,15 @@ class GridPanel(widgets.VBox):
         self.stop = where.listen(self._on_change)
 
     def _build(self) -> None:
-        self.x = choice("Across", grid.PARAMETERS[1:], "seed")
+        self.x = choice_field("Across", grid.PARAMETERS[1:], "seed")
         self.x_values = self._values("Values across", "42-44")
-        self.y = choice("Down", grid.PARAMETERS)
+        self.y = choice_field("Down", grid.PARAMETERS)
         self.y_values = self._values("Values down", "")
         submit = after_typing(self._submit)
         self.make = button("Make grid", "th", "queue all of its videos", submit)
         self.make.button_style = "primary"
         self.cancel = button("Cancel grid", "stop", "take the rest of it out", self._cancel)
-        self.message = note(name="grid-message")
+        self.message = html_note(name="grid-message")
         self.sheet = widgets.GridBox().add_class("cogvx-sheet")
         self.saved = widgets.VBox().add_class("cogvx-saved")
 
@@ -69,11 +79,11 @@ class GridPanel(widgets.VBox):
 
     def _submit(self) -> None:
         try:
-            x = grid.axis(self.x.value, self.x_values.value)
-            y = grid.axis(self.y.value, self.y_values.value)
-            wanted = grid.expand(self._request, self._form.values, x, y)
+            x = grid.parse_axis(self.x.value, self.x_values.value)
+            y = grid.parse_axis(self.y.value, self.y_values.value)
+            wanted = grid.expand_requests(self._request, self._form.values, x, y)
         except CogvxError as error:
-            self.message.value = bold(error)
+            self.message.value = bold_html(error)
             return
         self.message.value = ""
         speed = self._form.speed.value
@@ -100,13 +110,13 @@ class GridPanel(widgets.VBox):
             return
         with self._drawing:
             self._cells = {}
-            children = [note(), *(note(bold(label)) for label in made.columns)]
+            children = [html_note(), *(html_note(bold_html(label)) for label in made.columns)]
             for label, jobs in zip(made.rows, made.jobs, strict=True):
-                children.append(note(bold(label)))
+                children.append(html_note(bold_html(label)))
                 children += [self._cell(job) for job in jobs]
             self.sheet.layout.grid_template_columns = f"auto repeat({len(made.columns)}, auto)"
-            replace(self.sheet, children)
-            replace(self.saved, [])
+            replace_children(self.sheet, children)
+            replace_children(self.saved, [])
             self._finish(made)
 
     def _cell(self, job: Job) -> widgets.VBox:
@@ -116,7 +126,7 @@ class GridPanel(widgets.VBox):
 
     def _fill(self, cell: widgets.VBox, job: Job) -> None:
         if job.state == DONE:
-            replace(cell, [_picture(job)])
+            replace_children(cell, [_picture(job)])
             return
         left = f", step {job.step} of {job.steps}" if job.steps else ""
         text = job.state
@@ -125,9 +135,9 @@ class GridPanel(widgets.VBox):
         elif job.state == FAILED:
             text = f"failed: {job.error}"
         if cell.children and isinstance(cell.children[0], widgets.HTML):
-            cell.children[0].value = lines([text])
+            cell.children[0].value = html_lines([text])
         else:
-            replace(cell, [note(lines([text]))])
+            replace_children(cell, [html_note(html_lines([text]))])
 
     def _on_change(self, job: Job, event) -> None:
         with self._drawing:
@@ -150,19 +160,19 @@ class GridPanel(widgets.VBox):
         try:
             paths = made.save()
         except CogvxError as error:
-            self.message.value = bold(error)
+            self.message.value = bold_html(error)
             return
         if paths and paths[1].is_file():
             player = widgets.Video.from_file(paths[1], autoplay=True, loop=True)
             player.layout = {"max_width": "98%"}
             player.add_class("cogvx-video")
-            replace(self.saved, [note(lines(paths)), player])
+            replace_children(self.saved, [html_note(html_lines(paths)), player])
 
 
 def _picture(job: Job) -> widgets.Widget:
     """A result, moving; or why it can't be shown."""
     try:
-        moving = session.animation(video.decode(job.result.path), job.request.fps)
+        moving = session.preview_animation(video.decode_video(job.result.path), job.request.fps)
     except ResultError as error:  # in the trash by now
-        return note(lines([error]))
+        return html_note(html_lines([error]))
     return widgets.Image(value=moving, format="webp", layout={"width": "180px"})

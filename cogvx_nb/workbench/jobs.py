@@ -72,7 +72,7 @@ Work = Callable[[Job, Listener], Result]
 """Makes a job's video, reports to the listener, and stops soon after ``cancelled`` is set."""
 
 
-class Queue:
+class JobQueue:
     """Jobs, made one after another by a thread of the queue's own.
 
     Args:

@@ -23,10 +23,10 @@ from .. import settings
 from ..checkpoints.store import Model
 from ..errors import DoesNotFit, RequestError
 from ..planning import machine, planner, timing
-from ..progress import Done, Event, Listener, Noted, Step
+from ..progress import Event, FramesDone, Listener, Noted, Step
 from ..results import result
 from ..results.catalogue import Catalogue
-from .jobs import Job, Queue
+from .jobs import Job, JobQueue
 
 PREVIEW_WIDTH = 180
 """Pixels of a preview's width."""
@@ -95,8 +95,8 @@ FADING = 0.98
 """What a result counts after the next one: some fifty are remembered."""
 
 
-def animation(frames: np.ndarray, fps: float) -> bytes:
-    """An endless WebP of small frames, (frames, height, width, 3), enlarged to ``WIDTH``."""
+def preview_animation(frames: np.ndarray, fps: float) -> bytes:
+    """An endless WebP of small frames, (frames, height, width, 3), enlarged to ``PREVIEW_WIDTH``."""
     size = (PREVIEW_WIDTH, round(PREVIEW_WIDTH * frames.shape[1] / frames.shape[2]))
     pictures = [Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames]
     data = io.BytesIO()
@@ -154,17 +154,17 @@ class Previewed:
 Listen = Callable[[Job, Event | Previewed | None], None]
 
 
-class Studio:
+class Session:
     """The queue, its work, the results so far, and who listens to it."""
 
     def __init__(self) -> None:
-        self.queue = Queue(self._work, self._tell, _free_memory)
+        self.queue = JobQueue(self._work, self._tell, _free_memory)
         self.catalogue = Catalogue()
         self.finished: list[Job] = []
         self.preview: bytes = b""
         self.grid = None
         self._listeners: list[Listen] = []
-        self._pause = _Pause()
+        self._pause = RateLimit()
         # Beside the worker's thread, so that the GPU goes on meanwhile.
         self._drawer = ThreadPoolExecutor(1, thread_name_prefix="cogvx preview")
 
@@ -175,9 +175,9 @@ class Studio:
 
     def predict(self, model: Model, frames: int, steps: int, speed: str = "exact") -> str:
         """Time and memory of a video of the model's own size, in a few words."""
-        here = machine.probe()
+        here = machine.probe_machine()
         try:
-            fitted = planner.foresee(model, here, frames, speed, steps)
+            fitted = planner.predict_plan(model, here, frames, speed, steps)
         except DoesNotFit:
             return "does not fit here"
         except RequestError as error:
@@ -186,7 +186,11 @@ class Studio:
         # What was measured is of exact ones, mostly: the others are foretold by their plans.
         known = self.catalogue.paces(model.name, fitted.device) if speed == "exact" else {}
         seconds = timing.predict_seconds(fitted, here, steps, known)
-        time_said = "time known after the first" if seconds is None else f"about {spell(seconds)}"
+        time_said = (
+            "time known after the first"
+            if seconds is None
+            else f"about {format_short_duration(seconds)}"
+        )
         return f"{time_said}, {fitted.peak_bytes / planner.GIB:.1f} GiB"
 
     def _work(self, job: Job, listener: Listener) -> result.Result:
@@ -198,17 +202,19 @@ class Studio:
             if isinstance(event, Step):
                 latest[:] = [event]
                 self._show(event, job)
-            elif isinstance(event, Done) and latest:
+            elif isinstance(event, FramesDone) and latest:
                 self._learn(latest[0], event)
             listener(event)
 
         if job.original:
             return self._remake(job, listen)
-        fitted = planner.fit(job.request, machine.probe(), job.speed)
+        fitted = planner.plan_request(job.request, machine.probe_machine(), job.speed)
         for text in fitted.approximations:
             listen(Noted(f"approximate: {text}"))
-        made = generate.generate_frames(job.request, loader.load(fitted), listen, job.cancelled)
-        return result.save(made, on_event=listener)
+        made = generate.generate_frames(
+            job.request, loader.load_pipeline(fitted), listen, job.cancelled
+        )
+        return result.save_result(made, on_event=listener)
 
     def _remake(self, job: Job, listener: Listener) -> result.Result:
         """The original, with a note on whether it came out the same."""
@@ -226,8 +232,8 @@ class Studio:
 
     def _draw(self, latents: np.ndarray, job: Job) -> None:
         try:
-            colours = load_colours(_colours_of(job.request.model))
-            drawn = animation(colours.frames(latents), job.request.fps / 4)
+            colours = load_colours(_colours_path(job.request.model))
+            drawn = preview_animation(colours.frames(latents), job.request.fps / 4)
             if self.queue.running is job:
                 self.preview = drawn
                 self._tell(job, Previewed(drawn))
@@ -236,9 +242,9 @@ class Studio:
         finally:
             self._pause.end()
 
-    def _learn(self, last: Step, done: Done) -> None:
+    def _learn(self, last: Step, done: FramesDone) -> None:
         """Fit the colours of previews to a result."""
-        path = _colours_of(done.generated.request.model)
+        path = _colours_path(done.generated.request.model)
         latents = last.latents[0].float().cpu().numpy()
         store_colours(path, load_colours(path).learn(latents, done.generated.frames))
 
@@ -257,7 +263,7 @@ class Studio:
             self._listeners.remove(listener)
 
 
-class _Pause:
+class RateLimit:
     """Between previews: so long that they take no more than their share of the time."""
 
     def __init__(self) -> None:
@@ -279,7 +285,7 @@ class _Pause:
         self._until = end + max(SHORTEST_PAUSE, self._cost / PREVIEW_SHARE)
 
 
-def spell(seconds: float) -> str:
+def format_short_duration(seconds: float) -> str:
     """A length of time as people say it: ``8 s``, ``2 min``."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
@@ -291,11 +297,11 @@ def _free_memory() -> None:
     optimization.free_memory()
 
 
-def _colours_of(model: Model) -> Path:
+def _colours_path(model: Model) -> Path:
     return settings.outputs_dir() / ".previews" / f"{model.name}.json"
 
 
 @functools.cache
-def studio() -> Studio:
+def current_session() -> Session:
     """The studio of this process."""
-    return Studio()
+    return Session()

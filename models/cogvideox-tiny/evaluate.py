@@ -97,7 +97,9 @@ def fidelity(
 
 def planned(model, speed: str, dtype: str | None) -> plan.Plan:
     """A speed's plan with 8-bit products: int8 on a CPU, and what a GPU has for bfloat16."""
-    fitted = planner.fit(request.make(model, "a red circle"), machine.probe(), speed)
+    fitted = planner.plan_request(
+        request.make_request(model, "a red circle"), machine.probe_machine(), speed
+    )
     fitted = replace(fitted, dtype=dtype or fitted.dtype)
     if speed == "exact":
         return fitted
@@ -130,8 +132,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="npz file for the videos")
     parser.add_argument("--beside", type=Path, help="such a file, to compare with")
     options = parser.parse_args()
-    model = store.locate(options.model)
-    loaded = loader.load(planned(model, options.speed, options.dtype))
+    model = store.locate_checkpoint(options.model)
+    loaded = loader.load_pipeline(planned(model, options.speed, options.dtype))
     tokens, start = options.tokens or model.checkpoint.text_tokens, time.time()
     found = {"plan": str(loaded.plan), "vae_psnr_db": {}}
     found["fidelity"] = {language: {} for language in options.languages}
