@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import os
 import re
@@ -54,21 +55,73 @@ STYLE = """
 The class is named twice to outweigh what JupyterLab says of tables."""
 
 
+def render_template(name: str, **values: object) -> str:
+    """Render ``cogvx_nb/templates/<name>`` with jinja2.
+
+    Every value is escaped, and characters that HTML can't hold are replaced, unless the value is
+    itself the result of this function. A name that the template uses but that isn't passed raises
+    ``jinja2.UndefinedError``. Filters beside jinja2's own:
+
+    - ``isolate``: the text in ``<bdi>``, so that its direction doesn't affect its surroundings;
+    - ``clamp``: the text cut to a few lines by CSS (class ``clamp``), all of it as tooltip;
+    - ``number(digits)``: fixed decimals, a dash for None;
+    - ``gib``: bytes in GiB with one decimal, a dash for None.
+
+    Returns:
+        A ``markupsafe.Markup``, a str that other templates insert as it is. Join several with
+        ``"".join`` or an f-string: ``markup + text`` escapes the text.
+    """
+    from markupsafe import Markup
+
+    return Markup(_template_environment().get_template(name).render(values))
+
+
+@functools.cache
+def _template_environment():
+    # jinja2 is imported here because `cogvx check` has to start without any package.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def finalize(value: object) -> object:
+        return value if hasattr(value, "__html__") else replace_control(value)
+
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "isolate": lambda value: Markup(html_text(value)),
+        "clamp": lambda value: Markup(clamp_html(value)),
+        "number": format_number,
+        "gib": lambda count: format_number(None if count is None else count / GIB, 1),
+    }
+    return environment
+
+
+def replace_control(value: object) -> str:
+    """The value as text, with what HTML can't hold (control characters except tab and line feed,
+    lone surrogates) replaced."""
+    encodable = str(value).encode("utf-8", "replace").decode()
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", encodable)
+
+
 def html_text(value: object) -> str:
-    """A text as HTML: inert, and in a direction of its own, so that it can't turn what is around
-    it."""
+    """Text escaped for HTML and isolated in ``<bdi>``, so that right-to-left text doesn't reorder
+    its surroundings."""
     return f"<bdi>{escape_html(value)}</bdi>"
 
 
 def escape_html(value: object) -> str:
-    """A text that may stand between tags and in quoted attributes. What no page can hold, control
-    characters and halves of characters, is replaced."""
-    plain = str(value).encode("utf-8", "replace").decode()
-    return html.escape(CONTROL.sub("\N{REPLACEMENT CHARACTER}", plain))
+    """Text escaped for element content and quoted attributes; see ``replace_control``."""
+    return html.escape(replace_control(value))
 
 
 def clamp_html(value: object) -> str:
-    """A text in a few lines; a pointer that rests on it shows all of it."""
+    """Text that CSS cuts to a few lines, all of it as tooltip."""
     return f"<div class='clamp' title='{escape_html(value)}'>{html_text(value)}</div>"
 
 
