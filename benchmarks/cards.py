@@ -51,11 +51,11 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, CARDS[card] * 2**30 / total))
     model = store.random_model(registry.COGVIDEOX_5B)
-    wanted = request.make_request(model, PROMPT, frames=frames)
+    wanted = request.make_request(model, PROMPT, frames=frames, speed=speed)
     row = {"card": card, "frames": frames, "steps": steps}
     try:
         here = machine.probe_machine()
-        fitted = planner.plan_request(wanted, here, speed)
+        fitted = planner.plan_request(wanted, here)
         optimization.free_memory()
         torch.cuda.reset_peak_memory_stats()
         loaded = loader.load_pipeline(fitted)

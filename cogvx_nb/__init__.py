@@ -15,6 +15,7 @@ _API = {
     "Compare": "workbench.app",
     "Gallery": "workbench.gallery_tab",
     "catalogue": "results.catalogue",
+    "generate_video": "workflow",
     "results_frame": "results.catalogue",
     "reproduce": "workflow",
     "run_notebook": "notebooks.notebook",

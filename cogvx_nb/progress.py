@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-
 from . import settings
 
 if TYPE_CHECKING:
@@ -47,6 +46,20 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """A request was validated and planned; the work begins."""
+
+    request: object  # ``planning.request.VideoRequest``
+    plan: object  # ``planning.plan.Plan``
+    model_note: str = ""  # why this checkpoint, where the choice was not the user's
+
+    def __str__(self) -> str:
+        lines = [f"model: {self.model_note}"] if self.model_note else []
+        lines += [str(self.request), f"plan: {self.plan}"]
+        return "\n".join(lines + [f"approximate: {text}" for text in self.plan.approximations])
+
+
+@dataclass(frozen=True, slots=True)
 class PlanChanged:
     """Memory ran out, or compiling failed; the same request is tried again on another plan."""
 
@@ -81,7 +94,7 @@ class Noted:
     text: str
 
 
-Event = StageStarted | Step | PlanChanged | RequestReduced | FramesDone | Noted
+Event = Planned | StageStarted | Step | PlanChanged | RequestReduced | FramesDone | Noted
 Listener = Callable[[Event], None]
 
 
@@ -146,7 +159,7 @@ class Progress:
                 self._show(f"{stage}, about {seconds:.0f} s" if seconds else stage)
             case Step(step, steps, seconds_left):
                 self._advance(step, steps, seconds_left)
-            case PlanChanged():
+            case Planned() | PlanChanged() | Noted():
                 self._close()
                 self._show(str(event))
             case RequestReduced(request):

@@ -1,38 +1,131 @@
-"""Make a result again from its settings, and say whether it is the same."""
+"""The one way from a request to a file, and from a file to the same video again.
+
+Command line, notebook 03, workbench, sweeps, ``reproduce`` and the benchmark all go through it:
+find the checkpoint, validate, plan, load, generate, save.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from .checkpoints import store
 from .errors import ModelError
-from .pipeline import generate, loader
-from .planning import planner, request
+from .planning import enrich, planner, request
+from .planning.fields import FIELDS, complete_values
 from .planning.machine import probe_machine
-from .progress import CancelToken, Listener
+from .planning.plan import Plan
+from .planning.request import VideoRequest
+from .progress import CancelToken, Listener, Noted, Planned, StageStarted
 from .results import result, video
 from .results.result import Generated, Result
 
 
+def generate_video(
+    prompt: str,
+    output: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    on_event: Listener | None = None,
+    cancel: CancelToken | None = None,
+    **values: object,
+) -> Result:
+    """Make a video, from a prompt to an mp4 that carries its settings.
+
+    Args:
+        output: where; by default a new name in ``outputs/<date>/``.
+        overwrite: replace a video of that name.
+        on_event: called with each event of ``progress``, from this thread.
+        cancel: takes effect at the next step or stage.
+        **values: other fields of ``planning.fields.FIELDS``, such as ``frames``, ``steps`` or
+            ``speed``; also by diffusers' names, such as ``num_inference_steps``.
+
+    Raises:
+        CogvxError: with the value and the remedy; see ``errors``.
+    """
+    result.check_output(output, overwrite=overwrite)
+    prepared, model_note = prepare_request(prompt, on_event, **values)
+    return make_video(
+        prepared,
+        output,
+        overwrite=overwrite,
+        on_event=on_event,
+        cancel=cancel,
+        model_note=model_note,
+    )
+
+
+def prepare_request(
+    prompt: str, on_event: Listener | None = None, **values: object
+) -> tuple[VideoRequest, str]:
+    """Find the checkpoint, enrich the prompt where asked, and validate.
+
+    Returns:
+        (request, note): the note says why this checkpoint, where ``model`` is ``auto``.
+
+    Raises:
+        CogvxError: with the value and the remedy.
+    """
+    emit = on_event or (lambda event: None)
+    values = complete_values({"prompt": prompt, **values})
+    name = values.pop("model")
+    model, model_note = planner.find_model(name, probe_machine(), values["frames"])
+    enriched_from = ""
+    if values["enrich"]:
+        emit(StageStarted("enrich"))
+        enriched = enrich.enrich_prompt(prompt, model.checkpoint)
+        emit(Noted(f"prompt before: {enriched.before}"))
+        emit(Noted(f"prompt after ({enriched.model}): {enriched.after}"))
+        values["prompt"], enriched_from = enriched.after, enriched.before
+    return request.make_request(model, enriched_from=enriched_from, **values), model_note
+
+
+def make_video(
+    prepared: VideoRequest,
+    output: str | Path | None = None,
+    *,
+    plan: Plan | None = None,
+    overwrite: bool = False,
+    on_event: Listener | None = None,
+    cancel: CancelToken | None = None,
+    reuse_text: bool = True,
+    model_note: str = "",
+) -> Result:
+    """Make the video of a request that was prepared before.
+
+    Args:
+        plan: how; by default the fastest that fits.
+        reuse_text: take a prompt's embedding from an earlier video, where there was one.
+
+    Raises:
+        CogvxError: with the value and the remedy.
+    """
+    from .pipeline import generate, loader  # late: what was refused above needs no diffusers
+
+    result.check_output(output, overwrite=overwrite)
+    emit = on_event or (lambda event: None)
+    plan = plan or planner.plan_request(prepared, probe_machine())
+    emit(Planned(prepared, plan, model_note))
+    emit(StageStarted("load"))
+    generated = generate.generate_frames(
+        prepared, loader.load_pipeline(plan), on_event, cancel, reuse_text=reuse_text
+    )
+    return result.save_result(generated, output, overwrite=overwrite, on_event=on_event)
+
+
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """A result made again.
-
-    Attributes:
-        original: what was to be reproduced.
-        generated: what came of it now.
-        identical: whether the frames are the same, bit by bit.
-        psnr: decibels between the new frames and the original mp4's, which is compressed.
-        differences: what was not as then: versions, machine, checkpoint files, plan.
-    """
+    """A result made again."""
 
     original: Result
-    generated: Generated
-    identical: bool
-    psnr: float
-    differences: tuple[str, ...]
+    generated: Generated  # the new frames
+    identical: bool  # whether they are the same, bit by bit
+    psnr: float  # decibels between the new frames and the original mp4's, which is compressed
+    differences: tuple[str, ...]  # in versions, machine, checkpoint files or plan
 
     def __str__(self) -> str:
         path = self.original.path
@@ -55,16 +148,13 @@ def reproduce(
         ModelError: if its checkpoint is not on this machine, or not whole.
         CogvxError: whatever making a video can raise.
     """
-    import torch
+    from .pipeline import generate, loader
 
-    then, threads = original.settings, torch.get_num_threads()
-    wanted = request_of(then)
-    loaded = loader.load_pipeline(planner.replay_plan(wanted, probe_machine(), then["plan"]))
-    torch.set_num_threads(then["machine"]["threads"])
-    try:
-        generated = generate.generate_frames(wanted, loaded, on_event, cancel)
-    finally:
-        torch.set_num_threads(threads)
+    then = original.settings
+    recorded = request_of(then)
+    loaded = loader.load_pipeline(planner.replay_plan(recorded, probe_machine(), then["plan"]))
+    with _cpu_threads(then["machine"]["threads"]):
+        generated = generate.generate_frames(recorded, loaded, on_event, cancel)
     now = result.describe_video(generated)
     return Reproduction(
         original=original,
@@ -75,19 +165,19 @@ def reproduce(
     )
 
 
-def request_of(then: dict) -> request.VideoRequest:
-    """The request that a sidecar records.
+def request_of(then: dict) -> VideoRequest:
+    """The request that a sidecar records; its prompt is never enriched a second time.
 
     Raises:
         ModelError: if its checkpoint is not on this machine, or not whole.
         RequestError: if it is no longer valid.
     """
-    run = dict(then["request"])
-    del run["fps"]
+    values = {name: value for name, value in then["request"].items() if name in FIELDS}
     permitted = dict.fromkeys(then["allowed"], True)
-    typed = then.get("enriched_from", "")  # kept, never enriched anew
     return request.make_request(
-        _recorded_model(then["checkpoint"]), **run, **permitted, enriched_from=typed
+        _recorded_model(then["checkpoint"]),
+        **values | permitted,
+        enriched_from=then.get("enriched_from", ""),
     )
 
 
@@ -120,6 +210,19 @@ def _differences(then: dict, now: dict) -> tuple[str, ...]:
     changed = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f))
     found += [f"checkpoint file {name} differs" for name in changed]
     return tuple(sorted(found))
+
+
+@contextlib.contextmanager
+def _cpu_threads(count: int) -> Iterator[None]:
+    """torch computes with so many CPU threads: their number can change the last bit."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _psnr(frames: np.ndarray, others: np.ndarray) -> float:

@@ -22,7 +22,9 @@ def latents(tiny, here):
 
     def run(attention: str) -> torch.Tensor:
         asked, seen = request.make_request(tiny, CIRCLE, steps=4), []
-        loaded = loader.load_pipeline(planner.plan_request(asked, here, attention=attention))
+        loaded = loader.load_pipeline(
+            planner.plan_request(replace(asked, attention=attention), here)
+        )
         generate.generate_frames(asked, loaded, seen.append)
         return [event for event in seen if isinstance(event, progress.Step)][-1].latents
 
@@ -42,16 +44,16 @@ def test_one_that_is_not_there_is_said(tiny, here, monkeypatch):
     attention.attention_processor.cache_clear()
     asked = request.make_request(tiny, CIRCLE, steps=2)
     with pytest.raises(RequestError, match=r"'nothing': use one of stock, flash4, flash"):
-        loader.load_pipeline(planner.plan_request(asked, here, attention="nothing"))
+        loader.load_pipeline(planner.plan_request(replace(asked, attention="nothing"), here))
     with pytest.raises(RequestError, match=r"attention = 'flash4': can't be had here"):
         attention.attention_processor("flash4", compiled=True)
     with pytest.raises(RequestError, match=r"attention = 'sage': can't be had here"):
-        loader.load_pipeline(planner.plan_request(asked, here, attention="sage"))
+        loader.load_pipeline(planner.plan_request(replace(asked, attention="sage"), here))
 
 
 def test_one_that_the_device_does_not_have_is_one_line(tiny, here):
     fitted = planner.plan_request(
-        request.make_request(tiny, CIRCLE, steps=2), here, attention="_native_cudnn"
+        replace(request.make_request(tiny, CIRCLE, steps=2), attention="_native_cudnn"), here
     )
     with pytest.raises(RequestError, match=r"attention = '_native_cudnn': .*; use stock") as caught:
         loader.load_pipeline(fitted)

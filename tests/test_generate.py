@@ -101,18 +101,18 @@ from cogvx_nb.errors import OutOfMemory
 
 model = store.locate_checkpoint("tiny")
 size = {"height": 192, "width": 288, "allow_untrained_size": True}
-wanted = request.make_request(model, sys.argv[1], steps=25, **size)
+fallback = sys.argv[3]
+wanted = request.make_request(model, sys.argv[1], steps=25, fallback=fallback, **size)
 loaded = loader.load_pipeline(planner.plan_request(wanted, machine.probe_machine()))
 room = int(float(sys.argv[2]) * 2**30)
 limit = psutil.Process().memory_info().vms + room
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-fallback = sys.argv[3] or None
 
 def listen(event):
     print("Denoised 25" if getattr(event, "step", 0) == 25 else type(event).__name__)
 
 try:
-    made = generate.generate_frames(wanted, loaded, listen, fallback=fallback)
+    made = generate.generate_frames(wanted, loaded, listen)
     print(made.frames.shape, made.plan.tiled, made.plan.reasons[-1])
 except OutOfMemory as error:
     print("OutOfMemory:", error)

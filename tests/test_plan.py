@@ -71,7 +71,7 @@ CARDS = {"80 GB": 79, "40 GB": 39, "24 GB": 22.8, "16 GB": 15, "12 GB": 11.2, "8
 def test_cards_and_hosts(big, card, ram, exact, fast, frames):
     wanted, here = replace(big, frames=frames), machine_with(CARDS[card], ram)
     for speed, expected in (("exact", exact), ("fast", fast)):
-        fitted = planner.plan_request(wanted, here, speed)
+        fitted = planner.plan_request(replace(wanted, speed=speed), here)
         assert " ".join((fitted.placement, fitted.quantized)).strip() == expected
         assert not fitted.tiled, "exact comes before tiles"
         assert fitted.peak_bytes <= CARDS[card] * GIB
@@ -112,17 +112,17 @@ def test_the_best_attention_is_chosen_where_it_can_be_had(big):
     assert "FlashAttention 4, exact" in fitted.reasons
     assert fitted.seconds["denoise"] < 0.9 * other.seconds["denoise"]
     assert planner.predict_plan(big.model, with_it, 49).attention == "flash4"
-    assert planner.plan_request(big, with_it, attention="stock").attention == "stock"
+    assert planner.plan_request(replace(big, attention="stock"), with_it).attention == "stock"
     ampere = replace(with_it.gpus[0], name="NVIDIA A100-SXM4-80GB", capability=(8, 0))
     assert planner.plan_request(big, replace(with_it, gpus=(ampere,))).attention == "stock", (
         "not measured"
     )
-    assert planner.plan_request(big, replace(with_it, gpus=(ampere,)), attention="flash4")
+    assert planner.plan_request(replace(big, attention="flash4"), replace(with_it, gpus=(ampere,)))
     for other in (machine_with(None, ram=128), machine_with(79, bf16=False, flash="4.0.0")):
         with pytest.raises(RequestError, match=r"flash4': it needs a GPU of capability 8\.0"):
-            planner.plan_request(big, other, attention="flash4")
+            planner.plan_request(replace(big, attention="flash4"), other)
     with pytest.raises(RequestError, match="flash4': can't be had here: pip install"):
-        planner.plan_request(big, without, attention="flash4")
+        planner.plan_request(replace(big, attention="flash4"), without)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_the_best_attention_is_chosen_where_it_can_be_had(big):
 )
 def test_nothing_is_compiled_without_a_compiler(big, here):
     for speed in plan.SPEEDS:
-        fitted = planner.plan_request(big, here, speed, videos=100)
+        fitted = planner.plan_request(replace(big, speed=speed), here, videos=100)
         assert (fitted.compiled, fitted.quantized) == (False, "")
 
 
@@ -169,7 +169,7 @@ def test_what_combines_with_what(big):
     }
     assert set(allowed) == set(planner.PLACEMENTS)
     here = machine_with(79)
-    start = planner.plan_request(big, here, "fast")
+    start = planner.plan_request(replace(big, speed="fast"), here)
     assert (start.compiled, start.quantized) == (True, "fp8")
     for name, parts in allowed.items():
         fitted = planner.with_placement(start, name, here)
@@ -183,27 +183,32 @@ def test_what_combines_with_what(big):
 
 def test_speeds(big, tiny):
     here = machine_with(79)
-    turbo = planner.plan_request(big, here, "turbo")
+    turbo = planner.plan_request(replace(big, speed="turbo"), here)
     assert (turbo.quantized, turbo.reuse) == ("fp8", True)
     assert (
-        turbo.seconds["denoise"] < 0.5 * planner.plan_request(big, here, "fast").seconds["denoise"]
+        turbo.seconds["denoise"]
+        < 0.5 * planner.plan_request(replace(big, speed="fast"), here).seconds["denoise"]
     )
-    few = planner.plan_request(replace(big, steps=6), here, "turbo")
+    few = planner.plan_request(replace(replace(big, steps=6), speed="turbo"), here)
     assert not few.reuse
     assert "6 steps are too few to reuse any" in few.reasons
-    old = planner.plan_request(big, machine_with(79, bf16=False), "fast")
+    old = planner.plan_request(replace(big, speed="fast"), machine_with(79, bf16=False))
     assert (old.dtype, old.quantized) == ("float16", "")
-    on_cpu = planner.plan_request(request.make_request(tiny, CIRCLE), machine_with(None), "turbo")
+    on_cpu = planner.plan_request(
+        replace(request.make_request(tiny, CIRCLE), speed="turbo"), machine_with(None)
+    )
     assert (on_cpu.quantized, on_cpu.reuse, on_cpu.compiled) == ("", True, False)
     with pytest.raises(RequestError, match=r"pip install -e '\.\[fast\]'"):
-        planner.plan_request(big, machine_with(79, torchao=None), "fast")
+        planner.plan_request(replace(big, speed="fast"), machine_with(79, torchao=None))
     with pytest.raises(RequestError, match="use one of exact, fast, turbo"):
-        planner.plan_request(big, here, "warp")
+        request.make_request(tiny, CIRCLE, speed="warp")
 
 
 def test_ram_counts_what_is_pinned_and_what_passes_through(big):
     def ram(gib: float, free: float, speed: str = "exact", **changes) -> float:
-        fitted = planner.plan_request(replace(big, **changes), machine_with(gib, free), speed)
+        fitted = planner.plan_request(
+            replace(replace(big, **changes), speed=speed), machine_with(gib, free)
+        )
         return fitted.ram_bytes / GIB
 
     # 10.38, 8.87 and 0.40 GiB; torch pins blocks of 1 GiB here, 20.5 GiB of them when measured.
@@ -313,7 +318,7 @@ def test_a_named_model_is_taken_without_a_word(name):
 
 
 def test_a_recorded_plan_comes_back(big):
-    made = planner.plan_request(big, machine_with(23.5), "turbo")
+    made = planner.plan_request(replace(big, speed="turbo"), machine_with(23.5))
     again = planner.replay_plan(big, machine_with(79), made.choices)
     for name in plan.RECORDED:
         assert getattr(again, name) == getattr(made, name), name
@@ -322,7 +327,7 @@ def test_a_recorded_plan_comes_back(big):
 
 
 def test_a_recorded_plan_that_can_not_be_had_here_is_not_followed(big):
-    made = planner.plan_request(big, machine_with(79, flash="4.0.0"), "fast").choices
+    made = planner.plan_request(replace(big, speed="fast"), machine_with(79, flash="4.0.0")).choices
     a100 = replace(machine_with(79).gpus[0], name="NVIDIA A100 80GB", capability=(8, 0))
     for here, why in (
         (replace(machine_with(79, flash="4"), gpus=(a100,)), "no fp8 products on NVIDIA A100"),

@@ -280,7 +280,8 @@ def _measure_setup(
         fitted = baselines.baseline_plan(kind.speed, planner.plan_request(wanted, here))
         subject = baselines.DiffusersBaseline(kind.speed, fitted)
     else:
-        fitted = planner.plan_request(wanted, here, kind.speed, videos=SHARED_VIDEOS)
+        wanted = replace(wanted, speed=kind.speed)
+        fitted = planner.plan_request(wanted, here, videos=SHARED_VIDEOS)
         if kind.placement != "auto":
             fitted = planner.with_placement(fitted, kind.placement, here, wanted.steps)
         subject = measure.WorkbenchUnderTest(fitted)

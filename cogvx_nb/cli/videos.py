@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..checkpoints import registry
 from ..errors import RequestError
-from ..planning.plan import SPEEDS
+from ..planning.fields import FIELDS, Field
 from ..text import cut_line, pad_cell, plain_line, print_error, terminal_width
 
 PROMPT_PLACES = 40
@@ -82,41 +82,18 @@ def format_table(rows: list[tuple[str, ...]]) -> list[str]:
 
 def generate_video_command(options: argparse.Namespace) -> int:
     """Make a video, from a prompt to an mp4."""
-    from ..planning import machine, planner, request
-    from ..results import result
+    from .. import workflow
+    from ..progress import Progress
 
-    result.check_output(options.output, overwrite=options.overwrite)
-    here = machine.probe_machine()
-    model, why = planner.find_model(options.model, here, options.frames)
-    prompt, typed = _enrich_prompt(options, model.checkpoint)
-    wanted = request.make_request(
-        model,
-        prompt,
-        options.negative_prompt,
-        options.frames,
-        options.steps,
-        options.height,
-        options.width,
-        options.guidance,
-        options.seed,
-        strict=options.strict,
-        allow_unknown=options.allow_unknown,
-        allow_untrained_size=options.allow_untrained_size,
-        enriched_from=typed,
-    )
-    if why:
-        print_error(f"model: {why}")
-    print_error(str(wanted))
-    fitted = planner.plan_request(wanted, here, options.speed, options.attention)
-    print_error(f"plan: {fitted}")
-    for text in fitted.approximations:
-        print_error(f"approximate: {text}")
-    saved = _make_video(wanted, fitted, options)
-    stages = ", ".join(
-        f"{stage} {value:.1f} s" for stage, value in saved.settings["seconds"].items()
-    )
-    print_error(f"{saved.settings['request']['frames']} frames: {stages}")
-    print(saved.path)
+    values = {name: getattr(options, name) for name in FIELDS}
+    with Progress() as progress:
+        video = workflow.generate_video(
+            output=options.output, overwrite=options.overwrite, on_event=progress, **values
+        )
+    seconds = video.settings["seconds"].items()
+    stages = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds)
+    print_error(f"{video.settings['request']['frames']} frames: {stages}")
+    print(video.path)
     return 0
 
 
@@ -148,67 +125,25 @@ def reproduce_video(options: argparse.Namespace) -> int:
     return 0 if again.identical else 1
 
 
-def _enrich_prompt(options: argparse.Namespace, checkpoint) -> tuple[str, str]:
-    """(the prompt to run, the prompt as typed if a chat model made another of it)."""
-    if not options.enrich:
-        return options.prompt, ""
-    from ..planning import enrich
-
-    print_error("enrich")
-    found = enrich.enrich_prompt(options.prompt, checkpoint)
-    print_error(f"prompt before: {found.before}\nprompt after ({found.model}): {found.after}")
-    return found.after, found.before
-
-
-def _make_video(wanted, fitted, options: argparse.Namespace):
-    from ..pipeline import loader
-    from ..pipeline.generate import generate_frames
-    from ..progress import Progress
-    from ..results import result
-
-    print_error("load")
-    loaded = loader.load_pipeline(fitted)
-    with Progress() as progress:
-        generated = generate_frames(wanted, loaded, progress, fallback=options.fallback)
-        return result.save_result(
-            generated, options.output, overwrite=options.overwrite, on_event=progress
-        )
-
-
 def add_generate(command: argparse.ArgumentParser) -> None:
-    """The arguments of ``cogvx generate``."""
-    command.add_argument("--prompt", required=True, help="what the video should show")
-    command.add_argument(
-        "--enrich", action="store_true", help="let a chat model translate and expand the prompt"
-    )
-    command.add_argument("--negative-prompt", default="", help="what it should not")
+    """The arguments of ``cogvx generate``: a flag for each field of a request."""
+    for field in FIELDS.values():
+        _add_field(command, field)
     command.add_argument("--output", help="mp4 to write (default: a new name in outputs/<date>/)")
-    command.add_argument("--frames", type=int, default=13, help="13, 25 or 49 (default: 13)")
-    command.add_argument("--steps", type=int, default=50, help="denoising steps (default: 50)")
-    command.add_argument("--height", type=int, help="pixels (default: the model's native height)")
-    command.add_argument("--width", type=int, help="pixels (default: the model's native width)")
-    command.add_argument(
-        "--guidance", type=float, default=6.0, help="guidance scale (default: 6.0)"
-    )
-    command.add_argument("--seed", type=int, default=42, help="seed (default: 42)")
-    command.add_argument("--model", default="auto", help="a name, a folder or auto (default: auto)")
-    command.add_argument(
-        "--speed",
-        choices=SPEEDS,
-        default="exact",
-        help="exact, fast or turbo (default: exact)",
-    )
-    command.add_argument(
-        "--attention", default="auto", help="stock, flash4, or a backend of diffusers such as sage"
-    )
-    command.add_argument("--strict", action="store_true", help="refuse instead of adjusting")
-    command.add_argument(
-        "--allow-untrained-size", action="store_true", help="accept any multiple of 16 as a size"
-    )
-    command.add_argument(
-        "--allow-unknown", action="store_true", help="accept a prompt that the model can't read"
-    )
-    command.add_argument(
-        "--fallback", choices=["reduce"], help="13 frames and 20 steps where memory runs out"
-    )
     command.add_argument("--overwrite", action="store_true", help="replace the output file")
+
+
+def _add_field(command: argparse.ArgumentParser, field: Field) -> None:
+    if field.kind is bool:
+        command.add_argument(field.flag, action="store_true", help=field.help)
+        return
+    shown = f"{field.help} (default: {field.default})" if field.default else field.help
+    choices = [choice for choice in field.choices if choice] or None
+    command.add_argument(
+        field.flag,
+        type=field.kind,
+        default=field.default,
+        choices=choices,
+        required=field.required,
+        help=shown,
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import inspect
 import json
 import logging
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from .. import errors, settings
 from ..errors import NotebookError, ParameterError, ResultError, SpecError
-from ..planning import request
+from ..planning.fields import FRAMES, names_deciding
 
 KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
@@ -181,7 +180,7 @@ def read_template(name: str, folder: Path) -> NotebookTemplate:
         raise SpecError(f"{path} can't be read as a notebook: {reason}") from error
     if not any("parameters" in cell.metadata.get("tags", ()) for cell in notes.cells):
         raise SpecError(f"{path} has no cell tagged 'parameters': tag the cell that sets them")
-    takes = {*request_parameters(), "model", "output"}
+    takes = {*names_deciding(FRAMES), "model", "output"}
     defaults = dict(_literal_defaults(declared))
     if takes <= declared.keys() and (odd := sorted(takes - defaults.keys())):
         raise SpecError(f"{path.name}: the default of {odd[0]} must be a plain value, such as 25")
@@ -194,12 +193,6 @@ def read_template(name: str, folder: Path) -> NotebookTemplate:
         code_hash=hashlib.sha256(json.dumps(code).encode()).hexdigest(),
         makes_video=takes <= defaults.keys(),
     )
-
-
-def request_parameters() -> tuple[str, ...]:
-    """Names of the values that ``request.make_request`` takes in their order, the model apart."""
-    taken = inspect.signature(request.make_request).parameters.values()
-    return tuple(one.name for one in taken if one.kind == one.POSITIONAL_OR_KEYWORD)[1:]
 
 
 def fit_value(name: str, value: object, declared: dict) -> object:

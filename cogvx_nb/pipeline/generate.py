@@ -35,7 +35,7 @@ SUSPECTS = (
 )
 
 REDUCED_REQUEST = {"frames": 13, "steps": 20}
-"""The last resort that ``fallback="reduce"`` allows."""
+"""What ``fallback="reduce"`` allows after the smallest plan failed."""
 
 
 def generate_frames(
@@ -43,22 +43,20 @@ def generate_frames(
     loaded: Loaded,
     on_event: Listener | None = None,
     cancel: CancelToken | None = None,
-    fallback: str | None = None,
     *,
     reuse_text: bool = True,
 ) -> Generated:
     """Make the frames of a request.
 
     When memory runs out the same request is tried again on smaller plans, and without compiling
-    when that fails. The same request on the
-    same machine with the same plan gives identical frames.
+    when that fails; after the smallest plan ``request.fallback`` may allow 13 frames and 20 steps,
+    listed as adjustments. The same request on the same machine with the same plan gives identical
+    frames.
 
     Args:
         loaded: the request's checkpoint, loaded.
         on_event: called with each event, from this thread.
         cancel: takes effect at the next step or stage.
-        fallback: ``"reduce"`` allows 13 frames and 20 steps after the smallest plan failed, listed
-            as adjustments.
         reuse_text: take a prompt's embedding from an earlier run, where there was one.
 
     Raises:
@@ -69,7 +67,7 @@ def generate_frames(
     """
     emit = on_event or (lambda event: None)
     if loaded.pipe is None:
-        raise ModelError("the model was dropped from memory: load it again, by pipeline.load(plan)")
+        raise ModelError("the model was dropped from memory: load it again, by load_pipeline(plan)")
     while True:
         smaller = None
         try:
@@ -89,7 +87,7 @@ def generate_frames(
             loaded.apply(smaller)
             emit(PlanChanged(loaded.plan))
             continue
-        reduced = _reduce_request(request) if fallback == "reduce" else request
+        reduced = _reduce_request(request) if request.fallback == "reduce" else request
         if reduced == request:
             raise OutOfMemory(_out_of_memory_message(request, loaded.plan)) from cause
         request = reduced

@@ -14,7 +14,7 @@ from .. import settings
 from ..checkpoints.registry import Checkpoint
 from ..errors import BadAnswer, EnrichError, RequestError
 from . import chat_client
-from .request import MAX_PROMPT
+from .fields import MAX_PROMPT
 
 TIMEOUT_SECONDS = 60.0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..checkpoints import registry, store
 from ..checkpoints.registry import Checkpoint
 from ..checkpoints.store import Model
-from ..errors import DoesNotFit, ModelError, ModelMissing, RequestError
+from ..errors import DoesNotFit, ModelError, ModelMissing
 from ..text import GIB
 from . import memory, plan, timing
 from .machine import Gpu, Machine
@@ -22,7 +22,6 @@ from .plan import (
     FLASH4_REASON,
     PLACEMENTS,
     RECORDED,
-    SPEEDS,
     STOCK,
     Plan,
     compiled_key,
@@ -72,30 +71,20 @@ def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, st
     return store.locate_checkpoint(embedded.name), f"the small embedded {embedded.name}: {reason}"
 
 
-def plan_request(
-    request: VideoRequest,
-    machine: Machine,
-    speed: str = "exact",
-    attention: str = AUTO,
-    videos: int = 1,
-) -> Plan:
+def plan_request(request: VideoRequest, machine: Machine, videos: int = 1) -> Plan:
     """The fastest plan that fits; one that is exact before one that is not.
 
     Args:
-        speed: one of ``SPEEDS``.
-        attention: see ``Plan``; ``auto`` for the best exact one on this machine.
         videos: how many of the kind are to come, which share a compilation.
 
     Raises:
         DoesNotFit: with what would.
-        RequestError: if there is no such speed, or a package that it needs is missing, or the
-            device can't have the attention.
+        RequestError: if a package that the speed needs is missing, or the device can't have the
+            attention.
     """
-    if speed not in SPEEDS:
-        raise RequestError("speed", speed, f"use one of {', '.join(SPEEDS)}")
     size = (request.frames, request.height, request.width, request.guidance > 1)
     guess = _largest_plan(request.model, machine, *size)
-    guess = replace(guess, attention=attention, speed=speed)
+    guess = replace(guess, attention=request.attention, speed=request.speed)
     return _fastest_fitting(guess, machine, request.steps, videos)
 
 

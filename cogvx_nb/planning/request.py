@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from numbers import Integral, Real
+from dataclasses import dataclass, field, replace
 
 from ..checkpoints import store
 from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE
 from ..checkpoints.store import Model
 from ..errors import ModelError, PromptUnknown, RequestError
-
-MAX_SEED = 2**53 - 1
-"""A browser's number field can hold no more."""
-
-MAX_PROMPT = 2000
-"""Characters. The 5B reads 226 tokens, some 1,000 characters; the mp4 carries the prompt too."""
+from .fields import FIELDS, FRAMES, PLAN, complete_values, names_deciding
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +26,26 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True)
 class VideoRequest:
-    """A video that is wanted, as it will be run. Build it with ``make_request``.
-
-    Attributes:
-        prompt, negative_prompt: what to show, and what not to.
-        frames: number of frames, one of the checkpoint's.
-        steps: denoising steps, 1 … 1000.
-        height, width: pixels, multiples of 16.
-        guidance: classifier-free guidance scale, at least 0; 1 and below is off.
-        seed: 0 … 2⁵³ - 1.
-        fps: frames a second of the video.
-        model: the checkpoint to run.
-        asked: the values as they were given.
-        adjustments: what was changed to make the request fit the checkpoint.
-        notes: what the user should know, though nothing was changed.
-        allowed: names of the ``allow_…`` permissions that this request needed.
-        enriched_from: the prompt as typed, where a chat model made ``prompt`` of it; else empty.
-    """
+    """A video that is wanted, as it will be run; made by ``make_request``."""
 
     prompt: str
     negative_prompt: str
-    frames: int
+    frames: int  # one of the checkpoint's counts
     steps: int
-    height: int
+    height: int  # pixels, a multiple of 16
     width: int
     guidance: float
     seed: int
-    fps: int
+    fps: int  # frames a second of the video
     model: Model
-    asked: dict[str, object] = field(default_factory=dict)
+    speed: str = FIELDS["speed"].default
+    attention: str = FIELDS["attention"].default
+    fallback: str = FIELDS["fallback"].default
+    asked: dict[str, object] = field(default_factory=dict)  # the values as they were given
     adjustments: tuple[Adjustment, ...] = ()
-    notes: tuple[str, ...] = ()
-    allowed: tuple[str, ...] = ()
-    enriched_from: str = ""
+    notes: tuple[str, ...] = ()  # what the user should know, though nothing was changed
+    allowed: tuple[str, ...] = ()  # names of the ``allow_…`` permissions that it needed
+    enriched_from: str = ""  # the prompt as typed, where a chat model made ``prompt`` of it
 
     def __str__(self) -> str:
         size = f"{self.frames} frames of {self.height} × {self.width} at {self.fps} fps"
@@ -75,26 +55,12 @@ class VideoRequest:
 
     @property
     def settings(self) -> dict[str, object]:
-        """The values that decide the video, the checkpoint apart."""
-        names = ("prompt", "negative_prompt", "frames", "steps", "height", "width", "guidance")
-        return {name: getattr(self, name) for name in (*names, "seed", "fps")}
+        """The values that decide the frames, without the checkpoint."""
+        return {name: getattr(self, name) for name in (*names_deciding(FRAMES), "fps")}
 
 
 def make_request(
-    model: Model,
-    prompt: str,
-    negative_prompt: str = "",
-    frames: int = 13,
-    steps: int = 50,
-    height: int | None = None,
-    width: int | None = None,
-    guidance: float = 6.0,
-    seed: int = 42,
-    *,
-    strict: bool = False,
-    allow_unknown: bool = False,
-    allow_untrained_size: bool = False,
-    enriched_from: str = "",
+    model: Model, prompt: str, *, enriched_from: str = "", **values: object
 ) -> VideoRequest:
     """Validate what is wanted, once, and fit it to the checkpoint.
 
@@ -102,53 +68,39 @@ def make_request(
     down); each change is listed in ``adjustments``.
 
     Args:
-        height, width: pixels; the checkpoint's native size when not given.
-        strict: refuse instead of adjusting.
-        allow_unknown: accept a prompt that the tokenizer mostly doesn't know.
-        allow_untrained_size: accept any multiple of 16 as a size, not only the native one.
         enriched_from: the prompt as typed, if a chat model made ``prompt`` of it.
+        **values: other fields of ``fields.FIELDS``; the rest have their defaults. ``model`` and
+            ``enrich`` are for ``workflow.prepare_request``.
 
     Raises:
         RequestError: with the value and the remedy.
         ModelError: if this workbench can't run the checkpoint.
         PromptUnknown: if more than half of the prompt is unknown to the tokenizer.
     """
-    asked = {k: v for k, v in locals().items() if k in VideoRequest.__dataclass_fields__}
-    del asked["model"], asked["enriched_from"]
-    if model.checkpoint.cannot_run:
-        raise ModelError(f"{model.name} can't be run here: {model.checkpoint.cannot_run}")
-    _check_text("prompt", prompt)
-    _check_text("negative_prompt", negative_prompt, blank=True)
-    _check_text("enriched_from", enriched_from, blank=True)
-    _check_number("frames", frames, 1, 10_000, hint=f"use one of {_frame_counts(model)}")
-    _check_number("steps", steps, 1, MAX_STEPS)
-    _check_number("seed", seed, 0, MAX_SEED)
-    _check_number("guidance", guidance, 0, 100, whole=False)
-    used_frames, changes = _fit_frames(model, int(frames))
-    used_height, used_width, size_changes = _fit_size(model, height, width, allow_untrained_size)
+    checkpoint = model.checkpoint
+    if checkpoint.cannot_run:
+        raise ModelError(f"{model.name} can't be run here: {checkpoint.cannot_run}")
+    FIELDS["prompt"].check(prompt)
+    replace(FIELDS["negative_prompt"], name="enriched_from").check(enriched_from)
+    if "frames" in values:
+        FIELDS["frames"].check(values["frames"], f"use one of {_frame_counts(model)}")
+    asked = complete_values({"prompt": prompt, **values})
+    del asked["model"], asked["enrich"]
+    frames, changes = _fit_frames(model, asked["frames"])
+    size, size_changes = _fit_size(model, asked)
     changes += size_changes
-    if strict and changes:
+    if asked["strict"] and changes:
         first = changes[0]
         raise RequestError(first.field, first.asked, f"{first.reason}; use {first.used}")
-    notes, allowed = _read_prompt(model, prompt, allow_unknown)
-    if (used_height, used_width) != (model.checkpoint.height, model.checkpoint.width):
+    notes, allowed = _read_prompt(model, prompt, asked["allow_unknown"])
+    if size != {"height": checkpoint.height, "width": checkpoint.width}:
         allowed += ("allow_untrained_size",)
-        notes += (f"{used_height} × {used_width} is outside the model's training",)
-    if MAX_STEPS % int(steps):
-        notes += (
-            f"{steps} steps do not divide {MAX_STEPS}, so the last step leaves some noise: "
-            f"{_nearest_divisor(int(steps))} steps end cleanly",
-        )
+        notes += (f"{size['height']} × {size['width']} is outside the model's training",)
+    notes += _check_steps(asked["steps"])
+    kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)}
     return VideoRequest(
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        frames=used_frames,
-        steps=int(steps),
-        height=used_height,
-        width=used_width,
-        guidance=float(guidance),
-        seed=int(seed),
-        fps=model.checkpoint.fps,
+        **kept | {"frames": frames} | size,
+        fps=checkpoint.fps,
         model=model,
         asked=asked,
         adjustments=tuple(changes),
@@ -171,32 +123,37 @@ def _fit_frames(model: Model, frames: int) -> tuple[int, list[Adjustment]]:
     return used, [Adjustment("frames", frames, used, reason)]
 
 
-def _fit_size(
-    model: Model, height: int | None, width: int | None, untrained: bool
-) -> tuple[int, int, list[Adjustment]]:
+def _fit_size(model: Model, asked: dict[str, object]) -> tuple[dict[str, int], list[Adjustment]]:
     native = {"height": model.checkpoint.height, "width": model.checkpoint.width}
-    asked = {"height": height, "width": width}
-    used, changes = {}, []
-    for name, value in asked.items():
+    used, changes = dict(native), []
+    for name in native:
+        value = asked[name]
         if value is None:
-            used[name] = native[name]
             continue
-        _check_number(name, value, SIZE_MULTIPLE, 4096)
-        if untrained:
-            below = int(value) // SIZE_MULTIPLE * SIZE_MULTIPLE
-            used[name] = nearest(int(value), (below, below + SIZE_MULTIPLE))
+        if asked["allow_untrained_size"]:
+            below = value // SIZE_MULTIPLE * SIZE_MULTIPLE
+            used[name] = nearest(value, (below, below + SIZE_MULTIPLE))
             reason = f"the model works in multiples of {SIZE_MULTIPLE} pixels"
         else:
-            used[name] = native[name]
             reason = (
                 f"{model.name} was trained at {native['height']} × {native['width']}; other "
                 f"multiples of {SIZE_MULTIPLE} only with allow_untrained_size"
             )
-            if int(value) % SIZE_MULTIPLE:
+            if value % SIZE_MULTIPLE:
                 reason = f"not a multiple of {SIZE_MULTIPLE}, and {reason}"
         if used[name] != value:
             changes.append(Adjustment(name, value, used[name], reason))
-    return used["height"], used["width"], changes
+    return used, changes
+
+
+def _check_steps(steps: int) -> tuple[str, ...]:
+    """A note where the schedule of so many steps doesn't end at zero noise."""
+    if MAX_STEPS % steps == 0:
+        return ()
+    return (
+        f"{steps} steps do not divide {MAX_STEPS}, so the last step leaves some noise: "
+        f"{_nearest_divisor(steps)} steps end cleanly",
+    )
 
 
 def _read_prompt(
@@ -223,29 +180,6 @@ def _read_prompt(
             f"effect: {tokens.cut!r}",
         )
     return notes, allowed
-
-
-def _check_text(name: str, value: object, blank: bool = False) -> None:
-    if not isinstance(value, str):
-        raise RequestError(name, value, "must be text")
-    if not blank and not value.strip():
-        raise RequestError(name, value, "is empty; describe what the video should show")
-    if len(value) > MAX_PROMPT:
-        raise RequestError(name, value, f"has {len(value)} characters; at most {MAX_PROMPT}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise RequestError(name, value, "is not valid Unicode text") from error
-
-
-def _check_number(
-    name: str, value: object, least: int, most: int, whole: bool = True, hint: str = ""
-) -> None:
-    kind = Integral if whole else Real
-    if isinstance(value, bool) or not isinstance(value, kind):
-        raise RequestError(name, value, f"must be a {'whole ' if whole else ''}number")
-    if not math.isfinite(value) or not least <= value <= most:
-        raise RequestError(name, value, hint or f"must be between {least} and {most}")
 
 
 def _frame_counts(model: Model) -> str:

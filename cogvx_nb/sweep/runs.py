@@ -19,6 +19,7 @@ from ..errors import CogvxError, ParameterError, SpecError
 from ..notebooks import notebook
 from ..notebooks.notebook import NotebookTemplate, fit_value, is_plain_value
 from ..planning import planner, request, timing
+from ..planning.fields import FIELDS
 from ..planning.machine import Machine
 from ..results.catalogue import Catalogue
 from .spec import ParameterRow, SweepSpec
@@ -28,9 +29,6 @@ VIDEO = "video.mp4"
 
 ID_DIGITS = 16
 """Hexadecimal digits of a run's name; 64 bits tell 100,000 runs apart."""
-
-PLANNED = ("speed",)
-"""Parameters of notebook 03, where it has them, that its plan takes."""
 
 VIDEO_BYTES = 0.2
 """Of an mp4, for each pixel of each frame: four times what the embedded checkpoint's plain pictures
@@ -121,7 +119,7 @@ class _RunFactory:
 
     def __init__(self, book: NotebookTemplate, probed) -> None:
         self._book, self._probed = book, probed
-        self._names = notebook.request_parameters()
+        self._names = [name for name in FIELDS if name in book.declared and name != "model"]
         self._models: dict[tuple, tuple[Model | None, str, dict]] = {}
         self._foreseen: dict[tuple, tuple[float | None, int, int]] = {}
         self._paces: dict[tuple, dict] = {}
@@ -150,8 +148,10 @@ class _RunFactory:
         if not book.makes_video:
             return SweepRun(identity, number, parameters, shown)
         effective = book.defaults | values
-        wanted = request.make_request(model, **{name: effective[name] for name in self._names})
-        foreseen = self._foresee(wanted, {k: effective[k] for k in PLANNED if k in effective})
+        wanted = request.make_request(
+            model, **{name: effective[name] for name in self._names if name in effective}
+        )
+        foreseen = self._foresee(wanted)
         expected = {"request": wanted.settings, "sha256": hashes}
         parameters = parameters | {"output": VIDEO}
         return SweepRun(identity, number, parameters, shown, expected, *foreseen)
@@ -186,18 +186,13 @@ class _RunFactory:
         chosen = named.strip().lower() == "auto" or registry.find_checkpoint(named)
         return model, model.name if chosen else str(model.folder), store.file_hashes(model)
 
-    def _foresee(
-        self, wanted: request.VideoRequest, how: dict[str, object]
-    ) -> tuple[float | None, int, int]:
-        """(seconds, peak bytes, bytes on disk).
-
-        Args:
-            how: what the notebook is told beside the request, such as a ``speed``.
-        """
+    def _foresee(self, wanted: request.VideoRequest) -> tuple[float | None, int, int]:
+        """(seconds, peak bytes, bytes on disk)."""
         size = (wanted.frames, wanted.height, wanted.width)
-        key = (str(wanted.model.folder), *size, wanted.guidance > 1, wanted.steps, *how.values())
+        key = (str(wanted.model.folder), *size, wanted.guidance > 1, wanted.steps)
+        key += (wanted.speed, wanted.attention)
         if key not in self._foreseen:
-            fitted = planner.plan_request(wanted, self._probed(), **how)
+            fitted = planner.plan_request(wanted, self._probed())
             known = self._known(wanted.model.name, fitted.device)
             seconds = timing.predict_seconds(fitted, self._probed(), wanted.steps, known)
             video = int(VIDEO_BYTES * math.prod(size))

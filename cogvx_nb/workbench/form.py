@@ -14,8 +14,9 @@ from ..checkpoints.registry import Checkpoint
 from ..checkpoints.store import Model
 from ..errors import CogvxError
 from ..planning import enrich, request
+from ..planning.fields import MAX_SEED
 from ..planning.plan import SPEEDS
-from ..planning.request import MAX_SEED, VideoRequest
+from ..planning.request import VideoRequest
 from .controls import (
     WIDE,
     after_typing,
@@ -79,6 +80,7 @@ class Form(widgets.VBox):
             "negative_prompt": self.negative.value,
             "frames": self.frames.value,
             "enriched_from": self.typed.value,
+            "speed": self.speed.value,
             "allow_unknown": self.unknown.value,
             "allow_untrained_size": self.untrained.value,
         }

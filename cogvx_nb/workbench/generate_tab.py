@@ -75,7 +75,7 @@ class GenerateTab(widgets.VBox):
             self.message.value = bold_html(error)
             return
         self.message.value = html_lines(str(wanted).splitlines()[1:])
-        self._studio.queue.add(Job(wanted, speed=self.form.speed.value))
+        self._studio.queue.add(Job(wanted))
         if not self.form.lock.value:
             self.form.roll()
 

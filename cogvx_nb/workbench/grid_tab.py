@@ -86,8 +86,7 @@ class GridTab(widgets.VBox):
             self.message.value = bold_html(error)
             return
         self.message.value = ""
-        speed = self._form.speed.value
-        jobs = [[Job(request, speed=speed) for request in one] for one in wanted]
+        jobs = [[Job(request) for request in row] for row in wanted]
         self._studio.grid = Grid(x.labels, y.labels, jobs)
         self._show_grid()
         for one in jobs:

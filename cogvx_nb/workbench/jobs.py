@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 
 from ..errors import Cancelled, CogvxError
 from ..planning.request import VideoRequest
-from ..progress import Event, Listener, Noted, PlanChanged, RequestReduced, StageStarted, Step
+from ..progress import (
+    Event,
+    Listener,
+    Noted,
+    PlanChanged,
+    Planned,
+    RequestReduced,
+    StageStarted,
+    Step,
+)
 from ..results.result import Result
 
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
@@ -24,7 +33,6 @@ class Job:
     Attributes:
         request: what is wanted.
         original: the result to make again and compare with; None for a new video.
-        speed: one of ``plan.SPEEDS``.
         number: of the job, from 1.
         state: ``waiting``, ``running``, ``done``, ``cancelled`` or ``failed``.
         stage, step, steps, seconds_left: of a running one; 0 and 0 outside of denoising.
@@ -36,7 +44,6 @@ class Job:
 
     request: VideoRequest
     original: Result | None = None
-    speed: str = "exact"
     number: int = field(default_factory=lambda: next(_numbers))
     state: str = WAITING
     stage: str = ""
@@ -60,6 +67,8 @@ class Job:
                 self.stage, self.step, self.steps = stage, 0, 0
             case Step(step, steps, seconds_left):
                 self.step, self.steps, self.seconds_left = step, steps, seconds_left
+            case Planned(_, plan):
+                self.notes += tuple(f"approximate: {text}" for text in plan.approximations)
             case PlanChanged():
                 self.notes += (str(event),)
             case RequestReduced(request):

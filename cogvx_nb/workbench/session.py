@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .. import settings
+from .. import settings, workflow
 from ..checkpoints.store import Model
 from ..errors import DoesNotFit, RequestError
 from ..planning import machine, planner, timing
@@ -194,8 +194,6 @@ class Session:
         return f"{time_said}, {fitted.peak_bytes / planner.GIB:.1f} GiB"
 
     def _work(self, job: Job, listener: Listener) -> result.Result:
-        from ..pipeline import generate, loader
-
         latest: list[Step] = []
 
         def listen(event: Event) -> None:
@@ -208,18 +206,10 @@ class Session:
 
         if job.original:
             return self._remake(job, listen)
-        fitted = planner.plan_request(job.request, machine.probe_machine(), job.speed)
-        for text in fitted.approximations:
-            listen(Noted(f"approximate: {text}"))
-        made = generate.generate_frames(
-            job.request, loader.load_pipeline(fitted), listen, job.cancelled
-        )
-        return result.save_result(made, on_event=listener)
+        return workflow.make_video(job.request, on_event=listen, cancel=job.cancelled)
 
     def _remake(self, job: Job, listener: Listener) -> result.Result:
         """The original, with a note on whether it came out the same."""
-        from .. import workflow
-
         listener(Noted(str(workflow.reproduce(job.original, listener, job.cancelled))))
         return job.original
 

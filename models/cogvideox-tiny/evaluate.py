@@ -98,7 +98,7 @@ def fidelity(
 def planned(model, speed: str, dtype: str | None) -> plan.Plan:
     """A speed's plan with 8-bit products: int8 on a CPU, and what a GPU has for bfloat16."""
     fitted = planner.plan_request(
-        request.make_request(model, "a red circle"), machine.probe_machine(), speed
+        request.make_request(model, "a red circle", speed=speed), machine.probe_machine()
     )
     fitted = replace(fitted, dtype=dtype or fitted.dtype)
     if speed == "exact":

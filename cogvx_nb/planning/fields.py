@@ -1,0 +1,184 @@
+"""The fields of a request, each declared once; every way in takes its offer and checks from here.
+
+The command line makes its flags of them, notebook 03 its parameters, the workbench its form, a
+sweep its checks, a sidecar and the index their columns, and a comparison its rows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE
+from ..errors import RequestError
+from .plan import AUTO, SPEEDS
+
+MAX_SEED = 2**53 - 1
+"""The largest whole number that a browser's number field can hold."""
+
+MAX_PROMPT = 2000
+"""Characters. The 5B reads 226 tokens, about 1,000 characters; the mp4 carries the prompt too."""
+
+FRAMES, PLAN, CHECKS, SOURCE = "frames", "plan", "checks", "source"
+"""What a field decides: the frames, how they are computed, what is accepted, or where checkpoint
+and prompt come from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A value that a user gives."""
+
+    name: str
+    kind: type  # str, int, float or bool
+    default: object  # None: the checkpoint's own value
+    help: str  # a line for --help, tooltips, the notebook's comments and the docs
+    decides: str = FRAMES
+    least: float = -math.inf  # inclusive, of a number
+    most: float = math.inf  # inclusive; of a text its characters
+    choices: tuple[str, ...] = ()  # of a text; all texts where empty
+    required: bool = False  # a blank text is refused
+    alias: str = ""  # the keyword of diffusers' pipelines, where it is another
+    advanced: bool = True  # the form folds it away
+
+    @property
+    def flag(self) -> str:
+        """The option of the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def check(self, value: object, hint: str = "") -> object:
+        """The value, if it is of the field's kind and within its bounds.
+
+        Args:
+            hint: the remedy for a number out of bounds, where there is a better one than these.
+
+        Raises:
+            RequestError: with the value and the remedy.
+        """
+        if value is None and self.default is None:
+            return None
+        if self.kind is str:
+            self._check_text(value)
+        elif self.kind is bool:
+            if not isinstance(value, bool):
+                raise RequestError(self.name, value, "must be true or false")
+        else:
+            self._check_number(value, hint)
+        return value if isinstance(value, str) else self.kind(value)
+
+    def _check_text(self, value: object) -> None:
+        if not isinstance(value, str):
+            raise RequestError(self.name, value, "must be text")
+        if self.required and not value.strip():
+            raise RequestError(self.name, value, "is empty; describe what the video should show")
+        if len(value) > self.most:
+            remedy = f"has {len(value)} characters; at most {self.most}"
+            raise RequestError(self.name, value, remedy)
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise RequestError(self.name, value, "is not valid Unicode text") from error
+        if self.choices and value not in self.choices:
+            choices = ", ".join(filter(None, self.choices))
+            raise RequestError(self.name, value, f"use one of {choices}")
+
+    def _check_number(self, value: object, hint: str) -> None:
+        kind = Integral if self.kind is int else Real
+        if isinstance(value, bool) or not isinstance(value, kind):
+            whole = "whole " if self.kind is int else ""
+            raise RequestError(self.name, value, f"must be a {whole}number")
+        if not math.isfinite(value) or not self.least <= value <= self.most:
+            remedy = hint or f"must be between {self.least} and {self.most}"
+            raise RequestError(self.name, value, remedy)
+
+
+_SIZE = {"kind": int, "default": None, "least": SIZE_MULTIPLE, "most": 4096}
+_TEXT = {"kind": str, "default": "", "most": MAX_PROMPT}
+_CHECK = {"kind": bool, "default": False, "decides": CHECKS}
+
+_ROWS = (
+    Field("prompt", help="what the video should show", required=True, advanced=False, **_TEXT),
+    Field("negative_prompt", help="what it should not show", **_TEXT),
+    Field("frames", int, 13, "13, 25 or 49", least=1, most=10_000, alias="num_frames"),
+    Field(
+        "steps", int, 50, "denoising steps", least=1, most=MAX_STEPS, alias="num_inference_steps"
+    ),
+    Field("height", help="pixels; by default the model's native height", **_SIZE),
+    Field("width", help="pixels; by default the model's native width", **_SIZE),
+    Field(
+        "guidance",
+        float,
+        6.0,
+        "classifier-free guidance scale; 1 and below is off",
+        least=0,
+        most=100,
+        alias="guidance_scale",
+    ),
+    Field("seed", int, 42, "the same seed makes the same video", least=0, most=MAX_SEED),
+    Field("model", str, "auto", "a checkpoint's name, its folder, or auto", SOURCE),
+    Field(
+        "speed",
+        str,
+        "exact",
+        "exact, fast or turbo; turbo is approximate",
+        PLAN,
+        choices=tuple(SPEEDS),
+    ),
+    Field(
+        "attention",
+        str,
+        AUTO,
+        "auto, sdpa, flash4, or a backend of diffusers such as sage",
+        PLAN,
+        most=100,
+    ),
+    Field(
+        "fallback",
+        str,
+        "",
+        "reduce: 13 frames and 20 steps where memory runs out",
+        PLAN,
+        choices=("", "reduce"),
+    ),
+    Field("strict", help="refuse instead of adjusting", **_CHECK),
+    Field("allow_untrained_size", help="accept any multiple of 16 as a size", **_CHECK),
+    Field("allow_unknown", help="accept a prompt that the model can't read", **_CHECK),
+    Field("enrich", bool, False, "let a chat model translate and expand the prompt", SOURCE),
+)
+
+FIELDS: dict[str, Field] = {field.name: field for field in _ROWS}
+"""By name, in the order in which they are shown."""
+
+ALIASES = {field.alias: field.name for field in _ROWS if field.alias}
+
+
+def names_deciding(*kinds: str) -> tuple[str, ...]:
+    """Names of the fields that decide ``FRAMES``, ``PLAN``, ``CHECKS`` or ``SOURCE``."""
+    return tuple(name for name, field in FIELDS.items() if field.decides in kinds)
+
+
+def values_from(namespace: Mapping[str, object]) -> dict[str, object]:
+    """Those fields that a namespace has, such as the parameters of a notebook in its globals()."""
+    return {name: namespace[name] for name in FIELDS if name in namespace}
+
+
+def complete_values(values: Mapping[str, object]) -> dict[str, object]:
+    """All fields: as given, checked one by one, or else by default. Takes diffusers' names too.
+
+    Raises:
+        RequestError: for an unknown name, one that is given twice, or a bad value.
+    """
+    given: dict[str, object] = {}
+    for key, value in values.items():
+        name = ALIASES.get(key, key)
+        if name not in FIELDS:
+            near = difflib.get_close_matches(key, [*FIELDS, *ALIASES], 1)
+            remedy = f"did you mean {near[0]!r}" if near else f"use some of {', '.join(FIELDS)}"
+            raise RequestError(key, value, f"is no field of a request; {remedy}")
+        if name in given:
+            raise RequestError(key, value, f"is given twice, as {name} too")
+        given[name] = value
+    complete = {name: given.get(name, field.default) for name, field in FIELDS.items()}
+    return {name: FIELDS[name].check(value) for name, value in complete.items()}
