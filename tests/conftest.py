@@ -1,16 +1,22 @@
-"""Shared fixtures. Everything runs on the embedded checkpoint, with real diffusers and ffmpeg."""
+"""Shared fixtures. Everything runs on the embedded checkpoint, with real diffusers and ffmpeg.
+
+What takes seconds to import (torch, diffusers) is imported by the fixture that needs it, so that
+a test of a planner or a parser doesn't wait for it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
-import nbformat
+import psutil
 import pytest
 
 HUB_STATE = tempfile.TemporaryDirectory()
@@ -23,22 +29,55 @@ os.environ |= {
     "MODELSCOPE_HOME": f"{HUB_STATE.name}/modelscope",
     "MODELSCOPE_DOWNLOAD_INTRA_CLOUD": "0",
     "NO_PROXY": "127.0.0.1",
+    # Inherited by every process that the tests start, wherever it ends up in the process tree.
+    "COGVX_TEST_RUN": uuid.uuid4().hex,
 }
 
 from cogvx_nb.checkpoints import store  # noqa: E402
-from cogvx_nb.pipeline import (
-    generate,
-    loader,
-)
-from cogvx_nb.planning import (
-    machine,
-    planner,
-    request,
-)
+from cogvx_nb.planning import machine, planner, request  # noqa: E402
 from cogvx_nb.results import result  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CIRCLE = "a red circle moving right on a black background"
+
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code of a run that SIGTERM ended, as a shell reports it."""
+
+
+def pytest_sessionstart(session):
+    """SIGTERM ends the run as Ctrl-C does: fixtures are torn down, and servers with them."""
+
+    def stop(signum: int, frame: object) -> None:
+        signal.signal(signum, signal.SIG_IGN)  # one is enough; tearing down takes a while
+        session.terminated = True
+        raise KeyboardInterrupt
+
+    session.terminated = False
+    signal.signal(signal.SIGTERM, stop)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session):
+    try:
+        yield
+    finally:
+        end_processes()
+        if getattr(session, "terminated", False):
+            session.exitstatus = TERMINATED
+
+
+def end_processes() -> None:
+    """Kill whatever this run started and did not end: JupyterLab, kernels, workers of Ray."""
+    started = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("COGVX_TEST_RUN") == os.environ["COGVX_TEST_RUN"]:
+                started.append(process)
+    for process in started:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(started, timeout=10)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -46,6 +85,10 @@ def pytest_runtest_makereport(item, call):
     """Lets a fixture know whether its test failed."""
     report = yield
     item.failed = getattr(item, "failed", False) or report.failed
+    if call.excinfo and getattr(call.excinfo.value, "code", None) == TERMINATED:
+        # The command under test runs in this process and took the signal for itself.
+        item.session.terminated = True
+        item.session.shouldstop = "SIGTERM"
     return report
 
 
@@ -72,6 +115,8 @@ def make(tiny, here):
     """Run a request on the embedded checkpoint, from keywords to frames."""
 
     def run(prompt: str = CIRCLE, steps: int = 2, on_event=None, cancel=None, **wanted):
+        from cogvx_nb.pipeline import generate, loader
+
         asked = request.make_request(tiny, prompt, steps=steps, **wanted)
         loaded = loader.load_pipeline(planner.plan_request(asked, here))
         return generate.generate_frames(asked, loaded, on_event, cancel)
@@ -82,6 +127,8 @@ def make(tiny, here):
 @pytest.fixture(scope="session")
 def samples(tiny, here, tmp_path_factory) -> list[result.Result]:
     """Three real results, made once: red moving right; blue moving left, seed 7; 25 frames."""
+    from cogvx_nb.pipeline import generate, loader
+
     folder = tmp_path_factory.mktemp("samples")
     blue = {"prompt": "a blue circle moving left", "seed": 7}
     found = []
@@ -181,6 +228,8 @@ PARAMETERS = 'x: int = 1  # a number\ntext: str = ""\nlog: str = ""\nanything = 
 @pytest.fixture
 def book(tmp_path):
     """Writes a notebook of the user's own, which takes ``PARAMETERS``; its path."""
+
+    import nbformat
 
     def write(*cells: str, name: str = "mine") -> str:
         made = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
