@@ -29,6 +29,9 @@ os.environ |= {
     "MODELSCOPE_HOME": f"{HUB_STATE.name}/modelscope",
     "MODELSCOPE_DOWNLOAD_INTRA_CLOUD": "0",
     "NO_PROXY": "127.0.0.1",
+    # Threads of torch that wait for each other spin, which takes many times as long where other
+    # processes want the cores; the small model gains little by a second one.
+    "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
     # Inherited by every process that the tests start, wherever it ends up in the process tree.
     "COGVX_TEST_RUN": uuid.uuid4().hex,
 }
