@@ -13,46 +13,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""All but tabs and line ends: HTML has none of them."""
+"""Control characters except tab and line feed; HTML can't hold them."""
 
-SHORT = 14
-"""Letters of a value that takes no more than a line."""
-
-STYLE = """
-.look.look { line-height: 1.45 } .look.look h2 { margin: 1.6em 0 .4em }
-.look.look h3 { margin: 1em 0 .2em }
-.look.look .wide { overflow-x: auto; max-width: 100% }
-.look.look table { border-collapse: collapse; margin: .6em 0; font-size: .93em }
-.look.look td, .look.look th { text-align: left; vertical-align: top; padding: .3em .8em .3em 0;
-  border-top: 1px solid rgba(128,128,128,.35); white-space: nowrap }
-.look.look td.number { text-align: right; font-variant-numeric: tabular-nums }
-.look.look th.number { text-align: right }
-.look.look .said { white-space: normal; min-width: 11em; max-width: 26em; overflow-wrap: anywhere }
-.look.look .clamp { display: -webkit-box; -webkit-line-clamp: 4; -webkit-box-orient: vertical;
-  overflow: hidden }
-.look.look .sheet td, .look.look .sheet th { padding: .4em .8em .4em 0; white-space: normal }
-.look.look .runs th:first-child, .look.look .runs td:first-child { position: sticky; left: 0;
-  background: var(--paper, var(--jp-layout-color0, Canvas)) }
-.look.look .sheet th.down { width: 12em; min-width: 8em; max-width: 16em;
-  overflow-wrap: anywhere; font-weight: 600 }
-.look.look figure { display: inline-block; margin: 0 .6em .6em 0; width: 216px; vertical-align: top;
-  white-space: normal }
-.look.look figure video, .look.look figure img { display: block; width: 216px; border-radius: 3px;
-  background: rgba(128,128,128,.2) }
-.look.look figcaption { font-size: .86em; margin-top: .25em; overflow-wrap: anywhere }
-.look.look .plots { display: flex; flex-wrap: wrap; gap: .6em 1.2em }
-.look.look .plots img { width: 300px; max-width: 100%; height: auto; border: 0 }
-.look.look .mark { background: rgba(230,160,0,.3); border-radius: 3px; padding: 0 .35em;
-  white-space: nowrap }
-.look.look .failed { background: rgba(220,60,50,.25); border-radius: 3px; padding: 0 .35em }
-.look.look pre { overflow-x: auto; font-size: .86em; padding: .6em;
-  background: rgba(128,128,128,.14) }
-.look.look summary { cursor: pointer; overflow-wrap: anywhere; margin: .3em 0 }
-.look.look .small { font-size: .88em; opacity: .85 }
-.look.look code { font-size: .95em }
-"""
-"""Of what stands in an element of the class ``look``, in a page as in a notebook, light or dark.
-The class is named twice to outweigh what JupyterLab says of tables."""
+SHORT_VALUE = 14
+"""Characters of a value up to which it is shown in a line in a table of a page."""
 
 
 def render_template(name: str, **values: object) -> str:
@@ -126,19 +90,19 @@ def clamp_html(value: object) -> str:
 
 
 def format_number(value: float | None, digits: int) -> str:
-    """A number with so many digits behind the point; a dash for None."""
+    """A number with ``digits`` decimals; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def data_url(kind: str, data: bytes) -> str:
-    """An address that holds its data."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+def data_url(mime_type: str, data: bytes) -> str:
+    """A ``data:`` URL with the bytes in it."""
+    return f"data:{mime_type};base64,{base64.b64encode(data).decode()}"
 
 
 def relative_link(target: Path, folder: Path) -> str:
-    """The address of a file from a page in a folder: relative, so that both can be moved."""
+    """URL of a file relative to a page in ``folder``, so that both can be moved together."""
     relative = os.path.relpath(target.absolute(), folder.absolute())
-    return escape_html(quote(os.fsencode(relative)))
+    return quote(os.fsencode(relative))
 
 
 def plain_line(text: str) -> str:

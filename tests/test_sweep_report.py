@@ -177,12 +177,12 @@ def test_what_has_no_room_is_linked(outputs, monkeypatch):
     assert all(one.still for one in few.values())
     assert video.embed_clips(videos, room - 1)[videos[0]].moving == ""
     assert video.embed_clips(videos, stills - 1)[videos[-1]].still == ""
-    shown = sweep_page.sheet_html(found, most_bytes=0, folder=found.root / "pages")
+    shown = sweep_page.contact_sheet(found, most_bytes=0, folder=found.root / "pages")
     links = re.findall(r"<a href='\.\./(\w{16})/video\.mp4'>the video</a>", shown)
     assert links == [run.id for run in found.runs]
-    assert "<a " not in sweep_page.sheet_html(found, most_bytes=0), "in a notebook"
+    assert "<a " not in sweep_page.contact_sheet(found, most_bytes=0), "in a notebook"
     monkeypatch.setattr(sweep_page, "MOST_PLAYING", 3)
-    waiting = sweep_page.sheet_html(found, most_bytes=10**6)
+    waiting = sweep_page.contact_sheet(found, most_bytes=10**6)
     assert waiting.count(" preload='none' poster='data:image/webp;base64,") == 4
     assert "autoplay" not in waiting
     videos[0].write_bytes(b"no video")
@@ -216,7 +216,7 @@ def test_a_file_of_another_kind_is_never_replaced(outputs, tmp_path, capsys):
     other = tmp_path / "other.html"
     other.write_text("<p>mine</p>")
     assert main(["sweep", "report", "alone", "--output", str(other)]) == 1
-    assert "exists and is no page of a sweep: choose another name" in capsys.readouterr().err
+    assert "exists and is not a page of a sweep: choose another name" in capsys.readouterr().err
     assert other.read_text() == "<p>mine</p>"
     root = outputs / "sweeps" / "alone"
     with pytest.raises(OutputExists):
@@ -294,9 +294,10 @@ def test_hostile_text_does_nothing(outputs, browser, policy):
     for name in ("shown", "alone"):
         path = sweep_page.write_sweep_page(experiment.read_sweep(name))
         content = path.read_text(encoding="utf-8")
-        assert sweep_page.POLICY in content
+        (meta,) = re.findall('<meta http-equiv="Content-Security-Policy"[^>]*>', content)
+        assert "default-src 'none'; img-src data:; media-src data:" in meta
         if not policy:  # escaping is enough without it
-            path.write_text(content.replace(sweep_page.POLICY, ""), encoding="utf-8")
+            path.write_text(content.replace(meta, ""), encoding="utf-8")
         page, told = opened(browser, path)
         for element in page.query_selector_all("details"):
             element.evaluate("element => { element.open = true }")
@@ -358,7 +359,7 @@ def test_05_of_a_notebook_without_videos(outputs, tmp_path):
 def test_05_shows_a_newcomer_something(tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "new"))
     few = {"parameters": {"model": "tiny", "steps": 1}, "grid": {"guidance": [1.0, 6.0]}}
-    monkeypatch.setattr(display, "FIRST", display.FIRST | few)
+    monkeypatch.setattr(display, "FIRST_SWEEP", display.FIRST_SWEEP | few)
     assert [run.state for run in display.pick_sweep().runs] == ["done"] * 2
     assert display.pick_sweep().name == "first-look"
 

@@ -1,4 +1,4 @@
-"""What notebook 05 shows of a sweep, with all data in it, so that a moved copy shows it too."""
+"""Output of notebook 05, with all data embedded, so that a copy of the notebook shows it too."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import text
+from markupsafe import Markup
+
 from ..errors import RequestError
 from ..results import result, side_by_side, video
 from ..results.result import Result
 from ..results.video import filmstrip
 from ..sweep import driver
 from ..sweep.progress import ProgressTable
+from ..text import data_url, render_template
 from . import experiment, sweep_page
 from .experiment import SweepView
 from .plots import sweep_plots
-from .sweep_page import sheet_html
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +62,7 @@ def show_player(result: Result, width: int = 432) -> Video:
     )
 
 
-FIRST = {
+FIRST_SWEEP = {
     "name": "first-look",
     "notebook": "03_generate",
     "parameters": {"model": "tiny", "steps": 8},
@@ -70,83 +71,88 @@ FIRST = {
         "guidance": [1.0, 6.0],
     },
 }
-"""The sweep that somebody sees who has none yet: four videos in half a minute, without a GPU."""
+"""Run where there is no sweep yet: four videos in half a minute, without a GPU."""
 
-SHEET_BYTES, SHEET_HEIGHT = 600_000, 120
-"""Of the small copies in a notebook, and pixels of each: a notebook of 2 MB still opens."""
+SHEET_BYTES = 600_000
+"""Limit for the small copies in a notebook; a notebook of 2 MB still opens quickly."""
+
+SHEET_HEIGHT = 120
+"""Height of each small copy, in pixels."""
 
 PAIR_BYTES = 500_000
-"""Of two videos in step."""
+"""Limit for the video of two results side by side."""
 
 
 def pick_sweep(name: str = "") -> SweepView:
-    """A sweep by name; the latest where the name is empty, and where there is none yet ``FIRST``,
-    which is run.
+    """A sweep by name; by default the latest, and where there is none, ``FIRST_SWEEP`` is run.
 
     Raises:
-        CogvxError: see ``experiment.read_sweep``, and ``driver.run_sweep``.
+        CogvxError: see ``experiment.read_sweep`` and ``driver.run_sweep``.
     """
     name = name or experiment.latest_sweep()
     if not name:
         print("There is no sweep here yet: a small one is run, of four videos.")
-        with ProgressTable() as view:
-            driver.run_sweep(FIRST, view=view)
-        name = FIRST["name"]
+        with ProgressTable() as table:
+            driver.run_sweep(FIRST_SWEEP, view=table)
+        name = FIRST_SWEEP["name"]
     return experiment.read_sweep(name)
 
 
-def show_runs(found: SweepView) -> HTML:
+def show_runs(view: SweepView) -> HTML:
     """All runs as a table."""
-    return _html(sweep_page.runs_table(found))
+    return _styled_html(sweep_page.runs_table(view))
 
 
-def show_contact_sheet(found: SweepView, rows: str = "", columns: str = "") -> HTML:
+def show_contact_sheet(view: SweepView, rows: str = "", columns: str = "") -> HTML:
     """The videos by two parameters; see ``experiment.choose_axes``."""
-    made = sheet_html(found, rows, columns, most_bytes=SHEET_BYTES, height=SHEET_HEIGHT)
-    return _html(made or "This sweep has no videos.")
+    sheet = sweep_page.contact_sheet(
+        view, rows, columns, most_bytes=SHEET_BYTES, height=SHEET_HEIGHT
+    )
+    return _styled_html(sheet or "This sweep has no videos.")
 
 
-def show_plots(found: SweepView) -> HTML:
-    """What runs took and what their videos measure, against each parameter."""
-    return _html(sweep_plots(found) or "No run differs from another yet.")
+def show_plots(view: SweepView) -> HTML:
+    """Time, memory and measures of the videos against each varied parameter."""
+    return _styled_html(sweep_plots(view) or "No run differs from another yet.")
 
 
-def show_failures(found: SweepView) -> HTML:
-    """Why runs failed, with tracebacks folded away."""
-    return _html(sweep_page.failures_html(found) or "No run has failed.")
+def show_failures(view: SweepView) -> HTML:
+    """Errors of failed runs, with folded tracebacks."""
+    return _styled_html(sweep_page.failures_html(view) or "No run has failed.")
 
 
-def show_in_step(found: SweepView, left: str = "", right: str = "") -> HTML:
-    """Two runs side by side in one video, and what they were made with.
+def show_in_step(view: SweepView, left: str = "", right: str = "") -> HTML:
+    """Two runs side by side in one video, and a table of their settings.
 
     Args:
-        left, right: ids of runs; empty for the first, and the next.
+        left, right: ids of runs; by default the first and the next that have a video.
 
     Raises:
         RequestError: if no run with that id has a video.
     """
-    known = {run.id: run.video for run in found.shown}
-    for side, name in (("left", left), ("right", right)):
-        if name and name not in known:
-            raise RequestError(side, name, f"videos: {', '.join(known) or 'none'}")
-    free = iter([name for name in known if name not in (left, right)])
-    chosen = [name or next(free, "") for name in (left, right)]
+    videos = {run.id: run.video for run in view.shown}
+    for side, run_id in (("left", left), ("right", right)):
+        if run_id and run_id not in videos:
+            raise RequestError(side, run_id, f"videos: {', '.join(videos) or 'none'}")
+    free = iter([run_id for run_id in videos if run_id not in (left, right)])
+    chosen = [run_id or next(free, "") for run_id in (left, right)]
     if "" in chosen:
-        return _html("There are no two videos to be compared.")
-    pair = [result.read_result(known[name]) for name in chosen]
-    address = text.data_url("video/mp4", _small(pair))
-    return _html(
-        f"<video controls loop autoplay muted style='max-width:100%' src='{address}'></video>"
-        f"{side_by_side.comparison_table(pair)}"
+        return _styled_html("There are no two videos to be compared.")
+    pair = [result.read_result(videos[run_id]) for run_id in chosen]
+    content = render_template(
+        "pair.html",
+        address=data_url("video/mp4", _small_side_by_side(pair)),
+        comparison=Markup(side_by_side.comparison_table(pair)),
     )
+    return _styled_html(content)
 
 
-def save_sweep_page(found: SweepView, rows: str = "", columns: str = "") -> Path:
+def save_sweep_page(view: SweepView, rows: str = "", columns: str = "") -> Path:
     """Write the sweep's page; see ``sweep_page.write_sweep_page``."""
-    return sweep_page.write_sweep_page(found, None, rows, columns)
+    return sweep_page.write_sweep_page(view, None, rows, columns)
 
 
-def _small(pair: list[Result]) -> bytes:
+def _small_side_by_side(pair: list[Result]) -> bytes:
     data = side_by_side.side_by_side(pair)
     if len(data) <= PAIR_BYTES:
         return data
@@ -156,7 +162,8 @@ def _small(pair: list[Result]) -> bytes:
         return video.shrink_video(path, PAIR_BYTES)
 
 
-def _html(made: str) -> HTML:
+def _styled_html(content: str) -> HTML:
+    """HTML of this package with its stylesheet; plain text is escaped."""
     from IPython.display import HTML
 
-    return HTML(f"<style>{text.STYLE}</style><div class='look'>{made}</div>")
+    return HTML(render_template("fragment.html", content=content))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .. import text
 from ..benchmark import references
 from ..benchmark.record import (
     FULL_STEPS,
@@ -17,7 +17,7 @@ from ..benchmark.record import (
     full_video_stages,
 )
 from ..benchmark.references import PublishedTime
-from ..text import html_text
+from ..text import data_url, render_template
 from .experiment import RunView, SweepView
 
 if TYPE_CHECKING:
@@ -163,104 +163,117 @@ COLUMNS = {
     "flicker": "flicker, of 255",
     "sharpness": "sharpness, grey levels²",
 }
-"""What is drawn, and what it is called."""
+"""Columns of a sweep that are drawn, with their titles."""
 
 MOST_PARAMETERS = 6
-"""Parameters that are drawn against, in the order of the sweep."""
+"""Only the first parameters of a sweep are drawn against."""
 
-MOST_NAMED = 24
-"""Values of a text that are listed below its plots."""
+MOST_LISTED_VALUES = 24
+"""Values of a text parameter that are listed above its plots."""
 
 MOST_TICKS = 8
-"""Values that are marked one by one."""
+"""With at most this number of values, each gets a tick."""
 
-SIZE = (3.3, 2.3)
-"""Inches."""
+SWEEP_FIGURE_INCHES = (3.3, 2.3)
+
+HEADROOM = 1.08
+"""Upper end of an axis over its highest value."""
 
 INK = "#808080"
-"""Reads on white and on black; the paper is whatever is behind."""
+"""Readable on white and on black: the background of these plots is transparent."""
 
 
-def sweep_plots(found: SweepView) -> str:
-    """Plots as HTML with the pictures in it; empty if nothing has ended."""
-    drawn = {name: _values(found, name) for name in COLUMNS}
-    same = {name: next(iter(one)) for name, one in drawn.items() if len(one) == 1}
-    parts = [
-        _against(found, parameter, [name for name, one in drawn.items() if len(one) > 1])
-        for parameter in found.varying[:MOST_PARAMETERS]
-        if len(found.values(parameter)) > 1
+@dataclass(frozen=True, slots=True)
+class PlotSection:
+    """Plots against one parameter."""
+
+    parameter: str
+    values: list[str]  # texts that stand at 1, 2, …; empty for a numeric parameter
+    pictures: list[tuple[str, str]]  # title and data URL
+
+
+def sweep_plots(view: SweepView) -> str:
+    """Plots of measured columns against each varied parameter, as HTML with embedded PNGs; empty
+    if no run has ended."""
+    values = {column: _column_values(view, column) for column in COLUMNS}
+    sections = [
+        PlotSection(parameter, _listed_values(view, parameter), _pictures(view, parameter, values))
+        for parameter in view.varying[:MOST_PARAMETERS]
+        if len(view.values(parameter)) > 1
     ]
-    told = [f"{COLUMNS[name]}: {value:.4g}" for name, value in same.items()]
-    if told and len(found.runs) > 1:
-        parts.append(f"<p class='small'>The same in all runs: {'; '.join(told)}.</p>")
-    if len(found.varying) > MOST_PARAMETERS:
-        left = ", ".join(map(html_text, found.varying[MOST_PARAMETERS:]))
-        parts.append(f"<p class='small'>Not drawn: {left}.</p>")
-    return "".join(parts)
+    constant = {name: next(iter(column)) for name, column in values.items() if len(column) == 1}
+    return render_template(
+        "sweep_plots.html",
+        sections=[section for section in sections if section.pictures],
+        most_values=MOST_LISTED_VALUES,
+        constant=[(COLUMNS[name], f"{value:.4g}") for name, value in constant.items()]
+        if len(view.runs) > 1
+        else [],
+        omitted=view.varying[MOST_PARAMETERS:],
+    )
 
 
-def sweep_figure(found: SweepView, parameter: str, column: str) -> Figure:
-    """One plot: a point a run, and a line through the means of numbers.
+def sweep_figure(view: SweepView, parameter: str, column: str) -> Figure:
+    """One plot: a point for each run, and the mean of each value of the parameter.
 
-    Values that aren't numbers stand in their order, numbered from 1.
+    Parameters that aren't numeric are drawn at 1, 2, … in the order of the sweep.
     """
     from matplotlib.figure import Figure
 
-    numbers = _are_numbers(found, parameter)
-    order = {value: place for place, value in enumerate(found.values(parameter), 1)}
+    numeric = _is_numeric(view, parameter)
+    order = {value: position for position, value in enumerate(view.values(parameter), 1)}
     points: dict[float, list[float]] = {}
-    for run in found.runs:
-        if (height := run.number(column)) is not None:
-            place = float(run.varied[parameter]) if numbers else order[run.value(parameter)]
-            points.setdefault(place, []).append(height)
-    made = Figure(figsize=SIZE, layout="constrained", facecolor="none")
-    axes = made.add_subplot(facecolor="none")
-    pairs = [(place, height) for place, heights in points.items() for height in heights]
+    for run in view.runs:
+        if (y := run.number(column)) is not None:
+            x = float(run.varied[parameter]) if numeric else order[run.value(parameter)]
+            points.setdefault(x, []).append(y)
+    figure = Figure(figsize=SWEEP_FIGURE_INCHES, layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none")
+    pairs = [(x, y) for x, column_values in points.items() for y in column_values]
     axes.plot(*zip(*pairs, strict=True), "o", color="tab:blue", alpha=0.65, markersize=5)
-    means = [(place, statistics.fmean(points[place])) for place in sorted(points)]
-    axes.plot(*zip(*means, strict=True), "-" if numbers else "_", color="tab:orange", markersize=14)
-    _dress(axes, COLUMNS[column])
-    if not numbers:
+    means = [(x, statistics.fmean(points[x])) for x in sorted(points)]
+    axes.plot(*zip(*means, strict=True), "-" if numeric else "_", color="tab:orange", markersize=14)
+    _style_axes(axes, COLUMNS[column], max(y for _, y in pairs))
+    if not numeric:
         axes.set_xlim(0.5, len(order) + 0.5)
     if len(means) <= MOST_TICKS:
-        axes.set_xticks([place for place, _ in means])
-    return made
+        axes.set_xticks([x for x, _ in means])
+    return figure
 
 
-def _against(found: SweepView, parameter: str, columns: list[str]) -> str:
-    shown = "".join(
-        f"<img alt='{text.escape_html(COLUMNS[name])}'"
-        f" src='{text.data_url('image/png', figure_png(sweep_figure(found, parameter, name)))}'>"
-        for name in columns
-    )
-    if not shown:
-        return ""
-    parts = [f"<h3>against {html_text(parameter)}</h3>"]
-    if not _are_numbers(found, parameter):
-        values = found.values(parameter)
-        lines = "".join(f"<li>{html_text(value or '–')}</li>" for value in values[:MOST_NAMED])
-        more = f"<p class='small'>and {len(values) - MOST_NAMED} more</p>"
-        parts.append(f"<ol>{lines}</ol>{more if len(values) > MOST_NAMED else ''}")
-    return "".join([*parts, f"<div class='plots'>{shown}</div>"])
+def _pictures(
+    view: SweepView, parameter: str, values: dict[str, set[float]]
+) -> list[tuple[str, str]]:
+    """Title and data URL of each column that varies."""
+    return [
+        (COLUMNS[name], data_url("image/png", figure_png(sweep_figure(view, parameter, name))))
+        for name, column in values.items()
+        if len(column) > 1
+    ]
 
 
-def _values(found: SweepView, column: str) -> set[float]:
-    return {run.number(column) for run in found.runs} - {None}
+def _listed_values(view: SweepView, parameter: str) -> list[str]:
+    """Values to list by number, where the axis shows only numbers from 1."""
+    return [] if _is_numeric(view, parameter) else view.values(parameter)
 
 
-def _are_numbers(found: SweepView, parameter: str) -> bool:
-    return all(_is_number(run, parameter) for run in found.runs)
+def _column_values(view: SweepView, column: str) -> set[float]:
+    return {run.number(column) for run in view.runs} - {None}
 
 
-def _is_number(run: RunView, parameter: str) -> bool:
+def _is_numeric(view: SweepView, parameter: str) -> bool:
+    return all(_has_number(run, parameter) for run in view.runs)
+
+
+def _has_number(run: RunView, parameter: str) -> bool:
     value = run.varied.get(parameter)
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def _dress(axes, title: str) -> None:
+def _style_axes(axes, title: str, highest: float) -> None:
     axes.set_title(title, fontsize="medium", color=INK)
     axes.tick_params(colors=INK, labelsize="small")
     for name, spine in axes.spines.items():
         spine.set_color(INK)
         spine.set_visible(name in ("left", "bottom"))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, HEADROOM * highest or None)  # the highest point isn't cut off

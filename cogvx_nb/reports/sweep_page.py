@@ -1,28 +1,102 @@
-"""A sweep as one HTML page with everything in it: no scripts, nothing fetched."""
+"""A sweep as one self-contained HTML page: contact sheet, plots, runs, failures."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .. import text
+from markupsafe import Markup
+
 from ..errors import OutputError, OutputExists
 from ..files import translate_errors, write_whole
 from ..results import video
-from ..results.video import EmbeddedClip
 from ..sweep.folder import NOTEBOOK
-from ..text import SHORT, format_number, html_text
+from ..text import SHORT_VALUE, relative_link, render_template
 from . import experiment, plots
 from .experiment import RunView, SweepView
 
 MOST_PLAYING = 24
-"""Videos that play by themselves; of more each waits for a click."""
+"""Up to this number of videos all play at once; of more, each waits for a click."""
+
+MOST_BYTES = 20_000_000
+"""Limit for the videos embedded in a page; those beyond it are linked."""
+
+GENERATOR = "<meta name='generator' content='cogvx sweep report'>"
+"""Near the start of each page; a file that has it may be replaced by a new page."""
+
+GENERATOR_WITHIN_BYTES = 400
 
 
-def sheet_html(
-    found: SweepView,
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A numeric column of the table of runs."""
+
+    title: str
+    digits: int
+    note: str = ""  # explanation below the table
+
+
+COLUMNS = {
+    "seconds": Column("s", 1, "seconds that the notebook took"),
+    "load_seconds": Column("load, s", 2),
+    "text_seconds": Column("text, s", 2),
+    "compile_seconds": Column("compile, s", 2),
+    "denoise_seconds": Column(
+        "denoise, s", 2, "this and the other stages: of the video alone, from its sidecar"
+    ),
+    "decode_seconds": Column("decode, s", 2),
+    "write_seconds": Column("write, s", 2),
+    "predicted_gib": Column("GiB predicted", 1, "peak memory as the plan predicted it"),
+    "motion": Column(
+        "motion", 2, "mean length of the optical flow, pixels per frame at the video's own size"
+    ),
+    "flicker": Column(
+        "flicker",
+        2,
+        "distance of a frame's mean brightness from the mean of its neighbours', 0 … 255",
+    ),
+    "sharpness": Column(
+        "sharpness", 1, "variance of the Laplacian, grey levels squared; compare equal sizes only"
+    ),
+}
+
+DUPLICATES_NOTE = ("alike", "groups of videos whose frames, scaled to 16 × 16, are nearly the same")
+
+
+def sweep_page(
+    view: SweepView, rows: str = "", columns: str = "", folder: Path | None = None
+) -> str:
+    """A whole HTML page.
+
+    Args:
+        rows, columns: parameters of the contact sheet; see ``experiment.choose_axes``.
+        folder: where the page will be, for relative links; by default the sweep's folder.
+
+    Raises:
+        RequestError: see ``experiment.choose_axes``.
+    """
+    folder = folder or view.root
+    sections = {
+        "Contact sheet": contact_sheet(view, rows, columns, most_bytes=MOST_BYTES, folder=folder),
+        "Plots": plots.sweep_plots(view),
+        "Runs": runs_table(view, folder),
+        "Failures": failures_html(view, folder),
+    }
+    return render_template(
+        "sweep_page.html",
+        generator=Markup(GENERATOR),
+        view=view,
+        shared={name: repr(value) for name, value in view.shared.items()},
+        groups=len({run.group for run in view.runs} - {0}),
+        now=datetime.now().astimezone().isoformat(" ", "minutes")[:16],
+        sections={title: content for title, content in sections.items() if content},
+    )
+
+
+def contact_sheet(
+    view: SweepView,
     rows: str = "",
     columns: str = "",
     *,
@@ -30,215 +104,84 @@ def sheet_html(
     height: int = 240,
     folder: Path | None = None,
 ) -> str:
-    """All videos, in a table of two parameters or one after another.
+    """All videos as HTML: a table over two parameters, or one after another.
 
     Args:
         rows, columns: see ``experiment.choose_axes``.
         most_bytes, height: of the small copies in it, see ``video.embed_clips``.
-        folder: that the page will lie in, for links to the videos; none without.
+        folder: where the page will be, for links to the videos; no links without it.
 
     Returns:
-        HTML; empty if there are no videos.
+        Empty if there are no videos.
 
     Raises:
         RequestError: see ``experiment.choose_axes``.
     """
-    down, across = experiment.choose_axes(found, rows, columns)
-    if not found.shown:
+    down, across = experiment.choose_axes(view, rows, columns)
+    if not view.shown:
         return ""
-    copies = video.embed_clips([run.video for run in found.shown], most_bytes, height)
-    maker = _Cells(found, (down, across), copies, folder)
-    if not (down or across):
-        return f"<div>{''.join(map(maker.cell, found.runs))}</div>"
-    return maker.table(down, across)
-
-
-class _Cells:
-    """Makes the cells of a sheet."""
-
-    def __init__(
-        self,
-        found: SweepView,
-        axes: tuple[str, str],
-        copies: dict[Path, EmbeddedClip],
-        folder: Path | None,
-    ) -> None:
-        self._found, self._copies, self._folder = found, copies, folder
-        self._others = [name for name in found.varying if name not in axes]
-        playing = sum(bool(clip.moving) for clip in copies.values()) <= MOST_PLAYING
-        self._plays = "autoplay preload='metadata'" if playing else "preload='none'"
-
-    def table(self, down: str, across: str) -> str:
-        cells: dict[tuple[str, str], list[RunView]] = {}
-        for run in self._found.runs:
-            cells.setdefault((run.value(down), run.value(across)), []).append(run)
-        heads, sides = self._found.values(across), self._found.values(down)
-        named = [html_text(name) for name in (down, across) if name]
-        lines = [f"<th class='small'>{' ↓ · '.join(named)}{' →' if across else ''}</th>"]
-        lines[0] += "".join(f"<th>{text.clamp_html(head)}</th>" for head in heads)
-        for side in sides:
-            wide = " class='down'" if len(side) > SHORT else ""
-            line = f"<th{wide}>{text.clamp_html(side)}</th>"
-            for head in heads:
-                shown = "".join(map(self.cell, cells.get((side, head), [])))
-                line += f"<td>{shown}</td>"
-            lines.append(line)
-        made = "".join(f"<tr>{line}</tr>" for line in lines)
-        return f"<div class='wide'><table class='sheet'>{made}</table></div>"
-
-    def cell(self, run: RunView) -> str:
-        return f"<figure>{self._picture(run)}<figcaption>{self._caption(run)}</figcaption></figure>"
-
-    def _picture(self, run: RunView) -> str:
-        if not run.video:
-            return ""
-        clip = self._copies[run.video]
-        if clip.moving:
-            poster = f" poster='{clip.still}'" if clip.still else ""
-            return (
-                f"<video controls loop muted playsinline {self._plays}{poster}"
-                f" src='{clip.moving}'></video>"
-            )
-        still = f"<img alt='' src='{clip.still}'>" if clip.still else ""
-        if self._folder is None:
-            return still
-        return f"<a href='{text.relative_link(run.video, self._folder)}'>{still or 'the video'}</a>"
-
-    def _caption(self, run: RunView) -> str:
-        said = [f"{html_text(name)} {html_text(run.value(name))}" for name in self._others]
-        parts = [f"<span class='clamp'>{' · '.join(said)}</span>"] if said else []
-        if run.state != "done":
-            parts.append(f"<span class='{run.state}'>{run.state}</span> {html_text(run.error)}")
-        if run.group:
-            parts.append(f"<span class='mark'>≈ alike: {run.group}</span>")
-        return "".join(
-            [*parts, f"<div class='small'><code>{text.escape_html(run.id)}</code></div>"]
-        )
-
-
-MOST_BYTES = 20_000_000
-"""Of the videos in a page; those beyond are linked."""
-
-MADE_BY = "<meta name='generator' content='cogvx sweep report'>"
-"""Stands at the start of each page, which a later one may replace."""
-
-POLICY = (
-    "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:;"
-    " media-src data:; style-src 'unsafe-inline'\">"
-)
-"""Browsers run and fetch nothing in the page, whatever is in it."""
-
-PAPER = """
-:root { color-scheme: light dark; --paper: #fff }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1.5em; max-width: 88em;
-  color: #16181d; background: var(--paper) }
-a { color: #0a58ca } nav a { margin-right: 1.2em } h1 { margin: 0 0 .3em; overflow-wrap: anywhere }
-@media (prefers-color-scheme: dark) { :root { --paper: #15171b } body { color: #e4e6eb }
-  a { color: #8ab4f8 } }
-"""
-
-STAGES = ("load", "text", "compile", "denoise", "decode", "write")
-
-NUMBERS = {
-    "seconds": ("s", 1),
-    **{f"{stage}_seconds": (f"{stage}, s", 2) for stage in STAGES},
-    "predicted_gib": ("GiB predicted", 1),
-    "motion": ("motion", 2),
-    "flicker": ("flicker", 2),
-    "sharpness": ("sharpness", 1),
-}
-"""Columns of the table: heading and digits."""
-
-ABOUT = (
-    ("s", "seconds that the notebook took"),
-    ("denoise, s", "and the other stages, of the video alone, as its sidecar has them"),
-    ("GiB predicted", "memory at the peak, as the plan foretold it"),
-    ("motion", "mean length of the optical flow, in pixels a frame at the video's own size"),
-    (
-        "flicker",
-        "how far a frame's mean brightness lies from the middle of its neighbours', 0 … 255",
-    ),
-    ("sharpness", "variance of the Laplacian, in grey levels squared; compare videos of one size"),
-    ("alike", "groups of videos whose frames, scaled to 16 × 16 pixels, are nearly the same"),
-)
-
-
-def sweep_page(
-    found: SweepView, rows: str = "", columns: str = "", folder: Path | None = None
-) -> str:
-    """A whole HTML page.
-
-    Args:
-        rows, columns: of the contact sheet, see ``experiment.choose_axes``.
-        folder: that it will lie in; by default the sweep's.
-
-    Raises:
-        RequestError: see ``experiment.choose_axes``.
-    """
-    folder = folder or found.root
-    sections = {
-        "Contact sheet": sheet_html(found, rows, columns, most_bytes=MOST_BYTES, folder=folder),
-        "Plots": plots.sweep_plots(found),
-        "Runs": runs_table(found, folder),
-        "Failures": failures_html(found, folder),
-    }
-    there = {name: made for name, made in sections.items() if made}
-    links = "".join(f"<a href='#{_anchor(name)}'>{name}</a>" for name in there)
-    made = "".join(f"<h2 id='{_anchor(name)}'>{name}</h2>{one}" for name, one in there.items())
-    title = text.escape_html(f"Sweep {found.name}")
-    return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'>{MADE_BY}{POLICY}"
-        "<meta name='viewport' content='width=device-width'>"
-        f"<title>{title}</title><style>{PAPER}{text.STYLE}</style>"
-        f"<body class='look'><h1>{title}</h1>{sweep_summary(found)}<nav>{links}</nav>{made}</body></html>"
+    clips = video.embed_clips([run.video for run in view.shown], most_bytes, height)
+    cells: dict[tuple[str, str], list[RunView]] = {}
+    for run in view.runs:
+        cells.setdefault((run.value(down), run.value(across)), []).append(run)
+    return render_template(
+        "contact_sheet.html",
+        view=view,
+        down=down,
+        across=across,
+        cells=cells,
+        clips=clips,
+        links={run.id: relative_link(run.video, folder) for run in view.shown} if folder else {},
+        captioned=[name for name in view.varying if name not in (down, across)],
+        autoplay=sum(bool(clip.moving) for clip in clips.values()) <= MOST_PLAYING,
+        short=SHORT_VALUE,
     )
 
 
-def sweep_summary(found: SweepView) -> str:
-    """What a sweep is, how it stands, and what its runs have in common."""
-    shared = [f"{html_text(key)} = {html_text(repr(value))}" for key, value in found.shared.items()]
-    same = f"<p class='small'>The same in all runs: {', '.join(shared)}</p>" if shared else ""
-    now = datetime.now().astimezone().isoformat(" ", "minutes")[:16]
-    groups = {run.group for run in found.runs} - {0}
-    alike = f" Groups of near-duplicates: {len(groups)}." if groups else ""
-    return f"<p>{html_text(found)}.{alike} As of {now}.</p>{same}"
-
-
-def runs_table(found: SweepView, folder: Path | None = None) -> str:
-    """All runs as an HTML table, with those columns that some run has.
+def runs_table(view: SweepView, folder: Path | None = None) -> str:
+    """All runs as an HTML table, with the numeric columns that at least one run has.
 
     Args:
-        folder: that the page will lie in, for links to the notebooks; none without.
+        folder: where the page will be, for links to the notebooks; no links without it.
     """
-    known = [name for name in NUMBERS if any(run.number(name) is not None for run in found.runs)]
-    head = "".join(f"<th>{html_text(name)}</th>" for name in ("run", *found.varying, "state"))
-    head += "".join(f"<th class='number'>{NUMBERS[name][0]}</th>" for name in known)
-    alike = any(run.group for run in found.runs)
-    lines = [head + ("<th>alike</th>" if alike else "")]
-    lines += [_line(run, found.varying, known, alike, folder) for run in found.runs]
-    made = "".join(f"<tr>{line}</tr>" for line in lines)
-    shown = {NUMBERS[name][0] for name in known} | ({"alike"} if alike else set())
-    about = "; ".join(f"<b>{name}</b>: {what}" for name, what in ABOUT if name in shown)
-    told = f"<p class='small'>{about}.</p>" if about else ""
-    return f"<div class='wide'><table class='runs'>{made}</table></div>{told}"
+    columns = {
+        name: column
+        for name, column in COLUMNS.items()
+        if any(run.number(name) is not None for run in view.runs)
+    }
+    duplicates = any(run.group for run in view.runs)
+    notes = [(column.title, column.note) for column in columns.values() if column.note]
+    return render_template(
+        "runs_table.html",
+        view=view,
+        columns=columns,
+        duplicates=duplicates,
+        notes=[*notes, DUPLICATES_NOTE] if duplicates else notes,
+        links=_notebook_links(view, folder),
+        short=SHORT_VALUE,
+    )
 
 
-def failures_html(found: SweepView, folder: Path | None = None) -> str:
-    """Why runs failed, each with its traceback folded away; empty if none did."""
-    failed = [run for run in found.runs if run.state == "failed"]
-    return "".join(_failure(run, folder) for run in failed)
+def failures_html(view: SweepView, folder: Path | None = None) -> str:
+    """Errors of failed runs as HTML, each with its traceback folded; empty if none failed.
+
+    Args:
+        folder: see ``runs_table``.
+    """
+    failed = [run for run in view.runs if run.state == "failed"]
+    return render_template("failures.html", runs=failed, links=_notebook_links(view, folder))
 
 
 def resolve_output_path(output: str | Path | None, root: Path) -> Path:
-    """Where a page goes: by default ``report.html`` in the sweep's folder. Doors ask before the
-    work.
+    """Where a page will be written, by default ``report.html`` in the sweep's folder. Callers
+    check this before the work.
 
     Args:
         root: the sweep's folder.
 
     Raises:
         OutputError: if it doesn't end in .html, or is a folder.
-        OutputExists: if there is a file that isn't such a page, which a new one would replace.
+        OutputExists: if the file exists and isn't a page of a sweep.
     """
     path = Path(output or root / "report.html").expanduser().absolute()
     if path.suffix.lower() != ".html":
@@ -246,62 +189,33 @@ def resolve_output_path(output: str | Path | None, root: Path) -> Path:
     if path.is_dir():
         raise OutputError(f"output {path} is a folder: name a file in it")
     with translate_errors(path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        if MADE_BY.encode() not in path.read_bytes()[:400]:
-            raise OutputExists(f"{path} exists and is no page of a sweep: choose another name")
+        if GENERATOR.encode() not in path.read_bytes()[:GENERATOR_WITHIN_BYTES]:
+            raise OutputExists(f"{path} exists and is not a page of a sweep: choose another name")
     return path
 
 
 def write_sweep_page(
-    found: SweepView, output: str | Path | None = None, rows: str = "", columns: str = ""
+    view: SweepView, output: str | Path | None = None, rows: str = "", columns: str = ""
 ) -> Path:
-    """Write the page of a sweep, whole or not at all; an earlier one is replaced.
+    """Write the page of a sweep atomically; an earlier page is replaced.
 
     Raises:
         RequestError: see ``experiment.choose_axes``.
         OutputError, OutputExists: see ``resolve_output_path``; or if it can't be written.
     """
-    path = resolve_output_path(output, found.root)
-    content = sweep_page(found, rows, columns, path.parent).encode("utf-8", "replace")
+    path = resolve_output_path(output, view.root)
+    content = sweep_page(view, rows, columns, path.parent).encode("utf-8", "replace")
     with translate_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
     return path
 
 
-def _line(
-    run: RunView, varying: Sequence[str], known: Sequence[str], alike: bool, folder: Path | None
-) -> str:
-    cells = [f"<td>{_named(run, folder)}</td>"]
-    for name in varying:
-        value = run.value(name)
-        wide = " class='said'" if len(value) > SHORT else ""
-        cells.append(f"<td{wide}>{text.clamp_html(value)}</td>")
-    cells.append(f"<td><span class='{run.state}'>{run.state}</span></td>")
-    cells += [
-        f"<td class='number'>{format_number(run.number(n), NUMBERS[n][1])}</td>" for n in known
-    ]
-    if alike:
-        cells.append(f"<td><span class='mark'>≈ {run.group}</span></td>" if run.group else "<td>")
-    return "".join(cells)
-
-
-def _named(run: RunView, folder: Path | None) -> str:
-    """A run's id, linked to its notebook where there is one."""
-    name = f"<code>{text.escape_html(run.id)}</code>"
-    notebook = run.folder / NOTEBOOK if run.folder else None
-    if folder is None or notebook is None or not notebook.is_file():
-        return name
-    return f"<a href='{text.relative_link(notebook, folder)}'>{name}</a>"
-
-
-def _failure(run: RunView, folder: Path | None) -> str:
-    said = ", ".join(f"{html_text(name)} = {html_text(run.value(name))}" for name in run.varied)
-    trace = f"<pre>{html_text(run.traceback)}</pre>" if run.traceback else ""
-    return (
-        f"<details><summary><b>{html_text(run.error)}</b> <span class='small'>{said}</span></summary>"
-        f"<p>{_named(run, folder)}</p>{trace}</details>"
-    )
-
-
-def _anchor(name: str) -> str:
-    return name.lower().replace(" ", "-")
+def _notebook_links(view: SweepView, folder: Path | None) -> dict[str, str]:
+    """Links to the runs' notebooks that exist, by run id; none without a page's folder."""
+    notebooks = {run.id: run.folder / NOTEBOOK for run in view.runs if run.folder}
+    return {
+        run_id: relative_link(path, folder)
+        for run_id, path in notebooks.items()
+        if folder is not None and path.is_file()
+    }
