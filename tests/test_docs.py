@@ -1,26 +1,32 @@
-"""The pages say the same in both languages, and name only what there is."""
+"""The pages name only what there is, and say the same in both languages."""
 
 from __future__ import annotations
 
 import argparse
 import ast
 import re
+import runpy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+import cogvx_nb
 from cogvx_nb.check import environment, gpu, probes, run
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import build_parser
 from cogvx_nb.planning import memory, planner
+from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.planning.machine import Gpu, Machine
 
 PAGES = [("README.md", "README.zh-CN.md"), ("docs/deploy.md", "docs/deploy.zh-CN.md")]
-ALL = [page for pair in PAGES for page in pair]
+ALL = [*PAGES[0], *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))]
+MODEL_CARDS = ["models/README.md", "models/cogvideox-tiny/README.md"]
 pairs = pytest.mark.parametrize(("english", "chinese"), PAGES)
 pages = pytest.mark.parametrize("page", ALL)
+readmes = pytest.mark.parametrize("page", PAGES[0])
 guides = pytest.mark.parametrize("page", PAGES[1])
 
 GPU = Gpu(0, "a GPU", 2**40, 2**40, (9, 0), True)
@@ -39,118 +45,179 @@ def commands(text: str) -> list[str]:
 def tables(text: str) -> list[tuple[int, int]]:
     """(rows, columns) of each table."""
     blocks = re.findall(r"(?:^\|.*\|\n)+", text, re.M)
-    return [(len(b.splitlines()), b.splitlines()[0].count("|")) for b in blocks]
+    return [(len(block.splitlines()), block.splitlines()[0].count("|")) for block in blocks]
 
 
 def rows_of(page: str, head: str) -> list[list[str]]:
     """Cells of the rows of the one table whose head matches."""
     blocks = re.findall(r"(?:^\|.*\|\n)+", read(page), re.M)
-    (found,) = [block for block in blocks if re.search(head, block.splitlines()[0])]
-    return [[cell.strip() for cell in row[1:-1].split("|")] for row in found.splitlines()[2:]]
+    (table,) = [block for block in blocks if re.search(head, block.splitlines()[0])]
+    return cells(table)
 
 
-def literals(module: str) -> list[str]:
-    """The fixed parts of all strings of a module."""
-    tree = ast.parse((ROOT / "cogvx_nb" / f"{module}.py").read_text(encoding="utf-8"))
-    nodes = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
-    return [value for value in nodes if isinstance(value, str)]
+def rows_under(page: str, heading: str) -> list[list[str]]:
+    """Cells of the rows of the first table under a heading."""
+    section = read(page).split(f"# {heading}\n")[1]
+    return cells(re.search(r"(?:^\|.*\|\n)+", section, re.M)[0])
 
 
-def subcommands() -> dict[str, argparse.ArgumentParser]:
-    (group,) = [a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction)]
-    return group.choices
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in row[1:-1].split("|")] for row in table.splitlines()[2:]]
 
 
-def flags(parser: argparse.ArgumentParser) -> set[str]:
-    return {f for action in parser._actions for f in action.option_strings if f.startswith("--")}
+def literals(pattern: str) -> list[str]:
+    """The fixed parts of all strings of the modules that match, such as ``check/*.py``."""
+    paths = [*(ROOT / "cogvx_nb").glob(pattern)]
+    assert paths, pattern
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text("utf-8")))]
+    constants = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    return [value for value in constants if isinstance(value, str)]
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return groups[0].choices if groups else {}
+
+
+@cache
+def flags_by_command() -> dict[str, set[str]]:
+    """Long flags of each command, those of its own commands included."""
+
+    def flags(parser: argparse.ArgumentParser) -> set[str]:
+        own = {f for a in parser._actions for f in a.option_strings if f.startswith("--")}
+        return own.union(*map(flags, subcommands(parser).values()))
+
+    return {name: flags(parser) for name, parser in subcommands(build_parser()).items()}
 
 
 @pairs
 def test_both_languages_have_the_same_parts(english, chinese):
-    one, other = read(english), read(chinese)
+    texts = [read(english), read(chinese)]
     levels = [
-        re.findall(r"^(#+) ", re.sub(r"^```.*?^```", "", t, flags=re.M | re.S), re.M)
-        for t in (one, other)
+        re.findall(r"^(#+) ", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M)
+        for text in texts
     ]
     assert levels[0] == levels[1]
-    assert commands(one) == commands(other)
-    assert tables(one) == tables(other)
+    assert commands(texts[0]) == commands(texts[1])
+    assert tables(texts[0]) == tables(texts[1])
 
 
-@pairs
-def test_both_languages_have_the_same_numbers(english, chinese):
-    """In the tables, where they matter; Chinese writes some of the others as words."""
-    rows = [re.findall(r"^\|.*\|$", read(page), re.M) for page in (english, chinese)]
-    for one, other in zip(*rows, strict=True):
-        numbers = [sorted(re.findall(r"\d+(?:\.\d+)*", row)) for row in (one, other)]
-        assert numbers[0] == numbers[1], (one, other)
+@readmes
+def test_readme_is_short(page):
+    lines = read(page).splitlines()
+    assert len(lines) <= 150
+    assert max(map(len, lines)) <= 330
+
+
+def test_the_test_command_can_be_read_by_a_script():
+    marked = re.search(r"<!-- test command -->\n```bash\n(.*)\n```", read("README.md"))
+    assert marked[1].endswith(".venv/bin/pytest")
 
 
 @pages
 def test_named_commands_and_flags_exist(page):
-    known = subcommands()
-    every = set().union(*(flags(parser) for parser in known.values())) | {"--version"}
+    known = flags_by_command()
     for name in re.findall(r"(?:`|bin/|^)cogvx ([a-z]+)", read(page), re.M):
         assert name in known
     for line in re.findall(r"(?:`|bin/|^)(cogvx [a-z]+[^`\n]*)", read(page), re.M):
         named = set(re.findall(r"(--[a-z-]+)", line.split("  #")[0]))
-        assert named <= flags(known[line.split()[1]]), line
-    foreign = {"--index-url", "--force-reinstall"}
-    assert set(re.findall(r"`(--[a-z-]+)", read(page))) <= every | foreign
+        assert named <= known[line.split()[1]], line
+    foreign = {"--version", "--index-url", "--force-reinstall", "--random", "--sweeps"}
+    assert set(re.findall(r"`(--[a-z-]+)", read(page))) <= set().union(*known.values()) | foreign
 
 
-@pytest.mark.parametrize(
-    "name", ["bench", "check", "download", "verify", "generate", "list", "sweep"]
-)
-@pytest.mark.parametrize("page", PAGES[0])
-def test_each_flag_is_in_a_table(page, name):
-    if name == "generate":
-        listed = {
-            flag for row in rows_of(page, "`generate`") for flag in re.findall("--[a-z-]+", row[0])
-        }
-    else:
-        rows = rows_of(page, r"^. (flag of|命令) \|")
-        listed = {row[1].strip("`") for row in rows if f"`{name}`" in row[0]}
-    assert listed == flags(subcommands()[name]) - {"--help", "--debug"}
-    assert "--debug" in read(page)
+@readmes
+def test_each_command_is_in_the_readme(page):
+    named = {row[0].split()[1].strip("`") for row in rows_of(page, "^. (command|命令) ")}
+    assert named == flags_by_command().keys()
 
 
-@pages
+def test_the_command_reference_is_up_to_date():
+    """Else: python docs/write_cli.py"""
+    script = runpy.run_path(str(ROOT / "docs" / "write_cli.py"))
+    assert read("docs/cli.md") == script["render_page"](build_parser())
+
+
+def test_each_field_of_a_request_is_explained():
+    options = {
+        flag
+        for row in rows_of("docs/guide.md", "^. flag ")
+        for flag in re.findall("--[a-z-]+", row[0])
+    }
+    assert options == flags_by_command()["generate"] - {"--help", "--debug"}
+    rows = rows_of("docs/python.md", "^. keyword ")
+    defaults = {name: row[2] for row in rows for name in re.findall("`([^`]+)`", row[0])}
+    diffusers = {
+        name: row[1].strip("`") for row in rows for name in re.findall("`([^`]+)`", row[0])
+    }
+    for name, field in FIELDS.items():
+        assert field.alias in ("", diffusers[name])
+        if not field.required:
+            assert ast.literal_eval(defaults[name].strip("`")) == field.default, name
+
+
+def test_each_public_name_is_documented():
+    assert not [name for name in cogvx_nb._API if name not in read("docs/python.md")]
+
+
+def test_each_package_is_in_the_architecture():
+    page, package = read("docs/architecture.md"), ROOT / "cogvx_nb"
+    packages = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert not [name for name in packages if f"── {name}/ " not in page]
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
+    assert not [name for name in modules if not re.search(rf"── .*\b{name}\b", page)]
+
+
+def test_files_and_functions_named_in_the_architecture_exist():
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "cogvx_nb").rglob("*.py"))
+    page = read("docs/architecture.md")
+    for row in rows_of("docs/architecture.md", "^. step "):
+        for name in re.findall("`([a-z_]+)`", row[1]):
+            assert f"def {name}(" in source
+        for name in re.findall("`([a-z_/]+)`", row[2]):
+            assert (ROOT / "cogvx_nb" / f"{name}.py").is_file()
+    for name in re.findall(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|ipynb))`", page):
+        assert any((folder / name).is_file() for folder in (ROOT, ROOT / "cogvx_nb")), name
+    assert [row[0] for row in rows_of("docs/architecture.md", "^. placement ")] == [
+        f"`{name}`" for name in planner.PLACEMENTS
+    ]
+
+
+@pytest.mark.parametrize("page", ALL + MODEL_CARDS)
 def test_links_lead_somewhere(page):
-    for target, anchor in re.findall(r"\]\(([^)#:]+)(?:#([^)]*))?\)", read(page)):
-        path = (ROOT / page).parent / target
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", read(page)):
+        path = (ROOT / page).parent / target if target else ROOT / page
         assert path.exists(), target
         headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.M) if anchor else []
-        assert anchor in ["", *(line.lower().replace(" ", "-") for line in headings)]
+        assert anchor in ["", *map(anchor_of, headings)], (target, anchor)
 
 
-@pages
-def test_each_module_is_in_the_map(page):
-    if page.startswith("README"):
-        modules = {path.stem for path in (ROOT / "cogvx_nb").glob("*.py")} - {"__init__"}
-        assert not [name for name in modules if f"`{name}`" not in read(page)]
+def anchor_of(heading: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pages
+@pytest.mark.parametrize("page", ALL + MODEL_CARDS)
 def test_pages_name_no_folder_of_one_machine(page):
     assert not re.search(r"(?<![\w.])/(?:home|root|work|Users)/", read(page))
     assert Path(ROOT / page).stat().st_size < 40_000
 
 
-@guides
 @pytest.mark.parametrize(
-    ("head", "modules"),
+    ("heading", "patterns"),
     [
-        ("cause|原因", ("__main__", "download", "hubs", "manifest", "transfer", "verify")),
-        ("row `torch and driver`|的 `torch and driver`", ("check_gpu",)),
-        ("`--enrich` (says|的提示)", ("chat", "enrich")),
+        ("torch and the driver", ("check/gpu.py",)),
+        ("Downloading and verifying", ("cli/*.py", "checkpoints/*.py", "files.py")),
+        ("Memory", ("planning/*.py", "pipeline/*.py")),
+        ("Sweeps", ("sweep/*.py",)),
+        ("Enriching a prompt", ("planning/*.py", "settings.py")),
     ],
 )
-def test_messages_are_those_of_the_code(page, head, modules):
-    said = [text for module in modules for text in literals(module)]
-    for row in rows_of(page, head):
+def test_messages_are_those_of_the_code(heading, patterns):
+    texts = [text for pattern in patterns for text in literals(pattern)]
+    for row in rows_under("docs/troubleshooting.md", heading):
         for words in re.split(r"\s*…\s*|, (?=the |driver )", row[0]):
-            assert any(words in text for text in said), words
+            assert any(words in text for text in texts), words
 
 
 @guides
@@ -176,16 +243,18 @@ def test_each_row_of_check_is_explained(page, monkeypatch, tmp_path):
         assert any(re.fullmatch(pattern, name) for name in shown), pattern
 
 
-@pages
-def test_memory_by_mode_is_what_the_planner_says(page):
-    here = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
+@guides
+def test_memory_by_placement_is_what_the_planner_says(page):
+    machine = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
     rows = rows_of(page, r"13 (frames|帧) \| 25 (frames|帧) \| 49 (frames|帧)")
-    fitted = [planner.predict_plan(registry.COGVIDEOX_5B, here, n) for n in (13, 25, 49)]
-    kinds = [(name, False) for name in planner.PLACEMENTS] + [("streamed", True)]
+    fitted = [planner.predict_plan(registry.COGVIDEOX_5B, machine, n) for n in (13, 25, 49)]
+    kinds = [(name, False) for name in planner.PLACEMENTS] + [("group_offload", True)]
     for (name, tiled), row in zip(kinds, rows, strict=False):
-        kind = [replace(planner.with_placement(one, name, here), tiled=tiled) for one in fitted]
-        assert [f"{memory.peak_bytes(one) / 2**30:.1f}" for one in kind] == row[1:4]
-        assert f"{memory.ram_bytes(kind[0]) / 2**30:.1f}" == row[4]
+        plans = [
+            replace(planner.with_placement(plan, name, machine), tiled=tiled) for plan in fitted
+        ]
+        assert [f"{memory.peak_bytes(plan) / 2**30:.1f}" for plan in plans] == row[1:4]
+        assert f"{memory.ram_bytes(plans[0]) / 2**30:.1f}" == row[4]
         assert f"`{name}`" in row[0]
 
 
@@ -194,14 +263,15 @@ def test_drivers_and_hubs_are_those_of_the_code(page):
     for row in rows_of(page, "compute capability|计算能力")[:2]:
         assert row[1] == gpu.MINIMUM_DRIVER[int(row[0])]
         assert f"/{gpu.BUILDS[int(row[0])]}`" in row[3]
-    fetched = [one for one in registry.CHECKPOINTS if one.modelscope]
+    hosted = [checkpoint for checkpoint in registry.CHECKPOINTS if checkpoint.modelscope]
     rows = rows_of(page, "ModelScope \\| Hugging Face")
     assert [row[:3] for row in rows] == [
-        [one.name, f"`{one.modelscope}`", f"`{one.huggingface}`"] for one in fetched
+        [checkpoint.name, f"`{checkpoint.modelscope}`", f"`{checkpoint.huggingface}`"]
+        for checkpoint in hosted
     ]
 
 
-@pytest.mark.parametrize("page", PAGES[0])
+@readmes
 def test_each_model_is_in_the_table(page):
     rows = rows_of(page, "its videos|生成的视频")
     assert len(rows) == len(registry.CHECKPOINTS)
