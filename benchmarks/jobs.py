@@ -1,4 +1,4 @@
-"""How soon Cancel takes effect, and whether memory grows over many videos in one process.
+"""Latency of Cancel, and memory growth over many videos in one process.
 
 ``python benchmarks/jobs.py`` cancels 20 videos of 49 frames at random moments of their denoising,
 then makes 65 videos of 13 frames and 2 steps, with the workbench's widgets; on the embedded model.
@@ -20,10 +20,10 @@ import psutil
 
 PROMPT = "a red circle moving right on a black background"
 SETTLED = 15
-"""Videos after which caches and arenas have their size."""
+"""Videos before caches and allocator arenas stop growing."""
 
 SAMPLES = 10
-"""Videos whose median is a size: single ones swing by some MiB."""
+"""Videos per median: single readings vary by some MiB."""
 
 
 def main() -> None:
@@ -34,34 +34,36 @@ def main() -> None:
         from cogvx_nb.planning import request
         from cogvx_nb.workbench.session import Session
 
-        where, model = Session(), store.locate_checkpoint("tiny")
+        session, model = Session(), store.locate_checkpoint("tiny")
         begun: list[float] = []
-        where.listen(
+        session.listen(
             lambda job, event: (
                 begun.append(time.monotonic()) if isinstance(event, progress.Step) else None
             )
         )
-        found = {"cancel": cancels(where, request.make_request(model, PROMPT, frames=49), begun)}
-        found["memory"] = memory(where, request.make_request(model, PROMPT, steps=2))
-    print(json.dumps(found, indent=1))
+        measured = {
+            "cancel": cancels(session, request.make_request(model, PROMPT, frames=49), begun)
+        }
+        measured["memory"] = memory(session, request.make_request(model, PROMPT, steps=2))
+    print(json.dumps(measured, indent=1))
 
 
-def cancels(where, wanted, begun: list[float], count: int = 20) -> dict:
+def cancels(session, video, begun: list[float], count: int = 20) -> dict:
     moments, milliseconds, steps = random.Random(1), [], []
     for _ in range(count):
         begun.clear()
-        job = where.queue.submit(wanted)
+        job = session.queue.submit(video)
         while len(begun) < 3:
             time.sleep(0.002)
         time.sleep(moments.uniform(0, 2))
         pace = statistics.median(b - a for a, b in itertools.pairwise(begun))
-        start, made = time.monotonic(), len(begun)
-        where.queue.cancel(job)
+        start, before = time.monotonic(), len(begun)
+        session.queue.cancel(job)
         while not job.over:
             time.sleep(0.001)
         milliseconds.append(round(1000 * (time.monotonic() - start)))
-        where.queue.wait()
-        steps.append(len(begun) - made)
+        session.queue.wait()
+        steps.append(len(begun) - before)
         assert job.state == "cancelled"
     return {
         "median_ms": statistics.median(milliseconds),
@@ -72,14 +74,14 @@ def cancels(where, wanted, begun: list[float], count: int = 20) -> dict:
     }
 
 
-def memory(where, wanted, count: int = 50) -> dict:
-    """With the workbench's widgets shown, which take in each result."""
+def memory(session, video, count: int = 50) -> dict:
+    """Resident memory before and after ``count`` videos, with the widgets that show each result."""
     from cogvx_nb.workbench.app import Workbench
 
-    shown, process, sizes = Workbench(wanted.model, where), psutil.Process(), []
+    shown, process, sizes = Workbench(video.model, session), psutil.Process(), []
     for _ in range(SETTLED + count):
-        where.queue.submit(wanted)
-        where.queue.wait()
+        session.queue.submit(video)
+        session.queue.wait()
         sizes.append(process.memory_info().rss / 2**20)
     shown.shut()
     before = statistics.median(sizes[SETTLED - SAMPLES : SETTLED])

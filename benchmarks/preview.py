@@ -1,10 +1,10 @@
-"""What previews cost: denoising steps with and without them, in turn.
+"""Cost of previews: denoising steps with and without them, alternating.
 
 ``python benchmarks/preview.py`` takes the embedded checkpoint at 49 frames; with ``--true-shapes``,
 on a GPU, the transformer of CogVideoX-5b with random weights, at 49 frames of 480 × 720 (time
 doesn't depend on the weights). Prints JSON: the median seconds of a step with and without previews,
-over several videos of each kind, how much longer all denoising took, and how long a preview held
-the denoising up (it is drawn beside it).
+over several videos of each kind, how much longer all denoising took, and how long a preview blocked
+denoising (it is drawn in another thread).
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
         prepare = true_shapes if options.true_shapes else embedded
-        wanted, pipe, embeds = prepare(options.steps)
-        print(json.dumps(measure(wanted, pipe, embeds, options.repeats), indent=1))
+        video, pipe, embeds = prepare(options.steps)
+        print(json.dumps(measure(video, pipe, embeds, options.repeats), indent=1))
 
 
-def measure(wanted, pipe, embeds, repeats: int) -> dict:
-    """Videos with and without previews in turn, after one of each that doesn't count."""
+def measure(video, pipe, embeds, repeats: int) -> dict:
+    """Videos with and without previews alternating, after one of each as warm-up."""
     from cogvx_nb.workbench.session import Session
 
     seconds = {True: [], False: []}
     wholes = {True: [], False: []}
     shown, spent = 0, 0.0
     for turn, previews in itertools.product(range(repeats + 1), (True, False)):
-        where = Session()
+        session = Session()
         count, start = [], time.perf_counter()  # seconds of each preview
-        steps = denoise(wanted, pipe, embeds, where if previews else None, count)
+        steps = denoise(video, pipe, embeds, session if previews else None, count)
         whole = time.perf_counter() - start
-        where._drawer.shutdown()
+        session._drawer.shutdown()
         if turn:
             wholes[previews].append(whole)
             seconds[previews] += steps
@@ -54,9 +54,9 @@ def measure(wanted, pipe, embeds, repeats: int) -> dict:
     steps = {name: statistics.median(values) for name, values in seconds.items()}
     whole = {name: statistics.median(values) for name, values in wholes.items()}
     return {
-        "model": wanted.model.name,
-        "frames": wanted.frames,
-        "steps": wanted.steps,
+        "model": video.model.name,
+        "frames": video.frames,
+        "steps": video.steps,
         "videos_of_each_kind": repeats,
         "previews_a_video": round(shown / repeats, 1),
         "preview_milliseconds": round(1000 * spent / shown, 1),
@@ -70,18 +70,18 @@ def measure(wanted, pipe, embeds, repeats: int) -> dict:
     }
 
 
-def denoise(wanted, pipe, embeds, where, shown: list) -> list[float]:
-    """Seconds of each step, the device's queue empty at its end."""
+def denoise(video, pipe, embeds, session, shown: list) -> list[float]:
+    """Seconds of each step, synchronised with the device."""
     from cogvx_nb.pipeline import generate, optimization
     from cogvx_nb.workbench.jobs import Job
 
-    job, moments = Job(wanted), [time.perf_counter()]
+    job, moments = Job(video), [time.perf_counter()]
 
     def listen(event) -> None:
-        if where is not None:
+        if session is not None:
             optimization.synchronize(pipe._execution_device.type)
-            start, due = time.perf_counter(), not where._pause.active
-            where._show(event, job)
+            start, due = time.perf_counter(), not session._limit.active
+            session._start_preview(event, job)
             if due:
                 shown.append(time.perf_counter() - start)
         optimization.synchronize(pipe._execution_device.type)
@@ -90,7 +90,7 @@ def denoise(wanted, pipe, embeds, where, shown: list) -> list[float]:
     import torch
 
     with torch.no_grad():
-        generate._denoise(wanted, pipe, embeds, embeds, listen, None)
+        generate._denoise(video, pipe, embeds, embeds, listen, None)
     return [b - a for a, b in itertools.pairwise(moments)]
 
 
@@ -99,12 +99,12 @@ def embedded(steps: int):
     from cogvx_nb.pipeline import loader
     from cogvx_nb.planning import machine, planner, request
 
-    wanted = request.make_request(store.locate_checkpoint("tiny"), PROMPT, frames=49, steps=steps)
-    loaded = loader.load_pipeline(planner.plan_request(wanted, machine.probe_machine()))
+    video = request.make_request(store.locate_checkpoint("tiny"), PROMPT, frames=49, steps=steps)
+    loaded = loader.load_pipeline(planner.plan_request(video, machine.probe_machine()))
     embeds, _ = loaded.pipe.encode_prompt(
         PROMPT, do_classifier_free_guidance=False, max_sequence_length=64
     )
-    return wanted, loaded.pipe, embeds
+    return video, loaded.pipe, embeds
 
 
 def true_shapes(steps: int):
@@ -117,7 +117,7 @@ def true_shapes(steps: int):
 
     known = registry.COGVIDEOX_5B
     model = store.Model(known, Path(known.name), {}, known.parameters)
-    wanted = request.VideoRequest(PROMPT, "", 49, steps, 480, 720, 6.0, 42, 8, model)
+    video = request.VideoRequest(PROMPT, "", 49, steps, 480, 720, 6.0, 42, 8, model)
     with torch.device("cuda"):
         torch.set_default_dtype(torch.bfloat16)
         transformer = diffusers.CogVideoXTransformer3DModel(
@@ -129,7 +129,7 @@ def true_shapes(steps: int):
             use_rotary_positional_embeddings=True,
         )
         torch.set_default_dtype(torch.float32)
-        vae = diffusers.AutoencoderKLCogVideoX()  # only its sizes are asked for
+        vae = diffusers.AutoencoderKLCogVideoX()  # only its config is read
     scheduler = diffusers.CogVideoXDPMScheduler(
         prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
     )
@@ -140,7 +140,7 @@ def true_shapes(steps: int):
         *components.EXPOSED_LOOP_VARIABLES,
     ]
     embeds = torch.randn(1, 226, 4096, dtype=torch.bfloat16, device="cuda")
-    return wanted, pipe, embeds
+    return video, pipe, embeds
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def test_the_sheet_fills_in_and_is_saved(shown, outputs):
     shown.x.value, shown.x_values.value = "prompt words", "red, blue"
     shown.y.value, shown.y_values.value = "seed", "1-2"
     shown.make.click()
-    where = shown._studio
+    where = shown._session
     assert where.queue.wait(120)
     assert {job.state for row in where.grid.jobs for job in row} == {jobs.DONE}
     moving = [one for one in everything(shown.sheet) if isinstance(one, widgets.Image)]
@@ -129,7 +129,7 @@ def test_a_grid_is_cancelled_and_what_was_made_is_kept(shown, outputs):
     shown.x_values.value = "1-4"
     shown.make.click()
     shown.cancel.click()
-    where = shown._studio
+    where = shown._session
     assert where.queue.wait(60)
     assert {job.state for job in where.grid.jobs[0]} == {jobs.CANCELLED}
     assert where.grid.saved == ()

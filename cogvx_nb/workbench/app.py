@@ -35,14 +35,14 @@ class Workbench(widgets.VBox):
 
     Args:
         model: the checkpoint to begin with.
-        where: the studio whose queue and results it shows.
+        session: runs the jobs; its queue and results are shown.
         **values: of a request, to begin with; see ``request.make_request``.
     """
 
-    def __init__(self, model: Model, where: Session, **values) -> None:
-        self._studio = where
-        self.panel = GenerateTab(model, where, **values)
-        self.grid = GridTab(self.panel.form, where)
+    def __init__(self, model: Model, session: Session, **values) -> None:
+        self._session = session
+        self.panel = GenerateTab(model, session, **values)
+        self.grid = GridTab(self.panel.form, session)
         self.gallery: Gallery | None = None  # made when it is first looked at: it reads the disk
         self.compare = Compare()
         self._shelf = widgets.VBox()
@@ -70,7 +70,7 @@ class Workbench(widgets.VBox):
         if self.tabs.index != GALLERY:
             return
         if self.gallery is None:
-            self.gallery = Gallery(self._studio, self._load, self._on_compare)
+            self.gallery = Gallery(self._session, self._load, self._on_compare)
             self._shelf.children = (self.gallery,)
         else:
             self.gallery.show()

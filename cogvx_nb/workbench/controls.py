@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable, Iterable
 from html import escape
 
 import ipywidgets as widgets
 
 from ..planning.request import Adjustment
-from ..reports import display
 from ..results import video
 from ..results.result import Result
 
@@ -145,10 +145,9 @@ class Viewer(widgets.VBox):
         player = widgets.Video.from_file(result.path, autoplay=True, loop=True)
         player.layout = {"width": "432px", "max_width": "98%"}
         player.add_class("cogvx-video")
-        strip = widgets.Image(
-            value=display.show_strip(video.decode_video(result.path)).data, layout=WIDE
-        )
-        strip.add_class("cogvx-strip")
+        picture = io.BytesIO()
+        video.filmstrip(video.decode_video(result.path)).save(picture, "PNG")
+        strip = widgets.Image(value=picture.getvalue(), layout=WIDE).add_class("cogvx-strip")
         super().__init__(
             [html_note(_result_text(result, notes)), player, strip, control_row(*buttons)]
         )

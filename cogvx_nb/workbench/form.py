@@ -12,11 +12,12 @@ import ipywidgets as widgets
 from ..checkpoints import store
 from ..checkpoints.registry import Checkpoint
 from ..checkpoints.store import Model
-from ..errors import CogvxError
+from ..errors import CogvxError, DoesNotFit, RequestError
 from ..planning import enrich, request
 from ..planning.fields import MAX_SEED
 from ..planning.plan import SPEEDS
 from ..planning.request import VideoRequest
+from ..text import GIB, format_duration
 from .controls import (
     WIDE,
     after_typing,
@@ -29,6 +30,7 @@ from .controls import (
     number_field,
     text_area,
 )
+from .session import Prediction
 
 MODES = ("quick", "standard", "best")
 """Names of a checkpoint's frame counts, from few to many."""
@@ -39,8 +41,8 @@ SIDE_BY_SIDE = {"flex_flow": "row wrap", "align_items": "flex-end"}
 
 NUMBERS = ("steps", "guidance", "height", "width", "seed")
 
-Predict = Callable[[Model, int, int, str], str]
-"""(model, frames, steps, speed) → time and memory, in a few words."""
+Predict = Callable[[Model, int, int, str], Prediction]
+"""(model, frames, steps, speed) → time and memory; see ``Session.predict``."""
 
 
 class Form(widgets.VBox):
@@ -123,11 +125,23 @@ class Form(widgets.VBox):
     def show_predictions(self) -> None:
         """Say beside each mode how long it takes and what memory it needs."""
         counts = self.model.checkpoint.frames
-        said = [self._predict(self.model, n, self.steps.value, self.speed.value) for n in counts]
+        notes = [self._prediction_note(count) for count in counts]
         # Not in the modes' own labels: new ones would be drawn anew under somebody's hand.
         self.predictions.value = (
-            f"<div style='line-height:20px;padding-left:1em'>{html_lines(said)}</div>"
+            f"<div style='line-height:20px;padding-left:1em'>{html_lines(notes)}</div>"
         )
+
+    def _prediction_note(self, frames: int) -> str:
+        try:
+            prediction = self._predict(self.model, frames, self.steps.value, self.speed.value)
+        except DoesNotFit:
+            return "does not fit here"
+        except RequestError as error:
+            return str(error)
+        memory = f"{prediction.peak_bytes / GIB:.1f} GiB"
+        if prediction.seconds is None:
+            return f"time known after the first, {memory}"
+        return f"about {format_duration(prediction.seconds)}, {memory}"
 
     # --- building ---------------------------------------------------------------------------------
 

@@ -34,19 +34,19 @@ class Gallery(widgets.VBox):
     """The results of the outputs folder.
 
     Args:
-        where: the studio whose queue makes results again; this process's by default.
+        session: runs the jobs that reproduce results; by default this process's.
         load: called with a sidecar's settings when they are to be loaded back.
         compare: called with the paths of the results that are to be compared.
     """
 
     def __init__(
         self,
-        where: Session | None = None,
+        session: Session | None = None,
         load: Callable[[dict], None] | None = None,
         compare: Callable[[list[Path]], None] | None = None,
     ) -> None:
-        self._studio = where or current_session()
-        self._catalogue = self._studio.catalogue
+        self._session = session or current_session()
+        self._catalogue = self._session.catalogue
         self._on_load, self._on_compare = load, compare
         self._chosen: list[Path] = []
         self._trashed: list[Path] = []
@@ -179,7 +179,7 @@ class Gallery(widgets.VBox):
 
         def submit() -> None:
             original = result.read_result(path)
-            self._studio.queue.submit(workflow.request_of(original.settings), original)
+            self._session.queue.submit(workflow.request_of(original.settings), original)
             self.message.value = html_lines([f"{path.name} is in the queue, to be made again"])
 
         self._attempt(submit)

@@ -21,7 +21,7 @@ from .controls import (
 )
 from .form import Form
 from .jobs import DONE, FAILED, Job
-from .session import Previewed, Session
+from .session import PreviewReady, Session
 
 
 class GenerateTab(widgets.VBox):
@@ -29,21 +29,21 @@ class GenerateTab(widgets.VBox):
 
     Args:
         model: the checkpoint to make videos with.
-        where: the studio whose queue it shows.
+        session: runs the jobs; its queue is shown.
         **values: of a request, to begin with; see ``request.make_request``.
     """
 
-    def __init__(self, model: Model, where: Session, **values) -> None:
-        self._studio = where
+    def __init__(self, model: Model, session: Session, **values) -> None:
+        self._session = session
         self._drawing = threading.RLock()  # the worker's thread draws too
-        self.form = Form(model, where.predict, **values)
+        self.form = Form(model, session.predict, **values)
         super().__init__([self.form, *self._build_work()])
         self.add_class("cogvx-panel")
         self._show_queue()
-        told = [job for job in where.finished if job.state == FAILED or _is_available(job)]
+        told = [job for job in session.finished if job.state == FAILED or _is_available(job)]
         if told:
             self._show_finished(told[-1])
-        self.stop = where.listen(self._on_change)
+        self.stop = session.listen(self._on_change)
 
     def load(self, kept: dict) -> None:
         """Take a sidecar's settings into the fields."""
@@ -75,24 +75,24 @@ class GenerateTab(widgets.VBox):
             self.message.value = bold_html(error)
             return
         self.message.value = html_lines(str(wanted).splitlines()[1:])
-        self._studio.queue.add(Job(wanted))
+        self._session.queue.add(Job(wanted))
         if not self.form.lock.value:
             self.form.roll()
 
     def _cancel(self) -> None:
-        if job := self._studio.queue.running:
-            self._studio.queue.cancel(job)
+        if job := self._session.queue.running:
+            self._session.queue.cancel(job)
 
     def _clear(self) -> None:
-        self._studio.queue.clear()
+        self._session.queue.clear()
 
     # --- what happens -----------------------------------------------------------------------------
 
     def _on_change(self, job: Job, event) -> None:
         with self._drawing:
-            if isinstance(event, Previewed):
+            if isinstance(event, PreviewReady):
                 if (
-                    self._studio.queue.running is job
+                    self._session.queue.running is job
                 ):  # it is drawn beside the work, and can be late
                     self._show_preview(event.data)
             elif event is None:
@@ -103,7 +103,7 @@ class GenerateTab(widgets.VBox):
                 self._show_stage()
 
     def _show_stage(self) -> None:
-        job = self._studio.queue.running
+        job = self._session.queue.running
         if job is None:
             self.stage.value, self.progress.value = "", 0
             self.preview.layout.display = "none"
@@ -118,16 +118,16 @@ class GenerateTab(widgets.VBox):
         self.preview.layout.display = None
 
     def _show_queue(self) -> None:
-        running, waiting = self._studio.queue.running, self._studio.queue.waiting
+        running, waiting = self._session.queue.running, self._session.queue.waiting
         self.cancel.disabled, self.clear.disabled = running is None, not waiting
         rows = [html_note(f"<b>running</b> {html_lines([_job_title(running)])}")] if running else []
         replace_children(self.queue, rows + [self._waiting_row(job) for job in waiting])
-        if running and self._studio.preview:
-            self._show_preview(self._studio.preview)
+        if running and self._session.preview:
+            self._show_preview(self._session.preview)
         self._show_stage()
 
     def _waiting_row(self, job: Job) -> widgets.HBox:
-        queue = self._studio.queue
+        queue = self._session.queue
         return control_row(
             button("", "arrow-up", "earlier", lambda: queue.move(job, -1)),
             button("", "arrow-down", "later", lambda: queue.move(job, 1)),

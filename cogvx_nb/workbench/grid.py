@@ -1,18 +1,19 @@
-"""A grid of videos over two parameters: the requests it takes, and the sheet they make."""
+"""A grid of requests over two parameters, and the contact sheet of their videos."""
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
-from .. import settings
-from ..errors import CogvxError, OutputError, RequestError
+from .. import files, settings
+from ..errors import CogvxError, RequestError
 from ..planning.request import VideoRequest
 from ..results import result, side_by_side, video
 from .jobs import DONE, Job
@@ -20,21 +21,15 @@ from .jobs import DONE, Job
 NONE, WORDS = "none", "prompt words"
 PARAMETERS = (NONE, WORDS, "seed", "guidance", "steps", "frames")
 MOST = 100
-"""Videos in a grid."""
+"""Limit of videos in a grid."""
 
 
 @dataclass(frozen=True, slots=True)
 class GridAxis:
-    """A parameter and the values that it takes along a grid.
+    """A parameter and its values along one side of a grid."""
 
-    Attributes:
-        name: one of ``PARAMETERS``.
-        values: its values; of ``prompt words`` the first stands in the prompt, and each takes its
-            place in turn.
-    """
-
-    name: str
-    values: tuple
+    name: str  # one of ``PARAMETERS``
+    values: tuple  # of ``WORDS``: the first is in the prompt, and each replaces it in turn
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -44,20 +39,20 @@ class GridAxis:
             return self.values
         return tuple(f"{self.name} {value:g}" for value in self.values)
 
-    def change(self, wanted: dict, value: object) -> dict:
-        """Values of a request with this parameter set."""
+    def change(self, request: dict, value: object) -> dict:
+        """The values of a request with this parameter set."""
         if self.name == NONE:
-            return wanted
+            return request
         if self.name == WORDS:
-            return wanted | {"prompt": wanted["prompt"].replace(self.values[0], value)}
-        return wanted | {self.name: value}
+            return request | {"prompt": request["prompt"].replace(self.values[0], value)}
+        return request | {self.name: value}
 
 
 def parse_axis(name: str, text: str) -> GridAxis:
-    """An axis from a list as people write it: ``1, 2, 5-8``, or ``red, blue``.
+    """Parse a list such as ``1, 2, 5-8`` or ``red, blue``.
 
     Raises:
-        RequestError: with the part that is no value.
+        RequestError: with the part that is not a value.
     """
     if name == NONE:
         return GridAxis(NONE, (None,))
@@ -70,59 +65,54 @@ def parse_axis(name: str, text: str) -> GridAxis:
 
 
 def expand_requests(
-    make: Callable[..., VideoRequest], wanted: dict, x: GridAxis, y: GridAxis
+    validate: Callable[..., VideoRequest], values: dict, x: GridAxis, y: GridAxis
 ) -> list[list[VideoRequest]]:
-    """The requests of a grid, row by row, all of them valid.
+    """The validated requests of a grid, row by row.
 
     Args:
-        make: takes the values of a request and validates them.
-        wanted: the values that the grid doesn't vary, ``prompt`` among them.
+        validate: makes a request of its values, such as ``Form.request``.
+        values: of the request that the grid varies, with ``prompt``.
 
     Raises:
-        CogvxError: with the place in the grid of the first that isn't valid.
+        CogvxError: with the grid position of the first that isn't valid.
     """
     count = len(x.values) * len(y.values)
     if not 2 <= count <= MOST:
         raise RequestError("grid", count, f"make it of 2 to {MOST} videos")
-    for one in (x, y):
-        if one.name == WORDS and one.values[0] not in wanted["prompt"]:
-            raise RequestError(WORDS, one.values[0], "the first one must stand in the prompt")
+    for axis in (x, y):
+        if axis.name == WORDS and axis.values[0] not in values["prompt"]:
+            raise RequestError(WORDS, axis.values[0], "the first one must stand in the prompt")
     if x.name == y.name:
         raise RequestError("grid", x.name, "vary another parameter along the other side")
     return [
-        [_cell_request(make, wanted, x, y, across, down) for across in x.values]
+        [_cell_request(validate, values, x, y, across, down) for across in x.values]
         for down in y.values
     ]
 
 
 @dataclass
 class Grid:
-    """A grid on its way.
+    """The jobs of a grid, and its saved sheet."""
 
-    Attributes:
-        columns, rows: labels.
-        jobs: row by row.
-        saved: the sheet as PNG and as mp4, once all are over.
-    """
-
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # labels
     rows: tuple[str, ...]
-    jobs: list[list[Job]]
-    saved: tuple[Path, ...] = ()
+    jobs: list[list[Job]]  # row by row
+    saved: tuple[Path, ...] = ()  # the sheet as PNG and as mp4, once all jobs are over
 
     @property
     def over(self) -> bool:
-        """Whether each of its videos is done, failed or cancelled."""
+        """Whether each job is done, failed or cancelled."""
         return all(job.over for row in self.jobs for job in row)
 
     def save(self) -> tuple[Path, ...]:
-        """Write the sheet to ``outputs/grids/``, as PNG and as mp4, once.
+        """Write the sheet to ``outputs/grids/`` as PNG and as mp4, if it isn't there yet.
 
         Returns:
-            Both paths; none if no video was made.
+            Both paths; empty if no job is done.
 
         Raises:
-            OutputError, ResultError: if it can't be written, or a video can't be read.
+            DiskFull, OutputError: if it can't be written.
+            ResultError: if a video can't be read.
         """
         done = [job for row in self.jobs for job in row if job.state == DONE]
         if self.saved or not done:
@@ -130,17 +120,16 @@ class Grid:
         clips, fps = side_by_side.clips_in_step(
             [video.decode_video(job.result.path) for job in done], [job.request.fps for job in done]
         )
-        found = dict(zip(map(id, done), clips, strict=True))
-        cells = [[found.get(id(job)) for job in row] for row in self.jobs]
+        clip_of = dict(zip((job.number for job in done), clips, strict=True))
+        cells = [[clip_of.get(job.number) for job in row] for row in self.jobs]
         pages = side_by_side.compose_sheet(cells, self.columns, self.rows)
         name = f"{datetime.now():%Y-%m-%d-%H%M%S}-{result.slug(done[0].request.prompt)}"
-        self.saved = _write_sheet(
-            settings.outputs_dir() / "grids", name, pages, fps, self._described()
-        )
+        tag = json.dumps({"grid": self._description()}, ensure_ascii=True)
+        self.saved = _write_sheet(settings.outputs_dir() / "grids" / name, pages, fps, tag)
         return self.saved
 
-    def _described(self) -> dict:
-        """What the mp4 carries: its labels, and which videos are in it."""
+    def _description(self) -> dict:
+        """Metadata of the mp4: the labels, and the file or state of each cell."""
         names = [
             [job.result.path.name if job.state == DONE else job.state for job in row]
             for row in self.jobs
@@ -149,7 +138,7 @@ class Grid:
 
 
 def _parse_numbers(name: str, part: str) -> Sequence[float]:
-    """The values that a part of a list stands for: one, or all from … to."""
+    """One value, or the whole numbers of a range ``first-last``."""
     try:
         if name == "guidance":
             return (float(part),)
@@ -159,27 +148,28 @@ def _parse_numbers(name: str, part: str) -> Sequence[float]:
         raise RequestError(name, part, "is no number") from None
 
 
-def _cell_request(make, wanted: dict, x: GridAxis, y: GridAxis, across, down) -> VideoRequest:
+def _cell_request(
+    validate, values: dict, x: GridAxis, y: GridAxis, across: object, down: object
+) -> VideoRequest:
     try:
-        return make(**y.change(x.change(wanted, across), down))
+        return validate(**y.change(x.change(values, across), down))
     except CogvxError as error:
-        place = ", ".join(str(value) for value in (across, down) if value is not None)
-        raise RequestError("grid", place, str(error)) from error
+        position = ", ".join(str(value) for value in (across, down) if value is not None)
+        raise RequestError("grid", position, str(error)) from error
 
 
-def _write_sheet(folder: Path, name: str, pages, fps: int, described: dict) -> tuple[Path, Path]:
-    tag = json.dumps({"grid": described}, ensure_ascii=True)
-    poster = Image.fromarray(pages[len(pages) // 2])
-    partial = folder / f".{name}.{os.getpid()}"
-    png, mp4 = folder / f"{name}.png", folder / f"{name}.mp4"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        poster.save(partial, "PNG")
-        partial.replace(png)
-        video.encode_video(pages, partial, fps, tag)
-        partial.replace(mp4)
-        return png, mp4
-    except OSError as error:
-        raise OutputError(f"{folder} can't be written: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+def _write_sheet(stem: Path, pages: np.ndarray, fps: int, tag: str) -> tuple[Path, Path]:
+    """Write the middle page as ``<stem>.png`` and all as ``<stem>.mp4``."""
+    png, mp4 = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.mp4")
+    poster = io.BytesIO()
+    Image.fromarray(pages[len(pages) // 2]).save(poster, "PNG")
+    with files.translate_errors(stem.parent):
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        files.write_whole(png, poster.getvalue())
+        partial = mp4.with_name(f".{mp4.name}.partial")
+        try:
+            video.encode_video(pages, partial, fps, tag)
+            partial.replace(mp4)
+        finally:
+            partial.unlink(missing_ok=True)
+    return png, mp4

@@ -1,4 +1,4 @@
-"""The widgets of a grid: its two parameters, and a contact sheet that fills in."""
+"""Page Grid: two parameters, and a contact sheet that fills in as jobs finish."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import ipywidgets as widgets
 
 from ..errors import CogvxError, ResultError
 from ..results import video
-from . import grid, session
+from . import grid
 from .controls import (
     NARROW,
     after_typing,
@@ -23,22 +23,22 @@ from .controls import (
 from .form import Form
 from .grid import Grid
 from .jobs import DONE, FAILED, RUNNING, Job
-from .session import Session
+from .session import Session, preview_animation
 
 HINT = "such as 1, 2, 5-8, or red, blue: the first word stands in the prompt"
 
 
 class GridTab(widgets.VBox):
-    """Make a grid of what stands in a form.
+    """Makes grids of the request in a form.
 
     Args:
-        form: what the grid doesn't vary.
-        where: the studio that makes the videos; a grid that it is making is shown.
+        form: the values that the grid doesn't vary.
+        session: runs the jobs; its latest grid is shown.
     """
 
-    def __init__(self, form: Form, where: Session) -> None:
-        self._form, self._studio = form, where
-        self._drawing = threading.RLock()  # the worker's thread draws too
+    def __init__(self, form: Form, session: Session) -> None:
+        self._form, self._session = form, session
+        self._drawing = threading.RLock()  # the worker thread updates widgets too
         self._cells: dict[int, widgets.VBox] = {}
         self._build()
         super().__init__(
@@ -54,13 +54,13 @@ class GridTab(widgets.VBox):
         )
         self.add_class("cogvx-grid")
         self._show_grid()
-        self.stop = where.listen(self._on_change)
+        self.stop = session.listen(self._on_change)
 
     def _build(self) -> None:
         self.x = choice_field("Across", grid.PARAMETERS[1:], "seed")
-        self.x_values = self._values("Values across", "42-44")
+        self.x_values = _values_field("Values across", "42-44")
         self.y = choice_field("Down", grid.PARAMETERS)
-        self.y_values = self._values("Values down", "")
+        self.y_values = _values_field("Values down", "")
         submit = after_typing(self._submit)
         self.make = button("Make grid", "th", "queue all of its videos", submit)
         self.make.button_style = "primary"
@@ -69,54 +69,43 @@ class GridTab(widgets.VBox):
         self.sheet = widgets.GridBox().add_class("cogvx-sheet")
         self.saved = widgets.VBox().add_class("cogvx-saved")
 
-    @staticmethod
-    def _values(label: str, value: str) -> widgets.Text:
-        made = widgets.Text(
-            value=value, description=label, placeholder=HINT, tooltip=HINT, layout={"width": "28em"}
-        )
-        made.style.description_width = "8em"
-        return made.add_class(f"cogvx-{label.lower().replace(' ', '-')}")
-
     def _submit(self) -> None:
         try:
             x = grid.parse_axis(self.x.value, self.x_values.value)
             y = grid.parse_axis(self.y.value, self.y_values.value)
-            wanted = grid.expand_requests(self._request, self._form.values, x, y)
+            requests = grid.expand_requests(self._form.request, self._form.values, x, y)
         except CogvxError as error:
             self.message.value = bold_html(error)
             return
         self.message.value = ""
-        jobs = [[Job(request) for request in row] for row in wanted]
-        self._studio.grid = Grid(x.labels, y.labels, jobs)
+        jobs = [[Job(request) for request in row] for row in requests]
+        self._session.grid = Grid(x.labels, y.labels, jobs)
         self._show_grid()
-        for one in jobs:
-            for job in one:
-                self._studio.queue.add(job)
-
-    def _request(self, **values):
-        return self._form.request(**values)
+        for row in jobs:
+            for job in row:
+                self._session.queue.add(job)
 
     def _cancel(self) -> None:
-        for one in self._studio.grid.jobs if self._studio.grid else ():
-            for job in one:
-                self._studio.queue.cancel(job)
+        for row in self._session.grid.jobs if self._session.grid else ():
+            for job in row:
+                self._session.queue.cancel(job)
 
     # --- the sheet --------------------------------------------------------------------------------
 
     def _show_grid(self) -> None:
-        made = self._studio.grid
-        if made is None:
+        current = self._session.grid
+        if current is None:
             return
         with self._drawing:
             self._cells = {}
-            children = [html_note(), *(html_note(bold_html(label)) for label in made.columns)]
-            for label, jobs in zip(made.rows, made.jobs, strict=True):
+            children = [html_note(), *(html_note(bold_html(label)) for label in current.columns)]
+            for label, jobs in zip(current.rows, current.jobs, strict=True):
                 children.append(html_note(bold_html(label)))
                 children += [self._cell(job) for job in jobs]
-            self.sheet.layout.grid_template_columns = f"auto repeat({len(made.columns)}, auto)"
+            self.sheet.layout.grid_template_columns = f"auto repeat({len(current.columns)}, auto)"
             replace_children(self.sheet, children)
             replace_children(self.saved, [])
-            self._finish(made)
+            self._finish(current)
 
     def _cell(self, job: Job) -> widgets.VBox:
         cell = self._cells[job.number] = widgets.VBox(layout=NARROW).add_class("cogvx-cell")
@@ -144,20 +133,20 @@ class GridTab(widgets.VBox):
             if cell is None or (event is None and job.state == DONE and self._is_filled(cell)):
                 return
             self._fill(cell, job)
-            if event is None and self._studio.grid is not None:
-                self._finish(self._studio.grid)
+            if event is None and self._session.grid is not None:
+                self._finish(self._session.grid)
 
     @staticmethod
     def _is_filled(cell: widgets.VBox) -> bool:
         return bool(cell.children) and isinstance(cell.children[0], widgets.Image)
 
-    def _finish(self, made: Grid) -> None:
-        """Save the sheet once the last video is over, and play it."""
-        self.cancel.disabled = made.over
-        if not made.over or self.saved.children:
+    def _finish(self, finished: Grid) -> None:
+        """Save and play the sheet if the last job is over."""
+        self.cancel.disabled = finished.over
+        if not finished.over or self.saved.children:
             return
         try:
-            paths = made.save()
+            paths = finished.save()
         except CogvxError as error:
             self.message.value = bold_html(error)
             return
@@ -169,9 +158,17 @@ class GridTab(widgets.VBox):
 
 
 def _picture(job: Job) -> widgets.Widget:
-    """A result, moving; or why it can't be shown."""
+    """A result as an animation, or why it can't be shown."""
     try:
-        moving = session.preview_animation(video.decode_video(job.result.path), job.request.fps)
-    except ResultError as error:  # in the trash by now
+        animation = preview_animation(video.decode_video(job.result.path), job.request.fps)
+    except ResultError as error:  # such as one that was moved to the trash
         return html_note(html_lines([error]))
-    return widgets.Image(value=moving, format="webp", layout={"width": "180px"})
+    return widgets.Image(value=animation, format="webp", layout={"width": "180px"})
+
+
+def _values_field(label: str, value: str) -> widgets.Text:
+    field = widgets.Text(
+        value=value, description=label, placeholder=HINT, tooltip=HINT, layout={"width": "28em"}
+    )
+    field.style.description_width = "8em"
+    return field.add_class(f"cogvx-{label.lower().replace(' ', '-')}")

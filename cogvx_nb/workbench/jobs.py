@@ -1,4 +1,4 @@
-"""A queue of requests and the one thread that makes them, so that a notebook stays usable."""
+"""A queue of requests, run one at a time in a thread, so that the kernel stays free."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..progress import (
     Step,
 )
 from ..results.result import Result
+from ..text import error_line
 
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
 
@@ -28,40 +29,28 @@ _numbers = itertools.count(1)
 
 @dataclass(eq=False)
 class Job:
-    """A request on its way, as the queue knows it. Only the queue changes it.
-
-    Attributes:
-        request: what is wanted.
-        original: the result to make again and compare with; None for a new video.
-        number: of the job, from 1.
-        state: ``waiting``, ``running``, ``done``, ``cancelled`` or ``failed``.
-        stage, step, steps, seconds_left: of a running one; 0 and 0 outside of denoising.
-        notes: what happened on the way, such as a change of plan.
-        result: of one that is done.
-        error: of one that failed, in a line.
-        cancelled: set when the work should stop.
-    """
+    """A request in the queue. Only the queue changes it."""
 
     request: VideoRequest
-    original: Result | None = None
-    number: int = field(default_factory=lambda: next(_numbers))
-    state: str = WAITING
-    stage: str = ""
-    step: int = 0
+    original: Result | None = None  # to reproduce and compare with; None for a new video
+    number: int = field(default_factory=lambda: next(_numbers))  # from 1
+    state: str = WAITING  # or RUNNING, DONE, CANCELLED, FAILED
+    stage: str = ""  # of the running job
+    step: int = 0  # of ``steps``; both are 0 outside of denoising
     steps: int = 0
-    seconds_left: float = 0.0
-    notes: tuple[str, ...] = ()
-    result: Result | None = None
-    error: str = ""
+    seconds_left: float = 0.0  # of denoising
+    notes: tuple[str, ...] = ()  # such as a change of plan
+    result: Result | None = None  # of a job that is done
+    error: str = ""  # of a job that failed, in one line
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether its state is final."""
         return self.state in (DONE, CANCELLED, FAILED)
 
-    def follow(self, event: Event) -> None:
-        """Take in what the work reports."""
+    def record(self, event: Event) -> None:
+        """Update stage, step and notes from a progress event."""
         match event:
             case StageStarted(stage):
                 self.stage, self.step, self.steps = stage, 0, 0
@@ -78,17 +67,18 @@ class Job:
 
 
 Work = Callable[[Job, Listener], Result]
-"""Makes a job's video, reports to the listener, and stops soon after ``cancelled`` is set."""
+"""Makes a job's video, reports events to the listener, and raises ``Cancelled`` within a step of
+``job.cancelled`` being set."""
 
 
 class JobQueue:
-    """Jobs, made one after another by a thread of the queue's own.
+    """Jobs that one worker thread runs in order.
 
     Args:
-        work: what makes a job's video.
-        on_change: called after each change with the job and the event behind it, if there is one;
-            from the worker's thread or from the caller's.
-        tidy: called in the worker's thread after each job, once its end was told.
+        work: makes a job's video.
+        on_change: called after each change with the job and the event that caused it, or None;
+            from the worker thread or from the caller's.
+        tidy: called in the worker thread after each job and its last ``on_change``.
     """
 
     def __init__(
@@ -100,7 +90,7 @@ class JobQueue:
         self._work, self.on_change, self._tidy = work, on_change, tidy
         self._waiting: list[Job] = []
         self._running: Job | None = None
-        self._idle = True  # and everybody has been told of it
+        self._idle = True  # no job is running, and ``tidy`` has returned
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -114,11 +104,11 @@ class JobQueue:
             return tuple(self._waiting)
 
     def submit(self, request: VideoRequest, original: Result | None = None) -> Job:
-        """Put a request at the end of the queue; see ``Job`` for ``original``."""
+        """Append a request to the queue; see ``Job`` for ``original``."""
         return self.add(Job(request, original))
 
     def add(self, job: Job) -> Job:
-        """Put a job at the end of the queue."""
+        """Append a job to the queue."""
         with self._changed:
             self._waiting.append(job)
             if self._thread is None:
@@ -129,7 +119,7 @@ class JobQueue:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Take a waiting job out, or stop the running one within a denoising step."""
+        """Remove a waiting job, or stop the running one within a denoising step."""
         with self._changed:
             if job in self._waiting:
                 self._waiting.remove(job)
@@ -138,7 +128,7 @@ class JobQueue:
         self.on_change(job, None)
 
     def clear(self) -> None:
-        """Take all waiting jobs out; the running one goes on."""
+        """Remove all waiting jobs; the running one continues."""
         for job in self.waiting:
             self.cancel(job)
 
@@ -147,12 +137,16 @@ class JobQueue:
         with self._changed:
             if job not in self._waiting:
                 return
-            place = self._waiting.index(job)
-            self._waiting.insert(max(0, place + places), self._waiting.pop(place))
+            index = self._waiting.index(job)
+            self._waiting.insert(max(0, index + places), self._waiting.pop(index))
         self.on_change(job, None)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Until nothing is running or waiting; False if that takes longer than ``timeout`` s."""
+        """Block until the queue is empty and idle.
+
+        Returns:
+            False if ``timeout`` seconds passed first.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: self._idle and not self._waiting, timeout)
 
@@ -163,7 +157,7 @@ class JobQueue:
                 job = self._running = self._waiting.pop(0)
                 job.state, self._idle = RUNNING, False
             self.on_change(job, None)
-            self._make(job)
+            self._run_job(job)
             with self._changed:
                 self._running = None
             self.on_change(job, None)
@@ -172,9 +166,9 @@ class JobQueue:
                 self._idle = True
                 self._changed.notify_all()
 
-    def _make(self, job: Job) -> None:
+    def _run_job(self, job: Job) -> None:
         def listen(event: Event) -> None:
-            job.follow(event)
+            job.record(event)
             self.on_change(job, event)
 
         try:
@@ -184,6 +178,5 @@ class JobQueue:
             job.state = CANCELLED
         except CogvxError as error:
             job.state, job.error = FAILED, " ".join(str(error).split())
-        except Exception as error:  # the worker must outlive it, and the user must hear of it
-            job.state = FAILED
-            job.error = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        except Exception as error:  # a bug: the worker continues, and the page shows it
+            job.state, job.error = FAILED, error_line(error)

@@ -1,6 +1,6 @@
-"""The work behind a panel: the whole road for one request, with previews on the way.
+"""The work behind the widgets: the job queue, predictions, and live previews of the latents.
 
-One studio a process: it has the queue, so that a panel that is shown again finds the running job.
+There is one session per process, so that a page that is shown again finds the running job.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import functools
 import io
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,41 +18,59 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .. import settings, workflow
+from .. import files, settings, workflow
 from ..checkpoints.store import Model
-from ..errors import DoesNotFit, RequestError
 from ..planning import machine, planner, timing
 from ..progress import Event, FramesDone, Listener, Noted, Step
-from ..results import result
 from ..results.catalogue import Catalogue
+from ..results.result import Result
 from .jobs import Job, JobQueue
 
+log = logging.getLogger(__name__)
+
 PREVIEW_WIDTH = 180
-"""Pixels of a preview's width."""
+"""Pixels."""
+
+PREVIEW_SHARE = 0.01
+"""Previews take at most this share of the denoising time."""
+
+SHORTEST_PAUSE = 0.4
+"""Seconds between previews, however cheap they are."""
+
+FINISHED_KEPT = 100
+"""Finished jobs that the session remembers; all results are in the catalogue."""
 
 COLOURS_FORMAT = 1
+
+RIDGE = 1e-3
+"""L2 penalty relative to latents of unit variance: a single plain clip would underdetermine it."""
+
+PENALTY = np.diag([1.0] * 16 + [0.0])
+"""The ridge penalises the weights of the 16 channels, not the constant."""
+
+FADING = 0.98
+"""Weight of a result relative to the next one, so that the fit follows the last fifty or so."""
 
 
 @dataclass(frozen=True)
 class ColourMap:
-    """A map from latents to RGB, as the sums of a least-squares fit over many results.
+    """A linear map from latents to RGB, as the sums of a least-squares fit over results."""
 
-    Attributes:
-        gram: (17, 17), products of the cells' channels with each other; the last is constant.
-        cross: (17, 3), their products with the colours, 0 … 1.
-    """
-
-    gram: np.ndarray
-    cross: np.ndarray
+    gram: np.ndarray  # (17, 17): sums of products of the 16 channels and a constant
+    cross: np.ndarray  # (17, 3): sums of their products with RGB in 0 … 1
 
     @property
     def fitted(self) -> bool:
         return self.gram[-1, -1] > 0
 
     def frames(self, latents: np.ndarray) -> np.ndarray:
-        """uint8 (latent frames, height / 8, width / 8, 3) of latents (latent frames, 16, …).
+        """Map latents to pixels; to gray by the channels' mean before the first fit.
 
-        Gray by the channels' mean until there was something to fit to.
+        Args:
+            latents: float (latent frames, 16, height / 8, width / 8).
+
+        Returns:
+            uint8 (latent frames, height / 8, width / 8, 3), RGB.
         """
         cells = np.moveaxis(np.asarray(latents, np.float64), 1, -1)
         if self.fitted:
@@ -66,7 +83,7 @@ class ColourMap:
         return (rgb.clip(0, 1) * 255).round().astype(np.uint8)
 
     def learn(self, latents: np.ndarray, frames: np.ndarray) -> ColourMap:
-        """The map that also comes near to another decoded video.
+        """The map that is also fitted to another decoded video.
 
         Args:
             latents: float (latent frames, 16, height / 8, width / 8), clean.
@@ -85,18 +102,9 @@ class ColourMap:
 
 NEUTRAL = ColourMap(np.zeros((17, 17)), np.zeros((17, 3)))
 
-RIDGE = 1e-3
-"""Pull of the weights to zero, beside latents of unit variance: a single plain clip fixes few."""
-
-PENALTY = np.diag([1.0] * 16 + [0.0])
-"""The constant is free."""
-
-FADING = 0.98
-"""What a result counts after the next one: some fifty are remembered."""
-
 
 def preview_animation(frames: np.ndarray, fps: float) -> bytes:
-    """An endless WebP of small frames, (frames, height, width, 3), enlarged to ``PREVIEW_WIDTH``."""
+    """Encode frames (frames, height, width, 3) as an endless WebP of ``PREVIEW_WIDTH``."""
     size = (PREVIEW_WIDTH, round(PREVIEW_WIDTH * frames.shape[1] / frames.shape[2]))
     pictures = [Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames]
     data = io.BytesIO()
@@ -114,10 +122,10 @@ def preview_animation(frames: np.ndarray, fps: float) -> bytes:
 
 
 def load_colours(path: Path) -> ColourMap:
-    """A map that was stored; the neutral one where there is none, or none that can be read."""
+    """A stored map; ``NEUTRAL`` if there is none, or it can't be read."""
     try:
-        found = json.loads(path.read_text())
-        gram, cross = np.array(found["gram"], float), np.array(found["cross"], float)
+        sums = json.loads(path.read_text())
+        gram, cross = np.array(sums["gram"], float), np.array(sums["cross"], float)
         return ColourMap(gram.reshape(17, 17), cross.reshape(17, 3))
     except (OSError, ValueError, KeyError, TypeError):
         return NEUTRAL
@@ -126,141 +134,128 @@ def load_colours(path: Path) -> ColourMap:
 def store_colours(path: Path, colours: ColourMap) -> None:
     """Store a map, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     sums = {"gram": colours.gram.tolist(), "cross": colours.cross.tolist()}
-    temporary.write_text(json.dumps({"format": COLOURS_FORMAT, **sums}))
-    temporary.replace(path)
-
-
-log = logging.getLogger(__name__)
-
-PREVIEW_SHARE = 0.01
-"""Most of the time of denoising that previews may take."""
-
-SHORTEST_PAUSE = 0.4
-"""Seconds between previews where they cost next to nothing."""
-
-FINISHED_KEPT = 100
-"""Jobs of this process that are remembered; all results are in the catalogue."""
+    files.write_whole(path, json.dumps({"format": COLOURS_FORMAT, **sums}).encode())
 
 
 @dataclass(frozen=True, slots=True)
-class Previewed:
-    """A new preview of the running job: an animated WebP."""
+class PreviewReady:
+    """A new preview of the running job."""
 
-    data: bytes
+    data: bytes  # an animated WebP
 
 
-Listen = Callable[[Job, Event | Previewed | None], None]
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a video is expected to take."""
+
+    seconds: float | None  # None if nothing is known of the GPU
+    peak_bytes: float  # on the device
+
+
+SessionListener = Callable[[Job, Event | PreviewReady | None], None]
+"""Called with a job and what happened to it; None if its state or place in the queue changed."""
 
 
 class Session:
-    """The queue, its work, the results so far, and who listens to it."""
+    """The queue, the jobs it finished, the catalogue of results, and the listeners."""
 
     def __init__(self) -> None:
-        self.queue = JobQueue(self._work, self._tell, _free_memory)
+        self.queue = JobQueue(self._work, self._notify, _free_memory)
         self.catalogue = Catalogue()
         self.finished: list[Job] = []
-        self.preview: bytes = b""
-        self.grid = None
-        self._listeners: list[Listen] = []
-        self._pause = RateLimit()
-        # Beside the worker's thread, so that the GPU goes on meanwhile.
+        self.preview: bytes = b""  # the latest of the running job
+        self.grid = None  # the latest ``grid.Grid``
+        self._listeners: list[SessionListener] = []
+        self._limit = RateLimit()
+        # In a thread, so that the GPU continues while a preview is drawn.
         self._drawer = ThreadPoolExecutor(1, thread_name_prefix="cogvx preview")
 
-    def listen(self, listener: Listen) -> Callable[[], None]:
-        """Have each change told; returns what ends that."""
+    def listen(self, listener: SessionListener) -> Callable[[], None]:
+        """Add a listener; returns a function that removes it."""
         self._listeners.append(listener)
-        return functools.partial(self._forget, listener)
+        return functools.partial(self._remove_listener, listener)
 
-    def predict(self, model: Model, frames: int, steps: int, speed: str = "exact") -> str:
-        """Time and memory of a video of the model's own size, in a few words."""
-        here = machine.probe_machine()
-        try:
-            fitted = planner.predict_plan(model, here, frames, speed, steps)
-        except DoesNotFit:
-            return "does not fit here"
-        except RequestError as error:
-            return str(error)
+    def predict(self, model: Model, frames: int, steps: int, speed: str = "exact") -> Prediction:
+        """Time and memory of a video in the model's native size.
+
+        Raises:
+            DoesNotFit: if no plan fits this machine.
+            RequestError: if a package that the speed needs is missing.
+        """
+        local = machine.probe_machine()
+        plan = planner.predict_plan(model, local, frames, speed, steps)
         self.catalogue.refresh()
-        # What was measured is of exact ones, mostly: the others are foretold by their plans.
-        known = self.catalogue.paces(model.name, fitted.device) if speed == "exact" else {}
-        seconds = timing.predict_seconds(fitted, here, steps, known)
-        time_said = (
-            "time known after the first"
-            if seconds is None
-            else f"about {format_short_duration(seconds)}"
-        )
-        return f"{time_said}, {fitted.peak_bytes / planner.GIB:.1f} GiB"
+        # Most measured paces are of exact videos; other speeds are predicted from their plans.
+        known = self.catalogue.paces(model.name, plan.device) if speed == "exact" else {}
+        return Prediction(timing.predict_seconds(plan, local, steps, known), plan.peak_bytes)
 
-    def _work(self, job: Job, listener: Listener) -> result.Result:
+    def _work(self, job: Job, listener: Listener) -> Result:
         latest: list[Step] = []
 
         def listen(event: Event) -> None:
             if isinstance(event, Step):
                 latest[:] = [event]
-                self._show(event, job)
+                self._start_preview(event, job)
             elif isinstance(event, FramesDone) and latest:
-                self._learn(latest[0], event)
+                self._fit_colours(latest[0], event)
             listener(event)
 
         if job.original:
-            return self._remake(job, listen)
+            reproduction = workflow.reproduce(job.original, listen, job.cancelled)
+            listener(Noted(str(reproduction)))
+            return job.original
         return workflow.make_video(job.request, on_event=listen, cancel=job.cancelled)
 
-    def _remake(self, job: Job, listener: Listener) -> result.Result:
-        """The original, with a note on whether it came out the same."""
-        listener(Noted(str(workflow.reproduce(job.original, listener, job.cancelled))))
-        return job.original
-
-    def _show(self, step: Step, job: Job) -> None:
-        """A preview of a step, if the last one is long enough ago."""
-        if self._pause.active:
+    def _start_preview(self, step: Step, job: Job) -> None:
+        """Start a preview of a step, if the rate limit allows one."""
+        if self._limit.active:
             return
-        self._pause.begin()
-        self._drawer.submit(self._draw, step.latents[0].float().cpu().numpy(), job)
+        self._limit.begin()
+        self._drawer.submit(self._draw_preview, step.latents[0].float().cpu().numpy(), job)
 
-    def _draw(self, latents: np.ndarray, job: Job) -> None:
+    def _draw_preview(self, latents: np.ndarray, job: Job) -> None:
         try:
             colours = load_colours(_colours_path(job.request.model))
-            drawn = preview_animation(colours.frames(latents), job.request.fps / 4)
+            preview = preview_animation(colours.frames(latents), job.request.fps / 4)
             if self.queue.running is job:
-                self.preview = drawn
-                self._tell(job, Previewed(drawn))
+                self.preview = preview
+                self._notify(job, PreviewReady(preview))
         except Exception:  # a video without a preview is still a video
             log.exception("a preview could not be drawn")
         finally:
-            self._pause.end()
+            self._limit.end()
 
-    def _learn(self, last: Step, done: FramesDone) -> None:
-        """Fit the colours of previews to a result."""
+    def _fit_colours(self, last: Step, done: FramesDone) -> None:
+        """Fit the preview colours to a finished video."""
         path = _colours_path(done.generated.request.model)
         latents = last.latents[0].float().cpu().numpy()
         store_colours(path, load_colours(path).learn(latents, done.generated.frames))
 
-    def _tell(self, job: Job, event: Event | Previewed | None) -> None:
+    def _notify(self, job: Job, event: Event | PreviewReady | None) -> None:
         if event is None and job.over and job not in self.finished:
             self.finished = [*self.finished, job][-FINISHED_KEPT:]
             self.preview = b""
         for listener in tuple(self._listeners):
             try:
                 listener(job, event)
-            except Exception:  # the worker must outlive what a page can't show
+            except Exception:  # a page that can't show something must not end the worker
                 log.exception("a listener failed")
 
-    def _forget(self, listener: Listen) -> None:
+    def _remove_listener(self, listener: SessionListener) -> None:
         if listener in self._listeners:
             self._listeners.remove(listener)
 
 
 class RateLimit:
-    """Between previews: so long that they take no more than their share of the time."""
+    """Spaces previews so that they take at most ``PREVIEW_SHARE`` of the time."""
 
     def __init__(self) -> None:
         self._start, self._until, self._cost = 0.0, 0.0, None
 
     @property
     def active(self) -> bool:
+        """Whether it is too early for another preview."""
         return time.monotonic() < self._until
 
     def begin(self) -> None:
@@ -269,19 +264,14 @@ class RateLimit:
     def end(self) -> None:
         end = time.monotonic()
         if self._cost is None:
-            self._cost = 0.0  # the first one pays for imports, and says little of the next
+            self._cost = 0.0  # the first one includes imports: not representative
         else:
             self._cost = end - self._start
         self._until = end + max(SHORTEST_PAUSE, self._cost / PREVIEW_SHARE)
 
 
-def format_short_duration(seconds: float) -> str:
-    """A length of time as people say it: ``8 s``, ``2 min``."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
 def _free_memory() -> None:
-    """Give back what a job took, also one that was cancelled; the model stays loaded."""
+    """Free what a job allocated, also a cancelled one; the pipeline stays loaded."""
     from ..pipeline import optimization
 
     optimization.free_memory()
@@ -293,5 +283,5 @@ def _colours_path(model: Model) -> Path:
 
 @functools.cache
 def current_session() -> Session:
-    """The studio of this process."""
+    """The session of this process."""
     return Session()
