@@ -43,6 +43,10 @@ Each message is one line with the value and the remedy.
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+
 
 class CogvxError(Exception):
     """Base of all errors that are the user's to mend."""
@@ -216,3 +220,36 @@ class Cancelled(CogvxError):
     """The work was cancelled; nothing was written."""
 
     exit_code = 130
+
+
+def optional_import(
+    module: str,
+    extra: str,
+    purpose: str,
+    package: str = "",
+    make_error: Callable[[str], CogvxError] = CogvxError,
+) -> ModuleType:
+    """Import a module of an optional package.
+
+    Args:
+        extra: of this distribution, which installs the package.
+        purpose: what needs it, such as ``measuring videos``.
+        package: its name in the message; by default the module's.
+        make_error: makes the exception from its message.
+
+    Raises:
+        CogvxError: as ``make_error`` makes it, if the module can't be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = package or module.partition(".")[0]
+        raise make_error(missing_package(package, extra, purpose)) from None
+
+
+def missing_package(package: str, extra: str, purpose: str) -> str:
+    """The message that something needs an optional package, with the command to install it."""
+    return (
+        f'{purpose} needs the {package} package: pip install -e ".[{extra}]" in the workbench\'s '
+        "folder"
+    )

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .errors import DiskFull, OutputError
+from .errors import CogvxError, DiskFull, OutputError, OutputExists
 
 BLOCK = 4 * 2**20
-"""Bytes read at once; with 4 MiB two threads hash at the speed of two cores."""
+"""Bytes per read; from 4 MiB on, hashing scales with the threads."""
 
 OnBytes = Callable[[Path, int], None]
-"""Called with a file and how many more of its bytes were hashed, from several threads."""
+"""Called from several threads with a file and the number of bytes of it hashed since."""
 
 
 def sha256(path: Path, on_bytes: OnBytes | None = None) -> str:
@@ -28,13 +28,13 @@ def sha256(path: Path, on_bytes: OnBytes | None = None) -> str:
 
 
 class IncrementalHash:
-    """SHA-256 of a file that grows, from what has come so far."""
+    """SHA-256 of a file that is still being written, computed as it grows."""
 
     def __init__(self) -> None:
         self._digest, self._count = hashlib.sha256(), 0
 
     def advance(self, path: Path) -> None:
-        """Take in what has come since the last time."""
+        """Hash what was appended since the last call."""
         with path.open("rb", buffering=0) as file:
             file.seek(self._count)
             self._count += _feed(self._digest, file, lambda count: None)
@@ -49,7 +49,7 @@ def git_blob_hash(path: Path) -> str:
 
 
 def sha256_all(paths: Iterable[Path], on_bytes: OnBytes | None = None) -> dict[Path, str]:
-    """SHA-256 of many files at once, the largest first so that no core idles at the end."""
+    """SHA-256 of many files on all cores, the largest first so that no core idles at the end."""
     ordered = sorted(paths, key=lambda path: path.stat().st_size, reverse=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(
@@ -64,7 +64,7 @@ def _hash_file(digest, path: Path, on_bytes: OnBytes | None) -> str:
 
 
 def _feed(digest, file, on_bytes: Callable[[int], object]) -> int:
-    """Feed the rest of a file to a digest; how many bytes that were."""
+    """Feed the rest of a file to a digest; returns the number of bytes."""
     block, total = memoryview(bytearray(BLOCK)), 0
     while count := file.readinto(block):
         digest.update(block[:count])
@@ -74,19 +74,19 @@ def _feed(digest, file, on_bytes: Callable[[int], object]) -> int:
 
 
 SYNCED = 2**27
-"""Bytes after which what has come is brought to the disk, so that little is left for the end."""
+"""Bytes between syncs of a growing file, so that little is left to sync at its end."""
 
 PAUSE = 0.1
-"""Seconds between looks at the file."""
+"""Seconds between polls of the file."""
 
 
 class DownloadWatcher:
-    """Follows a file from a thread of its own, while a client writes it.
+    """Syncs and hashes a file in a thread while a client writes it.
 
     Args:
-        find: where the client writes it now, or None.
-        hashing: whether to hash it too. A file that is not written from front to back has another
-            hash in the end than it seems; whoever compares it must then hash it anew.
+        find: returns the path that the client writes to now, or None.
+        hashing: whether to hash it too. The hash is wrong if the file isn't written from front to
+            back; callers that find it different must hash the finished file.
     """
 
     def __init__(self, find: Callable[[], Path | None], hashing: bool) -> None:
@@ -103,7 +103,7 @@ class DownloadWatcher:
         self._thread.join()
 
     def finish(self, path: Path) -> str:
-        """Bring the whole file to the disk; its SHA-256 as it seems, or empty."""
+        """Sync the finished file; returns the SHA-256 of what was read, empty without hashing."""
         fsync(path)
         if self._hash is None:
             return ""
@@ -127,58 +127,130 @@ class DownloadWatcher:
             self._synced = size
 
 
-def fsync(path: Path) -> None:
-    """Wait until a file would survive a power loss."""
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
-
-
 HASHED_SUFFIXES = (".mp4", ".json")
-"""Endings of results, whose content is compared; of other files it is the size."""
-
-DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-"""What a write fails with where there is no room."""
-
-
-@contextlib.contextmanager
-def translate_errors(path: Path) -> Iterator[None]:
-    """Turn what goes wrong on a disk into one line for a person."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in DISK_FULL_ERRNOS:
-            raise DiskFull(f"the disk of {path} is full: make room, and start again") from error
-        raise OutputError(f"{path} can't be written: {error.strerror}") from error
+"""Files whose content is compared by ``is_unchanged``; of others it is the size alone."""
 
 
 def fingerprint(path: Path) -> list:
-    """What tells whether a file is as it was: [bytes], and for a result [bytes, SHA-256]."""
+    """State of a file for ``is_unchanged``: [bytes], or [bytes, SHA-256] for a result."""
     size = path.stat().st_size
     return [size, sha256(path)] if path.suffix in HASHED_SUFFIXES else [size]
 
 
-def is_unchanged(path: Path, kept: list) -> bool:
-    """Whether ``fingerprint`` still gives the same for a file."""
-    return path.stat().st_size == kept[0] and fingerprint(path) == kept
+def is_unchanged(path: Path, recorded: list) -> bool:
+    """Whether a file still has the fingerprint that was recorded."""
+    return path.stat().st_size == recorded[0] and fingerprint(path) == recorded
+
+
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a write that finds no room: a full disk, or a used-up quota."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS
+
+
+def disk_error(
+    error: OSError,
+    path: Path | str,
+    kind: type[CogvxError] = OutputError,
+    remedy: str = "",
+    full_remedy: str = "make room, and start again",
+) -> CogvxError:
+    """The one-line exception for an OSError.
+
+    Args:
+        path: what couldn't be written.
+        kind: class of the exception, unless the disk is full.
+        remedy: what to do, unless the disk is full.
+        full_remedy: what to do if the disk is full.
+
+    Returns:
+        DiskFull, or an exception of ``kind``.
+    """
+    if is_disk_full(error):
+        return DiskFull(f"the disk of {path} is full: {full_remedy}")
+    reason = error.strerror or str(error)
+    return kind(
+        f"{path} can't be written ({reason}): {remedy}"
+        if remedy
+        else f"{path} can't be written: {reason}"
+    )
+
+
+@contextlib.contextmanager
+def translate_errors(path: Path | str, **options) -> Iterator[None]:
+    """Raise OSErrors as the one-line exception of ``disk_error``, which takes ``options``."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path, **options) from error
+
+
+def nearest_existing_folder(path: Path) -> Path:
+    """A folder, or the nearest one above it that exists (a file, if one is in the way)."""
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
+@contextlib.contextmanager
+def partial_file(path: Path, suffix: str = "") -> Iterator[Path]:
+    """A hidden, unique name in the folder of ``path``, to write to first; deleted afterwards if it
+    still exists.
+
+    Args:
+        suffix: end of the name, for writers that choose the format by it.
+    """
+    partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.partial{suffix}")
+    try:
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes, sync: bool = True) -> None:
+    """Write a file whole or not at all, in place of one that is there.
+
+    Args:
+        sync: wait until it would survive a power loss; caches needn't.
+    """
+    with partial_file(path) as partial:
+        partial.write_bytes(content)
+        if sync:
+            fsync(partial)
+        partial.replace(path)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished file its name, unless the name is taken.
+
+    Where the file system has hard links, two processes can't both take it; ``partial`` may remain
+    as a second name.
+
+    Raises:
+        OutputExists: if there is something of that name.
+    """
+    try:
+        os.link(partial, path)  # unlike a rename, fails if there is one
+    except FileExistsError:
+        raise OutputExists(f"{path} exists by now: choose another name") from None
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise OutputExists(f"{path} exists by now: choose another name") from None
+        partial.replace(path)
 
 
 def rename_in_notebook(notebook: Path, old: Path, new: Path) -> None:
-    """Let an executed notebook name the folder that it will be found in."""
+    """Replace a folder's path in an executed notebook."""
     names = [json.dumps(str(path), ensure_ascii=False)[1:-1].encode() for path in (old, new)]
     content = notebook.read_bytes()
     if names[0] in content:
         write_whole(notebook, content.replace(*names))
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        partial.write_bytes(content)
-        fsync(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def fsync(path: Path) -> None:
+    """Wait until a file would survive a power loss."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
 
 
 def fsync_folder(folder: Path) -> None:

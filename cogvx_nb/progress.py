@@ -190,8 +190,10 @@ class Progress:
 class TransferProgress:
     """A listener for ``fetch_checkpoint`` and ``verify_checkpoint``.
 
-    A bar for all bytes and one for each file under way, with rate and time left; lines now and then where there is neither terminal nor
-    front end. Use it in a ``with`` statement."""
+    A bar for all bytes and one for each file that is being transferred, with rate and time left;
+    without a terminal or a front end, a line every ``QUIET_SECONDS``. Use it in a ``with``
+    statement.
+    """
 
     def __init__(self) -> None:
         live = in_notebook() and settings.live_ui()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -84,6 +86,17 @@ def folders() -> dict[str, str]:
             "COGVX_OUTPUTS_DIR": str(outputs_dir()),
         }
     return {}
+
+
+def child_python(code: str, *arguments: str) -> list[str]:
+    """Command of a process that runs some code and imports what this process would.
+
+    Args:
+        arguments: the child's ``sys.argv[1:]``.
+    """
+    path = [*map(str, sys.path), str(Path(__file__).resolve().parent.parent)]
+    prelude = "import json, sys\nsys.path[:] = json.loads(sys.argv.pop(1))\n"
+    return [sys.executable, "-c", prelude + code, json.dumps(path), *arguments]
 
 
 def headless_environment() -> dict[str, str]:

@@ -105,49 +105,45 @@ def relative_link(target: Path, folder: Path) -> str:
     return quote(os.fsencode(relative))
 
 
-def plain_line(text: str) -> str:
-    r"""A text in one line: control characters, line breaks and those that turn the direction of
-    writing are spelt out, such as ``\n`` and ``\u202e``."""
+def plain_line(value: object) -> str:
+    r"""A value as one printable line: control characters, line breaks and characters that change
+    the direction of writing are escaped, such as ``\n`` and ``\u202e``."""
+    line = value if isinstance(value, str) else repr(value)
+    if line.isprintable():
+        return line
     return "".join(
-        one if one.isprintable() else " " if _is_space_separator(one) else _escape_character(one)
-        for one in text
+        character
+        if character.isprintable()
+        else " "
+        if unicodedata.category(character) == "Zs"
+        else character.encode("unicode_escape").decode()
+        for character in line
     )
 
 
+def terminal_width(text: str) -> int:
+    """Columns that a plain line takes in a terminal: two for a Chinese character, none for a
+    combining one."""
+    import wcwidth  # late: ``cogvx check`` runs where no package is installed
+
+    columns = wcwidth.wcswidth(text)
+    return len(text) if columns < 0 else columns  # -1: it holds control characters
+
+
 def cut_line(text: str, width: int) -> str:
-    """As much of a text as has room in so many places, with ``…`` where it was cut."""
+    """As much of a plain line as fits ``width`` terminal columns, with ``…`` where it was cut."""
     if terminal_width(text) <= width:
         return text
-    end = 0
-    while terminal_width(text[: end + 1]) < width:
-        end += 1
+    end = next(end for end in range(len(text)) if terminal_width(text[: end + 1]) >= width)
     return f"{text[:end]}…"
-
-
-def terminal_width(text: str) -> int:
-    """How many of a terminal's places a text takes: two for a Chinese character, none for a mark
-    that stands above or below another."""
-    wide = sum(unicodedata.east_asian_width(one) in "WF" for one in text)
-    return len(text) + wide - sum(unicodedata.category(one) in ("Mn", "Me") for one in text)
-
-
-def _is_space_separator(character: str) -> bool:
-    return unicodedata.category(character) == "Zs"
-
-
-def _escape_character(character: str) -> str:
-    return character.encode("unicode_escape").decode()
 
 
 def pad_cell(cell: str, width: int) -> str:
     return cell + " " * (width - terminal_width(cell))
 
 
-CONTROL_RUN = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-
-
 def format_rate(seconds: float) -> str:
-    """Runs in a time that a person can picture, from seconds for one."""
+    """Runs per minute or hour, from the seconds of one."""
     if seconds < 60:
         return f"{60 / max(seconds, 1e-3):.1f} runs a minute"
     return f"{3600 / seconds:.1f} runs an hour"
@@ -162,31 +158,21 @@ def format_duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def plain_value(value: object) -> str:
-    """A value in a line, without anything that a terminal would obey."""
-    return CONTROL_RUN.sub(" ", value if isinstance(value, str) else repr(value))
-
-
-def cut_terminal_line(line: str, width: int) -> str:
-    """As much of a line as has room; Chinese characters take two places."""
-    room = max(width, 10)
-    for place, character in enumerate(line):
-        room -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if room < 1:
-            return f"{line[:place]}…"
-    return line
-
-
 def format_bytes(count: int) -> str:
-    """Bytes for a person, in decimal units as the hubs show them."""
+    """A number of bytes in decimal units, as the hubs show them."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count} B"
 
 
+def first_line(error: BaseException) -> str:
+    """First line of an exception's message; its class where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def error_line(error: BaseException) -> str:
-    """An exception's root cause in a line, without its traceback."""
+    """Class and message of an exception's root cause in one line of at most 300 characters."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split())

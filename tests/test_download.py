@@ -291,7 +291,7 @@ def test_a_disk_that_fills_up_is_named(source, hub, origin, small_disk):
     filler = disk / "filler"
     with filler.open("wb") as file:
         file.write(bytes(280_000 * 1024))
-    with pytest.raises(DiskFull, match="the disk is full"):
+    with pytest.raises(DiskFull, match="is full: make room"):
         transfer.fetch_checkpoint(planned, patience=PATIENCE)
     assert_unfinished(disk)
     filler.unlink()

@@ -14,9 +14,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from .. import settings
+from ..files import nearest_existing_folder
 from ..planning import machine
 from ..planning.machine import Gpu, Machine
-from ..text import error_line
+from ..text import GIB, error_line
 from .probes import Probe
 from .report import FAIL, PASS, WARN, Row
 
@@ -189,8 +190,6 @@ def _widgets(attempt: Probe) -> Row:
     return Row("widgets", PASS, found, needed)
 
 
-GIB = 2**30
-
 OUTPUT_BYTES = 10**9
 """Free disk wanted for results: twenty videos of 49 frames at 480 × 720 if nothing compressed
 them, 51 MB each."""
@@ -243,7 +242,7 @@ def _read_ram() -> tuple[tuple[int, int], str]:
 
 def disk_row(name: str, folder: Path, needed_bytes: int, needed: str, bad: str) -> Row:
     """Room where a folder is or would be."""
-    place = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    place = nearest_existing_folder(folder)
     free = shutil.disk_usage(place).free
     found = f"{free / 1e9:.1f} GB free at {folder}"
     if not os.access(place, os.W_OK):

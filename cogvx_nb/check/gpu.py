@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import dataclass, replace
 
 from ..checkpoints import registry
 from ..checkpoints.registry import Checkpoint
 from ..errors import DoesNotFit
-from ..planning import planner
+from ..planning import machine, planner
 from ..planning.machine import Gpu, Machine
-from ..planning.planner import GIB
-from ..text import error_line
+from ..text import GIB, error_line
 from .environment import INSTALL, requirement
 from .probes import Probe
 from .report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Row, format_capability
@@ -51,15 +49,15 @@ class Driver:
 
 def nvidia_smi() -> Driver | None:
     """Ask the driver; None where no NVIDIA driver is installed."""
-    if not (program := shutil.which("nvidia-smi")):
-        return None
     error = ""
     for fields in (FIELDS, FIELDS[:-1]):
-        command = [program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
+        query = f"--query-gpu={','.join(fields)}"
         try:
-            done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+            done = machine.run_nvidia_smi(query, "--format=csv,noheader,nounits")
         except (OSError, subprocess.TimeoutExpired) as failure:
             return Driver("", (), error_line(failure))
+        if done is None:
+            return None
         lines = done.stdout.decode(errors="replace").strip().splitlines()
         if done.returncode == 0:
             found = [gpu for line in lines if (gpu := _parse_gpu(line, len(fields)))]
@@ -183,7 +181,7 @@ def _cpu_row(here: Machine) -> Row:
     big = registry.COGVIDEOX_5B
     try:
         fitted = planner.predict_plan(big, replace(here, gpus=()), big.frames[0])
-        slowly = f"{big.name} too, in {fitted.peak_bytes / planner.GIB:.0f} GiB of RAM, for hours"
+        slowly = f"{big.name} too, in {fitted.peak_bytes / GIB:.0f} GiB of RAM, for hours"
     except DoesNotFit:
         slowly = f"{big.name} not, for lack of RAM"
     found = f"none: on the CPU {registry.TINY.name} runs in seconds; {slowly}"

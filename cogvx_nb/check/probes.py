@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .. import settings
 from ..planning import machine
 from ..text import error_line
 
@@ -29,14 +30,6 @@ USED = {"diffusers": "CogVideoXPipeline", "transformers": "T5EncoderModel"}
 
 LARGEST_ERROR = 8
 """Of 255, mean over all pixels, between a smooth picture and the same through H.264."""
-
-CHILD = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from cogvx_nb.check import probes
-probes.child_main(sys.argv[2])
-"""
-"""The child takes the parent's sys.path, so that it imports what the parent would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +53,8 @@ def run_probes(names: Iterable[str]) -> dict[str, Probe]:
 
 
 def _run_probe(name: str) -> Probe:
-    path = [*sys.path, str(Path(__file__).resolve().parents[2])]
-    command = [sys.executable, "-c", CHILD, json.dumps(path), name]
+    code = "from cogvx_nb.check import probes\nprobes.child_main(sys.argv[1])"
+    command = settings.child_python(code, name)
     try:
         done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from .. import settings
 from ..errors import BadDownload, DiskFull, DownloadError, HubFailed, HubUnreachable, UnsafeName
+from ..files import nearest_existing_folder
 from ..text import format_bytes
 from . import hubs
 from .manifest import Listing
@@ -73,8 +74,8 @@ class Download:
     def __str__(self) -> str:
         listing, checkpoint = self.listing, self.checkpoint
         lines = [
-            f"{checkpoint.name}: {len(listing.files)} files, {format_bytes(self.total_bytes)}, from "
-            f"{listing.repo} at {listing.endpoint} (revision {listing.revision})",
+            f"{checkpoint.name}: {len(listing.files)} files, {format_bytes(self.total_bytes)}, "
+            f"from {listing.repo} at {listing.endpoint} (revision {listing.revision})",
             *(f"  {format_bytes(file.bytes):>9}  {file.path}" for file in listing.files),
             f"here already: {format_bytes(self.total_bytes - self.left_bytes)}; to fetch: "
             f"{format_bytes(self.left_bytes)}; free on the disk: {format_bytes(self.disk_free)}, "
@@ -124,12 +125,12 @@ def prepare_download(
     home = Path(models_dir).expanduser().absolute() if models_dir else settings.models_dir()
     folder = home / checkpoint.name
     here = frozenset(f.path for f in listing.files if file_size(folder / f.path) == f.bytes)
-    free = shutil.disk_usage(_nearest_existing(folder)).free
+    free = shutil.disk_usage(nearest_existing_folder(folder)).free
     planned = Download(checkpoint, folder, hub, listing, here, free, note)
     if planned.left_bytes + RESERVE > free:
         raise DiskFull(
-            f"{checkpoint.name} needs {format_bytes(planned.left_bytes)} more at {folder.parent} and "
-            f"{format_bytes(free)} are free: make room, or choose another --models-dir"
+            f"{checkpoint.name} needs {format_bytes(planned.left_bytes)} more at {folder.parent} "
+            f"and {format_bytes(free)} are free: make room, or choose another --models-dir"
         )
     return planned
 
@@ -159,10 +160,6 @@ def _needed_bytes(listing: Listing) -> Listing:
     if "model_index.json" not in {file.path for file in files}:
         raise BadDownload(f"{listing.repo} at {listing.endpoint} is no checkpoint of diffusers")
     return Listing(listing.source, listing.endpoint, listing.repo, listing.revision, tuple(files))
-
-
-def _nearest_existing(path: Path) -> Path:
-    return next(parent for parent in (path, *path.parents) if parent.exists())
 
 
 def file_size(path: Path) -> int:

@@ -18,7 +18,6 @@ from .. import settings
 from ..errors import (
     BadDownload,
     CogvxError,
-    DiskFull,
     DownloadError,
     HubBusy,
     HubDenied,
@@ -26,6 +25,8 @@ from ..errors import (
     HubNotFound,
     HubUnreachable,
 )
+from ..files import DISK_FULL_ERRNOS, disk_error
+from ..text import first_line
 from .manifest import HubFile, Listing
 
 SOURCES = ("modelscope", "huggingface")
@@ -83,7 +84,7 @@ class HuggingFace:
         """Fetch one file into a folder; in another process, a cut one begins anew."""
         from huggingface_hub import hf_hub_download
 
-        with _translate_errors(self.endpoint, f"{listing.repo}/{file.path}"):
+        with _translate_errors(self.endpoint, f"{listing.repo}/{file.path}", folder):
             hf_hub_download(
                 listing.repo,
                 file.path,
@@ -134,7 +135,7 @@ class ModelScope:
     def fetch(self, listing: Listing, file: HubFile, folder: Path, on_bytes: OnBytes) -> None:
         """Fetch one file into a folder, going on where an earlier try ended."""
         entry = {"Path": file.path, "Size": file.bytes, "Sha256": file.sha256}
-        with _translate_errors(self.endpoint, f"{listing.repo}/{file.path}"):
+        with _translate_errors(self.endpoint, f"{listing.repo}/{file.path}", folder):
             self._api.download_repo(
                 listing.repo,
                 "model",
@@ -198,18 +199,40 @@ OFFLINE = {
 }
 """Names of the clients' and their transports' exceptions for a connection that failed."""
 
+DISK_ERRNOS = (*DISK_FULL_ERRNOS, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of this machine's disk, not of the connection."""
+
 UNKNOWN_HOST = ("Name or service not known", "getaddrinfo", "name resolution", "nodename nor")
 
 
 @contextlib.contextmanager
-def _translate_errors(endpoint: str, what: str) -> Iterator[None]:
-    """Turn a client's exception into one of ours, by what lies at its root."""
+def _translate_errors(endpoint: str, what: str, folder: Path | None = None) -> Iterator[None]:
+    """Raise a client's exception as one of ours, by its root cause.
+
+    Args:
+        what: repository, or file in it.
+        folder: that the client writes to.
+    """
     try:
         yield
     except CogvxError:
         raise
     except Exception as error:
-        raise _translate(_error_chain(error), endpoint, what) from error
+        chain = _error_chain(error)
+        for cause in chain:
+            if isinstance(cause, OSError) and cause.errno in DISK_ERRNOS:
+                raise _disk_error(cause, cause.filename or folder or what) from error
+        raise _translate(chain, endpoint, what) from error
+
+
+def _disk_error(error: OSError, path: Path | str) -> CogvxError:
+    return disk_error(
+        error,
+        path,
+        kind=DownloadError,
+        remedy="check its permissions, or choose another --models-dir",
+        full_remedy="make room and start again, it goes on there",
+    )
 
 
 def _error_chain(error: BaseException) -> list[BaseException]:
@@ -228,11 +251,6 @@ def _error_chain(error: BaseException) -> list[BaseException]:
 def _translate(chain: list[BaseException], endpoint: str, what: str) -> CogvxError:
     names = {kind.__name__ for one in chain for kind in type(one).__mro__}
     text = " ".join(str(one) for one in chain)
-    codes = {one.errno for one in chain if isinstance(one, OSError)}
-    if errno.ENOSPC in codes or errno.EDQUOT in codes:
-        return DiskFull(f"the disk is full: free some space and start again; {what} goes on there")
-    if codes & {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return DownloadError(f"{what} can't be written: {text.splitlines()[0]}")
     responses = (getattr(one, "response", None) for one in chain)
     response = next((one for one in responses if one is not None), None)
     status = getattr(response, "status_code", None) or next(
@@ -255,8 +273,7 @@ def _translate(chain: list[BaseException], endpoint: str, what: str) -> CogvxErr
         return HubUnreachable(f"{endpoint} is an unknown host: check the address and the network")
     if names & OFFLINE:
         return HubUnreachable(f"no connection to {endpoint}: check the network and start again")
-    reason = (str(chain[0]).strip() or type(chain[0]).__name__).splitlines()[0]
-    return HubFailed(f"{what} did not come from {endpoint}: {reason}")
+    return HubFailed(f"{what} did not come from {endpoint}: {first_line(chain[0])}")
 
 
 def _proxy(endpoint: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -104,16 +103,8 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a folder's manifest, whole or not at all."""
-    path = folder / NAME
-    temporary = path.with_name(f"{NAME}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT} | asdict(manifest), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = json.dumps({"format": FORMAT} | asdict(manifest), indent=1)
+    files.write_whole(folder / NAME, content.encode())
 
 
 def remove_manifest(folder: Path) -> None:

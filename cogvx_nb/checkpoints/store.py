@@ -12,6 +12,7 @@ from pathlib import Path
 from .. import settings
 from ..errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
 from ..files import sha256_all
+from ..text import first_line
 from . import manifest, registry
 from .registry import Checkpoint
 
@@ -314,5 +315,5 @@ def _load_tokenizer(folder):
     try:
         return getattr(transformers, name).from_pretrained(folder / "tokenizer")
     except Exception as error:  # the library raises whatever its parsers do
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelCorrupt(f"{folder / 'tokenizer'} can't be loaded: {reason}") from error

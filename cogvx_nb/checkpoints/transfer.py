@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import queue
 import shutil
@@ -16,7 +15,6 @@ from pathlib import Path
 from .. import files
 from ..errors import (
     BadDownload,
-    DiskFull,
     DownloadError,
     HubBusy,
     HubFailed,
@@ -52,23 +50,22 @@ def fetch_checkpoint(
         DownloadError, DiskFull: with the cause and the next step.
     """
     folder, staging = planned.folder, planned.staging
-    try:
-        with _exclusive(folder, on_event):
-            staging.mkdir(parents=True, exist_ok=True)
-            for orphan in staging.rglob(".cache/huggingface/download/**/*.incomplete"):
-                orphan.unlink()  # Hugging Face's client never takes them up again
-            found = _verified_files(planned, staging, on_event)
-            missing = [file for file in planned.listing.files if file.path not in found]
-            if missing:
-                on_event(Started("fetching", sum(file.bytes for file in missing)))
-                found |= _fetch_all(planned, missing, staging, on_event, patience)
-            return _put_in_place(planned, found, staging)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"the disk of {folder.parent} is full: make room, then go on") from error
-        raise DownloadError(
-            f"{folder} can't be written ({error.strerror or error}): choose another --models-dir"
-        ) from error
+    disk_errors = files.translate_errors(
+        folder,
+        kind=DownloadError,
+        remedy="choose another --models-dir",
+        full_remedy="make room, then go on",
+    )
+    with disk_errors, _exclusive(folder, on_event):
+        staging.mkdir(parents=True, exist_ok=True)
+        for orphan in staging.rglob(".cache/huggingface/download/**/*.incomplete"):
+            orphan.unlink()  # Hugging Face's client never takes them up again
+        found = _verified_files(planned, staging, on_event)
+        missing = [file for file in planned.listing.files if file.path not in found]
+        if missing:
+            on_event(Started("fetching", sum(file.bytes for file in missing)))
+            found |= _fetch_all(planned, missing, staging, on_event, patience)
+        return _put_in_place(planned, found, staging)
 
 
 @contextlib.contextmanager
@@ -268,7 +265,7 @@ def repair_checkpoint(
 
     Raises:
         ModelError: if it came from no hub.
-        DownloadError, DiskFull: see ``download.prepare_download`` and ``transfer.fetch_checkpoint``.
+        DownloadError, DiskFull: see ``download.prepare_download`` and ``fetch_checkpoint``.
     """
     source, folder = found.manifest.source, found.folder
     known = registry.find_checkpoint(folder.name)

@@ -8,7 +8,15 @@ from __future__ import annotations
 import time
 
 from .. import __version__, settings
-from ..errors import BadAnswer, ChatBusy, ChatDenied, ChatFailed, ChatUnreachable, EnrichError
+from ..errors import (
+    BadAnswer,
+    ChatBusy,
+    ChatDenied,
+    ChatFailed,
+    ChatUnreachable,
+    EnrichError,
+    optional_import,
+)
 
 CONNECT_SECONDS = 10.0
 
@@ -31,13 +39,7 @@ def ask_chat_model(endpoint: settings.Chat, messages: list[dict], timeout_second
     Raises:
         EnrichError: if the ``openai`` package is missing, or the endpoint gives no answer.
     """
-    try:
-        import openai
-    except ImportError:
-        raise EnrichError(
-            'enriching needs the openai package: pip install -e ".[enrich]" in the workbench\'s '
-            "folder"
-        ) from None
+    openai = optional_import("openai", "enrich", "enriching", make_error=EnrichError)
     try:
         with _make_client(openai, endpoint, timeout_seconds) as client:
             create = client.chat.completions.with_streaming_response.create

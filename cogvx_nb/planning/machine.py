@@ -6,6 +6,8 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +105,17 @@ def cuda_gpus(torch) -> tuple[Gpu, ...]:
         name = torch.cuda.get_device_name(index)
         found.append(Gpu(index, name, total_bytes, free_bytes, capability, capability >= (8, 0)))
     return tuple(found)
+
+
+def run_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess | None:
+    """Run the NVIDIA driver's own tool; None where there is none.
+
+    Raises:
+        OSError, subprocess.TimeoutExpired: if it can't be run, or hangs.
+    """
+    if not (program := shutil.which("nvidia-smi")):
+        return None
+    return subprocess.run([program, *arguments], capture_output=True, timeout=60, check=False)
 
 
 def usable_cores() -> int:

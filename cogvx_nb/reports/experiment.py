@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import RequestError
 from ..sweep import dataframe
 from ..sweep.folder import FAILED, MARKER, RUNS, TRACEBACK, SweepFolder, sweep_names
-from ..text import plain_value
+from ..text import plain_line
 
 STATES = ("done", "failed", "waiting")
 
@@ -59,7 +59,7 @@ class RunView:
         if name not in self.varied:
             return ""
         value = self.varied[name]
-        return plain_value(repr(value) if name in self.ambiguous else value)
+        return plain_line(repr(value) if name in self.ambiguous else value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def _ambiguous_parameters(varied: Iterable[dict[str, object]]) -> frozenset[str]
     kinds: dict[tuple[str, str], set[bool]] = {}
     for values in varied:
         for name, value in values.items():
-            kinds.setdefault((name, plain_value(value)), set()).add(isinstance(value, str))
+            kinds.setdefault((name, plain_line(value)), set()).add(isinstance(value, str))
     return frozenset(name for (name, _), texts in kinds.items() if len(texts) > 1)
 
 

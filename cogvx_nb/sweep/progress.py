@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..progress import in_notebook, notebook_line
-from ..text import cut_terminal_line, format_duration, format_rate, plain_value
+from ..text import cut_line, format_duration, format_rate, plain_line
 from .runs import SweepRun
 
 LATEST = 20
@@ -84,10 +84,7 @@ class ProgressTable:
             self._notebook.update({"text/plain": "\n".join(progress_lines(progress))}, raw=True)
         elif self._live:
             width, height = shutil.get_terminal_size()
-            shown = [
-                cut_terminal_line(line, width - 1)
-                for line in progress_lines(progress)[: height - 1]
-            ]
+            shown = [cut_line(line, width - 1) for line in progress_lines(progress)[: height - 1]]
             # Up over what was drawn before, and from there everything anew.
             up = f"\x1b[{self._drawn}F" if self._drawn else ""
             print(f"{up}\x1b[J" + "\n".join(shown), file=sys.stderr, flush=True)
@@ -125,5 +122,5 @@ def describe_varied(run: SweepRun) -> str:
     """What sets a run apart, in a line."""
     values = run.varied.items()
     return ", ".join(
-        f"{name} = {cut_terminal_line(plain_value(value), MOST_SHOWN)}" for name, value in values
+        f"{name} = {cut_line(plain_line(value), MOST_SHOWN)}" for name, value in values
     )
