@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.server
 import json
 import os
@@ -20,7 +21,8 @@ from cogvx_nb.check import environment, probes, report, run
 from cogvx_nb.check.probes import Probe
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
-from cogvx_nb.planning import machine
+from cogvx_nb.planning import machine, planner
+from cogvx_nb.planning.request import make_request
 
 H100 = "0, NVIDIA H100 80GB HBM3, 81559, 81008, 580.159.04, 9.0"
 RTX4090 = "0, NVIDIA GeForce RTX 4090, 24564, 23300, 580.159.04, 8.9"
@@ -80,6 +82,12 @@ def card(free_gib: float, capability=(9, 0), index: int = 0) -> machine.Gpu:
     total = 80 * 2**30
     bf16 = capability >= (8, 0)
     return machine.Gpu(index, "card", total, int(free_gib * 2**30), capability, bf16)
+
+
+def plenty_of_ram(monkeypatch) -> None:
+    """128 GiB, all free, in no control group."""
+    monkeypatch.setattr(machine, "host_ram", lambda: (2**37, 2**37, ""))
+    monkeypatch.setattr(machine, "OWN_CGROUP", Path("/no/such/file"))
 
 
 def big_checkpoint(folder: Path, known=registry.COGVIDEOX_5B) -> None:
@@ -341,7 +349,7 @@ def test_what_keeps_torch_from_a_gpu(quick, nvidia):
     ],
 )
 def test_frames_by_gpu(monkeypatch, quick, nvidia, free_gib, verdict, how):
-    monkeypatch.setattr("cogvx_nb.check.environment._read_ram", lambda: ((2**37, 2**37), ""))
+    plenty_of_ram(monkeypatch)
     nvidia(H100)
     quick["torch"] = torch_for("13.0", card(free_gib))
     report = run.run_check("auto")
@@ -353,7 +361,7 @@ def test_frames_by_gpu(monkeypatch, quick, nvidia, free_gib, verdict, how):
 
 
 def test_the_big_model_on_a_big_gpu(capsys, monkeypatch, quick, nvidia, models):
-    monkeypatch.setattr("cogvx_nb.check.environment._read_ram", lambda: ((2**37, 2**37), ""))
+    plenty_of_ram(monkeypatch)
     big_checkpoint(models / "CogVideoX-5b")
     nvidia(H100)
     quick["torch"] = torch_for("13.0", card(79))
@@ -379,13 +387,56 @@ def test_torch_is_asked_in_a_process_of_its_own(tmp_path, monkeypatch):
         "    get_device_capability = staticmethod(lambda index: (8, 6))\n"
         "    get_device_name = staticmethod(lambda index: 'x')\n"
         "    get_arch_list = staticmethod(lambda: ['sm_80'])\n"
+        "def get_num_threads(): return 3\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     (attempt,) = probes.run_probes(["torch"]).values()
     gpu = machine.Gpu(0, "x", 20, 10, (8, 6), True)
     here, _ = environment.probe_without_torch(attempt)
-    assert here.gpus == (gpu,)
+    assert (here.gpus, here.threads) == ((gpu,), 3)
     assert (attempt.error, attempt.value["cuda"]) == ("", "13.0")
+
+
+def test_check_and_planner_see_the_same_machine(quick, tmp_path, monkeypatch):
+    (tmp_path / "own").write_text("0::/job\n")
+    (tmp_path / "job").mkdir()
+    for name, content in (("max", 2 * 2**30), ("current", 0), ("stat", "anon 1")):
+        (tmp_path / "job" / f"memory.{name}").write_text(f"{content}\n")
+    (tmp_path / "compiled").mkdir()
+    (tmp_path / "compiled" / "list.txt").write_text("blocks of one kind\nof another\n")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setattr(machine, "CGROUP_ROOT", tmp_path)
+    for limited in (False, True):
+        own = tmp_path / "own" if limited else Path("/no/such/file")
+        monkeypatch.setattr(machine, "OWN_CGROUP", own)
+        checked, error = environment.probe_without_torch(quick["torch"])
+        planned = machine.probe_machine()
+        threads = {"threads": 1}  # those of this process are the tests'
+        if not limited:  # other processes take and free RAM meanwhile
+            threads |= {"ram_free_bytes": planned.ram_free_bytes}
+        assert error == ""
+        assert dataclasses.replace(checked, **threads) == dataclasses.replace(planned, **threads)
+        assert (checked.ram_bytes == checked.ram_free_bytes == 2 * 2**30) == limited
+        assert checked.versions["torch"]
+        assert checked.compiled == ("blocks of one kind", "of another")
+
+
+def test_the_plan_is_that_of_a_request_without_options(quick, tiny):
+    here, _ = environment.probe_without_torch(quick["torch"])
+    wanted = make_request(tiny, "a red circle moving right on a black background")
+    plan = planner.plan_request(wanted, here)
+    assert rows_of(run.run_check("tiny"))["plan"].found == str(plan)
+
+
+def test_without_psutil_ram_is_that_of_the_planner_too(monkeypatch, quick, tmp_path):
+    total = machine.ram_total_bytes()
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert machine.ram_total_bytes() == total
+    row = rows_of(run.run_check("tiny"))["RAM"]
+    assert "psutil: " in row.found
+    monkeypatch.setattr(machine, "STATUS", tmp_path / "none")
+    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "none")
+    assert rows_of(run.run_check("tiny"))["RAM"].found.startswith("0.0 of 0.0 GiB free")
 
 
 class Hub(http.server.BaseHTTPRequestHandler):

@@ -63,7 +63,7 @@ def package_rows() -> list[Row]:
     made = [_package_row("Python", here, python, fits, fix)]
     for requirement in requirements:
         name, specifier = _split_requirement(requirement)
-        version = _installed_version(name)
+        version = machine.installed_version(name)
         fits = None if broken or version is None else _satisfies(version, specifier)
         fix = f'{INSTALL} "{name}{specifier}"'
         if version is None:
@@ -141,13 +141,6 @@ def _split_requirement(requirement: str) -> tuple[str, str]:
     return name, plain[len(name) :].strip().strip("()")
 
 
-def _installed_version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name) or "of unknown version"
-    except (importlib.metadata.PackageNotFoundError, KeyError):
-        return None
-
-
 def _remedy(name: str, error: str) -> str:
     """The command that mends a package which failed with ``error``."""
     if missing := re.search(r"No module named '(\w+)'", error):
@@ -204,11 +197,10 @@ def probe_without_torch(torch: Probe) -> tuple[Machine, str]:
     Args:
         torch: what torch said of its GPUs. Others can't be used, so a plan must not count on them.
     """
-    (total, free), error = _read_ram()
     gpus = (Gpu(**g | {"capability": tuple(g["capability"])}) for g in torch.value.get("gpus", ()))
-    system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    cores = machine.usable_cores()
-    return Machine(system, cores, cores, total, free, tuple(gpus), {}), error
+    threads = torch.value.get("threads") or machine.usable_cores()
+    *_, error = machine.host_ram()
+    return machine.describe_machine(tuple(gpus), threads), error
 
 
 def ram_row(here: Machine, error: str, needed_bytes: int, needed: str) -> Row:
@@ -221,23 +213,6 @@ def ram_row(here: Machine, error: str, needed_bytes: int, needed: str) -> Row:
     if here.ram_free_bytes < needed_bytes:
         return Row("RAM", FAIL, found, needed, "close other programs, or take a larger machine")
     return Row("RAM", PASS, found, needed)
-
-
-def _read_ram() -> tuple[tuple[int, int], str]:
-    """((bytes in all, bytes free), why psutil couldn't say so)."""
-    try:
-        import psutil
-
-        memory = psutil.virtual_memory()
-        return (memory.total, memory.available), ""
-    except Exception as failure:  # a broken package may raise anything
-        error = error_line(failure)
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        kib = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
-        return (kib["MemTotal"] * 1024, kib["MemAvailable"] * 1024), error
-    except (OSError, ValueError, KeyError, IndexError):
-        return (0, 0), error
 
 
 def disk_row(name: str, folder: Path, needed_bytes: int, needed: str, bad: str) -> Row:

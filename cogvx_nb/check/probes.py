@@ -87,6 +87,7 @@ def _torch() -> dict:
     try:
         found["gpus"] = [asdict(gpu) for gpu in machine.cuda_gpus(torch)]
         found["kernels"] = torch.cuda.get_arch_list()
+        found["threads"] = torch.get_num_threads()
     except Exception as error:  # the driver's word; torch itself is fine
         found["error"] = error_line(error)
     return found

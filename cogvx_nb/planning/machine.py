@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import settings
+from ..errors import SettingsError
+from ..text import error_line
 
 PACKAGES = (
     "torch",
@@ -76,14 +79,19 @@ def probe_machine() -> Machine:
     settings.prepare_torch()
     import torch
 
+    return describe_machine(cuda_gpus(torch), torch.get_num_threads())
+
+
+def describe_machine(gpus: tuple[Gpu, ...], threads: int) -> Machine:
+    """This machine, with the GPUs and the CPU threads that torch reports. Loads no torch."""
     return Machine(
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         cores=usable_cores(),
-        threads=torch.get_num_threads(),
+        threads=threads,
         ram_bytes=ram_total_bytes(),
         ram_free_bytes=ram_free_bytes(),
-        gpus=cuda_gpus(torch),
-        versions={name: _version(name) for name in PACKAGES},
+        gpus=gpus,
+        versions={name: installed_version(name) for name in PACKAGES},
         compiled=_compiled_keys(),
         compiler=_has_compiler(),
     )
@@ -132,22 +140,22 @@ def _has_compiler() -> bool:
 def _compiled_keys() -> tuple[str, ...]:
     try:
         return tuple(settings.compiled_list().read_text(encoding="utf-8").splitlines())
-    except OSError:
+    except (OSError, ValueError, SettingsError):  # none, damaged, or no folder for it
         return ()
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Version of an installed package by its metadata; None if it isn't installed."""
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return importlib.metadata.version(package) or "of unknown version"
+    except (importlib.metadata.PackageNotFoundError, KeyError):
         return None
 
 
-STATUS, OWN_CGROUP, CGROUP_ROOT = (
-    Path("/proc/self/status"),
-    Path("/proc/self/cgroup"),
-    Path("/sys/fs/cgroup"),
-)
+MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
+OWN_CGROUP = Path("/proc/self/cgroup")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 LIMITS = {
     "": ("memory.max", "memory.current", "inactive_file"),
@@ -157,21 +165,37 @@ LIMITS = {
 is used, and the key of ``memory.stat`` for what of that is cache (docs.kernel.org, cgroup-v2)."""
 
 
-def ram_total_bytes() -> int:
-    """All of it."""
-    import psutil
+def host_ram() -> tuple[int, int, str]:
+    """(bytes in all, bytes free, why psutil failed) of the host, whatever its control groups allow.
 
-    return min([psutil.virtual_memory().total, *(limit for limit, _ in _cgroup_limits())])
+    If psutil is missing or broken they come from ``/proc/meminfo``; 0 where there is none.
+    """
+    try:
+        import psutil
+
+        memory = psutil.virtual_memory()
+        return memory.total, memory.available, ""
+    except Exception as failure:  # a broken package may raise anything
+        error = error_line(failure)
+    try:
+        lines = MEMINFO.read_text(encoding="ascii").splitlines()
+        kib = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+        return kib["MemTotal"] * 1024, kib["MemAvailable"] * 1024, error
+    except (OSError, ValueError, KeyError, IndexError):
+        return 0, 0, error
+
+
+def ram_total_bytes() -> int:
+    """RAM of this machine, or what a control group allows of it."""
+    total, _, _ = host_ram()
+    return min([total, *(limit for limit, _ in _cgroup_limits())])
 
 
 def ram_free_bytes() -> int:
-    """What nothing else needs. What this process holds counts as free: a model that is loaded makes
-    room for the next."""
-    import psutil
-
-    free = min(
-        [psutil.virtual_memory().available, *(limit - used for limit, used in _cgroup_limits())]
-    )
+    """RAM that no other process needs. What this process holds counts as free: a model that is
+    loaded makes room for the next."""
+    _, free, _ = host_ram()
+    free = min([free, *(limit - used for limit, used in _cgroup_limits())])
     return min(max(free, 0) + ram_own_bytes(), ram_total_bytes())
 
 
@@ -181,9 +205,11 @@ def ram_own_bytes() -> int:
         lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
         return sum(int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
     except (OSError, KeyError, ValueError):  # no Linux
-        import psutil
+        with contextlib.suppress(Exception):  # a broken package may raise anything
+            import psutil
 
-        return psutil.Process().memory_info().rss
+            return psutil.Process().memory_info().rss
+        return 0
 
 
 def _cgroup_limits() -> list[tuple[int, int]]:
