@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _API = {
     "Catalogue": "results.catalogue",
-    "Compare": "workbench.app",
+    "Compare": "workbench.gallery_tab",
     "Gallery": "workbench.gallery_tab",
     "catalogue": "results.catalogue",
     "generate_video": "workflow",

@@ -9,7 +9,7 @@ from conftest import CIRCLE, everything
 
 from cogvx_nb.errors import RequestError, ResultError
 from cogvx_nb.results import result, side_by_side, video
-from cogvx_nb.workbench import app
+from cogvx_nb.workbench import gallery_tab
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
@@ -43,7 +43,7 @@ def test_words_that_differ_are_marked(samples):
 
 
 def test_they_play_in_step(samples, tmp_path):
-    shown = app.Compare([one.path for one in samples])
+    shown = gallery_tab.Compare([one.path for one in samples])
     (player,) = [one for one in everything(shown) if isinstance(one, widgets.Video)]
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(bytes(player.value))
@@ -56,7 +56,7 @@ def test_they_play_in_step(samples, tmp_path):
 
 
 def test_two_to_six(samples):
-    shown = app.Compare()
+    shown = gallery_tab.Compare()
     for paths in ([samples[0].path], [samples[0].path] * 7):
         with pytest.raises(RequestError, match="choose two to 6"):
             shown.show(paths)

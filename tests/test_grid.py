@@ -125,7 +125,7 @@ def test_the_sheet_fills_in_and_is_saved(shown, outputs):
 
 
 def test_a_grid_is_cancelled_and_what_was_made_is_kept(shown, outputs):
-    shown._form.steps.value = 100
+    shown._form.inputs["steps"].value = 100
     shown.x_values.value = "1-4"
     shown.make.click()
     shown.cancel.click()

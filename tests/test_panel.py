@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from dataclasses import replace
@@ -11,9 +12,10 @@ import pytest
 from chat import Endpoint, Reply
 from conftest import CIRCLE, everything
 
-from cogvx_nb.errors import CogvxError
-from cogvx_nb.results import catalogue
-from cogvx_nb.workbench import app, generate_tab, jobs, session
+from cogvx_nb.errors import CogvxError, RequestError
+from cogvx_nb.planning import fields, request
+from cogvx_nb.results import catalogue, result
+from cogvx_nb.workbench import app, form, jobs, session
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
@@ -30,23 +32,23 @@ def where():
 
 @pytest.fixture
 def shown(tiny, where):
-    return generate_tab.GenerateTab(tiny, where, prompt=CIRCLE, steps=2, seed=7)
+    return app.GenerateTab(tiny, where, prompt=CIRCLE, steps=2, seed=7)
 
 
 def test_the_tokens_are_counted_while_typing(shown):
     assert shown.form.tokens.value == "10 of 64 tokens"
-    shown.form.prompt.value = CIRCLE + " zyzzyva"
+    shown.form.inputs["prompt"].value = CIRCLE + " zyzzyva"
     assert shown.form.tokens.value == "11 of 64 tokens, 1 unknown to cogvideox-tiny"
-    shown.form.prompt.value = "红色的圆形向右移动"
+    shown.form.inputs["prompt"].value = "红色的圆形向右移动"
     assert "unknown" not in shown.form.tokens.value
-    shown.form.prompt.value = "zyzzyva quokka"
+    shown.form.inputs["prompt"].value = "zyzzyva quokka"
     assert "would be ignored: it knows one coloured shape" in shown.form.tokens.value
-    shown.form.prompt.value = "red " * 80
+    shown.form.inputs["prompt"].value = "red " * 80
     assert re.search(r"this end has no effect: <s>(red ?){17}</s>", shown.form.tokens.value)
 
 
 def test_generate_makes_a_result_and_shows_it(shown, where, outputs):
-    shown.form.frames.value = 25
+    shown.form.inputs["frames"].value = 25
     shown.generate.click()
     assert where.queue.wait(120)
     (job,) = where.finished
@@ -57,11 +59,11 @@ def test_generate_makes_a_result_and_shows_it(shown, where, outputs):
     text = " ".join(one.value for one in everything(shown.result) if isinstance(one, widgets.HTML))
     assert str(job.result.path) in text
     assert "denoise" in text
-    assert shown.form.frames.value == 25, "the new predictions leave the mode"
+    assert shown.form.inputs["frames"].value == 25, "the new predictions leave the mode"
     assert list(where.catalogue.paces("cogvideox-tiny", "cpu")) == [25]
     assert session.load_colours(outputs / ".previews" / "cogvideox-tiny.json").fitted
 
-    another = generate_tab.GenerateTab(shown.form.model, where)
+    another = app.GenerateTab(shown.form.model, where)
     assert [one for one in everything(another) if isinstance(one, widgets.Video)]
 
 
@@ -69,7 +71,7 @@ def test_a_result_in_the_trash_is_no_hindrance(shown, where):
     shown.generate.click()
     assert where.queue.wait(120)
     catalogue.move_to_trash(where.finished[0].result.path)
-    another = generate_tab.GenerateTab(shown.form.model, where)
+    another = app.GenerateTab(shown.form.model, where)
     assert not [one for one in everything(another) if isinstance(one, widgets.Video)]
 
 
@@ -83,10 +85,10 @@ def test_a_page_that_fails_does_not_stop_the_work(shown, where, caplog):
 
 
 def test_a_second_panel_shows_what_is_running(shown, where, tiny):
-    shown.form.steps.value = 400
+    shown.form.inputs["steps"].value = 400
     shown.generate.click()
     shown.generate.click()
-    another = generate_tab.GenerateTab(tiny, where)
+    another = app.GenerateTab(tiny, where)
     texts = [one.value for one in everything(another.queue) if isinstance(one, widgets.HTML)]
     assert [text.split()[0] for text in texts] in (["<b>running</b>", "waiting"], ["waiting"] * 2)
     shown.clear.click()
@@ -99,32 +101,85 @@ def test_a_second_panel_shows_what_is_running(shown, where, tiny):
 
 
 def test_bad_values_are_said_and_not_queued(shown, where):
-    shown.form.prompt.value = "  "
+    shown.form.inputs["prompt"].value = "  "
     shown.generate.click()
     assert "prompt = '  ': is empty" in shown.message.value.replace("&#x27;", "'")
     assert where.queue.running is None
     assert not where.queue.waiting
 
 
-def test_settings_come_back(shown, where, tiny):
-    shown.form.negative.value, shown.form.guidance.value = "blurry", 4.5
+ASKED = {
+    "prompt": CIRCLE,
+    "negative_prompt": "blurry",
+    "frames": 25,
+    "steps": 2,
+    "height": 112,
+    "guidance": 4.5,
+    "seed": 7,
+    "speed": "fast",
+    "attention": "stock",
+    "fallback": "reduce",
+    "strict": True,
+    "allow_untrained_size": True,
+    "allow_unknown": True,
+}
+"""All fields but the width, each with another value than its default."""
+
+
+def test_every_field_is_offered_under_a_label(tiny, where):
+    made = form.Form(tiny, where.predict)
+    assert set(made.inputs) | {"enrich"} == set(fields.FIELDS)
+    shown = everything(made)
+    for name, widget in made.inputs.items():
+        assert widget in shown, name
+        assert (widget in everything(made.advanced)) == fields.FIELDS[name].advanced, name
+        assert widget.description, name
+        assert widget.tooltip == fields.FIELDS[name].help, name
+    assert made.request(prompt=CIRCLE) == request.make_request(tiny, CIRCLE, height=96, width=144)
+
+
+def test_settings_come_back(tiny, where):
+    shown = app.GenerateTab(tiny, where, **ASKED)
+    assert ASKED.items() <= shown.form.values.items()
     shown.generate.click()
     assert where.queue.wait(120)
-    another = generate_tab.GenerateTab(tiny, where)
-    another.load(where.finished[0].result.settings)
-    assert (another.form.prompt.value, another.form.negative.value) == (CIRCLE, "blurry")
-    assert (another.form.steps.value, another.form.guidance.value, another.form.seed.value) == (
-        2,
-        4.5,
-        7,
-    )
-    before = another.form.seed.value
+    kept = where.finished[0].result.settings
+    another = app.GenerateTab(tiny, where)
+    assert another.form.values["attention"] == "auto"
+    another.load(kept)
+    assert another.form.values == shown.form.values
+    before = another.form.inputs["seed"].value
     another.form.dice.click()
-    assert another.form.seed.value != before
+    assert another.form.inputs["seed"].value != before
+
+
+def test_settings_without_the_asked_plan_come_back_as_planned(place, tiny, where):
+    path = place()
+    sidecar = path.with_suffix(".json")
+    kept = json.loads(sidecar.read_text())
+    for name in ("speed", "attention", "fallback"):
+        del kept["asked"][name]
+    kept["plan"] |= {"speed": "turbo", "attention": "flash4"}
+    kept["allowed"] = ["allow_unknown"]
+    sidecar.write_text(json.dumps(kept))
+    made = form.Form(tiny, where.predict)
+    made.load(result.read_result(path).settings)
+    found = [made.values[name] for name in ("speed", "attention", "fallback", "allow_unknown")]
+    assert found == ["turbo", "flash4", "", True]
+
+
+def test_a_value_that_no_field_accepts_is_said(place, tiny, where):
+    with pytest.raises(RequestError, match="speed = 'warp'.*exact"):
+        form.Form(tiny, where.predict, speed="warp")
+    shown = app.GenerateTab(tiny, where, prompt="")
+    path = place(seed=-1)
+    shown.load(result.read_result(path).settings)
+    assert "seed = -1" in shown.message.value
+    assert shown.form.values["prompt"] == "", "nothing of it is taken"
 
 
 def test_text_of_users_is_inert(shown, where):
-    shown.form.prompt.value = XSS
+    shown.form.inputs["prompt"].value = XSS
     shown.generate.click()
     assert where.queue.wait(120)
     assert where.finished[-1].state == jobs.DONE
@@ -165,14 +220,14 @@ def ask(shown) -> None:
 
 def test_a_prompt_is_enriched_and_both_are_kept(tiny, where, endpoint):
     readable = replace(tiny, checkpoint=replace(tiny.checkpoint, enrichable=True))
-    shown = generate_tab.GenerateTab(readable, where, prompt="一个蓝色的星星", steps=2)
+    shown = app.GenerateTab(readable, where, prompt="一个蓝色的星星", steps=2)
     endpoint.reply = Reply("a blue star moving up on a white background")
     ask(shown)
-    assert shown.form.prompt.value == "a blue star moving up on a white background"
+    assert shown.form.inputs["prompt"].value == "a blue star moving up on a white background"
     assert shown.form.typed.value == "一个蓝色的星星"
     assert shown.form.typed.layout.display is None
     assert shown.form.enriching.value.startswith("by a-model")
-    shown.form.prompt.value = "a blue star moving up on a black background"
+    shown.form.inputs["prompt"].value = "a blue star moving up on a black background"
     shown.generate.click()
     assert where.queue.wait(60)
     kept = where.finished[0].result.settings
@@ -185,10 +240,10 @@ def test_a_prompt_is_enriched_and_both_are_kept(tiny, where, endpoint):
     assert "correct COGVX_CHAT_KEY" in shown.form.enriching.value
     assert "never-shown" not in shown.form.enriching.value
     assert "<b>sk" not in shown.form.enriching.value
-    assert shown.form.prompt.value == "a blue star moving up on a black background"
+    assert shown.form.inputs["prompt"].value == "a blue star moving up on a black background"
     assert not shown.form.enrich.disabled
 
-    another = generate_tab.GenerateTab(tiny, where)
+    another = app.GenerateTab(tiny, where)
     another.load(kept)
     assert another.form.typed.value == "一个蓝色的星星"
     assert another.form.enrich.layout.display == "none", "its model can't read such prompts"
@@ -197,7 +252,7 @@ def test_a_prompt_is_enriched_and_both_are_kept(tiny, where, endpoint):
 def test_enriching_is_not_offered_without_an_endpoint(tiny, where, monkeypatch):
     monkeypatch.delenv("COGVX_CHAT_BASE_URL", raising=False)
     readable = replace(tiny, checkpoint=replace(tiny.checkpoint, enrichable=True))
-    assert generate_tab.GenerateTab(readable, where).form.enrich.layout.display == "none"
+    assert app.GenerateTab(readable, where).form.enrich.layout.display == "none"
 
 
 def test_headless_there_is_no_panel(monkeypatch):

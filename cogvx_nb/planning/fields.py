@@ -101,7 +101,16 @@ _CHECK = {"kind": bool, "default": False, "decides": CHECKS}
 _ROWS = (
     Field("prompt", help="what the video should show", required=True, advanced=False, **_TEXT),
     Field("negative_prompt", help="what it should not show", **_TEXT),
-    Field("frames", int, 13, "13, 25 or 49", least=1, most=10_000, alias="num_frames"),
+    Field(
+        "frames",
+        int,
+        13,
+        "13, 25 or 49",
+        least=1,
+        most=10_000,
+        alias="num_frames",
+        advanced=False,
+    ),
     Field(
         "steps", int, 50, "denoising steps", least=1, most=MAX_STEPS, alias="num_inference_steps"
     ),
@@ -116,8 +125,16 @@ _ROWS = (
         most=100,
         alias="guidance_scale",
     ),
-    Field("seed", int, 42, "the same seed makes the same video", least=0, most=MAX_SEED),
-    Field("model", str, "auto", "a checkpoint's name, its folder, or auto", SOURCE),
+    Field(
+        "seed",
+        int,
+        42,
+        "the same seed makes the same video",
+        least=0,
+        most=MAX_SEED,
+        advanced=False,
+    ),
+    Field("model", str, "auto", "a checkpoint's name, its folder, or auto", SOURCE, advanced=False),
     Field(
         "speed",
         str,
@@ -125,6 +142,7 @@ _ROWS = (
         "exact, fast or turbo; turbo is approximate",
         PLAN,
         choices=tuple(SPEEDS),
+        advanced=False,
     ),
     Field(
         "attention",

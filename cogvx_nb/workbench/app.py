@@ -1,53 +1,64 @@
-"""What notebook 03 shows: making videos, grids of them, the gallery, and a comparison."""
+"""The workbench of notebook 03: its four pages, and the page Make."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
 from pathlib import Path
 
 import ipywidgets as widgets
 
 from .. import settings
 from ..checkpoints.store import Model
-from ..errors import RequestError
+from ..errors import CogvxError
 from ..planning import machine, planner
-from ..results import result
-from ..results.side_by_side import MOST, comparison_table, side_by_side
+from ..planning.fields import FIELDS
+from ..progress import Event
 from . import controls
-from .controls import html_note, replace_children
-from .gallery_tab import Gallery
-from .generate_tab import GenerateTab
+from .controls import (
+    WIDE,
+    Viewer,
+    after_typing,
+    bold_html,
+    button,
+    control_row,
+    html_lines,
+    html_note,
+    replace_children,
+)
+from .form import Form
+from .gallery_tab import Compare, Gallery
 from .grid_tab import GridTab
-from .session import Session, current_session
+from .jobs import DONE, FAILED, Job
+from .session import PreviewReady, Session, current_session
 
 TITLES = ("Make", "Grid", "Gallery", "Compare")
 HINTS = (
     "make videos, one after another",
     "one video for each pair of values of two parameters",
-    "everything that was made, newest first",
+    "all results, newest first",
     "two to six videos in step",
 )
 MAKE, GRID, GALLERY, COMPARE = range(len(TITLES))
 
 
 class Workbench(widgets.VBox):
-    """Everything on one queue.
+    """The four pages, on one queue.
 
     Args:
-        model: the checkpoint to begin with.
+        model: the initial checkpoint.
         session: runs the jobs; its queue and results are shown.
-        **values: of a request, to begin with; see ``request.make_request``.
+        **values: initial values of the form; see ``Form``.
     """
 
     def __init__(self, model: Model, session: Session, **values) -> None:
         self._session = session
         self.panel = GenerateTab(model, session, **values)
         self.grid = GridTab(self.panel.form, session)
-        self.gallery: Gallery | None = None  # made when it is first looked at: it reads the disk
+        self.gallery: Gallery | None = None  # built when first shown, as it reads the disk
         self.compare = Compare()
         self._shelf = widgets.VBox()
         self._pages = (self.panel, self.grid, self._shelf, self.compare)
-        # Buttons: the tabs that ipywidgets has can't be reached with the keyboard.
+        # Buttons: ipywidgets' own tabs can't be reached with the keyboard.
         self.tabs = widgets.ToggleButtons(options=TITLES, tooltips=HINTS).add_class("cogvx-tabs")
         self.tabs.style.button_width = "7em"
         super().__init__([self.tabs, *self._pages])
@@ -56,10 +67,10 @@ class Workbench(widgets.VBox):
         self._on_tab()
 
     def __repr__(self) -> str:
-        return "Workbench()"  # the widgets' own would spell out each video in it
+        return "Workbench()"  # the widget's own repr would contain the bytes of each video
 
     def shut(self) -> None:
-        """Listen no more, and give up every widget of it."""
+        """Remove the listeners and close all widgets."""
         self.panel.stop()
         self.grid.stop()
         controls.close_widgets(self)
@@ -75,8 +86,8 @@ class Workbench(widgets.VBox):
         else:
             self.gallery.show()
 
-    def _load(self, kept: dict) -> None:
-        self.panel.load(kept)
+    def _load(self, sidecar: dict) -> None:
+        self.panel.load(sidecar)
         self.tabs.index = MAKE
 
     def _on_compare(self, paths: list[Path]) -> None:
@@ -84,25 +95,158 @@ class Workbench(widgets.VBox):
         self.tabs.index = COMPARE
 
 
+class GenerateTab(widgets.VBox):
+    """The page Make: a form, the queue, progress with a live preview, and the latest result.
+
+    Args:
+        model: the initial checkpoint.
+        session: runs the jobs; its queue is shown.
+        **values: initial values of the form; see ``Form``.
+    """
+
+    def __init__(self, model: Model, session: Session, **values) -> None:
+        self._session = session
+        self._drawing = threading.RLock()  # the worker thread updates widgets too
+        self.form = Form(model, session.predict, **values)
+        super().__init__([self.form, *self._build_work()])
+        self.add_class("cogvx-panel")
+        self._show_queue()
+        finished = [job for job in session.finished if job.state == FAILED or _has_result(job)]
+        if finished:
+            self._show_finished(finished[-1])
+        self.stop = session.listen(self._on_change)
+
+    def load(self, sidecar: dict) -> None:
+        """Restore the form from the settings of a result, or show why it can't be."""
+        try:
+            self.message.value = bold_html(self.form.load(sidecar))
+        except CogvxError as error:
+            self.message.value = bold_html(error)
+
+    def _build_work(self) -> list[widgets.Widget]:
+        submit = after_typing(self._submit)
+        self.generate = button("Generate", "play", "put this into the queue", submit)
+        self.generate.button_style = "primary"
+        self.cancel = button("Cancel", "stop", "stop the running one", self._cancel)
+        self.clear = button("Empty queue", "trash", "take all waiting out", self._clear)
+        self.message = html_note(name="message")
+        self.progress = widgets.FloatProgress(min=0, max=1, layout=WIDE)
+        self.progress.add_class("cogvx-progress")
+        self.stage = html_note(name="stage")
+        self.preview = widgets.Image(
+            format="webp", layout={"width": "270px", "display": "none"}
+        ).add_class("cogvx-preview")
+        self.queue = widgets.VBox().add_class("cogvx-queue")
+        self.result = widgets.VBox().add_class("cogvx-result")
+        buttons = control_row(self.generate, self.cancel, self.clear)
+        work = [self.progress, self.stage, self.preview, self.queue, self.result]
+        return [buttons, self.message, *work]
+
+    def _submit(self) -> None:
+        try:
+            request = self.form.request()
+        except CogvxError as error:
+            self.message.value = bold_html(error)
+            return
+        self.message.value = html_lines(str(request).splitlines()[1:])
+        self._session.queue.submit(request)
+        if not self.form.lock.value:
+            self.form.roll_seed()
+
+    def _cancel(self) -> None:
+        if job := self._session.queue.running:
+            self._session.queue.cancel(job)
+
+    def _clear(self) -> None:
+        self._session.queue.clear()
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    def _on_change(self, job: Job, event: Event | PreviewReady | None) -> None:
+        with self._drawing:
+            if isinstance(event, PreviewReady):
+                if self._session.queue.running is job:  # previews can arrive late
+                    self._show_preview(event.data)
+            elif event is None:
+                self._show_queue()
+                if job.state in (DONE, FAILED):
+                    self._show_finished(job)
+            else:
+                self._show_stage()
+
+    def _show_stage(self) -> None:
+        job = self._session.queue.running
+        if job is None:
+            self.stage.value, self.progress.value = "", 0
+            self.preview.layout.display = "none"
+            return
+        part = job.step / job.steps if job.steps else 0
+        left = f", step {job.step} of {job.steps}, {job.seconds_left:.0f} s left" if part else ""
+        self.progress.value = part
+        self.stage.value = html_lines([f"{job.stage or 'load'}{left}", *job.notes])
+
+    def _show_preview(self, data: bytes) -> None:
+        self.preview.value = data
+        self.preview.layout.display = None
+
+    def _show_queue(self) -> None:
+        running, waiting = self._session.queue.running, self._session.queue.waiting
+        self.cancel.disabled, self.clear.disabled = running is None, not waiting
+        rows = [html_note(f"<b>running</b> {html_lines([_job_title(running)])}")] if running else []
+        replace_children(self.queue, rows + [self._waiting_row(job) for job in waiting])
+        if running and self._session.preview:
+            self._show_preview(self._session.preview)
+        self._show_stage()
+
+    def _waiting_row(self, job: Job) -> widgets.HBox:
+        queue = self._session.queue
+        return control_row(
+            button("", "arrow-up", "earlier", lambda: queue.move(job, -1)),
+            button("", "arrow-down", "later", lambda: queue.move(job, 1)),
+            button("", "times", "take it out", lambda: queue.cancel(job)),
+            html_note(f"waiting {html_lines([_job_title(job)])}"),
+        )
+
+    def _show_finished(self, job: Job) -> None:
+        if job.state == FAILED:
+            text = bold_html(f"{_job_title(job)} failed: {job.error}")
+            replace_children(self.result, [html_note(text)])
+        else:
+            sidecar = job.result.settings
+            again = button("Again, another seed", "refresh", "", lambda: self._again(sidecar))
+            load = button("Load these settings", "upload", "", lambda: self.load(sidecar))
+            replace_children(self.result, [Viewer(job.result, job.notes, (again, load))])
+        self.form.show_predictions()
+
+    def _again(self, sidecar: dict) -> None:
+        self.load(sidecar)
+        self.form.roll_seed()
+        self._submit()
+
+
 _shown: list[Workbench] = []
 
 
-def show(model: str = "auto", **values) -> Workbench:
-    """The workbench on this process's queue; whatever is running there goes on and is shown.
+def show(model: str = FIELDS["model"].default, **values) -> Workbench:
+    """Show the workbench on this process's session; running and waiting jobs continue.
 
     One that was shown before is closed.
     """
-    found, _ = planner.find_model(model, machine.probe_machine(), values.get("frames", 13))
+    frames = values.get("frames", FIELDS["frames"].default)
+    checkpoint, _ = planner.find_model(model, machine.probe_machine(), frames)
     while _shown:
         _shown.pop().shut()
-    _shown.append(Workbench(found, current_session(), **values))
+    _shown.append(Workbench(checkpoint, current_session(), **values))
     return _shown[0]
 
 
-def take_over_notebook(model: str = "auto", **values) -> None:
-    """In a live front end: show the workbench, and end "run all" here. Headless it does nothing.
+def take_over_notebook(model: str = FIELDS["model"].default, **values) -> None:
+    """In a live front end, show the workbench and end "run all" here; headless, do nothing.
 
-    It works on its own thread; the cells after it would block the kernel with another video.
+    Jobs run in a thread; the cells below would block the kernel with another video.
+
+    Args:
+        **values: initial values of the form, by the names of ``planning.fields.FIELDS``.
     """
     if not settings.live_ui():
         return
@@ -111,40 +255,24 @@ def take_over_notebook(model: str = "auto", **values) -> None:
 
     display(show(model, **values))
     if shell := get_ipython():
-        shell.set_custom_exc((WorkbenchShown,), _say_nothing)
+        shell.set_custom_exc((WorkbenchShown,), _show_no_traceback)
     raise WorkbenchShown
 
 
 class WorkbenchShown(Exception):
-    """Ends a run of all cells: only an error does, so one that shows nothing."""
+    """Ends "run all", which only an exception can; its traceback is not shown."""
 
 
-def _say_nothing(shell, kind, error, trace, tb_offset=None) -> list[str]:
+def _show_no_traceback(shell, kind, error, trace, tb_offset=None) -> list[str]:
     return []
 
 
-class Compare(widgets.VBox):
-    """Results side by side.
+def _has_result(job: Job) -> bool:
+    """Whether its video can be shown: it may have been moved to the trash."""
+    return job.state == DONE and job.result.path.is_file()
 
-    Args:
-        paths: mp4 files of this workbench, two to six; later ones by ``show``.
 
-    Raises:
-        CogvxError: if there are fewer or more, or one is no result.
-    """
-
-    def __init__(self, paths: Sequence[str | Path] = ()) -> None:
-        super().__init__([html_note("Choose two to six results in the gallery.")])
-        self.add_class("cogvx-compare")
-        if paths:
-            self.show(paths)
-
-    def show(self, paths: Sequence[str | Path]) -> None:
-        """Compare other results."""
-        if not 2 <= len(paths) <= MOST:
-            raise RequestError("results", len(paths), f"choose two to {MOST} to compare")
-        found = [result.read_result(path) for path in paths]
-        player = widgets.Video(value=side_by_side(found), format="mp4", autoplay=True, loop=True)
-        player.layout = {"max_width": "98%"}
-        player.add_class("cogvx-video")
-        replace_children(self, [player, html_note(comparison_table(found), "differences")])
+def _job_title(job: Job) -> str:
+    request = job.request
+    prefix = "again: " if job.original else ""
+    return f"{prefix}{request.prompt[:80]} · {request.frames} frames · seed {request.seed}"

@@ -1,4 +1,4 @@
-"""Widgets as this workbench has them: each with a label, an own class, and room to wrap."""
+"""Widgets with labels and CSS classes, and the viewer of a result."""
 
 from __future__ import annotations
 
@@ -9,70 +9,98 @@ from html import escape
 
 import ipywidgets as widgets
 
+from ..planning.fields import MAX_PROMPT, Field
 from ..planning.request import Adjustment
 from ..results import video
 from ..results.result import Result
 
 WIDE = {"width": "98%"}
+"""A layout as a dict: a ``Layout`` is a widget, and headless notebooks import this module too."""
+
 NARROW = {"width": "14em"}
-"""Layouts; not made into widgets here, for a headless notebook imports this too."""
 
 TEXT_STYLE = {"description_width": "9em"}
 
+CHOICE_LABELS = {"": "none", "fast": "fast, 8-bit quantization", "turbo": "turbo, approximate"}
+"""How choices are shown, where not by their own name."""
+
 SETTLE_SECONDS = 0.5
-"""What is typed while the kernel is busy waits in the page until the kernel has dealt with what was
-typed before, so a click overtakes it: by one round trip from page to kernel and back."""
+"""Delay of clicks. While the kernel is busy, the page holds typed text back until the kernel has
+acknowledged the text before, so a click arrives one round trip too early."""
 
 
-def text_area(label: str, value: str, name: str) -> widgets.Textarea:
-    """A field for a prompt; ``name`` becomes its class, ``cogvx-<name>``."""
-    made = widgets.Textarea(
-        value=value, description=label, layout=WIDE, rows=3, style=TEXT_STYLE, tooltip=label
+def field_input(field: Field, label: str) -> widgets.ValueWidget:
+    """The widget for a field of a request, by its kind, bounds and choices."""
+    if field.kind is bool:
+        box = widgets.Checkbox(
+            value=False, description=label, indent=False, layout=WIDE, tooltip=field.help
+        )
+        return _with_class(box, label)
+    if field.choices:
+        options = [(CHOICE_LABELS.get(choice, choice), choice) for choice in field.choices]
+        return choice_field(label, options, field.default, field.help)
+    if field.kind is str:
+        build = text_area if field.most >= MAX_PROMPT else text_line
+        return build(label, field.default, tooltip=field.help)
+    return number_field(field, label)
+
+
+def number_field(field: Field, label: str) -> widgets.ValueWidget:
+    """A field for a number within its bounds."""
+    whole = field.kind is int
+    number = (widgets.BoundedIntText if whole else widgets.BoundedFloatText)(
+        min=field.least,
+        max=field.most,
+        step=max(field.least, 1) if whole else 0.5,  # sizes are multiples of the smallest
+        description=label,
+        layout=NARROW,
+        tooltip=field.help,
     )
-    return made.add_class(f"cogvx-{name}")
+    return _with_class(number, label)
 
 
-def text_line(label: str, value: str = "", placeholder: str = "") -> widgets.Text:
+def text_area(label: str, value: str = "", tooltip: str = "") -> widgets.Textarea:
+    """A field for a prompt."""
+    area = widgets.Textarea(value, description=label, layout=WIDE, rows=3, style=TEXT_STYLE)
+    area.tooltip = tooltip or label
+    return _with_class(area, label)
+
+
+def text_line(
+    label: str, value: str = "", placeholder: str = "", tooltip: str = ""
+) -> widgets.Text:
     """A field for a line of text."""
-    made = widgets.Text(value=value, description=label, placeholder=placeholder, style=TEXT_STYLE)
-    return made.add_class(f"cogvx-{_class_of(label)}")
+    line = widgets.Text(value, description=label, placeholder=placeholder, style=TEXT_STYLE)
+    line.tooltip = tooltip or label
+    return _with_class(line, label)
 
 
-def number_field(
-    kind: type, label: str, value: float, low: float, high: float, step: float | None = None
-) -> widgets.Widget:
-    """A field for a number between two bounds."""
-    more = {} if step is None else {"step": step}
-    made = kind(
-        value=value, min=low, max=high, description=label, layout=NARROW, tooltip=label, **more
-    )
-    return made.add_class(f"cogvx-{_class_of(label)}")
-
-
-def choice_field(label: str, options: Iterable, value=None) -> widgets.Dropdown:
-    """A field for one of several values."""
-    options = list(options)
-    made = widgets.Dropdown(options=options, description=label, style=TEXT_STYLE, tooltip=label)
+def choice_field(
+    label: str, options: Iterable, value: object = None, tooltip: str = ""
+) -> widgets.Dropdown:
+    """A field for one of several values; ``value`` None selects the first."""
+    choice = widgets.Dropdown(options=list(options), description=label, style=TEXT_STYLE)
+    choice.tooltip = tooltip or label
     if value is not None:
-        made.value = value
-    return made.add_class(f"cogvx-{_class_of(label)}")
+        choice.value = value
+    return _with_class(choice, label)
 
 
 def button(label: str, icon: str, tooltip: str, act: Callable[[], object]) -> widgets.Button:
-    """A button that calls ``act``; one without a label is named by its tooltip."""
-    made = widgets.Button(description=label, icon=icon, tooltip=tooltip or label)
-    made.layout.width = "auto" if label else "3em"
-    made.on_click(lambda clicked: act())
-    return made.add_class(f"cogvx-{_class_of(label or tooltip)}")
+    """A button that calls ``act``; without a label its class is taken from the tooltip."""
+    pressed = widgets.Button(description=label, icon=icon, tooltip=tooltip or label)
+    pressed.layout.width = "auto" if label else "3em"
+    pressed.on_click(lambda clicked: act())
+    return _with_class(pressed, label or tooltip)
 
 
 def after_typing(act: Callable[[], object]) -> Callable[[], None]:
-    """What a button calls that reads fields: ``act``, once what was typed before has arrived."""
+    """Delay ``act``, of a button that reads fields, until earlier typing has arrived."""
 
     def later() -> None:
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # no kernel runs this, so no page is on its way
+        except RuntimeError:  # outside of a kernel nobody types
             act()
         else:
             loop.call_later(SETTLE_SECONDS, act)
@@ -81,32 +109,32 @@ def after_typing(act: Callable[[], object]) -> Callable[[], None]:
 
 
 def control_row(*items: widgets.Widget) -> widgets.HBox:
-    """Widgets beside each other, and below where there is no room."""
+    """Widgets in a row that wraps."""
     return widgets.HBox(items, layout={"flex_flow": "row wrap", "align_items": "center"})
 
 
 def html_note(text: str = "", name: str = "note") -> widgets.HTML:
-    """A line of HTML, ``escape``\\ d by whoever makes it."""
+    """A line of HTML; the caller escapes it."""
     return widgets.HTML(text).add_class(f"cogvx-{name}")
 
 
 def html_lines(texts: Iterable[object]) -> str:
-    """Texts of anybody's as HTML, one a line."""
+    """Untrusted texts as HTML, one a line."""
     return "<br>".join(escape(str(text)) for text in texts)
 
 
 def html_paragraph(html: str) -> str:
-    """HTML set closer than the fields around it."""
+    """HTML with a smaller line height than the fields around it."""
     return f"<div style='line-height:1.4'>{html}</div>"
 
 
 def bold_html(text: object) -> str:
-    """Text of anybody's as bold HTML."""
+    """Untrusted text as bold HTML."""
     return f"<b>{escape(str(text))}</b>"
 
 
 def replace_children(box: widgets.Box, children: Iterable[widgets.Widget]) -> None:
-    """Put others into a box and close what was there: a widget is kept until it is closed."""
+    """Replace and close the children of a box: ipywidgets keeps widgets until they are closed."""
     before, box.children = box.children, tuple(children)
     for widget in before:
         if widget not in box.children:
@@ -114,7 +142,7 @@ def replace_children(box: widgets.Box, children: Iterable[widgets.Widget]) -> No
 
 
 def close_widgets(widget: widgets.Widget) -> None:
-    """Close a widget and all that is in it."""
+    """Close a widget and its descendants."""
     for child in getattr(widget, "children", ()):
         close_widgets(child)
     for part in ("layout", "style"):
@@ -123,20 +151,21 @@ def close_widgets(widget: widgets.Widget) -> None:
     widget.close()
 
 
-def _class_of(label: str) -> str:
-    return label.split(",")[0].split(" (")[0].strip().lower().replace(" ", "-")
+def _with_class(widget: widgets.Widget, label: str) -> widgets.Widget:
+    """Add the class ``cogvx-<label>``, up to the label's first comma."""
+    return widget.add_class(f"cogvx-{label.split(',')[0].strip().lower().replace(' ', '-')}")
 
 
-MODE = ("frames", "steps", "guidance", "seed")
+SUMMARY = ("frames", "steps", "guidance", "seed")
+"""Fields in the line of a result."""
 
 
 class Viewer(widgets.VBox):
-    """A video that plays, and what is known of it.
+    """A result: its prompt and settings, a player, and a film strip.
 
     Args:
-        result: the video.
-        notes: more lines to show.
-        buttons: what can be done with it.
+        notes: further lines of text.
+        buttons: actions below the film strip.
     """
 
     def __init__(
@@ -155,9 +184,8 @@ class Viewer(widgets.VBox):
 
 
 def result_summary(kept: dict) -> str:
-    """A sidecar's settings in a line, without the prompt."""
-    wanted = kept["request"]
-    values = " · ".join(f"{name} {wanted[name]:g}" for name in MODE)
+    """Checkpoint and main fields of a sidecar in one line."""
+    values = " · ".join(f"{name} {kept['request'][name]:g}" for name in SUMMARY)
     return f"{kept['checkpoint']['name']} · {values}"
 
 

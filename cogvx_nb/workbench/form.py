@@ -1,10 +1,11 @@
-"""The fields of a request, as widgets, with what the checkpoint makes of them while one types."""
+"""The fields of a request as widgets, with notes on tokens, time and memory while one types."""
 
 from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from html import escape
 
 import ipywidgets as widgets
@@ -14,32 +15,30 @@ from ..checkpoints.registry import Checkpoint
 from ..checkpoints.store import Model
 from ..errors import CogvxError, DoesNotFit, RequestError
 from ..planning import enrich, request
-from ..planning.fields import MAX_SEED
-from ..planning.plan import SPEEDS
+from ..planning.fields import CHECKS, FIELDS, FRAMES, PLAN, names_deciding
 from ..planning.request import VideoRequest
 from ..text import GIB, format_duration
 from .controls import (
-    WIDE,
     after_typing,
     bold_html,
     button,
     choice_field,
     control_row,
+    field_input,
     html_lines,
     html_note,
-    number_field,
     text_area,
 )
 from .session import Prediction
 
+NAMES = names_deciding(FRAMES, PLAN, CHECKS)
+"""Fields that ``make_request`` takes; ``model`` has its own list, ``enrich`` its button."""
+
 MODES = ("quick", "standard", "best")
-"""Names of a checkpoint's frame counts, from few to many."""
+"""Names of a checkpoint's frame counts, in ascending order."""
 
-SPEED_NOTES = {"exact": "", "fast": ", 8-bit products", "turbo": ", approximate"}
-
-SIDE_BY_SIDE = {"flex_flow": "row wrap", "align_items": "flex-end"}
-
-NUMBERS = ("steps", "guidance", "height", "width", "seed")
+LABELS = {"allow_untrained_size": "Allow other sizes", "allow_unknown": "Allow unknown prompts"}
+"""Labels that are not the field's name."""
 
 Predict = Callable[[Model, int, int, str], Prediction]
 """(model, frames, steps, speed) → time and memory; see ``Session.predict``."""
@@ -49,43 +48,39 @@ class Form(widgets.VBox):
     """Every field of a request.
 
     Args:
-        model: the checkpoint to begin with; the others that are here can be chosen.
+        model: the initial checkpoint; all others on this machine can be selected.
         predict: see ``Predict``.
-        **values: of a request, to begin with; see ``request.make_request``.
+        **values: initial values of fields, and ``enriched_from``.
+
+    Raises:
+        RequestError: for a value that its field doesn't accept.
     """
 
     def __init__(self, model: Model, predict: Predict, **values) -> None:
         self._predict = predict
-        self._models = {found.name: found for found in (*store.available_checkpoints(), model)}
-        self._build_prompt(values)
-        self._build_numbers(model, values)
-        self._build_advanced(values)
-        seed = control_row(self.seed, self.dice, self.lock)
-        prompt = [self.prompt, self.tokens, control_row(self.enrich, self.enriching), self.typed]
-        modes = widgets.HBox([self.frames, self.predictions], layout=SIDE_BY_SIDE)
-        which = control_row(self.model_name, self.speed)
-        super().__init__([which, *prompt, modes, seed, self.unfold, self.advanced])
+        self._models = {known.name: known for known in (*store.available_checkpoints(), model)}
+        self._build_inputs(model)
+        self._build_enrich()
+        self._build_seed()
+        self._build_advanced()
+        self.tokens, self.predictions = html_note(name="tokens"), html_note(name="predictions")
+        super().__init__(self._arranged())
+        self._fill(_checked({name: values.get(name, FIELDS[name].default) for name in NAMES}))
+        self.typed.value = values.get("enriched_from", "")
         self._observe()
         self.show_tokens()
         self.show_predictions()
 
     @property
     def model(self) -> Model:
-        return self._models[self.model_name.value]
+        return self._models[self.inputs["model"].value]
 
     @property
     def values(self) -> dict[str, object]:
-        """Keywords for ``request.make_request``, as they stand in the fields."""
-        fields = {name: getattr(self, name).value for name in NUMBERS}
-        return fields | {
-            "prompt": self.prompt.value,
-            "negative_prompt": self.negative.value,
-            "frames": self.frames.value,
-            "enriched_from": self.typed.value,
-            "speed": self.speed.value,
-            "allow_unknown": self.unknown.value,
-            "allow_untrained_size": self.untrained.value,
-        }
+        """Keywords for ``request.make_request``; an empty text is the field's default."""
+        values = {name: self.inputs[name].value for name in NAMES}
+        values = {name: FIELDS[name].default if v == "" else v for name, v in values.items()}
+        return values | {"enriched_from": self.typed.value}
 
     def request(self, **changes) -> VideoRequest:
         """The request in the fields, with some values changed.
@@ -95,45 +90,42 @@ class Form(widgets.VBox):
         """
         return request.make_request(self.model, **self.values | changes)
 
-    def load(self, kept: dict) -> str:
-        """Take a sidecar's settings into the fields.
+    def load(self, sidecar: dict) -> str:
+        """Restore all fields from the settings of a result.
 
         Returns:
-            What could not be taken over, in a line; else empty.
+            What could not be restored, in one line, or an empty string.
+
+        Raises:
+            RequestError: for a recorded value that its field doesn't accept.
         """
-        wanted, name = kept["request"], kept["checkpoint"]["name"]
+        values, name = _checked(recorded_values(sidecar)), sidecar["checkpoint"]["name"]
         if name in self._models:
-            self.model_name.value = name
-        self.typed.value = kept.get("enriched_from", "")
-        self.prompt.value, self.negative.value = wanted["prompt"], wanted["negative_prompt"]
-        self.frames.value = request.nearest(wanted["frames"], self.model.checkpoint.frames)
-        self.speed.value = kept["plan"].get("speed", "exact")
-        for field in NUMBERS:
-            getattr(self, field).value = wanted[field]
-        self.unknown.value = "allow_unknown" in kept["allowed"]
-        self.untrained.value = "allow_untrained_size" in kept["allowed"]
+            self.inputs["model"].value = name
+        self._fill(values)
+        self.typed.value = sidecar.get("enriched_from", "")
         return "" if name in self._models else f"{name} is not here: {self.model.name} stays"
 
-    def roll(self) -> None:
-        """Another seed, at random."""
-        self.seed.value = random.SystemRandom().randrange(2**31)
+    def roll_seed(self) -> None:
+        """Set a random seed."""
+        self.inputs["seed"].value = random.SystemRandom().randrange(2**31)
 
     def show_tokens(self) -> None:
-        """Say under the prompt what the checkpoint's tokenizer makes of it."""
-        self.tokens.value = token_note(self.model, self.prompt.value)
+        """Update the note on how the tokenizer reads the prompt."""
+        self.tokens.value = token_note(self.model, self.inputs["prompt"].value)
 
     def show_predictions(self) -> None:
-        """Say beside each mode how long it takes and what memory it needs."""
-        counts = self.model.checkpoint.frames
-        notes = [self._prediction_note(count) for count in counts]
-        # Not in the modes' own labels: new ones would be drawn anew under somebody's hand.
+        """Update time and memory of each mode."""
+        notes = [self._prediction_note(count) for count in self.model.checkpoint.frames]
+        # Not in the modes' labels: changing those would redraw the buttons while they are used.
         self.predictions.value = (
             f"<div style='line-height:20px;padding-left:1em'>{html_lines(notes)}</div>"
         )
 
     def _prediction_note(self, frames: int) -> str:
+        steps, speed = self.inputs["steps"].value, self.inputs["speed"].value
         try:
-            prediction = self._predict(self.model, frames, self.steps.value, self.speed.value)
+            prediction = self._predict(self.model, frames, steps, speed)
         except DoesNotFit:
             return "does not fit here"
         except RequestError as error:
@@ -145,55 +137,62 @@ class Form(widgets.VBox):
 
     # --- building ---------------------------------------------------------------------------------
 
-    def _build_prompt(self, values: dict) -> None:
-        self.prompt = text_area("Prompt", values.get("prompt", ""), "prompt")
-        self.tokens = html_note(name="tokens")
-        self.typed = text_area("As typed", values.get("enriched_from", ""), "typed")
-        ask = after_typing(self._enrich)
-        tip = "let a chat model translate and expand the prompt"
-        self.enrich = button("Enrich", "magic", tip, ask)
+    def _build_inputs(self, model: Model) -> None:
+        """One widget for each field, by name."""
+        self.inputs = {name: field_input(FIELDS[name], _label(name)) for name in NAMES}
+        self.inputs["model"] = choice_field("Model", self._models, model.name, FIELDS["model"].help)
+        self.inputs["frames"] = widgets.RadioButtons(
+            options=_modes(model.checkpoint),
+            description="Mode",
+            layout={"width": "auto"},
+            tooltip=FIELDS["frames"].help,
+        ).add_class("cogvx-mode")
+
+    def _build_enrich(self) -> None:
+        self.typed = text_area("As typed", tooltip="the prompt before it was enriched")
+        help_text = FIELDS["enrich"].help
+        self.enrich = button("Enrich", "magic", help_text, after_typing(self._enrich))
         self.enriching = html_note(name="enriching")
 
-    def _build_numbers(self, model: Model, values: dict) -> None:
-        known, whole = model.checkpoint, widgets.BoundedIntText
-        self.model_name = choice_field("Model", self._models, model.name)
-        speeds = [(f"{name}{SPEED_NOTES[name]}", name) for name in SPEEDS]
-        self.speed = choice_field("Speed", speeds, values.get("speed", "exact"))
-        frames = request.nearest(values.get("frames", 13), known.frames)
-        self.frames = widgets.RadioButtons(
-            options=_modes(known), value=frames, description="Mode", layout={"width": "auto"}
-        ).add_class("cogvx-mode")
-        self.predictions = html_note(name="predictions")
-        self.seed = number_field(whole, "Seed", values.get("seed", 42), 0, MAX_SEED)
-        self.dice = button("New seed", "random", "another seed, at random", self.roll)
+    def _build_seed(self) -> None:
+        self.dice = button("New seed", "random", "another seed, at random", self.roll_seed)
         self.lock = widgets.ToggleButton(
             value=True, description="Keep seed", icon="lock", tooltip="off: each video a new seed"
         )
-        self.steps = number_field(whole, "Steps", values.get("steps", 50), 1, 1000)
-        guidance = values.get("guidance", 6.0)
-        self.guidance = number_field(widgets.BoundedFloatText, "Guidance", guidance, 0, 100, 0.5)
-        self.height = number_field(
-            whole, "Height", values.get("height") or known.height, 16, 4096, 16
-        )
-        self.width = number_field(whole, "Width", values.get("width") or known.width, 16, 4096, 16)
 
-    def _build_advanced(self, values: dict) -> None:
-        self.negative = text_area("Negative prompt", values.get("negative_prompt", ""), "negative")
-        self.unknown = _permission("Allow unknown prompts", "unknown", values)
-        self.untrained = _permission("Allow other sizes", "untrained_size", values)
-        numbers = control_row(self.steps, self.guidance, self.height, self.width)
-        folded = [self.negative, numbers, self.unknown, self.untrained]
-        self.advanced = widgets.VBox(folded, layout={"display": "none"})
-        # An accordion can't be opened with the keyboard.
-        self.unfold = widgets.ToggleButton(
-            description="Advanced", icon="sliders", tooltip="negative prompt, steps, guidance, size"
-        ).add_class("cogvx-advanced")
+    def _build_advanced(self) -> None:
+        """The folded part; not an accordion, which can't be opened with the keyboard."""
+        advanced = {name: self.inputs[name] for name in NAMES if FIELDS[name].advanced}
+        texts = [field for field in advanced.values() if isinstance(field, widgets.Textarea)]
+        checks = [field for field in advanced.values() if isinstance(field, widgets.Checkbox)]
+        others = [field for field in advanced.values() if field not in (*texts, *checks)]
+        self.advanced = widgets.VBox([*texts, control_row(*others), *checks])
+        self.advanced.layout.display = "none"
+        labels = ", ".join(_label(name).lower() for name in advanced)
+        self.unfold = widgets.ToggleButton(description="Advanced", icon="sliders", tooltip=labels)
+        self.unfold.add_class("cogvx-advanced")
+
+    def _arranged(self) -> list[widgets.Widget]:
+        """The fields that are always shown, in the order of the page, and the folded ones."""
+        modes = widgets.HBox([self.inputs["frames"], self.predictions])
+        modes.layout = {"flex_flow": "row wrap", "align_items": "flex-end"}
+        return [
+            control_row(self.inputs["model"], self.inputs["speed"]),
+            self.inputs["prompt"],
+            self.tokens,
+            control_row(self.enrich, self.enriching),
+            self.typed,
+            modes,
+            control_row(self.inputs["seed"], self.dice, self.lock),
+            self.unfold,
+            self.advanced,
+        ]
 
     def _observe(self) -> None:
-        self.prompt.observe(lambda change: self.show_tokens(), "value")
-        for field in (self.steps, self.speed):
-            field.observe(lambda change: self.show_predictions(), "value")
-        self.model_name.observe(lambda change: self._on_model(), "value")
+        self.inputs["prompt"].observe(lambda change: self.show_tokens(), "value")
+        for name in ("steps", "speed"):
+            self.inputs[name].observe(lambda change: self.show_predictions(), "value")
+        self.inputs["model"].observe(lambda change: self._on_model(), "value")
         self.unfold.observe(lambda change: self._show_advanced(), "value")
         self.typed.observe(lambda change: self._show_typed(), "value")
         self._show_typed()
@@ -201,14 +200,18 @@ class Form(widgets.VBox):
 
     # --- what happens -----------------------------------------------------------------------------
 
+    def _fill(self, values: Mapping[str, object]) -> None:
+        """Set the inputs; None is the checkpoint's own value."""
+        checkpoint = self.model.checkpoint
+        for name, value in values.items():
+            if name == "frames":
+                value = request.nearest(value, checkpoint.frames)
+            self.inputs[name].value = getattr(checkpoint, name) if value is None else value
+
     def _on_model(self) -> None:
-        kept = self.frames.value  # new options choose the first
-        self.frames.options = _modes(self.model.checkpoint)
-        self.frames.value = request.nearest(kept, self.model.checkpoint.frames)
-        self.height.value, self.width.value = (
-            self.model.checkpoint.height,
-            self.model.checkpoint.width,
-        )
+        frames, checkpoint = self.inputs["frames"].value, self.model.checkpoint
+        self.inputs["frames"].options = _modes(checkpoint)  # this selects the first
+        self._fill({"frames": frames, "height": None, "width": None})
         self.show_tokens()
         self.show_predictions()
         self._offer_enriching()
@@ -224,38 +227,57 @@ class Form(widgets.VBox):
         self.enrich.layout.display = None if offered else "none"
 
     def _enrich(self) -> None:
-        """Ask the chat model in a thread of its own: it may take a minute."""
+        """Ask the chat model in a thread: it may take a minute."""
         self.enrich.disabled, self.enriching.value = True, "asking the chat model…"
-        threading.Thread(target=self._ask, name="cogvx enrich", daemon=True).start()
+        threading.Thread(target=self._ask_chat_model, name="cogvx enrich", daemon=True).start()
 
-    def _ask(self) -> None:
+    def _ask_chat_model(self) -> None:
+        prompt = self.typed.value or self.inputs["prompt"].value
         try:
-            found = enrich.enrich_prompt(
-                self.typed.value or self.prompt.value, self.model.checkpoint
-            )
+            enriched = enrich.enrich_prompt(prompt, self.model.checkpoint)
         except CogvxError as error:
             self.enriching.value = bold_html(error)
         else:
-            self.typed.value, self.prompt.value = found.before, found.after
+            self.typed.value, self.inputs["prompt"].value = enriched.before, enriched.after
             self.enriching.value = (
-                f"by {escape(found.model)}; both texts can be edited and are kept with the video"
+                f"by {escape(enriched.model)}; both texts can be edited and are kept with the video"
             )
         finally:
             self.enrich.disabled = False
 
 
+def recorded_values(sidecar: dict) -> dict[str, object]:
+    """The fields of a result: how its frames, plan and checks were asked for.
+
+    Older sidecars don't record the plan's fields as asked; those are as planned.
+    """
+    values = {name: FIELDS[name].default for name in NAMES}
+    for part in ("plan", "asked", "request"):
+        values |= {name: sidecar[part][name] for name in NAMES if name in sidecar[part]}
+    return values | dict.fromkeys(sidecar["allowed"], True)
+
+
 def token_note(model: Model, prompt: str) -> str:
-    """What the checkpoint's tokenizer makes of a prompt, as HTML."""
+    """How the checkpoint's tokenizer reads a prompt, as HTML."""
     tokens = store.count_tokens(model, prompt)
-    said = f"{tokens.count} of {tokens.limit} tokens"
+    note = f"{tokens.count} of {tokens.limit} tokens"
     if tokens.unknown:
-        said += f", {tokens.unknown} unknown to {escape(model.name)}"
+        note += f", {tokens.unknown} unknown to {escape(model.name)}"
     if tokens.cut:
-        said += f"; this end has no effect: <s>{escape(tokens.cut)}</s>"
+        note += f"; this end has no effect: <s>{escape(tokens.cut)}</s>"
     if tokens.unknown_share > 0.5:
         ignored = f"{tokens.unknown_share:.0%} of it would be ignored: {model.checkpoint.reads}"
-        said += f"<br>{bold_html(ignored)}"
-    return said
+        note += f"<br>{bold_html(ignored)}"
+    return note
+
+
+def _checked(values: Mapping[str, object]) -> dict[str, object]:
+    """Values that their fields accept; the prompt may still be empty."""
+    return {name: replace(FIELDS[name], required=False).check(v) for name, v in values.items()}
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name) or name.replace("_", " ").capitalize()
 
 
 def _modes(checkpoint: Checkpoint) -> list[tuple[str, int]]:
@@ -263,10 +285,3 @@ def _modes(checkpoint: Checkpoint) -> list[tuple[str, int]]:
         (f"{name} · {count} frames", count)
         for name, count in zip(MODES, checkpoint.frames, strict=False)
     ]
-
-
-def _permission(label: str, name: str, values: dict) -> widgets.Checkbox:
-    made = widgets.Checkbox(
-        value=values.get(f"allow_{name}", False), description=label, indent=False, layout=WIDE
-    )
-    return made.add_class(f"cogvx-{name.replace('_', '-')}")

@@ -1,15 +1,16 @@
-"""Results on disk, newest first: look through, search, play, load back, make again, throw away."""
+"""The pages Gallery, all results on disk, and Compare, some of them in step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ipywidgets as widgets
 
-from ..errors import CogvxError
+from ..errors import CogvxError, RequestError
 from ..results import catalogue, result, video
 from ..results.catalogue import Entry
+from ..results.side_by_side import MOST, comparison_table, side_by_side
 from .controls import (
     Viewer,
     bold_html,
@@ -25,18 +26,18 @@ from .controls import (
 from .session import Session, current_session
 
 PAGE = 12
-"""Results on a page."""
+"""Results per page."""
 
 ANY = "any"
 
 
 class Gallery(widgets.VBox):
-    """The results of the outputs folder.
+    """All results, newest first: search, play, load settings, reproduce, move to the trash.
 
     Args:
         session: runs the jobs that reproduce results; by default this process's.
-        load: called with a sidecar's settings when they are to be loaded back.
-        compare: called with the paths of the results that are to be compared.
+        load: loads the settings of a result into a form; without it there is no such button.
+        compare: compares the results of these paths; without it none can be selected.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Gallery(widgets.VBox):
         self._session = session or current_session()
         self._catalogue = self._session.catalogue
         self._on_load, self._on_compare = load, compare
-        self._chosen: list[Path] = []
+        self._selected: list[Path] = []
         self._trashed: list[Path] = []
         self._entries: list[Entry] = []
         self._offset = 0
@@ -60,15 +61,18 @@ class Gallery(widgets.VBox):
         self.show()
 
     def show(self) -> None:
-        """Take in what changed on disk, and show the page again."""
+        """Update filters and page from the disk."""
         self._catalogue.refresh()
-        there = {self.model: self._catalogue.models(), self.frames: self._catalogue.frame_counts()}
-        for field, values in there.items():
+        filters = (
+            (self.model, self._catalogue.models()),
+            (self.frames, self._catalogue.frame_counts()),
+        )
+        for field, values in filters:
             options = [ANY, *values]
             if options != list(field.options):
-                kept = field.value
+                selected = field.value
                 field.options = options
-                field.value = kept if kept in options else ANY
+                field.value = selected if selected in options else ANY
         self._show_page()
 
     # --- building ---------------------------------------------------------------------------------
@@ -99,25 +103,29 @@ class Gallery(widgets.VBox):
         picture = widgets.Image(value=poster, format="webp", layout={"width": "180px"})
         picture.add_class("cogvx-poster")
         facts = f"{entry.frames} frames · {entry.steps} steps · seed {entry.seed}"
-        made = entry.made.replace("T", " ")[:16]
-        chosen = widgets.Checkbox(
-            value=entry.path in self._chosen, description="compare", indent=False
-        )
-        chosen.layout.width = "auto"
-        chosen.observe(lambda change: self._choose(entry.path, change["new"]), "value")
+        date = entry.made.replace("T", " ")[:16]
+        text = f"{bold_html(prompt)}<br>{html_lines([facts, f'{entry.model} · {date}'])}"
+        caption = html_note(html_paragraph(text), "caption")
+        row = control_row(*self._actions(entry.path))
+        return widgets.VBox([picture, caption, row]).add_class("cogvx-card")
+
+    def _actions(self, path: Path) -> list[widgets.Widget]:
         actions = [
-            button("", "play", "play it", lambda: self._play(entry.path)),
-            button("", "repeat", "make it again, and compare", lambda: self._again(entry.path)),
-            button("", "trash", "move it to the trash", lambda: self._trash(entry.path)),
+            button("", "play", "play it", lambda: self._play(path)),
+            button("", "repeat", "make it again, and compare", lambda: self._again(path)),
+            button("", "trash", "move it to the trash", lambda: self._trash(path)),
         ]
         if self._on_load:
-            load = button("", "upload", "load its settings", lambda: self._load_back(entry.path))
+            load = button("", "upload", "load its settings", lambda: self._load_settings(path))
             actions.insert(1, load)
         if self._on_compare:
-            actions.append(chosen)
-        said = f"{bold_html(prompt)}<br>{html_lines([facts, f'{entry.model} · {made}'])}"
-        text = html_note(html_paragraph(said), "caption")
-        return widgets.VBox([picture, text, control_row(*actions)]).add_class("cogvx-card")
+            selected = widgets.Checkbox(
+                value=path in self._selected, description="compare", indent=False
+            )
+            selected.layout.width = "auto"
+            selected.observe(lambda change: self._select(path, change["new"]), "value")
+            actions.append(selected)
+        return actions
 
     # --- pages ------------------------------------------------------------------------------------
 
@@ -141,7 +149,7 @@ class Gallery(widgets.VBox):
         filters = self._filters()
         total = self._catalogue.count(**filters)
         entries = self._catalogue.find(**filters, limit=PAGE, offset=self._offset)
-        if entries != self._entries:  # else a click on its way would miss its button
+        if entries != self._entries:  # else a click under way would miss its button
             self._entries, pictures = entries, video.thumbnails(entries)
             replace_children(
                 self.cards, [self._card(e, p) for e, p in zip(entries, pictures, strict=True)]
@@ -150,32 +158,32 @@ class Gallery(widgets.VBox):
         self.count.value = f"{self._offset + 1}–{last} of {total:,}" if entries else "none"
         self.newer.disabled, self.older.disabled = self._offset == 0, last >= total
 
-    # --- what can be done -------------------------------------------------------------------------
+    # --- actions -------------------------------------------------------------------------
 
-    def _choose(self, path: Path, wanted: bool) -> None:
-        self._chosen = [other for other in self._chosen if other != path]
-        if wanted:
-            self._chosen.append(path)
+    def _select(self, path: Path, selected: bool) -> None:
+        self._selected = [other for other in self._selected if other != path]
+        if selected:
+            self._selected.append(path)
         self._offer_comparison()
 
     def _offer_comparison(self) -> None:
-        count = len(self._chosen)
+        count = len(self._selected)
         self.comparison.description = f"Compare ({count})" if count else "Compare"
-        self.comparison.disabled = not 2 <= count <= 6
+        self.comparison.disabled = not 2 <= count <= MOST
         self.comparison.tooltip = "play the chosen in step: choose two to six"
         self.comparison.layout.display = None if self._on_compare else "none"
 
     def _show_compared(self) -> None:
-        self._attempt(lambda: self._on_compare(list(self._chosen)))
+        self._attempt(lambda: self._on_compare(list(self._selected)))
 
     def _play(self, path: Path) -> None:
         self._attempt(lambda: replace_children(self.details, [Viewer(result.read_result(path))]))
 
-    def _load_back(self, path: Path) -> None:
+    def _load_settings(self, path: Path) -> None:
         self._attempt(lambda: self._on_load(result.read_result(path).settings))
 
     def _again(self, path: Path) -> None:
-        from .. import workflow  # late: it loads torch, and looking takes none
+        from .. import workflow  # late: it may load torch, which browsing does not need
 
         def submit() -> None:
             original = result.read_result(path)
@@ -187,7 +195,7 @@ class Gallery(widgets.VBox):
     def _trash(self, path: Path) -> None:
         def move() -> None:
             self._trashed.append(catalogue.move_to_trash(path))
-            self._choose(path, False)
+            self._select(path, False)
             self.message.value = html_lines([f"{path.name} is in {self._trashed[-1].parent}"])
             self._offer_undo()
             self.show()
@@ -210,8 +218,35 @@ class Gallery(widgets.VBox):
         self.undo.layout.display = None if count else "none"
 
     def _attempt(self, act: Callable[[], None]) -> None:
-        """Do it, and say what is wrong if it can't be done."""
+        """Call ``act`` and show its error, if any."""
         try:
             act()
         except CogvxError as error:
             self.message.value = bold_html(error)
+
+
+class Compare(widgets.VBox):
+    """Results side by side, and the settings in which they differ.
+
+    Args:
+        paths: two to six mp4 files; they can also be set later by ``show``.
+
+    Raises:
+        CogvxError: for another number of files, or one that is not a result.
+    """
+
+    def __init__(self, paths: Sequence[str | Path] = ()) -> None:
+        super().__init__([html_note("Choose two to six results in the gallery.")])
+        self.add_class("cogvx-compare")
+        if paths:
+            self.show(paths)
+
+    def show(self, paths: Sequence[str | Path]) -> None:
+        """Compare other results."""
+        if not 2 <= len(paths) <= MOST:
+            raise RequestError("results", len(paths), f"choose two to {MOST} to compare")
+        results = [result.read_result(path) for path in paths]
+        player = widgets.Video(value=side_by_side(results), format="mp4", autoplay=True, loop=True)
+        player.layout = {"max_width": "98%"}
+        player.add_class("cogvx-video")
+        replace_children(self, [player, html_note(comparison_table(results), "differences")])
