@@ -169,7 +169,7 @@ def test_settings_without_the_asked_plan_come_back_as_planned(place, tiny, where
 
 
 def test_a_value_that_no_field_accepts_is_said(place, tiny, where):
-    with pytest.raises(RequestError, match="speed = 'warp'.*exact"):
+    with pytest.raises(RequestError, match=r"speed = 'warp'.*exact"):
         form.Form(tiny, where.predict, speed="warp")
     shown = app.GenerateTab(tiny, where, prompt="")
     path = place(seed=-1)

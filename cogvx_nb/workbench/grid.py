@@ -166,10 +166,7 @@ def _write_sheet(stem: Path, pages: np.ndarray, fps: int, tag: str) -> tuple[Pat
     with files.translate_errors(stem.parent):
         stem.parent.mkdir(parents=True, exist_ok=True)
         files.write_whole(png, poster.getvalue())
-        partial = mp4.with_name(f".{mp4.name}.partial")
-        try:
+        with files.partial_file(mp4) as partial:
             video.encode_video(pages, partial, fps, tag)
             partial.replace(mp4)
-        finally:
-            partial.unlink(missing_ok=True)
     return png, mp4

@@ -135,7 +135,8 @@ def store_colours(path: Path, colours: ColourMap) -> None:
     """Store a map, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sums = {"gram": colours.gram.tolist(), "cross": colours.cross.tolist()}
-    files.write_whole(path, json.dumps({"format": COLOURS_FORMAT, **sums}).encode())
+    content = json.dumps({"format": COLOURS_FORMAT, **sums}).encode()
+    files.write_whole(path, content, sync=False)
 
 
 @dataclass(frozen=True, slots=True)
