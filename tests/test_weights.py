@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 
-from cogvx_nb.checkpoints import store
+from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
@@ -85,6 +86,47 @@ def test_an_unknown_architecture_is_refused(copy_of_tiny):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_layers": 7}))
     with pytest.raises(ModelError, match="none of: CogVideoX-5b"):
         store.locate_checkpoint(str(copy_of_tiny))
+
+
+def test_an_image_model_of_the_same_architecture_is_another_one(copy_of_tiny, tiny, monkeypatch):
+    known = tiny.checkpoint
+    with_image = replace(
+        known,
+        name="with-image",
+        pipeline_class="CogVideoXImageToVideoPipeline",
+        in_channels=32,
+        cannot_run="it starts from an image",
+    )
+    config = dict(zip(registry.ARCHITECTURE_KEYS, known.architecture, strict=True))
+    both = (
+        (config | {"in_channels": 16}, "CogVideoXPipeline", known),
+        (config | {"in_channels": 32}, "CogVideoXImageToVideoPipeline", with_image),
+    )
+    for order in ((with_image, known), (known, with_image)):
+        monkeypatch.setattr(registry, "CHECKPOINTS", order)
+        for transformer, pipeline_class, checkpoint in both:
+            assert registry.checkpoint_of_config(transformer, pipeline_class) is checkpoint
+    assert registry.checkpoint_of_config(config, "CogVideoXVideoToVideoPipeline") is None
+    path = copy_of_tiny / "transformer" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"in_channels": 32}))
+    with pytest.raises(ModelError, match="none of: "):
+        store.locate_checkpoint(str(copy_of_tiny))
+    index = copy_of_tiny / "model_index.json"
+    index.write_text(index.read_text().replace('"CogVideoXPipeline"', f'"{both[1][1]}"'))
+    assert store.locate_checkpoint(str(copy_of_tiny)).checkpoint is with_image
+
+
+def test_random_weights_take_their_shapes_from_the_registry():
+    from cogvx_nb.pipeline import components  # late: it loads torch
+
+    configs = {c.name: components.random_configs(c) for c in registry.CHECKPOINTS}
+    vaes = {name: config["vae"]["scaling_factor"] for name, config in configs.items()}
+    assert vaes == {c.name: c.vae_scaling_factor for c in registry.CHECKPOINTS}
+    rotary = "use_rotary_positional_embeddings"
+    assert {n: c["transformer"][rotary] for n, c in configs.items()} == {
+        c.name: c.rotary_embeddings for c in registry.CHECKPOINTS
+    }
+    assert (vaes["CogVideoX-5b"], vaes["CogVideoX-2b"]) == (0.7, 1.15258426)
 
 
 def test_hashes_follow_the_files(copy_of_tiny):

@@ -1,4 +1,4 @@
-"""What is known of each checkpoint. Facts only: nothing here looks at a disk or a GPU.
+"""Facts of each checkpoint of the family. Nothing here reads a disk or a GPU.
 
 Sources: the model cards and ``config.json`` files of zai-org/CogVideoX-5b, CogVideoX-2b and
 CogVideoX1.5-5B, and the model card of the embedded checkpoint, ``models/cogvideox-tiny/README.md``.
@@ -11,70 +11,63 @@ from dataclasses import dataclass, replace
 from ..errors import RequestError
 
 SIZE_MULTIPLE = 16
-"""Height and width divide by this: the VAE shrinks by 8, the transformer's patches by 2."""
+"""Height and width are multiples of this: the VAE downsamples by 8, the patches by 2."""
 
 MAX_STEPS = 1000
-"""Denoising steps the schedulers were trained on (``num_train_timesteps``)."""
+"""``num_train_timesteps`` of the schedulers."""
+
+
+ARCHITECTURE_KEYS = (
+    "num_layers",
+    "num_attention_heads",
+    "attention_head_dim",
+    "sample_height",
+    "sample_width",
+)
+"""Keys of the transformer's ``config.json`` whose values are ``Checkpoint.architecture``."""
+
+LATENT_CHANNELS = 16
+"""Channels of a latent frame, the same for the whole family."""
+
+TILE = (144, 720)
+"""Tile of a tiled decode for the native 480 × 720. Tiles overlap by 1/6 of their height and 1/5 of
+their width, so height / 8 must be divisible by 6 and width / 8 by 5, or they don't cover the clip.
+As wide as the clip, they overlap vertically only and decode 1.2 times its area; the 240 × 360 of
+diffusers decode 2.3 times."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One member of the CogVideoX family.
+    """One member of the CogVideoX family."""
 
-    Attributes:
-        name: also the name of its folder in ``models/``.
-        aliases: other names it answers to, lower case.
-        architecture: (layers, heads, head width, sample height, sample width) of the transformer's
-            config; recognises a copy under another name.
-        height, width: native size in pixels.
-        frames: the frame counts it is offered with.
-        fps: frames a second of its training clips.
-        gpu_dtype: what it was trained in; old GPUs fall back to float16.
-        cpu_dtype: what it runs in without a GPU.
-        scheduler: class name in diffusers.
-        timestep_spacing: how the scheduler spreads its steps.
-        dynamic_cfg: whether guidance varies over the steps as the authors do it.
-        text_tokens: longest prompt, end token included.
-        tile: height and width in pixels of the tiles of a tiled decode. They overlap by 1/6 and
-            1/5, so height / 8 must divide by 6 and width / 8 by 5, or they don't add up. As wide
-            as the clip they overlap one way only: 1.2 times its area in all, where diffusers' own
-            240 × 360 have 2.3 times.
-        decode_steps: time of a decode, in denoising steps. Measured: on an H100 for the 5B, on two
-            cores for the embedded one.
-        vae_channels: width of the VAE's blocks at full size, which sets the memory of a decode.
-        parameters: number of parameters of each component with weights, about.
-        modelscope, huggingface: hub ids; empty for the embedded one.
-        licence, licence_note: name, and what it means in a line.
-        reads: what its prompts may be written in, for error messages.
-        enrichable: whether a chat model's long English prompts suit it.
-        cannot_run: why this workbench can't run it, though it fetches and verifies it; empty for
-            those that it runs.
-    """
-
-    name: str
-    aliases: tuple[str, ...]
-    architecture: tuple[int, int, int, int, int]
-    height: int
+    name: str  # also of its folder in ``models/``
+    aliases: tuple[str, ...]  # other names that it can be asked for by, lower case
+    architecture: tuple[int, int, int, int, int]  # see ``ARCHITECTURE_KEYS``
+    height: int  # native size in pixels
     width: int
-    frames: tuple[int, ...]
-    fps: int
-    gpu_dtype: str
+    frames: tuple[int, ...]  # frame counts that it is offered with
+    fps: int  # frames per second of its training clips
+    gpu_dtype: str  # that it was trained in; GPUs without bfloat16 take float16 for it
     cpu_dtype: str
-    scheduler: str
-    timestep_spacing: str
-    dynamic_cfg: bool
-    text_tokens: int
-    decode_steps: float
-    vae_channels: int
-    tile: tuple[int, int]
-    parameters: dict[str, int]
-    modelscope: str
+    scheduler: str  # class name in diffusers
+    timestep_spacing: str  # of the scheduler
+    dynamic_cfg: bool  # whether the guidance scale varies over the steps, as the authors do it
+    rotary_embeddings: bool  # ``use_rotary_positional_embeddings`` of the transformer
+    vae_scaling_factor: float
+    text_tokens: int  # longest prompt, end token included
+    decode_steps: float  # time of a decode, in denoising steps
+    vae_channels: int  # of the VAE's blocks at full size, which set the memory of a decode
+    tile: tuple[int, int]  # height and width in pixels of the tiles of a tiled decode; see ``TILE``
+    parameters: dict[str, int]  # number of parameters of each component with weights, about
+    modelscope: str  # hub ids; empty for the embedded one
     huggingface: str
     licence: str
-    licence_note: str
-    reads: str
-    enrichable: bool = True
-    cannot_run: str = ""
+    licence_note: str  # what it means, in a line
+    reads: str  # what its prompts may be written in, for error messages
+    enrichable: bool = True  # whether a chat model's long English prompts suit it
+    pipeline_class: str = "CogVideoXPipeline"  # class name in diffusers
+    in_channels: int = LATENT_CHANNELS  # of the transformer; twice as many with an image's latents
+    cannot_run: str = ""  # why it is only fetched and verified here; empty for those that run
 
 
 COGVIDEOX_5B = Checkpoint(
@@ -90,10 +83,12 @@ COGVIDEOX_5B = Checkpoint(
     scheduler="CogVideoXDPMScheduler",
     timestep_spacing="trailing",
     dynamic_cfg=True,
+    rotary_embeddings=True,
+    vae_scaling_factor=0.7,
     text_tokens=226,
-    decode_steps=1.5,
+    decode_steps=1.5,  # measured on an H100
     vae_channels=128,
-    tile=(144, 720),
+    tile=TILE,
     parameters={
         "text_encoder": 4_762_310_656,
         "transformer": 5_570_283_072,
@@ -115,6 +110,8 @@ COGVIDEOX_2B = replace(
     cpu_dtype="float32",
     scheduler="CogVideoXDDIMScheduler",
     dynamic_cfg=False,
+    rotary_embeddings=False,
+    vae_scaling_factor=1.15258426,
     parameters=COGVIDEOX_5B.parameters | {"transformer": 1_693_783_872},
     modelscope="ZhipuAI/CogVideoX-2b",
     huggingface="zai-org/CogVideoX-2b",
@@ -150,8 +147,10 @@ TINY = Checkpoint(
     scheduler="CogVideoXDPMScheduler",
     timestep_spacing="trailing",
     dynamic_cfg=True,
+    rotary_embeddings=True,
+    vae_scaling_factor=1.0,
     text_tokens=64,
-    decode_steps=20,
+    decode_steps=20,  # measured on two cores of a CPU
     vae_channels=24,
     tile=(48, 80),
     parameters={"text_encoder": 406_912, "transformer": 6_059_200, "vae": 4_971_451},
@@ -168,28 +167,38 @@ CHECKPOINTS = (COGVIDEOX_5B, COGVIDEOX_2B, COGVIDEOX_15_5B, TINY)
 
 
 def find_checkpoint(name: str) -> Checkpoint | None:
-    """The checkpoint called ``name`` (any case, short forms too), or None."""
-    wanted = name.strip().lower()
+    """The checkpoint of a name or alias, in any case; None if there is none."""
+    key = name.strip().lower()
     for checkpoint in CHECKPOINTS:
-        if wanted in (checkpoint.name.lower(), *checkpoint.aliases):
+        if key in (checkpoint.name.lower(), *checkpoint.aliases):
             return checkpoint
     return None
 
 
 def get_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint called ``name``.
+    """The checkpoint of a name or alias.
 
     Raises:
         RequestError: if there is none, with those that there are.
     """
-    found = find_checkpoint(name)
-    if found is None:
+    checkpoint = find_checkpoint(name)
+    if checkpoint is None:
         raise RequestError("model", name, f"use one of {', '.join(c.name for c in CHECKPOINTS)}")
-    return found
+    return checkpoint
 
 
-def checkpoint_of_config(config: dict) -> Checkpoint | None:
-    """The checkpoint that a transformer's ``config.json`` belongs to, or None."""
-    keys = ("num_layers", "num_attention_heads", "attention_head_dim", "sample_height")
-    found = tuple(config.get(key) for key in (*keys, "sample_width"))
-    return next((c for c in CHECKPOINTS if c.architecture == found), None)
+def checkpoint_of_config(config: dict, pipeline_class: str) -> Checkpoint | None:
+    """The checkpoint that files belong to, under whatever name they are stored.
+
+    Args:
+        config: ``config.json`` of the transformer.
+        pipeline_class: ``_class_name`` of ``model_index.json``. Checkpoints for text and for images
+            can have the same architecture.
+    """
+    architecture = tuple(config.get(key) for key in ARCHITECTURE_KEYS)
+    in_channels = config.get("in_channels", LATENT_CHANNELS)
+    identity = (architecture, in_channels, pipeline_class)
+    for known in CHECKPOINTS:
+        if (known.architecture, known.in_channels, known.pipeline_class) == identity:
+            return known
+    return None

@@ -64,11 +64,10 @@ def locate_checkpoint(name: str) -> Model:
         raise ModelMissing(_missing_message(name, known, folder))
     index = read_json(folder / "model_index.json")
     config = read_json(folder / "transformer" / "config.json")
-    checkpoint = registry.checkpoint_of_config(config)
-    if checkpoint is None or index.get("_class_name") != "CogVideoXPipeline":
-        raise ModelError(
-            f"{folder} holds a {index.get('_class_name')} that is none of: {_known_names()}"
-        )
+    pipeline_class = index.get("_class_name", "")
+    checkpoint = registry.checkpoint_of_config(config, pipeline_class)
+    if checkpoint is None:
+        raise ModelError(f"{folder} holds a {pipeline_class} that is none of: {_known_names()}")
     counts = {component: _count_parameters(folder, component) for component in WEIGHTED}
     for needed in ("scheduler/scheduler_config.json", "tokenizer"):
         if not (folder / needed).exists():

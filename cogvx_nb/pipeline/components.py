@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from .. import settings
 from ..checkpoints import store
-from ..checkpoints.registry import TINY, Checkpoint
+from ..checkpoints.registry import ARCHITECTURE_KEYS, TINY, Checkpoint
 from ..checkpoints.store import read_json
 from ..planning.plan import Plan
 from .vae import Autoencoder
@@ -49,16 +49,11 @@ def random_configs(checkpoint: Checkpoint) -> dict[str, dict]:
     """Configuration of each of ``COMPONENTS``, as diffusers and transformers take it."""
     if checkpoint.name == TINY.name:
         return {name: _embedded_config(name) for name in COMPONENTS}
-    layers, heads, head_width, height, width = checkpoint.architecture
-    transformer = {
-        "num_layers": layers,
-        "num_attention_heads": heads,
-        "attention_head_dim": head_width,
-        "sample_height": height,
-        "sample_width": width,
-        "use_rotary_positional_embeddings": checkpoint.name == "CogVideoX-5b",
+    transformer = dict(zip(ARCHITECTURE_KEYS, checkpoint.architecture, strict=True)) | {
+        "in_channels": checkpoint.in_channels,
+        "use_rotary_positional_embeddings": checkpoint.rotary_embeddings,
     }
-    vae = {"scaling_factor": 0.7 if checkpoint.name == "CogVideoX-5b" else 1.15258426}
+    vae = {"scaling_factor": checkpoint.vae_scaling_factor}
     parts = (T5_XXL, transformer, vae, SCHEDULER | {"_class_name": checkpoint.scheduler})
     return dict(zip(COMPONENTS, parts, strict=True))
 
