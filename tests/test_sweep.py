@@ -340,7 +340,7 @@ def test_two_workers_share_the_runs(outputs, book):
 class Nowhere(SweepWorker):
     """One whose node is lost for good."""
 
-    def run(self, task):
+    def execute(self, task):
         return RunOutcome(0.0, "worker 2 found no place", no_place=True)
 
 
@@ -360,7 +360,7 @@ class Fated(SweepWorker):
         super().__init__(slot)
         self._log, self._deadly = log, deadly
 
-    def run(self, task):
+    def execute(self, task):
         x = task.parameters["x"]
         self._log.append((self._slot, x))
         if self._deadly(x):

@@ -36,7 +36,7 @@ def test_videos_are_measured_once_and_near_duplicates_found(outputs, monkeypatch
 def test_a_notebook_without_videos_has_a_table_too(outputs, book):
     driver.run_sweep({"name": "mine", "notebook": book("1 / x"), "grid": {"x": [0, 1]}})
     folder = SweepFolder("mine")
-    first, second = dataframe.sweep_rows(folder, folder.listed())
+    first, second = dataframe.sweep_rows(folder, folder.listed_runs())
     assert (first["x"], first["state"]) == (0, "failed")
     assert first["error"] == "ZeroDivisionError: division by zero"
     assert (second["state"], second["error"], second["video"]) == ("done", "", "")

@@ -1,10 +1,10 @@
-"""The engine as papermill finds it: by an entry point, loaded while papermill itself is."""
+"""The papermill engine's entry point, which papermill loads while it is imported itself."""
 
 from __future__ import annotations
 
 
 class WarmEngine:
-    """``warm_engine.WarmEngine``, imported when it is first used."""
+    """``warm_engine.WarmEngine``, imported on first use."""
 
     @staticmethod
     def execute_notebook(nb, kernel_name, **options):

@@ -1,6 +1,6 @@
-"""Inside a kernel that serves one notebook after another: nothing of the last one is left.
+"""Runs inside a kept kernel: clears what a notebook left before the next one starts.
 
-What lives in an installed module stays, and so does a pipeline that ``pipeline`` has loaded.
+State of installed modules stays, among it the pipeline that ``pipeline.loader`` holds.
 """
 
 from __future__ import annotations
@@ -19,95 +19,100 @@ from types import FrameType
 from IPython import get_ipython
 
 TORCH_SEED = 67280421310721
-"""That torch's generators start with (c10/core/GeneratorImpl.h, ``default_rng_seed_val``)."""
+"""Initial seed of torch's generators (c10/core/GeneratorImpl.h, ``default_rng_seed_val``)."""
 
 LAST_ERROR = ("last_exc", "last_type", "last_value", "last_traceback")
 
-_begun: dict[str, object] = {}
-"""The process as it was before its first notebook."""
+_initial: dict[str, object] = {}
+"""State of the process before its first notebook."""
 
 
 def clear_namespace(folder: str, import_from: str = "") -> int:
-    """Make this kernel as good as new, working in a folder.
+    """Reset this kernel to its initial state, with another current directory.
 
     Args:
         folder: the current directory from now on.
         import_from: a further folder to import modules from; none if empty.
 
     Returns:
-        Bytes of memory that are still in use, of the system's and of the GPU's together.
+        Bytes of RAM and GPU memory still in use.
 
     Raises:
-        RuntimeError: if a thread of the last notebook is still at work: nothing can end it.
+        RuntimeError: if a thread of the last notebook is still running, which nothing can end.
     """
-    os.chdir(folder)  # first, for the last one may be gone
-    if _begun:
-        _end_what_runs()
-        _forget_modules(_begun["folders"])
-        _forget()
+    os.chdir(folder)  # first: the last directory may have been deleted
+    if _initial:
+        _end_tasks()
+        _unload_modules(_initial["folders"])
+        _clear_state()
     else:
-        _begun.update(environ=dict(os.environ), path=list(sys.path), argv=list(sys.argv))
-        _begun["builtins"] = set(vars(builtins))
-    _begun["folders"] = {folder, import_from}
+        _initial.update(environ=dict(os.environ), path=list(sys.path), argv=list(sys.argv))
+        _initial["builtins"] = set(vars(builtins))
+    _initial["folders"] = {folder, import_from}
     os.environ.clear()
-    os.environ.update(_begun["environ"])
-    sys.argv[:] = _begun["argv"]
-    sys.path[:] = [*_begun["path"], *([import_from] if import_from else [])]
+    os.environ.update(_initial["environ"])
+    sys.argv[:] = _initial["argv"]
+    sys.path[:] = [*_initial["path"], *([import_from] if import_from else [])]
     return _bytes_in_use()
 
 
 def preload_module(module: str) -> None:
-    """Import what the notebooks will need, and have Python look through it for garbage no more:
-    torch and diffusers are 400,000 objects, 0.2 s each time."""
+    """Import what notebooks will need, and exempt it from garbage collection: torch and diffusers
+    are 400,000 objects, which take 0.2 s each time."""
     importlib.import_module(module)
     gc.collect()
     gc.freeze()
 
 
-def _end_what_runs() -> None:
-    """End what the last notebook left running, and what it asked to be called."""
+def _end_tasks() -> None:
+    """Cancel tasks and remove callbacks of the last notebook.
+
+    Raises:
+        RuntimeError: if one of its threads is still running.
+    """
     names = get_ipython().user_ns
 
-    def is_its(frame: FrameType | None) -> bool:
+    def is_notebook_code(frame: FrameType | None) -> bool:
         while frame is not None and frame.f_globals is not names:
             frame = frame.f_back
         return frame is not None
 
     for task in asyncio.all_tasks():
-        if is_its(getattr(task.get_coro(), "cr_frame", None)):
+        if is_notebook_code(getattr(task.get_coro(), "cr_frame", None)):
             task.cancel()
     for calls in get_ipython().events.callbacks.values():
         calls[:] = [call for call in calls if getattr(call, "__globals__", None) is not names]
     others = sys._current_frames()
     del others[threading.get_ident()]
     for frame in others.values():
-        if is_its(frame):
+        if is_notebook_code(frame):
             raise RuntimeError("a thread of the last notebook is still at work")
 
 
-def _forget_modules(folders: set[str]) -> None:
-    """Forget the modules that lie in these folders: another notebook has others of the name."""
+def _unload_modules(folders: set[str]) -> None:
+    """Unload modules found in these folders: another notebook may have others of the same name."""
     own = __package__.partition(".")[0]
     for name, module in list(sys.modules.items()):
-        place = getattr(module, "__file__", None)
-        if place is None or name.partition(".")[0] == own:
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0] == own:
             continue
-        depth = name.count(".") + (Path(place).stem == "__init__")
-        if folders.intersection(map(str, Path(place).parents[depth : depth + 1])):
+        depth = name.count(".") + (Path(file).stem == "__init__")
+        if folders.intersection(map(str, Path(file).parents[depth : depth + 1])):
             del sys.modules[name]
 
 
-def _forget() -> None:
+def _clear_state() -> None:
+    """Clear variables, tracebacks, figures, and random and torch settings; free memory."""
     shell = get_ipython()
     preloaded = gc.get_freeze_count() > 0
-    if not preloaded:  # the shell collects garbage by itself; once, below, is enough
+    if not preloaded:  # the shell's reset collects garbage: once, at the end, is enough
         gc.freeze()
     shell.reset(new_session=True)
     if not preloaded:
         gc.unfreeze()
-    for name in vars(builtins).keys() - _begun["builtins"]:
+    for name in vars(builtins).keys() - _initial["builtins"]:
         delattr(builtins, name)
-    for name in LAST_ERROR:  # their frames hold a failed run's variables
+    for name in LAST_ERROR:  # their frames keep a failed run's variables alive
         if hasattr(sys, name):
             delattr(sys, name)
     shell._last_traceback = shell.last_execution_result = shell.InteractiveTB.tb = None
@@ -123,7 +128,7 @@ def _forget() -> None:
         torch.set_default_device(None)
         torch.set_grad_enabled(True)
     if optimization := sys.modules.get("cogvx_nb.pipeline.optimization"):
-        optimization.free_memory()  # to the system too, so that a leak can be told from a reserve
+        optimization.free_memory()  # also returns it to the system: what stays is a leak
         return
     gc.collect()
     if torch and torch.cuda.is_initialized():
@@ -134,7 +139,7 @@ def _bytes_in_use() -> int:
     import psutil
 
     torch = sys.modules.get("torch")
-    on_gpus = 0
+    gpu_bytes = 0
     if torch and torch.cuda.is_initialized():
-        on_gpus = sum(torch.cuda.memory_allocated(n) for n in range(torch.cuda.device_count()))
-    return psutil.Process().memory_info().rss + on_gpus
+        gpu_bytes = sum(torch.cuda.memory_allocated(n) for n in range(torch.cuda.device_count()))
+    return psutil.Process().memory_info().rss + gpu_bytes

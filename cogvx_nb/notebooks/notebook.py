@@ -1,4 +1,4 @@
-"""Notebooks: found, inspected, and executed headless with parameters through papermill."""
+"""Find, inspect and execute notebooks with parameters, through papermill."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,9 +16,19 @@ from pathlib import Path
 
 from .. import errors, settings
 from ..errors import NotebookError, ParameterError, ResultError, SpecError
+from ..files import is_disk_full
 from ..planning.fields import FRAMES, names_deciding
 
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text: quote it",
+    "bool": "true or false",
+}
+"""What a value must be, by the name of the type that a parameter is annotated with."""
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""ANSI colours, which IPython puts into tracebacks."""
 
 
 def run_notebook(
@@ -29,10 +41,10 @@ def run_notebook(
 
     Args:
         name: ``03_generate``, or the path of any notebook.
-        parameters: by name, as typed; read as the type that the notebook declares, so that a text
-            parameter stays text.
-        raw: by name; always text.
-        output: the executed copy; by default ``outputs/<date>/<time>-<name>.ipynb``.
+        parameters: by name, as typed; converted to the type that the notebook declares, so that a
+            text parameter stays text.
+        raw: by name; passed on as text.
+        output: path of the executed copy; by default ``outputs/<date>/<time>-<name>.ipynb``.
 
     Returns:
         Path of the executed copy.
@@ -43,6 +55,7 @@ def run_notebook(
         ResultError: if there is no such notebook.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
     path = find_notebook(name)
     declared = papermill.inspect_notebook(escape_path(path))
@@ -62,23 +75,65 @@ def run_notebook(
             escape_path(target),
             parameters=values,
             progress_bar=False,
-            extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log is not for users
+            extra_arguments=["--log-level=CRITICAL"],  # users don't need the kernel's own log
         )
     except (KeyboardInterrupt, SystemExit):
         # The kernel ends with us, and a task that still waits for it would log a traceback.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         raise
-    except papermill.PapermillExecutionError as error:
-        kind = getattr(errors, error.ename, None)
-        known = isinstance(kind, type) and issubclass(kind, errors.CogvxError)
-        reason = error.evalue if known else f"{error.ename}: {error.evalue}"
-        code = kind.exit_code if known else 1
-        raise NotebookError(f"{reason} (the notebook so far: {target})", code) from error
+    except (papermill.PapermillExecutionError, DeadKernelError) as error:
+        failure = explain_failure(error)
+        message = f"{failure.message} (the notebook so far: {target})"
+        raise NotebookError(message, failure.exit_code) from error
     return target
 
 
+@dataclass(frozen=True, slots=True)
+class NotebookFailure:
+    """Why papermill failed to execute a notebook."""
+
+    message: str  # one of ours as it is, others with the name of their class
+    exit_code: int = 1
+    traceback: str = field(default="", repr=False)  # without colours
+    kernel_died: bool = False
+    disk_full: bool = False
+
+
+def explain_failure(error: Exception, timeout: float | None = None) -> NotebookFailure:
+    """Explain an exception of ``papermill.execute_notebook``.
+
+    An error of a cell comes as text: class, message and traceback. Where the class is one of
+    ``cogvx_nb.errors``, message and exit code are those that the command would give.
+
+    Args:
+        timeout: seconds that the notebook was given, for the message.
+    """
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
+        kind = getattr(errors, error.ename, None)
+        known = isinstance(kind, type) and issubclass(kind, errors.CogvxError)
+        return NotebookFailure(
+            message=error.evalue if known else f"{error.ename}: {error.evalue}",
+            exit_code=kind.exit_code if known else 1,
+            traceback=COLOURS.sub("", "\n".join(error.traceback)),
+            disk_full=error.ename == "DiskFull" or "No space left on device" in str(error.evalue),
+        )
+    if isinstance(error, CellTimeoutError):
+        limit = f" after {timeout:g} s" if timeout else " in time"
+        return NotebookFailure(f"no end{limit}", traceback=str(error))
+    if isinstance(error, DeadKernelError):
+        return NotebookFailure("the kernel died", traceback=str(error), kernel_died=True)
+    return NotebookFailure(
+        message=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+        disk_full=is_disk_full(error),
+    )
+
+
 def find_notebook(name: str) -> Path:
-    """The notebook of that name in the workbench, or at that path.
+    """Path of a notebook, given by its path or by its name in the workbench.
 
     Raises:
         ResultError: if there is none.
@@ -91,10 +146,13 @@ def find_notebook(name: str) -> Path:
 
 
 def parse_parameter(name: str, text: str, declared: dict) -> object:
-    """A parameter's text as the type of its annotation, or as YAML where there is none.
+    """Convert a parameter's text to the type of its annotation, or read it as YAML if it has none.
+
+    Args:
+        declared: the parameter as ``papermill.inspect_notebook`` describes it.
 
     Raises:
-        ParameterError: if it isn't of that type.
+        ParameterError: if the text isn't of that type.
     """
     import yaml
 
@@ -108,7 +166,7 @@ def parse_parameter(name: str, text: str, declared: dict) -> object:
             return int(text) if kind == "int" else float(text)
         value = yaml.safe_load(text)
         if kind == "bool" and not isinstance(value, bool):
-            raise ValueError(value)  # any text would count as true
+            raise ValueError(value)  # bool() of any text is true
         return value
     except (ValueError, yaml.YAMLError) as error:
         raise ParameterError(name, text, f"must be {KINDS.get(kind, kind)}") from error
@@ -121,53 +179,36 @@ def _default_copy(path: Path) -> Path:
 
 
 def escape_path(path: Path) -> str:
-    """A path for papermill, which formats its paths with the parameters."""
+    """Escape a path for papermill, which replaces ``{name}`` in paths by parameters."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-LITERALS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text: quote it",
-    "bool": "true or false",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class NotebookTemplate:
-    """A notebook that is swept.
-
-    Attributes:
-        path: of the file.
-        content: its bytes, as they were read once; every run executes these.
-        declared: its parameters, as papermill reads them.
-        defaults: their defaults, where these are literals.
-        code_hash: SHA-256 of its code.
-        makes_video: whether it takes what notebook 03 takes, an ``output`` included.
-    """
+    """A notebook that a sweep executes with different parameters."""
 
     path: Path
-    content: bytes = field(repr=False)
-    declared: dict[str, dict] = field(repr=False)
-    defaults: dict[str, object] = field(repr=False)
-    code_hash: str
-    makes_video: bool
+    content: bytes = field(repr=False)  # of the file, read once: every run executes these
+    declared: dict[str, dict] = field(repr=False)  # parameters, as papermill describes them
+    defaults: dict[str, object] = field(repr=False)  # where they are literals
+    code_hash: str  # SHA-256 of the code cells
+    makes_video: bool  # whether it takes model, output, and the fields that decide the frames
 
 
 def read_template(name: str, folder: Path) -> NotebookTemplate:
-    """Read a notebook by name, or by a path that may be relative to a folder.
+    """Read a notebook by name, or by a path, which may be relative to ``folder``.
 
     Raises:
         ResultError: if there is none.
-        SpecError: if it is no notebook with a cell tagged ``parameters``.
+        SpecError: if it isn't a notebook with a cell tagged ``parameters``.
     """
     import nbformat
     import papermill
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     from papermill.utils import nb_kernel_name
 
-    beside = folder / Path(name).expanduser()
-    path = find_notebook(str(beside) if beside.is_file() else name)
+    relative = folder / Path(name).expanduser()
+    path = find_notebook(str(relative) if relative.is_file() else name)
     try:
         content = path.read_bytes()
         notes = nbformat.reads(content.decode(), as_version=4)
@@ -180,10 +221,13 @@ def read_template(name: str, folder: Path) -> NotebookTemplate:
         raise SpecError(f"{path} can't be read as a notebook: {reason}") from error
     if not any("parameters" in cell.metadata.get("tags", ()) for cell in notes.cells):
         raise SpecError(f"{path} has no cell tagged 'parameters': tag the cell that sets them")
-    takes = {*names_deciding(FRAMES), "model", "output"}
+    # Later fields, such as `attention`, are optional: copies of older notebooks lack them.
+    required = {*names_deciding(FRAMES), "model", "output"}
     defaults = dict(_literal_defaults(declared))
-    if takes <= declared.keys() and (odd := sorted(takes - defaults.keys())):
-        raise SpecError(f"{path.name}: the default of {odd[0]} must be a plain value, such as 25")
+    if required <= declared.keys() and (computed := sorted(required - defaults.keys())):
+        raise SpecError(
+            f"{path.name}: the default of {computed[0]} must be a plain value, such as 25"
+        )
     code = [cell.source for cell in notes.cells if cell.cell_type == "code"]
     return NotebookTemplate(
         path=path,
@@ -191,11 +235,16 @@ def read_template(name: str, folder: Path) -> NotebookTemplate:
         declared=declared,
         defaults=defaults,
         code_hash=hashlib.sha256(json.dumps(code).encode()).hexdigest(),
-        makes_video=takes <= defaults.keys(),
+        makes_video=required <= defaults.keys(),
     )
 
 
 def fit_value(name: str, value: object, declared: dict) -> object:
+    """Check a value against a parameter's annotation; a whole number becomes a float if need be.
+
+    Raises:
+        ParameterError: if it is of another type.
+    """
     kind = declared["inferred_type_name"]
     if value is None and declared["default"].strip() == "None":
         return None
@@ -203,24 +252,24 @@ def fit_value(name: str, value: object, declared: dict) -> object:
         try:
             return float(value)
         except OverflowError as error:
-            raise ParameterError(name, value, f"must be {LITERALS[kind]}") from error
-    if kind in LITERALS and type(value).__name__ != kind:
-        raise ParameterError(name, value, f"must be {LITERALS[kind]}")
+            raise ParameterError(name, value, f"must be {KINDS[kind]}") from error
+    if kind in KINDS and type(value).__name__ != kind:
+        raise ParameterError(name, value, f"must be {KINDS[kind]}")
     return value
 
 
 def is_plain_value(value: object) -> bool:
-    """Whether it is what JSON and a notebook can hold."""
+    """Whether both JSON and a notebook can hold a value."""
     if isinstance(value, dict):
-        return all(isinstance(key, str) and is_plain_value(one) for key, one in value.items())
+        return all(isinstance(key, str) and is_plain_value(item) for key, item in value.items())
     if isinstance(value, list | tuple):
         return all(map(is_plain_value, value))
     return value is None or isinstance(value, str | int | float)
 
 
 def _literal_defaults(declared: dict[str, dict]) -> Iterator[tuple[str, object]]:
-    for name, one in declared.items():
+    for name, parameter in declared.items():
         try:
-            yield name, fit_value(name, ast.literal_eval(one["default"]), one)
+            yield name, fit_value(name, ast.literal_eval(parameter["default"]), parameter)
         except (ValueError, SyntaxError, ParameterError):
             continue

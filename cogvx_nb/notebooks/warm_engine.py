@@ -1,8 +1,8 @@
-"""A papermill engine that keeps its kernel: what one notebook loaded serves the next.
+"""A papermill engine that keeps its kernel, so that a model is loaded once for many notebooks.
 
-``papermill --engine cogvx``, or ``papermill.execute_notebook(..., engine_name="cogvx")``. Between
-notebooks of a process the kernel's variables are cleared; a kernel that died, hung or leaks gives
-way to a new one.
+``papermill --engine cogvx``, or ``papermill.execute_notebook(..., engine_name="cogvx")``. The
+kernel's variables are cleared between the notebooks of a process; a kernel that died, hangs or
+leaks memory is replaced by a new one.
 """
 
 from __future__ import annotations
@@ -25,22 +25,25 @@ from papermill.engines import NBClientEngine, papermill_engines
 from .. import settings
 
 CLEAR_SECONDS = 60
-"""Until a kernel that is being cleared counts as hung; it takes 0.2 s."""
+"""Seconds until a kernel that is being cleared counts as hung; clearing takes 0.2 s."""
 
 PRELOAD_SECONDS = 600
-"""For imports; torch from a cold network disk can take a minute."""
+"""Seconds for imports; torch from a cold network disk can take a minute."""
 
 ARGUMENTS = ("--log-level=CRITICAL", "--HistoryManager.hist_file=:memory:")
 
-PRELOAD = "__import__('cogvx_nb.notebooks.kernel_reset', fromlist=['preload_module']).preload_module({module!r})"
-CLEAR = "__import__('cogvx_nb.notebooks.kernel_reset', fromlist=['clear_namespace']).clear_namespace({folder!r}, {path!r})"
-"""Expressions, so that they leave no name behind."""
+IN_KERNEL = "__import__('cogvx_nb.notebooks.kernel_reset', fromlist=['_'])"
+"""The module, as an expression to evaluate in the kernel: a statement would leave a name there."""
+
+PRELOAD = IN_KERNEL + ".preload_module({module!r})"
+CLEAR = IN_KERNEL + ".clear_namespace({folder!r}, {path!r})"
 
 
 class WarmKernel:
-    """A kernel that outlives notebooks.
+    """A kernel that is kept from one notebook to the next.
 
-    All of it is for one thread, since its sockets belong to that thread's loop; but for ``kill``.
+    It belongs to one thread, whose event loop owns its sockets; only ``kill`` may be called from
+    others.
 
     Args:
         name: of the kernel's specification.
@@ -60,28 +63,31 @@ class WarmKernel:
     def prepare(
         self, folder: str, path: str, start_seconds: float, most_growth: int, preload: str = ""
     ) -> None:
-        """A clean kernel that works in a folder: this one cleared, or a new process.
+        """Clear the kernel, or replace it by a new process where that fails.
 
         Args:
-            preload: a module that a new process imports beforehand; none if empty.
+            folder: its current directory from now on.
+            path: a further folder to import modules from; none if empty.
+            most_growth: bytes that it may hold more than after its first notebook.
+            preload: a module that a new process imports first; none if empty.
 
         Raises:
             DeadKernelError: if none starts within ``start_seconds``.
         """
         if self._manager is not None and self._clearable and self._is_alive():
-            held = self._clear(folder, path)
-            if held is not None:
-                self._first_bytes = self._first_bytes or held
-                if held - self._first_bytes <= most_growth:
+            held_bytes = self._clear(folder, path)
+            if held_bytes is not None:
+                self._first_bytes = self._first_bytes or held_bytes
+                if held_bytes - self._first_bytes <= most_growth:
                     return
         self.close()
         self._start(folder, start_seconds)
-        self._clearable = self._clear(folder, path) is not None  # not, say, for a kernel of R
-        if preload and self._clearable:  # where it fails, the notebook will say why
-            run_sync(self._ask)(PRELOAD.format(module=preload), PRELOAD_SECONDS)
+        self._clearable = self._clear(folder, path) is not None  # not for a kernel of R
+        if preload and self._clearable:  # if that fails, the notebook's own import says why
+            run_sync(self._evaluate)(PRELOAD.format(module=preload), PRELOAD_SECONDS)
 
     def kill(self) -> None:
-        """End the process and those that it started, now; from any thread."""
+        """Kill the process and those that it started; from any thread."""
         provisioner = self._manager.provisioner if self._manager else None
         pid = getattr(provisioner, "pid", None)
         if pid and provisioner.process and provisioner.process.poll() is None:
@@ -89,16 +95,16 @@ class WarmKernel:
                 os.killpg(pid, signal.SIGKILL)  # jupyter_client gives each kernel its own group
 
     def close(self, now: bool = False) -> None:
-        """End the process, and forget it.
+        """Shut the process down.
 
         Args:
-            now: without asking it first.
+            now: kill it, without asking it first.
         """
         manager, client = self._manager, self.client
         if now:
             self.kill()
         self._manager = self.client = self._first_bytes = None
-        # Whatever is left of them, they are no more in use.
+        # Errors of shutting down don't matter: both are out of use.
         if manager is not None:
             with contextlib.suppress(Exception):
                 run_sync(manager.shutdown_kernel)(now=now)
@@ -106,8 +112,8 @@ class WarmKernel:
             with contextlib.suppress(Exception):
                 client.stop_channels()
 
-    def leave_no_file(self) -> None:
-        """Delete the file that says how to reach the kernel, at the end of this process."""
+    def delete_connection_file(self) -> None:
+        """Delete the kernel's connection file, at the end of this process."""
         with contextlib.suppress(OSError, AttributeError):  # it never started
             self._manager.cleanup_connection_file()
 
@@ -128,22 +134,22 @@ class WarmKernel:
         return run_sync(self._manager.is_alive)()
 
     def _clear(self, folder: str, path: str) -> int | None:
-        """Bytes that the kernel still holds; None if it can't be cleared."""
+        """Clear the kernel; returns the bytes that it still holds, None if that failed."""
         code = CLEAR.format(folder=folder, path=path)
-        told = run_sync(self._ask)(code, CLEAR_SECONDS)
-        if told is None or told.get("status") != "ok":
+        reply = run_sync(self._evaluate)(code, CLEAR_SECONDS)
+        if reply is None or reply.get("status") != "ok":
             return None
-        answer = told["user_expressions"]["held"]
+        answer = reply["user_expressions"]["value"]
         return int(answer["data"]["text/plain"]) if answer["status"] == "ok" else None
 
-    async def _ask(self, expression: str, seconds: float) -> dict | None:
-        """A reply's content; None if the kernel dies or doesn't answer."""
-        wanted = self.client.execute("", silent=True, user_expressions={"held": expression})
+    async def _evaluate(self, expression: str, seconds: float) -> dict | None:
+        """Evaluate an expression in the kernel: the content of its reply, None without one."""
+        request_id = self.client.execute("", silent=True, user_expressions={"value": expression})
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and await self._manager.is_alive():
             with contextlib.suppress(Empty):
                 message = await self.client.get_shell_msg(timeout=0.5)
-                if message["parent_header"].get("msg_id") == wanted:
+                if message["parent_header"].get("msg_id") == request_id:
                     return message["content"]
         return None
 
@@ -151,22 +157,23 @@ class WarmKernel:
 NAME = "cogvx"
 
 MOST_GROWTH = 4 * 2**30
-"""Bytes that a kernel may hold, cleared, beyond what it held after its first notebook."""
+"""Bytes that a cleared kernel may hold beyond what it held after its first notebook."""
 
 IOPUB_SECONDS = 60
-"""For the last outputs of a cell to arrive. nbclient's own 4 s are short on a busy machine."""
+"""Seconds for the last outputs of a cell to arrive; nbclient's default of 4 s is too short on a
+busy machine."""
 
 
 class WarmClient(PapermillNotebookClient):
-    """Executes a notebook in a kernel that isn't its own."""
+    """Executes a notebook in a kernel that was started before."""
 
     def __init__(self, nb_man, kernel: WarmKernel, **options) -> None:
         super().__init__(nb_man, km=kernel.manager, **options)
         self.kc = kernel.client
 
     def execute_cell(self, cell, cell_index, **options):
-        """Also marks the cell that a time-out, a death or an interruption ended: papermill takes
-        it for completed."""
+        """Also mark a cell that ended with a time-out, a dead kernel or an interruption as failed:
+        papermill would mark it as completed."""
         try:
             return super().execute_cell(cell, cell_index, **options)
         except BaseException as error:
@@ -181,7 +188,7 @@ class WarmClient(PapermillNotebookClient):
 
 
 class WarmEngine(NBClientEngine):
-    """papermill's own engine, in a kernel that is kept."""
+    """papermill's own engine, with a kernel that is kept."""
 
     @classmethod
     def execute_managed_notebook(
@@ -201,15 +208,15 @@ class WarmEngine(NBClientEngine):
         most_growth: int = MOST_GROWTH,
         **options,
     ):
-        """Execute a notebook in the kept kernel; see ``NBClientEngine`` for the rest.
+        """Execute a notebook in the kept kernel; see ``NBClientEngine`` for the other arguments.
 
         Args:
             execution_timeout: seconds for each cell.
-            slot: whose kernel; each thread needs its own.
+            slot: names the kernel; each thread needs its own.
             folder: current directory of the notebook; by default that of this process.
             import_from: a further folder to import modules from.
             preload: a module that a new kernel imports before its first notebook.
-            run_timeout: seconds for the whole notebook, its kernel ready.
+            run_timeout: seconds for the whole notebook, once its kernel is ready.
             most_growth: bytes; see ``MOST_GROWTH``.
         """
         for name in ("input_path", "startup_timeout"):
@@ -217,11 +224,11 @@ class WarmEngine(NBClientEngine):
         timeout = options.pop("timeout", None)
         kernel = _kernels.setdefault((slot, kernel_name), WarmKernel(kernel_name))
         try:
-            where = folder or str(Path.cwd())
-            kernel.prepare(where, import_from, start_timeout, most_growth, preload)
+            directory = folder or str(Path.cwd())
+            kernel.prepare(directory, import_from, start_timeout, most_growth, preload)
             if run_timeout:
                 deadline = time.monotonic() + run_timeout
-                options["timeout_func"] = _until(deadline, execution_timeout)
+                options["timeout_func"] = _cell_timeout(deadline, execution_timeout)
             client = WarmClient(
                 nb_man,
                 kernel,
@@ -234,36 +241,36 @@ class WarmEngine(NBClientEngine):
             )
             client.execute()
         except BaseException:
-            # A cell's own error doesn't come here. After all others the kernel may be dead, or
-            # still at work on a cell that would hold up the next notebook.
+            # Errors raised by a cell don't get here. After any other the kernel may be dead, or
+            # still busy with a cell that would block the next notebook.
             kernel.close(now=True)
             raise
 
 
 _kernels: dict[tuple[str, str], WarmKernel] = {}
-"""By slot and name."""
+"""By slot and name of the specification."""
 
 
 def register_engine() -> None:
-    """Make the engine known to papermill, also where the package was installed before it had it."""
+    """Register the engine with papermill, whose entry points an older installation may lack."""
     papermill_engines.register(NAME, WarmEngine)
 
 
 def kill_kernel(slot: str = "") -> None:
-    """End a slot's kernels now, from any thread: the notebook that runs there fails."""
+    """Kill a slot's kernels, from any thread: a notebook that is running there fails."""
     for (owner, _), kernel in list(_kernels.items()):
         if owner == slot:
             kernel.kill()
 
 
 def close_kernels(slot: str = "") -> None:
-    """End a slot's kernels, from its own thread."""
+    """Shut a slot's kernels down, from its own thread."""
     for key in [key for key in _kernels if key[0] == slot]:
         _kernels.pop(key).close()
 
 
-def _until(deadline: float, cell_seconds: float | None):
-    """For nbclient: seconds that a cell may take so that the notebook ends in time."""
+def _cell_timeout(deadline: float, cell_seconds: float | None):
+    """nbclient's ``timeout_func``: seconds left for a cell before the notebook's deadline."""
 
     def seconds(cell) -> float:
         left = max(0.01, deadline - time.monotonic())
@@ -276,4 +283,4 @@ def _until(deadline: float, cell_seconds: float | None):
 def _kill_all() -> None:
     for kernel in _kernels.values():
         kernel.kill()
-        kernel.leave_no_file()
+        kernel.delete_connection_file()

@@ -80,7 +80,7 @@ def enrich_prompt(
         SettingsError: if the endpoint's variables can't be right.
         EnrichError: if no endpoint is set, its client isn't installed, or it gave no prompt.
     """
-    _check(prompt, checkpoint)
+    check_prompt(prompt, checkpoint)
     endpoint = settings.chat()
     words = int(checkpoint.text_tokens * WORDS_PER_TOKEN)
     messages = [
@@ -107,8 +107,13 @@ def clean_answer(answer: str) -> str:
     return text
 
 
-def _check(prompt: str, checkpoint: Checkpoint) -> None:
-    """Raise what is wrong before anything is sent."""
+def check_prompt(prompt: str, checkpoint: Checkpoint) -> None:
+    """Check what can be checked before anything is sent.
+
+    Raises:
+        RequestError: if the prompt is empty or too long, or the checkpoint reads no such prompts.
+        EnrichError: if no endpoint is set.
+    """
     if not checkpoint.enrichable:
         raise RequestError(
             "model", checkpoint.name, f"its prompts can't be enriched; {checkpoint.reads}"

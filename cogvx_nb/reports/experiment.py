@@ -104,7 +104,7 @@ def read_sweep(name: str) -> SweepView:
         CogvxError: if videos have to be measured and OpenCV is missing.
     """
     folder = SweepFolder(name)
-    listed = folder.listed()
+    listed = folder.listed_runs()
     rows = dataframe.sweep_rows(folder, listed)
     ambiguous = _ambiguous_parameters(listed.values())
     runs = tuple(

@@ -1,4 +1,4 @@
-"""Hundreds of runs of a notebook: resumed, never done twice, and nothing half-written."""
+"""Execute the runs of a sweep: resumable, each run once, results whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,56 +21,59 @@ from .runs import SweepRun, plan_runs
 from .spec import SweepSpec, make_spec, read_spec
 from .worker import RunOutcome, RunTask, SweepWorker
 
-MAX_CRASHES_HERE = 3
-"""Runs that may die at a worker, and nowhere else, before it isn't the runs that are to blame."""
+MAX_WORKER_CRASHES = 3
+"""Runs that may crash on one worker and on no other before the worker is blamed, not the runs."""
 
 
 class CrashLog:
-    """Where the kernels of runs died. Workers are numbers, runs are ids."""
+    """Which runs crashed their kernel on which worker. Workers are numbers, runs are ids."""
 
     def __init__(self) -> None:
-        self._places: dict[str, set[int]] = defaultdict(set)
-        self._since: dict[int, set[str]] = defaultdict(set)
+        self._workers_of: dict[str, set[int]] = defaultdict(set)
+        self._recent_on: dict[int, set[str]] = defaultdict(set)
         self._in_a_row: set[str] = set()
 
     @property
     def in_a_row(self) -> int:
-        """Runs that died one after another, wherever they were."""
+        """Number of runs that crashed since the last one that didn't, on any worker."""
         return len(self._in_a_row)
 
-    def note(self, worker: int, run_id: str, died: bool) -> None:
-        """A run ended at a worker. One that lives there clears it of what died before."""
-        if not died:
+    def record_end(self, worker: int, run_id: str, crashed: bool) -> None:
+        """Record how a run ended; one that didn't crash resets its worker's count."""
+        if not crashed:
             self._in_a_row.clear()
-            self._since[worker].clear()
+            self._recent_on[worker].clear()
             return
         self._in_a_row.add(run_id)
-        self._since[worker].add(run_id)
-        self._places[run_id].add(worker)
+        self._recent_on[worker].add(run_id)
+        self._workers_of[run_id].add(worker)
 
-    def working(self, workers: Set[int]) -> set[int]:
-        """Those of the workers that do good, or all where none does: one that fails fast would
-        take most of the runs."""
-        return {one for one in workers if not self._blames(one)} or set(workers)
+    def healthy(self, workers: Set[int]) -> set[int]:
+        """The workers that aren't blamed for crashes, or all of them if each one is.
 
-    def may_try(self, run_id: str, worker: int, working: Set[int]) -> bool:
-        """Whether a run may go to a worker: not where it died, while it didn't die everywhere."""
-        died_at = self._places.get(run_id, set())
-        return worker not in died_at or working <= died_at
+        A worker on which every run crashes at once would take most of the runs.
+        """
+        return {worker for worker in workers if not self._is_blamed(worker)} or set(workers)
 
-    def _blames(self, worker: int) -> bool:
-        only_here = [run for run in self._since[worker] if self._places[run] == {worker}]
-        return len(only_here) >= MAX_CRASHES_HERE
+    def may_run_on(self, run_id: str, worker: int, healthy: Set[int]) -> bool:
+        """Whether a run may be given to a worker: to one on which it crashed only when it has
+        crashed on all healthy ones."""
+        crashed_on = self._workers_of.get(run_id, set())
+        return worker not in crashed_on or healthy <= crashed_on
+
+    def _is_blamed(self, worker: int) -> bool:
+        only_here = [run for run in self._recent_on[worker] if self._workers_of[run] == {worker}]
+        return len(only_here) >= MAX_WORKER_CRASHES
 
 
 TICK = 0.25
-"""Seconds between looks at the clock, and at whether somebody cancelled."""
+"""Seconds between updates of the view, and between checks for a cancellation."""
 
 PIPELINE_MODULE = "cogvx_nb.pipeline.loader"
-"""What notebook 03 imports torch and diffusers with."""
+"""Imports torch and diffusers; kernels that make videos import it before their first notebook."""
 
 MAX_CRASHES_IN_A_ROW = 10
-"""Runs one after another whose kernels may die before it isn't the runs that are to blame."""
+"""Runs that may crash one after another before the machine is blamed, not the runs."""
 
 
 def run_sweep(
@@ -82,59 +85,59 @@ def run_sweep(
     view: View | None = None,
     workers: AbstractContextManager[Sequence[SweepWorker]] | None = None,
 ) -> Progress:
-    """Do what of a sweep isn't done yet.
+    """Execute those runs of a sweep that aren't done yet.
 
-    All runs are checked before the first begins. A run that is done is never done again.
+    All runs are checked before the first one starts.
 
     Args:
-        spec: a sweep, what its file would hold, or the path of one.
-        again: do all runs again; each keeps its result until the new one is there.
-        fail_fast: end at the first run that failed.
-        part: do only a share of the runs.
-        view: shows how it stands.
-        workers: hands out what runs are handed to, if there are any to do; by default one in this
-            process.
+        spec: a sweep, the content of its file, or the path of the file.
+        again: execute all runs again; each keeps its result until the new one replaces it.
+        fail_fast: stop at the first run that fails.
+        part: execute only a share of the runs.
+        view: called with the progress at each change, and each ``TICK``.
+        workers: yields the workers, and is entered only if a run is left to do; by default one
+            worker in this process.
 
     Returns:
-        How it stood in the end; ``failed`` has the runs that failed, if there are any.
+        The progress at the end; ``failed`` has the runs that failed.
 
     Raises:
         SpecError: if the sweep or one of its rows is wrong; nothing was run then.
-        SweepBusy: if another driver is at work on it.
+        SweepBusy: if another driver is executing it.
         DiskFull, OutputError: if results can't be written.
-        NotebookError: if one kernel after another dies.
-        Cancelled: if somebody cancelled it from elsewhere.
+        NotebookError: if one kernel after another crashes, or no worker is left.
+        Cancelled: if another process cancelled it.
     """
     spec, book, runs = prepare_sweep(spec)
     part = part or Share()
     folder = SweepFolder(spec.name)
     with lock.hold_lock(folder.root, part, timestamp()) as holder:
         path = folder.prepare(book, runs)
-        folder.tidy(part)
-        mine = [run for run in runs if run.id in part]
-        todo = [run for run in mine if again or not folder.is_done(run.id, run.expected)]
-        # Those that failed last time come last: were they to end it again, the others are done.
-        todo.sort(key=lambda run: bool(folder.failure(run.id)))
-        shown = Progress(spec.name, len(mine), len(mine) - len(todo), len(todo), 1)
+        folder.clean_up(part)
+        shared = [run for run in runs if run.id in part]
+        todo = [run for run in shared if again or not folder.is_done(run.id, run.expected)]
+        # Runs that failed last time come last: if they end the sweep again, the others are done.
+        todo.sort(key=lambda run: bool(folder.failure_line(run.id)))
+        progress = Progress(spec.name, len(shared), len(shared) - len(todo), len(todo), 1)
         if not todo:
-            return shown
-        driver = _Driver(spec, book, path, folder, holder, shown, view or (lambda progress: None))
+            return progress
+        driver = _Driver(spec, book, path, folder, holder, progress, view or (lambda _: None))
         try:
             with workers or contextlib.nullcontext([SweepWorker()]) as hands:
-                shown.workers = len(hands)
-                driver.drive(deque(todo), list(hands), fail_fast)
+                progress.workers = len(hands)
+                driver.execute_runs(deque(todo), list(hands), fail_fast)
         finally:
-            folder.tidy(part)
-    return shown
+            folder.clean_up(part)
+    return progress
 
 
 def prepare_sweep(
     spec: SweepSpec | dict | str | Path,
 ) -> tuple[SweepSpec, NotebookTemplate, list[SweepRun]]:
-    """A sweep, its notebook, and all of its runs, checked.
+    """Read and check a sweep: (spec, notebook, runs).
 
     Raises:
-        SpecError: if something of it is wrong.
+        SpecError: if something in it is wrong.
     """
     if isinstance(spec, dict):
         spec = make_spec(spec, Path.cwd(), "sweep")
@@ -145,7 +148,7 @@ def prepare_sweep(
 
 
 class _Driver:
-    """Hands runs to workers, and puts away what comes back."""
+    """Hands runs to workers, and publishes what they return."""
 
     def __init__(
         self,
@@ -154,66 +157,69 @@ class _Driver:
         notebook: Path,
         folder: SweepFolder,
         holder: Holder,
-        shown: Progress,
+        progress: Progress,
         view: View,
     ) -> None:
         self._spec, self._book, self._notebook = spec, book, notebook
         self._folder, self._holder = folder, holder
-        self._shown, self._view = shown, view
+        self._progress, self._view = progress, view
         self._attempts: dict[str, int] = {}
-        self._deaths = CrashLog()
+        self._crashes = CrashLog()
 
-    def drive(self, todo: deque[SweepRun], workers: list[SweepWorker], fail_fast: bool) -> None:
-        """Until all runs are done or failed, or the first failed if that is enough."""
+    def execute_runs(
+        self, todo: deque[SweepRun], workers: list[SweepWorker], fail_fast: bool
+    ) -> None:
+        """Execute runs until all are done or failed, or with ``fail_fast`` until one failed."""
         threads = [ThreadPoolExecutor(1, thread_name_prefix="cogvx sweep") for _ in workers]
         pending: dict[Future[RunOutcome], tuple[int, SweepRun, Path]] = {}
-        there, enough = set(range(len(workers))), False
+        available, stopping = set(range(len(workers))), False
         try:
-            while pending or (todo and not enough):
+            while pending or (todo and not stopping):
                 busy = {number for number, _, _ in pending.values()}
-                for number, run in [] if enough else self._pairs(todo, there, busy):
-                    task, work = self._task(run)
-                    pending[threads[number].submit(workers[number].run, task)] = number, run, work
-                    self._shown.running[number] = (run, time.monotonic())
+                for number, run in [] if stopping else self._assign_runs(todo, available, busy):
+                    task, work = self._make_task(run)
+                    future = threads[number].submit(workers[number].execute, task)
+                    pending[future] = number, run, work
+                    self._progress.running[number] = (run, time.monotonic())
                 for future in wait(pending, TICK, FIRST_COMPLETED).done:
                     number, run, work = pending.pop(future)
-                    del self._shown.running[number]
+                    del self._progress.running[number]
                     outcome = future.result()
                     if outcome.no_place:
-                        there.discard(number)
-                        again = self._give_back(run, work, outcome, there)
+                        available.discard(number)
+                        repeat = self._return_run(run, work, outcome, available)
                     else:
-                        self._deaths.note(number, run.id, outcome.kernel_died)
-                        again = self._take_back(run, work, outcome)
-                    todo.extendleft([run] if again else [])
-                    enough |= fail_fast and bool(self._shown.failed)
-                self._show(len(todo), there)
+                        self._crashes.record_end(number, run.id, outcome.kernel_died)
+                        repeat = self._store_outcome(run, work, outcome)
+                    todo.extendleft([run] if repeat else [])
+                    stopping |= fail_fast and bool(self._progress.failed)
+                self._update_view(len(todo), available)
                 if lock.is_asked_to_stop(self._folder.root, self._holder):
                     raise Cancelled(f"sweep {self._spec.name} was cancelled; start it to go on")
         finally:
             _stop_workers(workers, threads, pending)
 
-    def _pairs(
-        self, todo: deque[SweepRun], there: set[int], busy: set[int]
+    def _assign_runs(
+        self, todo: deque[SweepRun], available: set[int], busy: set[int]
     ) -> list[tuple[int, SweepRun]]:
-        """(worker, run) for each idle worker that there is a run for; those are no longer to do."""
-        working, found = self._deaths.working(there), []
-        for number in sorted(working - busy):
-            may = (run for run in todo if self._deaths.may_try(run.id, number, working))
-            run = next(may, None)
+        """(worker, run) for each idle worker that may take one; those runs leave ``todo``."""
+        healthy, assigned = self._crashes.healthy(available), []
+        for number in sorted(healthy - busy):
+            allowed = (run for run in todo if self._crashes.may_run_on(run.id, number, healthy))
+            run = next(allowed, None)
             if run is not None:
                 todo.remove(run)
-                found.append((number, run))
-        return found
+                assigned.append((number, run))
+        return assigned
 
-    def _show(self, waiting: int, there: set[int]) -> None:
-        working = len(self._deaths.working(there))
-        if working < self._shown.workers:
-            self._shown.note += "; a worker gets no more runs"
-        self._shown.waiting, self._shown.workers = waiting, working
-        self._view(self._shown)
+    def _update_view(self, waiting: int, available: set[int]) -> None:
+        healthy = len(self._crashes.healthy(available))
+        if healthy < self._progress.workers:
+            self._progress.note += "; a worker gets no more runs"
+        self._progress.waiting, self._progress.workers = waiting, healthy
+        self._view(self._progress)
 
-    def _task(self, run: SweepRun) -> tuple[RunTask, Path]:
+    def _make_task(self, run: SweepRun) -> tuple[RunTask, Path]:
         """(an attempt at a run, the folder that it works in)."""
         attempt = self._attempts[run.id] = self._attempts.get(run.id, 0) + 1
         work = self._folder.workspace(run.id, attempt)
@@ -227,21 +233,23 @@ class _Driver:
         )
         return task, work
 
-    def _give_back(self, run: SweepRun, work: Path, outcome: RunOutcome, there: set[int]) -> bool:
-        """Forget that a run was handed out, for its worker is gone; it should be again."""
-        self._folder.drop(work)
+    def _return_run(
+        self, run: SweepRun, work: Path, outcome: RunOutcome, available: set[int]
+    ) -> bool:
+        """Undo the assignment of a run that its worker never started; it is to be repeated."""
+        self._folder.discard(work)
         self._attempts[run.id] -= 1
-        self._shown.note = outcome.error
-        if not there:
+        self._progress.note = outcome.error
+        if not available:
             raise NotebookError(f"{outcome.error}: no worker is left; start again when there is")
         return True
 
-    def _take_back(self, run: SweepRun, work: Path, outcome: RunOutcome) -> bool:
-        """Put away what an attempt left; whether there should be another."""
+    def _store_outcome(self, run: SweepRun, work: Path, outcome: RunOutcome) -> bool:
+        """Publish an attempt, or keep it as failed; returns whether to repeat the run instead."""
         if outcome.disk_full:
             raise DiskFull(f"the disk is full ({outcome.error}): make room, and start again")
         attempt, error = self._attempts[run.id], outcome.error
-        kept = {
+        record = {
             "notebook": self._book.path.name,
             "code_sha256": self._book.code_hash,
             "attempts": attempt,
@@ -250,27 +258,27 @@ class _Driver:
         }
         if not error:
             try:
-                self._folder.publish(run, work, kept)
+                self._folder.publish(run, work, record)
             except ResultError as wrong:
                 error = str(wrong)
         if not error:
-            self._shown.done += 1
-            self._shown.seconds.append(outcome.seconds)
-            self._shown.note = f"{run.id} done in {outcome.seconds:.1f} s"
+            self._progress.done += 1
+            self._progress.seconds.append(outcome.seconds)
+            self._progress.note = f"{run.id} done in {outcome.seconds:.1f} s"
             return False
-        # A kernel that was killed is seldom the run's fault: it gets another attempt in any case.
+        # A killed kernel is seldom the run's fault: it gets a second attempt in any case.
         allowed = 1 + max(self._spec.retries, int(outcome.kernel_died))
         if attempt < allowed:
-            self._folder.drop(work)
-            self._shown.note = f"{run.id} failed, trying again: {error}"
+            self._folder.discard(work)
+            self._progress.note = f"{run.id} failed, trying again: {error}"
             return True
-        home = self._folder.keep_failure(run, work, kept | {"error": error}, outcome.traceback)
-        self._shown.failed[run.id] = error
-        self._shown.note = f"{run.id} failed: {error} (kept in {home})"
-        if self._deaths.in_a_row >= MAX_CRASHES_IN_A_ROW:
+        home = self._folder.keep_failure(run, work, record | {"error": error}, outcome.traceback)
+        self._progress.failed[run.id] = error
+        self._progress.note = f"{run.id} failed: {error} (kept in {home})"
+        if self._crashes.in_a_row >= MAX_CRASHES_IN_A_ROW:
             raise NotebookError(
-                f"{MAX_CRASHES_IN_A_ROW} runs one after another had their kernel die: see whether memory "
-                "ran out (dmesg), mend it, and start again"
+                f"{MAX_CRASHES_IN_A_ROW} runs one after another had their kernel die: see whether "
+                "memory ran out (dmesg), solve that, and start again"
             )
         return False
 
@@ -278,7 +286,7 @@ class _Driver:
 def _stop_workers(
     workers: list[SweepWorker], threads: list[ThreadPoolExecutor], pending: dict
 ) -> None:
-    """End the workers; runs that are still under way are dropped."""
+    """Stop the workers; attempts in progress are dropped."""
     while pending:
         for number, _, _ in pending.values():
             workers[number].stop()

@@ -1,11 +1,11 @@
-"""A sweep's folder: what is done in it, what failed, and new runs put there whole or not at all.
+"""A sweep's folder: which runs are done, which failed, and publishing a run whole or not at all.
 
 ::
 
     outputs/sweeps/<name>/
     ├── <run id>/           a run that is done: notebook.ipynb, its results, and run.json
-    ├── failed/<run id>/    the last attempt at one that failed: also traceback.txt
-    ├── .running/           runs under way, one folder for each attempt
+    ├── failed/<run id>/    the last attempt at a run that failed: also traceback.txt
+    ├── .running/           runs in progress, a folder for each attempt
     ├── .runs.json          all runs of the sweep as it was last started
     └── .notebook-….ipynb   the notebook that they execute
 """
@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -36,44 +36,74 @@ from ..files import (
 from ..notebooks.notebook import NotebookTemplate
 from ..results import result
 from .lock import Share
-from .runs import VIDEO, SweepRun
 from .spec import NAME
 
 NOTEBOOK, MARKER, TRACEBACK = "notebook.ipynb", "run.json", "traceback.txt"
 FAILED, RUNNING, RUNS = "failed", ".running", ".runs.json"
 REPLACED = ".replaced-"
 
+VIDEO = "video.mp4"
+"""What a run writes into its folder, if its notebook makes videos."""
+
 LATEST = 20
-"""Runs whose time says how long the rest will take."""
+"""Number of latest runs whose mean time predicts the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedVideo:
+    """What the sidecar of a run's video must say."""
+
+    request: dict[str, object]  # the settings that decide the frames, see ``VideoRequest.settings``
+    sha256: dict[str, str]  # of the checkpoint's files
+    enriched_from: str = ""  # the prompt as typed, where a chat model rewrites it
+    may_reduce: bool = False  # whether frames and steps may be fewer, after memory ran out
+
+    def check(self, found: dict) -> None:
+        """Raise ResultError unless the settings of a video are the expected ones."""
+        request = found.get("request")
+        recorded = dict(request) if isinstance(request, dict) else {}
+        expected = dict(self.request)
+        if self.enriched_from:
+            expected["prompt"] = recorded.get("prompt")
+        if self.may_reduce:
+            reduced = {change["field"]: change["used"] for change in found.get("adjustments", ())}
+            expected |= {name: reduced[name] for name in ("frames", "steps") if name in reduced}
+        if recorded != expected or found.get("enriched_from", "") != self.enriched_from:
+            raise ResultError(f"{VIDEO} shows something else than was asked for")
+        if found.get("checkpoint", {}).get("sha256") != self.sha256:
+            raise ResultError(f"{VIDEO} was made with another checkpoint than was asked for")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRun:
+    """One execution of a sweep's notebook."""
+
+    id: str  # hash of what decides its result; names its folder
+    number: int  # of its row, from 1
+    parameters: dict[str, object]  # of the notebook
+    varied: dict[str, object]  # those parameters that differ between runs
+    expected: ExpectedVideo | None = field(default=None, repr=False)  # None: it makes no video
+    seconds: float | None = None  # predicted, with the model loaded; None if unknown
+    peak_bytes: int | None = None  # predicted peak of device memory; None if unknown
+    disk_bytes: int = 0  # predicted
 
 
 @dataclass(frozen=True, slots=True)
 class SweepStatus:
-    """How a sweep stands.
+    """Progress of a sweep, read from its folder."""
 
-    Attributes:
-        total: runs.
-        done: ids of those that are done, by their markers; a start looks at their files too.
-        running: ids of runs that were begun and haven't ended, or whose driver was killed.
-        failed: why runs failed, by id.
-        seconds: of the latest runs that were done, on average; None where there are none.
-    """
-
-    total: int
-    done: frozenset[str]
-    running: tuple[str, ...]
-    failed: dict[str, str]
-    seconds: float | None
+    total: int  # number of runs
+    done: frozenset[str]  # ids, by their markers; starting the sweep also checks their files
+    running: tuple[str, ...]  # ids with an attempt in progress, or left by a killed driver
+    failed: dict[str, str]  # the error of each run that failed, by id
+    seconds: float | None  # mean time of the latest runs that are done; None if there are none
 
 
 class SweepFolder:
-    """A sweep's runs on disk, which are the truth about it.
-
-    Args:
-        name: of the sweep.
+    """The runs of a sweep on disk; nothing else records its progress.
 
     Raises:
-        SpecError: if no folder can have that name.
+        SpecError: if ``name`` can't be the name of a folder.
     """
 
     def __init__(self, name: str) -> None:
@@ -82,7 +112,7 @@ class SweepFolder:
         self.root = settings.outputs_dir() / "sweeps" / name
 
     def prepare(self, book: NotebookTemplate, runs: list[SweepRun]) -> Path:
-        """Write down what will be run; returns the notebook that the runs execute."""
+        """Record the runs of a sweep; returns the copy of the notebook that they execute."""
         listed = {run.id: run.varied for run in runs}
         path = self.root / f".notebook-{hashlib.sha256(book.content).hexdigest()[:12]}.ipynb"
         with translate_errors(self.root):
@@ -91,8 +121,8 @@ class SweepFolder:
             write_whole(self.root / RUNS, _json({"notebook": book.path.name, "runs": listed}))
         return path
 
-    def tidy(self, part: Share) -> None:
-        """Drop what a driver of a share left under way, and put back what it had set aside."""
+    def clean_up(self, part: Share) -> None:
+        """Delete attempts that a share's last driver left, and restore results it had set aside."""
         for aside in self.root.glob(f"{REPLACED}*"):
             home = self.root / aside.name.removeprefix(REPLACED)
             if home.name in part:
@@ -100,11 +130,11 @@ class SweepFolder:
         for work in (self.root / RUNNING).glob("*"):
             if work.name.split("-")[0] in part:
                 shutil.rmtree(work, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another share's runs are in there, or there is none
+        with contextlib.suppress(OSError):  # runs of other shares are in it, or there is none
             (self.root / RUNNING).rmdir()
 
-    def listed(self) -> dict[str, dict[str, object]]:
-        """What varies in each run of the sweep as it was last started, by id.
+    def listed_runs(self) -> dict[str, dict[str, object]]:
+        """Varied parameters of each run of the sweep as it was last started, by id.
 
         Raises:
             ResultError: if no such sweep was started.
@@ -115,40 +145,37 @@ class SweepFolder:
             known = ", ".join(sweep_names()) or "none"
             raise ResultError(f"no sweep {self.root.name!r} here; known: {known}") from error
 
-    def stand(self) -> SweepStatus:
-        """How the sweep stands, from the files alone.
+    def status(self) -> SweepStatus:
+        """Progress of the sweep, from the files alone.
 
         Raises:
             ResultError: if no such sweep was started.
         """
-        listed = self.listed()
-        done = {name: self.root / name / MARKER for name in listed}
+        listed = self.listed_runs()
+        markers = {run_id: self.root / run_id / MARKER for run_id in listed}
         ended = {}
-        for name, path in done.items():
+        for run_id, path in markers.items():
             with contextlib.suppress(OSError):  # not done, or set aside at this moment
-                ended[name] = path.stat().st_mtime
+                ended[run_id] = path.stat().st_mtime
         latest = sorted(ended, key=ended.get)[-LATEST:]
-        underway = {path.name.split("-")[0] for path in (self.root / RUNNING).glob("*")}
-        failed = {name: self.failure(name) for name in listed if name not in ended}
+        running = {path.name.split("-")[0] for path in (self.root / RUNNING).glob("*")}
+        failed = {run_id: self.failure_line(run_id) for run_id in listed if run_id not in ended}
+        times = [_marker_seconds(markers[run_id]) for run_id in latest]
         return SweepStatus(
             total=len(listed),
             done=frozenset(ended),
-            running=tuple(sorted(underway & set(listed))),
-            failed={name: error for name, error in failed.items() if error},
-            seconds=statistics.mean(_seconds(done[name]) for name in latest) if latest else None,
+            running=tuple(sorted(running & set(listed))),
+            failed={run_id: error for run_id, error in failed.items() if error},
+            seconds=statistics.mean(times) if times else None,
         )
 
-    def is_done(self, run_id: str, expected: dict | None = None) -> bool:
-        """Whether a run's files are there as they were when it ended.
-
-        Args:
-            expected: see ``Run``.
-        """
+    def is_done(self, run_id: str, expected: ExpectedVideo | None = None) -> bool:
+        """Whether a run is done, its files are unchanged, and its video is the expected one."""
         folder = self.root / run_id
         try:
-            kept = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-            if kept["id"] != run_id or not all(
-                is_unchanged(folder / name, one) for name, one in kept["files"].items()
+            marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+            if marker["id"] != run_id or not all(
+                is_unchanged(folder / name, recorded) for name, recorded in marker["files"].items()
             ):
                 return False
             _check_video(folder, expected)
@@ -157,20 +184,20 @@ class SweepFolder:
         return True
 
     def workspace(self, run_id: str, attempt: int) -> Path:
-        """A new folder for an attempt; its name is nobody else's."""
+        """Make the folder of an attempt; no other process uses the same name."""
         folder = self.root / RUNNING / f"{run_id}-{os.getpid()}-{attempt}"
         with translate_errors(self.root):
             folder.mkdir(parents=True)
         return folder
 
-    def publish(self, run: SweepRun, work: Path, kept: dict) -> Path:
-        """Make an attempt's folder the run's, as the last act; returns it.
+    def publish(self, run: SweepRun, work: Path, record: dict) -> Path:
+        """Rename an attempt's folder to that of its run, as the last step; returns it.
 
         Args:
-            kept: what the marker says beside identity and files.
+            record: further entries of the marker.
 
         Raises:
-            ResultError: if the result isn't what was asked for.
+            ResultError: if the video isn't the expected one.
             DiskFull, OutputError: if it can't be written.
         """
         home = self.root / run.id
@@ -179,10 +206,10 @@ class SweepFolder:
             rename_in_notebook(work / NOTEBOOK, work, home)
             files = {}
             for path in sorted(path for path in work.rglob("*") if path.is_file()):
-                with contextlib.suppress(PermissionError):  # a file that may only be read
+                with contextlib.suppress(PermissionError):  # a read-only file
                     fsync(path)
                 files[path.relative_to(work).as_posix()] = fingerprint(path)
-            marker = {"id": run.id, "parameters": run.parameters, **kept, "files": files}
+            marker = {"id": run.id, "parameters": run.parameters, **record, "files": files}
             write_whole(work / MARKER, _json(marker))
             aside = self.root / f"{REPLACED}{run.id}"
             if home.exists():
@@ -194,34 +221,34 @@ class SweepFolder:
             shutil.rmtree(self.root / FAILED / run.id, ignore_errors=True)
         return home
 
-    def keep_failure(self, run: SweepRun, work: Path, kept: dict, traceback: str) -> Path:
-        """Keep an attempt that failed, in place of an earlier one; returns its folder."""
+    def keep_failure(self, run: SweepRun, work: Path, record: dict, traceback: str) -> Path:
+        """Keep an attempt that failed in place of an earlier one; returns its folder."""
         home = self.root / FAILED / run.id
         with translate_errors(home):
             if (work / NOTEBOOK).exists():
                 rename_in_notebook(work / NOTEBOOK, work, home)
             (work / TRACEBACK).write_text(traceback, encoding="utf-8", errors="replace")
-            marker = {"id": run.id, "parameters": run.parameters, **kept}
+            marker = {"id": run.id, "parameters": run.parameters, **record}
             write_whole(work / MARKER, _json(marker))
             home.parent.mkdir(exist_ok=True)
             shutil.rmtree(home, ignore_errors=True)
             work.rename(home)
         return home
 
-    def drop(self, work: Path) -> None:
-        """Forget an attempt."""
+    def discard(self, work: Path) -> None:
+        """Delete an attempt."""
         shutil.rmtree(work, ignore_errors=True)
 
-    def marker(self, run_id: str) -> dict | None:
-        """What is kept of a run that is done; None if it isn't, or that can't be read."""
+    def read_marker(self, run_id: str) -> dict | None:
+        """The marker of a run that is done; None if it isn't, or the marker can't be read."""
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            kept = json.loads((self.root / run_id / MARKER).read_text(encoding="utf-8"))
-            if kept["id"] == run_id:
-                return kept
+            marker = json.loads((self.root / run_id / MARKER).read_text(encoding="utf-8"))
+            if marker["id"] == run_id:
+                return marker
         return None
 
-    def failure(self, run_id: str) -> str:
-        """Why a run failed, in a line; empty if it didn't."""
+    def failure_line(self, run_id: str) -> str:
+        """Why a run failed, in one line; empty if it didn't."""
         try:
             marker = self.root / FAILED / run_id / MARKER
             return str(json.loads(marker.read_text(encoding="utf-8"))["error"])
@@ -232,35 +259,32 @@ class SweepFolder:
 
 
 def sweep_names() -> list[str]:
-    """The sweeps that were started here."""
+    """Names of the sweeps that were started in this outputs folder."""
     return sorted(path.parent.name for path in settings.outputs_dir().glob(f"sweeps/*/{RUNS}"))
 
 
 def timestamp() -> str:
-    """Now, as markers and sidecars say it."""
+    """The current local time in ISO 8601, as markers and sidecars record it."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _json(content: dict) -> bytes:
-    """Names of files may hold bytes that are no text: they become escapes."""
+    """JSON in UTF-8; names of files may hold undecodable bytes, which are escaped."""
     return json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
 
 
-def _seconds(marker: Path) -> float:
+def _marker_seconds(marker: Path) -> float:
     try:
         return float(json.loads(marker.read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):  # gone by now, or not ours
+    except (OSError, ValueError, KeyError, TypeError):  # deleted meanwhile, or damaged
         return 0.0
 
 
-def _check_video(folder: Path, expected: dict | None) -> None:
-    """Raise ResultError unless a folder holds the video that was asked for, if one was."""
+def _check_video(folder: Path, expected: ExpectedVideo | None) -> None:
+    """Raise ResultError unless a folder holds the expected video, if there is to be one."""
     if expected is None:
         return
     found = result.read_result(folder / VIDEO).settings
     if not (folder / VIDEO).with_suffix(".json").is_file():
         raise ResultError(f"{VIDEO} has no sidecar")
-    if found.get("request") != expected["request"]:
-        raise ResultError(f"{VIDEO} shows something else than was asked for")
-    if found.get("checkpoint", {}).get("sha256") != expected["sha256"]:
-        raise ResultError(f"{VIDEO} was made with another checkpoint than was asked for")
+    expected.check(found)

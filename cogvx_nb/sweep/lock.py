@@ -1,4 +1,4 @@
-"""Who is at work on a sweep: at most one driver for each share of its runs."""
+"""Locks of a sweep: at most one driver for each share of its runs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ except ImportError:  # Windows
     fcntl = None
 
 PATIENCE = 1.0
-"""Seconds for which a lock is asked for: ``lock_holders`` takes each for a moment."""
+"""Seconds to wait for a lock: ``lock_holders`` takes each one for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Part ``index`` of ``count`` of a sweep's runs; which is decided by their ids alone."""
+    """Part ``index`` (from 1) of ``count`` of a sweep's runs, chosen by their ids alone."""
 
     index: int = 1
     count: int = 1
@@ -35,7 +35,7 @@ class Share:
     def __contains__(self, run_id: str) -> bool:
         try:
             return int(run_id, 16) % self.count == self.index - 1
-        except ValueError:  # no run of ours
+        except ValueError:  # not the id of a run
             return False
 
     def __str__(self) -> str:
@@ -43,10 +43,10 @@ class Share:
 
 
 def parse_share(text: str) -> Share:
-    """A share from text such as ``2/4``.
+    """Parse a share such as ``2/4``.
 
     Raises:
-        SpecError: if it is none.
+        SpecError: if the text isn't one.
     """
     parts = text.split("/")
     if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
@@ -58,20 +58,13 @@ def parse_share(text: str) -> Share:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A driver at work.
-
-    Attributes:
-        pid, host: its process.
-        token: that no other driver has.
-        share: of the runs.
-        started: when, in ISO 8601.
-    """
+    """A driver that is executing a sweep."""
 
     pid: int
     host: str
-    token: str
-    share: str
-    started: str
+    token: str  # unique to this driver
+    share: str  # of the runs, such as 1/1
+    started: str  # ISO 8601
 
     def __str__(self) -> str:
         part = f" on share {self.share}" if self.share != "1/1" else ""
@@ -80,12 +73,12 @@ class Holder:
 
 @contextlib.contextmanager
 def hold_lock(folder: Path, part: Share, started: str) -> Iterator[Holder]:
-    """Keep a share of a sweep for this process.
+    """Lock a share of a sweep for this process.
 
-    The system lets go of the locks when the process ends, however it ends.
+    The system releases the locks when the process ends, however it ends.
 
     Raises:
-        SweepBusy: if another driver has it, or runs of it.
+        SweepBusy: if another driver holds it, or a share with some of its runs.
     """
     me = Holder(os.getpid(), platform.node(), uuid.uuid4().hex, str(part), started)
     with contextlib.ExitStack() as stack:
@@ -107,18 +100,18 @@ def hold_lock(folder: Path, part: Share, started: str) -> Iterator[Holder]:
 
 
 def lock_holders(folder: Path) -> list[Holder]:
-    """The drivers at work on a sweep now."""
-    found = []
+    """The drivers that are executing a sweep now."""
+    holders = []
     for path in sorted(folder.glob(".lock*")):
         with contextlib.suppress(OSError, ValueError, TypeError):
             holder = Holder(**json.loads(path.read_text(encoding="utf-8")))
             if not _is_free(path):
-                found.append(holder)
-    return found
+                holders.append(holder)
+    return holders
 
 
 def ask_to_stop(folder: Path, holder: Holder) -> None:
-    """Ask a driver to end; it looks now and then."""
+    """Ask a driver to stop; it checks a few times a second."""
     with translate_errors(folder):
         _request(folder, holder).touch()
 
@@ -136,7 +129,7 @@ def _path(folder: Path, part: Share) -> Path:
 
 
 def _drop_old_requests(folder: Path) -> None:
-    """Those to drivers that were killed before they saw them."""
+    """Delete requests to drivers that were killed before they saw them."""
     alive = {_request(folder, holder) for holder in lock_holders(folder)}
     for path in set(folder.glob(".cancel-*")) - alive:
         path.unlink(missing_ok=True)
@@ -160,8 +153,8 @@ def _locked(path: Path, exclusive: bool) -> Iterator[int]:
         deadline = time.monotonic() + PATIENCE
         while not _try_lock(handle, exclusive):
             if time.monotonic() > deadline:
-                found = lock_holders(path.parent)
-                who = ", ".join(map(str, found)) or "another process"
+                holders = lock_holders(path.parent)
+                who = ", ".join(map(str, holders)) or "another process"
                 raise SweepBusy(
                     f"sweep {path.parent.name} is being run by {who}: wait for it, or end it with: "
                     f"cogvx sweep cancel {path.parent.name}"
@@ -173,7 +166,7 @@ def _locked(path: Path, exclusive: bool) -> Iterator[int]:
 
 
 def _try_lock(handle: int, exclusive: bool) -> bool:
-    """Whether the lock could be had. Where the file system has no locks, by the holder's pid."""
+    """Try to take a lock; on a file system without locks, by whether its holder's process runs."""
     if fcntl is not None:
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         try:

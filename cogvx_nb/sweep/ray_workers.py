@@ -1,7 +1,7 @@
-"""Workers for a sweep in processes of Ray's: one for each GPU, or each with its share of the cores.
+"""Workers of a sweep as Ray actors: one per GPU, or each with its share of the CPU cores.
 
-Runs travel as bytes, both ways, so nodes need no common disk; they need this package, and the
-checkpoints.
+Notebooks and results are sent as bytes, so nodes need no shared disk; they need this package and
+the checkpoints.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import contextlib
 import importlib.metadata
 import logging
 import os
-import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -22,58 +20,60 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import settings
-from ..errors import SpecError
-from ..files import DISK_FULL_ERRNOS, rename_in_notebook
+from ..errors import SpecError, missing_package
+from ..files import is_disk_full, rename_in_notebook
+from ..planning.machine import run_nvidia_smi
+from ..text import first_line
 from .worker import RunOutcome, RunTask, SweepWorker
 
 STORE_BYTES = 256 * 2**20
-"""For results on their way, on a machine of one's own; a video has some megabytes."""
+"""Size of Ray's object store on this machine; a video takes some megabytes of it."""
 
 CONNECT_SECONDS = 10
-"""For a cluster to answer at all; Ray would try for minutes."""
+"""Seconds for a cluster to accept a connection; Ray itself would try for minutes."""
 
 PLACE_SECONDS = 60
-"""For a new process to start, and for its node to be found."""
+"""Seconds for Ray to place and start an actor."""
 
 CLOSE_SECONDS = 20
-"""For a worker to end by itself, before it is ended."""
+"""Seconds for a worker to close its kernel, before it is killed."""
 
 
 def is_wanted(count: int | None, address: str) -> bool:
-    """Whether Ray is to do it: where it was asked for, or there is more than one GPU and Ray.
+    """Whether to use Ray: where it was asked for, or is installed on a machine of several GPUs.
+
+    Args:
+        count: of workers; None where the user named none.
+        address: of a Ray cluster; empty for none.
 
     Raises:
-        SpecError: if the number of workers is none, or it was asked for and isn't installed.
+        SpecError: if ``count`` is below 1, or Ray was asked for and isn't installed.
     """
     if count is not None and count < 1:
         raise SpecError(f"workers = {count}: must be 1 or more")
     asked = bool(address) or (count or 1) > 1
     if asked and not _is_installed():
-        remedy = "pip install -e '.[ray]', or leave out --workers and --ray-address"
-        raise SpecError(f"more than one worker needs Ray: {remedy}")
+        missing = missing_package("Ray", "ray", "more than one worker")
+        raise SpecError(f"{missing}, or leave out --workers and --ray-address")
     return asked or (count is None and _is_installed() and gpu_count() > 1)
 
 
 def gpu_count() -> int:
-    """GPUs that the driver lists; 0 without one."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return 0
-    done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=60)
-    return len(done.stdout.splitlines()) if done.returncode == 0 else 0
+    """Number of GPUs that the NVIDIA driver lists; 0 without one."""
+    done = run_nvidia_smi("-L")
+    return len(done.stdout.splitlines()) if done is not None and done.returncode == 0 else 0
 
 
 @contextlib.contextmanager
 def ray_workers(count: int | None = None, address: str = "") -> Iterator[list[RayWorker]]:
-    """Workers of a cluster, which ends with this if it was started for it.
+    """Workers on a Ray cluster; one that was started for them is shut down at the end.
 
     Args:
-        count: how many; by default one for each GPU, or else for each node.
-        address: of a cluster that runs, ``auto`` for the one of this machine; empty for one that is
-            started here.
+        count: of workers; by default one per GPU, or without GPUs one per node.
+        address: of a running cluster, ``auto`` for the one of this machine; empty to start one.
 
     Raises:
-        SpecError: if the cluster can't be reached, or hasn't GPUs for so many.
+        SpecError: if the cluster can't be reached, or has too few GPUs.
     """
     import ray
 
@@ -88,84 +88,84 @@ def ray_workers(count: int | None = None, address: str = "") -> Iterator[list[Ra
             "scheduling_strategy": "SPREAD",
         }
         folders = {} if address else settings.folders()  # other nodes have their own
-        made = [RayWorker(str(number), options, folders) for number in range(1, count + 1)]
+        workers = [RayWorker(str(number), options, folders) for number in range(1, count + 1)]
         try:
-            yield made
+            yield workers
         finally:
-            for worker in made:
+            for worker in workers:
                 worker.stop()
 
 
 def worker_placements(nodes: Sequence[dict[str, float]], count: int | None) -> tuple[int, int, int]:
-    """(workers, cores of each, GPUs of each) for nodes with so much of ``CPU`` and ``GPU``.
+    """(workers, CPU cores per worker, GPUs per worker) for some nodes.
 
-    One for each GPU, or for each node where there is none. They take the same cores everywhere,
-    as many as the node has for each that has fewest.
+    By default one worker per GPU, or per node without GPUs. All take the same number of cores:
+    what the most crowded node has for each of its workers.
+
+    Args:
+        nodes: Ray's resources of each node, ``CPU`` and ``GPU``.
 
     Raises:
-        SpecError: if there aren't GPUs for so many.
+        SpecError: if there are fewer GPUs than workers.
     """
     with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
-    used = with_gpus or [node for node in nodes if node.get("CPU", 0) >= 1] or nodes
+    usable = with_gpus or [node for node in nodes if node.get("CPU", 0) >= 1] or nodes
     gpus = sum(int(node["GPU"]) for node in with_gpus)
-    count = count or gpus or len(used)
+    count = count or gpus or len(usable)
     if gpus and count > gpus:
         raise SpecError(f"workers = {count}: Ray has {gpus} GPUs, and each worker takes one")
-    even = -(-count // len(used))
-    there = [min(count, int(node["GPU"])) if gpus else even for node in used]
-    cores = [int(node.get("CPU", 0)) // each for node, each in zip(used, there, strict=True)]
+    even = -(-count // len(usable))
+    workers = [min(count, int(node["GPU"])) if gpus else even for node in usable]
+    cores = [int(node.get("CPU", 0)) // each for node, each in zip(usable, workers, strict=True)]
     return count, max(1, min(cores)), int(gpus > 0)
 
 
 class RayWorker:
-    """Executes tasks one after another in a kernel that it keeps, wherever Ray puts it.
+    """A ``worker.SweepWorker`` in a Ray actor; has the same methods.
 
-    When its process or node is lost, the task under way fails and the next one gets a new process.
-    See ``worker.SweepWorker`` for what each method is for.
+    When its process or node is lost, its current task fails and the next one gets a new actor.
     """
 
     def __init__(self, slot: str, options: dict, environment: dict[str, str]) -> None:
         self._slot, self._options, self._environment = slot, options, environment
         self._actor = None
 
-    def run(self, task: RunTask) -> RunOutcome:
-        """Execute a task. Failures are told, not raised."""
+    def execute(self, task: RunTask) -> RunOutcome:
+        """Execute a task. Failures are returned, not raised."""
         import ray
 
         start = time.perf_counter()
         try:
-            if not self._has_place():
-                why = f"worker {self._slot} found no place within {PLACE_SECONDS} s"
-                return RunOutcome(time.perf_counter() - start, why, no_place=True)
-            outcome, files = ray.get(self._actor.run.remote(task, task.notebook.read_bytes()))
+            if not self._has_actor():
+                error = f"worker {self._slot} found no place within {PLACE_SECONDS} s"
+                return RunOutcome(time.perf_counter() - start, error, no_place=True)
+            outcome, files = ray.get(self._actor.execute.remote(task, task.notebook.read_bytes()))
         except (ray.exceptions.RayError, OSError) as error:
             self.stop()
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            lost = f"the worker was lost: {first_line(error)}"
             seconds = time.perf_counter() - start
-            return RunOutcome(
-                seconds, f"the worker was lost: {reason}", str(error), kernel_died=True
-            )
-        if outcome.disk_full:  # of the node, not of the results: another node may have room
-            why = f"the node of worker {self._slot} has no room for it ({outcome.error})"
-            outcome = replace(outcome, error=why, disk_full=False, kernel_died=True)
-        return _unpacked(files, task.output.parent, outcome)
+            return RunOutcome(seconds, lost, str(error), kernel_died=True)
+        if outcome.disk_full:  # the node's disk, not that of the results: other nodes may have room
+            full = f"the node of worker {self._slot} has no room for it ({outcome.error})"
+            outcome = replace(outcome, error=full, disk_full=False, kernel_died=True)
+        return _write_files(files, task.output.parent, outcome)
 
-    def _has_place(self) -> bool:
-        """Whether it has a process, or could get one: a node that is lost leaves fewer places."""
+    def _has_actor(self) -> bool:
+        """Whether there is an actor, or one could be placed: after a lost node fewer fit."""
         import ray
 
         if self._actor is None:
-            kind = ray.remote(RayExecutor).options(**self._options)
-            self._actor = kind.remote(self._slot, self._environment)
+            executor = ray.remote(RayExecutor).options(**self._options)
+            self._actor = executor.remote(self._slot, self._environment)
             try:
-                ray.get(self._actor.is_there.remote(), timeout=PLACE_SECONDS)
+                ray.get(self._actor.is_started.remote(), timeout=PLACE_SECONDS)
             except ray.exceptions.GetTimeoutError:
                 self.stop()
                 return False
         return True
 
     def stop(self) -> None:
-        """End its process now; a task that is running fails."""
+        """Kill the actor now; a task that is running fails."""
         import ray
 
         actor, self._actor = self._actor, None
@@ -174,7 +174,7 @@ class RayWorker:
                 ray.kill(actor)
 
     def close(self) -> None:
-        """End its kernel, and then its process."""
+        """End its kernel, then the actor."""
         import ray
 
         if self._actor is not None:
@@ -184,58 +184,59 @@ class RayWorker:
 
 
 class RayExecutor:
-    """What Ray runs on a node: a worker with a kernel of its own."""
+    """The actor's class: a ``SweepWorker`` on a node."""
 
     def __init__(self, slot: str, environment: dict[str, str]) -> None:
         os.environ.update(environment)
         self._worker = SweepWorker(slot)
 
-    def is_there(self) -> bool:
-        """That it was started."""
+    def is_started(self) -> bool:
         return True
 
-    def run(self, task: RunTask, notebook: bytes) -> tuple[RunOutcome, dict[str, bytes]]:
-        """Execute a task in a folder of this node's; with the files that it left, by their path."""
+    def execute(self, task: RunTask, notebook: bytes) -> tuple[RunOutcome, dict[str, bytes]]:
+        """Execute a task in a folder of this node; returns also the files it left, by path."""
         try:
-            return self._run(task, notebook)
-        except OSError as error:  # of the node's disk, or of a file that may not be read
-            told = f"{type(error).__name__}: {error}"
-            return RunOutcome(0.0, told, told, disk_full=error.errno in DISK_FULL_ERRNOS), {}
+            return self._execute_in_folder(task, notebook)
+        except OSError as error:  # the node's disk is full, or a file can't be read
+            line = f"{type(error).__name__}: {error}"
+            return RunOutcome(0.0, line, line, disk_full=is_disk_full(error)), {}
 
-    def _run(self, task: RunTask, notebook: bytes) -> tuple[RunOutcome, dict[str, bytes]]:
+    def _execute_in_folder(
+        self, task: RunTask, notebook: bytes
+    ) -> tuple[RunOutcome, dict[str, bytes]]:
         with tempfile.TemporaryDirectory(prefix="cogvx-") as folder:
             work = Path(folder) / "work"
             work.mkdir()
             book = Path(folder) / task.notebook.name
             book.write_bytes(notebook)
-            here = replace(task, notebook=book, output=work / task.output.name)
-            outcome = self._worker.run(here)
-            if here.output.exists():
-                rename_in_notebook(here.output, work, task.output.parent)
-                rename_in_notebook(here.output, book, task.notebook)
-            left = [path for path in work.rglob("*") if path.is_file()]
-            return outcome, {path.relative_to(work).as_posix(): path.read_bytes() for path in left}
+            local = replace(task, notebook=book, output=work / task.output.name)
+            outcome = self._worker.execute(local)
+            if local.output.exists():
+                rename_in_notebook(local.output, work, task.output.parent)
+                rename_in_notebook(local.output, book, task.notebook)
+            files = [path for path in work.rglob("*") if path.is_file()]
+            return outcome, {path.relative_to(work).as_posix(): path.read_bytes() for path in files}
 
     def close(self) -> None:
         """End the kernel."""
         self._worker.close()
 
 
-def _unpacked(files: dict[str, bytes], folder: Path, outcome: RunOutcome) -> RunOutcome:
-    """The outcome of a task whose files are in its folder now."""
+def _write_files(files: dict[str, bytes], folder: Path, outcome: RunOutcome) -> RunOutcome:
+    """Write a task's files into its folder; returns the outcome, which that may change."""
     try:
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
     except OSError as error:
         line = f"{folder}: {error.strerror}"
-        return replace(outcome, error=line, disk_full=error.errno in DISK_FULL_ERRNOS)
+        return replace(outcome, error=line, disk_full=is_disk_full(error))
     return outcome
 
 
 @contextlib.contextmanager
 def _quiet_start(ray, count: int | None, address: str) -> Iterator[None]:
-    """Ray, told to be silent; it takes no signal from this process, and ends with it."""
+    """Join or start Ray without its logs and with our signal handlers; leave it at the end."""
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     if address:
         options = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
@@ -243,7 +244,7 @@ def _quiet_start(ray, count: int | None, address: str) -> Iterator[None]:
         options |= {"_node_ip_address": "127.0.0.1", "object_store_memory": STORE_BYTES}
         options["num_cpus"] = max(os.cpu_count() or 1, count or 1)
     main = threading.current_thread() is threading.main_thread()
-    handlers = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
     settings.prepare_ray()
     try:
         if address and "://" not in address and address != "auto":
@@ -251,11 +252,11 @@ def _quiet_start(ray, count: int | None, address: str) -> Iterator[None]:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(**options)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise SpecError(f"Ray can't be had ({reason}): see that its cluster runs") from error
     finally:
-        for one, handler in handlers.items() if main else ():
-            signal.signal(one, handler)
+        for name, handler in handlers.items() if main else ():
+            signal.signal(name, handler)
     try:
         yield
     finally:

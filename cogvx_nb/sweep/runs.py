@@ -1,4 +1,4 @@
-"""A sweep's rows as runs: checked, identified, and with what they will take, before the first."""
+"""Turn the rows of a sweep into runs: checked, identified and costed before the first starts."""
 
 from __future__ import annotations
 
@@ -9,74 +9,45 @@ import json
 import math
 import pickle
 import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 
+from .. import settings
 from ..checkpoints import registry, store
 from ..checkpoints.store import Model
 from ..errors import CogvxError, ParameterError, SpecError
 from ..notebooks import notebook
 from ..notebooks.notebook import NotebookTemplate, fit_value, is_plain_value
-from ..planning import planner, request, timing
+from ..planning import enrich, planner, request, timing
 from ..planning.fields import FIELDS
 from ..planning.machine import Machine
+from ..planning.request import VideoRequest
 from ..results.catalogue import Catalogue
+from .folder import VIDEO, ExpectedVideo, SweepRun
 from .spec import ParameterRow, SweepSpec
 
-VIDEO = "video.mp4"
-"""What a run of notebook 03 makes, in its folder."""
-
 ID_DIGITS = 16
-"""Hexadecimal digits of a run's name; 64 bits tell 100,000 runs apart."""
+"""Hexadecimal digits of a run's id; 64 bits keep 100,000 runs distinct."""
 
 VIDEO_BYTES = 0.2
-"""Of an mp4, for each pixel of each frame: four times what the embedded checkpoint's plain pictures
-take (0.05, measured at 13 and 49 frames), so that a disk is rather thought too small."""
+"""Bytes of an mp4 per pixel and frame: four times the 0.05 measured with the embedded checkpoint's
+plain pictures at 13 and 49 frames, so that the estimate is rather too large."""
 
 EMBEDDED_BYTES = 1_340_000
-"""Most that an executed notebook takes for its video: ``display.MOST_EMBEDDED_BYTES`` in base64."""
+"""Upper bound of a video inside a notebook: ``display.MOST_EMBEDDED_BYTES`` in base64."""
 
 NOTEBOOK_BYTES = 80_000
-"""Of an executed notebook without its video, but with its strip of frames. Measured."""
+"""An executed notebook without its video, but with its strip of frames. Measured."""
 
 PROBE = """
-import pickle, sys
-sys.path[:] = pickle.loads(bytes.fromhex(sys.argv[1]))
+import pickle
 from cogvx_nb.planning import machine
 print("\\n" + pickle.dumps(machine.probe_machine()).hex())
 """
-"""In a process of its own: looking at a GPU takes memory there until the process ends."""
-
-
-@dataclass(frozen=True, slots=True)
-class SweepRun:
-    """One execution of the notebook.
-
-    Attributes:
-        id: hash of what decides its result, and the name of its folder.
-        number: of its row, from 1.
-        parameters: what the notebook is given.
-        varied: those of them that differ between runs.
-        expected: ``request`` and ``sha256`` that its sidecar must have; None where no video is
-            asked for.
-        seconds: predicted, its model loaded; None where nothing is known.
-        peak_bytes: predicted peak on its device; None where nothing is known.
-        disk_bytes: predicted.
-    """
-
-    id: str
-    number: int
-    parameters: dict[str, object]
-    varied: dict[str, object]
-    expected: dict | None = field(default=None, repr=False)
-    seconds: float | None = None
-    peak_bytes: int | None = None
-    disk_bytes: int = NOTEBOOK_BYTES
+"""Runs in a child process: probing a GPU takes memory on it until the process ends."""
 
 
 def plan_runs(spec: SweepSpec, book: NotebookTemplate) -> list[SweepRun]:
-    """All runs of a sweep in order, each once.
+    """All runs of a sweep in order, without duplicates.
 
     Raises:
         SpecError: with the first row that can't be run, and why.
@@ -88,43 +59,44 @@ def plan_runs(spec: SweepSpec, book: NotebookTemplate) -> list[SweepRun]:
         for name in {name for row in factor for name in row.values}
         if len({repr(row.values.get(name)) for row in factor}) > 1
     }
-    with _probe_meanwhile("model" in book.declared) as probed:
-        fixed = _typed_row(ParameterRow(spec.parameters), book, "parameters")
+    with _probe_in_child("model" in book.declared) as probe:
+        fixed = _typed_row_or_explain(ParameterRow(spec.parameters), book, "parameters")
         typed = [
-            [(_typed_row(row, book, row.origin), row.origin) for row in one] for one in factors
+            [(_typed_row_or_explain(row, book, row.origin), row.origin) for row in factor]
+            for factor in factors
         ]
-        maker = _RunFactory(book, probed)
-        found: dict[str, SweepRun] = {}
+        run_planner = _RunPlanner(book, probe)
+        runs: dict[str, SweepRun] = {}
         total = math.prod(map(len, factors))
         for number, rows in enumerate(itertools.product(*typed), 1):
             values = dict(fixed)
             for row, _ in rows:
                 values.update(row)
             try:
-                run = maker.make(number, values, varied)
+                run = run_planner.plan_run(number, values, varied)
             except CogvxError as error:
                 origin = ", ".join(origin for _, origin in rows if origin)
                 where = f"run {number} of {total}" + (f" ({origin})" if origin else "")
                 raise SpecError(f"{where}: {error}", error.exit_code) from error
-            found.setdefault(run.id, run)
-    return list(found.values())
+            runs.setdefault(run.id, run)
+    return list(runs.values())
 
 
-class _RunFactory:
-    """Makes runs of values. Each checkpoint, plan and pace is looked up once.
+class _RunPlanner:
+    """Makes runs of parameter values. Each checkpoint, plan and pace is looked up once.
 
     Args:
-        probed: hands out the machine.
+        probe: returns the machine.
     """
 
-    def __init__(self, book: NotebookTemplate, probed) -> None:
-        self._book, self._probed = book, probed
-        self._names = [name for name in FIELDS if name in book.declared and name != "model"]
+    def __init__(self, book: NotebookTemplate, probe: Callable[[], Machine]) -> None:
+        self._book, self._probe = book, probe
+        self._fields = [name for name in FIELDS if name in book.declared and name != "model"]
         self._models: dict[tuple, tuple[Model | None, str, dict]] = {}
-        self._foreseen: dict[tuple, tuple[float | None, int, int]] = {}
+        self._costs: dict[tuple, tuple[float | None, int, int]] = {}
         self._paces: dict[tuple, dict] = {}
 
-    def make(self, number: int, values: dict[str, object], varied: set[str]) -> SweepRun:
+    def plan_run(self, number: int, values: dict[str, object], varied: set[str]) -> SweepRun:
         """The run of a row's values.
 
         Raises:
@@ -134,7 +106,7 @@ class _RunFactory:
         if book.makes_video and "output" in values:
             value = values["output"]
             raise SpecError(f"output = {value!r}: each run writes {VIDEO} into a folder of its own")
-        model, name, hashes = self._model(values)
+        model, name, hashes = self._find_model(values)
         parameters = values | ({"model": name} if name and book.makes_video else {})
         deciding = {
             key: value
@@ -142,65 +114,79 @@ class _RunFactory:
             if not (key == "model" and name and book.makes_video)
             and not (key in book.defaults and _is_same_value(value, book.defaults[key]))
         }
-        told = json.dumps([book.code_hash, deciding, hashes], sort_keys=True, ensure_ascii=False)
-        identity = hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:ID_DIGITS]
+        run_id = _hash_json([book.code_hash, deciding, hashes])[:ID_DIGITS]
         shown = {key: value for key, value in values.items() if key in varied}
         if not book.makes_video:
-            return SweepRun(identity, number, parameters, shown)
-        effective = book.defaults | values
-        wanted = request.make_request(
-            model, **{name: effective[name] for name in self._names if name in effective}
-        )
-        foreseen = self._foresee(wanted)
-        expected = {"request": wanted.settings, "sha256": hashes}
-        parameters = parameters | {"output": VIDEO}
-        return SweepRun(identity, number, parameters, shown, expected, *foreseen)
+            return SweepRun(run_id, number, parameters, shown, disk_bytes=NOTEBOOK_BYTES)
+        prepared, expected = self._prepare_request(model, hashes, book.defaults | values)
+        costs = self._predict_costs(prepared)
+        return SweepRun(run_id, number, parameters | {"output": VIDEO}, shown, expected, *costs)
 
-    def _model(self, values: dict[str, object]) -> tuple[Model | None, str, dict[str, str]]:
-        """(checkpoint, what to call it, its files' hashes); None and empty where there is none.
+    def _prepare_request(
+        self, model: Model, hashes: dict[str, str], values: dict[str, object]
+    ) -> tuple[VideoRequest, ExpectedVideo]:
+        """(the request that the notebook will make, what its video's sidecar must say).
 
-        The notebook is told the checkpoint that was found here, so that ``auto`` stays what it was
-        and a folder is found from everywhere.
+        A prompt that a chat model will rewrite isn't sent to it yet: costs don't depend on it.
         """
-        named = values.get("model", self._book.defaults.get("model"))
-        frames = values.get("frames", self._book.defaults.get("frames", 13))
-        key = (named, frames)
-        if not isinstance(named, str) or not isinstance(frames, int):
-            if self._book.makes_video:
-                name, value, kind = ("model", named, "text")
-                if isinstance(named, str):
-                    name, value, kind = ("frames", frames, "a whole number")
-                raise ParameterError(name, value, f"must be {kind}")
-            return None, "", {}
-        if key not in self._models:
-            self._models[key] = self._found(named, frames)
-        return self._models[key]
+        asked = {name: values[name] for name in self._fields if name in values}
+        enriches = asked.get("enrich") is True
+        read_anyway = {"allow_unknown": True} if enriches else {}  # it reads the rewritten prompt
+        prepared = request.make_request(model, **asked | read_anyway)
+        if enriches:
+            enrich.check_prompt(prepared.prompt, model.checkpoint)
+            settings.chat()  # raises if the endpoint's variables are wrong
+        expected = ExpectedVideo(
+            request=prepared.settings,
+            sha256=hashes,
+            enriched_from=prepared.prompt if enriches else "",
+            may_reduce=bool(prepared.fallback),
+        )
+        return prepared, expected
 
-    def _found(self, named: str, frames: int) -> tuple[Model | None, str, dict[str, str]]:
+    def _find_model(self, values: dict[str, object]) -> tuple[Model | None, str, dict[str, str]]:
+        """(checkpoint, its name as a parameter, hashes of its files); None and empty without one.
+
+        The name replaces that of the row, so that ``auto`` is decided once for all runs and a
+        folder is found from any current directory.
+        """
+        name = values.get("model", self._book.defaults.get("model"))
+        frames = values.get("frames", self._book.defaults.get("frames", 13))
+        for key, value, kind in (("model", name, str), ("frames", frames, int)):
+            if not isinstance(value, kind):
+                if self._book.makes_video:
+                    must_be = {str: "text", int: "a whole number"}[kind]
+                    raise ParameterError(key, value, f"must be {must_be}")
+                return None, "", {}
+        if (name, frames) not in self._models:
+            self._models[name, frames] = self._locate_model(name, frames)
+        return self._models[name, frames]
+
+    def _locate_model(self, name: str, frames: int) -> tuple[Model | None, str, dict[str, str]]:
         try:
-            model, _ = planner.find_model(named, self._probed(), frames)
+            model, _ = planner.find_model(name, self._probe(), frames)
         except CogvxError:
             if self._book.makes_video:
                 raise
-            return None, "", {}  # a model of the user's own
-        chosen = named.strip().lower() == "auto" or registry.find_checkpoint(named)
-        return model, model.name if chosen else str(model.folder), store.file_hashes(model)
+            return None, "", {}  # what a notebook of the user's own calls a model
+        by_name = name.strip().lower() == "auto" or registry.find_checkpoint(name)
+        return model, model.name if by_name else str(model.folder), store.file_hashes(model)
 
-    def _foresee(self, wanted: request.VideoRequest) -> tuple[float | None, int, int]:
-        """(seconds, peak bytes, bytes on disk)."""
-        size = (wanted.frames, wanted.height, wanted.width)
-        key = (str(wanted.model.folder), *size, wanted.guidance > 1, wanted.steps)
-        key += (wanted.speed, wanted.attention)
-        if key not in self._foreseen:
-            fitted = planner.plan_request(wanted, self._probed())
-            known = self._known(wanted.model.name, fitted.device)
-            seconds = timing.predict_seconds(fitted, self._probed(), wanted.steps, known)
+    def _predict_costs(self, prepared: VideoRequest) -> tuple[float | None, int, int]:
+        """(seconds, peak bytes of device memory, bytes on disk)."""
+        size = (prepared.frames, prepared.height, prepared.width)
+        key = (str(prepared.model.folder), *size, prepared.guidance > 1, prepared.steps)
+        key += (prepared.speed, prepared.attention)
+        if key not in self._costs:
+            plan = planner.plan_request(prepared, self._probe())
+            paces = self._measured_paces(prepared.model.name, plan.device)
+            seconds = timing.predict_seconds(plan, self._probe(), prepared.steps, paces)
             video = int(VIDEO_BYTES * math.prod(size))
             disk = NOTEBOOK_BYTES + video + min(4 * video // 3, EMBEDDED_BYTES)
-            self._foreseen[key] = seconds, fitted.peak_bytes, disk
-        return self._foreseen[key]
+            self._costs[key] = seconds, plan.peak_bytes, disk
+        return self._costs[key]
 
-    def _known(self, model: str, device: str) -> dict[int, timing.MeasuredPace]:
+    def _measured_paces(self, model: str, device: str) -> dict[int, timing.MeasuredPace]:
         if (model, device) not in self._paces:
             catalogue = Catalogue()
             catalogue.refresh()
@@ -209,7 +195,7 @@ class _RunFactory:
 
 
 def _seed_rows(spec: SweepSpec, book: NotebookTemplate) -> list[tuple[ParameterRow, ...]]:
-    """Seeds that are counted, from the one that is fixed or else the notebook's own."""
+    """Consecutive seeds, from the fixed one or else the notebook's default."""
     if not spec.seeds:
         return []
     first = spec.parameters.get("seed", book.defaults.get("seed", 0))
@@ -218,7 +204,10 @@ def _seed_rows(spec: SweepSpec, book: NotebookTemplate) -> list[tuple[ParameterR
     return [tuple(ParameterRow({"seed": first + n}) for n in range(spec.seeds))]
 
 
-def _typed_row(row: ParameterRow, book: NotebookTemplate, origin: str) -> dict[str, object]:
+def _typed_row_or_explain(
+    row: ParameterRow, book: NotebookTemplate, origin: str
+) -> dict[str, object]:
+    """``typed_row``, whose error says where the row is from."""
     try:
         return typed_row(row, book)
     except CogvxError as error:
@@ -226,31 +215,36 @@ def _typed_row(row: ParameterRow, book: NotebookTemplate, origin: str) -> dict[s
         raise SpecError(f"{where}{error}", error.exit_code) from error
 
 
+def _hash_json(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _is_same_value(value: object, default: object) -> bool:
-    return repr(value) == repr(default)  # 1, 1.0 and True are equal, and not the same
+    return repr(value) == repr(default)  # 1, 1.0 and True are equal, but not the same
 
 
 @contextlib.contextmanager
-def _probe_meanwhile(wanted: bool) -> Iterator:
-    """Looks at the machine meanwhile; hands out what waits for the answer."""
-    if not wanted:
+def _probe_in_child(needed: bool) -> Iterator[Callable[[], Machine]]:
+    """Probe the machine in a child process while rows are read; yields a function that waits."""
+    if not needed:
         yield lambda: None
         return
-    command = [sys.executable, "-c", PROBE, pickle.dumps(sys.path).hex()]
+    command = settings.child_python(PROBE)
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    found: list[Machine] = []
+    machines: list[Machine] = []
 
-    def answer() -> Machine:
-        if not found:
-            told, errors = child.communicate()
+    def wait_for_machine() -> Machine:
+        if not machines:
+            output, errors = child.communicate()
             if child.returncode:
                 reason = (errors.strip().splitlines() or ["no reason"])[-1]
                 raise SpecError(f"this machine can't be looked at: {reason}", 1)
-            found.append(pickle.loads(bytes.fromhex(told.splitlines()[-1])))
-        return found[0]
+            machines.append(pickle.loads(bytes.fromhex(output.splitlines()[-1])))
+        return machines[0]
 
     try:
-        yield answer
+        yield wait_for_machine
     finally:
         if child.poll() is None:
             child.kill()
@@ -258,12 +252,12 @@ def _probe_meanwhile(wanted: bool) -> Iterator:
 
 
 def typed_row(row: ParameterRow, book: NotebookTemplate) -> dict[str, object]:
-    """A row's values as the notebook declares them.
+    """A row's values, converted to the types that the notebook declares.
 
     Raises:
         ParameterError: if the notebook has no such parameter, or can't use the value.
     """
-    found = {}
+    values = {}
     for name, value in row.values.items():
         if name not in book.declared:
             known = ", ".join(book.declared) or "none"
@@ -271,7 +265,7 @@ def typed_row(row: ParameterRow, book: NotebookTemplate) -> dict[str, object]:
             raise ParameterError("parameter", name, remedy)
         if row.texts:
             value = notebook.parse_parameter(name, value, book.declared[name])
-        found[name] = fit_value(name, value, book.declared[name])
-        if not is_plain_value(found[name]):  # a date, say
+        values[name] = fit_value(name, value, book.declared[name])
+        if not is_plain_value(values[name]):  # a date, say
             raise ParameterError(name, value, "quote it, or use plain values, with names of text")
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""A sweep's file: read, and expanded into rows of parameters."""
+"""Read a sweep's file, and expand it into rows of parameters."""
 
 from __future__ import annotations
 
@@ -14,24 +14,18 @@ from ..errors import SpecError
 
 @dataclass(frozen=True, slots=True)
 class ParameterRow:
-    """Values of some parameters, and where they stand.
+    """Values of some parameters."""
 
-    Attributes:
-        values: by parameter; of text from a CSV file, and otherwise as YAML reads them.
-        origin: such as ``line 3 of prompts.csv``; empty where there is nothing to say.
-        texts: whether all values are text, yet to be read as what the notebook declares.
-    """
-
-    values: dict[str, object]
-    origin: str = ""
-    texts: bool = False
+    values: dict[str, object]  # by parameter, as YAML reads them, or text from a CSV file
+    origin: str = ""  # for messages, such as ``line 3 of prompts.csv``; may be empty
+    texts: bool = False  # all values are text, to be converted to the types of the notebook
 
 
 def parse_yaml(text: str) -> object:
-    """What YAML's safe subset says, in which no key may stand twice.
+    """Parse YAML's safe subset, in which no mapping may have a key twice.
 
     Raises:
-        ValueError: with the line.
+        ValueError: with the line, where it is known.
     """
     import yaml
 
@@ -55,12 +49,12 @@ def parse_yaml(text: str) -> object:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ValueError(f"line {line} is no YAML: {error.problem}") from error
     except (yaml.YAMLError, RecursionError, LookupError, AttributeError) as error:
-        # The last two are what PyYAML lets out for a wrong value under a tag, such as !!bool maybe.
+        # PyYAML raises the last two for a wrong value under a tag, such as !!bool maybe.
         raise ValueError(f"it is no YAML: {' '.join(str(error).split())[:100]}") from error
 
 
 def read_prompts(content: str | list, folder: Path) -> tuple[ParameterRow, ...]:
-    """Prompts in a list, a text file with one a line, or a CSV file with a column of them."""
+    """Prompts from a list, a text file (one per line), or a CSV file (column ``prompt``)."""
     if isinstance(content, list):
         values = check_values("prompts", "prompt", content)
         return tuple(
@@ -69,10 +63,10 @@ def read_prompts(content: str | list, folder: Path) -> tuple[ParameterRow, ...]:
     path = folder / Path(content).expanduser()
     try:
         if path.suffix.lower() == ".csv":
-            found = _csv(path)
+            rows = _read_csv(path)
         else:
             lines = enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1)
-            found = [
+            rows = [
                 ParameterRow({"prompt": line.strip()}, f"line {number} of {path.name}")
                 for number, line in lines
                 if line.strip()
@@ -80,13 +74,13 @@ def read_prompts(content: str | list, folder: Path) -> tuple[ParameterRow, ...]:
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or f"no UTF-8 text or CSV: {error}"
         raise SpecError(f"prompts = {content!r}: {path} can't be read: {reason}") from error
-    if not found:
+    if not rows:
         raise SpecError(f"prompts = {content!r}: there is none in {path}")
-    return tuple(found)
+    return tuple(rows)
 
 
-def _csv(path: Path) -> list[ParameterRow]:
-    """Rows of a CSV file whose head names parameters; an empty cell gives none."""
+def _read_csv(path: Path) -> list[ParameterRow]:
+    """Rows of a CSV file whose first line names parameters; an empty cell sets none."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = csv.reader(file, strict=True)
         head = [name.strip() for name in next(lines, [])]
@@ -95,19 +89,21 @@ def _csv(path: Path) -> list[ParameterRow]:
                 f"{path.name}: its first line must name the columns, each once, and one of them "
                 f"'prompt'; it is {','.join(head)[:80]!r}"
             )
-        found = []
+        rows = []
         for cells in lines:
             origin = f"line {lines.line_num} of {path.name}"
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) != len(head):
-                raise SpecError(f"{origin} has {len(cells)} cells of {len(head)}: mend its commas")
-            named = zip(head, cells, strict=True)
-            given = {name: cell for name, cell in named if cell.strip()}
-            if "prompt" not in given:
+                raise SpecError(
+                    f"{origin} has {len(cells)} cells of {len(head)}: correct its commas"
+                )
+            pairs = zip(head, cells, strict=True)
+            values = {name: cell for name, cell in pairs if cell.strip()}
+            if "prompt" not in values:
                 raise SpecError(f"{origin} has no prompt: give it one, or delete the line")
-            found.append(ParameterRow(given, origin, texts=True))
-    return found
+            rows.append(ParameterRow(values, origin, texts=True))
+    return rows
 
 
 def check_values(where: str, name: str, values: object) -> list:
@@ -119,61 +115,49 @@ def check_values(where: str, name: str, values: object) -> list:
 def shorten(value: object) -> str:
     try:
         shown = json.dumps(value, ensure_ascii=False, default=str)
-    except (TypeError, ValueError):  # a date for a name
+    except (TypeError, ValueError):  # such as a date as a key
         shown = repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
-MOST_RUNS = 100_000
-"""Beyond that a product of lists is more likely a slip than a wish."""
+MAX_RUNS = 100_000
+"""A larger product of lists is more likely a slip than intended."""
 
 NAME = re.compile(r"\w[\w.-]{0,59}")
-"""Of at most 240 bytes, which is what a folder's name has room for."""
+"""Name of a sweep; its at most 240 bytes of UTF-8 fit the name of a folder."""
 
 KEYS = {
-    "name": str,
-    "notebook": str,
-    "parameters": dict,
-    "grid": dict,
-    "zip": dict,
-    "runs": list,
-    "prompts": (str, list),
-    "seeds": int,
-    "retries": int,
-    "timeout": (int, float),
+    "name": (str, "text"),
+    "notebook": (str, "text"),
+    "parameters": (dict, "a mapping"),
+    "grid": (dict, "a mapping"),
+    "zip": (dict, "a mapping"),
+    "runs": (list, "a list"),
+    "prompts": (str | list, "text or a list"),
+    "seeds": (int, "a whole number"),
+    "retries": (int, "a whole number"),
+    "timeout": (int | float, "a whole number or a number"),
 }
-"""What a sweep's file may say, and the kinds of the values."""
-
-KINDS = {str: "text", dict: "a mapping", list: "a list", int: "a whole number", float: "a number"}
+"""Keys of a sweep's file, with the type of each value and what messages call it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepSpec:
-    """A sweep as its file describes it.
+    """A sweep as its file describes it."""
 
-    Attributes:
-        name: of its folder.
-        notebook: ``03_generate``, or the path of any notebook.
-        parameters: the same in every run.
-        factors: lists of rows; the runs are all combinations with one row of each.
-        seeds: how many seeds each combination is run with; 0 where seeds aren't counted.
-        retries: further attempts at a run that failed.
-        timeout: seconds that a run may take; None for any.
-        folder: that relative paths start from.
-    """
-
-    name: str
-    notebook: str
-    parameters: dict[str, object] = field(default_factory=dict)
+    name: str  # of its folder
+    notebook: str  # ``03_generate``, or the path of any notebook
+    parameters: dict[str, object] = field(default_factory=dict)  # the same in every run
+    # Lists of rows; the runs are all combinations of one row from each.
     factors: tuple[tuple[ParameterRow, ...], ...] = ()
-    seeds: int = 0
-    retries: int = 0
-    timeout: float | None = None
-    folder: Path = field(default_factory=Path)
+    seeds: int = 0  # seeds that each combination is run with; 0 where seeds aren't counted
+    retries: int = 0  # further attempts at a run that failed
+    timeout: float | None = None  # seconds for a run; None for no limit
+    folder: Path = field(default_factory=Path)  # relative paths start here
 
 
 def read_spec(path: str | Path) -> SweepSpec:
-    """Read a sweep's YAML file; its name is the sweep's, unless the file gives one.
+    """Read a sweep's YAML file. Without the key ``name`` the sweep is named after the file.
 
     Raises:
         SpecError: with the file, what is wrong and the remedy.
@@ -192,18 +176,18 @@ def read_spec(path: str | Path) -> SweepSpec:
 def make_spec(
     content: object, folder: Path, name: str = "", source: str = "the sweep"
 ) -> SweepSpec:
-    """A sweep from what its file holds.
+    """Make a sweep from the content of its file.
 
     Args:
-        folder: that relative paths start from.
-        name: if the content gives none.
-        source: what errors call it.
+        folder: where relative paths start.
+        name: of the sweep, if the content gives none.
+        source: what messages call the file.
 
     Raises:
         SpecError: see ``read_spec``.
     """
     try:
-        return _build_spec(_checked(content), folder, name)
+        return _build_spec(_check_keys(content), folder, name)
     except SpecError as error:
         raise SpecError(f"{source}: {error}") from error.__cause__
 
@@ -229,8 +213,8 @@ def _build_spec(content: dict, folder: Path, name: str) -> SweepSpec:
     if seeds and any("seed" in row.values for factor in factors for row in factor):
         raise SpecError("seeds counts seeds, and the runs give a seed too: leave one of them out")
     count = math.prod(map(len, factors)) * max(seeds, 1)
-    if count > MOST_RUNS:
-        raise SpecError(f"{count:,} runs are more than {MOST_RUNS:,}: split the sweep")
+    if count > MAX_RUNS:
+        raise SpecError(f"{count:,} runs are more than {MAX_RUNS:,}: split the sweep")
     retries, timeout = content.get("retries", 0), content.get("timeout")
     if retries < 0:
         raise SpecError(f"retries = {retries}: at least 0")
@@ -240,17 +224,16 @@ def _build_spec(content: dict, folder: Path, name: str) -> SweepSpec:
     return SweepSpec(name, notebook, fixed, tuple(factors), seeds, retries, timeout, folder)
 
 
-def _checked(content: object) -> dict:
-    """The content, if its keys are known and their values of the right kind."""
+def _check_keys(content: object) -> dict:
+    """Return the content if all keys are known and their values are of the right types."""
     if not isinstance(content, dict):
         raise SpecError("it must hold a mapping such as 'grid: {steps: [10, 20]}'")
     for key, value in content.items():
         if key not in KEYS:
             raise SpecError(f"unknown key {key!r}; known: {', '.join(KEYS)}")
-        kinds = KEYS[key] if isinstance(KEYS[key], tuple) else (KEYS[key],)
-        if not isinstance(value, kinds) or isinstance(value, bool):
-            wanted = " or ".join(KINDS[kind] for kind in kinds)
-            raise SpecError(f"{key} = {shorten(value)}: must be {wanted}")
+        kind, description = KEYS[key]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise SpecError(f"{key} = {shorten(value)}: must be {description}")
         if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
             raise SpecError(f"{key}: the names of parameters must be text")
     return content
@@ -269,12 +252,12 @@ def _zip_rows(content: dict) -> tuple[ParameterRow, ...]:
     columns = {name: check_values("zip", name, values) for name, values in content.items()}
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) != 1:
-        told = ", ".join(f"{name} has {count}" for name, count in lengths.items())
-        raise SpecError(f"zip needs lists of one length: {told or 'it has none'}")
-    together = zip(*columns.values(), strict=True)
+        counts = ", ".join(f"{name} has {count}" for name, count in lengths.items())
+        raise SpecError(f"zip needs lists of one length: {counts or 'it has none'}")
+    rows = zip(*columns.values(), strict=True)
     return tuple(
         ParameterRow(dict(zip(columns, values, strict=True)), f"row {number} of zip")
-        for number, values in enumerate(together, 1)
+        for number, values in enumerate(rows, 1)
     )
 
 
