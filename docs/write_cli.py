@@ -52,6 +52,7 @@ def _render_commands(parser: argparse.ArgumentParser, level: int) -> Iterator[st
 def _render_command(parser: argparse.ArgumentParser, level: int) -> str:
     arguments = [action for action in parser._actions if _is_documented(action)]
     lines = [f"{'#' * level} `{parser.prog}`", "", _sentence(parser.description), ""]
+    lines += [_sentence(parser.epilog), ""] if parser.epilog else []
     lines += ["```bash", _synopsis(parser, arguments), "```"]
     if arguments:
         lines += ["", "| argument | value | default | meaning |", "|---|---|---|---|"]

@@ -137,6 +137,38 @@ def test_what_is_wrong_is_one_line_before_the_first_run(
 
 
 @pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "the following arguments are required: FILE"),
+        (["report"], "cogvx sweep report: the following arguments are required: NAME"),
+        (["mine.yaml", "status"], "unrecognized arguments: status"),
+        (["status", "mine", "--again"], "unrecognized arguments: --again"),
+        (["--shard", "status"], "required: FILE"),
+    ],
+    ids=str,
+)
+def test_usage_is_one_line(capsys, flags, words):
+    with pytest.raises(SystemExit) as caught:
+        main(["sweep", *flags])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_flags_precede_words_and_files_have_any_name(outputs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("status", "mine.yaml"):
+        (tmp_path / name).write_text("{gird: {}}")
+    for flags in (["./status"], ["--shard", "1/2", "mine.yaml"], ["run", "mine.yaml", "--again"]):
+        assert main(["sweep", *flags]) == 2
+        assert "unknown key 'gird'" in capsys.readouterr().err
+    assert main(["sweep", "--output", "status", "report", "none"]) == 1
+    assert "must end in .html" in capsys.readouterr().err
+    assert main(["sweep", "--debug", "cancel", "none"]) == 1
+    assert "no sweep 'none' here; known: none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("grid: {steps: [1]}\ngrid: {steps: [2]}", "line 2: 'grid' stands twice"),

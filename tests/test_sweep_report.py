@@ -242,7 +242,6 @@ def test_a_page_is_written_whole_or_not_at_all(outputs, small_disk):
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["report"], 2, "cogvx sweep report needs the name of a sweep"),
         (["report", "none"], 1, "no sweep 'none' here; known: alone, shown"),
         (["report", "../x"], 2, "'../x' is no name of a sweep"),
         (["report", "shown", "--rows", "size"], 2, "rows = 'size': varies: prompt, guidance"),

@@ -8,42 +8,42 @@ import sys
 from pathlib import Path
 
 from .. import settings
-from ..errors import ResultError, SpecError
+from ..errors import ResultError
+from ..files import nearest_existing_folder
 
-ASKED = ("status", "cancel", "report")
+SWEEP_EPILOG = "'cogvx sweep FILE' is 'cogvx sweep run FILE'; a file named status is ./status."
 
 
 def add_sweep(command: argparse.ArgumentParser) -> None:
-    """The arguments of ``cogvx sweep``."""
-    command.add_argument("sweep", help="a YAML file; or 'status', 'cancel' or 'report' and a name")
-    command.add_argument("name", nargs="?", help="of a sweep that was started")
-    command.add_argument(
-        "--dry-run", action="store_true", help="list the runs, with time, memory and disk"
-    )
-    command.add_argument("--again", action="store_true", help="also the runs that are done")
-    command.add_argument("--fail-fast", action="store_true", help="end at the first that failed")
-    command.add_argument(
-        "--workers", type=int, metavar="N", help="at once, by Ray; default: one for each GPU"
-    )
-    command.add_argument("--ray-address", metavar="ADDRESS", default="", help="of a Ray cluster")
-    command.add_argument("--shard", metavar="I/N", default="1/1", help="a share of the runs")
-    command.add_argument("--output", help="of a report: page to write (default: in its folder)")
-    command.add_argument("--rows", default="", metavar="NAME", help="of a report: what goes down")
-    command.add_argument(
-        "--columns", default="", metavar="NAME", help="of a report: what goes across"
-    )
+    """The arguments of ``cogvx sweep``: subcommands, and a file where none is named."""
+    command.epilog = SWEEP_EPILOG
+    does = command.add_subparsers(metavar="FILE | status | cancel | report", required=True)
+    command.subcommands, command.default_subcommand = does.choices, "run"
+    running = _add_subcommand(does, "run", run_sweep_command)
+    running.add_argument("sweep", metavar="FILE", help="a YAML file")
+    flag = running.add_argument
+    flag("--dry-run", action="store_true", help="list the runs, with time, memory and disk")
+    flag("--again", action="store_true", help="also the runs that are done")
+    flag("--fail-fast", action="store_true", help="end at the first that failed")
+    flag("--workers", type=int, metavar="N", help="at once, by Ray; default: one for each GPU")
+    flag("--ray-address", metavar="ADDRESS", default="", help="of a Ray cluster")
+    flag("--shard", metavar="I/N", default="1/1", help="a share of the runs")
+    for name, function in (("status", print_sweep_status), ("cancel", cancel_sweep)):
+        _add_sweep_name(_add_subcommand(does, name, function))
+    reporting = _add_subcommand(does, "report", write_sweep_report)
+    _add_sweep_name(reporting)
+    flag = reporting.add_argument
+    flag("--output", help="page to write (default: report.html in the sweep's folder)")
+    flag("--rows", default="", metavar="NAME", help="the parameter that goes down")
+    flag("--columns", default="", metavar="NAME", help="the parameter that goes across")
+
+
+def _add_sweep_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="of a sweep that was started")
 
 
 def run_sweep_command(options: argparse.Namespace) -> int:
     """Run a notebook many times with many values, resumed where it was left."""
-    if options.sweep in ASKED:
-        if options.name is None:
-            raise SpecError(f"cogvx sweep {options.sweep} needs the name of a sweep")
-        return {"status": _print_status, "cancel": _cancel_sweep, "report": _write_sweep_report}[
-            options.sweep
-        ](options)
-    if options.name is not None:
-        raise SpecError(f"{options.name!r} is one argument too many; before a name: {ASKED}")
     return (_print_dry_run if options.dry_run else _run_sweep)(options)
 
 
@@ -51,21 +51,21 @@ def _run_sweep(options: argparse.Namespace) -> int:
     from ..sweep import driver, lock, ray_workers
     from ..sweep.progress import ProgressTable, progress_summary
 
-    asked = (options.workers, options.ray_address)
-    by_ray = ray_workers.is_wanted(*asked)
+    cluster = (options.workers, options.ray_address)
+    by_ray = ray_workers.is_wanted(*cluster)
     with ProgressTable() as table:
-        ended = driver.run_sweep(
+        progress = driver.run_sweep(
             options.sweep,
             again=options.again,
             fail_fast=options.fail_fast,
             part=lock.parse_share(options.shard),
             view=table,
-            workers=ray_workers.ray_workers(*asked) if by_ray else None,
+            workers=ray_workers.ray_workers(*cluster) if by_ray else None,
         )
-    for run_id, error in ended.failed.items():
+    for run_id, error in progress.failed.items():
         print(f"failed: {run_id}: {error}", file=sys.stderr)
-    print(progress_summary(ended))
-    return int(bool(ended.failed))
+    print(progress_summary(progress))
+    return int(bool(progress.failed))
 
 
 def _print_dry_run(options: argparse.Namespace) -> int:
@@ -84,9 +84,9 @@ def _print_dry_run(options: argparse.Namespace) -> int:
         done = not options.again and folder.is_done(run.id, run.expected)
         if not done:
             todo.append(run)
-        takes = f"{_format_memory(run.peak_bytes)}  {run.disk_bytes / 1e6:6.1f} MB"
-        time_said = "done" if done else format_duration(run.seconds)
-        lines.append(f"{run.number:6}  {run.id}  {time_said:>7}  {takes}  {describe_varied(run)}")
+        space = f"{_format_memory(run.peak_bytes)}  {run.disk_bytes / 1e6:6.1f} MB"
+        duration = "done" if done else format_duration(run.seconds)
+        lines.append(f"{run.number:6}  {run.id}  {duration:>7}  {space}  {describe_varied(run)}")
     known = [run.seconds for run in todo if run.seconds is not None]
     seconds = format_duration(sum(known)) if len(known) == len(todo) else "?"
     disk, free = sum(run.disk_bytes for run in todo), _free_bytes()
@@ -100,44 +100,45 @@ def _print_dry_run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_status(options: argparse.Namespace) -> int:
+def print_sweep_status(options: argparse.Namespace) -> int:
+    """Say how many runs of a sweep are done, running, failed and waiting, and who runs them."""
     from ..sweep import lock
     from ..sweep.folder import SweepFolder
     from ..text import format_duration, format_rate
 
     name = options.name
     folder = SweepFolder(name)
-    stand = folder.stand()
+    status = folder.status()
     drivers = lock.lock_holders(folder.root)
-    running = stand.running if drivers else ()  # else what a killed driver left
-    waiting = stand.total - len(stand.done | {*running} | stand.failed.keys())
+    running = status.running if drivers else ()  # else a killed driver left them
+    waiting = status.total - len(status.done | {*running} | status.failed.keys())
     print(
-        f"{name}: {len(stand.done)} of {stand.total} done, {len(running)} running, "
-        f"{len(stand.failed)} failed, {waiting} waiting"
+        f"{name}: {len(status.done)} of {status.total} done, {len(running)} running, "
+        f"{len(status.failed)} failed, {waiting} waiting"
     )
-    if running and stand.seconds:
-        each = stand.seconds / len(running)
-        print(
-            f"{format_rate(each)}, about {format_duration(each * (waiting + len(running) / 2))} left"
-        )
+    if running and status.seconds:
+        each = status.seconds / len(running)
+        seconds_left = each * (waiting + len(running) / 2)
+        print(f"{format_rate(each)}, about {format_duration(seconds_left)} left")
     for driver in drivers:
         print(f"run by {driver}")
     if not drivers:
         print("nobody is at work on it")
     for run_id in running:
         print(f"running: {run_id}")
-    for run_id, error in stand.failed.items():
+    for run_id, error in status.failed.items():
         print(f"failed: {run_id}: {error}")
     return 0
 
 
-def _cancel_sweep(options: argparse.Namespace) -> int:
+def cancel_sweep(options: argparse.Namespace) -> int:
+    """End a sweep that is running; runs in progress are dropped."""
     from ..sweep import lock
     from ..sweep.folder import SweepFolder
 
     name = options.name
     folder = SweepFolder(name)
-    folder.stand()
+    folder.listed_runs()  # raises for a sweep that was never started
     drivers = lock.lock_holders(folder.root)
     if not drivers:
         raise ResultError(f"nobody is at work on sweep {name}")
@@ -147,7 +148,8 @@ def _cancel_sweep(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_sweep_report(options: argparse.Namespace) -> int:
+def write_sweep_report(options: argparse.Namespace) -> int:
+    """Write one HTML page of a sweep: contact sheet, plots, table and failures."""
     from ..reports import experiment, sweep_page
     from ..sweep.folder import SweepFolder
 
@@ -162,9 +164,7 @@ def _format_memory(count: int | None) -> str:
 
 
 def _free_bytes() -> int:
-    folder = settings.outputs_dir()
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(nearest_existing_folder(settings.outputs_dir())).free
 
 
 def run_notebook_command(options: argparse.Namespace) -> int:
@@ -201,14 +201,14 @@ def add_bench(command: argparse.ArgumentParser) -> None:
     for flag, options in MEASURING.items():
         command.add_argument(flag, **options)
     does = command.add_subparsers(metavar="run | compare | report")
-    measuring = _add_bench_command(does, "run", run_bench)
+    measuring = _add_subcommand(does, "run", run_bench)
     for flag, options in MEASURING.items():
         # Without a default of its own, for the same reason.
         measuring.add_argument(flag, **options | {"default": argparse.SUPPRESS})
-    comparing = _add_bench_command(does, "compare", compare_benchmarks)
+    comparing = _add_subcommand(does, "compare", compare_benchmarks)
     comparing.add_argument("before", metavar="A", help="JSON of a benchmark")
     comparing.add_argument("after", metavar="B", help="JSON of a later one")
-    reporting = _add_bench_command(does, "report", report_benchmarks)
+    reporting = _add_subcommand(does, "report", report_benchmarks)
     reporting.add_argument("files", nargs="*", help="JSON of benchmarks (default: the newest)")
     reporting.add_argument("--output", help="page to write (default: beside the first file)")
 
@@ -263,7 +263,7 @@ def _write_page(reports: list[dict], path: Path) -> None:
     record.write_page(bench_page.bench_page(*reports), path)
 
 
-def _add_bench_command(does, name: str, function) -> argparse.ArgumentParser:
+def _add_subcommand(does, name: str, function) -> argparse.ArgumentParser:
     parser = does.add_parser(name, help=function.__doc__, description=function.__doc__)
     kept = {"default": argparse.SUPPRESS}  # what stands before the word is kept
     parser.add_argument("--debug", action="store_true", help="show tracebacks", **kept)

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from .. import __version__
 from ..errors import CogvxError, ModelMissing, RequestError
@@ -57,10 +57,37 @@ CUT_OFF = 141
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
+    """Reports errors in one line, without the usage. A subcommand can be the default."""
+
+    subcommands: Mapping[str, argparse.ArgumentParser] = {}
+    default_subcommand = ""  # the one of ``subcommands`` that is meant where none is named
 
     def error(self, message: str) -> None:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+    def parse_known_args(self, args=None, namespace=None):
+        if self.default_subcommand:
+            args = self._with_subcommand_first(list(args))
+        return super().parse_known_args(args, namespace)
+
+    def _with_subcommand_first(self, args: list[str]) -> list[str]:
+        """The arguments with the subcommand before flags that precede it, and with the default
+        one where the first word isn't a subcommand."""
+        actions = [action for parser in self.subcommands.values() for action in parser._actions]
+        with_value = {
+            flag for action in actions if action.nargs != 0 for flag in action.option_strings
+        }
+        remaining = iter(enumerate(args))
+        for position, word in remaining:
+            if word in ("-h", "--help"):
+                return args
+            if not word.startswith("-"):
+                if word in self.subcommands:
+                    return [word, *args[:position], *args[position + 1 :]]
+                break
+            if word in with_value:
+                next(remaining, None)
+        return [self.default_subcommand, *args]
 
 
 def main(arguments: list[str] | None = None) -> int:
