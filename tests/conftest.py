@@ -13,22 +13,24 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from pathlib import Path
 
 import psutil
 import pytest
 
-HUB_STATE = tempfile.TemporaryDirectory()
+STATE = tempfile.TemporaryDirectory()
 os.environ |= {
     # The hubs' clients read these when they are imported: no token and no cache of the user's.
-    "HF_HOME": f"{HUB_STATE.name}/huggingface",
+    "HF_HOME": f"{STATE.name}/huggingface",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-    "MODELSCOPE_CACHE": f"{HUB_STATE.name}/modelscope",
-    "MODELSCOPE_HOME": f"{HUB_STATE.name}/modelscope",
+    "MODELSCOPE_CACHE": f"{STATE.name}/modelscope",
+    "MODELSCOPE_HOME": f"{STATE.name}/modelscope",
     "MODELSCOPE_DOWNLOAD_INTRA_CLOUD": "0",
     "NO_PROXY": "127.0.0.1",
+    "TORCHINDUCTOR_CACHE_DIR": f"{STATE.name}/compiled",  # not the first test's folder
     # Threads of torch that wait for each other spin, which takes many times as long where other
     # processes want the cores; the small model gains little by a second one.
     "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
@@ -210,6 +212,15 @@ def start(command: list[str], cwd: Path) -> subprocess.Popen:
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+
+
+def wait_for(condition, process: subprocess.Popen | None = None) -> None:
+    """Wait, for two minutes at most, until something is so; a process must live until then."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.02)
 
 
 def run_cogvx(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:

@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
-import safetensors.torch
 from conftest import CIRCLE, run_cogvx, start
 
 from cogvx_nb.cli.main import main
@@ -124,6 +124,8 @@ def test_a_text_encoder_that_cannot_be_read_is_one_line(capsys, folder, copy_of_
     ],
 )
 def test_nan_and_black_frames(capsys, folder, copy_of_tiny, part, tensor, value, words):
+    import safetensors.torch
+
     path = copy_of_tiny / part / "diffusion_pytorch_model.safetensors"
     weights = safetensors.torch.load_file(path)
     weights[tensor].fill_(value)
@@ -142,6 +144,7 @@ def test_a_folder_that_cannot_be_made(capsys, folder):
     assert "/proc/nowhere" in line
 
 
+@pytest.mark.slow
 def test_generate_show_and_reproduce(folder):
     flags = ["--frames", "16", "--steps", "3", "--seed", "9", "--output", "new/a.mp4"]
     done = run_cogvx("generate", "--prompt", CIRCLE, *flags, cwd=folder)
@@ -198,10 +201,16 @@ def test_debug_shows_the_traceback(capsys, folder):
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("stage", ["load", "denoise", "write"])
-def test_signals_leave_nothing(folder, outputs, sent, code, stage):
-    steps = "400" if stage == "denoise" else "2"
+def test_signals_leave_nothing(folder, outputs, tmp_path, monkeypatch, sent, code, stage):
+    steps = "1000" if stage == "denoise" else "2"
+    if stage == "write":
+        slow = tmp_path / "ffmpeg"
+        slow.write_text(f'#!/bin/sh\nsleep 1\nexec "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n')
+        slow.chmod(0o755)
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(slow))
     command = [sys.executable, "-m", "cogvx_nb", "generate", "--prompt", CIRCLE, "--frames", "49"]
     command += ["--steps", steps, "--output", "new/a.mp4"]
     process = start(command, folder)
@@ -210,7 +219,7 @@ def test_signals_leave_nothing(folder, outputs, sent, code, stage):
         seen.append(line)
         if line.strip() == stage:
             break
-    time.sleep(0.02 if stage == "write" else 0.3)
+    time.sleep(0.2)  # into the stage, each of which takes longer
     process.send_signal(sent)
     rest = process.communicate(timeout=120)[1]
     assert process.returncode == code, "".join(seen) + rest

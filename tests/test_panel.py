@@ -10,7 +10,7 @@ from dataclasses import replace
 import ipywidgets as widgets
 import pytest
 from chat import Endpoint, Reply
-from conftest import CIRCLE, everything
+from conftest import CIRCLE, everything, wait_for
 
 from cogvx_nb.errors import CogvxError, RequestError
 from cogvx_nb.planning import fields, request
@@ -91,10 +91,9 @@ def test_a_second_panel_shows_what_is_running(shown, where, tiny):
     another = app.GenerateTab(tiny, where)
     texts = [one.value for one in everything(another.queue) if isinstance(one, widgets.HTML)]
     assert [text.split()[0] for text in texts] in (["<b>running</b>", "waiting"], ["waiting"] * 2)
+    wait_for(lambda: where.queue.running)
     shown.clear.click()
-    assert where.queue.waiting == () or where.queue.running is None
-    while where.queue.running is None:
-        pass
+    assert where.queue.waiting == ()
     another.cancel.click()
     assert where.queue.wait(60)
     assert where.finished[-1].state == jobs.CANCELLED

@@ -15,7 +15,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from conftest import CIRCLE, run_cogvx, start
+from conftest import CIRCLE, run_cogvx, start, wait_for
 
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import Cancelled, DiskFull, NotebookError, SpecError, SweepBusy
@@ -69,7 +69,7 @@ def test_03_is_swept_resumed_and_widened(outputs, tiny):
         assert executed.metadata.papermill.parameters.seed == made["request"]["seed"]
         assert str(path / "video.mp4") in (path / "notebook.ipynb").read_text()
         assert ".running" not in (path / "notebook.ipynb").read_text()
-    assert min(loads) < 0.1 < max(loads), "the model is loaded once"
+    assert min(loads) < max(loads) / 5, "the model is loaded once"
 
     before = stamps(outputs)
     assert driver.run_sweep(spec).done == 2
@@ -461,14 +461,6 @@ def test_shards_are_disjoint_and_merge(outputs, book):
     before = stamps(outputs)
     assert driver.run_sweep(spec).done == 7
     assert stamps(outputs) == before
-
-
-def wait_for(condition, process: subprocess.Popen | None = None) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        assert process is None or process.poll() is None, process.communicate()
-        time.sleep(0.02)
 
 
 def begun(log: Path) -> list[int]:
