@@ -16,9 +16,10 @@ from PIL import Image
 from cogvx_nb.errors import RequestError
 from cogvx_nb.planning import request
 from cogvx_nb.results import catalogue, video
-from cogvx_nb.workbench import form, grid, grid_tab, jobs, session
+from cogvx_nb.workbench import form, grid, grid_tab, jobs
+from cogvx_nb.workbench.session import Session
 
-WANTED = {"prompt": CIRCLE, "steps": 2, "frames": 13}
+VALUES = {"prompt": CIRCLE, "steps": 2, "frames": 13}
 
 
 @pytest.fixture
@@ -28,11 +29,11 @@ def make(tiny):
 
 @pytest.fixture
 def shown(tiny):
-    where = session.Session()
-    fields = form.Form(tiny, where.predict, **WANTED)
-    yield grid_tab.GridTab(fields, where)
-    where.queue.clear()
-    assert where.queue.wait(60)
+    session = Session()
+    fields = form.Form(tiny, session.predict, **VALUES)
+    yield grid_tab.GridTab(fields, session)
+    session.queue.clear()
+    assert session.queue.wait(60)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_lists_as_people_write_them(name, text, values):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("seed", "1, two", "seed = 'two': is no number"),
         ("steps", " , ", "name its values"),
@@ -58,25 +59,25 @@ def test_lists_as_people_write_them(name, text, values):
         ("seed", "5-", None),
     ],
 )
-def test_what_is_no_list_is_said(name, text, said):
-    if said is None:
+def test_what_is_no_list_is_said(name, text, message):
+    if message is None:
         assert grid.parse_axis(name, text).values == (5,)
         return
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(RequestError, match=message):
         grid.parse_axis(name, text)
 
 
 def test_every_cell_is_a_request(make):
     words, seeds = grid.parse_axis("prompt words", "red, blue"), grid.parse_axis("seed", "1-3")
-    wanted = grid.expand_requests(make, WANTED, words, seeds)
-    assert [[(one.prompt.split()[1], one.seed) for one in row] for row in wanted] == [
+    requests = grid.expand_requests(make, VALUES, words, seeds)
+    assert [[(cell.prompt.split()[1], cell.seed) for cell in row] for row in requests] == [
         [(colour, seed) for colour in ("red", "blue")] for seed in (1, 2, 3)
     ]
     assert (words.labels, seeds.labels) == (("red", "blue"), ("seed 1", "seed 2", "seed 3"))
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "said"),
+    ("x", "y", "message"),
     [
         (("seed", "1"), ("none", ""), "make it of 2 to 100 videos"),
         (("seed", "1-11"), ("steps", "1-10"), "make it of 2 to 100 videos"),
@@ -86,22 +87,22 @@ def test_every_cell_is_a_request(make):
         (("guidance", "1, 200"), ("none", ""), "grid = '200.0': guidance = 200.0: must be"),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused_whole(make, x, y, said):
-    with pytest.raises(RequestError, match=said):
-        grid.expand_requests(make, WANTED, grid.parse_axis(*x), grid.parse_axis(*y))
+def test_a_grid_that_cannot_be_is_refused_whole(make, x, y, message):
+    with pytest.raises(RequestError, match=message):
+        grid.expand_requests(make, VALUES, grid.parse_axis(*x), grid.parse_axis(*y))
 
 
 def test_the_sheet_fills_in_and_is_saved(shown, outputs):
     shown.x.value, shown.x_values.value = "prompt words", "red, blue"
     shown.y.value, shown.y_values.value = "seed", "1-2"
     shown.make.click()
-    where = shown._session
-    assert where.queue.wait(120)
-    assert {job.state for row in where.grid.jobs for job in row} == {jobs.DONE}
-    moving = [one for one in everything(shown.sheet) if isinstance(one, widgets.Image)]
-    assert len({bytes(one.value) for one in moving}) == 4
+    session = shown._session
+    assert session.queue.wait(120)
+    assert {job.state for row in session.grid.jobs for job in row} == {jobs.DONE}
+    moving = [widget for widget in everything(shown.sheet) if isinstance(widget, widgets.Image)]
+    assert len({bytes(widget.value) for widget in moving}) == 4
 
-    png, mp4 = where.grid.saved
+    png, mp4 = session.grid.saved
     assert png.parent == outputs / "grids"
     assert sorted(path.suffix for path in png.parent.iterdir()) == [".mp4", ".png"]
     picture = np.asarray(Image.open(png).convert("RGB")).astype(int)
@@ -114,13 +115,13 @@ def test_the_sheet_fills_in_and_is_saved(shown, outputs):
     assert (right[..., 2] - right[..., 0]).max() > 80, "blue on the right"
     probe = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(mp4)]
     tags = subprocess.run([*probe, "-f", "ffmetadata", "-"], capture_output=True, text=True)
-    found = json.loads(tags.stdout.split("cogvx=")[1].splitlines()[0].replace("\\", ""))
-    assert found["grid"]["rows"] == ["seed 1", "seed 2"]
+    described = json.loads(tags.stdout.split("cogvx=")[1].splitlines()[0].replace("\\", ""))
+    assert described["grid"]["rows"] == ["seed 1", "seed 2"]
 
-    catalogue.move_to_trash(where.grid.jobs[0][0].result.path)
-    another = grid_tab.GridTab(shown._form, where)
-    assert [one for one in everything(another) if isinstance(one, widgets.Video)]
-    moving = [one for one in everything(another.sheet) if isinstance(one, widgets.Image)]
+    catalogue.move_to_trash(session.grid.jobs[0][0].result.path)
+    another = grid_tab.GridTab(shown._form, session)
+    assert [widget for widget in everything(another) if isinstance(widget, widgets.Video)]
+    moving = [widget for widget in everything(another.sheet) if isinstance(widget, widgets.Image)]
     assert len(moving) == 3
 
 
@@ -129,13 +130,13 @@ def test_a_grid_is_cancelled_and_what_was_made_is_kept(shown, outputs):
     shown.x_values.value = "1-4"
     shown.make.click()
     shown.cancel.click()
-    where = shown._session
-    assert where.queue.wait(60)
-    assert {job.state for job in where.grid.jobs[0]} == {jobs.CANCELLED}
-    assert where.grid.saved == ()
+    session = shown._session
+    assert session.queue.wait(60)
+    assert {job.state for job in session.grid.jobs[0]} == {jobs.CANCELLED}
+    assert session.grid.saved == ()
     assert not (outputs / "grids").exists()
     assert "cancelled" in " ".join(
-        one.value for one in everything(shown.sheet) if isinstance(one, widgets.HTML)
+        widget.value for widget in everything(shown.sheet) if isinstance(widget, widgets.HTML)
     )
     shown.x_values.value = "one"
     shown.make.click()

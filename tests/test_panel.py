@@ -15,14 +15,15 @@ from conftest import CIRCLE, everything, wait_for
 from cogvx_nb.errors import CogvxError, RequestError
 from cogvx_nb.planning import fields, request
 from cogvx_nb.results import catalogue, result
-from cogvx_nb.workbench import app, form, jobs, session
+from cogvx_nb.workbench import app, form, jobs
+from cogvx_nb.workbench.session import Session, load_colours
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
 
 @pytest.fixture
-def where():
-    fresh = session.Session()
+def session():
+    fresh = Session()
     yield fresh
     if fresh.queue.running:
         fresh.queue.clear()
@@ -31,8 +32,8 @@ def where():
 
 
 @pytest.fixture
-def shown(tiny, where):
-    return app.GenerateTab(tiny, where, prompt=CIRCLE, steps=2, seed=7)
+def shown(tiny, session):
+    return app.GenerateTab(tiny, session, prompt=CIRCLE, steps=2, seed=7)
 
 
 def test_the_tokens_are_counted_while_typing(shown):
@@ -47,64 +48,68 @@ def test_the_tokens_are_counted_while_typing(shown):
     assert re.search(r"this end has no effect: <s>(red ?){17}</s>", shown.form.tokens.value)
 
 
-def test_generate_makes_a_result_and_shows_it(shown, where, outputs):
+def test_generate_makes_a_result_and_shows_it(shown, session, outputs):
     shown.form.inputs["frames"].value = 25
     shown.generate.click()
-    assert where.queue.wait(120)
-    (job,) = where.finished
+    assert session.queue.wait(120)
+    (job,) = session.finished
     assert job.state == jobs.DONE
-    (video,) = [one for one in everything(shown) if isinstance(one, widgets.Video)]
+    (video,) = [widget for widget in everything(shown) if isinstance(widget, widgets.Video)]
     assert bytes(video.value) == job.result.path.read_bytes()
     assert job.result.path.is_relative_to(outputs)
-    text = " ".join(one.value for one in everything(shown.result) if isinstance(one, widgets.HTML))
+    text = " ".join(
+        widget.value for widget in everything(shown.result) if isinstance(widget, widgets.HTML)
+    )
     assert str(job.result.path) in text
     assert "denoise" in text
     assert shown.form.inputs["frames"].value == 25, "the new predictions leave the mode"
-    assert list(where.catalogue.paces("cogvideox-tiny", "cpu")) == [25]
-    assert session.load_colours(outputs / ".previews" / "cogvideox-tiny.json").fitted
+    assert list(session.catalogue.paces("cogvideox-tiny", "cpu")) == [25]
+    assert load_colours(outputs / ".previews" / "cogvideox-tiny.json").fitted
 
-    another = app.GenerateTab(shown.form.model, where)
-    assert [one for one in everything(another) if isinstance(one, widgets.Video)]
+    another = app.GenerateTab(shown.form.model, session)
+    assert [widget for widget in everything(another) if isinstance(widget, widgets.Video)]
 
 
-def test_a_result_in_the_trash_is_no_hindrance(shown, where):
+def test_a_result_in_the_trash_is_no_hindrance(shown, session):
     shown.generate.click()
-    assert where.queue.wait(120)
-    catalogue.move_to_trash(where.finished[0].result.path)
-    another = app.GenerateTab(shown.form.model, where)
-    assert not [one for one in everything(another) if isinstance(one, widgets.Video)]
+    assert session.queue.wait(120)
+    catalogue.move_to_trash(session.finished[0].result.path)
+    another = app.GenerateTab(shown.form.model, session)
+    assert not [widget for widget in everything(another) if isinstance(widget, widgets.Video)]
 
 
-def test_a_page_that_fails_does_not_stop_the_work(shown, where, caplog):
-    where.listen(lambda job, event: 1 / 0)
+def test_a_page_that_fails_does_not_stop_the_work(shown, session, caplog):
+    session.listen(lambda job, event: 1 / 0)
     shown.generate.click()
     shown.generate.click()
-    assert where.queue.wait(120)
-    assert [job.state for job in where.finished] == [jobs.DONE, jobs.DONE]
+    assert session.queue.wait(120)
+    assert [job.state for job in session.finished] == [jobs.DONE, jobs.DONE]
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_second_panel_shows_what_is_running(shown, where, tiny):
+def test_a_second_panel_shows_what_is_running(shown, session, tiny):
     shown.form.inputs["steps"].value = 400
     shown.generate.click()
     shown.generate.click()
-    another = app.GenerateTab(tiny, where)
-    texts = [one.value for one in everything(another.queue) if isinstance(one, widgets.HTML)]
+    another = app.GenerateTab(tiny, session)
+    texts = [
+        widget.value for widget in everything(another.queue) if isinstance(widget, widgets.HTML)
+    ]
     assert [text.split()[0] for text in texts] in (["<b>running</b>", "waiting"], ["waiting"] * 2)
-    wait_for(lambda: where.queue.running)
+    wait_for(lambda: session.queue.running)
     shown.clear.click()
-    assert where.queue.waiting == ()
+    assert session.queue.waiting == ()
     another.cancel.click()
-    assert where.queue.wait(60)
-    assert where.finished[-1].state == jobs.CANCELLED
+    assert session.queue.wait(60)
+    assert session.finished[-1].state == jobs.CANCELLED
 
 
-def test_bad_values_are_said_and_not_queued(shown, where):
+def test_bad_values_are_said_and_not_queued(shown, session):
     shown.form.inputs["prompt"].value = "  "
     shown.generate.click()
     assert "prompt = '  ': is empty" in shown.message.value.replace("&#x27;", "'")
-    assert where.queue.running is None
-    assert not where.queue.waiting
+    assert session.queue.running is None
+    assert not session.queue.waiting
 
 
 ASKED = {
@@ -125,79 +130,79 @@ ASKED = {
 """All fields but the width, each with another value than its default."""
 
 
-def test_every_field_is_offered_under_a_label(tiny, where):
-    made = form.Form(tiny, where.predict)
-    assert set(made.inputs) | {"enrich"} == set(fields.FIELDS)
-    shown = everything(made)
-    for name, widget in made.inputs.items():
+def test_every_field_is_offered_under_a_label(tiny, session):
+    filled = form.Form(tiny, session.predict)
+    assert set(filled.inputs) | {"enrich"} == set(fields.FIELDS)
+    shown = everything(filled)
+    for name, widget in filled.inputs.items():
         assert widget in shown, name
-        assert (widget in everything(made.advanced)) == fields.FIELDS[name].advanced, name
+        assert (widget in everything(filled.advanced)) == fields.FIELDS[name].advanced, name
         assert widget.description, name
         assert widget.tooltip == fields.FIELDS[name].help, name
-    assert made.request(prompt=CIRCLE) == request.make_request(tiny, CIRCLE, height=96, width=144)
+    assert filled.request(prompt=CIRCLE) == request.make_request(tiny, CIRCLE, height=96, width=144)
 
 
-def test_settings_come_back(tiny, where):
-    shown = app.GenerateTab(tiny, where, **ASKED)
+def test_settings_come_back(tiny, session):
+    shown = app.GenerateTab(tiny, session, **ASKED)
     assert ASKED.items() <= shown.form.values.items()
     shown.generate.click()
-    assert where.queue.wait(120)
-    kept = where.finished[0].result.settings
-    another = app.GenerateTab(tiny, where)
+    assert session.queue.wait(120)
+    recorded = session.finished[0].result.settings
+    another = app.GenerateTab(tiny, session)
     assert another.form.values["attention"] == "auto"
-    another.load(kept)
+    another.load(recorded)
     assert another.form.values == shown.form.values
     before = another.form.inputs["seed"].value
     another.form.dice.click()
     assert another.form.inputs["seed"].value != before
 
 
-def test_settings_without_the_asked_plan_come_back_as_planned(place, tiny, where):
+def test_settings_without_the_asked_plan_come_back_as_planned(place, tiny, session):
     path = place()
     sidecar = path.with_suffix(".json")
-    kept = json.loads(sidecar.read_text())
+    content = json.loads(sidecar.read_text())
     for name in ("speed", "attention", "fallback"):
-        del kept["asked"][name]
-    kept["plan"] |= {"speed": "turbo", "attention": "flash4"}
-    kept["allowed"] = ["allow_unknown"]
-    sidecar.write_text(json.dumps(kept))
-    made = form.Form(tiny, where.predict)
-    made.load(result.read_result(path).settings)
-    found = [made.values[name] for name in ("speed", "attention", "fallback", "allow_unknown")]
-    assert found == ["turbo", "flash4", "", True]
+        del content["asked"][name]
+    content["plan"] |= {"speed": "turbo", "attention": "flash4"}
+    content["allowed"] = ["allow_unknown"]
+    sidecar.write_text(json.dumps(content))
+    filled = form.Form(tiny, session.predict)
+    filled.load(result.read_result(path).settings)
+    restored = [filled.values[n] for n in ("speed", "attention", "fallback", "allow_unknown")]
+    assert restored == ["turbo", "flash4", "", True]
 
 
-def test_a_value_that_no_field_accepts_is_said(place, tiny, where):
+def test_a_value_that_no_field_accepts_is_said(place, tiny, session):
     with pytest.raises(RequestError, match=r"speed = 'warp'.*exact"):
-        form.Form(tiny, where.predict, speed="warp")
-    shown = app.GenerateTab(tiny, where, prompt="")
+        form.Form(tiny, session.predict, speed="warp")
+    shown = app.GenerateTab(tiny, session, prompt="")
     path = place(seed=-1)
     shown.load(result.read_result(path).settings)
     assert "seed = -1" in shown.message.value
     assert shown.form.values["prompt"] == "", "nothing of it is taken"
 
 
-def test_text_of_users_is_inert(shown, where):
+def test_text_of_users_is_inert(shown, session):
     shown.form.inputs["prompt"].value = XSS
     shown.generate.click()
-    assert where.queue.wait(120)
-    assert where.finished[-1].state == jobs.DONE
-    for one in everything(shown):
-        if isinstance(one, widgets.HTML):
-            assert "<script" not in one.value
-            assert "<img" not in one.value
+    assert session.queue.wait(120)
+    assert session.finished[-1].state == jobs.DONE
+    for widget in everything(shown):
+        if isinstance(widget, widgets.HTML):
+            assert "<script" not in widget.value
+            assert "<img" not in widget.value
 
 
-def test_each_control_has_a_label(tiny, where):
-    for one in everything(app.Workbench(tiny, where)):
-        if isinstance(one, widgets.Button | widgets.ToggleButton):
-            assert one.description or one.tooltip
-        elif isinstance(one, widgets.ToggleButtons):
-            assert all(one.options)
-        elif isinstance(one, widgets.ValueWidget) and not isinstance(
-            one, widgets.HTML | widgets.Image | widgets.FloatProgress | widgets.Video
+def test_each_control_has_a_label(tiny, session):
+    for widget in everything(app.Workbench(tiny, session)):
+        if isinstance(widget, widgets.Button | widgets.ToggleButton):
+            assert widget.description or widget.tooltip
+        elif isinstance(widget, widgets.ToggleButtons):
+            assert all(widget.options)
+        elif isinstance(widget, widgets.ValueWidget) and not isinstance(
+            widget, widgets.HTML | widgets.Image | widgets.FloatProgress | widgets.Video
         ):
-            assert one.description, one
+            assert widget.description, widget
 
 
 @pytest.fixture
@@ -217,9 +222,9 @@ def ask(shown) -> None:
             thread.join(30)
 
 
-def test_a_prompt_is_enriched_and_both_are_kept(tiny, where, endpoint):
+def test_a_prompt_is_enriched_and_both_are_kept(tiny, session, endpoint):
     readable = replace(tiny, checkpoint=replace(tiny.checkpoint, enrichable=True))
-    shown = app.GenerateTab(readable, where, prompt="一个蓝色的星星", steps=2)
+    shown = app.GenerateTab(readable, session, prompt="一个蓝色的星星", steps=2)
     endpoint.reply = Reply("a blue star moving up on a white background")
     ask(shown)
     assert shown.form.inputs["prompt"].value == "a blue star moving up on a white background"
@@ -228,11 +233,11 @@ def test_a_prompt_is_enriched_and_both_are_kept(tiny, where, endpoint):
     assert shown.form.enriching.value.startswith("by a-model")
     shown.form.inputs["prompt"].value = "a blue star moving up on a black background"
     shown.generate.click()
-    assert where.queue.wait(60)
-    kept = where.finished[0].result.settings
-    assert kept["request"]["prompt"].endswith("black background")
-    assert kept["enriched_from"] == "一个蓝色的星星"
-    assert "never-shown" not in where.finished[0].result.sidecar.read_text()
+    assert session.queue.wait(60)
+    recorded = session.finished[0].result.settings
+    assert recorded["request"]["prompt"].endswith("black background")
+    assert recorded["enriched_from"] == "一个蓝色的星星"
+    assert "never-shown" not in session.finished[0].result.sidecar.read_text()
 
     endpoint.reply = Reply("<b>sk-never-shown-0123", status=401)
     ask(shown)
@@ -242,16 +247,16 @@ def test_a_prompt_is_enriched_and_both_are_kept(tiny, where, endpoint):
     assert shown.form.inputs["prompt"].value == "a blue star moving up on a black background"
     assert not shown.form.enrich.disabled
 
-    another = app.GenerateTab(tiny, where)
-    another.load(kept)
+    another = app.GenerateTab(tiny, session)
+    another.load(recorded)
     assert another.form.typed.value == "一个蓝色的星星"
     assert another.form.enrich.layout.display == "none", "its model can't read such prompts"
 
 
-def test_enriching_is_not_offered_without_an_endpoint(tiny, where, monkeypatch):
+def test_enriching_is_not_offered_without_an_endpoint(tiny, session, monkeypatch):
     monkeypatch.delenv("COGVX_CHAT_BASE_URL", raising=False)
     readable = replace(tiny, checkpoint=replace(tiny.checkpoint, enrichable=True))
-    assert app.GenerateTab(readable, where).form.enrich.layout.display == "none"
+    assert app.GenerateTab(readable, session).form.enrich.layout.display == "none"
 
 
 def test_headless_there_is_no_panel(monkeypatch):

@@ -22,11 +22,11 @@ def star(tiny, here):
     from cogvx_nb.planning import planner, request
 
     asked, seen = request.make_request(tiny, STAR, frames=25, steps=20), []
-    made = generate.generate_frames(
+    generated = generate.generate_frames(
         asked, loader.load_pipeline(planner.plan_request(asked, here)), seen.append
     )
     last = [event for event in seen if isinstance(event, progress.Step)][-1]
-    return last.latents[0].float().numpy(), made.frames
+    return last.latents[0].float().numpy(), generated.frames
 
 
 def small(frames: np.ndarray) -> np.ndarray:
@@ -46,9 +46,9 @@ def test_a_fitted_map_shows_the_clip(star):
 def test_what_was_learnt_shows_another_clip(make):
     def clean(prompt: str) -> tuple[np.ndarray, np.ndarray]:
         seen = []
-        made = make(prompt, steps=10, on_event=seen.append)
+        generated = make(prompt, steps=10, on_event=seen.append)
         last = [event for event in seen if isinstance(event, progress.Step)][-1]
-        return last.latents[0].float().numpy(), made.frames
+        return last.latents[0].float().numpy(), generated.frames
 
     colours = session.NEUTRAL
     for colour, shape, paper in zip(

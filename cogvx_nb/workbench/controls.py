@@ -21,7 +21,7 @@ NARROW = {"width": "14em"}
 
 TEXT_STYLE = {"description_width": "9em"}
 
-CHOICE_LABELS = {"": "none", "fast": "fast, 8-bit quantization", "turbo": "turbo, approximate"}
+CHOICE_LABELS = {"": "none", "fast": "fast, 8-bit", "turbo": "turbo, approximate"}
 """How choices are shown, where not by their own name."""
 
 SETTLE_SECONDS = 0.5
