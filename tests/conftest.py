@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
 STATE = tempfile.TemporaryDirectory()
 os.environ |= {
     # The hubs' clients read these when they are imported: no token and no cache of the user's.
@@ -35,7 +36,7 @@ os.environ |= {
     # processes want the cores; the small model gains little by a second one.
     "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
     # Inherited by every process that the tests start, wherever it ends up in the process tree.
-    "COGVX_TEST_RUN": uuid.uuid4().hex,
+    "COGVX_TEST_RUN": (RUN := os.environ["COGVX_TEST_RUN"] if WORKER else uuid.uuid4().hex),
 }
 
 from cogvx_nb.checkpoints import store  # noqa: E402
@@ -67,7 +68,8 @@ def pytest_sessionfinish(session):
     try:
         yield
     finally:
-        end_processes()
+        if not WORKER:
+            end_processes()
         if getattr(session, "terminated", False):
             session.exitstatus = TERMINATED
 
@@ -77,7 +79,7 @@ def end_processes() -> None:
     started = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("COGVX_TEST_RUN") == os.environ["COGVX_TEST_RUN"]:
+            if process.environ().get("COGVX_TEST_RUN") == RUN:
                 started.append(process)
     for process in started:
         with contextlib.suppress(psutil.Error):

@@ -111,7 +111,7 @@ def test_readme_is_short(page):
 
 def test_the_test_command_can_be_read_by_a_script():
     marked = re.search(r"<!-- test command -->\n```bash\n(.*)\n```", read("README.md"))
-    assert marked[1].endswith(".venv/bin/pytest")
+    assert marked[1].endswith(".venv/bin/pytest -n 2 --dist loadfile")
 
 
 @pages
