@@ -1,12 +1,12 @@
-"""Kills what does a sweep with SIGKILL at random moments, and prints the ledger.
+"""Kill parts of a running sweep with SIGKILL at random moments, and print the balance.
 
 ``python benchmarks/kill_sweep.py [--kills 20] [--runs 100] [--seed 1] [--nodes 3]``: runs of
-notebook 03 with the embedded model. Killed are its driver or its kernel; with ``--nodes``, that
-many nodes of a Ray cluster on this host do the runs, one worker each beside the head, and a
-worker's process or a whole node is killed as well. After each kill of the driver it is started
-again, and a killed node is replaced; kernels and workers are the driver's to replace. In the end
-every run must be there once, whole and never done again: exit code 1 if one is lost, was done
-twice or is half-written.
+notebook 03 with the embedded checkpoint. The sweep's driver or its kernel is killed; with
+``--nodes`` so many nodes of a Ray cluster on this host do the runs, with one worker each, and
+worker processes or whole nodes are killed as well. A killed driver is started again, and a killed
+node is replaced; the driver replaces kernels and workers. In the end every run must be there,
+whole, and executed successfully once: the exit code is 1 if a run is lost, was done twice or is
+half-written.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import psutil
 
 PROMPT = "a red circle moving right on a black background"
 MOST_SECONDS = 30
-"""Until the next kill: a start takes a third of it, and a run a second or two."""
+"""Seconds until the next kill at most; a start takes 10 s, and a run a second or two."""
 
 
 def main() -> int:
@@ -43,13 +43,13 @@ def main() -> int:
         spec = Path(folder) / "killed.yaml"
         values = {"model": "tiny", "prompt": PROMPT, "steps": 2}
         spec.write_text(json.dumps({"parameters": values, "seeds": options.runs}))
-        found = Killed(Path(folder), spec, options)
-        found.go()
-        return found.account()
+        test = KillTest(Path(folder), spec, options)
+        test.kill_repeatedly()
+        return test.print_balance()
 
 
-class Killed:
-    """A sweep, what was killed of it, and what it looked like each time."""
+class KillTest:
+    """A sweep that is killed again and again, and the markers seen after each kill."""
 
     def __init__(self, folder: Path, spec: Path, options: argparse.Namespace) -> None:
         self._root = folder / "outputs" / "sweeps" / "killed"
@@ -66,8 +66,8 @@ class Killed:
             self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
             self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(options.nodes)]
 
-    def go(self) -> None:
-        print(f"{'kill':>4}  {'what':6}  {'after':>6}  {'done':>4}  {'under way':>9}  state of it")
+    def kill_repeatedly(self) -> None:
+        print(f"{'kill':>4}  {'what':6}  {'after':>6}  {'done':>4}  {'running':>9}  state of it")
         process = self._start()
         for number in range(1, self._options.kills + 1):
             if process.poll() is not None:
@@ -80,7 +80,7 @@ class Killed:
             state = self._kill(process, what)
             if what == "driver" or process.poll() is not None:
                 process.wait()
-            self._look()
+            self._check_markers()
             under_way = len(list((self._root / ".running").glob("*")))
             done = len(self._seen)
             print(
@@ -88,15 +88,15 @@ class Killed:
                 flush=True,
             )
         process.wait()
-        for _ in range(2):  # the rest; and nothing, for all was done
-            self._look()
+        for _ in range(2):  # the remaining runs; then nothing, since all are done
+            self._check_markers()
             subprocess.run(self._command(), check=False, stderr=subprocess.DEVNULL)
-        self._look()
+        self._check_markers()
         if self._cluster is not None:
             self._cluster.shutdown()
 
-    def account(self) -> int:
-        """Print what came of it; the exit code."""
+    def print_balance(self) -> int:
+        """Print how many runs were lost, done twice or left half-written; returns the exit code."""
         from cogvx_nb.results import result, video
         from cogvx_nb.sweep import driver
         from cogvx_nb.sweep.folder import SweepFolder
@@ -133,10 +133,10 @@ class Killed:
         )
 
     def _kill(self, process: subprocess.Popen, what: str) -> str:
-        """Kill a process, or all of a node; says what there was."""
+        """Kill a process, or all of a node; returns the state it was in."""
         if process.poll() is not None:
             return "had ended"
-        kernels, workers = self._processes("ipykernel"), self._processes("ray::Executor")
+        kernels, workers = self._processes("ipykernel"), self._processes("ray::RayExecutor")
         if what == "node":
             lost = self._nodes.pop(self._moments.randrange(len(self._nodes)))
             self._cluster.remove_node(lost, allow_graceful=False)
@@ -144,25 +144,25 @@ class Killed:
         elif what == "driver":
             process.kill()
         else:
-            found = kernels if what == "kernel" else workers
-            if not found:
+            processes = kernels if what == "kernel" else workers
+            if not processes:
                 return "there was none yet"
-            self._moments.choice(found).kill()
-        return "at work" if kernels else "before there was a kernel"
+            self._moments.choice(processes).kill()
+        return "running" if kernels else "before there was a kernel"
 
     def _processes(self, name: str) -> list[psutil.Process]:
-        """Of all that this process started, those with a name in their command."""
-        found = []
-        for one in psutil.Process().children(recursive=True):
+        """Descendants of this process with ``name`` in their command line."""
+        processes = []
+        for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if name in " ".join(one.cmdline()):
-                    found.append(one)
-        return found
+                if name in " ".join(process.cmdline()):
+                    processes.append(process)
+        return processes
 
-    def _look(self) -> None:
-        """Compare what is done with what was done before."""
+    def _check_markers(self) -> None:
+        """Compare the markers with those seen before."""
         now = {path.parent.name: path.read_bytes() for path in self._root.glob("*/run.json")}
-        self._twice += [name for name, told in self._seen.items() if now.get(name) != told]
+        self._twice += [name for name, marker in self._seen.items() if now.get(name) != marker]
         self._seen = now
 
 

@@ -1,15 +1,15 @@
-"""Sweeps by several workers of Ray's: how much faster two are than one, and what a lost node costs.
+"""Sweeps with several Ray workers: the speed-up of two over one, and the cost of a lost node.
 
-``python benchmarks/sweep_ray.py`` prints JSON: runs a minute of notebook 03 with the embedded
-model, by one worker and by two, each with one thread; from the moment when each of them has done
-two runs; and for each number of workers the median seconds of a run and of its video's stages.
-``--random CogVideoX-5b --workers 4 --steps 10`` does the same for a notebook that makes
-videos of 13 frames with that model's true shapes and random weights, one worker on each GPU.
+``python benchmarks/sweep_ray.py`` prints JSON: runs per minute of notebook 03 with the embedded
+checkpoint by one worker and by two, with one thread each, counted from the moment when each worker
+has done two runs; and for both the median seconds of a run and of its video's stages.
+``--random CogVideoX-5b --workers 4 --steps 10`` does the same for a notebook that makes videos of
+13 frames with that checkpoint's shapes and random weights, one worker on each GPU.
 
-``python benchmarks/sweep_ray.py --nodes`` has three nodes on this host, one of them slow, do short
-runs: one node is lost in the middle, then the driver is killed with SIGKILL and started again. It
-prints what was killed when, and the ledger: exit code 1 if a run is lost, was done again after it
-was done, or is half-written.
+``python benchmarks/sweep_ray.py --nodes`` runs short notebooks on three nodes on this host, one of
+them slow: one node is removed halfway, then the driver is killed with SIGKILL and started again. It
+prints what was killed when, and the balance: the exit code is 1 if a run is lost, was done again
+after it was done, or is half-written.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.pipeline import generate, loader
 from cogvx_nb.planning import machine, planner, request
 from cogvx_nb.results import result
-imagined = store.random_model(registry.get_checkpoint(model))
-wanted = request.make_request(imagined, prompt, frames=13, steps=steps, seed=seed)
-loaded = loader.load_pipeline(planner.plan_request(wanted, machine.probe_machine()))
-result.save_result(generate.generate_frames(wanted, loaded), Path("random.mp4"))
+random = store.random_model(registry.get_checkpoint(model))
+asked = request.make_request(random, prompt, frames=13, steps=steps, seed=seed)
+loaded = loader.load_pipeline(planner.plan_request(asked, machine.probe_machine()))
+result.save_result(generate.generate_frames(asked, loaded), Path("random.mp4"))
 """
 SHORT = """
 import os, time
@@ -56,23 +56,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"COGVX_OUTPUTS_DIR": f"{folder}/outputs", "HOME": folder}
         if options.nodes:
-            return lose(Path(folder), 3 * options.runs)
+            return lose_node(Path(folder), 3 * options.runs)
         values = {"model": options.random or "tiny", "prompt": PROMPT, "steps": options.steps}
         spec = {"parameters": values, "seeds": options.runs}
         if options.random:
             cell = 'model: str = ""\nprompt: str = ""\nsteps: int = 1\nseed: int = 0'
-            spec["notebook"] = str(written(Path(folder) / "random.ipynb", cell, RANDOM))
+            spec["notebook"] = str(write_notebook(Path(folder) / "random.ipynb", cell, RANDOM))
         else:
             os.environ["OMP_NUM_THREADS"] = "1"
-        rates = {count: rate(count, spec) for count in (1, options.workers)}
+        rates = {count: measure_rate(count, spec) for count in (1, options.workers)}
         ratio = round(rates[options.workers] / rates[1], 2)
-        told = {count: seconds(f"by-{count}") for count in rates}
-        print(json.dumps({"runs_a_minute": rates, "ratio": ratio, "seconds": told}))
+        medians = {count: median_seconds(f"by-{count}") for count in rates}
+        print(json.dumps({"runs_a_minute": rates, "ratio": ratio, "seconds": medians}))
     return 0
 
 
-def rate(count: int, spec: dict) -> float:
-    """Runs a minute, once all workers are warm."""
+def measure_rate(count: int, spec: dict) -> float:
+    """Runs per minute, once all workers are warm."""
     from cogvx_nb.sweep import driver, ray_workers
 
     seen: dict[int, float] = {}
@@ -81,26 +81,26 @@ def rate(count: int, spec: dict) -> float:
         seen.setdefault(progress.done, time.monotonic())
 
     named = spec | {"name": f"by-{count}"}
-    ended = driver.run_sweep(named, view=view, workers=ray_workers.ray_workers(count))
-    assert not ended.failed, ended.failed
+    progress = driver.run_sweep(named, view=view, workers=ray_workers.ray_workers(count))
+    assert not progress.failed, progress.failed
     first = min(done for done in seen if done >= DONE_BY_EACH * count)
     last = max(seen)
     return round(60 * (last - first) / (seen[last] - seen[first]), 1)
 
 
-def seconds(name: str) -> dict[str, float]:
-    """Medians of a sweep's runs: of the whole of each, and of the stages that its sidecar tells."""
+def median_seconds(name: str) -> dict[str, float]:
+    """Medians over a sweep's runs: of the whole run, and of each stage in its sidecar."""
     from cogvx_nb.sweep import folder
 
-    found: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
     for path in folder.SweepFolder(name).root.glob("*/*.json"):
-        told = json.loads(path.read_text())["seconds"]
-        for stage, value in (told if isinstance(told, dict) else {"run": told}).items():
-            found.setdefault(stage, []).append(value)
-    return {stage: round(statistics.median(values), 2) for stage, values in found.items()}
+        recorded = json.loads(path.read_text())["seconds"]
+        for stage, value in (recorded if isinstance(recorded, dict) else {"run": recorded}).items():
+            seconds.setdefault(stage, []).append(value)
+    return {stage: round(statistics.median(values), 2) for stage, values in seconds.items()}
 
 
-def written(path: Path, parameters: str, work: str) -> Path:
+def write_notebook(path: Path, parameters: str, work: str) -> Path:
     """A notebook of two cells."""
     import nbformat
 
@@ -111,10 +111,10 @@ def written(path: Path, parameters: str, work: str) -> Path:
     return path
 
 
-def lose(folder: Path, runs: int) -> int:
+def lose_node(folder: Path, runs: int) -> int:
     from ray.cluster_utils import Cluster
 
-    written(folder / "short.ipynb", "x: int = 0", SHORT)
+    write_notebook(folder / "short.ipynb", "x: int = 0", SHORT)
     spec = folder / "lost.yaml"
     spec.write_text(json.dumps({"notebook": "short.ipynb", "grid": {"x": [*range(runs)]}}))
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
@@ -124,23 +124,23 @@ def lose(folder: Path, runs: int) -> int:
     command += ["--ray-address", cluster.address]
     root, start = folder / "outputs" / "sweeps" / "lost", time.monotonic()
 
-    def stand(what: str) -> dict[str, bytes]:
+    def print_status(event: str) -> dict[str, bytes]:
         done = {path.parent.name: path.read_bytes() for path in root.glob("*/run.json")}
         print(
-            f"{time.monotonic() - start:5.1f} s  {len(done):3} of {runs} done  {what}", flush=True
+            f"{time.monotonic() - start:5.1f} s  {len(done):3} of {runs} done  {event}", flush=True
         )
         return done
 
     driver = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    wait(root, runs // 4, driver)
-    before = stand("a node is lost")
+    wait_for_runs(root, runs // 4, driver)
+    before = print_status("a node is lost")
     cluster.remove_node(lost, allow_graceful=False)
-    wait(root, runs // 2, driver)
-    before |= stand("the driver is killed")
+    wait_for_runs(root, runs // 2, driver)
+    before |= print_status("the driver is killed")
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     ended = subprocess.run(command, stderr=subprocess.PIPE, text=True)
-    after = stand(f"ended with {ended.returncode}")
+    after = print_status(f"ended with {ended.returncode}")
     cluster.shutdown()
     twice = [name for name, marker in before.items() if after.get(name) != marker]
     half = [path.name for path in root.rglob("*") if "partial" in path.name]
@@ -153,7 +153,7 @@ def lose(folder: Path, runs: int) -> int:
     return int(bool(len(after) != runs or twice or half))
 
 
-def wait(root: Path, count: int, driver: subprocess.Popen) -> None:
+def wait_for_runs(root: Path, count: int, driver: subprocess.Popen) -> None:
     while len(list(root.glob("*/run.json"))) < count and driver.poll() is None:
         time.sleep(0.05)
 

@@ -1,4 +1,4 @@
-"""The papermill engine that keeps its kernel: warm, clean, and replaced when it has to be."""
+"""The papermill engine that keeps its kernel: cleared each time, replaced when it must be."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def statuses(folder: Path) -> list[tuple[str, bool]]:
     "command",
     [
         ["-m", "papermill", "in.ipynb", "out.ipynb", "--engine", "cogvx", "-p", "x", "7"],
-        ["-c", "import cogvx_nb.notebooks.warm_engine, papermill as p; p.execute_notebook('in.ipynb',"
-         "'out.ipynb', {'x': 7}, engine_name='cogvx')"],
+        ["-c", "import cogvx_nb.notebooks.warm_engine, papermill as p; p.execute_notebook("
+         "'in.ipynb', 'out.ipynb', {'x': 7}, engine_name='cogvx')"],
     ],
     ids=["command", "import"],
 )  # fmt: skip
@@ -88,10 +88,10 @@ def test_papermill_finds_it_by_its_entry_point(tmp_path, command):
 
 
 def test_one_kernel_serves_many_notebooks_and_is_clean_for_each(execute, tmp_path):
-    (tmp_path / "apart").mkdir()
+    (tmp_path / "elsewhere").mkdir()
     first = execute(
         "secret = 1; import os, sys, json; os.environ['SECRET'] = '1'; sys.path.append('secret')",
-        "os.chdir('apart'); json.kept_in_a_module = 1",
+        "os.chdir('elsewhere'); json.kept_in_a_module = 1",
         PID,
     )
     seen = "import os, sys, json; print('secret' in globals(), 'SECRET' in os.environ, end=' ')\n"
@@ -103,11 +103,11 @@ def test_one_kernel_serves_many_notebooks_and_is_clean_for_each(execute, tmp_pat
 def test_the_workbench_has_its_folders_in_the_kernel_too(execute, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", "here")
-    (tmp_path / "apart").mkdir()
+    (tmp_path / "elsewhere").mkdir()
     seen = (
         "from cogvx_nb import settings; print(settings.outputs_dir(), settings.live_ui(), end='')"
     )
-    assert execute(seen, folder=str(tmp_path / "apart")) == f"{tmp_path / 'here'} False"
+    assert execute(seen, folder=str(tmp_path / "elsewhere")) == f"{tmp_path / 'here'} False"
 
 
 @pytest.mark.parametrize("preload", ["", "json.tool"])
@@ -183,7 +183,8 @@ def test_a_kernel_that_leaks_is_replaced(execute):
 
 
 def test_a_kernel_goes_with_its_process(tmp_path):
-    code = "import nbformat, papermill; from cogvx_nb.notebooks import warm_engine as e; e.register_engine()\n"
+    code = "import nbformat, papermill\nfrom cogvx_nb.notebooks import warm_engine\n"
+    code += "warm_engine.register_engine()\n"
     code += f"n = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell({PID!r})])\n"
     code += "n.metadata.kernelspec = {'name': 'python3', 'display_name': ''}\n"
     code += "d = papermill.execute_notebook(n, None, engine_name='cogvx', progress_bar=False)\n"

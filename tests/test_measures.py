@@ -1,4 +1,4 @@
-"""Measures of drawn clips, where the answer is known."""
+"""Measures of synthetic clips with known answers."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def test_motion_is_in_pixels_of_the_video(pixels, size):
     )
 
 
-def test_a_clip_that_stands_still_has_none():
-    found = dataframe.measure_result(moving(0))
-    assert (found.motion, found.flicker) == (pytest.approx(0, abs=0.02), 0)
+def test_a_still_clip_has_no_motion():
+    measures = dataframe.measure_result(moving(0))
+    assert (measures.motion, measures.flicker) == (pytest.approx(0, abs=0.02), 0)
 
 
 def test_flicker_is_of_jumps_and_not_of_fades():
@@ -56,23 +56,24 @@ def test_what_is_blurred_is_less_sharp():
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_clips_of_a_frame_or_two_have_numbers_too(frames):
-    found = dataframe.measure_result(moving(1, frames=frames))
-    assert np.isfinite([found.motion, found.flicker, found.sharpness]).all()
-    assert found.fingerprint.shape == (8, 16, 16, 3)
+    measures = dataframe.measure_result(moving(1, frames=frames))
+    assert np.isfinite([measures.motion, measures.flicker, measures.sharpness]).all()
+    assert measures.fingerprint.shape == (8, 16, 16, 3)
 
 
 def test_near_duplicates_are_grouped():
-    one, other = moving(2), moving(2)[:, :, ::-1]
-    noisy = (one.astype(int) + np.random.default_rng(1).integers(-9, 10, one.shape)).clip(0, 255)
+    clip, mirrored = moving(2), moving(2)[:, :, ::-1]
+    noise = np.random.default_rng(1).integers(-9, 10, clip.shape)
+    noisy = (clip.astype(int) + noise).clip(0, 255)
     prints = [
-        dataframe.measure_result(clip.astype(np.uint8)).fingerprint
-        for clip in (one, other, noisy, plain(1, 2), other)
+        dataframe.measure_result(frames.astype(np.uint8)).fingerprint
+        for frames in (clip, mirrored, noisy, plain(1, 2), mirrored)
     ]
     assert dataframe.near_duplicates(prints) == [1, 2, 1, 0, 2]
     assert dataframe.near_duplicates([]) == []
 
 
-def test_without_opencv_the_remedy_is_said(monkeypatch):
+def test_without_opencv_the_message_has_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(CogvxError, match=r'OpenCV.*pip install -e "\.\[measure\]"'):
         dataframe.measure_result(plain(1))

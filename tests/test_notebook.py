@@ -66,8 +66,8 @@ def execute(folder: Path, *flags: str, path: Path = GENERATE) -> tuple[nbformat.
 
 def outputs_of(notebook: nbformat.NotebookNode, mime: str) -> list[str]:
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    found = [output.get("data", {}).get(mime) for cell in cells for output in cell.outputs]
-    return [data for data in found if data]
+    contents = [output.get("data", {}).get(mime) for cell in cells for output in cell.outputs]
+    return [data for data in contents if data]
 
 
 def text_of(notebook: nbformat.NotebookNode) -> str:

@@ -1,4 +1,4 @@
-"""Sweeps: every run whole, once, and gone on with after whatever ended it."""
+"""Sweeps: every run whole, once, and resumed after whatever ended the sweep."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import psutil
 import pytest
+from chat import Endpoint, Reply
 from conftest import CIRCLE, run_cogvx, start, wait_for
 
+from cogvx_nb import workflow
+from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
-from cogvx_nb.errors import Cancelled, DiskFull, NotebookError, SpecError, SweepBusy
+from cogvx_nb.errors import Cancelled, DiskFull, NotebookError, ResultError, SpecError, SweepBusy
 from cogvx_nb.results import result, video
 from cogvx_nb.sweep import driver, lock
 from cogvx_nb.sweep.folder import SweepFolder
@@ -46,9 +50,9 @@ def reports(outputs: Path, name: str = "sweep") -> list:
 
 
 def hidden(outputs: Path, name: str = "sweep") -> list[str]:
-    """What a sweep leaves that isn't a run, the files that it is started again with apart."""
-    found = [path.name for path in (outputs / "sweeps" / name).iterdir() if path.name[0] == "."]
-    return [one for one in found if not one.startswith((".lock", ".runs.json", ".notebook-"))]
+    """Hidden files that a sweep leaves, without those that it needs to be started again."""
+    names = [path.name for path in (outputs / "sweeps" / name).glob(".*")]
+    return [name for name in names if not name.startswith((".lock", ".runs.json", ".notebook-"))]
 
 
 def stamps(outputs: Path, name: str = "sweep") -> dict[str, int]:
@@ -123,6 +127,16 @@ BAD = [
     (2, "prompts = 'no.txt'", {"prompts": "no.txt"}),
     (2, "1,000,000 runs are more than 100,000", {"grid": {"steps": [*range(1000)]}, "seeds": 1000}),
     (2, "it must hold a mapping", []),
+    (2, "speed = 'warp': use one of exact, fast, turbo", {"grid": {"speed": ["exact", "warp"]}}),
+    (2, "attention = 7: must be text", {"parameters": {"attention": 7}}),
+    (2, "fallback = 'less': use one of reduce", {"grid": {"fallback": ["", "less"]}}),
+    (2, "strict = 'yes': must be true or false", {"parameters": {"strict": "yes"}}),
+    (2, "frames = 14: cogvideox-tiny makes 13 / 25 / 49 frames; use 13",
+     {"parameters": {"strict": True}, "grid": {"frames": [13, 14]}}),
+    (2, "height = 5000: must be between 16 and 4096",
+     {"parameters": {"allow_untrained_size": True}, "grid": {"height": [96, 5000]}}),
+    (2, "model = 'cogvideox-tiny': its prompts can't be enriched",
+     {"parameters": {"enrich": True}}),
 ]  # fmt: skip
 
 
@@ -171,7 +185,7 @@ def test_flags_precede_words_and_files_have_any_name(outputs, tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("grid: {steps: [1]}\ngrid: {steps: [2]}", "line 2: 'grid' stands twice"),
+        ("grid: {steps: [1]}\ngrid: {steps: [2]}", "line 2: 'grid' is given twice"),
         ("grid: [", "is no YAML"),
         ('prompts: "a\\0b"', "can't be read"),
         ("seeds: !!bool maybe", "is no YAML"),
@@ -199,15 +213,15 @@ def test_cells_of_a_csv_file_reach_the_notebook_as_they_are(outputs, tmp_path):
         nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]} if not n else {})
         for n, source in enumerate(['x: int = 1\nprompt: str = ""', "text = prompt", REPORT])
     ]
-    made = nbformat.v4.new_notebook(cells=cells)
-    made.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
-    nbformat.write(made, tmp_path / "csv.ipynb")
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, tmp_path / "csv.ipynb")
     rows = ["1,1e3", '2," a "', '3,"two\nlines"', "4,007", "5,null"]
     (tmp_path / "rows.csv").write_text("\n".join(["x,prompt", *rows]))
     spec = file(tmp_path, {"notebook": "csv.ipynb", "prompts": "rows.csv"})
     assert driver.run_sweep(spec).failed == {}
-    found = [[1, "1e3"], [2, " a "], [3, "two\nlines"], [4, "007"], [5, "null"]]
-    assert reports(outputs, "mine") == found
+    values = [[1, "1e3"], [2, " a "], [3, "two\nlines"], [4, "007"], [5, "null"]]
+    assert reports(outputs, "mine") == values
 
 
 def test_whatever_a_run_leaves_is_part_of_it(outputs, book):
@@ -234,6 +248,97 @@ def test_prompts_from_files(tmp_path):
         assert [run.parameters.get("guidance") for run in runs[::2]] == guidance
 
 
+def test_any_field_of_a_request_can_vary():
+    grid = {"allow_unknown": [True], "prompt": ["zyzzyva quokka axolotl"], "strict": [True]}
+    grid |= {"attention": ["auto", "sdpa"], "fallback": ["", "reduce"], "speed": ["exact", "turbo"]}
+    sizes = {"allow_untrained_size": [True, True], "height": [64, None]}
+    runs = driver.prepare_sweep({"grid": grid, "zip": sizes})[2]
+    assert len(runs) == len({run.id for run in runs}) == 16
+    assert {run.expected.request["height"] for run in runs} == {64, 96}
+    assert {run.varied["attention"] for run in runs} == {"auto", "sdpa"}
+    assert {run.expected.may_reduce for run in runs} == {True, False}
+
+
+OLD_PARAMETERS = """\
+prompt: str = ""
+negative_prompt: str = ""
+output: str = ""
+frames: int = 13
+steps: int = 50
+height: int = None
+width: int = None
+guidance: float = 6.0
+seed: int = 42
+model: str = "auto"
+"""
+
+
+def test_a_notebook_with_the_parameters_of_older_ones_makes_videos_too(tmp_path):
+    cell = nbformat.v4.new_code_cell(OLD_PARAMETERS, metadata={"tags": ["parameters"]})
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, tmp_path / "old.ipynb")
+    spec = {"notebook": str(tmp_path / "old.ipynb"), "parameters": {"prompt": CIRCLE}}
+    (run,) = driver.prepare_sweep(spec | {"grid": {"steps": [2]}})[2]
+    assert run.expected.request["steps"] == 2
+    assert run.peak_bytes > 0
+    for name in ("attention", "enrich"):
+        with pytest.raises(SpecError, match=f"'{name}': old.ipynb has no such one; known: prompt"):
+            driver.prepare_sweep(spec | {"grid": {name: [True]}})
+
+
+class InThisProcess(SweepWorker):
+    """Makes videos as notebook 03 does, where a test's changes have effect."""
+
+    def execute(self, task):
+        workflow.generate_video(**task.parameters | {"output": task.output.parent / "video.mp4"})
+        task.output.write_text("{}")
+        return RunOutcome(0.1)
+
+
+def test_a_prompt_is_enriched_when_its_run_is_made(outputs, monkeypatch):
+    spec = {"parameters": {"enrich": True, "steps": 2, "prompt": "一颗蓝色的星"}, "seeds": 1}
+    open_to_all = replace(registry.TINY, enrichable=True)
+    monkeypatch.setattr(registry, "CHECKPOINTS", (registry.COGVIDEOX_5B, open_to_all))
+    monkeypatch.delenv("COGVX_CHAT_BASE_URL", raising=False)
+    with pytest.raises(SpecError, match="no chat endpoint is set: set COGVX_CHAT_BASE_URL"):
+        driver.prepare_sweep(spec)
+    with Endpoint() as endpoint:
+        endpoint.reply = Reply(STAR)
+        monkeypatch.setenv("COGVX_CHAT_BASE_URL", endpoint.url)
+        monkeypatch.setenv("COGVX_CHAT_MODEL", "a-model")
+        (run,) = driver.prepare_sweep(spec)[2]
+        assert endpoint.requests == [], "costs are predicted without it"
+        workers = contextlib.nullcontext([InThisProcess()])
+        ended = driver.run_sweep(spec, workers=workers)
+        assert (ended.done, ended.failed, len(endpoint.requests)) == (1, {}, 1)
+    (folder,) = folders(outputs)
+    sidecar = json.loads((folder / "video.json").read_text("utf-8"))
+    assert (sidecar["request"]["prompt"], sidecar["enriched_from"]) == (STAR, "一颗蓝色的星")
+    assert SweepFolder("sweep").is_done(run.id, run.expected)
+    assert not SweepFolder("sweep").is_done(run.id, replace(run.expected, enriched_from=CIRCLE))
+    assert not SweepFolder("sweep").is_done(run.id, replace(run.expected, enriched_from=""))
+
+
+def test_a_request_may_be_reduced_after_memory_ran_out():
+    spec = {"parameters": {"fallback": "reduce"}, "grid": {"frames": [49]}}
+    (run,) = driver.prepare_sweep(spec)[2]
+    changes = [{"field": name, "used": used} for name, used in (("frames", 13), ("steps", 20))]
+    sidecar = {
+        "request": run.expected.request | {"frames": 13, "steps": 20},
+        "checkpoint": {"sha256": run.expected.sha256},
+        "adjustments": changes,
+    }
+    run.expected.check(sidecar)
+    for wrong in ({"adjustments": []}, {"request": sidecar["request"] | {"seed": 1}}):
+        with pytest.raises(ResultError, match="something else than was asked for"):
+            run.expected.check(sidecar | wrong)
+    with pytest.raises(ResultError, match="another checkpoint"):
+        run.expected.check(sidecar | {"checkpoint": {"sha256": {}}})
+    with pytest.raises(ResultError, match="something else than was asked for"):
+        replace(run.expected, may_reduce=False).check(sidecar)
+
+
 def test_a_run_is_what_decides_its_result(tmp_path, book, copy_of_tiny):
     def ids(**spec) -> list[str]:
         return [run.id for run in driver.prepare_sweep(spec)[2]]
@@ -253,9 +358,9 @@ def test_runs_share_a_kernel_and_no_variables(outputs, book):
     seen = "import os; seen = [os.getpid(), 'secret' in globals(), x]; secret = 1"
     save = "import json; from pathlib import Path; Path('x.json').write_text(json.dumps(seen))"
     driver.run_sweep({"notebook": book(seen, save), "grid": {"x": [1, 2, 3]}})
-    found = reports(outputs)
-    assert len({one[0] for one in found}) == 1
-    assert [one[1:] for one in found] == [[False, 1], [False, 2], [False, 3]]
+    pids, *rows = zip(*reports(outputs), strict=True)
+    assert len(set(pids)) == 1
+    assert rows == [(False, False, False), (1, 2, 3)]
 
 
 def test_a_failure_is_kept_and_the_rest_goes_on(outputs, tmp_path, book, capsys):
@@ -319,8 +424,8 @@ def test_status_while_runs_are_done_again(outputs, slow, tmp_path, capsys):
     wait_for(lambda: len(begun(log)) == 2, process)
     capsys.readouterr()
     assert main(["sweep", "status", "mine"]) == 0
-    told = capsys.readouterr().out  # one may be set aside at this moment
-    assert re.match(r"mine: [56] of 6 done, 1 running, 0 failed, [01] waiting\n", told), told
+    printed = capsys.readouterr().out  # a result may be set aside at this moment
+    assert re.match(r"mine: [56] of 6 done, 1 running, 0 failed, [01] waiting\n", printed), printed
     process.terminate()
     process.communicate()
     assert len(folders(outputs, "mine")) == 6, "what was done is kept"
@@ -364,13 +469,13 @@ def test_two_workers_share_the_runs(outputs, book):
         ).done
         == 8
     )
-    found = reports(outputs)
-    assert len({one[0] for one in found}) == 2
-    assert sorted(one[1] for one in found) == [*range(8)]
+    pids, values = zip(*reports(outputs), strict=True)
+    assert len(set(pids)) == 2
+    assert sorted(values) == [*range(8)]
 
 
 class Nowhere(SweepWorker):
-    """One whose node is lost for good."""
+    """A worker whose node is lost for good."""
 
     def execute(self, task):
         return RunOutcome(0.0, "worker 2 found no place", no_place=True)
@@ -382,11 +487,11 @@ def test_a_worker_without_a_place_leaves_its_runs_to_others(outputs, book):
         driver.run_sweep(spec, workers=contextlib.nullcontext([Nowhere()]))
     ended = driver.run_sweep(spec, workers=contextlib.nullcontext([SweepWorker("1"), Nowhere("2")]))
     assert (ended.done, ended.failed, ended.workers) == (4, {}, 1)
-    assert [one[0] for one in reports(outputs)] == [*range(4)]
+    assert [row[0] for row in reports(outputs)] == [*range(4)]
 
 
 class Fated(SweepWorker):
-    """Runs at which kernels die here; the others work. Notes which it was given."""
+    """Some runs crash their kernel here, the others succeed. Logs which it was given."""
 
     def __init__(self, slot: str, log: list, deadly=lambda x: False) -> None:
         super().__init__(slot)
@@ -407,7 +512,7 @@ def test_a_worker_whose_kernels_all_die_gets_no_more_runs(outputs, book):
     hands = [Fated("1", log, lambda x: True), Fated("2", log)]
     ended = driver.run_sweep(spec, workers=contextlib.nullcontext(hands))
     assert (ended.done, ended.failed, ended.workers) == (20, {}, 1)
-    assert sum(slot == "1" for slot, _ in log) == 3, "and each of the three was done elsewhere"
+    assert sum(slot == "1" for slot, _ in log) == 3, "each of the three was done by the other"
     assert sorted(x for slot, x in log if slot == "2") == [*range(20)]
 
 
@@ -417,7 +522,7 @@ def test_rows_that_kill_any_kernel_take_no_worker_away(outputs, book):
     ended = driver.run_sweep(spec | {"retries": 2}, workers=contextlib.nullcontext(hands))
     assert (ended.done, len(ended.failed), ended.workers) == (36, 4, 3)
     for x in (0, 1, 2, 20):
-        assert sorted(slot for slot, one in log if one == x) == ["1", "2", "3"], "each elsewhere"
+        assert sorted(slot for slot, run in log if run == x) == ["1", "2", "3"], "each elsewhere"
 
 
 def test_a_worker_that_was_blamed_is_better_than_none(outputs, book):
@@ -437,17 +542,17 @@ def test_runs_that_kill_their_kernel_do_not_keep_others_from_being_done(outputs,
     assert len(list((outputs / "sweeps" / "sweep" / "failed").iterdir())) == 2, "both are kept"
     with pytest.raises(NotebookError):
         driver.run_sweep(spec)
-    assert [one[0] for one in reports(outputs)] == [3, 4]
+    assert [row[0] for row in reports(outputs)] == [3, 4]
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "remedy"),
     [("{1: a}", "quote it"), ("2024-01-01", "quote it"), ("[2024-01-01]", "quote it")],
 )
-def test_a_value_that_no_notebook_can_hold_is_one_line(outputs, book, tmp_path, value, told):
+def test_a_value_that_no_notebook_can_hold_is_one_line(outputs, book, tmp_path, value, remedy):
     path = tmp_path / "odd.yaml"
     path.write_text(f"notebook: {json.dumps(book(REPORT))}\ngrid: {{anything: [1, {value}]}}\n")
-    with pytest.raises(SpecError, match=told) as caught:
+    with pytest.raises(SpecError, match=remedy) as caught:
         driver.run_sweep(path)
     assert "\n" not in str(caught.value)
 
@@ -457,7 +562,7 @@ def test_shards_are_disjoint_and_merge(outputs, book):
     counts = [driver.run_sweep(spec, part=Share(number, 2)).total for number in (1, 2)]
     assert sum(counts) == 7
     assert min(counts) > 0
-    assert [one[0] for one in reports(outputs)] == [*range(7)]
+    assert [row[0] for row in reports(outputs)] == [*range(7)]
     before = stamps(outputs)
     assert driver.run_sweep(spec).done == 7
     assert stamps(outputs) == before
@@ -472,7 +577,7 @@ def test_two_drivers_exclude_each_other(outputs, book):
     driver.run_sweep(spec)
     folder = SweepFolder("sweep").root
     with lock.hold_lock(folder, Share(), "now"):
-        assert [one.pid for one in lock.lock_holders(folder)] == [os.getpid()]
+        assert [holder.pid for holder in lock.lock_holders(folder)] == [os.getpid()]
         with pytest.raises(SweepBusy, match=f"process {os.getpid()} of .*cogvx sweep cancel sweep"):
             driver.run_sweep(spec)
         with pytest.raises(SweepBusy):
@@ -486,14 +591,14 @@ def test_two_drivers_exclude_each_other(outputs, book):
 
 @pytest.fixture
 def slow(tmp_path, book) -> tuple[Path, Path]:
-    """A sweep of six runs of half a second; its file, and where runs say that they begin."""
+    """A sweep of six runs of half a second: its file, and the log of runs that have started."""
     log = tmp_path / "log"
     cells = (LOG, "import time; time.sleep(0.5)", REPORT)
     spec = {"notebook": book(*cells), "grid": {"x": [*range(6)]}, "parameters": {"log": str(log)}}
     return file(tmp_path, spec), log
 
 
-def test_a_killed_driver_is_gone_on_with(outputs, slow, tmp_path):
+def test_a_sweep_whose_driver_was_killed_is_resumed(outputs, slow, tmp_path):
     spec, log = slow
     process = start([sys.executable, "-m", "cogvx_nb", "sweep", str(spec)], tmp_path)
     wait_for(lambda: len(begun(log)) == 3, process)
@@ -505,7 +610,7 @@ def test_a_killed_driver_is_gone_on_with(outputs, slow, tmp_path):
     assert hidden(outputs, "mine") == [".running"]
     done = run_cogvx("sweep", str(spec), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert [one[0] for one in reports(outputs, "mine")] == [*range(6)]
+    assert [row[0] for row in reports(outputs, "mine")] == [*range(6)]
     assert {name: stamps(outputs, "mine")[name] for name in finished} == finished
     assert len(begun(log)) == 7 + (2 - len(finished)), "only the run that was under way twice"
     assert hidden(outputs, "mine") == []
@@ -532,9 +637,9 @@ def test_status_and_cancel_from_another_shell(outputs, slow, tmp_path, capsys):
     process = start([sys.executable, "-m", "cogvx_nb", "sweep", str(spec)], tmp_path)
     wait_for(lambda: len(begun(log)) == 2, process)
     assert main(["sweep", "status", "mine"]) == 0
-    told = capsys.readouterr().out
-    assert " of 6 done, 1 running, 0 failed" in told
-    assert f"run by process {process.pid} of " in told
+    printed = capsys.readouterr().out
+    assert " of 6 done, 1 running, 0 failed" in printed
+    assert f"run by process {process.pid} of " in printed
     assert main(["sweep", "cancel", "mine"]) == 0
     printed = process.communicate(timeout=60)[1]
     assert process.returncode == 130, printed
@@ -547,7 +652,7 @@ def test_status_and_cancel_from_another_shell(outputs, slow, tmp_path, capsys):
     assert "no sweep 'nothing' here; known: mine" in capsys.readouterr().err
 
 
-def test_a_full_disk_ends_it_and_room_goes_on(small_disk, monkeypatch, book):
+def test_a_full_disk_ends_a_sweep_and_room_resumes_it(small_disk, monkeypatch, book):
     disk = small_disk(400)
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(disk))
     fill = "open('big', 'wb').write(b'1' * 100_000)"
@@ -563,7 +668,7 @@ def test_a_full_disk_ends_it_and_room_goes_on(small_disk, monkeypatch, book):
 
 
 def test_cancelled_from_within(book, outputs):
-    """What a notebook sees that runs a sweep: an exception, and runs that are whole."""
+    """A notebook that runs a sweep gets an exception, and the runs are whole."""
     spec = {"notebook": book(REPORT), "grid": {"x": [1, 2]}}
 
     def view(progress):

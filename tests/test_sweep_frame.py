@@ -1,4 +1,4 @@
-"""A sweep as a table."""
+"""A sweep as a DataFrame."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ def test_videos_are_measured_once_and_near_duplicates_found(outputs, monkeypatch
         patch.setattr(dataframe, "measure_result", lambda frames: pytest.fail("measured again"))
         assert dataframe.sweep_dataframe("seen").equals(table)
     (outputs / "sweeps" / "seen" / dataframe.MEASURED).write_text('{"a": [1]}')
-    assert dataframe.sweep_dataframe("seen").equals(table), (
-        "what is kept is no more than a shortcut"
-    )
+    assert dataframe.sweep_dataframe("seen").equals(table), "the file is only a cache"
 
 
 def test_a_notebook_without_videos_has_a_table_too(outputs, book):
@@ -60,6 +58,6 @@ def test_a_parameter_may_have_the_name_of_another_column(outputs, tmp_path):
     assert table["run"].is_unique
 
 
-def test_a_sweep_that_is_not_there_is_said(outputs):
+def test_an_unknown_sweep_is_refused(outputs):
     with pytest.raises(ResultError, match="no sweep 'none' here; known: none"):
         dataframe.sweep_dataframe("none")

@@ -1,4 +1,4 @@
-"""Sweeps by several workers, each in a real process of Ray's."""
+"""Sweeps by several workers, each a real Ray actor."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ BEGUN = "from pathlib import Path; import os, time; print(os.getppid(), file=ope
 
 
 @pytest.fixture(autouse=True)
-def apart(tmp_path, monkeypatch):
+def own_home(tmp_path, monkeypatch):
     """Ray writes a token to the user's home."""
     monkeypatch.setenv("HOME", str(tmp_path))
 
 
 def leftovers() -> list[str]:
-    """Ray's processes, and kernels, that this process started and that are still there."""
+    """Names of Ray's processes and kernels that this process started and that still run."""
     deadline = time.monotonic() + 15
-    while found := [child.name() for child in psutil.Process().children(recursive=True)]:
+    while names := [child.name() for child in psutil.Process().children(recursive=True)]:
         if time.monotonic() > deadline:
-            return found
+            return names
         time.sleep(0.3)
     return []
 
@@ -51,15 +51,17 @@ def test_the_command_shares_the_runs_among_processes(outputs, book, tmp_path):
     assert done.returncode == 1
     assert "mine: 5 of 6 done" in done.stdout
     assert "ZeroDivisionError: division by zero" in done.stderr
-    found = reports(outputs, "mine")
-    assert [one[0] for one in found] == [1, 2, 3, 4, 5]
-    kernels = {one[1] for one in found}
+    values, kernels, threads = zip(*reports(outputs, "mine"), strict=True)
+    assert values == (1, 2, 3, 4, 5)
+    kernels = set(kernels)
     assert len(kernels) == 2, "each worker keeps its kernel"
     cores = os.cpu_count() or 1
-    assert {one[2] for one in found} == {max(1, cores // 2)}
+    assert set(threads) == {max(1, cores // 2)}
     assert not [pid for pid in kernels if psutil.pid_exists(pid)]
     (failed,) = (outputs / "sweeps" / "mine" / "failed").iterdir()
-    assert {"notebook.ipynb", "run.json", "traceback.txt"} <= {one.name for one in failed.iterdir()}
+    assert {"notebook.ipynb", "run.json", "traceback.txt"} <= {
+        path.name for path in failed.iterdir()
+    }
     executed = (folders(outputs, "mine")[0] / "notebook.ipynb").read_text()
     assert "cogvx-" not in executed, "nothing names the folder that it was executed in"
     assert hidden(outputs, "mine") == []
@@ -80,8 +82,8 @@ def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
     ended = driver.run_sweep(spec, workers=ray_workers.ray_workers(2))
     killer.join()
     assert (ended.done, ended.failed, ended.workers) == (6, {}, 2)
-    assert len(log.read_text().split()) == 7, "one began twice, and the others once"
-    assert [one[0] for one in reports(outputs)] == [*range(6)]
+    assert len(log.read_text().split()) == 7, "one run was started twice, the others once"
+    assert [row[0] for row in reports(outputs)] == [*range(6)]
     assert hidden(outputs) == []
     assert leftovers() == []
 

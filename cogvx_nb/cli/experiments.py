@@ -154,8 +154,8 @@ def write_sweep_report(options: argparse.Namespace) -> int:
     from ..sweep.folder import SweepFolder
 
     sweep_page.resolve_output_path(options.output, SweepFolder(options.name).root)
-    found = experiment.read_sweep(options.name)
-    print(sweep_page.write_sweep_page(found, options.output, options.rows, options.columns))
+    sweep = experiment.read_sweep(options.name)
+    print(sweep_page.write_sweep_page(sweep, options.output, options.rows, options.columns))
     return 0
 
 

@@ -215,7 +215,7 @@ def read_template(name: str, folder: Path) -> NotebookTemplate:
         KernelSpecManager().get_kernel_spec(nb_kernel_name(notes))
         declared = papermill.inspect_notebook(escape_path(path))
     except NoSuchKernel as error:
-        raise SpecError(f"{path} wants the kernel {error.name!r}, which isn't here") from error
+        raise SpecError(f"{path} needs the kernel {error.name!r}, which isn't installed") from error
     except Exception as error:  # nbformat raises what its parsers do
         reason = " ".join(str(error).split())[:100]
         raise SpecError(f"{path} can't be read as a notebook: {reason}") from error

@@ -58,19 +58,19 @@ class ExpectedVideo:
     enriched_from: str = ""  # the prompt as typed, where a chat model rewrites it
     may_reduce: bool = False  # whether frames and steps may be fewer, after memory ran out
 
-    def check(self, found: dict) -> None:
-        """Raise ResultError unless the settings of a video are the expected ones."""
-        request = found.get("request")
+    def check(self, sidecar: dict) -> None:
+        """Raise ResultError unless a sidecar has the expected settings."""
+        request = sidecar.get("request")
         recorded = dict(request) if isinstance(request, dict) else {}
         expected = dict(self.request)
         if self.enriched_from:
             expected["prompt"] = recorded.get("prompt")
         if self.may_reduce:
-            reduced = {change["field"]: change["used"] for change in found.get("adjustments", ())}
+            reduced = {change["field"]: change["used"] for change in sidecar.get("adjustments", ())}
             expected |= {name: reduced[name] for name in ("frames", "steps") if name in reduced}
-        if recorded != expected or found.get("enriched_from", "") != self.enriched_from:
+        if recorded != expected or sidecar.get("enriched_from", "") != self.enriched_from:
             raise ResultError(f"{VIDEO} shows something else than was asked for")
-        if found.get("checkpoint", {}).get("sha256") != self.sha256:
+        if sidecar.get("checkpoint", {}).get("sha256") != self.sha256:
             raise ResultError(f"{VIDEO} was made with another checkpoint than was asked for")
 
 
@@ -284,7 +284,7 @@ def _check_video(folder: Path, expected: ExpectedVideo | None) -> None:
     """Raise ResultError unless a folder holds the expected video, if there is to be one."""
     if expected is None:
         return
-    found = result.read_result(folder / VIDEO).settings
+    sidecar = result.read_result(folder / VIDEO).settings
     if not (folder / VIDEO).with_suffix(".json").is_file():
         raise ResultError(f"{VIDEO} has no sidecar")
-    expected.check(found)
+    expected.check(sidecar)

@@ -239,7 +239,7 @@ def _probe_in_child(needed: bool) -> Iterator[Callable[[], Machine]]:
             output, errors = child.communicate()
             if child.returncode:
                 reason = (errors.strip().splitlines() or ["no reason"])[-1]
-                raise SpecError(f"this machine can't be looked at: {reason}", 1)
+                raise SpecError(f"this machine can't be probed: {reason}", 1)
             machines.append(pickle.loads(bytes.fromhex(output.splitlines()[-1])))
         return machines[0]
 

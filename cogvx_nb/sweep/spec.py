@@ -38,7 +38,7 @@ def parse_yaml(text: str) -> object:
             name = str(key.value)
             if name in seen:
                 line = key.start_mark.line + 1
-                raise ValueError(f"line {line}: {name!r} stands twice in one mapping")
+                raise ValueError(f"line {line}: {name!r} is given twice in one mapping")
             seen.add(name)
         return loader.construct_mapping(node, deep=True)
 
