@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import copy
 import io
 import json
 import re
@@ -15,8 +14,17 @@ from conftest import ROOT
 from PIL import Image
 from test_notebook import execute, nbval, text_of
 
-from cogvx_nb.benchmark import measure, record, references, runner
-from cogvx_nb.benchmark.record import STAGES
+from cogvx_nb.benchmark import measure, runner, storage
+from cogvx_nb.benchmark.report import (
+    STAGES,
+    DecodeTiming,
+    GpuUsage,
+    Report,
+    Row,
+    Timing,
+    compare_reports,
+    speedups,
+)
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.cli.main import build_parser, main
 from cogvx_nb.errors import DoesNotFit, OutputError, RequestError, ResultError
@@ -29,67 +37,86 @@ GIB = 2**30
 
 @pytest.fixture(scope="module")
 def measured(tiny, tmp_path_factory):
-    """A report, what was said meanwhile, and where it was kept."""
+    """A report, its log, and the file that it was written to."""
     lines, path = [], tmp_path_factory.mktemp("bench") / "a.json"
     kinds = (["exact"], ["auto", "streamed"], ["stock"])
     return runner.run_benchmark(tiny, [13], 3, 3, *kinds, path, lines.append), lines, path
 
 
 @pytest.fixture
-def found(measured):
-    return copy.deepcopy(measured[0])
+def report(measured):
+    return measured[0]
+
+
+def with_rows(report: Report, *rows: Row, **values) -> Report:
+    return replace(report, rows=rows, **values)
+
+
+def remeasured(row: Row, **values) -> Row:
+    return replace(row, measured=replace(row.measured, **values))
+
+
+def timed(seconds: float, spread: float = 0.05) -> Timing:
+    return Timing(seconds, spread, (seconds,) * 3)
 
 
 @pytest.fixture
-def on_gpu(found):
-    """The same, as if a GPU with all its instruments had been measured; of random weights."""
-    decodes = {"whole": {"median": 1.0, "bytes": 5 * GIB}, "tiled": None}
-    for row in found["rows"]:
-        row["model"] += " (random weights)"
-        if not row["error"]:
-            row |= {"reserved_bytes": 20 * GIB, "allocated_bytes": 19 * GIB, "vae": decodes}
-            row |= {"joules": 9000.0, "sm_mhz": 1700, "throttled": ["power cap"]}
-            row |= {"predicted_seconds": {"text": 0.5, "denoise": 2.0, "decode": 1.0}}
-            row["plan"] |= {"compiled": True, "quantized": "fp8", "reuse": True}
-    return found
+def on_gpu(report):
+    """The same, as if measured with random weights on a GPU that has every instrument."""
+    usage = GpuUsage(19 * GIB, 20 * GIB, 9000.0, 1700, ("power cap",))
+    decodes = {"whole": DecodeTiming(timed(1.0), 5 * GIB), "tiled": None}
+    rows = []
+    for row in report.rows:
+        row = replace(row, model=f"{row.model} (random weights)")
+        if row.measured:
+            plan = row.measured.plan | {"compiled": True, "quantized": "fp8", "reuse": True}
+            predicted = {"text": 0.5, "denoise": 2.0, "decode": 1.0}
+            row = remeasured(
+                row, gpu=usage, decodes=decodes, plan=plan, predicted_seconds=predicted
+            )
+        rows.append(row)
+    return with_rows(report, *rows)
 
 
-def test_a_row_is_what_was_measured(found):
-    row, failed, *_ = found["rows"]
-    assert (row["frames"], row["steps"], row["speed"], row["placement"]) == (13, 3, "exact", "auto")
+def test_a_row_is_what_was_measured(report):
+    row, failed, *_ = report.rows
+    assert (row.frames, row.steps, row.speed, row.placement) == (13, 3, "exact", "auto")
+    result = row.measured
     for stage in STAGES:
-        values = row["seconds"][stage]["all"]
+        values = result.seconds[stage].values
         assert len(values) == 3
-        assert min(values) <= row["seconds"][stage]["median"] <= max(values)
+        assert min(values) <= result.seconds[stage].median <= max(values)
         assert min(values) > 0
-    wholes = [sum(row["seconds"][stage]["all"][n] for stage in STAGES) for n in range(3)]
-    assert row["video_seconds"]["all"] == pytest.approx(wholes)
+    sums = [sum(result.seconds[stage].values[n] for stage in STAGES) for n in range(3)]
+    assert result.video_seconds.values == pytest.approx(sums)
     assert all(
         2 * step < whole  # the first step isn't among them
         for step, whole in zip(
-            row["step_seconds"]["all"], row["seconds"]["denoise"]["all"], strict=True
+            result.step_seconds.values, result.seconds["denoise"].values, strict=True
         )
     )
-    assert row["joules"] is row["reserved_bytes"] is row["vae"] is None, "null where nobody knows"
-    assert row["compile_seconds"] is None
-    assert row["load_seconds"] > 0
-    assert row["predicted_bytes"] == row["plan"]["peak_bytes"] > 0
-    assert failed["error"] == "streamed is no placement for cpu: use resident"
+    assert result.gpu.joules is result.gpu.reserved_bytes is result.decodes is None, "on a CPU"
+    assert result.compile_seconds is None
+    assert result.load_seconds > 0
+    assert result.predicted_bytes == result.plan["peak_bytes"] > 0
+    assert failed.error == "streamed is no placement for cpu: use resident"
+    assert failed.measured is None
 
 
-def test_baselines_stand_beside_it(found):
-    stock = found["rows"][-1]
-    assert (stock["speed"], stock["error"], stock["plan"]["dtype"]) == ("stock", "", "float32")
-    assert stock["predicted_bytes"] is None
-    assert set(stock) == set(found["rows"][0]), "with the same columns"
-    (one,) = record.speedup_ratios(found["rows"], "stock")  # not the row that failed, nor itself
-    row = found["rows"][0]
-    assert one["step"] == stock["step_seconds"]["median"] / row["step_seconds"]["median"]
-    assert one["video"] > 0
-    assert one["memory"] is one["whole"] is None
-    assert record.speedup_ratios(found["rows"], "seed") == []
-    assert record.any_failed(found), "because of the placement that a CPU doesn't have"
-    assert not record.any_failed({"rows": [row, stock | {"error": "out of memory"}]})
+def test_baselines_are_rows_too(report):
+    row, stock = report.rows[0], report.rows[-1]
+    assert (stock.speed, stock.error, stock.measured.plan["dtype"]) == ("stock", "", "float32")
+    assert stock.measured.predicted_bytes is None
+    assert stock.setup == "diffusers (stock), resident"
+    (speedup,) = speedups(report.rows, "stock")  # not the row that failed, nor itself
+    medians = [one.measured.step_seconds.median for one in (stock, row)]
+    assert speedup.step == medians[0] / medians[1]
+    assert speedup.video > 0
+    assert speedup.memory is speedup.whole is None
+    assert speedups(report.rows, "seed") == []
+    assert report.failed, "because of the placement that a CPU doesn't have"
+    failed = replace(stock, error="out of memory", measured=None)
+    assert not with_rows(report, row, failed).failed
 
 
 def test_a_baseline_decodes_as_diffusers_does(tiny, here):
@@ -103,7 +130,7 @@ def test_a_baseline_decodes_as_diffusers_does(tiny, here):
     beside = baselines.DiffusersBaseline("stock", baselines.baseline_plan("stock", fitted))
     assert type(beside.vae) is diffusers.AutoencoderKLCogVideoX
     times = measure.measure_decodes(beside, asked, repeats=1)
-    assert times["whole"]["median"] > 0
+    assert times["whole"].seconds.median > 0
     assert times["tiled"] is None, "its own tiles don't add up to so small a clip"
     assert not beside.vae.use_tiling, "as it was"
     on_gpu = replace(fitted, device="cuda:0", dtype="bfloat16", compiled=True, quantized="fp8")
@@ -113,107 +140,133 @@ def test_a_baseline_decodes_as_diffusers_does(tiny, here):
     assert not any((stock.compiled, stock.quantized, seed.compiled, seed.quantized))
 
 
-def test_the_ceiling_is_what_matrix_products_reach(found, here, tiny):
-    rate = found["ceiling"]["float32"]
-    assert rate > 0
-    row = found["rows"][0]
-    assert row["share_of_ceiling"] > 0
-    fitted = planner.plan_request(request.make_request(tiny, runner.PROMPT, steps=50), here)
-    exact = runner.model_flops_utilisation(fitted, 50, 0.1, {"float32": 1.0})
-    assert runner.model_flops_utilisation(fitted, 50, 0.2, {"float32": 1.0}) == pytest.approx(
-        exact / 2
-    )
-    assert (
-        runner.model_flops_utilisation(replace(fitted, reuse=True), 50, 0.1, {"float32": 1.0})
-        < exact / 2
-    )
-    assert runner.model_flops_utilisation(fitted, 50, 0.1, {}) is None
+def test_mfu_is_relative_to_the_peak_matmul_throughput(report, here, tiny):
+    assert report.peak_tflops["float32"] > 0
+    assert report.rows[0].measured.mfu > 0
+    peak = {"float32": 1.0}
+    plan = planner.plan_request(request.make_request(tiny, runner.PROMPT, steps=50), here)
+    exact = runner.model_flops_utilisation(plan, 50, 0.1, peak)
+    assert runner.model_flops_utilisation(plan, 50, 0.2, peak) == pytest.approx(exact / 2)
+    cached = replace(plan, reuse=True)
+    assert runner.model_flops_utilisation(cached, 50, 0.1, peak) < exact / 2
+    assert runner.model_flops_utilisation(plan, 50, 0.1, {}) is None
 
 
-def test_reports_are_kept_after_each_row_and_read_back(measured, outputs):
-    found, lines, path = measured
-    assert record.read_report(path) == json.loads(json.dumps(found))
+def test_reports_are_written_after_each_row_and_read_back(measured, outputs, tmp_path):
+    report, lines, path = measured
+    again = storage.read_report(path)
+    storage.save_report(again, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
+    assert again.rows[0].measured.step_seconds == report.rows[0].measured.step_seconds
+    assert again.rows[1] == report.rows[1]
+    assert json.loads(path.read_bytes())["format"] == 3
     assert "TFLOP/s: float32" in lines[0]
-    assert "stock, resident: " in lines[-1]
-    assert record.resolve_output_path().parent == outputs / "benchmarks"
+    assert "diffusers (stock), resident: " in lines[-1]
+    assert storage.resolve_output_path().parent == outputs / "benchmarks"
     with pytest.raises(OutputError, match="exists: choose another name"):
-        record.resolve_output_path(path)
+        storage.resolve_output_path(path)
     with pytest.raises(OutputError, match=r"'a.txt' must end in \.json"):
-        record.resolve_output_path("a.txt")
+        storage.resolve_output_path("a.txt")
     with pytest.raises(ResultError, match="make one with 'cogvx bench'"):
-        record.newest_report()
-    for text, said in (
-        ('{"format": 2}', "is no benchmark of this workbench"),
-        ('{"format": 1, "rows": []}', "has format 1, not 2: measure again"),
-        ("rows", "it isn't JSON"),
-    ):
-        record.write_page(text, outputs / "bad.json")
-        with pytest.raises(ResultError, match=said):
-            record.read_report(outputs / "bad.json")
-    with pytest.raises(ResultError, match="can't be read"):
-        record.read_report(outputs / "none.json")
+        storage.newest_report()
     with pytest.raises(OutputError, match="can't be written"):
-        record.save_report(found, path / "below a file.json")
+        storage.save_report(report, path / "below a file.json")
 
 
-def test_only_what_changed_beyond_the_spread_is_said(found):
-    row = found["rows"][0]
-    for one in (*row["seconds"].values(), row["step_seconds"]):
-        one |= {"median": 1.0, "spread": 0.05}
-    slower = copy.deepcopy(found)
-    assert record.compare_reports(found, slower) == []
-    slower["rows"][0]["seconds"]["decode"]["median"] = 1.09
-    assert record.compare_reports(found, slower) == []
-    slower["rows"][0]["step_seconds"]["median"] = 1.2
-    (line,) = record.compare_reports(found, slower)
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"format": 2}', "is no benchmark of this workbench"),
+        ('{"format": 1, "rows": []}', "has format 1, not 2 or 3: measure again"),
+        ('{"format": 3, "rows": [{}], "made": ""}', "is no benchmark of this workbench"),
+        ("rows", "it isn't JSON"),
+        (None, "can't be read"),
+    ],
+)
+def test_files_that_are_no_reports(tmp_path, content, message):
+    path = tmp_path / "bad.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ResultError, match=message):
+        storage.read_report(path)
+
+
+def test_reports_of_format_2_are_read(tmp_path):
+    reports = storage.shipped_reports()
+    files = [storage._data_file(name) for name in storage.REFERENCES]
+    for report, file in zip(reports, files, strict=True):
+        old = json.loads(file.read_text(encoding="utf-8"))
+        assert old["format"] == 2
+        assert report.peak_tflops == old["ceiling"]
+        assert len(report.rows) == len(old["rows"]) == len(report.measured_rows)
+        for row, former in zip(report.rows, old["rows"], strict=True):
+            result = row.measured
+            assert result.mfu == former["share_of_ceiling"]
+            assert result.gpu.joules == former["joules"]
+            assert [*result.step_seconds.values] == former["step_seconds"]["all"]
+            assert result.decodes["whole"].bytes == former["vae"]["whole"]["bytes"]
+        assert compare_reports(report, report) == []
+    storage.save_report(reports[0], tmp_path / "new.json")
+    assert compare_reports(reports[0], storage.read_report(tmp_path / "new.json")) == []
+    assert "fp8" in reports[0].rows[0].setup
+    old = {"format": 2, "rows": [{"error": "x", "placement": "auto"}]}
+    storage.write_page(json.dumps(old), tmp_path / "old.json")
+    with pytest.raises(ResultError, match="is no benchmark of this workbench"):
+        storage.read_report(tmp_path / "old.json")
+
+
+def test_only_changes_beyond_the_spread_are_listed(report):
+    same = {stage: timed(1.0) for stage in STAGES}
+    row = remeasured(report.rows[0], seconds=same, step_seconds=timed(1.0))
+    before = with_rows(report, row)
+    assert compare_reports(before, before) == []
+    row = remeasured(row, seconds=same | {"decode": timed(1.09)})
+    assert compare_reports(before, with_rows(report, row)) == []
+    after = with_rows(report, remeasured(row, step_seconds=timed(1.2)))
+    (line,) = compare_reports(before, after)
     assert line.endswith("13 frames × 3 steps, exact, auto: a step 1.000 → 1.200 s (1.20 ×)")
-    slower["fingerprint"] = "another"
-    assert record.compare_reports(found, slower)[0] == "the machines or their versions differ"
+    other = replace(after, fingerprint="another")
+    assert compare_reports(before, other)[0] == "the machines or their versions differ"
 
 
-def test_a_change_is_one_in_both_directions(found):
-    wide, narrow = copy.deepcopy(found), copy.deepcopy(found)
-    for one, median, spread in ((wide, 1.0, 0.3), (narrow, 0.65, 0.1)):
-        one["rows"][0]["step_seconds"] |= {"median": median, "spread": spread}
-    there, back = record.compare_reports(wide, narrow), record.compare_reports(narrow, wide)
-    assert len(there) == len(back) == 0, "0.65 ± 0.07 reaches 1.0 ± 0.3"
-    narrow["rows"][0]["step_seconds"]["median"] = 0.6
-    (there,) = record.compare_reports(wide, narrow)
-    (back,) = record.compare_reports(narrow, wide)
+def test_a_change_is_one_in_both_directions(report):
+    def with_step(seconds: float, spread: float) -> Report:
+        return with_rows(report, remeasured(report.rows[0], step_seconds=timed(seconds, spread)))
+
+    wide, narrow = with_step(1.0, 0.3), with_step(0.65, 0.1)
+    assert compare_reports(wide, narrow) == compare_reports(narrow, wide) == []
+    narrow = with_step(0.6, 0.1)
+    (there,), (back,) = compare_reports(wide, narrow), compare_reports(narrow, wide)
     assert there.endswith("(0.60 ×)")
     assert back.endswith("(1.67 ×)")
 
 
-def test_what_fails_is_missing_or_made_otherwise_is_said(found):
-    found |= {"rows": found["rows"][:1]}
-
-    def changed(**values) -> dict:
-        report = copy.deepcopy(found)
-        report["rows"][0] |= values
-        return report
-
-    name = record.compare_reports(found, found | {"rows": []})[0].split(":")[0]
-    fails = changed(error="OutOfMemory: none left")
-    tiled = changed(plan=found["rows"][0]["plan"] | {"tiled": True})
-    assert record.compare_reports(found, found | {"rows": []}) == [f"{name}: only in the first"]
-    assert record.compare_reports(found | {"rows": []}, found) == [f"{name}: only in the second"]
-    assert record.compare_reports(found, fails) == [f"{name}: now fails: OutOfMemory: none left"]
-    assert record.compare_reports(fails, found)[0].startswith(f"{name}: works, failed before")
-    (line,) = record.compare_reports(found, tiled)
+def test_failures_missing_rows_and_other_plans_are_listed(report):
+    row, empty = report.rows[0], with_rows(report)
+    name, one = row.kind, with_rows(report, row)
+    assert compare_reports(one, empty) == [f"{name}: only in the first"]
+    assert compare_reports(empty, one) == [f"{name}: only in the second"]
+    fails = with_rows(report, replace(row, error="OutOfMemory: none left", measured=None))
+    assert compare_reports(one, fails) == [f"{name}: now fails: OutOfMemory: none left"]
+    assert compare_reports(fails, one)[0].startswith(f"{name}: works, failed before")
+    tiled = with_rows(report, remeasured(row, plan=row.measured.plan | {"tiled": True}))
+    (line,) = compare_reports(one, tiled)
     assert line == f"{name}: made as exact, resident, tiled, was exact, resident"
-    small, large = changed(reserved_bytes=2**30), changed(reserved_bytes=2**31)
-    assert record.compare_reports(small, large) == [f"{name}: memory 1.0 → 2.0 GiB"]
+    small, large = (
+        with_rows(report, remeasured(row, gpu=GpuUsage(reserved_bytes=size)))
+        for size in (2**30, 2**31)
+    )
+    assert compare_reports(small, large) == [f"{name}: memory 1.0 → 2.0 GiB"]
 
 
-def test_videos_of_few_steps_are_reckoned_to_fifty(found):
-    row = found["rows"][0]
-    row["video_seconds"]["median"], row["step_seconds"]["median"] = 10.0, 2.0
-    assert record.full_video_seconds(row) == 10.0 + 47 * 2.0
-    denoise = row["seconds"]["denoise"]["median"]
-    assert record.full_video_stages(row)["denoise"] == denoise + 47 * 2.0
-    (one,) = references.measured_references({"machine": found["machine"], "rows": [row]}, "here")
-    assert (one.low, one.high) == (104.0, 104.0)
-    assert one.how.endswith("exact, resident, from 3 steps")
+def test_videos_of_few_steps_are_extrapolated_to_fifty(report):
+    row = remeasured(report.rows[0], video_seconds=timed(10.0), step_seconds=timed(2.0))
+    assert row.full_video_seconds == 10.0 + 47 * 2.0
+    denoise = row.measured.seconds["denoise"].median
+    assert row.full_video_stages["denoise"] == denoise + 47 * 2.0
+    (time,) = storage.measured_times(with_rows(report, row), "here")
+    assert (time.low, time.high) == (104.0, 104.0)
+    assert time.setup.endswith("exact, resident, extrapolated from 3 steps")
 
 
 @pytest.mark.parametrize(
@@ -234,49 +287,51 @@ def test_bad_values_end_it_before_any_work(tiny, changed, said):
 
 
 def test_lists_and_models_as_people_name_them():
-    assert record.parse_numbers(" 13,25 , 49") == [13, 25, 49]
-    assert record.parse_names("") == []
+    assert runner.parse_numbers(" 13,25 , 49") == [13, 25, 49]
+    assert runner.parse_names("") == []
     with pytest.raises(RequestError, match="use numbers with commas"):
-        record.parse_numbers("13, many")
+        runner.parse_numbers("13, many")
     with pytest.raises(RequestError, match="use files or random"):
         runner.find_benchmark_model("tiny", "none")
 
 
-def test_the_page_needs_nothing_else(found):
-    hostile = copy.deepcopy(found)
-    hostile["rows"][1]["error"] = "<script>alert(1)</script>"
-    hostile["machine"]["system"] = "<img src=x>"
-    page = bench_page.bench_page(hostile)
+def test_the_page_is_self_contained(report):
+    first, failed, stock = report.rows
+    failed = replace(failed, error="<script>alert(1)</script>")
+    machine = report.machine | {"system": "<img src=x>"}
+    page = bench_page.bench_page(with_rows(report, first, failed, stock, machine=machine))
     assert "<script" not in page
     assert "<img src=x" not in page
     assert "&lt;script&gt;" in page
-    assert not re.search(r"(src|href)='(?!data:)", page)
-    pictures = re.findall(r"data:image/png;base64,([^']+)", page)
+    assert not re.search(r"(src|href)=['\"](?!data:)", page)
+    assert "default-src 'none'; img-src data:;" in page
+    pictures = re.findall(r"data:image/png;base64,([^'\"]+)", page)
     assert len(pictures) == 3
     for data in pictures:
         assert Image.open(io.BytesIO(base64.b64decode(data))).width == 900
     assert "sayakpaul/diffusers-torchao README.md" in page
-    assert "How many times as fast as stock" in page
-    assert "as fast as stock" not in bench_page.bench_page(found | {"rows": found["rows"][:-1]})
-    assert plots.bench_figures({"rows": []}) == []
+    assert "How many times as fast as diffusers (stock)" in page
+    assert "How many times" not in bench_page.bench_page(with_rows(report, first, failed))
+    assert plots.bench_figures(with_rows(report)) == []
 
 
-def test_reports_of_one_machine_are_shown_as_one(found):
-    ours = found | {"rows": found["rows"][:1]}
-    theirs = found | {"rows": found["rows"][-1:], "made": "later"}
+def test_reports_of_one_machine_are_shown_as_one(report):
+    ours = with_rows(report, report.rows[0])
+    theirs = with_rows(report, report.rows[-1], made="later")
     page = bench_page.bench_page(ours, theirs)
     assert page.count("<h2>") == 2, "the machine, and the others"
-    assert "How many times as fast as stock" in page
-    apart = bench_page.bench_page(ours, theirs | {"fingerprint": "another"})
-    assert apart.count("<h2>") == 3
-    assert "How many times as fast as stock" not in apart
+    assert "How many times as fast as diffusers (stock)" in page
+    separate = bench_page.bench_page(ours, replace(theirs, fingerprint="another"))
+    assert separate.count("<h2>") == 3
+    assert "How many times" not in separate
 
 
-def test_what_a_gpu_tells_is_shown(on_gpu):
+def test_measurements_of_a_gpu_are_shown(on_gpu):
     tables = bench_page.bench_tables(on_gpu)
-    for shown in ("power cap", "9000", "1700", "20.0", "3.50"):
-        assert f"<td>{shown}</td>" in tables
-    assert "exact, resident, compiled, fp8, reuse" in tables
+    assert "<td>power cap</td>" in tables
+    for value in ("9000", "1700", "20.0", "3.50"):
+        assert f'<td class="number">{value}</td>' in tables
+    assert "exact, resident, compiled, fp8, step cache" in tables
     assert tables.count("cogvideox-tiny") == tables.count("cogvideox-tiny (random weights)")
     figures = plots.bench_figures(on_gpu)
     assert len(figures) == 4, "and memory where it is known"
@@ -286,17 +341,16 @@ def test_what_a_gpu_tells_is_shown(on_gpu):
         assert "random weights" in " ".join(words)
 
 
-def test_the_reference_is_shown_where_it_ships(found, tmp_path, monkeypatch):
-    shipped = found | {"made": "before"}
+def test_shipped_references_are_shown_unless_they_are_the_report(report, tmp_path, monkeypatch):
+    shipped = replace(report, made="before")
     (tmp_path / "data").mkdir()
-    for name in references.REFERENCES:
-        record.save_report(shipped, tmp_path / "data" / name)
-    record.save_report(
-        references.published_references(), tmp_path / "data" / "published_timings.json"
-    )
-    monkeypatch.setattr(references.importlib.resources, "files", lambda name: tmp_path)
-    assert "measured with this workbench" in bench_page.published_table(found)
-    assert "measured with this workbench" not in bench_page.published_table(shipped), "itself"
+    for name in storage.REFERENCES:
+        storage.save_report(shipped, tmp_path / "data" / name)
+    published = json.dumps(storage.published_timings())
+    storage.write_page(published, tmp_path / "data" / "published_timings.json")
+    monkeypatch.setattr(storage.importlib.resources, "files", lambda name: tmp_path)
+    assert "measured with this workbench" in bench_page.reference_table(report)
+    assert "measured with this workbench" not in bench_page.reference_table(shipped)
 
 
 def test_random_weights_have_the_true_shapes():
@@ -350,9 +404,9 @@ def test_a_placement_is_taken_or_refused(tiny, here):
 
 
 def test_a_cpu_has_no_meter():
-    one = measure.GpuMonitor("cpu")
-    one.sample()
-    assert one.read() == measure.GpuUsage()
+    monitor = measure.GpuMonitor("cpu")
+    monitor.sample()
+    assert monitor.read() == GpuUsage()
 
 
 def test_flags_before_and_after_the_word_run():
@@ -366,12 +420,12 @@ def test_the_command(tmp_path, outputs, capsys):
     flags = ["--model", "tiny", "--frames", "13", "--steps", "2"]
     assert main(["bench", *flags]) == 0
     path = capsys.readouterr().out.strip()
-    assert record.read_report(path)["rows"][0]["frames"] == 13
+    assert storage.read_report(path).rows[0].frames == 13
     assert len(list((outputs / "benchmarks").iterdir())) == 2
     assert main(["bench", *flags, "--output", path]) == 1
     assert capsys.readouterr().err.splitlines() == [f"cogvx: {path} exists: choose another name"]
     assert main(["bench", "compare", path, path]) == 0
-    assert capsys.readouterr().out.strip() == "nothing changed by more than the repeats lie apart"
+    assert capsys.readouterr().out.strip() == "no changes beyond the spread of the repeats"
     page = tmp_path / "page.html"
     assert main(["bench", "report", path, path, "--output", str(page)]) == 0
     assert capsys.readouterr().out.strip() == str(page)
@@ -386,9 +440,9 @@ def test_04_under_papermill(tmp_path):
     path = ROOT / "notebooks" / "04_benchmark.ipynb"
     flags = ["-r", "frames", "13", "-p", "steps", "20", "-r", "speed", "turbo"]
     notebook, copy_path = execute(tmp_path, *flags, path=path)
-    (row,) = record.read_report(record.newest_report())["rows"]
-    assert (row["steps"], row["speed"]) == (20, "turbo")
-    assert "cogvideox-tiny, 13 frames × 20 steps: turbo, resident, reuse" in text_of(notebook)
+    (row,) = storage.read_report(storage.newest_report()).rows
+    assert (row.steps, row.speed) == (20, "turbo")
+    assert "cogvideox-tiny, 13 frames × 20 steps: turbo, resident, step cache" in text_of(notebook)
     shown = nbformat.writes(notebook)
     assert shown.count("image/png") == 3
     assert "published" in shown.lower()

@@ -1,4 +1,4 @@
-"""Times one kind of video on a loaded pipeline: warm-up apart, synchronised, medians."""
+"""Times one kind of video: a warm-up that doesn't count, synchronised stages, medians."""
 
 from __future__ import annotations
 
@@ -6,74 +6,54 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from ..pipeline import generate, loader, optimization
+from .. import workflow
+from ..pipeline import loader, optimization
 from ..pipeline.vae import decode_latents
 from ..planning.plan import Plan
 from ..planning.request import VideoRequest
-from ..progress import Step
-from ..results import result
-from .record import STAGES
+from ..progress import Event, FramesDone, Step
+from .report import STAGES, DecodeTiming, GpuUsage, Measurement, Timing
 
 SM_CLOCK = 1
-"""NVML's number of the multiprocessors' clock."""
+"""NVML_CLOCK_SM."""
 
-THROTTLES = {
+THROTTLE_REASONS = {
     0x4: "power cap",
     0x8: "hardware slowdown",
-    0x10: "kept in step with another GPU",
+    0x10: "sync boost with another GPU",
     0x20: "heat (software)",
     0x40: "heat (hardware)",
     0x80: "power brake",
 }
-"""What slows a GPU down, by bit of NVML's mask. Its other bits say that it is idle, or that a clock
-was chosen."""
+"""Bits of NVML's mask of throttle reasons that lower a clock (nvml.h). Its other bits mean that
+the GPU is idle, or that a user chose the clock."""
 
 SAMPLE_INTERVAL_SECONDS = 0.5
-"""Between two looks at the clocks, so that looking takes no time worth mention."""
-
-
-@dataclass(frozen=True, slots=True)
-class GpuUsage:
-    """What was measured between a start and an end.
-
-    Attributes:
-        allocated_bytes, reserved_bytes: most that torch's allocator had in use, and held.
-        joules: energy of the whole GPU.
-        sm_mhz: clock of its multiprocessors, the median of those that were sampled.
-        throttled: what slowed it down at some sample; empty for nothing.
-    """
-
-    allocated_bytes: int | None = None
-    reserved_bytes: int | None = None
-    joules: float | None = None
-    sm_mhz: int | None = None
-    throttled: tuple[str, ...] | None = None
+"""At least this long between two samples of the clocks, so that sampling costs nothing."""
 
 
 class GpuMonitor:
-    """Measures from its start to each ``read``.
+    """Measures a GPU from its creation to each ``read``: memory by torch, the rest by NVML.
 
     Args:
-        device: ``"cpu"``, of which nothing is known, or ``"cuda:N"``.
+        device: ``"cuda:N"``; or ``"cpu"``, for which every value is None.
     """
 
     def __init__(self, device: str) -> None:
         self._index = int(device.partition(":")[2] or 0) if device != "cpu" else None
         self._nvml, self._handle = None, None
         self._clocks: list[int] = []
-        self._reasons: list[int] = []
+        self._throttle_masks: list[int] = []
         self._sampled = 0.0
         if self._index is not None:
-            import torch
-
-            with contextlib.suppress(Exception):  # no package, no driver, no right to ask
+            with contextlib.suppress(Exception):  # no package, no driver, or no permission
                 import pynvml
 
                 pynvml.nvmlInit()
@@ -82,63 +62,65 @@ class GpuMonitor:
                 self._nvml = pynvml
             torch.cuda.synchronize(self._index)
             torch.cuda.reset_peak_memory_stats(self._index)
-        self._energy = self._joules()
+        self._joules_at_start = self._total_joules()
 
     def sample(self) -> None:
-        """Look at the clocks, to be called again and again while the GPU is at work."""
+        """Sample the clocks; to be called often while the GPU works."""
         if self._nvml is None or time.perf_counter() - self._sampled < SAMPLE_INTERVAL_SECONDS:
             return
         self._sampled = time.perf_counter()
-        clock = self._ask("nvmlDeviceGetClockInfo", SM_CLOCK)
-        reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        clock = self._query("nvmlDeviceGetClockInfo", SM_CLOCK)
+        mask = self._query("nvmlDeviceGetCurrentClocksThrottleReasons")
         self._clocks += [] if clock is None else [clock]
-        self._reasons += [] if reasons is None else [reasons]
+        self._throttle_masks += [] if mask is None else [mask]
 
     def read(self) -> GpuUsage:
-        """What was taken since the start."""
+        """Usage since the start."""
         if self._index is None:
             return GpuUsage()
-        import torch
-
         torch.cuda.synchronize(self._index)
-        joules, throttled = self._joules(), None
-        if self._reasons:
+        joules, throttled = self._total_joules(), None
+        if self._throttle_masks:
             throttled = tuple(
-                name for bit, name in THROTTLES.items() if any(one & bit for one in self._reasons)
+                reason
+                for bit, reason in THROTTLE_REASONS.items()
+                if any(mask & bit for mask in self._throttle_masks)
             )
-        known = joules is not None and self._energy is not None
+        known = joules is not None and self._joules_at_start is not None
         return GpuUsage(
             allocated_bytes=torch.cuda.max_memory_allocated(self._index),
             reserved_bytes=torch.cuda.max_memory_reserved(self._index),
-            joules=joules - self._energy if known else None,
+            joules=joules - self._joules_at_start if known else None,
             sm_mhz=round(statistics.median(self._clocks)) if self._clocks else None,
             throttled=throttled,
         )
 
-    def _joules(self) -> float | None:
-        """That the GPU took since its driver was loaded."""
-        found = self._ask("nvmlDeviceGetTotalEnergyConsumption")
-        return None if found is None else found / 1000
+    def _total_joules(self) -> float | None:
+        """Energy of the GPU since its driver was loaded."""
+        millijoules = self._query("nvmlDeviceGetTotalEnergyConsumption")
+        return None if millijoules is None else millijoules / 1000
 
-    def _ask(self, function: str, *values: int) -> int | None:
-        """What NVML says of the GPU; None where it says nothing."""
+    def _query(self, function: str, *values: int) -> int | None:
+        """A value from NVML; None where it has none."""
         if self._nvml is None:
             return None
-        with contextlib.suppress(Exception):  # a card or a driver that doesn't tell
+        with contextlib.suppress(Exception):  # not supported by the GPU or its driver
             return getattr(self._nvml, function)(self._handle, *values)
         return None
 
 
 WARM_STEPS = 2
+"""Steps of the first video of a kind, which compiles and warms up and isn't counted."""
+
 DECODE_REPEATS = 3
-"""Of the same latents, each way, after one that doesn't count."""
+"""Times that the same latents are decoded each way, after one that isn't counted."""
 
 
 class SystemUnderTest(Protocol):
-    """What makes videos: the workbench, or what it is measured beside."""
+    """The system under test: the workbench, or a baseline."""
 
     load_seconds: float
-    tile: tuple[int, ...]
+    tile: tuple[int, ...]  # arguments of ``vae.enable_tiling``
 
     @property
     def plan(self) -> Plan: ...
@@ -147,28 +129,28 @@ class SystemUnderTest(Protocol):
     def vae(self) -> torch.nn.Module: ...
 
     def make(
-        self, wanted: VideoRequest, path: Path, after_step: Callable[[], None]
+        self, request: VideoRequest, path: Path, after_step: Callable[[], None]
     ) -> dict[str, float]: ...
 
 
 def clear_process_state() -> None:
-    """Leave nothing of an earlier row: its models, its memory, the code that it compiled."""
+    """Drop what an earlier row left: models, memory, compiled code."""
     if torch.cuda.is_available():
-        torch.compiler.reset()  # what is on disk stays, as for a new process
+        torch.compiler.reset()  # the cache on disk stays, as for a new process
     loader.release_pipeline()
 
 
 class WorkbenchUnderTest:
-    """The workbench's own road, from a request to an mp4.
+    """The workbench, from a request to an mp4 with its sidecar, as users run it.
 
     Raises:
         ModelCorrupt, OutOfMemory, RequestError: as ``loader.load_pipeline``.
     """
 
-    def __init__(self, fitted: Plan) -> None:
-        self._loaded = loader.load_pipeline(fitted)
+    def __init__(self, plan: Plan) -> None:
+        self._loaded = loader.load_pipeline(plan)
         self.load_seconds = self._loaded.seconds
-        self.tile = fitted.model.checkpoint.tile
+        self.tile = plan.model.checkpoint.tile
 
     @property
     def plan(self) -> Plan:
@@ -179,94 +161,95 @@ class WorkbenchUnderTest:
         return self._loaded.pipe.vae
 
     def make(
-        self, wanted: VideoRequest, path: Path, after_step: Callable[[], None]
+        self, request: VideoRequest, path: Path, after_step: Callable[[], None]
     ) -> dict[str, float]:
-        """Make a video, its prompt read anew; seconds of each stage."""
+        """Make a video; seconds of each stage. The prompt is encoded each time."""
+        generated, frames_done = None, 0.0
 
-        def heard(event) -> None:
+        def on_event(event: Event) -> None:
+            nonlocal generated, frames_done
             if isinstance(event, Step):
                 after_step()
+            elif isinstance(event, FramesDone):
+                generated, frames_done = event.generated, time.perf_counter()
 
-        made = generate.generate_frames(wanted, self._loaded, heard, reuse_text=False)
-        start = time.perf_counter()
-        result.save_result(made, path)
-        return made.seconds | {"write": time.perf_counter() - start}
+        workflow.make_video(request, path, plan=self.plan, on_event=on_event, reuse_text=False)
+        return generated.seconds | {"write": time.perf_counter() - frames_done}
 
 
 class _StepTimer:
-    """When each step was done."""
+    """Records when each step ended."""
 
-    def __init__(self, device: str, meter: GpuMonitor) -> None:
-        self._device, self._meter, self._times = device, meter, []
+    def __init__(self, device: str, monitor: GpuMonitor) -> None:
+        self._device, self._monitor, self._times = device, monitor, []
 
     def __call__(self) -> None:
-        # diffusers waits for the device in each step as well, where it draws a step's noise.
+        # diffusers synchronises in each step as well, where it draws the step's noise.
         optimization.synchronize(self._device)
         self._times.append(time.perf_counter())
-        self._meter.sample()
+        self._monitor.sample()
 
-    def step_seconds(self, denoise_seconds: float, reuse: bool) -> float:
-        """Of a step in the mean; without the first, during which models are still moved.
+    def step_seconds(self, denoise_seconds: float, step_cache: bool) -> float:
+        """Mean of the steps without the first, during which models are still moved.
 
-        Where steps reuse others the first is one of few that are computed, so it counts.
+        With a step cache the first is one of the few that are computed, so it counts.
         """
-        if reuse or len(self._times) < 2:
+        if step_cache or len(self._times) < 2:
             return denoise_seconds / len(self._times)
         return (self._times[-1] - self._times[0]) / (len(self._times) - 1)
 
 
-def measure_video(subject: SystemUnderTest, wanted: VideoRequest, repeats: int) -> dict:
-    """The columns of a row that come from work; see ``runner.run_benchmark``."""
-    rows: list[dict[str, float]] = []
+def measure_video(system: SystemUnderTest, request: VideoRequest, repeats: int) -> Measurement:
+    """Make the same video several times; predictions and MFU are left open."""
+    videos: list[dict[str, float]] = []
     steps: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
-        short = replace(wanted, steps=min(wanted.steps, WARM_STEPS))
-        warm = subject.make(short, Path(scratch) / "warm.mp4", lambda: None)
+        short = replace(request, steps=min(request.steps, WARM_STEPS))
+        warm = system.make(short, Path(scratch) / "warm.mp4", lambda: None)
         optimization.free_memory()
-        meter = GpuMonitor(subject.plan.device)
+        monitor = GpuMonitor(system.plan.device)
         for number in range(repeats):
-            clock = _StepTimer(subject.plan.device, meter)
-            rows.append(subject.make(wanted, Path(scratch) / f"{number}.mp4", clock))
-            steps.append(clock.step_seconds(rows[-1]["denoise"], subject.plan.reuse))
-    reading = asdict(meter.read())
-    if reading["joules"] is not None:
-        reading["joules"] /= repeats
-    return {
-        "plan": subject.plan.choices,
-        "load_seconds": subject.load_seconds,
-        "compile_seconds": warm.get("compile"),
-        "seconds": {name: summarize([row[name] for row in rows]) for name in STAGES},
-        "video_seconds": summarize([sum(row[name] for name in STAGES) for row in rows]),
-        "step_seconds": summarize(steps),
-        **reading,
+            timer = _StepTimer(system.plan.device, monitor)
+            videos.append(system.make(request, Path(scratch) / f"{number}.mp4", timer))
+            steps.append(timer.step_seconds(videos[-1]["denoise"], system.plan.reuse))
+    usage = monitor.read()
+    if usage.joules is not None:
+        usage = replace(usage, joules=usage.joules / repeats)
+    return Measurement(
+        plan=system.plan.choices,
+        load_seconds=system.load_seconds,
+        compile_seconds=warm.get("compile"),
+        seconds={name: summarize([seconds[name] for seconds in videos]) for name in STAGES},
+        video_seconds=summarize([sum(seconds[name] for name in STAGES) for seconds in videos]),
+        step_seconds=summarize(steps),
+        gpu=usage,
         # On a CPU tiles take several times as long, and nobody asks for them.
-        "vae": measure_decodes(subject, wanted) if subject.plan.device != "cpu" else None,
-    }
+        decodes=measure_decodes(system, request) if system.plan.device != "cpu" else None,
+    )
 
 
 def measure_decodes(
-    subject: SystemUnderTest, wanted: VideoRequest, repeats: int = DECODE_REPEATS
-) -> dict | None:
-    """Seconds and memory of decoding the same latents whole and in tiles.
+    system: SystemUnderTest, request: VideoRequest, repeats: int = DECODE_REPEATS
+) -> dict[str, DecodeTiming | None] | None:
+    """Decode the same latents whole and in tiles.
 
     Returns:
-        ``whole`` and ``tiled``: a ``summarize`` with ``bytes`` above what the models take, None on a
-        CPU. One of them is None where memory is too small for it, or where the subject's tiles
-        don't add up to the clip; and all where the decoder isn't on the device, since moving it
-        would be timed too.
+        ``whole`` and ``tiled``; one of them is None if it runs out of memory, or if its tiles
+        don't add up to the clip. None if the VAE isn't on the device, since moving it would be
+        timed too.
     """
-    vae, device = subject.vae, subject.plan.device
+    vae, device = system.vae, system.plan.device
     if str(next(vae.parameters()).device) != device:
         return None
-    tiling, found = vae.use_tiling, {}
+    tiling, decodes = vae.use_tiling, {}
     try:
         for name in ("whole", "tiled"):
             vae.disable_tiling()
             if name == "tiled":
-                vae.enable_tiling(*subject.tile)
-            found[name] = None
+                vae.enable_tiling(*system.tile)
+            decodes[name] = None
             try:
-                found[name] = _time_decode(vae, device, wanted, repeats)
+                decodes[name] = _time_decode(vae, device, request, repeats)
             except ValueError:  # of decode_latents, for tiles that don't add up
                 continue
             except Exception as error:
@@ -274,34 +257,36 @@ def measure_decodes(
                     raise
     finally:
         vae.use_tiling = tiling
-    return found
+    return decodes
 
 
-def summarize(values: list[float]) -> dict:
-    """Median, all values, and how far the extremes lie apart as a part of the median."""
-    middle = statistics.median(values)
-    spread = (max(values) - min(values)) / middle if middle else 0.0
-    return {"median": middle, "spread": spread, "all": values}
+def summarize(seconds: Sequence[float]) -> Timing:
+    """Median and relative spread of repeated timings."""
+    median = statistics.median(seconds)
+    spread = (max(seconds) - min(seconds)) / median if median else 0.0
+    return Timing(median, spread, tuple(seconds))
 
 
-def _time_decode(vae: torch.nn.Module, device: str, wanted: VideoRequest, repeats: int) -> dict:
-    channels, latent_frames = vae.config.latent_channels, (wanted.frames - 1) // 4 + 1
-    shape = (1, latent_frames, channels, wanted.height // 8, wanted.width // 8)
+def _time_decode(
+    vae: torch.nn.Module, device: str, request: VideoRequest, repeats: int
+) -> DecodeTiming:
+    channels, latent_frames = vae.config.latent_channels, (request.frames - 1) // 4 + 1
+    shape = (1, latent_frames, channels, request.height // 8, request.width // 8)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     latents = latents.to(device, vae.dtype)
     optimization.free_memory()
-    times, used = [], None
+    times, peak = [], None
     with torch.no_grad():
-        decode_latents(vae, latents, wanted.frames)
+        decode_latents(vae, latents, request.frames)
         before = torch.cuda.memory_allocated(device) if device != "cpu" else None
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats(device)
         for _ in range(repeats):
             optimization.synchronize(device)
             start = time.perf_counter()
-            decode_latents(vae, latents, wanted.frames)
+            decode_latents(vae, latents, request.frames)
             optimization.synchronize(device)
             times.append(time.perf_counter() - start)
     if device != "cpu":
-        used = torch.cuda.max_memory_allocated(device) - before
-    return summarize(times) | {"bytes": used}
+        peak = torch.cuda.max_memory_allocated(device) - before
+    return DecodeTiming(summarize(times), peak)

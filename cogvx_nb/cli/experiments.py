@@ -215,52 +215,52 @@ def add_bench(command: argparse.ArgumentParser) -> None:
 
 def run_bench(options: argparse.Namespace) -> int:
     """Time videos by frames, speed and placement; compare or show what was measured."""
-    from ..benchmark import record, runner
+    from ..benchmark import runner, storage
 
     model = runner.find_benchmark_model(options.model, options.weights)
-    path = record.resolve_output_path(options.output)
-    found = runner.run_benchmark(
+    path = storage.resolve_output_path(options.output)
+    report = runner.run_benchmark(
         model,
-        record.parse_numbers(options.frames),
+        runner.parse_numbers(options.frames),
         options.steps,
         options.repeats,
-        record.parse_names(options.speed),
-        record.parse_names(options.placement),
-        record.parse_names(options.baseline),
+        runner.parse_names(options.speed),
+        runner.parse_names(options.placement),
+        runner.parse_names(options.baseline),
         path,
         _say,
     )
-    _write_page([found], path.with_suffix(".html"))
+    _write_page([report], path.with_suffix(".html"))
     print(path)
-    return int(record.any_failed(found))
+    return int(report.failed)
 
 
 def compare_benchmarks(options: argparse.Namespace) -> int:
-    """Say what changed from one benchmark to another by more than the repeats lie apart."""
-    from ..benchmark import record
+    """Print what changed from one benchmark to another by more than the repeats vary."""
+    from ..benchmark.report import compare_reports
+    from ..benchmark.storage import read_report
 
-    before, after = map(record.read_report, (options.before, options.after))
-    changes = record.compare_reports(before, after)
-    print("\n".join(changes) or "nothing changed by more than the repeats lie apart")
+    changes = compare_reports(read_report(options.before), read_report(options.after))
+    print("\n".join(changes) or "no changes beyond the spread of the repeats")
     return 0
 
 
 def report_benchmarks(options: argparse.Namespace) -> int:
-    """Write one HTML page of some benchmarks, with all in it."""
-    from ..benchmark import record
+    """Write one HTML page of some benchmarks, with everything embedded."""
+    from ..benchmark import storage
 
-    paths = [Path(file) for file in options.files] or [record.newest_report()]
-    output = record.resolve_page_path(options.output, paths[0])
-    _write_page([record.read_report(path) for path in paths], output)
+    paths = [Path(file) for file in options.files] or [storage.newest_report()]
+    output = storage.resolve_page_path(options.output, paths[0])
+    _write_page([storage.read_report(path) for path in paths], output)
     print(output)
     return 0
 
 
-def _write_page(reports: list[dict], path: Path) -> None:
-    from ..benchmark import record
+def _write_page(reports: list, path: Path) -> None:
+    from ..benchmark import storage
     from ..reports import bench_page
 
-    record.write_page(bench_page.bench_page(*reports), path)
+    storage.write_page(bench_page.bench_page(*reports), path)
 
 
 def _add_subcommand(does, name: str, function) -> argparse.ArgumentParser:

@@ -1,195 +1,179 @@
-"""Benchmarks as tables and pictures: in a notebook, or as one HTML page with all in it."""
+"""Benchmarks as HTML tables, and as one self-contained HTML page."""
 
 from __future__ import annotations
 
-import base64
-import html
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from ..benchmark import references
-from ..benchmark.record import BASELINES, FULL_STEPS, STAGES, describe_setup, speedup_ratios
-from ..benchmark.references import PublishedTime
+from ..benchmark import storage
+from ..benchmark.report import BASELINES, FULL_STEPS, STAGES, Report, Row, speedups
+from ..benchmark.storage import ReferenceTime
+from ..text import GIB, data_url, format_number, render_template
 from . import plots
 
-if TYPE_CHECKING:
-    from IPython.display import Image as Picture
+ROW_HEAD = ("model", "frames", "setup")
+"""First columns of the tables with a line for each row of a report."""
 
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72em; margin: 2em auto; padding: 0 1em;
-  color: #111; background: #fff }
-table { border-collapse: collapse; margin: 1em 0 } td, th { text-align: left; vertical-align: top;
-  padding: 0.2em 0.8em 0.2em 0 } tr + tr { border-top: 1px solid #ddd } img { max-width: 100% }
-"""
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Cells of a table as text; in a row that is too short, the last cell spans the rest."""
 
-GIB = 2**30
-
-
-def bench_pictures(report: dict) -> list[Picture]:
-    """The figures of ``report_plots`` for a notebook's output, as PNG."""
-    from IPython.display import Image as Picture
-
-    made = plots.bench_figures(report)
-    return [Picture(data=plots.figure_png(figure), format="png") for figure in made]
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    numbers: Sequence[int]  # indexes of columns that are aligned right
+    caption: str = ""
 
 
-def bench_tables(report: dict) -> str:
-    """What was measured as HTML: times, memory and energy beside what was predicted, decoders, and
-    how many times as fast as each baseline."""
-    parts = [_times(report), _memory(report), _decoders(report)]
-    return "".join(parts + [_ratios(report, name) for name in BASELINES])
+def bench_tables(report: Report) -> str:
+    """A report as HTML: times; memory and energy with predictions; decoders; and how many times
+    as fast as each baseline."""
+    tables = [_times(report), _memory(report), _decoders(report)]
+    tables += [_speedups(report, name) for name in BASELINES]
+    return render_template("tables.html", tables=[table for table in tables if table.rows])
 
 
-def published_table(*reports: dict) -> str:
-    """This machine beside others as an HTML table, each with its source."""
-    times = [
-        one for report in reports for one in references.measured_references(report, "this machine")
-    ]
-    times += references.published_times(reports)
-    head = ("GPU", "frames", f"s a video of {FULL_STEPS} steps", "s a step", "how", "source")
-    about = html.escape(references.published_references()["about"])
-    return f"<p>{about}</p>{_table(head, list(map(_other, times)))}"
+def reference_table(*reports: Report) -> str:
+    """This machine and others as an HTML table, each with its source."""
+    times = [time for report in reports for time in storage.measured_times(report, "this machine")]
+    times += storage.reference_times(reports)
+    head = ("GPU", "frames", f"s per video of {FULL_STEPS} steps", "s per step", "setup", "source")
+    about = storage.published_timings()["about"]
+    table = Table(head, [_reference_cells(time) for time in times], (1, 2, 3), about)
+    return render_template("tables.html", tables=[table])
 
 
-def bench_page(*reports: dict) -> str:
-    """A whole HTML page: no scripts, no files beside it.
+def bench_page(*reports: Report) -> str:
+    """A whole HTML page.
 
-    Reports of one machine with the same versions are shown as one, so that a baseline of one of
-    them stands beside rows of another.
+    Reports with the same fingerprint are merged, so that rows of one are compared with a baseline
+    in another.
     """
-    groups: dict[str, dict] = {}
+    merged: dict[str, Report] = {}
     for report in reports:
-        known = groups.setdefault(report["fingerprint"], report | {"rows": []})
-        groups[report["fingerprint"]] = known | {"rows": known["rows"] + report["rows"]}
+        known = merged.setdefault(report.fingerprint, replace(report, rows=()))
+        merged[report.fingerprint] = replace(known, rows=known.rows + report.rows)
+    return render_template(
+        "bench_page.html",
+        reports=[
+            {
+                "title": report.device,
+                "facts": _facts(report),
+                "tables": bench_tables(report),
+                "pictures": [
+                    data_url("image/png", plots.figure_png(figure))
+                    for figure in plots.bench_figures(report)
+                ],
+            }
+            for report in merged.values()
+        ],
+        references=reference_table(*merged.values()),
+    )
+
+
+def _facts(report: Report) -> list[str]:
+    machine = report.machine
+    versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
+    peaks = f"peak matmul throughput, TFLOP/s: {report.peaks}"
+    return [machine["system"], versions, peaks, report.made]
+
+
+def _times(report: Report) -> Table:
+    head = ("steps", "s per step", "MFU", *(f"{name}, s" for name in STAGES))
+    return _rows_table(report.rows, (*head, "video, s", "load, s", "compile, s"), _time_cells)
+
+
+def _time_cells(row: Row) -> tuple:
+    measured = row.measured
+    step, video = measured.step_seconds, measured.video_seconds
     return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>CogVideoX benchmark</title>"
-        f"<style>{STYLE}</style><h1>CogVideoX benchmark</h1>"
-        f"{''.join(map(_section, groups.values()))}"
-        f"<h2>Beside others</h2>{published_table(*groups.values())}</html>"
+        row.steps,
+        f"{step.median:.3f} ± {step.spread:.0%}",
+        f"{measured.mfu:.0%}" if measured.mfu else "–",
+        *(f"{measured.seconds[stage].median:.2f}" for stage in STAGES),
+        f"{video.median:.2f} ± {video.spread:.0%}",
+        format_number(measured.load_seconds, 2),
+        format_number(measured.compile_seconds, 2),
     )
 
 
-def _section(report: dict) -> str:
-    here = report["machine"]
-    versions = ", ".join(f"{name} {value}" for name, value in here["versions"].items())
-    rates = ", ".join(f"{name} {rate:.3g} TFLOP/s" for name, rate in report["ceiling"].items())
-    said = (here["system"], versions, f"matrix products: {rates}", report["made"])
-    shown = "".join(
-        f"<p><img alt='' src='{_embedded(plots.figure_png(figure))}'></p>"
-        for figure in plots.bench_figures(report)
-    )
-    return (
-        f"<h2>{html.escape(references.device_of(report))}</h2><p>{html.escape(' · '.join(said))}</p>"
-        f"{bench_tables(report)}{shown}"
-    )
-
-
-def _times(report: dict) -> str:
-    head = ("steps", "s a step", "of the ceiling", *(f"{name}, s" for name in STAGES))
-    return _rows_table(report["rows"], (*head, "video, s", "load, s", "compile, s"), _time_cells)
-
-
-def _time_cells(row: dict) -> tuple:
-    step, share = row["step_seconds"], row["share_of_ceiling"]
-    return (
-        row["steps"],
-        f"{step['median']:.3f} ± {step['spread']:.0%}",
-        f"{share:.0%}" if share else "–",
-        *(f"{row['seconds'][stage]['median']:.2f}" for stage in STAGES),
-        f"{row['video_seconds']['median']:.2f} ± {row['video_seconds']['spread']:.0%}",
-        _number(row["load_seconds"]),
-        _number(row["compile_seconds"]),
-    )
-
-
-def _memory(report: dict) -> str:
-    rows = [row for row in report["rows"] if not row["error"] and row["reserved_bytes"]]
+def _memory(report: Report) -> Table:
+    rows = [row for row in report.measured_rows if row.measured.gpu.reserved_bytes]
     head = ("GiB predicted", "reserved", "allocated", "s predicted", "measured")
-    head += ("J a video", "MHz", "slowed down by")
-    return _rows_table(rows, head, _memory_cells) if rows else ""
+    return _rows_table(rows, (*head, "J per video", "MHz", "throttled by"), _memory_cells, text=1)
 
 
-def _memory_cells(row: dict) -> tuple:
-    expected, slowed = row["predicted_seconds"], row["throttled"]
-    taken = sum(row["seconds"][name]["median"] for name in expected)
+def _memory_cells(row: Row) -> tuple:
+    measured, gpu = row.measured, row.measured.gpu
+    predicted = measured.predicted_seconds
+    seconds = sum(measured.seconds[name].median for name in predicted)
     return (
-        _gib(row["predicted_bytes"]),
-        _gib(row["reserved_bytes"]),
-        _gib(row["allocated_bytes"]),
-        _number(sum(expected.values()) if expected else None),
-        _number(taken if expected else None),
-        _number(row["joules"], 0),
-        _number(row["sm_mhz"], 0),
-        "–" if slowed is None else ", ".join(slowed) or "nothing",
+        _gib(measured.predicted_bytes),
+        _gib(gpu.reserved_bytes),
+        _gib(gpu.allocated_bytes),
+        format_number(sum(predicted.values()) if predicted else None, 2),
+        format_number(seconds if predicted else None, 2),
+        format_number(gpu.joules, 0),
+        format_number(gpu.sm_mhz, 0),
+        "–" if gpu.throttled is None else ", ".join(gpu.throttled) or "nothing",
     )
 
 
-def _decoders(report: dict) -> str:
-    rows = [row for row in report["rows"] if not row["error"] and row["vae"]]
+def _decoders(report: Report) -> Table:
+    rows = [row for row in report.measured_rows if row.measured.decodes]
     head = ("decode whole, s", "GiB", "decode in tiles, s", "GiB")
-    return _rows_table(rows, head, _decoder_cells) if rows else ""
+    return _rows_table(rows, head, _decoder_cells)
 
 
-def _decoder_cells(row: dict) -> tuple:
+def _decoder_cells(row: Row) -> tuple:
     cells = []
     for name in ("whole", "tiled"):
-        found = row["vae"].get(name)
-        cells += [f"{found['median']:.2f}", _gib(found["bytes"])] if found else ["–", "–"]
+        decode = row.measured.decodes.get(name)
+        cells += [f"{decode.seconds.median:.2f}", _gib(decode.bytes)] if decode else ["–", "–"]
     return tuple(cells)
 
 
-def _ratios(report: dict, baseline: str) -> str:
-    found = speedup_ratios(report["rows"], baseline)
-    if not found:
-        return ""
-    names = ("step", "video", "whole", "tiled", "memory")
-    head = ("model", "frames", "how", "a step", "a video", "decode whole", "in tiles", "memory")
-    rows = [
-        (one["model"], one["frames"], one["manner"], *(_times_as(one[name]) for name in names))
-        for one in found
+def _speedups(report: Report, name: str) -> Table:
+    head = (*ROW_HEAD, "step", "video", "decode whole", "decode in tiles", "memory")
+    rows = []
+    for speedup in speedups(report.rows, name):
+        row = speedup.row
+        factors = (speedup.step, speedup.video, speedup.whole, speedup.tiled, speedup.memory)
+        rows.append((row.model, row.frames, row.setup, *map(_factor, factors)))
+    baseline = BASELINES[name]
+    caption = (
+        f"How many times as fast as {baseline.title} ({baseline.description}), and memory "
+        "relative to it:"
+    )
+    return Table(head, rows, (1, *range(len(ROW_HEAD), len(head))), caption)
+
+
+def _rows_table(rows: Iterable[Row], head: Sequence[str], cells, text: int = 0) -> Table:
+    """A line for each row, with its error if it failed.
+
+    Args:
+        cells: function of a measured row.
+        text: how many of the last columns are text.
+    """
+    lines = [
+        (row.model, row.frames, row.setup, *((row.error,) if row.error else cells(row)))
+        for row in rows
     ]
-    about = f"How many times as fast as {baseline} ({BASELINES[baseline]}), and its share of memory"
-    return f"<p>{html.escape(about)}:</p>{_table(head, rows)}"
+    head = (*ROW_HEAD, *head)
+    return Table(head, lines, (1, *range(len(ROW_HEAD), len(head) - text)))
 
 
-def _rows_table(rows: Sequence[dict], head: Sequence[str], cells) -> str:
-    """A table of rows; those that failed say why."""
-    made = []
-    for row in rows:
-        first = (row["model"], row["frames"], describe_setup(row))
-        made.append((*first, *((row["error"],) if row["error"] else cells(row))))
-    return _table(("model", "frames", "how", *head), made)
-
-
-def _other(one: PublishedTime) -> tuple:
-    span = _number(one.low, 1)
-    if one.low != one.high:
-        span = f"{one.low:.0f} – {one.high:.0f}"
-    return (one.gpu, one.frames, span, _number(one.step_seconds), one.how, one.source)
-
-
-def _table(head: Sequence, rows: Sequence[Sequence]) -> str:
-    """An HTML table; the last cell of a row that is too short takes the rest of it."""
-    lines = ["".join(f"<th>{html.escape(str(cell))}</th>" for cell in head)]
-    for row in rows:
-        rest = f" colspan='{len(head) - len(row) + 1}'" if len(row) < len(head) else ""
-        cells = [f"<td>{html.escape(str(cell))}</td>" for cell in row[:-1]]
-        lines.append("".join(cells) + f"<td{rest}>{html.escape(str(row[-1]))}</td>")
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+def _reference_cells(time: ReferenceTime) -> tuple:
+    seconds = format_number(time.low, 1)
+    if time.low != time.high:
+        seconds = f"{time.low:.0f} – {time.high:.0f}"
+    step = format_number(time.step_seconds, 2)
+    return (time.gpu, time.frames, seconds, step, time.setup, time.source)
 
 
 def _gib(count: int | None) -> str:
-    return "–" if count is None else f"{count / GIB:.1f}"
+    return format_number(None if count is None else count / GIB, 1)
 
 
-def _times_as(ratio: float | None) -> str:
+def _factor(ratio: float | None) -> str:
     return "–" if ratio is None else f"{ratio:.2f} ×"
-
-
-def _embedded(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

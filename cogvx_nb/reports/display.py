@@ -1,4 +1,4 @@
-"""Output of notebook 05, with all data embedded, so that a copy of the notebook shows it too."""
+"""Output of notebooks 04 and 05, with all data embedded, so that a copy shows it too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from ..benchmark.report import Report
 from ..errors import RequestError
 from ..results import result, side_by_side, video
 from ..results.result import Result
@@ -16,9 +17,9 @@ from ..results.video import filmstrip
 from ..sweep import driver
 from ..sweep.progress import ProgressTable
 from ..text import data_url, render_template
-from . import experiment, sweep_page
+from . import bench_page, experiment, sweep_page
 from .experiment import SweepView
-from .plots import sweep_plots
+from .plots import bench_figures, figure_png, sweep_plots
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,6 +82,23 @@ SHEET_HEIGHT = 120
 
 PAIR_BYTES = 500_000
 """Limit for the video of two results side by side."""
+
+
+def bench_pictures(report: Report) -> list[Picture]:
+    """The figures of a benchmark as PNG."""
+    from IPython.display import Image as Picture
+
+    return [Picture(data=figure_png(figure), format="png") for figure in bench_figures(report)]
+
+
+def show_bench_tables(report: Report) -> HTML:
+    """A benchmark as tables; see ``bench_page.bench_tables``."""
+    return _styled_html(bench_page.bench_tables(report))
+
+
+def show_reference_table(report: Report) -> HTML:
+    """This machine and others; see ``bench_page.reference_table``."""
+    return _styled_html(bench_page.reference_table(report))
 
 
 def pick_sweep(name: str = "") -> SweepView:

@@ -1,4 +1,4 @@
-"""A benchmark as figures: time by frames, stages, memory, and this machine beside others."""
+"""Matplotlib figures of benchmarks and sweeps."""
 
 from __future__ import annotations
 
@@ -8,129 +8,125 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..benchmark import references
-from ..benchmark.record import (
-    FULL_STEPS,
-    STAGES,
-    describe_setup,
-    full_video_seconds,
-    full_video_stages,
-)
-from ..benchmark.references import PublishedTime
-from ..text import data_url, render_template
+from ..benchmark import storage
+from ..benchmark.report import FULL_STEPS, STAGES, Report, Row
+from ..benchmark.storage import ReferenceTime
+from ..text import GIB, data_url, render_template
 from .experiment import RunView, SweepView
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+WIDTH, HEIGHT = 7.5, 3.4
+"""Inches of a figure of a benchmark, at least."""
 
-WIDTH, HEIGHT, BAR = 7.5, 3.4, 0.32
-"""Inches: of a figure, and of a line in one with bars."""
+BAR_HEIGHT = 0.32
+"""Inches of each line of a figure with horizontal bars."""
 
-VIDEO = f"seconds a video of {FULL_STEPS} steps"
-"""Of rows with other numbers of steps too, reckoned to as many."""
+VIDEO_SECONDS = f"seconds per video of {FULL_STEPS} steps"
+"""Axis title; extrapolated for rows with another number of steps."""
 
 OURS, THEIRS = "tab:blue", "tab:gray"
 
 
-def bench_figures(report: dict) -> list[Figure]:
-    """Seconds of a video by its frames, its stages, memory as predicted and as it was (of a GPU),
-    and what a video takes elsewhere. Each names its models, random weights too."""
-    rows = [row for row in report["rows"] if not row["error"]]
+def bench_figures(report: Report) -> list[Figure]:
+    """Seconds of a video by frames; its stages; predicted and reserved memory (on a GPU); and
+    times of other machines. Titles name the models, including random weights."""
+    rows = report.measured_rows
     if not rows:
         return []
-    made = [_by_frames(rows), _stages(rows)]
-    if any(row["reserved_bytes"] for row in rows):
-        made.append(_memory(rows))
-    return [*made, _beside(report, max(row["frames"] for row in rows))]
+    figures = [_frames_figure(rows), _stages_figure(rows)]
+    if any(row.measured.gpu.reserved_bytes for row in rows):
+        figures.append(_memory_figure(rows))
+    return [*figures, _reference_figure(report, max(row.frames for row in rows))]
 
 
 def figure_png(figure: Figure) -> bytes:
-    """A figure as a file."""
+    """A figure as a PNG file."""
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=120)
     return data.getvalue()
 
 
-def _by_frames(rows: Sequence[dict]) -> Figure:
-    figure, axes = _axes(rows, "frames", VIDEO)
-    for name in dict.fromkeys(_series(row, rows) for row in rows):
-        some = [row for row in rows if _series(row, rows) == name]
-        some.sort(key=lambda row: row["frames"])
-        times = [full_video_seconds(row) for row in some]
-        axes.plot([row["frames"] for row in some], times, marker="o", label=name)
+def _frames_figure(rows: Sequence[Row]) -> Figure:
+    figure, axes = _figure(rows, "frames", VIDEO_SECONDS)
+    for name in dict.fromkeys(_series_name(row, rows) for row in rows):
+        series = [row for row in rows if _series_name(row, rows) == name]
+        series.sort(key=lambda row: row.frames)
+        seconds = [row.full_video_seconds for row in series]
+        axes.plot([row.frames for row in series], seconds, marker="o", label=name)
     axes.set_ylim(bottom=0)
     axes.legend(fontsize="small", frameon=False)
     return figure
 
 
-def _stages(rows: Sequence[dict]) -> Figure:
-    figure, axes = _axes(rows, VIDEO, "", len(rows))
-    places, left = range(len(rows)), [0.0] * len(rows)
+def _stages_figure(rows: Sequence[Row]) -> Figure:
+    figure, axes = _figure(rows, VIDEO_SECONDS, "", len(rows))
+    left = [0.0] * len(rows)
     for stage in STAGES:
-        widths = [full_video_stages(row)[stage] for row in rows]
-        axes.barh(places, widths, left=left, label=stage)
-        left = [a + b for a, b in zip(left, widths, strict=True)]
-    _name_bars(axes, [_bar(row, rows) for row in rows])
+        widths = [row.full_video_stages[stage] for row in rows]
+        axes.barh(range(len(rows)), widths, left=left, label=stage)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    _name_bars(axes, [_bar_name(row, rows) for row in rows])
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def _memory(rows: Sequence[dict]) -> Figure:
-    figure, axes = _axes(rows, "GiB", "", 2 * len(rows))
-    for shift, name, column in (
-        (-0.2, "predicted", "predicted_bytes"),
-        (0.2, "reserved", "reserved_bytes"),
-    ):
-        widths = [(row[column] or 0) / 2**30 for row in rows]
-        axes.barh([place + shift for place in range(len(rows))], widths, 0.4, label=name)
-    _name_bars(axes, [_bar(row, rows) for row in rows])
+def _memory_figure(rows: Sequence[Row]) -> Figure:
+    figure, axes = _figure(rows, "GiB", "", 2 * len(rows))
+    bars = {
+        "predicted": (-0.2, [row.measured.predicted_bytes for row in rows]),
+        "reserved": (0.2, [row.measured.gpu.reserved_bytes for row in rows]),
+    }
+    for label, (shift, sizes) in bars.items():
+        widths = [(size or 0) / GIB for size in sizes]
+        axes.barh([y + shift for y in range(len(rows))], widths, 0.4, label=label)
+    _name_bars(axes, [_bar_name(row, rows) for row in rows])
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def _beside(report: dict, frames: int) -> Figure:
-    """Videos of so many frames here and elsewhere, which lie far apart; a range is a line. The
-    names are long, so each stands above its point."""
-    ours = references.measured_references(report, "this machine")
-    times = [one for one in (*ours, *references.published_times([report])) if one.frames == frames]
-    times.sort(key=lambda one: _span(one)[0])
-    what = f"seconds a video of {frames} frames and {FULL_STEPS} steps"
-    figure, axes = _axes([], what, "", len(times))
+def _reference_figure(report: Report, frames: int) -> Figure:
+    """Videos of one length on this machine and on others, on a log scale; a range is a line. The
+    names are long, so each is written above its point."""
+    ours = storage.measured_times(report, "this machine")
+    times = [t for t in (*ours, *storage.reference_times([report])) if t.frames == frames]
+    times.sort(key=lambda time: _low_and_high(time)[0])
+    title = f"seconds per video of {frames} frames and {FULL_STEPS} steps"
+    figure, axes = _figure([], title, "", len(times))
     axes.set_xscale("log")
-    for place, one in enumerate(times):
-        low, high = _span(one)
-        colour = OURS if one in ours else THEIRS
-        axes.plot([low, high], [place + 0.2] * 2, "o-", color=colour, linewidth=3)
-        axes.text(1.04 * high, place + 0.2, f"{high:.4g}", va="center", fontsize="small")
+    for y, time in enumerate(times):
+        low, high = _low_and_high(time)
+        colour = OURS if time in ours else THEIRS
+        axes.plot([low, high], [y + 0.2] * 2, "o-", color=colour, linewidth=3)
+        axes.text(1.04 * high, y + 0.2, f"{high:.4g}", va="center", fontsize="small")
+        name = f"{time.gpu}: {time.setup}" + (", steps only" if time.low is None else "")
         left = axes.get_yaxis_transform()
-        axes.text(0.01, place - 0.2, _named(one), va="center", fontsize="small", transform=left)
+        axes.text(0.01, y - 0.2, name, va="center", fontsize="small", transform=left)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(axis="x", alpha=0.4)
     axes.set_yticks([])
     axes.set_ylim(len(times) - 0.5, -0.6)
-    axes.set_xlim(_span(times[0])[0] / 1.5, 1.5 * max(_span(one)[1] for one in times))
+    highest = max(_low_and_high(time)[1] for time in times)
+    axes.set_xlim(_low_and_high(times[0])[0] / 1.5, 1.5 * highest)
     return figure
 
 
-def _span(one: PublishedTime) -> tuple[float, float]:
-    if one.low is None:
-        return (FULL_STEPS * one.step_seconds,) * 2
-    return one.low, one.high
+def _low_and_high(time: ReferenceTime) -> tuple[float, float]:
+    if time.low is None:
+        return (FULL_STEPS * time.step_seconds,) * 2
+    return time.low, time.high
 
 
-def _named(one: PublishedTime) -> str:
-    return f"{one.gpu}: {one.how}" + (", steps only" if one.low is None else "")
-
-
-def _axes(rows: Sequence[dict], across: str, up: str, bars: int = 0):
+def _figure(rows: Sequence[Row], x_title: str, y_title: str, bars: int = 0):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, max(HEIGHT, 1.4 + BAR * bars)), layout="constrained")
+    size = (WIDTH, max(HEIGHT, 1.4 + BAR_HEIGHT * bars))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(", ".join(_models(rows)), fontsize="medium")
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
+    axes.set_xlabel(x_title)
+    axes.set_ylabel(y_title)
     return figure, axes
 
 
@@ -139,19 +135,19 @@ def _name_bars(axes, names: Sequence[str]) -> None:
     axes.invert_yaxis()
 
 
-def _models(rows: Sequence[dict]) -> list[str]:
-    return list(dict.fromkeys(row["model"] for row in rows))
+def _models(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row.model for row in rows))
 
 
-def _series(row: dict, rows: Sequence[dict]) -> str:
-    """What is the same in a line over several frame counts."""
-    name = row["speed"] + (f", {row['placement']}" if row["placement"] != "auto" else "")
-    return name if len(_models(rows)) == 1 else f"{row['model']}, {name}"
+def _series_name(row: Row, rows: Sequence[Row]) -> str:
+    """Name of a line over several frame counts."""
+    name = row.title + (f", {row.placement}" if row.placement != "auto" else "")
+    return name if len(_models(rows)) == 1 else f"{row.model}, {name}"
 
 
-def _bar(row: dict, rows: Sequence[dict]) -> str:
-    name = f"{row['frames']}: {describe_setup(row)}"
-    return name if len(_models(rows)) == 1 else f"{row['model']}, {name}"
+def _bar_name(row: Row, rows: Sequence[Row]) -> str:
+    name = f"{row.frames}: {row.setup}"
+    return name if len(_models(rows)) == 1 else f"{row.model}, {name}"
 
 
 COLUMNS = {

@@ -1,0 +1,256 @@
+"""Benchmark files: written, read in every format, found; and the timings that ship with them."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from .. import files, settings
+from ..errors import OutputError, ResultError
+from .report import FULL_STEPS, DecodeTiming, GpuUsage, Measurement, Report, Row, Timing
+
+FORMAT = 3
+"""2 has other names, see ``_upgrade_report``. 1 has no speeds, peak throughput or baselines, and
+isn't read."""
+
+
+def benchmarks_folder() -> Path:
+    """Where reports are written by default."""
+    return settings.outputs_dir() / "benchmarks"
+
+
+def resolve_output_path(output: str | Path | None = None) -> Path:
+    """Where a report will be written, by default under a new name in ``outputs/benchmarks/``.
+
+    Callers check this before the work, which can take hours. Its page gets the same name, see
+    ``resolve_page_path``.
+
+    Raises:
+        OutputError: if it doesn't end in .json, or it or its page exists.
+    """
+    name = datetime.now().strftime("%Y-%m-%d-%H%M%S.json")
+    path = Path(output).expanduser().absolute() if output else benchmarks_folder() / name
+    _check_suffix(path, ".json")
+    for existing in (path, path.with_suffix(".html")):
+        if existing.exists():
+            raise OutputError(f"{existing} exists: choose another name")
+    return path
+
+
+def resolve_page_path(output: str | Path | None, first: Path) -> Path:
+    """Where the page of some reports will be written, by default next to the first; a page there
+    is replaced.
+
+    Raises:
+        OutputError: if it doesn't end in .html.
+    """
+    path = Path(output or first.with_suffix(".html")).expanduser().absolute()
+    _check_suffix(path, ".html")
+    return path
+
+
+def write_page(text: str, path: Path) -> None:
+    """Write a text file atomically, with its folder; an existing one is replaced.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
+    with files.translate_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, text.encode())
+
+
+def save_report(report: Report, path: Path) -> None:
+    """Write a report as JSON.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
+    values = {"format": FORMAT} | asdict(report)
+    write_page(json.dumps(values, indent=1, ensure_ascii=False), path)
+
+
+def read_report(path: str | Path) -> Report:
+    """Read a report of format 2 or 3.
+
+    Raises:
+        ResultError: if it can't be read, or isn't a report.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultError(f"{path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ResultError(f"{path} is no benchmark: it isn't JSON") from error
+    if not isinstance(values, dict) or not isinstance(values.get("rows"), list):
+        raise ResultError(f"{path} is no benchmark of this workbench")
+    if values.get("format") not in (2, FORMAT):
+        found = values.get("format")
+        raise ResultError(f"{path} has format {found}, not 2 or {FORMAT}: measure again")
+    try:
+        return _parse_report(_upgrade_report(values) if values["format"] == 2 else values)
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ResultError(f"{path} is no benchmark of this workbench ({reason})") from error
+
+
+def newest_report() -> Path:
+    """The report that was written last.
+
+    Raises:
+        ResultError: if there is none.
+    """
+    reports = sorted(benchmarks_folder().glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
+    if not reports:
+        raise ResultError(f"{benchmarks_folder()} holds no benchmark: make one with 'cogvx bench'")
+    return reports[-1]
+
+
+def _check_suffix(path: Path, suffix: str) -> None:
+    if path.suffix.lower() != suffix:
+        raise OutputError(f"output {path.name!r} must end in {suffix}")
+
+
+def _parse_report(values: Mapping) -> Report:
+    names = ("made", "machine", "fingerprint", "peak_tflops")
+    rows = tuple(map(_parse_row, values["rows"]))
+    return Report(**{name: values[name] for name in names}, rows=rows)
+
+
+def _parse_row(values: Mapping) -> Row:
+    measured = values["measured"]
+    return Row(**values | {"measured": measured and _parse_measurement(measured)})
+
+
+def _parse_measurement(values: Mapping) -> Measurement:
+    decodes, throttled = values["decodes"], values["gpu"]["throttled"]
+    parsed = {
+        "seconds": {name: _parse_timing(timing) for name, timing in values["seconds"].items()},
+        "video_seconds": _parse_timing(values["video_seconds"]),
+        "step_seconds": _parse_timing(values["step_seconds"]),
+        "gpu": GpuUsage(
+            **values["gpu"] | {"throttled": None if throttled is None else tuple(throttled)}
+        ),
+        "decodes": decodes
+        and {
+            name: decode and DecodeTiming(_parse_timing(decode["seconds"]), decode["bytes"])
+            for name, decode in decodes.items()
+        },
+    }
+    return Measurement(**values | parsed)
+
+
+def _parse_timing(values: Mapping) -> Timing:
+    return Timing(values["median"], values["spread"], tuple(values["values"]))
+
+
+def _upgrade_report(values: Mapping) -> dict:
+    """Format 2 in the names of format 3."""
+    rows = [_upgrade_row(row) for row in values["rows"]]
+    return {**values, "peak_tflops": values["ceiling"], "rows": rows}
+
+
+def _upgrade_row(row: Mapping) -> dict:
+    names = ("model", "frames", "steps", "height", "width", "speed", "error")
+    placement = row["placement"]
+    upgraded = {name: row[name] for name in names} | {"placement": placement, "measured": None}
+    if row["error"]:
+        return upgraded
+    same = ("load_seconds", "compile_seconds", "predicted_bytes", "predicted_seconds")
+    measured = {name: row[name] for name in same} | {
+        "plan": row["plan"],
+        "seconds": {name: _upgrade_timing(timing) for name, timing in row["seconds"].items()},
+        "video_seconds": _upgrade_timing(row["video_seconds"]),
+        "step_seconds": _upgrade_timing(row["step_seconds"]),
+        "gpu": {name: row[name] for name in GpuUsage.__dataclass_fields__},
+        "decodes": row["vae"]
+        and {
+            name: decode and {"seconds": _upgrade_timing(decode), "bytes": decode["bytes"]}
+            for name, decode in row["vae"].items()
+        },
+        "mfu": row["share_of_ceiling"],
+    }
+    return upgraded | {"measured": measured}
+
+
+def _upgrade_timing(timing: Mapping) -> dict:
+    return {"median": timing["median"], "spread": timing["spread"], "values": timing["all"]}
+
+
+REFERENCES = tuple(
+    f"reference_h100{kind}.json" for kind in ("", "_exact", "_turbo", "_seed", "_cudnn")
+)
+"""Reports of this workbench on one H100 that ship with it; all but the last with FlashAttention 4.
+Rows of ``exact`` from before compiled blocks rounded like eager ones are left out, except in the
+last."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceTime:
+    """How long a video takes on some machine."""
+
+    gpu: str  # or another device
+    frames: int
+    low: float | None  # seconds of a video of FULL_STEPS; None if only a step is known
+    high: float | None  # the same as low if no range is given
+    step_seconds: float | None
+    setup: str  # model and configuration
+    source: str
+
+
+def measured_times(report: Report, source: str) -> list[ReferenceTime]:
+    """Times of a report's rows, extrapolated to ``FULL_STEPS`` and marked so where needed."""
+    times = []
+    for row in report.measured_rows:
+        video, step = row.full_video_seconds, row.measured.step_seconds.median
+        setup = f"{row.model}, {row.setup}"
+        if row.steps != FULL_STEPS:
+            setup += f", extrapolated from {row.steps} steps"
+        times.append(ReferenceTime(report.device, row.frames, video, video, step, setup, source))
+    return times
+
+
+def reference_times(exclude: Sequence[Report] = ()) -> list[ReferenceTime]:
+    """Times of the reports that ship, except those in ``exclude``, and published ones of others."""
+    excluded, times = [report.made for report in exclude], []
+    for report in shipped_reports():
+        if report.made not in excluded:
+            times += measured_times(report, "measured with this workbench")
+    published = published_timings()
+    for row in published["rows"]:
+        seconds, step = row.get("seconds"), row.get("seconds_per_step")
+        setup = f"CogVideoX-5b, {row['config']}"
+        times.append(
+            ReferenceTime(row["gpu"], row["frames"], seconds, seconds, step, setup, row["source"])
+        )
+    minutes = dict(published["seed_table_minutes"])
+    source = minutes.pop("source")
+    for gpu, by_frames in minutes.items():
+        for frames, (low, high) in by_frames.items():
+            setup = "CogVideoX-5b, estimated"
+            times.append(
+                ReferenceTime(gpu, int(frames), 60.0 * low, 60.0 * high, None, setup, source)
+            )
+    return times
+
+
+def published_timings() -> dict:
+    """Timings published by others, with sources, as they ship with the package."""
+    return json.loads(_data_file("published_timings.json").read_text(encoding="utf-8"))
+
+
+def shipped_reports() -> list[Report]:
+    """The reports named in ``REFERENCES``.
+
+    Raises:
+        ResultError: if one can't be read.
+    """
+    return [read_report(_data_file(name)) for name in REFERENCES]
+
+
+def _data_file(name: str):
+    return importlib.resources.files("cogvx_nb").joinpath(f"data/{name}")
