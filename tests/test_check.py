@@ -466,12 +466,17 @@ def test_hubs_are_asked_only_when_told(capsys, monkeypatch, quick, models):
     assert {rows["hub huggingface"]["status"], rows["hub modelscope"]["status"]} == {"fail"}
 
 
-def test_the_table_escapes_what_it_shows(quick):
+def test_the_table_escapes_what_it_shows(quick, monkeypatch):
     row = run.Row("<b>", "fail", "<script>", "a & b", "'x'")
     page = report.check_table(run.Report((row,), (), "m", "v", False)).data
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
     assert report.TINTS["fail"] in page
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "markupsafe", None)
+        page = report.check_table(run.Report((row,), (), "m", "v", False)).data
+        assert page.startswith("<pre>✗ fail  &lt;b&gt;")
+        assert "<script>" not in page
     assert "\033[31m" in run.Report((row,), (), "m", "v", False).as_text(colour=True)
 
 

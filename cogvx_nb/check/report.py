@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ..planning.machine import Gpu
+from ..text import escape_html, render_template
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -118,15 +118,11 @@ TINTS = {"pass": "#d9f2de", "warn": "#fff1c9", "fail": "#fbd9d7"}
 
 
 def check_table(report: Report) -> HTML:
-    """The rows of a check as a coloured table. Needs no package that a check may find broken."""
+    """The rows of a check as a coloured table; as plain text where jinja2 can't be imported, since
+    a check has to work in a broken environment."""
     from IPython.display import HTML
 
-    left = "text-align:left;vertical-align:top"  # JupyterLab aligns cells to the right
-    head = "".join(f"<th style='{left}'>{w}</th>" for w in ("", "", "found", "needed", "fix"))
-    lines = [f"<tr>{head}</tr>"]
-    for row in report.rows:
-        style = f"{left};color:#111;background:{TINTS[row.status]}"
-        values = (row.status, row.name, row.found, row.needed, row.fix)
-        cells = "".join(f"<td style='{style}'>{html.escape(value)}</td>" for value in values)
-        lines.append(f"<tr>{cells}</tr>")
-    return HTML(f"<table>{''.join(lines)}</table>")
+    try:
+        return HTML(render_template("check_table.html", rows=report.rows, tints=TINTS))
+    except ImportError:
+        return HTML(f"<pre>{escape_html(report.as_text())}</pre>")
