@@ -1,4 +1,4 @@
-"""Events of generation and of transfers, and the bars that show them. Loads no torch."""
+"""Events of generation and of transfers, and the progress bars that show them. Loads no torch."""
 
 from __future__ import annotations
 
@@ -18,31 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage begins: ``text``, ``compile``, ``denoise``, ``decode`` or ``write``.
-
-    Attributes:
-        seconds: predicted; 0 where nothing is known.
-    """
+    """A stage begins: ``text``, ``compile``, ``denoise``, ``decode`` or ``write``."""
 
     stage: str
-    seconds: float = 0.0
+    seconds: float = 0.0  # predicted; 0 if there is no prediction
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A denoising step is done.
+    """A denoising step is done."""
 
-    Attributes:
-        step, steps: this one (from 1), and how many there are.
-        seconds_left: for the remaining steps, from those done.
-        latents: the clean clip as the model sees it now: (1, latent frames, 16, height / 8,
-            width / 8) on the device. What a preview is made from; not to be changed.
-    """
-
-    step: int
-    steps: int
-    seconds_left: float
-    latents: torch.Tensor
+    step: int  # from 1
+    steps: int  # of the whole video
+    seconds_left: float  # for the remaining steps, extrapolated from those done
+    latents: torch.Tensor  # predicted clean latents, (1, latent frames, 16, height / 8, width / 8)
+    # on the device: what a preview is made from. Listeners must not change them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +51,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class PlanChanged:
-    """Memory ran out, or compiling failed; the same request is tried again on another plan."""
+    """Memory ran out, or compiling failed; the same request is retried with another plan."""
 
     plan: object
 
@@ -71,42 +61,41 @@ class PlanChanged:
 
 @dataclass(frozen=True, slots=True)
 class RequestReduced:
-    """Memory ran out on every plan; a smaller video is made instead, as the caller allowed."""
+    """Memory ran out with every plan; the request is made smaller, as the caller allowed."""
 
     request: object
 
 
 @dataclass(frozen=True, slots=True)
 class FramesDone:
-    """The frames are there."""
+    """The frames are decoded."""
 
     generated: object
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """Something that the user should know of this video.
-
-    Attributes:
-        text: in a line.
-    """
+class Note:
+    """Something that the user should know, in a line."""
 
     text: str
 
+    def __str__(self) -> str:
+        return self.text
 
-Event = Planned | StageStarted | Step | PlanChanged | RequestReduced | FramesDone | Noted
+
+Event = Planned | StageStarted | Step | PlanChanged | RequestReduced | FramesDone | Note
 Listener = Callable[[Event], None]
 
 
 class CancelToken(Protocol):
-    """Anything that can be asked whether to stop, such as a ``threading.Event``."""
+    """Says whether to stop, as a ``threading.Event`` does."""
 
     def is_set(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Work on this many bytes begins: ``fetching`` or ``checking``."""
+    """A transfer stage begins: ``fetching`` or ``checking``."""
 
     stage: str
     total_bytes: int
@@ -114,25 +103,18 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """More bytes of a file were fetched or checked; fewer where it begins anew."""
+    """Bytes of a file were fetched or checked."""
 
     path: str
-    count: int
+    count: int  # since the last event; negative if the file is fetched from the start again
     file_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that the user should know."""
-
-    text: str
 
 
 TransferEvent = Started | Bytes | Note
 TransferListener = Callable[[TransferEvent], None]
 
 QUIET_SECONDS = 30
-"""Between the lines about a transfer where nobody sees a bar."""
+"""Seconds between lines about a transfer, where no bar can be shown."""
 
 
 class Progress:
@@ -159,7 +141,7 @@ class Progress:
                 self._show(f"{stage}, about {seconds:.0f} s" if seconds else stage)
             case Step(step, steps, seconds_left):
                 self._advance(step, steps, seconds_left)
-            case Planned() | PlanChanged() | Noted():
+            case Planned() | PlanChanged() | Note():
                 self._close()
                 self._show(str(event))
             case RequestReduced(request):
@@ -202,7 +184,7 @@ class TransferProgress:
             self._bar_kind = _notebook_bar() if live else _terminal_bar()
         self._whole: tqdm | None = None
         self._files: dict[str, tqdm] = {}
-        self._lock, self._told = threading.Lock(), 0.0
+        self._lock, self._printed_at = threading.Lock(), 0.0
 
     def __enter__(self) -> TransferProgress:
         return self
@@ -211,22 +193,22 @@ class TransferProgress:
         self._close()
 
     def __call__(self, event: TransferEvent) -> None:
-        with self._lock:  # workers report from threads of their own
+        with self._lock:  # workers report from their threads
             match event:
                 case Started(stage, total_bytes):
                     self._close()
-                    self._told = time.monotonic()
+                    self._printed_at = time.monotonic()
                     self._whole = self._bar(stage, total_bytes, leave=True)
                 case Bytes(path, count, file_bytes):
                     self._advance(path, count, file_bytes)
                 case Note(text):
-                    self._say(text)
+                    self._print_line(text)
 
     def _advance(self, path: str, count: int, file_bytes: int) -> None:
         self._whole.update(count)
         if self._bar_kind is None:
-            if time.monotonic() - self._told > QUIET_SECONDS:
-                self._tell()
+            if time.monotonic() - self._printed_at > QUIET_SECONDS:
+                self._print_summary()
             return
         bar = self._files.get(path)
         if bar is None:
@@ -237,12 +219,12 @@ class TransferProgress:
 
     def _bar(self, name: str, total: int, leave: bool) -> tqdm:
         kind, hidden = self._bar_kind or _terminal_bar(), self._bar_kind is None
-        # Where it is hidden it still counts, for the lines.
-        options = {"file": _Nowhere()} if hidden else {}
+        # A hidden bar still counts, for the printed lines.
+        options = {"file": _NullFile()} if hidden else {}
         return kind(desc=name, total=total, unit="B", unit_scale=True, leave=leave, **options)
 
-    def _tell(self) -> None:
-        self._told = time.monotonic()
+    def _print_summary(self) -> None:
+        self._printed_at = time.monotonic()
         if self._whole is None or not self._whole.total:
             return
         now = self._whole.format_dict
@@ -252,12 +234,12 @@ class TransferProgress:
             if 0 < done < total
             else ""
         )
-        self._say(
+        self._print_line(
             f"{self._whole.desc}: {done / total:.0%} of {self._whole.format_sizeof(total)}B, "
             f"{self._whole.format_sizeof(rate)}B/s{left}"
         )
 
-    def _say(self, line: str) -> None:
+    def _print_line(self, line: str) -> None:
         if self._bar_kind is None:
             print(line, file=sys.stderr, flush=True)
         else:
@@ -265,15 +247,15 @@ class TransferProgress:
 
     def _close(self) -> None:
         if self._bar_kind is None:
-            self._tell()
+            self._print_summary()
         for bar in (*self._files.values(), self._whole):
             if bar is not None:
                 bar.close()
         self._files, self._whole = {}, None
 
 
-class _Nowhere:
-    """A file that forgets what is written to it."""
+class _NullFile:
+    """A file that discards what is written to it."""
 
     def write(self, text: str) -> None:
         pass

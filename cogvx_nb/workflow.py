@@ -20,7 +20,7 @@ from .planning.fields import FIELDS, complete_values
 from .planning.machine import probe_machine
 from .planning.plan import Plan
 from .planning.request import VideoRequest
-from .progress import CancelToken, Listener, Noted, Planned, StageStarted
+from .progress import CancelToken, Listener, Note, Planned, StageStarted
 from .results import result, video
 from .results.result import Generated, Result
 
@@ -78,8 +78,8 @@ def prepare_request(
     if values["enrich"]:
         emit(StageStarted("enrich"))
         enriched = enrich.enrich_prompt(prompt, model.checkpoint)
-        emit(Noted(f"prompt before: {enriched.before}"))
-        emit(Noted(f"prompt after ({enriched.model}): {enriched.after}"))
+        emit(Note(f"prompt before: {enriched.before}"))
+        emit(Note(f"prompt after ({enriched.model}): {enriched.after}"))
         values["prompt"], enriched_from = enriched.after, enriched.before
     return request.make_request(model, enriched_from=enriched_from, **values), model_note
 

@@ -1,1 +1,1 @@
-"""Whether this machine can do it. Must work in a broken environment."""
+"""Checks of this machine. Must work in a broken environment."""

@@ -1,7 +1,7 @@
-"""What can only be known by trying it: imports, ffmpeg, Jupyter. Each in a process of its own.
+"""Probes that run in subprocesses: imports, ffmpeg, Jupyter.
 
-A broken package may raise, print, hang or end the whole process when it is imported; a child that
-does so is a sentence for a person, and the parent stays light.
+A broken package may raise, print, hang or kill the process when it is imported. In a subprocess
+that becomes one line of the check, and the parent process loads none of them.
 """
 
 from __future__ import annotations
@@ -22,31 +22,26 @@ from ..planning import machine
 from ..text import error_line
 
 PATIENCE = 300
-"""Seconds until an attempt counts as hung. Importing torch from a cold network disk can take a
+"""Seconds until a probe counts as hung. Importing torch from a cold network disk can take a
 minute."""
 
 USED = {"diffusers": "CogVideoXPipeline", "transformers": "T5EncoderModel"}
-"""A class that the workbench takes from each lazy package: importing the package loads little."""
+"""A class to import from each lazily loading package: importing the package alone loads little."""
 
 LARGEST_ERROR = 8
-"""Of 255, mean over all pixels, between a smooth picture and the same through H.264."""
+"""Mean absolute error of a smooth picture after H.264, of 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """How a try ended.
+    """Outcome of a probe."""
 
-    Attributes:
-        value: what it found; empty where it failed.
-        error: why it failed, in a line; empty where it worked.
-    """
-
-    value: dict
-    error: str = ""
+    value: dict  # what it measured; empty if it failed
+    error: str = ""  # why it failed, in a line
 
 
 def run_probes(names: Iterable[str]) -> dict[str, Probe]:
-    """Try some of ``TRIES``, all at once."""
+    """Run some of ``PROBES``, all at once."""
     names = list(names)
     with ThreadPoolExecutor(len(names)) as pool:
         return dict(zip(names, pool.map(_run_probe, names), strict=True))
@@ -71,36 +66,36 @@ def _run_probe(name: str) -> Probe:
 
 
 def child_main(name: str) -> None:
-    """The child: try one thing, and print an ``Probe`` as the last line."""
+    """Main function of the subprocess: run one probe and print its ``Probe`` as the last line."""
     try:
-        attempt = Probe(PROBES[name]())
+        outcome = Probe(PROBES[name]())
     except BaseException as error:  # SystemExit too: a package that ends Python at import is broken
-        attempt = Probe({}, error_line(error))
-    print("\n" + json.dumps(asdict(attempt)), flush=True)
+        outcome = Probe({}, error_line(error))
+    print("\n" + json.dumps(asdict(outcome)), flush=True)
 
 
 def _torch() -> dict:
-    """torch's build, and the GPUs as it sees them."""
+    """torch's CUDA version and kernels, and the GPUs and CPU threads that it reports."""
     import torch
 
-    found = {"cuda": torch.version.cuda, "gpus": [], "kernels": [], "error": ""}
+    value = {"cuda": torch.version.cuda, "gpus": [], "kernels": [], "error": ""}
     try:
-        found["gpus"] = [asdict(gpu) for gpu in machine.cuda_gpus(torch)]
-        found["kernels"] = torch.cuda.get_arch_list()
-        found["threads"] = torch.get_num_threads()
-    except Exception as error:  # the driver's word; torch itself is fine
-        found["error"] = error_line(error)
-    return found
+        value["gpus"] = [asdict(gpu) for gpu in machine.cuda_gpus(torch)]
+        value["kernels"] = torch.cuda.get_arch_list()
+        value["threads"] = torch.get_num_threads()
+    except Exception as error:  # from the driver; torch itself works
+        value["error"] = error_line(error)
+    return value
 
 
 def _lazy(package: str) -> dict:
-    """A package that loads its parts when they are asked for, with the part that is used here."""
+    """Import the class that is used of a lazily loading package."""
     getattr(importlib.import_module(package), USED[package])
     return {}
 
 
 def _ffmpeg() -> dict:
-    """A few frames through ffmpeg, there and back."""
+    """Encode and decode a few frames with ffmpeg."""
     import imageio_ffmpeg
     import numpy as np
 
@@ -110,30 +105,30 @@ def _ffmpeg() -> dict:
     frames = np.broadcast_to(ramp[None, None, :, None], (5, 64, 96, 3)).copy()
     with tempfile.TemporaryDirectory() as folder:
         video.encode_video(frames, Path(folder) / "a.mp4", fps=8, tag="{}")
-        back = video.decode_video(Path(folder) / "a.mp4")
-    if back.shape != frames.shape:
-        raise RuntimeError(f"frames of shape {frames.shape} came back as {back.shape}")
-    error = float(np.abs(back.astype(int) - frames).mean())
+        decoded = video.decode_video(Path(folder) / "a.mp4")
+    if decoded.shape != frames.shape:
+        raise RuntimeError(f"frames of shape {frames.shape} were decoded as {decoded.shape}")
+    error = float(np.abs(decoded.astype(int) - frames).mean())
     if error > LARGEST_ERROR:
-        raise RuntimeError(f"frames came back {error:.0f} of 255 off")
-    return {"version": imageio_ffmpeg.get_ffmpeg_version(), "frames": len(back)}
+        raise RuntimeError(f"decoded frames differ by {error:.0f} of 255")
+    return {"version": imageio_ffmpeg.get_ffmpeg_version(), "frames": len(decoded)}
 
 
 def _kernel() -> dict:
-    """The interpreter that a notebook here would run in."""
+    """The interpreter that notebooks would run in."""
     import ipykernel.kernelapp
     from jupyter_client.kernelspec import KernelSpecManager
 
     command = KernelSpecManager().get_kernel_spec("python3").argv[0]
     # jupyter_client runs a bare name like these in its own interpreter.
     own = command in ("python", "python3", f"python3.{sys.version_info.minor}")
-    # The folders are compared: the interpreters of two environments can be links to one file.
+    # Folders, because the interpreters of two environments can be links to the same file.
     same = own or Path(command).parent.resolve() == Path(sys.executable).parent.resolve()
     return {"version": ipykernel.__version__, "python": command, "same": same}
 
 
 def _widgets() -> dict:
-    """ipywidgets, and its half that runs in JupyterLab's page."""
+    """ipywidgets and its JupyterLab extension."""
     import ipywidgets
     from jupyter_core.paths import jupyter_path
 

@@ -1,4 +1,4 @@
-"""What a check found: rows, a verdict for each GPU, and both as text or JSON."""
+"""Results of a check: rows and a verdict for each GPU, as text, JSON or HTML."""
 
 from __future__ import annotations
 
@@ -18,60 +18,40 @@ MARKS = {PASS: "✓", WARN: "!", FAIL: "✗"}
 TERMINAL = {PASS: "\033[32m", WARN: "\033[33m", FAIL: "\033[31m"}
 PLAIN = "\033[0m"
 FOUND_WIDTH = 34
-"""Characters of the second column; what is longer pushes the third aside."""
+"""Characters of the second column; longer text moves the third to the right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing that was looked at.
-
-    Attributes:
-        name: what it is.
-        status: ``pass``, ``warn`` (the asked-for job runs all the same) or ``fail`` (it doesn't).
-        found, needed: what is here, and what should be.
-        fix: the command or step that mends it; empty for a pass.
-    """
+    """One thing that was checked. The names of its fields are those of the JSON."""
 
     name: str
-    status: str
-    found: str
-    needed: str = ""
-    fix: str = ""
+    status: str  # ``pass``, ``warn`` (the model runs all the same) or ``fail`` (it doesn't)
+    found: str  # actual state
+    needed: str = ""  # required state
+    fix: str = ""  # command or step that fixes it; empty for a pass
 
 
 @dataclass(frozen=True, slots=True)
 class GpuVerdict:
-    """What runs on one GPU.
+    """What fits one GPU."""
 
-    Attributes:
-        gpu: as torch sees it, or else as the driver does.
-        frames: by number of frames ``fits``, ``fits with offload`` or ``does not fit``.
-    """
-
-    gpu: Gpu
-    frames: dict[str, str]
+    gpu: Gpu  # by torch, else by the driver
+    frames: dict[str, str]  # number of frames: ``fits``, ``fits with offload``, ``does not fit``
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that a check found.
-
-    Attributes:
-        rows: one for each thing that was looked at.
-        gpus: one for each GPU.
-        model: the checkpoint that would run; what was asked for where there is none.
-        verdict: one line, without numbers that change from run to run.
-        ok: whether the asked-for model can be loaded and run here.
-    """
+    """Results of a whole check."""
 
     rows: tuple[Row, ...]
     gpus: tuple[GpuVerdict, ...]
-    model: str
-    verdict: str
-    ok: bool
+    model: str  # the checkpoint that would run; the requested name if there is none
+    verdict: str  # one line, without numbers that change from run to run
+    ok: bool  # whether the model can be loaded and run on this machine
 
     def as_json(self) -> dict:
-        """The report as plain values; a change of their names or meaning changes ``format``."""
+        """The report as plain values. ``format`` changes with their names or meaning."""
         return {
             "format": 1,
             "ok": self.ok,
@@ -93,7 +73,7 @@ class Report:
         }
 
     def as_text(self, colour: bool = False) -> str:
-        """Aligned rows, a fix below each that doesn't pass, and the verdict as the last line."""
+        """Aligned rows, with a fix below each that doesn't pass, and the verdict as last line."""
         width = max((len(row.name) for row in self.rows), default=0)
         lines = []
         for row in self.rows:
@@ -108,7 +88,7 @@ class Report:
 
 
 def format_capability(gpu: Gpu) -> str | None:
-    """Compute capability as ``9.0``; None where an old driver doesn't say."""
+    """Compute capability, such as ``9.0``; None if an old driver doesn't report it."""
     major, minor = gpu.capability
     return f"{major}.{minor}" if major else None
 

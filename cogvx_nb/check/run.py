@@ -1,7 +1,7 @@
 """Whether a model can run on this machine: rows of pass, warn and fail, each with its remedy.
 
-Nothing that may be broken is imported here: torch, diffusers and the like are tried in processes of
-their own, and a probe that fails is a row.
+Packages that may be broken, such as torch and diffusers, are imported in subprocesses; a probe that
+fails becomes a row.
 """
 
 from __future__ import annotations
@@ -24,30 +24,24 @@ from .report import FAIL, PASS, WARN, GpuVerdict, Report, Row
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """What was asked for.
+    """The model that would run."""
 
-    Attributes:
-        checkpoint: what would run; None where the name is unknown.
-        model: where it is on this machine; None where it is missing or bad.
-        note: why this one, or why there is none.
-        named: whether somebody asked for this very model.
-    """
-
-    checkpoint: Checkpoint | None
-    model: Model | None
-    note: str
-    named: bool
+    checkpoint: Checkpoint | None  # None if the name is unknown
+    model: Model | None  # None if it is missing or damaged
+    note: str  # why this model, or why there is none
+    named: bool  # whether the user named it; else it was chosen
 
     @property
     def bad(self) -> str:
-        """Status of what keeps it from a GPU: the embedded model runs on the CPU all the same."""
+        """Status of problems with the GPU. The embedded model runs on the CPU too."""
         return FAIL if self.named and self.checkpoint is not registry.TINY else WARN
 
 
-def choose_model(asked: str, here: Machine) -> ModelChoice:
+def choose_model(asked: str, machine: Machine) -> ModelChoice:
+    """The model of a name or folder; for ``auto`` the one that a request would take."""
     named = asked.strip().lower() != "auto"
     try:
-        model, note = planner.find_model(asked, here)
+        model, note = planner.find_model(asked, machine)
         return ModelChoice(model.checkpoint, model, note, named)
     except (CogvxError, OSError, RuntimeError, ValueError) as error:  # ~nobody is a RuntimeError
         known = registry.find_checkpoint(asked) if named else registry.TINY
@@ -55,25 +49,26 @@ def choose_model(asked: str, here: Machine) -> ModelChoice:
 
 
 def model_row(asked: str, job: ModelChoice, deep: bool) -> Row:
+    """Whether the model that would run is there and whole."""
     if job.model is None:
-        found, needed = job.note, f"{asked}, whole"
+        needed = f"{asked}, whole"
         known = job.checkpoint
         fix = (
             _repair_command(known, settings.models_dir() / known.name)
             if known
             else "name one of those"
         )
-        return Row("model", FAIL, found, needed, fix)
+        return Row("model", FAIL, job.note, needed, fix)
     if job.checkpoint.cannot_run:
-        found = f"{job.checkpoint.name} can't be run here: {job.checkpoint.cannot_run}"
-        return Row("model", FAIL, found, "", f"--model {registry.COGVIDEOX_5B.name}")
+        state = f"{job.checkpoint.name} can't be run here: {job.checkpoint.cannot_run}"
+        return Row("model", FAIL, state, "", f"--model {registry.COGVIDEOX_5B.name}")
     row = _folder_row("model", job.model.folder, deep, FAIL)
     note = f"; auto takes {job.note}" if job.note else ""
     return replace(row, found=f"{job.checkpoint.name}: {row.found}{note}")
 
 
 def checkpoint_rows(job: ModelChoice, deep: bool) -> list[Row]:
-    """The other checkpoints that are here, and downloads that were not finished."""
+    """The other checkpoints in the models folder, and unfinished downloads."""
     models, rows = settings.models_dir(), []
     taken = (
         job.model.folder if job.model else models / job.checkpoint.name if job.checkpoint else None
@@ -82,17 +77,17 @@ def checkpoint_rows(job: ModelChoice, deep: bool) -> list[Row]:
         if folder.name[0] != "." and folder != taken:
             rows.append(_folder_row(f"checkpoint {folder.name}", folder, deep, WARN))
     for folder in _subfolders(models / download.UNFINISHED):
-        found = f"{folder_bytes(folder) / 1e9:.1f} GB of it here, not finished"
+        state = f"{folder_bytes(folder) / 1e9:.1f} GB fetched, not finished"
         fix = f"cogvx download {folder.name} goes on with it; or delete {folder}"
-        rows.append(Row(f"download {folder.name}", WARN, found, "", fix))
+        rows.append(Row(f"download {folder.name}", WARN, state, "", fix))
     return rows
 
 
 def _folder_row(name: str, folder: Path, deep: bool, bad: str) -> Row:
-    """One checkpoint by its manifest, and by the headers of its weights.
+    """Whether a checkpoint is whole, by its manifest and the headers of its weights.
 
     Args:
-        bad: status of one that is not whole.
+        bad: status if it isn't.
     """
     known = registry.find_checkpoint(folder.name)
     try:
@@ -106,16 +101,16 @@ def _folder_row(name: str, folder: Path, deep: bool, bad: str) -> Row:
     except (CogvxError, OSError) as error:
         return Row(name, bad, str(error), "every file whole", _repair_command(known, folder))
     if listed is None:
-        found = "complete by its headers, but not verified"
+        state = "complete by its headers, but not verified"
         fix = store.download_command(model.checkpoint)
-        return Row(name, WARN, found, f"a {manifest.NAME}", f"{fix}, which checks every file")
+        return Row(name, WARN, state, f"a {manifest.NAME}", f"{fix}, which checks every file")
     by = "size and SHA-256" if deep else "size"
     needed = "every file whole" if deep else "every file whole (--deep: by SHA-256 too)"
     return Row(name, PASS, f"{len(listed.files)} files whole by {by}", needed)
 
 
 def _repair_command(known: Checkpoint | None, folder: Path) -> str:
-    """The command that makes a checkpoint whole."""
+    """The command that repairs or fetches a checkpoint."""
     if known is None or folder.parent != settings.models_dir():
         return "fetch or copy it there again"
     if known.modelscope and (folder / manifest.NAME).is_file():
@@ -123,12 +118,13 @@ def _repair_command(known: Checkpoint | None, folder: Path) -> str:
     return store.download_command(known)
 
 
-def plan_row(here: Machine, job: ModelChoice) -> Row:
+def plan_row(machine: Machine, job: ModelChoice) -> Row:
+    """The plan of a request without options."""
     if job.checkpoint is None or job.checkpoint.cannot_run:
         return Row("plan", FAIL, "none without a model that runs", "", "name another --model")
     frames = job.checkpoint.frames[0]
     try:
-        fitted = planner.predict_plan(job.model or job.checkpoint, here, frames)
+        fitted = planner.predict_plan(job.model or job.checkpoint, machine, frames)
     except DoesNotFit as error:
         return Row("plan", FAIL, str(error), f"memory for {frames} frames", "--model tiny")
     return Row("plan", PASS, str(fitted), f"memory for {frames} frames")
@@ -143,64 +139,64 @@ def folder_bytes(folder: Path) -> int:
 
 
 STORED_BYTES = {"text_encoder": 2, "transformer": 2, "vae": 4}
-"""Bytes a parameter takes on the hubs: the 5B's VAE is stored in float32, the rest in 16 bits."""
+"""Bytes per parameter in the hubs' files: the 5B's VAE is float32, the rest 16 bits."""
 
-NAMED = 6
-"""Failed rows that the verdict names; a bare environment has twenty."""
+MOST_NAMED = 6
+"""At most this many failed rows are named in the verdict."""
 
 
 def run_check(model: str = "auto", deep: bool = False, online: bool = False) -> Report:
-    """Look at everything that a video needs.
+    """Check everything that generating a video needs.
 
     Args:
-        model: a name, a folder, or ``auto``: what a request without a model would take.
-        deep: hash every file of every checkpoint, not only compare sizes.
-        online: ask whether the hubs answer.
+        model: a name, a folder, or ``auto``: the model that a request without one would take.
+        deep: hash every file of every checkpoint; else only sizes are compared.
+        online: check whether the hubs answer.
     """
-    tried = probes.run_probes(probes.PROBES)
+    probed = probes.run_probes(probes.PROBES)
     driver = gpu.nvidia_smi()
-    here, ram_error = environment.probe_without_torch(tried["torch"])
-    job = choose_model(model, here)
+    machine, ram_error = environment.probe_without_torch(probed["torch"])
+    job = choose_model(model, machine)
     subject = registry.COGVIDEOX_5B if not job.named else job.checkpoint
-    gpus = here.gpus or (driver.gpus if driver else ())
+    gpus = machine.gpus or (driver.gpus if driver else ())
     rows = [
         *_guarded("packages", environment.package_rows),
-        *environment.import_rows(tried),
-        *_guarded("driver", lambda: [gpu.driver_row(tried["torch"], driver, job.bad)]),
-        *_guarded("GPU", lambda: gpu.gpu_rows(gpus, here, subject)),
-        *_guarded("RAM", lambda: [_ram_row(here, ram_error, job)]),
+        *environment.import_rows(probed),
+        *_guarded("driver", lambda: [gpu.driver_row(probed["torch"], driver, job.bad)]),
+        *_guarded("GPU", lambda: gpu.gpu_rows(gpus, machine, subject)),
+        *_guarded("RAM", lambda: [_ram_row(machine, ram_error, job)]),
         *_guarded("disk", lambda: _disk_rows(job)),
-        *environment.tool_rows(tried),
+        *environment.tool_rows(probed),
         *_guarded("hubs", lambda: _hub_rows(job) if online else []),
         *_guarded("model", lambda: [model_row(model, job, deep)]),
         *_guarded("checkpoints", lambda: checkpoint_rows(job, deep)),
-        *_guarded("plan", lambda: [plan_row(here, job)]),
+        *_guarded("plan", lambda: [plan_row(machine, job)]),
     ]
-    verdicts = tuple(GpuVerdict(gpu, fitting_frames(gpu, here, subject)[0]) for gpu in gpus)
-    return _make_report(rows, verdicts, model, job, bool(here.gpus))
+    verdicts = tuple(GpuVerdict(gpu, fitting_frames(gpu, machine, subject)[0]) for gpu in gpus)
+    return _make_report(rows, verdicts, model, job, bool(machine.gpus))
 
 
 def _make_report(rows, verdicts, asked: str, job: ModelChoice, on_gpu: bool) -> Report:
     name = job.checkpoint.name if job.checkpoint else asked
     failed = [row.name for row in rows if row.status == FAIL]
     if failed:
-        more = f" and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-        verdict = f"not ready: {name} can't run here, mend {', '.join(failed[:NAMED])}{more}"
+        more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
+        verdict = f"not ready: {name} can't run here, fix {', '.join(failed[:MOST_NAMED])}{more}"
     else:
         verdict = f"ready: {name} can run here, on {'a GPU' if on_gpu else 'the CPU'}"
     return Report(tuple(rows), verdicts, name, verdict, not failed)
 
 
-def _ram_row(here: Machine, error: str, job: ModelChoice) -> Row:
+def _ram_row(machine: Machine, error: str, job: ModelChoice) -> Row:
     if job.checkpoint is None:
-        return environment.ram_row(here, error, 0, "")
-    kind = job.checkpoint.gpu_dtype if here.gpus else job.checkpoint.cpu_dtype
+        return environment.ram_row(machine, error, 0, "")
+    kind = job.checkpoint.gpu_dtype if machine.gpus else job.checkpoint.cpu_dtype
     counts, what = job.checkpoint.parameters, "weights"
-    if here.gpus:  # the transformer can stream from its files
+    if machine.gpus:  # the transformer can be streamed from its files
         counts, what = {"text_encoder": counts["text_encoder"]}, "text encoder"
     needed = sum(counts.values()) * memory.ITEM_BYTES[kind]
     what = f"{needed / text.GIB:.2f} GiB for the {what} of {job.checkpoint.name}"
-    return environment.ram_row(here, error, needed, what)
+    return environment.ram_row(machine, error, needed, what)
 
 
 def _disk_rows(job: ModelChoice) -> list[Row]:
@@ -225,9 +221,9 @@ def _hub_rows(job: ModelChoice) -> list[Row]:
 
 
 def _guarded(name: str, make: Callable[[], list[Row]]) -> list[Row]:
-    """Rows, or the row that says why there are none."""
+    """Rows, or one row with the reason why there are none."""
     try:
         return make()
     except Exception as error:  # a check must end with a table on any machine
-        found = f"could not be looked at: {text.error_line(error)}"
-        return [Row(name, FAIL, found, "", "mend what it names, then check again")]
+        state = f"could not be checked: {text.error_line(error)}"
+        return [Row(name, FAIL, state, "", "fix what it names, then check again")]

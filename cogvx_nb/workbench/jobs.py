@@ -12,7 +12,7 @@ from ..planning.request import VideoRequest
 from ..progress import (
     Event,
     Listener,
-    Noted,
+    Note,
     PlanChanged,
     Planned,
     RequestReduced,
@@ -62,7 +62,7 @@ class Job:
                 self.notes += (str(event),)
             case RequestReduced(request):
                 self.notes += tuple(str(change) for change in request.adjustments)
-            case Noted(text):
+            case Note(text):
                 self.notes += (text,)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from .. import files, settings, workflow
 from ..checkpoints.store import Model
 from ..planning import machine, planner, timing
-from ..progress import Event, FramesDone, Listener, Noted, Step
+from ..progress import Event, FramesDone, Listener, Note, Step
 from ..results.catalogue import Catalogue
 from ..results.result import Result
 from .jobs import Job, JobQueue
@@ -204,7 +204,7 @@ class Session:
 
         if job.original:
             reproduction = workflow.reproduce(job.original, listen, job.cancelled)
-            listener(Noted(str(reproduction)))
+            listener(Note(str(reproduction)))
             return job.original
         return workflow.make_video(job.request, on_event=listen, cancel=job.cancelled)
 
