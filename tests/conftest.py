@@ -7,6 +7,7 @@ a test of a planner or a parser doesn't wait for it.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
@@ -97,6 +98,16 @@ def pytest_runtest_makereport(item, call):
         item.session.terminated = True
         item.session.shouldstop = "SIGTERM"
     return report
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("ray") and not importlib.util.find_spec("ray"):
+        pytest.skip("no Ray: pip install -e '.[ray]'")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU that torch can use")
 
 
 @pytest.fixture(autouse=True)

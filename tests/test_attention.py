@@ -32,6 +32,7 @@ def latents(tiny, here):
     loader.release_pipeline()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["native", "_native_math"])
 def test_other_attentions_give_the_same(latents, attention):
     stock, other = latents("stock"), latents(attention)
@@ -76,6 +77,7 @@ def test_flash_attention_that_fails_gives_way_to_stock(tiny, here, monkeypatch):
     attention.attention_processor.cache_clear()
 
 
+@pytest.mark.slow
 def test_the_attention_is_kept_with_the_video(tmp_path, here):
     flags = ["--prompt", CIRCLE, "--steps", "2", "--output", "a.mp4", "--attention", "native"]
     done = run_cogvx("generate", *flags, cwd=tmp_path)

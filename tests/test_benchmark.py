@@ -119,6 +119,7 @@ def test_baselines_are_rows_too(report):
     assert not with_rows(report, row, failed).failed
 
 
+@pytest.mark.slow
 def test_a_baseline_decodes_as_diffusers_does(tiny, here):
     import diffusers
 
@@ -375,6 +376,7 @@ def test_random_weights_have_the_true_shapes():
         assert counts == known.parameters
 
 
+@pytest.mark.slow
 def test_random_weights_run_and_are_labelled(here, tmp_path):
     from cogvx_nb.benchmark import baselines
     from cogvx_nb.pipeline import generate
@@ -417,6 +419,7 @@ def test_flags_before_and_after_the_word_run():
     assert heard[0]["steps"] == 3
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, outputs, capsys):
     flags = ["--model", "tiny", "--frames", "13", "--steps", "2"]
     assert main(["bench", *flags]) == 0
@@ -437,6 +440,7 @@ def test_the_command(tmp_path, outputs, capsys):
     assert "it isn't JSON" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_04_under_papermill(tmp_path):
     path = ROOT / "notebooks" / "04_benchmark.ipynb"
     flags = ["-r", "frames", "13", "-p", "steps", "20", "-r", "speed", "turbo"]

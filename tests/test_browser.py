@@ -24,6 +24,8 @@ CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
     pytest.skip("there is no chromium: apt-get install chromium", allow_module_level=True)
 
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
 IDLE = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 """The kernel's word; the page's own indicator says idle before it is connected."""
 

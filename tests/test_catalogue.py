@@ -356,6 +356,7 @@ def test_a_folder_that_cannot_be_written(first, all_of, outputs, monkeypatch):
     assert not (outputs / index.NAME).exists()
 
 
+@pytest.mark.slow
 def test_several_processes_and_threads_at_once(add, outputs):
     for number in range(300):
         add(f"star {number}", folder=f"day {number % 7}")

@@ -137,6 +137,7 @@ def agreed(capsys, *flags: str) -> tuple[int, dict, str]:
     return code, found, text
 
 
+@pytest.mark.slow
 def test_this_machine(tmp_path):
     done = run_cogvx("check", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -480,6 +481,7 @@ def test_the_table_escapes_what_it_shows(quick, monkeypatch):
     assert "\033[31m" in run.Report((row,), (), "m", "v", False).as_text(colour=True)
 
 
+@pytest.mark.slow
 def test_01_under_papermill_and_nbval(tmp_path):
     path = ROOT / "notebooks" / "01_check_env.ipynb"
     notebook, copy = execute(tmp_path, "-r", "model", "CogVideoX-5b", path=path)

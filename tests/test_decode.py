@@ -52,11 +52,13 @@ def test_a_wrong_length_is_refused(vae):
         decode_latents(vae, torch.zeros(1, 4, 16, 2, 2), 16)
 
 
+@pytest.mark.slow
 def test_every_length_reconstructs(vae):
     for frames in world.FRAMES:
         assert evaluate.reconstruction(vae, frames, clips=3) > 36
 
 
+@pytest.mark.slow
 def test_13_frames_reconstruct_as_well_as_the_same_frames_of_a_longer_clip(vae):
     """Padding must not show: the first 13 of 49 frames are the measure."""
     short, long = [], []

@@ -156,6 +156,7 @@ LASTING = [
 ]
 
 
+@pytest.mark.slow
 @both
 @pytest.mark.parametrize(("fault", "kind", "words"), LASTING)
 def test_a_fault_that_lasts_is_named(source, fault, kind, words, hub, fetch, origin, tmp_path):
@@ -172,6 +173,7 @@ def test_a_fault_that_lasts_is_named(source, fault, kind, words, hub, fetch, ori
     assert_whole(tmp_path / "models", origin)
 
 
+@pytest.mark.slow
 def test_a_hub_that_keeps_failing_is_given_up(hub, fetch, tmp_path):
     hub.fault = Fault("status", on=SHARD, status=500)
     with pytest.raises(HubFailed, match=r"\(500\): try again"):
@@ -182,6 +184,7 @@ def test_a_hub_that_keeps_failing_is_given_up(hub, fetch, tmp_path):
     assert_unfinished(tmp_path / "models")
 
 
+@pytest.mark.slow
 def test_a_dead_hub_is_named(tmp_path):
     with pytest.raises(HubUnreachable, match=r"no connection to http://127\.0\.0\.1:9: check"):
         download.prepare_download(MODEL, "huggingface", "http://127.0.0.1:9", tmp_path)
@@ -225,6 +228,7 @@ def test_a_token_goes_to_a_mirror_only_if_asked(source, origin, tmp_path, monkey
     assert not [path for path in written if b"hf_s3cr3t" in path.read_bytes()]
 
 
+@pytest.mark.slow
 @both
 def test_a_killed_download_goes_on(source, hub, origin, tmp_path):
     hub.fault = Fault("drip", on=SHARD, rate=8_000_000)
@@ -249,6 +253,7 @@ def test_a_killed_download_goes_on(source, hub, origin, tmp_path):
         assert hub.served[SHARD] < SHARD_BYTES + 2 * 2**21
 
 
+@pytest.mark.slow
 def test_an_interrupted_download_says_one_line(hub, tmp_path):
     hub.fault = Fault("drip", on=SHARD, rate=1_000_000)
     command = [sys.executable, "-m", "cogvx_nb", "download", "--endpoint", hub.url, "--yes"]
@@ -264,6 +269,7 @@ def test_an_interrupted_download_says_one_line(hub, tmp_path):
     assert_unfinished(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_downloads_at_once_fetch_once(hub, fetch, origin, tmp_path):
     hub.fault = Fault("drip", on=SHARD, rate=6_000_000)
     first = threading.Thread(target=fetch, args=("modelscope",))
@@ -375,6 +381,7 @@ def test_bad_flags_say_one_line(flags, code, words, hub, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.slow
 @both
 def test_a_downloaded_copy_makes_a_video(source, tiny, tmp_path):
     with Hub(repositories(tiny.folder)) as hub:

@@ -54,6 +54,7 @@ def statuses(folder: Path) -> list[tuple[str, bool]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -110,6 +111,7 @@ def test_the_workbench_has_its_folders_in_the_kernel_too(execute, tmp_path, monk
     assert execute(seen, folder=str(tmp_path / "elsewhere")) == f"{tmp_path / 'here'} False"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preload", ["", "json.tool"])
 def test_a_failed_cell_leaves_the_kernel_and_no_variables(execute, tmp_path, preload):
     seen = "import sys, os; print('json.tool' in sys.modules, os.getpid(), end='')"
@@ -142,6 +144,7 @@ print(helper.kept, getattr(builtins, 'left', 0), end='')
 """
 
 
+@pytest.mark.slow
 def test_nothing_that_a_notebook_set_going_reaches_the_next(execute, tmp_path):
     (tmp_path / "helper.py").write_text("kept = []\n")
     first = execute(LEAVES, PID, import_from=str(tmp_path))
@@ -149,12 +152,14 @@ def test_nothing_that_a_notebook_set_going_reaches_the_next(execute, tmp_path):
     assert execute(PID) == first, "in the same kernel"
 
 
+@pytest.mark.slow
 def test_a_thread_that_goes_on_takes_its_kernel_with_it(execute):
     thread = "import threading, time; threading.Thread(target=lambda: time.sleep(60)).start()"
     first = execute(thread, PID)
     assert execute(PID) != first
 
 
+@pytest.mark.slow
 def test_what_hangs_is_ended_and_marked(execute, tmp_path):
     first = execute(PID)
     with pytest.raises(CellTimeoutError):
@@ -164,6 +169,7 @@ def test_what_hangs_is_ended_and_marked(execute, tmp_path):
     assert execute("print('x' in globals(), end='')") == "False"
 
 
+@pytest.mark.slow
 def test_a_dead_kernel_is_replaced(execute, tmp_path):
     first = execute(PID)
     with pytest.raises(DeadKernelError):
@@ -175,6 +181,7 @@ def test_a_dead_kernel_is_replaced(execute, tmp_path):
     assert execute(PID) not in (first, second)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_leaks_is_replaced(execute):
     leak = f"{PID}\nimport json; json.kept = [*getattr(json, 'kept', []), b'1' * 2**26]"
     pids = [execute(leak, most_growth=2**27) for _ in range(5)]
@@ -182,6 +189,7 @@ def test_a_kernel_that_leaks_is_replaced(execute):
     assert pids[4] != pids[0]
 
 
+@pytest.mark.slow
 def test_a_kernel_goes_with_its_process(tmp_path):
     code = "import nbformat, papermill\nfrom cogvx_nb.notebooks import warm_engine\n"
     code += "warm_engine.register_engine()\n"

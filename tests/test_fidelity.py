@@ -12,6 +12,7 @@ PROMPTS = 4
 """A language; ``evaluate.py`` measures all of the held-out combinations."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_held_out_prompts(make, language):
     right = {name: [] for name in evaluate.NAMES}
@@ -23,6 +24,7 @@ def test_held_out_prompts(make, language):
     assert min(shares.values()) >= 0.75, shares
 
 
+@pytest.mark.slow
 def test_the_prompt_of_the_readme(make):
     shown = world.measure(make(CIRCLE, steps=50).frames)
     assert shown == world.Attributes("red", "circle", "right", "black")

@@ -92,6 +92,7 @@ def test_a_grid_that_cannot_be_is_refused_whole(make, x, y, message):
         grid.expand_requests(make, VALUES, grid.parse_axis(*x), grid.parse_axis(*y))
 
 
+@pytest.mark.slow
 def test_the_sheet_fills_in_and_is_saved(shown, outputs):
     shown.x.value, shown.x_values.value = "prompt words", "red, blue"
     shown.y.value, shown.y_values.value = "seed", "1-2"

@@ -328,6 +328,7 @@ print([name for name in ("torch", "pandas", "pyarrow", "diffusers") if name in s
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_as_a_user_starts_it(three, tmp_path):
     done = run_cogvx("list", "--search", "red circle", "--export", "a.csv", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "results: 2\n")

@@ -75,6 +75,7 @@ def text_of(notebook: nbformat.NotebookNode) -> str:
     return "".join(output.get("text", "") for cell in cells for output in cell.outputs)
 
 
+@pytest.mark.slow
 def test_03_under_papermill(tmp_path):
     prompt = "a green star growing on a navy background"
     flags = ["-r", "prompt", prompt, "-p", "frames", "25", "-p", "steps", "3"]
@@ -101,6 +102,7 @@ def nbval(path: Path) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_nbval_compares_the_executed_copy(tmp_path):
     notebook, copy = execute(tmp_path, "-p", "steps", "2")
     marked = [c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])]
@@ -116,6 +118,7 @@ def test_nbval_compares_the_executed_copy(tmp_path):
     assert "14 frames" in done.stdout
 
 
+@pytest.mark.slow
 def test_02_under_papermill(tmp_path, tiny):
     folder = tmp_path / "models" / "CogVideoX-5b"
     with Hub({"ZhipuAI/CogVideoX-5b": tiny.folder}) as hub:
@@ -134,6 +137,7 @@ def test_02_under_papermill(tmp_path, tiny):
         assert nbval(copy).returncode == 1, "another number of files must fail"
 
 
+@pytest.mark.slow
 def test_cogvx_run(tmp_path):
     flags = ["-p", "steps", "2", "-p", "prompt", CIRCLE, "-r", "output", "new/a.mp4"]
     done = run_cogvx("run", "03_generate", *flags, "--output-notebook", "b{x}.ipynb", cwd=tmp_path)
@@ -163,6 +167,7 @@ def test_cogvx_run_refuses(capsys, tmp_path, monkeypatch, flags, code, words):
     assert words in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_the_kernel_too(tmp_path, sent, code):
     flags = ["-p", "steps", "500", "-r", "output", "new/a.mp4", "--output-notebook", "b.ipynb"]
@@ -183,6 +188,7 @@ def test_signals_end_the_kernel_too(tmp_path, sent, code):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_text_stays_text(tmp_path):
     flags = ["-p", "prompt", "007", "-p", "height", "None", "-p", "steps", "2"]
     done = run_cogvx("run", "03_generate", *flags, cwd=tmp_path)

@@ -43,6 +43,7 @@ def test_a_fitted_map_shows_the_clip(star):
     assert np.abs(shown - small(frames)).mean() < 6
 
 
+@pytest.mark.slow
 def test_what_was_learnt_shows_another_clip(make):
     def clean(prompt: str) -> tuple[np.ndarray, np.ndarray]:
         seen = []

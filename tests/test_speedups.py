@@ -35,6 +35,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     return (torch.norm(a - b) / torch.norm(b)).item()
 
 
+@pytest.mark.slow
 def test_compiled_blocks_equal_stock_and_compile_once(run):
     stock, _ = run()
     compiled, seen = run(compiled=True)
@@ -48,6 +49,7 @@ def test_compiled_blocks_equal_stock_and_compile_once(run):
     assert "compile" not in [e.stage for e in seen if isinstance(e, progress.StageStarted)]
 
 
+@pytest.mark.slow
 def test_compiled_blocks_round_as_eager_ones(tiny):
     """In half precision; without being told to they lie four times as far."""
     folder = tiny.folder / "transformer"
@@ -68,6 +70,7 @@ def test_compiled_blocks_round_as_eager_ones(tiny):
     assert found[True] < found[False] / 2
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
     stock, _ = run()
     monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
@@ -82,6 +85,7 @@ def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
     assert torch.equal(found, stock)
 
 
+@pytest.mark.slow
 def test_what_did_not_compile_is_dropped_before_the_next_is_loaded(tiny, here, monkeypatch):
     pytest.importorskip("torchao")
     asked = request.make_request(tiny, CIRCLE, steps=1)
@@ -139,6 +143,7 @@ def test_8_bit_products_are_near(run):
     assert torch.equal(run(steps=1)[0], stock), "and the stock ones come back"
 
 
+@pytest.mark.slow
 def test_reused_steps_are_not_computed(run, here):
     stock, _ = run(steps=20)
     calls = []

@@ -59,6 +59,7 @@ def stamps(outputs: Path, name: str = "sweep") -> dict[str, int]:
     return {path.name: (path / "run.json").stat().st_mtime_ns for path in folders(outputs, name)}
 
 
+@pytest.mark.slow
 def test_03_is_swept_resumed_and_widened(outputs, tiny):
     spec = {"parameters": {"steps": 2}, "grid": {"prompt": [CIRCLE]}, "seeds": 2}
     ended = driver.run_sweep(spec)
@@ -224,6 +225,7 @@ def test_cells_of_a_csv_file_reach_the_notebook_as_they_are(outputs, tmp_path):
     assert reports(outputs, "mine") == values
 
 
+@pytest.mark.slow
 def test_whatever_a_run_leaves_is_part_of_it(outputs, book):
     odd = "import os\nos.makedirs('a/b')\nopen(b'a/b/\\xff', 'w').write('1')\n"
     odd += "open('c', 'w').close(); os.chmod('c', 0o444); os.symlink('nowhere', 'd')"
@@ -363,6 +365,7 @@ def test_runs_share_a_kernel_and_no_variables(outputs, book):
     assert rows == [(False, False, False), (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_a_failure_is_kept_and_the_rest_goes_on(outputs, tmp_path, book, capsys):
     spec = {"notebook": book("1 / (x - 2)", REPORT), "grid": {"x": [1, 2, 3]}}
     path = file(tmp_path, spec)
@@ -388,12 +391,14 @@ def test_a_failure_is_kept_and_the_rest_goes_on(outputs, tmp_path, book, capsys)
     assert main(["sweep", str(path)]) == 1
 
 
+@pytest.mark.slow
 def test_fail_fast_ends_at_the_first(outputs, book):
     spec = {"notebook": book("1 / (x - 2)", REPORT), "grid": {"x": [1, 2, 3]}}
     ended = driver.run_sweep(spec, fail_fast=True)
     assert (ended.done, ended.waiting, len(ended.failed)) == (1, 1, 1)
 
 
+@pytest.mark.slow
 def test_retries_dead_kernels_and_time_outs(outputs, tmp_path, book):
     once = f"import os\nflag = {str(tmp_path)!r} + f'/flag{{x}}'\n"
     once += "first = not os.path.exists(flag)\nopen(flag, 'w').close()"
@@ -415,6 +420,7 @@ def test_retries_dead_kernels_and_time_outs(outputs, tmp_path, book):
     assert len(list((outputs / "sweeps" / "sweep" / "failed").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_status_while_runs_are_done_again(outputs, slow, tmp_path, capsys):
     spec, log = slow
     assert main(["sweep", str(spec)]) == 0
@@ -431,6 +437,7 @@ def test_status_while_runs_are_done_again(outputs, slow, tmp_path, capsys):
     assert len(folders(outputs, "mine")) == 6, "what was done is kept"
 
 
+@pytest.mark.slow
 def test_terminals_without_chinese_and_readers_that_have_enough(outputs, tmp_path):
     grid = {"prompt": ["红色的圆形", CIRCLE], "steps": [*range(1, 500)]}
     spec = file(tmp_path, {"grid": grid})
@@ -444,6 +451,7 @@ def test_terminals_without_chinese_and_readers_that_have_enough(outputs, tmp_pat
     assert running.wait(60) == 141
 
 
+@pytest.mark.slow
 def test_again_replaces_what_is_done(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [1]}}
     driver.run_sweep(spec)
@@ -459,6 +467,7 @@ def test_again_replaces_what_is_done(outputs, book):
     assert stamps(outputs) == after
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_runs(outputs, book):
     seen = "import os, time; seen = [os.getpid(), x]; time.sleep(0.2)"
     save = "import json; from pathlib import Path; Path('x.json').write_text(json.dumps(seen))"
@@ -481,6 +490,7 @@ class Nowhere(SweepWorker):
         return RunOutcome(0.0, "worker 2 found no place", no_place=True)
 
 
+@pytest.mark.slow
 def test_a_worker_without_a_place_leaves_its_runs_to_others(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [*range(4)]}}
     with pytest.raises(NotebookError, match="found no place: no worker is left"):
@@ -533,6 +543,7 @@ def test_a_worker_that_was_blamed_is_better_than_none(outputs, book):
     assert ended.done >= 6
 
 
+@pytest.mark.slow
 def test_runs_that_kill_their_kernel_do_not_keep_others_from_being_done(outputs, book, monkeypatch):
     monkeypatch.setattr(driver, "MAX_CRASHES_IN_A_ROW", 2)
     spec = {"notebook": book("import os\nif x < 3: os._exit(1)", REPORT)}
@@ -557,6 +568,7 @@ def test_a_value_that_no_notebook_can_hold_is_one_line(outputs, book, tmp_path, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_shards_are_disjoint_and_merge(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [*range(7)]}}
     counts = [driver.run_sweep(spec, part=Share(number, 2)).total for number in (1, 2)]
@@ -572,6 +584,7 @@ def begun(log: Path) -> list[int]:
     return [int(line) for line in log.read_text().split()] if log.exists() else []
 
 
+@pytest.mark.slow
 def test_two_drivers_exclude_each_other(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [1]}}
     driver.run_sweep(spec)
@@ -617,6 +630,7 @@ def test_a_sweep_whose_driver_was_killed_is_resumed(outputs, slow, tmp_path):
     assert psutil.wait_procs(kernels, timeout=30)[1] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_drop_the_run_in_flight(outputs, slow, tmp_path, sent, code):
     spec, log = slow
@@ -632,6 +646,7 @@ def test_signals_drop_the_run_in_flight(outputs, slow, tmp_path, sent, code):
     assert hidden(outputs, "mine") == []
 
 
+@pytest.mark.slow
 def test_status_and_cancel_from_another_shell(outputs, slow, tmp_path, capsys):
     spec, log = slow
     process = start([sys.executable, "-m", "cogvx_nb", "sweep", str(spec)], tmp_path)
@@ -667,6 +682,7 @@ def test_a_full_disk_ends_a_sweep_and_room_resumes_it(small_disk, monkeypatch, b
     assert {name: stamps(disk)[name] for name in finished} == finished
 
 
+@pytest.mark.slow
 def test_cancelled_from_within(book, outputs):
     """A notebook that runs a sweep gets an exception, and the runs are whole."""
     spec = {"notebook": book(REPORT), "grid": {"x": [1, 2]}}

@@ -33,6 +33,7 @@ BEGUN = "from pathlib import Path; import os, time; print(os.getppid(), file=ope
 def own_home(tmp_path, monkeypatch):
     """Ray writes a token to the user's home."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("OMP_NUM_THREADS")  # so that workers share the cores
 
 
 def leftovers() -> list[str]:
@@ -45,6 +46,8 @@ def leftovers() -> list[str]:
     return []
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_the_command_shares_the_runs_among_processes(outputs, book, tmp_path):
     spec = file(tmp_path, {"notebook": book(WHO, "1 / x"), "grid": {"x": [*range(6)]}})
     done = run_cogvx("sweep", spec.name, "--workers", "2", cwd=tmp_path)
@@ -67,6 +70,8 @@ def test_the_command_shares_the_runs_among_processes(outputs, book, tmp_path):
     assert hidden(outputs, "mine") == []
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
     log = tmp_path / "begun"
     spec = {"notebook": book(BEGUN, "time.sleep(1)", WHO), "grid": {"x": [*range(6)]}}
@@ -88,6 +93,7 @@ def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
     assert leftovers() == []
 
 
+@pytest.mark.ray
 def test_workers_are_checked_before_ray_starts():
     assert not ray_workers.is_wanted(1, "")
     assert ray_workers.is_wanted(2, "")
@@ -124,6 +130,7 @@ def test_there_are_no_more_workers_than_gpus():
         ray_workers.worker_placements([{"CPU": 8, "GPU": 2}], 3)
 
 
+@pytest.mark.ray
 def test_a_node_without_room_leaves_its_runs_to_others(small_disk, tmp_path, monkeypatch, book):
     disk = small_disk(16)
     monkeypatch.setattr(tempfile, "tempdir", str(disk))

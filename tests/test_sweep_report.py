@@ -288,6 +288,8 @@ def opened(browser, path: Path, width: int = 1400):
     return page, told
 
 
+@pytest.mark.browser
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [True, False], ids=["policy", "no policy"])
 def test_hostile_text_does_nothing(outputs, browser, policy):
     for name in ("shown", "alone"):
@@ -313,6 +315,8 @@ def test_hostile_text_does_nothing(outputs, browser, policy):
         page.close()
 
 
+@pytest.mark.browser
+@pytest.mark.slow
 def test_videos_play_and_the_page_fits(outputs, browser):
     path = sweep_page.write_sweep_page(experiment.read_sweep("shown"))
     for width in (1400, 700):
@@ -331,6 +335,7 @@ def test_videos_play_and_the_page_fits(outputs, browser):
 # --- notebook 05 ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_05_under_papermill(outputs, tmp_path):
     flags = ["-r", "sweep", "shown", "-r", "rows", "guidance"]
     notebook, path = execute(tmp_path, *flags, path=NOTEBOOK)
@@ -348,6 +353,7 @@ def test_05_under_papermill(outputs, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_05_of_a_notebook_without_videos(outputs, tmp_path):
     notebook, _ = execute(tmp_path, "-r", "sweep", "alone", path=NOTEBOOK)
     shown = "".join(outputs_of(notebook, "text/html"))
@@ -355,6 +361,7 @@ def test_05_of_a_notebook_without_videos(outputs, tmp_path):
         assert words in shown
 
 
+@pytest.mark.slow
 def test_05_shows_a_newcomer_something(tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "new"))
     few = {"parameters": {"model": "tiny", "steps": 1}, "grid": {"guidance": [1.0, 6.0]}}
