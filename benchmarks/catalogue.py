@@ -141,7 +141,7 @@ def make(folder: Path, count: int, sweeps: bool) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         words = chance.choice(COLOURS), chance.choice(SHAPES), chance.choice(WAYS)
         seed, frames = chance.randrange(1000), chance.choice((13, 25, 49))
-        kept = first.settings | {"made": at.isoformat(), "frame_hash": f"{number:064}"}
+        kept = first.sidecar_json() | {"made": at.isoformat(), "frame_hash": f"{number:064}"}
         prompt = f"a {' '.join(words)} on a black background, number {number}"
         kept["request"] = kept["request"] | {"prompt": prompt, "seed": seed, "frames": frames}
         if number % 50_000 == 0:  # file systems bound the links to a file

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from .planning.plan import Plan
 from .planning.request import VideoRequest
 from .progress import CancelToken, Listener, Note, Planned, StageStarted
 from .results import result, video
+from .results.records import RecordedCheckpoint, Sidecar
 from .results.result import Generated, Result
 
 
@@ -150,47 +151,46 @@ def reproduce(
     """
     from .pipeline import generate, loader
 
-    then = original.settings
-    recorded = request_of(then)
-    loaded = loader.load_pipeline(planner.replay_plan(recorded, probe_machine(), then["plan"]))
-    with _cpu_threads(then["machine"]["threads"]):
+    recorded, content = request_of(original.settings), original.sidecar_json()
+    loaded = loader.load_pipeline(planner.replay_plan(recorded, probe_machine(), content["plan"]))
+    with _cpu_threads(original.settings.machine.threads):
         generated = generate.generate_frames(recorded, loaded, on_event, cancel)
-    now = result.describe_video(generated)
+    sidecar = result.describe_video(generated)
     return Reproduction(
         original=original,
         generated=generated,
-        identical=now["frame_hash"] == then["frame_hash"],
+        identical=sidecar.frame_hash == original.frame_hash,
         psnr=_psnr(generated.frames, video.decode_video(original.path)),
-        differences=_differences(then, now),
+        differences=_differences(content, sidecar.as_json()),
     )
 
 
-def request_of(then: dict) -> VideoRequest:
+def request_of(sidecar: Sidecar) -> VideoRequest:
     """The request that a sidecar records; its prompt is never enriched a second time.
 
     Raises:
         ModelError: if its checkpoint is not on this machine, or not whole.
         RequestError: if it is no longer valid.
     """
-    values = {name: value for name, value in then["request"].items() if name in FIELDS}
-    permitted = dict.fromkeys(then["allowed"], True)
+    values = {n: value for n, value in asdict(sidecar.request).items() if n in FIELDS}
+    permitted = dict.fromkeys(sidecar.allowed, True)
     return request.make_request(
-        _recorded_model(then["checkpoint"]),
+        _recorded_model(sidecar.checkpoint),
         **values | permitted,
-        enriched_from=then.get("enriched_from", ""),
+        enriched_from=sidecar.enriched_from,
     )
 
 
-def _recorded_model(checkpoint: dict) -> store.Model:
+def _recorded_model(checkpoint: RecordedCheckpoint) -> store.Model:
     """The checkpoint that has the recorded files, or else the one of that name."""
     found = []
-    for name in (checkpoint["folder"], checkpoint["name"]):
+    for name in filter(None, (checkpoint.folder, checkpoint.name)):
         try:
             model = store.locate_checkpoint(name)
         except ModelError as error:  # it is gone, or not whole any more
             missing = error
             continue
-        if store.file_hashes(model) == checkpoint["sha256"]:
+        if store.file_hashes(model) == checkpoint.sha256:
             return model
         found.append(model)
     if not found:
@@ -213,12 +213,12 @@ def _differences(then: dict, now: dict) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _cpu_threads(count: int) -> Iterator[None]:
+def _cpu_threads(count: int | None) -> Iterator[None]:
     """torch computes with so many CPU threads: their number can change the last bit."""
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(count or threads)
     try:
         yield
     finally:

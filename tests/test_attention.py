@@ -82,7 +82,7 @@ def test_the_attention_is_kept_with_the_video(tmp_path, here):
     flags = ["--prompt", CIRCLE, "--steps", "2", "--output", "a.mp4", "--attention", "native"]
     done = run_cogvx("generate", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    kept = result.read_result(tmp_path / "a.mp4").settings
+    kept = result.read_result(tmp_path / "a.mp4").sidecar_json()
     assert kept["plan"]["attention"] == "native"
     assert run_cogvx("reproduce", "a.mp4", cwd=tmp_path).returncode == 0
     asked = request.make_request(*_asked(kept))

@@ -390,7 +390,7 @@ def test_random_weights_run_and_are_labelled(here, tmp_path):
     loader.release_pipeline()
     assert made.frames.shape == (13, 96, 144, 3)
     assert "(random weights)" in str(loaded.plan)
-    assert result.describe_video(made)["checkpoint"]["name"] == "cogvideox-tiny (random weights)"
+    assert result.describe_video(made).checkpoint.name == "cogvideox-tiny (random weights)"
     assert store.file_hashes(model) == {"random weights": "cogvideox-tiny"}
     beside = baselines.DiffusersBaseline("seed", baselines.baseline_plan("seed", fitted))
     steps = []

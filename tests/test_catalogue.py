@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -56,13 +57,13 @@ def test_an_entry_is_what_the_sidecar_says(first):
     found = Catalogue()
     found.refresh()
     (entry,) = found.find()
-    wanted = first.settings["request"]
+    wanted = dataclasses.asdict(first.settings.request)
     assert entry.path == first.path
     assert {name: getattr(entry, name) for name in wanted} == wanted
     assert (entry.model, entry.device) == ("cogvideox-tiny", "cpu")
-    assert (entry.frame_hash, entry.made) == (first.frame_hash, first.settings["made"])
+    assert (entry.frame_hash, entry.made) == (first.frame_hash, first.settings.made)
     pace = found.paces("cogvideox-tiny", "cpu")[13]
-    assert pace.step_seconds == pytest.approx(first.settings["seconds"]["denoise"] / 2)
+    assert pace.step_seconds == pytest.approx(first.settings.seconds["denoise"] / 2)
     assert found.paces("cogvideox-tiny", "cuda:0") == {}
 
 
@@ -215,7 +216,7 @@ def test_other_files_are_passed_over(first, all_of, outputs):
 @pytest.mark.parametrize(
     ("part", "name", "value"),
     [
-        ("", "format", 2),
+        ("", "format", 3),
         ("", "frame_hash", None),
         ("", "made", "yesterday"),
         ("request", "prompt", "half a character: \ud83d"),

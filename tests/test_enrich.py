@@ -362,8 +362,8 @@ def test_from_the_command_to_a_video_that_can_be_made_again(endpoint, capsys, mo
     assert main.main(["generate", *flags]) == 0
     printed = capsys.readouterr()
     path = printed.out.strip()
-    kept = result.read_result(path).settings
-    assert (kept["request"]["prompt"], kept["enriched_from"]) == (BLUE, TYPED)
+    settings = result.read_result(path).settings
+    assert (settings.request.prompt, settings.enriched_from) == (BLUE, TYPED)
     assert main.main(["reproduce", path]) == 0
     assert "identical" in capsys.readouterr().out
     assert len(endpoint.requests) == 1
@@ -391,11 +391,11 @@ def test_a_failure_makes_no_video(endpoint, capsys, monkeypatch, outputs):
 def test_both_are_kept_in_the_sidecar_and_the_mp4(endpoint, make):
     typed = "une étoile bleue\nqui monte"
     saved = result.save_result(make(BLUE, enriched_from=typed))
-    assert saved.settings["request"]["prompt"] == BLUE
+    assert saved.settings.request.prompt == BLUE
     assert json.loads(saved.sidecar.read_text("utf-8"))["enriched_from"] == typed
     saved.sidecar.unlink()
     alone = result.read_result(saved.path)  # from the mp4
-    assert alone.settings["enriched_from"] == typed
+    assert alone.settings.enriched_from == typed
     again = workflow.reproduce(alone)
     assert again.identical
     assert again.generated.request.enriched_from == typed
@@ -403,7 +403,7 @@ def test_both_are_kept_in_the_sidecar_and_the_mp4(endpoint, make):
 
 
 def test_a_prompt_as_typed_says_nothing_of_it(make):
-    assert "enriched_from" not in result.describe_video(make())
+    assert "enriched_from" not in result.describe_video(make()).as_json()
 
 
 def test_what_was_typed_is_checked(tiny):

@@ -70,7 +70,7 @@ def test_a_frame_is_what_the_sidecars_say(three, samples):
     frame = catalogue.results_frame()
     assert list(frame.path) == list(map(str, three))
     assert frame.made[0] == datetime.datetime(2031, 1, 1, 10, tzinfo=datetime.UTC)
-    first, kept = frame.iloc[1], samples[0].settings
+    first, kept = frame.iloc[1], samples[0].sidecar_json()
     wanted = kept["request"] | {"seed": 7}
     assert {name: first[name] for name in wanted} == wanted
     seconds = {name: first[f"{name}_seconds"] for name in kept["seconds"]}

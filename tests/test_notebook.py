@@ -81,7 +81,7 @@ def test_03_under_papermill(tmp_path):
     flags = ["-r", "prompt", prompt, "-p", "frames", "25", "-p", "steps", "3"]
     notebook, copy = execute(tmp_path, *flags, "-r", "output", "x.mp4")
     assert video.decode_video(tmp_path / "x.mp4").shape == (25, 96, 144, 3)
-    assert result.read_result(tmp_path / "x.mp4").settings["request"]["prompt"] == prompt
+    assert result.read_result(tmp_path / "x.mp4").settings.request.prompt == prompt
     assert "widgets" not in notebook.metadata
     assert copy.stat().st_size < 2_000_000
 

@@ -235,8 +235,8 @@ def test_a_prompt_is_enriched_and_both_are_kept(tiny, session, endpoint):
     shown.generate.click()
     assert session.queue.wait(60)
     recorded = session.finished[0].result.settings
-    assert recorded["request"]["prompt"].endswith("black background")
-    assert recorded["enriched_from"] == "一个蓝色的星星"
+    assert recorded.request.prompt.endswith("black background")
+    assert recorded.enriched_from == "一个蓝色的星星"
     assert "never-shown" not in session.finished[0].result.sidecar.read_text()
 
     endpoint.reply = Reply("<b>sk-never-shown-0123", status=401)

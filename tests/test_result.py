@@ -38,7 +38,7 @@ def test_a_large_video_is_embedded_smaller(tmp_path, capsys):
     path = tmp_path / "a.mp4"
     video.encode_video(noise, path, 8, "")
     assert path.stat().st_size > 10_000_000
-    shown = display.show_player(result.Result(path, {}))
+    shown = display.show_player(result.Result(path, settings=None))
     assert len(base64.b64decode(shown.data)) <= display.MOST_EMBEDDED_BYTES
     assert str(path) in capsys.readouterr().out
     copy = tmp_path / "copy.mp4"
@@ -73,7 +73,7 @@ def test_settings_come_back(make, tmp_path, sidecar):
         saved.sidecar.unlink()
     if sidecar == "garbage":
         saved.sidecar.write_text("{")
-    found = result.read_result(tmp_path / "a.mp4").settings
+    found = result.read_result(tmp_path / "a.mp4").sidecar_json()
     assert found["request"] == made.request.settings
     assert found["request"]["negative_prompt"] == NASTY
     assert found["frame_hash"] == result.frame_hash(made.frames)
@@ -135,9 +135,9 @@ def test_an_existing_file_is_kept(make, tmp_path):
         result.save_result(make(), path)
     assert path.read_bytes() == b"mine"
     result.save_result(make(), path, overwrite=True)
-    assert result.read_result(path).settings["format"] == 1
+    assert result.read_result(path).sidecar_json()["format"] == 2
     result.save_result(make(seed=2), path, overwrite=True)
-    assert result.read_result(path).settings["request"]["seed"] == 2
+    assert result.read_result(path).settings.request.seed == 2
     assert names(tmp_path) == ["a.json", "a.mp4"]
 
 
@@ -183,7 +183,7 @@ def test_a_write_is_announced(make, tmp_path):
     seen = []
     saved = result.save_result(make(), tmp_path / "a.mp4", on_event=seen.append)
     assert seen == [progress.StageStarted("write")]
-    assert saved.settings["seconds"]["write"] > 0
+    assert saved.settings.seconds["write"] > 0
 
 
 def test_foreign_files_are_refused(tmp_path):

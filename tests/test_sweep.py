@@ -67,11 +67,11 @@ def test_03_is_swept_resumed_and_widened(outputs, tiny):
     loads = []
     for path in folders(outputs):
         made = result.read_result(path / "video.mp4").settings
-        loads.append(made["seconds"]["load"])
+        loads.append(made.seconds["load"])
         assert video.decode_video(path / "video.mp4").shape == (13, 96, 144, 3)
-        assert made["request"]["prompt"] == CIRCLE
+        assert made.request.prompt == CIRCLE
         executed = nbformat.read(path / "notebook.ipynb", as_version=4)
-        assert executed.metadata.papermill.parameters.seed == made["request"]["seed"]
+        assert executed.metadata.papermill.parameters.seed == made.request.seed
         assert str(path / "video.mp4") in (path / "notebook.ipynb").read_text()
         assert ".running" not in (path / "notebook.ipynb").read_text()
     assert min(loads) < max(loads) / 5, "the model is loaded once"
@@ -88,7 +88,7 @@ def test_03_is_swept_resumed_and_widened(outputs, tiny):
     after = stamps(outputs)
     assert {name for name in before if after[name] == before[name]} == set(before) - {damaged.name}
     assert {
-        result.read_result(path / "video.mp4").settings["request"]["seed"]
+        result.read_result(path / "video.mp4").settings.request.seed
         for path in folders(outputs)
     } == {42, 43}
 

@@ -90,9 +90,9 @@ def generate_video_command(options: argparse.Namespace) -> int:
         video = workflow.generate_video(
             output=options.output, overwrite=options.overwrite, on_event=progress, **values
         )
-    seconds = video.settings["seconds"].items()
+    seconds = video.settings.seconds.items()
     stages = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds)
-    print_error(f"{video.settings['request']['frames']} frames: {stages}")
+    print_error(f"{video.settings.request.frames} frames: {stages}")
     print(video.path)
     return 0
 
@@ -101,7 +101,8 @@ def show_settings(options: argparse.Namespace) -> int:
     """Print a video's settings as JSON."""
     from ..results import result
 
-    print(json.dumps(result.read_result(options.file).settings, ensure_ascii=False, indent=2))
+    content = result.read_result(options.file).sidecar_json()
+    print(json.dumps(content, ensure_ascii=False, indent=2))
     return 0
 
 

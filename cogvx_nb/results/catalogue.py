@@ -1,4 +1,4 @@
-"""Find results among any number of them: what doors ask of the index."""
+"""Find results through the index; move them to the trash and back."""
 
 from __future__ import annotations
 
@@ -20,33 +20,24 @@ from .index import Index
 if TYPE_CHECKING:
     import pandas
 
-
 PACE_SAMPLES = 5
+"""Newest results whose median is the measured pace."""
 
 PAGE = 5000
-"""Results read at once where all are wanted: about 10 MB of Python's objects."""
+"""Rows per query of ``Catalogue.pages``: about 10 MB of Python objects."""
 
 NEWEST_FIRST = "ORDER BY at DESC, folder, name"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A result as the catalogue knows it.
+    """A result, with those columns of the index that lists and galleries show."""
 
-    Attributes:
-        path: the mp4.
-        made: when, in ISO 8601.
-        prompt, negative_prompt, frames, steps, height, width, guidance, seed, fps: of its request.
-        model: name of the checkpoint.
-        device: that it was made on.
-        frame_hash: SHA-256 of its frames.
-    """
-
-    path: Path
-    made: str
+    path: Path  # the mp4
+    made: str  # ISO 8601
     prompt: str
     negative_prompt: str
-    model: str
+    model: str  # name of the checkpoint
     frames: int
     steps: int
     height: int
@@ -55,20 +46,20 @@ class Entry:
     seed: int
     fps: int
     device: str
-    frame_hash: str
+    frame_hash: str  # SHA-256
 
 
-ENTRY = tuple(field.name for field in fields(Entry))[1:]
+ENTRY_COLUMNS = tuple(field.name for field in fields(Entry))[1:]
 
 
 class Catalogue:
-    """The results in a folder and the folders in it.
+    """The results in a folder and its sub-folders.
 
-    The files are the truth: ``refresh`` takes in what changed on disk, and the others tell what was
-    taken in. Those that search have the same filters, all of which must be met:
+    The files are authoritative: ``refresh`` reads what changed on disk, the other methods read the
+    index only. Those that search take the same filters, which are combined with AND:
 
-    - ``text``: words that all stand in the prompt, in any case, also as parts of words;
-    - ``model``, ``frames``, ``seed``: only these; all where empty, 0 or None.
+    - ``text``: words that must all occur in the prompt, ignoring case, also within words;
+    - ``model``, ``frames``, ``seed``: equal to these; no filter if empty, 0 or None.
 
     Args:
         folder: the outputs folder by default.
@@ -79,7 +70,7 @@ class Catalogue:
         self._index = Index(self._folder)
 
     def refresh(self) -> None:
-        """Take in what changed on disk. Only folders that changed are looked through."""
+        """Read what changed on disk. Only folders that changed are scanned."""
         self._index.refresh()
 
     def find(
@@ -95,8 +86,8 @@ class Catalogue:
         """A page of results, newest first."""
         where, values = _where(text, model, frames, seed)
         page = f"SELECT rowid FROM results {where} {NEWEST_FIRST} LIMIT ? OFFSET ?"
-        rows = self._index.ask(
-            f"SELECT folder, name, {', '.join(ENTRY)} FROM results WHERE rowid IN ({page})"
+        rows = self._index.query(
+            f"SELECT folder, name, {', '.join(ENTRY_COLUMNS)} FROM results WHERE rowid IN ({page})"
             f" {NEWEST_FIRST}",
             (*values, limit, offset),
         )
@@ -105,51 +96,52 @@ class Catalogue:
     def count(
         self, text: str = "", *, model: str = "", frames: int = 0, seed: int | None = None
     ) -> int:
-        """How many results there are."""
+        """Number of results that match."""
         where, values = _where(text, model, frames, seed)
-        return self._index.ask(f"SELECT count(*) FROM results {where}", values)[0][0]
+        return self._index.query(f"SELECT count(*) FROM results {where}", values)[0][0]
 
     def models(self) -> list[str]:
-        """Names of the checkpoints that made results."""
-        rows = self._index.ask("SELECT DISTINCT model FROM results ORDER BY model")
+        """Names of the checkpoints of all results."""
+        rows = self._index.query("SELECT DISTINCT model FROM results ORDER BY model")
         return [row[0] for row in rows]
 
     def frame_counts(self) -> list[int]:
-        """Numbers of frames that results have."""
-        rows = self._index.ask("SELECT DISTINCT frames FROM results ORDER BY frames")
+        """Numbers of frames that occur in the results."""
+        rows = self._index.query("SELECT DISTINCT frames FROM results ORDER BY frames")
         return [row[0] for row in rows]
 
     def paces(self, model: str, device: str) -> dict[int, MeasuredPace]:
-        """How fast the newest results of each number of frames were made, as medians."""
+        """Median pace of the newest results, by number of frames."""
         ranked = (
             "SELECT frames, denoise_seconds / steps AS step, other_seconds, row_number() OVER"
             " (PARTITION BY frames ORDER BY at DESC) AS place FROM results"
             " WHERE model = ? AND device = ? AND guidance > 1"
         )
-        rows = self._index.ask(
+        rows = self._index.query(
             f"SELECT frames, step, other_seconds FROM ({ranked}) WHERE place <= {PACE_SAMPLES}",
             (model, device),
         )
-        found: dict[int, list] = {}
+        samples: dict[int, list] = {}
         for frames, *seconds in rows:
-            found.setdefault(frames, []).append(seconds)
+            samples.setdefault(frames, []).append(seconds)
         return {
-            frames: MeasuredPace(*map(statistics.median, zip(*samples, strict=True)))
-            for frames, samples in found.items()
+            frames: MeasuredPace(*map(statistics.median, zip(*measured, strict=True)))
+            for frames, measured in samples.items()
         }
 
     def pages(
         self, text: str = "", *, model: str = "", frames: int = 0, seed: int | None = None
     ) -> Iterator[list[tuple]]:
-        """All results, newest first, some at a time, so that any number takes the same memory.
+        """All results that match, newest first, a page at a time: memory use doesn't grow with
+        their number.
 
         Yields:
-            Rows of (seconds since 1970 when it was made, its mp4's path, ``records.COLUMNS``...);
-            None for what a sidecar doesn't say. Each result is there once at most; those that come
-            or go meanwhile are there or not.
+            Rows of (time made in seconds since 1970, path of the mp4, ``records.COLUMNS``...), with
+            None for values that the sidecar doesn't have. No result occurs twice; those added or
+            removed meanwhile may be missing.
         """
         where, values = _where(text, model, frames, seed)
-        after = "at <= ? AND (at < ? OR (folder, name) > (?, ?))"  # the last of the page before
+        after = "at <= ? AND (at < ? OR (folder, name) > (?, ?))"  # last row of the page before
         page = (
             f"SELECT rowid FROM results {where} {'AND' if where else 'WHERE'} {after}"
             f" {NEWEST_FIRST} LIMIT {PAGE}"
@@ -160,19 +152,19 @@ class Catalogue:
         )
         root = os.fsencode(self._folder).decode(errors="replace")
         last = (math.inf, "", "")
-        while rows := self._index.ask(query, (*values, last[0], *last)):
+        while rows := self._index.query(query, (*values, last[0], *last)):
             last = rows[-1][:3]
             yield [(row[0], os.path.join(root, *row[1:3]), *row[3:]) for row in rows]  # noqa: PTH118
 
     def frame(
         self, text: str = "", *, model: str = "", frames: int = 0, seed: int | None = None
     ) -> pandas.DataFrame:
-        """All results as a pandas DataFrame, one a row, newest first; read from the index alone.
+        """All results that match as a pandas DataFrame, one per row, newest first; read from the
+        index only.
 
-        Columns and their types are the same for any results: ``path`` and those of
-        ``records.COLUMNS``, as text, whole numbers, floats or booleans; ``made`` is a time in UTC.
-        What a sidecar doesn't say is NaN or NA. ``height`` and ``width`` are in pixels, ``fps`` is
-        in frames a second.
+        Columns and their types don't depend on the results: ``path`` and ``records.COLUMNS``, as
+        text, integers, floats or booleans; ``made`` is a time in UTC. Values that a sidecar doesn't
+        have are NaN or NA. ``height`` and ``width`` are in pixels, ``fps`` in frames per second.
 
         Raises:
             CogvxError: if pandas or pyarrow is missing.
@@ -183,10 +175,10 @@ class Catalogue:
 def results_frame(
     text: str = "", *, model: str = "", frames: int = 0, seed: int | None = None
 ) -> pandas.DataFrame:
-    """What is in the outputs folder by now, as a pandas DataFrame; see ``Catalogue.frame``."""
-    found = Catalogue()
-    found.refresh()
-    return found.frame(text, model=model, frames=frames, seed=seed)
+    """The results in the outputs folder as a pandas DataFrame; see ``Catalogue.frame``."""
+    catalogue = Catalogue()
+    catalogue.refresh()
+    return catalogue.frame(text, model=model, frames=frames, seed=seed)
 
 
 def _where(text: str, model: str, frames: int, seed: int | None) -> tuple[str, tuple]:
@@ -194,7 +186,7 @@ def _where(text: str, model: str, frames: int, seed: int | None) -> tuple[str, t
     tests = [
         ("instr(folded, ?) > 0", _storable_text(records.fold_text(word))) for word in text.split()
     ]
-    # The + keeps SQLite from the index made for paces, whose rows it would have to sort by time.
+    # The + keeps SQLite from using the index results_pace, whose rows it would have to sort.
     tests += [("+model = ?", _storable_text(model))] if model else []
     tests += [("frames = ?", _clamped(frames))] if frames else []
     tests += [("seed = ?", _clamped(seed))] if seed is not None else []
@@ -204,23 +196,24 @@ def _where(text: str, model: str, frames: int, seed: int | None) -> tuple[str, t
 
 
 def _storable_text(text: str) -> str:
-    """A text as SQLite takes it: half a character, which a command line can hold, is spelt out."""
+    """A text that SQLite accepts: lone surrogates, as from a command line, are escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _clamped(number: int) -> int:
-    """A number as SQLite takes it: one that no result has stays one."""
-    return max(-records.LARGEST, min(number, records.LARGEST))
+    """Clamp to SQLite's 64-bit range; an out-of-range value still matches nothing."""
+    return max(-records.MAX_INTEGER, min(number, records.MAX_INTEGER))
 
 
 def move_to_trash(path: Path) -> Path:
-    """Move a result, mp4 and sidecar, to ``outputs/trash/`` under the path that it had.
+    """Move a result, mp4 and sidecar, to ``outputs/trash/``, keeping its relative path.
 
     Returns:
-        The mp4's new place: in ``trash/.2/`` where one of its path was thrown away before.
+        The mp4's new path: in ``trash/.2/`` (``.3``, ...) if the trash holds one of its path.
 
     Raises:
-        ResultError: if there is none, it lies elsewhere or in the trash, or can't be moved.
+        ResultError: if it doesn't exist, isn't in the outputs folder, is in the trash already or
+            can't be moved.
     """
     outputs, path = settings.outputs_dir(), _normalized(path)
     if not path.is_relative_to(outputs) or path.is_relative_to(_trash_folder()):
@@ -235,10 +228,10 @@ def move_to_trash(path: Path) -> Path:
 
 
 def restore(path: Path) -> Path:
-    """Move a result back to where it was; under another number where its name is taken by now.
+    """Move a result back to where it was, with ``-2``, ``-3``, ... if the name is taken.
 
     Returns:
-        The mp4's place.
+        The mp4's path.
 
     Raises:
         ResultError: if it is not in the trash, or can't be moved.
@@ -257,7 +250,7 @@ def restore(path: Path) -> Path:
 
 
 def _normalized(path: Path) -> Path:
-    """A path without ``..``; links in it stay, for results may be in a linked folder."""
+    """A path without ``..``; links aren't resolved, since results may be in a linked folder."""
     return Path(os.path.normpath(path))
 
 
@@ -266,7 +259,7 @@ def _trash_folder() -> Path:
 
 
 def _is_unused(path: Path) -> bool:
-    """Whether neither an mp4 nor a sidecar has that name."""
+    """Whether there is neither an mp4 nor a sidecar of that name."""
     return not path.exists() and not path.with_suffix(".json").exists()
 
 
@@ -274,16 +267,16 @@ def _move_pair(path: Path, target: Path) -> Path:
     """Move mp4 and sidecar, both or neither."""
     if not path.is_file():
         raise ResultError(f"there is no file {path}")
-    sidecar, to = path.with_suffix(".json"), target.with_suffix(".json")
+    sidecar, new_sidecar = path.with_suffix(".json"), target.with_suffix(".json")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if sidecar.exists():
-            sidecar.rename(to)
+            sidecar.rename(new_sidecar)
         try:
             path.rename(target)
         except OSError:
-            if to.exists():
-                to.rename(sidecar)
+            if new_sidecar.exists():
+                new_sidecar.rename(sidecar)
             raise
     except OSError as error:
         raise ResultError(f"{path} can't be moved to {target}: {error.strerror}") from error

@@ -1,166 +1,281 @@
-"""What the index keeps of the results in a folder, read from their sidecars."""
+"""Sidecars as typed values, and the columns that the index keeps of them."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import json
-import math
-import os
+import operator
+import types
+import typing
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, make_dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .result import FORMAT
+from ..planning.fields import FRAMES, names_deciding
+from ..planning.plan import PREDICTED, RECORDED, Plan
+from ..planning.request import Adjustment, VideoRequest
 
-APART = ("trash", "benchmarks", "grids")
-"""Folders in the outputs folder that hold no results."""
+FORMAT = 2
+"""Of the sidecars written now. Format 1 had other names in the plan; see ``parse_sidecar``."""
 
 STAGES = ("load", "text", "compile", "denoise", "decode", "write")
-ONCE = ("load", "compile")
+
+ONE_TIME_STAGES = ("load", "compile")
 """Stages that the next video of a process doesn't have."""
 
-LARGEST = 2**63 - 1
-"""The largest whole number that SQLite holds."""
+MAX_INTEGER = 2**63 - 1
+"""The largest integer of SQLite."""
+
+
+def _section(name: str, source: type, required: tuple[str, ...], optional: tuple[str, ...] = ()):
+    """A frozen dataclass of some of another's fields; optional ones default to None."""
+    hints = typing.get_type_hints(source)
+    fields = [(key, hints[key]) for key in required]
+    fields += [(key, hints[key] | None, field(default=None)) for key in optional]
+    section = make_dataclass(name, fields, frozen=True, slots=True)
+    section.__module__ = __name__
+    return section
+
+
+REQUEST_NAMES = (*names_deciding(FRAMES), "fps")
+
+RecordedRequest = _section("RecordedRequest", VideoRequest, REQUEST_NAMES)
+"""The values of a request that decide its video, as they were run."""
+
+RecordedPlan = _section("RecordedPlan", Plan, ("device",), (*RECORDED, *PREDICTED))
+"""The choices of a plan and what it predicted; None for choices that didn't exist yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCheckpoint:
+    """The checkpoint that made a video."""
+
+    name: str
+    folder: str = ""
+    licence: str = ""
+    sha256: dict[str, str] = field(default_factory=dict)  # by path in the folder
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedMachine:
+    """The machine that made a video."""
+
+    system: str | None = None  # operating system, architecture and Python version
+    cores: int | None = None
+    threads: int | None = None  # of torch on the CPU; they can change the last bit
+    ram_bytes: int | None = None
+    gpus: tuple[str, ...] | None = None  # names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """Everything that is recorded of a video, in the order of the JSON file.
+
+    A field with a default may be missing or of another type in the file: sidecars from before it
+    was recorded are read too. A file without one of the others is not a sidecar.
+    """
+
+    made: str  # ISO 8601 with offset
+    request: RecordedRequest
+    asked: dict[str, object] = field(default_factory=dict)  # values as given, before adjustments
+    enriched_from: str = ""  # the prompt as typed, if a chat model rewrote it; else not in the file
+    adjustments: tuple[Adjustment, ...] = ()
+    notes: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()  # names of the allow_… permissions that were needed
+    plan: RecordedPlan
+    checkpoint: RecordedCheckpoint
+    versions: dict[str, str | None] = field(default_factory=dict)  # None: not installed
+    machine: RecordedMachine = RecordedMachine()
+    seconds: dict[str, float]  # of each stage; with "denoise" at least
+    frame_hash: str  # SHA-256 of the frames before encoding
+
+    def as_json(self) -> dict:
+        """The JSON content of a sidecar in today's format."""
+        content = {"format": FORMAT, **_json_value(self)}
+        if not self.enriched_from:
+            del content["enriched_from"]
+        return content
+
+    def without_times(self) -> Sidecar:
+        """The same without when and how fast the video was made, to be compared with another."""
+        return dataclasses.replace(self, made="", seconds={})
+
+
+def read_sidecar(path: Path) -> Sidecar | None:
+    """The sidecar in a file; None if the file is missing or something else."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        return parse_sidecar(json.loads(path.read_text(encoding="utf-8")))
+    return None
+
+
+def parse_sidecar(content: object) -> Sidecar | None:
+    """The sidecar that JSON content is, of any format so far; None if it is something else."""
+    with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
+        if content["format"] not in (1, FORMAT):
+            return None
+        sidecar = _reader(Sidecar)(content)
+        return sidecar if "denoise" in sidecar.seconds else None
+    return None
+
+
+def _json_value(value: object) -> object:
+    if dataclasses.is_dataclass(value):
+        return {
+            entry.name: _json_value(part)
+            for entry in dataclasses.fields(value)
+            if (part := getattr(value, entry.name)) is not None or entry.default is not None
+        }
+    if isinstance(value, tuple):
+        return [_json_value(part) for part in value]
+    return dict(value) if isinstance(value, dict) else value
+
+
+@functools.cache
+def _reader(kind: object) -> Callable[[object], object]:
+    """A function that returns a JSON value as that type, or raises ValueError."""
+    if dataclasses.is_dataclass(kind):
+        return _section_reader(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # ``... | None``
+        read = _reader(arguments[0])
+        return lambda value: None if value is None else read(value)
+    if origin is tuple:
+        read = _reader(arguments[0])
+        return lambda value: tuple(map(read, _checked(value, list)))
+    if origin is dict:
+        read = _reader(arguments[1])
+        return lambda value: {key: read(part) for key, part in _checked(value, dict).items()}
+    return _SCALARS[kind]
+
+
+def _section_reader(section: type) -> Callable[[object], object]:
+    hints = typing.get_type_hints(section)
+    readers = [
+        (entry.name, _reader(hints[entry.name]), _is_required(entry))
+        for entry in dataclasses.fields(section)
+    ]
+
+    def read(content: object) -> object:
+        _checked(content, dict)
+        values = {}
+        for name, read_field, required in readers:
+            try:
+                values[name] = read_field(content[name])
+            except (KeyError, ValueError):
+                if required:
+                    raise ValueError(name) from None
+        return section(**values)
+
+    return read
+
+
+def _is_required(entry: dataclasses.Field) -> bool:
+    return entry.default is entry.default_factory is dataclasses.MISSING
+
+
+def _checked(value: object, kind: type) -> object:
+    if not isinstance(value, kind):
+        raise ValueError(value)
+    return value
+
+
+def _text(value: object) -> str:
+    """A text that can be stored: JSON can spell half a character (a lone surrogate)."""
+    if not _checked(value, str).isascii():
+        value.encode()
+    return value
+
+
+def _whole_number(value: object) -> int:
+    if type(value) is not int or abs(value) > MAX_INTEGER:  # a bool is an int too
+        raise ValueError(value)
+    return value
+
+
+def _number(value: object) -> float:
+    if type(value) not in (int, float) or not abs(value) <= MAX_INTEGER:  # false for NaN too
+        raise ValueError(value)
+    return float(value)
+
+
+_SCALARS: dict[object, Callable[[object], object]] = {
+    str: _text,
+    bool: lambda value: _checked(value, bool),
+    int: _whole_number,
+    float: _number,
+    object: lambda value: value,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Something that is kept of a sidecar.
+    """A value that the index keeps of each sidecar."""
 
-    Attributes:
-        kind: ``str``, ``int``, ``float``, ``bool`` or ``list``: texts, kept as one with commas.
-        keys: where a sidecar has it.
-        needed: a sidecar without it is none. Else it is None where that is missing or of another
-            type: sidecars of before it was recorded are read as well.
-    """
-
-    kind: type
-    keys: tuple[str, ...]
-    needed: bool = False
+    kind: type  # str, int, float or bool; numbers that can be missing are float, for pandas
+    read: Callable[[Sidecar], object]  # None where the sidecar doesn't say
 
 
-def _request(kind: type, *names: str) -> dict[str, Column]:
-    return {name: Column(kind, ("request", name), True) for name in names}
+def _column(path: str) -> Column:
+    """The column of a field, such as ``"plan.device"``; texts of a tuple joined by commas."""
+    kind: object = Sidecar
+    for name in path.split("."):
+        kind = typing.get_type_hints(kind)[name]
+    read = operator.attrgetter(path)
+    optional = typing.get_origin(kind) is types.UnionType
+    kind = typing.get_args(kind)[0] if optional else kind
+    if typing.get_origin(kind) is tuple:
+        return Column(str, lambda sidecar: _joined(read(sidecar)))
+    return Column(float if optional and kind is int else kind, read)
 
 
-def _planned(kind: type, *names: str) -> dict[str, Column]:
-    return {name: Column(kind, ("plan", name)) for name in names}
+def _joined(texts: tuple[str, ...] | None) -> str | None:
+    return None if texts is None else ", ".join(texts)
+
+
+def _stage_column(stage: str) -> Column:
+    return Column(float, lambda sidecar: sidecar.seconds.get(stage))
 
 
 COLUMNS = {
-    "made": Column(str, ("made",), True),
-    "model": Column(str, ("checkpoint", "name"), True),
-    **_request(str, "prompt", "negative_prompt"),
-    "enriched_from": Column(str, ("enriched_from",)),
-    **_request(int, "frames", "height", "width", "fps", "steps"),
-    **_request(float, "guidance"),
-    **_request(int, "seed"),
-    **{
-        f"{stage}_seconds": Column(float, ("seconds", stage), stage == "denoise")
-        for stage in STAGES
-    },
-    "device": Column(str, ("plan", "device"), True),
-    "gpus": Column(list, ("machine", "gpus")),
-    **_planned(str, "dtype", "placement", "attention", "speed", "quantized"),
-    **_planned(bool, "tiled", "compiled", "reuse"),
-    "predicted_peak_bytes": Column(float, ("plan", "peak_bytes")),
-    "predicted_ram_bytes": Column(float, ("plan", "ram_bytes")),
-    "frame_hash": Column(str, ("frame_hash",), True),
+    "made": _column("made"),
+    "model": _column("checkpoint.name"),
+    **{name: _column(f"request.{name}") for name in REQUEST_NAMES},
+    "enriched_from": Column(str, lambda sidecar: sidecar.enriched_from or None),
+    **{f"{stage}_seconds": _stage_column(stage) for stage in STAGES},
+    "device": _column("plan.device"),
+    "gpus": _column("machine.gpus"),
+    **{name: _column(f"plan.{name}") for name in RECORDED},
+    "predicted_peak_bytes": _column("plan.peak_bytes"),
+    "predicted_ram_bytes": _column("plan.ram_bytes"),
+    "frame_hash": _column("frame_hash"),
 }
-"""What is kept of each result, by name."""
+"""What the index keeps of each result, by name."""
 
-FOR_SEARCH = ("at", "folded", "other_seconds")
-"""Made of the others, and kept before them: seconds since 1970; the prompt without the differences
-that a search passes over; seconds of all stages but denoising and those of ``ONCE``."""
-
-
-def scan_folder(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
-    """(folders in a folder, stamp of each sidecar by its mp4's name).
-
-    Args:
-        folder: relative to ``root``, with ``/``; empty for ``root`` itself.
-
-    Raises:
-        OSError: if the folder can't be read.
-    """
-    inside, mp4s, sidecars = [], {}, {}
-    with os.scandir(root / folder) as found:
-        for one in found:
-            if one.name.startswith("."):
-                continue
-            with contextlib.suppress(OSError, UnicodeError):  # gone by now, or a link to nowhere
-                one.name.encode()  # the index holds no name that isn't text
-                if one.is_dir():
-                    apart = not folder and one.name in APART
-                    if not apart and not (one.is_symlink() and _is_link_loop(Path(one.path), root)):
-                        inside.append(f"{folder}/{one.name}" if folder else one.name)
-                elif one.name.lower().endswith(".mp4") and one.is_file():
-                    mp4s[one.name[:-4]] = one.name
-                elif one.name.endswith(".json"):
-                    kept = one.stat()
-                    sidecars[one.name[:-5]] = f"{kept.st_size} {kept.st_mtime_ns}"
-    return inside, {mp4s[stem]: stamp for stem, stamp in sidecars.items() if stem in mp4s}
+SEARCH_COLUMNS = ("at", "folded", "other_seconds")
+"""Computed, and stored before ``COLUMNS``: seconds since 1970; the prompt as ``fold_text`` returns
+it; seconds of all stages but denoising and ``ONE_TIME_STAGES``."""
 
 
 def read_record(path: Path) -> tuple | None:
-    """What is kept of a sidecar, in the order of ``FOR_SEARCH`` and ``COLUMNS``; None if the file
-    is gone or something else."""
-    wrong = (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-    with contextlib.suppress(*wrong, RecursionError):
-        return _values(json.loads(path.read_text(encoding="utf-8")))
-    return None
+    """The values of ``SEARCH_COLUMNS`` and ``COLUMNS`` of a sidecar; None if the file is missing or
+    something else."""
+    sidecar = read_sidecar(path)
+    if sidecar is None or sidecar.request.steps < 1:
+        return None
+    try:
+        at = datetime.fromisoformat(sidecar.made).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+    ignored = ("denoise", *ONE_TIME_STAGES)
+    other = sum(value for stage, value in sidecar.seconds.items() if stage not in ignored)
+    values = (column.read(sidecar) for column in COLUMNS.values())
+    return at, fold_text(sidecar.request.prompt), float(other), *values
 
 
 def fold_text(text: str) -> str:
-    """A text without the differences that a search passes over: case, full width, ligatures."""
+    """A text without the differences that a search ignores: case, full width, ligatures."""
     return unicodedata.normalize("NFKC", text).casefold()
-
-
-def _values(kept: dict) -> tuple:
-    """See ``read_record``.
-
-    Raises:
-        LookupError, TypeError, ValueError, ...: if it is not a sidecar of this format.
-    """
-    told = {}
-    for name, column in COLUMNS.items():
-        told[name] = _typed_value(_nested_value(kept, column.keys), column.kind)
-        if told[name] is None and column.needed:
-            raise ValueError(name)
-    seconds = kept["seconds"]
-    other = sum(value for name, value in seconds.items() if name not in ("denoise", *ONCE))
-    if kept["format"] != FORMAT or told["steps"] < 1 or not math.isfinite(other):
-        raise ValueError(told)
-    at = datetime.fromisoformat(told["made"]).timestamp()
-    return at, fold_text(told["prompt"]), float(other), *told.values()
-
-
-def _nested_value(kept: dict, keys: tuple[str, ...]) -> object:
-    """A value of a sidecar; None if there is none."""
-    found = kept
-    for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
-
-
-def _typed_value(value: object, kind: type) -> str | float | None:
-    """A value as the index holds it; None if it is of another type, or none that SQLite holds."""
-    if kind is list and isinstance(value, list):
-        texts = [_typed_value(one, str) for one in value]
-        return None if None in texts else ", ".join(texts)
-    if kind is str and isinstance(value, str):
-        # JSON can spell half a character, which can't be stored.
-        return value if value == value.encode(errors="ignore").decode() else None
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind in (int, float) and isinstance(value, int if kind is int else int | float):
-        return kind(value) if abs(value) <= LARGEST else None  # false also for NaN
-    return None
-
-
-def _is_link_loop(link: Path, root: Path) -> bool:
-    """Whether a link leads to where results are found without it, or to a folder around it."""
-    target, root = link.resolve(), root.resolve()
-    around = any(inner.is_relative_to(target) for inner in (root, link.parent.resolve()))
-    return around or target.is_relative_to(root)

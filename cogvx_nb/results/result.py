@@ -12,10 +12,9 @@ import shutil
 import time
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,47 +24,30 @@ from ..planning import machine
 from ..planning.plan import Plan
 from ..planning.request import VideoRequest
 from ..progress import Listener, StageStarted
-from . import video
+from . import records, video
+from .records import Sidecar
 
-if TYPE_CHECKING:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """A video that was made, not yet written.
-
-    Attributes:
-        frames: uint8 (frames, height, width, 3), RGB.
-        request, plan: as they were run.
-        hashes: SHA-256 of the checkpoint's files.
-        seconds: of each stage: load, text, denoise, decode.
-        threads: CPU threads that torch computed with; they can change the last bit.
-    """
-
-    frames: np.ndarray
-    request: VideoRequest
-    plan: Plan
-    hashes: dict[str, str]
-    seconds: dict[str, float]
-    threads: int
-
-
-FORMAT = 1
 SLUG_LENGTH = 40
 
 
 @dataclass(frozen=True, slots=True)
+class Generated:
+    """A generated video that is not yet written."""
+
+    frames: np.ndarray  # uint8 (frames, height, width, 3), RGB
+    request: VideoRequest  # as it was run
+    plan: Plan  # as it was run
+    hashes: dict[str, str]  # SHA-256 of the checkpoint's files
+    seconds: dict[str, float]  # of each stage: load, text, denoise, decode
+    threads: int  # of torch on the CPU; they can change the last bit
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
-    """A video on disk with its settings.
+    """A video on disk with its settings."""
 
-    Attributes:
-        path: the mp4.
-        settings: as in the sidecar; see ``describe_video``.
-    """
-
-    path: Path
-    settings: dict = field(repr=False)
+    path: Path  # the mp4
+    settings: Sidecar = field(repr=False)
 
     @property
     def sidecar(self) -> Path:
@@ -73,7 +55,11 @@ class Result:
 
     @property
     def frame_hash(self) -> str:
-        return self.settings["frame_hash"]
+        return self.settings.frame_hash
+
+    def sidecar_json(self) -> dict:
+        """The settings as the JSON content of a sidecar."""
+        return self.settings.as_json()
 
 
 def save_result(
@@ -85,38 +71,40 @@ def save_result(
 ) -> Result:
     """Write a video and its sidecar.
 
-    The video is written beside its place, opened again and checked, and only then renamed, so that
-    nothing half-written is ever left under its name.
+    The video is written to a temporary name, decoded and checked, and only then renamed, so that no
+    partial file is ever left under its name.
 
     Args:
-        output: where; relative to the current directory. By default
+        output: path of the mp4, relative to the current directory. By default
             ``outputs/<date>/<time>-<slug>-<seed>.mp4``, with ``-2``, ``-3`` for name clashes.
         overwrite: replace a video of that name.
 
     Raises:
         OutputExists, DiskFull, OutputError: if it can't be written.
-        BadFrames: if the written file does not hold the frames that were made.
+        BadFrames: if the written file does not hold the frames.
     """
     if on_event is not None:
         on_event(StageStarted("write"))
     start = time.perf_counter()
     path = check_output(output, overwrite=overwrite) or _default_path(generated)
-    described = describe_video(generated)
-    with _translated(path), _temporary(path) as (mp4, sidecar):
+    sidecar = describe_video(generated)
+    with _translated(path), _temporary(path) as (mp4, json_file):
         path.parent.mkdir(parents=True, exist_ok=True)
-        tag = json.dumps(described, ensure_ascii=True, separators=(",", ":"))
+        tag = json.dumps(sidecar.as_json(), ensure_ascii=True, separators=(",", ":"))
         video.encode_video(generated.frames, mp4, generated.request.fps, tag)
         _check_written(mp4, generated.frames)
-        described["seconds"]["write"] = round(time.perf_counter() - start, 3)
-        sidecar.write_text(json.dumps(described, ensure_ascii=False, indent=2), encoding="utf-8")
-        path = _publish_pair(mp4, sidecar, path, overwrite, numbered=not output)
-    return Result(path, described)
+        seconds = sidecar.seconds | {"write": round(time.perf_counter() - start, 3)}
+        sidecar = replace(sidecar, seconds=seconds)
+        content = json.dumps(sidecar.as_json(), ensure_ascii=False, indent=2)
+        json_file.write_text(content, encoding="utf-8")
+        path = _publish_pair(mp4, json_file, path, overwrite, numbered=not output)
+    return Result(path, sidecar)
 
 
 def check_output(output: str | Path | None, *, overwrite: bool = False) -> Path | None:
     """The absolute path that a video would be written to, if it can be.
 
-    Doors call it before the work, ``save_result`` calls it again. Makes no folder and no file.
+    Called before the video is generated, and again by ``save_result``. Creates nothing.
 
     Returns:
         The path; None where ``output`` is None or empty: a new name in the outputs folder.
@@ -141,7 +129,7 @@ def check_output(output: str | Path | None, *, overwrite: bool = False) -> Path 
             f"output {path} exists: choose another name, or overwrite it (--overwrite)"
         )
     sidecar = path.with_suffix(".json")
-    if sidecar.exists() and (not overwrite or _parse_sidecar(sidecar) is None):
+    if sidecar.exists() and (not overwrite or records.read_sidecar(sidecar) is None):
         raise OutputExists(
             f"{sidecar}, where the settings of {path.name} would go, exists: choose another name"
         )
@@ -149,53 +137,52 @@ def check_output(output: str | Path | None, *, overwrite: bool = False) -> Path 
     return path
 
 
-def describe_video(generated: Generated) -> dict:
-    """Everything a sidecar says: the request as asked and as run, the plan, the checkpoint and its
-    file hashes, versions, machine, stage seconds and the hash of the frames."""
-    request, here = generated.request, machine.probe_machine()
-    asked = {name: value for name, value in request.asked.items() if value is not None}
-    return {
-        "format": FORMAT,
-        "made": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "request": request.settings,
-        "asked": asked,
-        **({"enriched_from": request.enriched_from} if request.enriched_from else {}),
-        "adjustments": [asdict(change) for change in request.adjustments],
-        "notes": list(request.notes),
-        "allowed": list(request.allowed),
-        "plan": generated.plan.choices,
-        "checkpoint": {
-            "name": request.model.name,
-            "folder": str(request.model.folder),
-            "licence": request.model.checkpoint.licence,
-            "sha256": generated.hashes,
-        },
-        "versions": {"cogvx-nb": __version__, **here.versions},
-        "machine": {
-            "system": here.system,
-            "cores": here.cores,
-            "threads": generated.threads,
-            "ram_bytes": here.ram_bytes,
-            "gpus": [gpu.name for gpu in here.gpus],
-        },
-        "seconds": {stage: round(value, 3) for stage, value in generated.seconds.items()},
-        "frame_hash": frame_hash(generated.frames),
-    }
+def describe_video(generated: Generated) -> Sidecar:
+    """The sidecar of a video: the request as given and as run, the plan, the checkpoint and its
+    file hashes, versions, machine, seconds of the stages and the hash of the frames."""
+    request, local_machine = generated.request, machine.probe_machine()
+    return Sidecar(
+        made=datetime.now().astimezone().isoformat(timespec="seconds"),
+        request=records.RecordedRequest(**request.settings),
+        asked={name: value for name, value in request.asked.items() if value is not None},
+        enriched_from=request.enriched_from,
+        adjustments=tuple(request.adjustments),
+        notes=tuple(request.notes),
+        allowed=tuple(request.allowed),
+        plan=records.RecordedPlan(**generated.plan.choices),
+        checkpoint=records.RecordedCheckpoint(
+            name=request.model.name,
+            folder=str(request.model.folder),
+            licence=request.model.checkpoint.licence,
+            sha256=generated.hashes,
+        ),
+        versions={"cogvx-nb": __version__, **local_machine.versions},
+        machine=records.RecordedMachine(
+            system=local_machine.system,
+            cores=local_machine.cores,
+            threads=generated.threads,
+            ram_bytes=local_machine.ram_bytes,
+            gpus=tuple(gpu.name for gpu in local_machine.gpus),
+        ),
+        seconds={stage: round(value, 3) for stage, value in generated.seconds.items()},
+        frame_hash=frame_hash(generated.frames),
+    )
 
 
 def read_result(path: str | Path) -> Result:
-    """The settings of a video: from its sidecar, or from the mp4 alone when that is gone.
+    """A video with its settings: from its sidecar, or from the mp4 alone where that is missing.
 
     Raises:
-        ResultError: if there is no such file, or it is not of this workbench.
+        ResultError: if there is no such file, or it carries no settings.
     """
     path = Path(path).expanduser().absolute()
     if not path.is_file():
         raise ResultError(f"there is no file {path}")
-    found = _parse_sidecar(path.with_suffix(".json")) or video.read_tag(path)
-    if found is None or found.get("format") != FORMAT:
+    sidecar = records.read_sidecar(path.with_suffix(".json"))
+    sidecar = sidecar or records.parse_sidecar(video.read_tag(path))
+    if sidecar is None:
         raise ResultError(f"{path} carries no settings: it was not made with this workbench")
-    return Result(path, found)
+    return Result(path, sidecar)
 
 
 def frame_hash(frames: np.ndarray) -> str:
@@ -295,12 +282,3 @@ def _publish_pair(mp4: Path, sidecar: Path, path: Path, overwrite: bool, numbere
         target = path.with_stem(f"{path.stem}-{number}")
     sidecar.replace(target.with_suffix(".json"))
     return target
-
-
-def _parse_sidecar(path: Path) -> dict | None:
-    """A sidecar's content; None if the file is missing or something else."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and "frame_hash" in found else None

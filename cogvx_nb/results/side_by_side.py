@@ -1,97 +1,151 @@
-"""Results beside each other: clips in step in one labelled video, and what differs."""
+"""Comparison of results: their clips in step in one labelled video, and a table of settings."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
+import hashlib
+import json
 import tempfile
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..planning.plan import PREDICTED
+from ..text import render_template
 from . import video
 from .result import Result
 
 MOST = 6
-MARK = "background:#ffe58a;color:#111"
-"""Of what differs; light enough for black letters, in a dark page too."""
+"""Results that can be compared at once."""
 
-CHANCE = ("denoising", "made")
-"""What differs anyway."""
+LETTERS = "ABCDEF"
 
-CELL = "text-align:left;vertical-align:top;overflow-wrap:anywhere;line-height:1.4"
+TIMES = {"seconds.denoise": "denoising", "made": "made"}
+"""Fields that are shown, but differ by chance, with their names in the table."""
 
+NAMES = {"enriched_from": "as typed", "checkpoint.name": "model"}
+"""Names in the table of fields that aren't called by their own."""
 
-def differing_settings(found: Sequence[Result]) -> dict[str, tuple[str, ...]]:
-    """What each result was made with, by name: those values that not all of them share."""
-    told = [_settings_texts(one.settings) for one in found]
-    names = dict.fromkeys(name for one in told for name in one)
-    values = {name: tuple(one.get(name, "–") for one in told) for name in names}
-    return {name: row for name, row in values.items() if len(set(row)) > 1 and name not in CHANCE}
+NOTHING = "–"
 
-
-def comparison_table(found: Sequence[Result]) -> str:
-    """Every setting of each result as an HTML table; what differs is marked, in prompts by word."""
-    told, apart = [_settings_texts(one.settings) for one in found], differing_settings(found)
-    head = "".join(f"<th>{_letter(n)}</th>" for n in range(len(found)))
-    rows = [f"<tr><th></th>{head}</tr>"]
-    for name in dict.fromkeys([*apart, *told[0]]):
-        values = [one.get(name, "–") for one in told]
-        cells = _mark_differences(values) if name in apart else [escape(value) for value in values]
-        row = "".join(f"<td style='{CELL}'>{cell}</td>" for cell in cells)
-        rows.append(f"<tr><th style='{CELL};white-space:nowrap'>{escape(name)}</th>{row}</tr>")
-    return f"<table style='border-spacing:1em 0.3em'>{''.join(rows)}</table>"
+AS_USED = "as used"
+"""In place of a value of ``asked`` that is the same in the request or the plan."""
 
 
-def _settings_texts(kept: dict) -> dict[str, str]:
-    """A sidecar's settings as short texts."""
-    wanted, plan = kept["request"], kept["plan"]
-    told = {"prompt": wanted["prompt"], "as typed": kept.get("enriched_from", "")}
-    told["negative prompt"] = wanted["negative_prompt"]
-    told["model"] = kept["checkpoint"]["name"]
-    told |= {name: str(wanted[name]) for name in ("frames", "steps")}
-    told["guidance"] = f"{wanted['guidance']:g}"
-    told |= {name: str(wanted[name]) for name in ("seed", "fps")}
-    told["size"] = f"{wanted['height']} × {wanted['width']}"
-    told["plan"] = f"{plan['device']}, {plan['dtype']}, {plan['placement']}"
-    told["tiled"] = "yes, approximate" if plan["tiled"] else "no"
-    told["denoising"] = f"{kept['seconds']['denoise']:.1f} s"
-    told["made"] = kept["made"].replace("T", " ")[:16]
-    told["diffusers, torch"] = ", ".join(
-        str(kept["versions"].get(n)) for n in ("diffusers", "torch")
-    )
-    return {name: value for name, value in told.items() if value}
+def differing_settings(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """Every setting that isn't the same in all results, as texts, by name.
+
+    These are all fields of the sidecars but the times.
+    """
+    fields, differing = _values_by_field(results)
+    return {_field_name(path): tuple(map(_value_text, fields[path])) for path in differing}
 
 
-def _mark_differences(values: Sequence[str]) -> list[str]:
-    """Texts as HTML, each with what the first doesn't have marked; the first against the next."""
-    return [_mark_words(value, values[0] if n else values[1]) for n, value in enumerate(values)]
+def comparison_table(results: Sequence[Result]) -> str:
+    """The settings of each result as an HTML table: first those that differ, with the different
+    words marked; then the rest of request and plan, the checkpoint and the times."""
+    fields, differing = _values_by_field(results)
+    rows = []
+    for path in dict.fromkeys([*differing, *filter(_is_always_shown, fields), *TIMES]):
+        texts = [_value_text(value) for value in fields[path]]
+        if path in differing or set(texts) != {NOTHING}:
+            cells = _mark_differences(texts) if path in differing else [[(t, False)] for t in texts]
+            rows.append((_field_name(path), cells))
+    letters = LETTERS[: len(results)]
+    return render_template("comparison.html", letters=letters, rows=rows)
 
 
-def _mark_words(value: str, other: str) -> str:
-    words, others = value.split(), other.split()
+def _values_by_field(results: Sequence[Result]) -> tuple[dict[str, list[object]], list[str]]:
+    """(the results' values of each field, the fields that differ, times excluded)."""
+    settings = [dict(_flatten_sidecar(result.settings)) for result in results]
+    paths = dict.fromkeys(path for values in settings for path in values)
+    fields = {path: [values.get(path) for values in settings] for path in paths}
+    differing = [
+        path
+        for path, values in fields.items()
+        if path != "made" and not path.startswith("seconds.")
+        if any((value or None) != (values[0] or None) for value in values)
+    ]
+    return fields, differing
+
+
+def _flatten_sidecar(section: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """(path, value) of each field of a sidecar and its sections."""
+    for field in dataclasses.fields(section):
+        path, value = f"{prefix}{field.name}", getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _flatten_sidecar(value, f"{path}.")
+        elif path == "asked":
+            for name, asked in value.items():
+                used = getattr(section.request, name, getattr(section.plan, name, None))
+                yield f"asked.{name}", AS_USED if asked == used else asked
+        elif path == "seconds":
+            yield from ((f"seconds.{stage}", seconds) for stage, seconds in value.items())
+        elif path == "checkpoint.sha256":
+            digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+            yield path, f"{len(value)} files, together {digest[:16]}"
+        else:
+            yield path, value
+
+
+def _is_always_shown(path: str) -> bool:
+    section, _, name = path.partition(".")
+    return (section in ("request", "plan") and name not in PREDICTED) or path in NAMES
+
+
+def _field_name(path: str) -> str:
+    """What a field is called in the table; request and plan have no name in common."""
+    if path in TIMES or path in NAMES:
+        return (TIMES | NAMES)[path]
+    section, _, name = path.partition(".")
+    plain = name if section in ("request", "plan") else f"{section} {name}".strip()
+    return plain.replace("_", " ")
+
+
+def _value_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    if isinstance(value, dict):
+        value = [f"{name} {part or NOTHING}" for name, part in value.items()]
+    text = "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return NOTHING if value is None else text or NOTHING
+
+
+def _mark_differences(texts: Sequence[str]) -> list[list[tuple[str, bool]]]:
+    """The words of each text, marked where the first doesn't have them; the first against the
+    second."""
+    return [
+        _mark_words(text, texts[0] if number else texts[1]) for number, text in enumerate(texts)
+    ]
+
+
+def _mark_words(text: str, other: str) -> list[tuple[str, bool]]:
+    words, others = text.split(), other.split()
     matcher = difflib.SequenceMatcher(None, others, words, autojunk=False)
-    parts = []
-    for kind, _, _, start, end in matcher.get_opcodes():
-        text = escape(" ".join(words[start:end]))
-        parts.append(text if kind == "equal" else f"<mark style='{MARK}'>{text}</mark>")
-    return " ".join(part for part in parts if part)
+    parts = [
+        (" ".join(words[start:end]), kind != "equal")
+        for kind, _, _, start, end in matcher.get_opcodes()
+    ]
+    return [part for part in parts if part[0]]
 
 
-def side_by_side(found: Sequence[Result]) -> bytes:
-    """Two to six results in one video, in step, each with the letter that it has in ``comparison_table``."""
+def side_by_side(results: Sequence[Result]) -> bytes:
+    """Two to six results in one mp4, in step, labelled with their letters in
+    ``comparison_table``."""
     clips, fps = clips_in_step(
-        [video.decode_video(one.path) for one in found],
-        [one.settings["request"]["fps"] for one in found],
+        [video.decode_video(result.path) for result in results],
+        [result.settings.request.fps for result in results],
     )
     across = len(clips) if len(clips) < 4 else (len(clips) + 1) // 2
     width = max(240, min(360, *(clip.shape[2] for clip in clips)))
-    labels = [_letter(number) for number in range(len(clips))]
     bands = [
-        compose_sheet([clips[n : n + across]], labels[n : n + across], [""], width)
+        compose_sheet([clips[n : n + across]], LETTERS[n : n + across], [""], width)
         for n in range(0, len(clips), across)
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -100,15 +154,11 @@ def side_by_side(found: Sequence[Result]) -> bytes:
         return path.read_bytes()
 
 
-def _letter(number: int) -> str:
-    return "ABCDEF"[number]
-
-
 GAP = 6
 """Pixels between cells."""
 
-LETTERS = 15
-"""Height of a label's letters, in pixels."""
+FONT_SIZE = 15
+"""Of labels, in pixels."""
 
 FONTS = (
     "NotoSansCJK-Regular.ttc",
@@ -159,7 +209,7 @@ def compose_sheet(
     frames, tall, wide = clips[0].shape[:3] if clips else (1, 2, 3)
     size = (width, round(width * tall / wide))
     left = width // 2 if any(rows) else 0
-    top = LETTERS * (0 if not any(columns) else 2 if max(map(len, columns)) < 20 else 3)
+    top = FONT_SIZE * (0 if not any(columns) else 2 if max(map(len, columns)) < 20 else 3)
     page = _labelled(columns, rows, size, left, top)
     pages = np.repeat(np.asarray(page)[None], frames, axis=0)
     for y, row in enumerate(cells):
@@ -205,7 +255,7 @@ def _write(
     """A label, in as many lines as fit."""
     font = _font(text)
     if font is None:
-        text, font = str(number + 1), ImageFont.load_default(LETTERS)
+        text, font = str(number + 1), ImageFont.load_default(FONT_SIZE)
     lines, line = [], ""
     for letter in " ".join(text.split()):
         if line and draw.textlength(line + letter, font) > width:
@@ -220,7 +270,7 @@ def _write(
 def _font(text: str) -> ImageFont.FreeTypeFont | None:
     """A font that can draw a text; None if there is none here."""
     if all(ord(letter) < 0x250 or letter in "…–×·" for letter in text):
-        return ImageFont.load_default(LETTERS)
+        return ImageFont.load_default(FONT_SIZE)
     return _wide_font()
 
 
@@ -228,7 +278,7 @@ def _font(text: str) -> ImageFont.FreeTypeFont | None:
 def _wide_font() -> ImageFont.FreeTypeFont | None:
     for name in FONTS:
         try:
-            return ImageFont.truetype(name, LETTERS)
+            return ImageFont.truetype(name, FONT_SIZE)
         except OSError:
             continue
     return None

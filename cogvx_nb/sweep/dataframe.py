@@ -180,8 +180,9 @@ def _row(
     path = folder.root / run_id / VIDEO
     try:
         settings, sha256 = result.read_result(path).settings, marker["files"][VIDEO][1]
-        row |= {f"{stage}_seconds": value for stage, value in settings["seconds"].items()}
-        row["predicted_gib"] = settings["plan"].get("peak_bytes", np.nan) / GIB
+        row |= {f"{stage}_seconds": value for stage, value in settings.seconds.items()}
+        if settings.plan.peak_bytes is not None:
+            row["predicted_gib"] = settings.plan.peak_bytes / GIB
         measures = cached.get(sha256) or measure_result(video.decode_video(path))
     except (ResultError, LookupError, TypeError):  # its notebook makes no video
         return row, {}

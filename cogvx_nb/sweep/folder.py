@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from ..files import (
 )
 from ..notebooks.notebook import NotebookTemplate
 from ..results import result
+from ..results.records import Sidecar
 from .lock import Share
 from .spec import NAME
 
@@ -58,19 +59,17 @@ class ExpectedVideo:
     enriched_from: str = ""  # the prompt as typed, where a chat model rewrites it
     may_reduce: bool = False  # whether frames and steps may be fewer, after memory ran out
 
-    def check(self, sidecar: dict) -> None:
+    def check(self, sidecar: Sidecar) -> None:
         """Raise ResultError unless a sidecar has the expected settings."""
-        request = sidecar.get("request")
-        recorded = dict(request) if isinstance(request, dict) else {}
-        expected = dict(self.request)
+        recorded, expected = asdict(sidecar.request), dict(self.request)
         if self.enriched_from:
-            expected["prompt"] = recorded.get("prompt")
+            expected["prompt"] = sidecar.request.prompt
         if self.may_reduce:
-            reduced = {change["field"]: change["used"] for change in sidecar.get("adjustments", ())}
+            reduced = {change.field: change.used for change in sidecar.adjustments}
             expected |= {name: reduced[name] for name in ("frames", "steps") if name in reduced}
-        if recorded != expected or sidecar.get("enriched_from", "") != self.enriched_from:
+        if recorded != expected or sidecar.enriched_from != self.enriched_from:
             raise ResultError(f"{VIDEO} shows something else than was asked for")
-        if sidecar.get("checkpoint", {}).get("sha256") != self.sha256:
+        if sidecar.checkpoint.sha256 != self.sha256:
             raise ResultError(f"{VIDEO} was made with another checkpoint than was asked for")
 
 

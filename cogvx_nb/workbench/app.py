@@ -13,6 +13,7 @@ from ..errors import CogvxError
 from ..planning import machine, planner
 from ..planning.fields import FIELDS
 from ..progress import Event
+from ..results.records import Sidecar
 from . import controls
 from .controls import (
     WIDE,
@@ -86,7 +87,7 @@ class Workbench(widgets.VBox):
         else:
             self.gallery.show()
 
-    def _load(self, sidecar: dict) -> None:
+    def _load(self, sidecar: Sidecar) -> None:
         self.panel.load(sidecar)
         self.tabs.index = MAKE
 
@@ -116,7 +117,7 @@ class GenerateTab(widgets.VBox):
             self._show_finished(finished[-1])
         self.stop = session.listen(self._on_change)
 
-    def load(self, sidecar: dict) -> None:
+    def load(self, sidecar: Sidecar) -> None:
         """Restore the form from the settings of a result, or show why it can't be."""
         try:
             self.message.value = bold_html(self.form.load(sidecar))
@@ -218,7 +219,7 @@ class GenerateTab(widgets.VBox):
             replace_children(self.result, [Viewer(job.result, job.notes, (again, load))])
         self.form.show_predictions()
 
-    def _again(self, sidecar: dict) -> None:
+    def _again(self, sidecar: Sidecar) -> None:
         self.load(sidecar)
         self.form.roll_seed()
         self._submit()

@@ -10,8 +10,8 @@ from html import escape
 import ipywidgets as widgets
 
 from ..planning.fields import MAX_PROMPT, Field
-from ..planning.request import Adjustment
 from ..results import video
+from ..results.records import Sidecar
 from ..results.result import Result
 
 WIDE = {"width": "98%"}
@@ -183,16 +183,16 @@ class Viewer(widgets.VBox):
         self.add_class("cogvx-viewer")
 
 
-def result_summary(kept: dict) -> str:
+def result_summary(sidecar: Sidecar) -> str:
     """Checkpoint and main fields of a sidecar in one line."""
-    values = " · ".join(f"{name} {kept['request'][name]:g}" for name in SUMMARY)
-    return f"{kept['checkpoint']['name']} · {values}"
+    values = " · ".join(f"{name} {getattr(sidecar.request, name):g}" for name in SUMMARY)
+    return f"{sidecar.checkpoint.name} · {values}"
 
 
 def _result_text(result: Result, notes: Iterable[str]) -> str:
-    kept = result.settings
-    stages = ", ".join(f"{name} {value:.1f} s" for name, value in kept["seconds"].items())
-    changes = [Adjustment(**change) for change in kept["adjustments"]]
-    typed = [f"as typed: {kept['enriched_from']}"] if kept.get("enriched_from") else []
-    said = [*typed, result_summary(kept), stages, result.path, *changes, *kept["notes"], *notes]
-    return html_paragraph(f"{bold_html(kept['request']['prompt'])}<br>{html_lines(said)}")
+    sidecar = result.settings
+    stages = ", ".join(f"{name} {value:.1f} s" for name, value in sidecar.seconds.items())
+    typed = [f"as typed: {sidecar.enriched_from}"] if sidecar.enriched_from else []
+    lines = [*typed, result_summary(sidecar), stages, result.path]
+    lines += [*sidecar.adjustments, *sidecar.notes, *notes]
+    return html_paragraph(f"{bold_html(sidecar.request.prompt)}<br>{html_lines(lines)}")

@@ -17,6 +17,7 @@ from ..errors import CogvxError, DoesNotFit, RequestError
 from ..planning import enrich, request
 from ..planning.fields import CHECKS, FIELDS, FRAMES, PLAN, names_deciding
 from ..planning.request import VideoRequest
+from ..results.records import Sidecar
 from ..text import GIB, format_duration
 from .controls import (
     after_typing,
@@ -90,7 +91,7 @@ class Form(widgets.VBox):
         """
         return request.make_request(self.model, **self.values | changes)
 
-    def load(self, sidecar: dict) -> str:
+    def load(self, sidecar: Sidecar) -> str:
         """Restore all fields from the settings of a result.
 
         Returns:
@@ -99,11 +100,11 @@ class Form(widgets.VBox):
         Raises:
             RequestError: for a recorded value that its field doesn't accept.
         """
-        values, name = _checked(recorded_values(sidecar)), sidecar["checkpoint"]["name"]
+        values, name = _checked(recorded_values(sidecar)), sidecar.checkpoint.name
         if name in self._models:
             self.inputs["model"].value = name
         self._fill(values)
-        self.typed.value = sidecar.get("enriched_from", "")
+        self.typed.value = sidecar.enriched_from
         return "" if name in self._models else f"{name} is not here: {self.model.name} stays"
 
     def roll_seed(self) -> None:
@@ -246,15 +247,15 @@ class Form(widgets.VBox):
             self.enrich.disabled = False
 
 
-def recorded_values(sidecar: dict) -> dict[str, object]:
+def recorded_values(sidecar: Sidecar) -> dict[str, object]:
     """The fields of a result: how its frames, plan and checks were asked for.
 
     Older sidecars don't record the plan's fields as asked; those are as planned.
     """
-    values = {name: FIELDS[name].default for name in NAMES}
+    values, content = {name: FIELDS[name].default for name in NAMES}, sidecar.as_json()
     for part in ("plan", "asked", "request"):
-        values |= {name: sidecar[part][name] for name in NAMES if name in sidecar[part]}
-    return values | dict.fromkeys(sidecar["allowed"], True)
+        values |= {name: content[part][name] for name in NAMES if name in content[part]}
+    return values | dict.fromkeys(sidecar.allowed, True)
 
 
 def token_note(model: Model, prompt: str) -> str:

@@ -10,6 +10,7 @@ import ipywidgets as widgets
 from ..errors import CogvxError, RequestError
 from ..results import catalogue, result, video
 from ..results.catalogue import Entry
+from ..results.records import Sidecar
 from ..results.side_by_side import MOST, comparison_table, side_by_side
 from .controls import (
     Viewer,
@@ -43,7 +44,7 @@ class Gallery(widgets.VBox):
     def __init__(
         self,
         session: Session | None = None,
-        load: Callable[[dict], None] | None = None,
+        load: Callable[[Sidecar], None] | None = None,
         compare: Callable[[list[Path]], None] | None = None,
     ) -> None:
         self._session = session or current_session()
