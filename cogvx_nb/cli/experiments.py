@@ -191,7 +191,7 @@ MEASURING = {
     "--speed": {"default": "exact", "help": "some, with commas (default: exact)"},
     "--placement": {"default": "auto", "help": "some, with commas (default: auto)"},
     "--repeats": {"type": int, "default": 3, "help": "at least 3 (default: 3)"},
-    "--baseline": {"default": "", "help": "stock, seed or both, to measure beside"},
+    "--baseline": {"default": "", "help": "stock, seed or both, to compare with"},
     "--output": {"help": "JSON to write (default: a new one in outputs/benchmarks/)"},
 }
 
