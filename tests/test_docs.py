@@ -210,7 +210,7 @@ def test_pages_name_no_folder_of_one_machine(page):
         ("Downloading and verifying", ("cli/*.py", "checkpoints/*.py", "files.py")),
         ("Memory", ("planning/*.py", "pipeline/*.py")),
         ("Sweeps", ("sweep/*.py",)),
-        ("Enriching a prompt", ("planning/*.py", "settings.py")),
+        ("Enriching a prompt", ("planning/*.py", "settings.py", "errors.py")),
     ],
 )
 def test_messages_are_those_of_the_code(heading, patterns):
