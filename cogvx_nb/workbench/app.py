@@ -232,8 +232,12 @@ def show(model: str = FIELDS["model"].default, **values) -> Workbench:
     """Show the workbench on this process's session; running and waiting jobs continue.
 
     One that was shown before is closed.
+
+    Raises:
+        ModelError: if the checkpoint is missing or incomplete.
+        RequestError: for a value that its field doesn't accept.
     """
-    frames = values.get("frames", FIELDS["frames"].default)
+    frames = FIELDS["frames"].check(values.get("frames", FIELDS["frames"].default))
     checkpoint, _ = planner.find_model(model, machine.probe_machine(), frames)
     while _shown:
         _shown.pop().shut()
