@@ -1,4 +1,4 @@
-"""What a download will be, known before its first byte: files, sizes, room, licence."""
+"""Plan of a download: files, sizes, disk space and licence, before anything is fetched."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .manifest import Listing
 from .registry import Checkpoint
 
 UNFINISHED = ".incomplete"
-"""In the models folder: where files lie until all of a checkpoint are right."""
+"""Subfolder of the models folder that holds files until all of their checkpoint are verified."""
 
 RESERVE = 2**28
 """Bytes left free on the disk."""
 
 WEIGHTS = (".safetensors", ".model")
-WANTED = {
+CHECKPOINT_FILES = {
     "": ("model_index.json", "LICENSE", "README.md", "configuration.json"),
     "scheduler": (".json",),
     "tokenizer": (".json", ".model", ".txt"),
@@ -29,29 +29,20 @@ WANTED = {
     "transformer": (".json", ".safetensors"),
     "vae": (".json", ".safetensors"),
 }
-"""What a checkpoint consists of: by folder, how names end."""
+"""Endings of the names of a checkpoint's files, by folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A download as it will be done, known before its first byte.
-
-    Attributes:
-        checkpoint, folder: what, and where it goes.
-        hub: client of the hub that has it.
-        listing: the files that are needed, as the hub announces them.
-        here: those of them that are in ``folder`` already, by their size.
-        disk_free: bytes free where it goes.
-        note: why this hub, if another was preferred.
-    """
+    """A planned download."""
 
     checkpoint: Checkpoint
-    folder: Path
+    folder: Path  # that the checkpoint goes to
     hub: hubs.HuggingFace | hubs.ModelScope
-    listing: Listing
-    here: frozenset[str]
-    disk_free: int
-    note: str = ""
+    listing: Listing  # the required files, as listed by the hub
+    present: frozenset[str]  # those of them that are in ``folder`` already, by their size
+    disk_free: int  # bytes
+    note: str = ""  # why this hub was taken, if another was preferred
 
     @property
     def total_bytes(self) -> int:
@@ -59,16 +50,16 @@ class Download:
 
     @property
     def left_bytes(self) -> int:
-        """What is still to be fetched; parts of files that the client takes up count as here."""
-        missing = sum(file.bytes for file in self.listing.files if file.path not in self.here)
+        """Bytes still to be fetched, less the partial files that the client resumes."""
+        missing = sum(file.bytes for file in self.listing.files if file.path not in self.present)
         parts = (path for path in self.staging.rglob("*") if path.is_file())
-        if self.listing.source == "huggingface":  # whose client begins cut files anew
+        if self.listing.source == "huggingface":  # whose client doesn't resume
             parts = (path for path in parts if path.suffix != ".incomplete")
         return max(0, missing - sum(path.stat().st_size for path in parts))
 
     @property
     def staging(self) -> Path:
-        """Where files lie until all of them are right."""
+        """Folder that holds the files until all of them are verified."""
         return self.folder.parent / UNFINISHED / self.folder.name
 
     def __str__(self) -> str:
@@ -93,13 +84,13 @@ def prepare_download(
     send_token: bool = False,
     revision: str = "",
 ) -> Download:
-    """Ask a hub what a checkpoint consists of, and look at what is here.
+    """List a checkpoint's files on a hub, and compare them with those on this machine.
 
     Args:
         source: ``modelscope``, ``huggingface``, or ``auto``: the first of them that can be reached;
-            with an ``endpoint``, Hugging Face's interface there, which its mirrors offer.
-        models_dir: where the checkpoint's folder goes; by default what ``settings`` says.
-        send_token: give a mirror the token that the hub's client has.
+            with an ``endpoint``, the interface of Hugging Face, which its mirrors have.
+        models_dir: folder of the checkpoint's folder; by default ``settings.models_dir``.
+        send_token: send a mirror the token of the hub's client.
         revision: of the repository; by default the newest.
 
     Raises:
@@ -121,12 +112,12 @@ def prepare_download(
             if number == len(sources):
                 raise
             note = f"{error}; taking {sources[number]} instead"
-    listing = _needed_bytes(listing)
+    listing = _required_files(listing)
     home = Path(models_dir).expanduser().absolute() if models_dir else settings.models_dir()
     folder = home / checkpoint.name
-    here = frozenset(f.path for f in listing.files if file_size(folder / f.path) == f.bytes)
+    present = frozenset(f.path for f in listing.files if file_size(folder / f.path) == f.bytes)
     free = shutil.disk_usage(nearest_existing_folder(folder)).free
-    planned = Download(checkpoint, folder, hub, listing, here, free, note)
+    planned = Download(checkpoint, folder, hub, listing, present, free, note)
     if planned.left_bytes + RESERVE > free:
         raise DiskFull(
             f"{checkpoint.name} needs {format_bytes(planned.left_bytes)} more at {folder.parent} "
@@ -135,19 +126,24 @@ def prepare_download(
     return planned
 
 
-def _needed_bytes(listing: Listing) -> Listing:
-    """Without pickles, second formats, pictures and the like, and with safe names only."""
+def _required_files(listing: Listing) -> Listing:
+    """The listing without pickles, other formats and pictures.
+
+    Raises:
+        UnsafeName: if a file would be written outside of the checkpoint's folder.
+        BadDownload: if it isn't a checkpoint, or its weights can't be verified.
+    """
     files = []
     for file in listing.files:
         path = PurePosixPath(file.path)
         unsafe = path.is_absolute() or ".." in path.parts or set(file.path) & set("\\:\0\n")
         if unsafe or path.as_posix() != file.path:
             raise UnsafeName(
-                f"{listing.endpoint} lists a file {file.path!r} in {listing.repo}, which would lie "
+                f"{listing.endpoint} lists a file {file.path!r} in {listing.repo}, which would be "
                 "outside the checkpoint's folder: nothing was fetched; tell the hub"
             )
         folder = "" if len(path.parts) == 1 else path.parts[0]
-        if len(path.parts) > 2 or not path.name.endswith(WANTED.get(folder, ())):
+        if len(path.parts) > 2 or not path.name.endswith(CHECKPOINT_FILES.get(folder, ())):
             continue
         if path.suffix == ".safetensors" and "." in path.stem:
             continue  # a variant, such as model.fp16.safetensors
@@ -163,7 +159,7 @@ def _needed_bytes(listing: Listing) -> Listing:
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a file; -1 where there is none."""
+    """Bytes of a file; -1 if there is none."""
     try:
         return path.stat().st_size if path.is_file() else -1
     except OSError:

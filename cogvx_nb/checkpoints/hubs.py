@@ -1,6 +1,6 @@
-"""The two hubs, through their own client libraries, behind one face.
+"""Clients of Hugging Face and ModelScope behind one interface.
 
-The only importer of ``huggingface_hub`` and ``modelscope_hub``. Their exceptions end here.
+The only importer of ``huggingface_hub`` and ``modelscope_hub``; their exceptions are translated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .manifest import HubFile, Listing
 SOURCES = ("modelscope", "huggingface")
 
 OnBytes = Callable[[int], None]
-"""Called with how many more bytes of a file have come; negative where the client starts again."""
+"""Called with the number of bytes of a file fetched since the last call."""
 
 
 def connect_hub(
@@ -40,11 +40,11 @@ def connect_hub(
 ) -> HuggingFace | ModelScope:
     """A client of a hub.
 
-    A token is read by the client itself, from its environment variable or its login, and only goes
-    to a mirror where ``send_token`` says so.
+    The client library reads the token, from its environment variable or its login.
 
     Args:
-        endpoint: address of a mirror; by default what ``settings`` says.
+        endpoint: address of a mirror; by default ``settings.endpoint``.
+        send_token: send the token to a mirror too.
     """
     endpoint = endpoint.rstrip("/") or settings.endpoint(source)
     home = {"modelscope": settings.MODELSCOPE, "huggingface": settings.HUGGINGFACE}[source]
@@ -63,13 +63,13 @@ class HuggingFace:
         from huggingface_hub.utils import logging as hub_logging
 
         if not official:
-            constants.HF_HUB_DISABLE_XET = True  # Xet fetches from its own host, not the mirror
+            constants.HF_HUB_DISABLE_XET = True  # Xet downloads from its own host, not the mirror
         hub_logging.set_verbosity_error()
         self.endpoint, self._token = endpoint, None if official or send_token else False
         self._api = HfApi(endpoint=endpoint, token=self._token)
 
     def listing(self, repo: str, revision: str = "") -> Listing:
-        """The files of a repository, as they are now or at a revision."""
+        """The files of a repository at a revision, by default the newest."""
         with _translate_errors(self.endpoint, repo):
             revision = revision or self._api.model_info(repo).sha
             entries = list(self._api.list_repo_tree(repo, recursive=True, revision=revision))
@@ -81,7 +81,7 @@ class HuggingFace:
         return Listing("huggingface", self.endpoint, repo, revision, files)
 
     def fetch(self, listing: Listing, file: HubFile, folder: Path, on_bytes: OnBytes) -> None:
-        """Fetch one file into a folder; in another process, a cut one begins anew."""
+        """Fetch one file into a folder. A new process fetches a partial file from its start."""
         from huggingface_hub import hf_hub_download
 
         with _translate_errors(self.endpoint, f"{listing.repo}/{file.path}", folder):
@@ -96,15 +96,15 @@ class HuggingFace:
             )
 
     def growing(self, file: HubFile, folder: Path) -> Path | None:
-        """Where the client writes a file that it fetches now."""
+        """The path that the client writes a file to while fetching it; None if there is none."""
         home = (folder / ".cache/huggingface/download" / file.path).parent
         return next(home.glob(f"*.{file.sha256}.*.incomplete"), None) if file.sha256 else None
 
 
 class ModelScope:
-    """ModelScope, or a mirror of it. Its client compares SHA-256, and tries again where it differs.
+    """ModelScope, or a mirror of it. Its client compares SHA-256 and retries if it differs.
 
-    Tried with files of one stream and, from 500 MB on, of several.
+    Files from 500 MB on are fetched in several streams.
     """
 
     compares_hashes = True
@@ -113,15 +113,15 @@ class ModelScope:
         import tqdm
         from modelscope_hub import HubApi, _download
 
-        # What it logs is in the exceptions too.
+        # The exceptions hold what it logs.
         logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)
-        # Its bars have no switch, and would fight with ours for the terminal's lines.
+        # Its bars can't be switched off, and would write over ours.
         _download.tqdm = functools.partial(tqdm.tqdm, disable=True)
         self.endpoint = endpoint
         self._api = HubApi(endpoint=endpoint, token=None if official or send_token else "")
 
     def listing(self, repo: str, revision: str = "") -> Listing:
-        """The files of a repository, as they are now or at a revision."""
+        """The files of a repository at a revision, by default the newest."""
         revision = revision or "master"
         with _translate_errors(self.endpoint, repo):
             entries = self._api.list_repo_files(repo, "model", revision=revision)
@@ -133,7 +133,7 @@ class ModelScope:
         return Listing("modelscope", self.endpoint, repo, revision, files)
 
     def fetch(self, listing: Listing, file: HubFile, folder: Path, on_bytes: OnBytes) -> None:
-        """Fetch one file into a folder, going on where an earlier try ended."""
+        """Fetch one file into a folder, resuming a partial one."""
         entry = {"Path": file.path, "Size": file.bytes, "Sha256": file.sha256}
         with _translate_errors(self.endpoint, f"{listing.repo}/{file.path}", folder):
             self._api.download_repo(
@@ -147,13 +147,13 @@ class ModelScope:
             )
 
     def growing(self, file: HubFile, folder: Path) -> Path | None:
-        """Where the client writes a file that it fetches now."""
+        """The path that the client writes a file to while fetching it; None if there is none."""
         path = folder / f"{file.path}.incomplete"
         return path if path.is_file() else None
 
 
 def _byte_meter(on_bytes: OnBytes) -> type:
-    """What Hugging Face's client takes for a progress bar."""
+    """A progress bar class for Hugging Face's client."""
     from tqdm import tqdm
 
     class Meter(tqdm):
@@ -169,7 +169,7 @@ def _byte_meter(on_bytes: OnBytes) -> type:
 
 
 def _byte_callback(on_bytes: OnBytes) -> type:
-    """What ModelScope's client reports to."""
+    """A progress callback class for ModelScope's client."""
 
     class Callback:
         def __init__(self, filename: str, file_size: int) -> None:
@@ -184,8 +184,6 @@ def _byte_callback(on_bytes: OnBytes) -> type:
     return Callback
 
 
-# --- errors ---------------------------------------------------------------------------------------
-
 OFFLINE = {
     "ConnectError",
     "ConnectTimeout",
@@ -197,7 +195,7 @@ OFFLINE = {
     "Timeout",
     "TimeoutException",
 }
-"""Names of the clients' and their transports' exceptions for a connection that failed."""
+"""Class names of the clients' and their transports' exceptions for a failed connection."""
 
 DISK_ERRNOS = (*DISK_FULL_ERRNOS, errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of this machine's disk, not of the connection."""
@@ -221,43 +219,40 @@ def _translate_errors(endpoint: str, what: str, folder: Path | None = None) -> I
         chain = _error_chain(error)
         for cause in chain:
             if isinstance(cause, OSError) and cause.errno in DISK_ERRNOS:
-                raise _disk_error(cause, cause.filename or folder or what) from error
+                raise disk_error(
+                    cause,
+                    cause.filename or folder or what,
+                    kind=DownloadError,
+                    remedy="check its permissions, or choose another --models-dir",
+                    full_remedy="make room and start again, it goes on there",
+                ) from error
         raise _translate(chain, endpoint, what) from error
 
 
-def _disk_error(error: OSError, path: Path | str) -> CogvxError:
-    return disk_error(
-        error,
-        path,
-        kind=DownloadError,
-        remedy="check its permissions, or choose another --models-dir",
-        full_remedy="make room and start again, it goes on there",
-    )
-
-
 def _error_chain(error: BaseException) -> list[BaseException]:
-    """An exception, its causes, and those of the files in it."""
-    found: list[BaseException] = []
+    """An exception, its causes and contexts, and those of the failed files that it lists."""
+    chain: list[BaseException] = []
     pending = [error]
     while pending:
-        one = pending.pop()
-        if one is None or one in found:
+        cause = pending.pop()
+        if cause is None or cause in chain:
             continue
-        found.append(one)
-        pending += [one.__cause__, one.__context__, *getattr(one, "failed_files", {}).values()]
-    return found
+        chain.append(cause)
+        failed_files = getattr(cause, "failed_files", {}).values()
+        pending += [cause.__cause__, cause.__context__, *failed_files]
+    return chain
 
 
 def _translate(chain: list[BaseException], endpoint: str, what: str) -> CogvxError:
-    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
-    text = " ".join(str(one) for one in chain)
-    responses = (getattr(one, "response", None) for one in chain)
-    response = next((one for one in responses if one is not None), None)
-    status = getattr(response, "status_code", None) or next(
-        (s for s in (getattr(one, "status_code", None) for one in chain) if s), None
-    )
+    """The exception for a client's, by class names, texts and HTTP statuses in its chain."""
+    names = {kind.__name__ for error in chain for kind in type(error).__mro__}
+    text = " ".join(map(str, chain))
+    responses = (getattr(error, "response", None) for error in chain)
+    response = next((r for r in responses if r is not None), None)
+    statuses = (getattr(holder, "status_code", None) for holder in (response, *chain))
+    status = next(filter(None, statuses), None)
     if status is not None:
-        return _refusal(status, getattr(response, "headers", {}) or {}, names, endpoint, what)
+        return _status_error(status, getattr(response, "headers", {}) or {}, endpoint, what)
     if "FileIntegrityError" in names and "FileSizeMismatchError" not in names:
         return BadDownload(
             f"{what} came from {endpoint} with another hash than announced, again and again: try "
@@ -277,7 +272,7 @@ def _translate(chain: list[BaseException], endpoint: str, what: str) -> CogvxErr
 
 
 def _proxy(endpoint: str) -> str:
-    """Host and port of the proxy on the way to an address, or empty; never its password."""
+    """Host and port of the proxy for an address, without its password; empty if there is none."""
     address = urlsplit(endpoint)
     proxy = urllib.request.getproxies().get(address.scheme)
     if not proxy or urllib.request.proxy_bypass(address.hostname or ""):
@@ -285,14 +280,14 @@ def _proxy(endpoint: str) -> str:
     return urlsplit(proxy).netloc.rpartition("@")[2]
 
 
-def _refusal(status: int, headers, names: set[str], endpoint: str, what: str) -> CogvxError:
-    code = headers.get("X-Error-Code", "") if headers else ""
+def _status_error(status: int, headers, endpoint: str, what: str) -> CogvxError:
+    """The exception for an HTTP status."""
     if status == 401:
         return HubDenied(
             f"{endpoint} wants a token for {what} (401): set HF_TOKEN or MODELSCOPE_API_TOKEN, or "
             "log in with 'hf auth login' or 'modelscope login'; a mirror gets it with --send-token"
         )
-    if status == 403 or "GatedRepo" in code:
+    if status == 403 or "GatedRepo" in headers.get("X-Error-Code", ""):
         return HubDenied(
             f"{endpoint} refuses {what} (403): agree to the model's terms on its page there, with "
             "the account that the token belongs to"
@@ -300,6 +295,6 @@ def _refusal(status: int, headers, names: set[str], endpoint: str, what: str) ->
     if status == 404:
         return HubNotFound(f"{endpoint} has no {what} (404): check the address, or try --source")
     if status == 429:
-        wait = headers.get("Retry-After", "") if headers else ""
+        wait = headers.get("Retry-After", "")
         return HubBusy(f"{endpoint} asks to wait{f' {wait} s' if wait else ''} (429): start later")
     return HubFailed(f"{endpoint} failed at {what} ({status}): try again, or another --source")

@@ -1,4 +1,4 @@
-"""A checkpoint's list of files with their hashes: written when all are right, verified later."""
+"""The manifest of a checkpoint: its files with sizes and SHA-256, written once all are verified."""
 
 from __future__ import annotations
 
@@ -14,19 +14,12 @@ from . import registry
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file as a hub announces it.
+    """A file as listed by a hub."""
 
-    Attributes:
-        path: relative, with ``/``.
-        bytes: size.
-        sha256: of its content; empty where the hub doesn't say.
-        git_blob: git's id of its content, which Hugging Face gives for small files; or empty.
-    """
-
-    path: str
+    path: str  # relative, with ``/``
     bytes: int
-    sha256: str = ""
-    git_blob: str = ""
+    sha256: str = ""  # empty if the hub doesn't give it
+    git_blob: str = ""  # git's hash of the content, given by Hugging Face for small files
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,47 +47,34 @@ class ManifestFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a folder holds.
+    """The files of a checkpoint, and where they came from."""
 
-    Attributes:
-        source: ``modelscope``, ``huggingface``, or ``repository`` for the embedded checkpoint.
-        repo: id on that hub; a name where there is none.
-        revision: as the hub names it.
-        files: by path relative to the folder, with ``/``.
-    """
-
-    source: str
-    repo: str
+    source: str  # ``modelscope``, ``huggingface``, or ``repository`` for the embedded checkpoint
+    repo: str  # id on the hub; a name for the embedded checkpoint
     revision: str
-    files: dict[str, ManifestFile]
+    files: dict[str, ManifestFile]  # by path relative to the folder, with ``/``
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A file that is not what the manifest says.
+    """A file that differs from the manifest."""
 
-    Attributes:
-        path: relative to the folder.
-        kind: ``missing``, ``size`` or ``hash``.
-        detail: what was found, for a person.
-    """
-
-    path: str
-    kind: str
-    detail: str
+    path: str  # relative to the folder
+    kind: str  # ``missing``, ``size`` or ``hash``
+    detail: str  # for messages
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """A folder's manifest, or None where there is none.
+    """The manifest of a folder; None if there is none.
 
     Raises:
         ModelCorrupt: if it can't be read.
     """
     path = folder / NAME
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        files = {name: ManifestFile(**file) for name, file in found["files"].items()}
-        return Manifest(found["source"], found["repo"], found["revision"], files)
+        content = json.loads(path.read_text(encoding="utf-8"))
+        listed = {name: ManifestFile(**file) for name, file in content["files"].items()}
+        return Manifest(content["source"], content["repo"], content["revision"], listed)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -102,63 +82,57 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a folder's manifest, whole or not at all."""
+    """Write the manifest of a folder, whole or not at all."""
     content = json.dumps({"format": FORMAT} | asdict(manifest), indent=1)
     files.write_whole(folder / NAME, content.encode())
 
 
 def remove_manifest(folder: Path) -> None:
-    """Say that a folder is not finished (any more)."""
+    """Mark a folder as unfinished."""
     (folder / NAME).unlink(missing_ok=True)
 
 
 def find_problems(
     folder: Path, manifest: Manifest, deep: bool = False, on_bytes: files.OnBytes | None = None
 ) -> list[Problem]:
-    """Files that are missing, of another size or, where ``deep``, of another SHA-256."""
-    found, same_size = [], []
+    """Files that are missing or of another size; with ``deep`` also those of another SHA-256."""
+    problems, same_size = [], []
     for name, file in manifest.files.items():
         path = folder / name
         if not path.is_file():
-            found.append(Problem(name, "missing", "is missing"))
+            problems.append(Problem(name, "missing", "is missing"))
         elif path.stat().st_size != file.bytes:
             size = path.stat().st_size
-            found.append(Problem(name, "size", f"has {size:,} bytes of {file.bytes:,}"))
+            problems.append(Problem(name, "size", f"has {size:,} bytes of {file.bytes:,}"))
         else:
             same_size.append(name)
     if deep:
         actual = files.sha256_all([folder / name for name in same_size], on_bytes)
         for name in same_size:
             if actual[folder / name] != manifest.files[name].sha256:
-                found.append(Problem(name, "hash", "has other content than the hub's"))
-    return found
+                problems.append(Problem(name, "hash", "has other content than the hub's"))
+    return problems
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found in a checkpoint's folder.
-
-    Attributes:
-        folder: where.
-        manifest: what should be there.
-        problems: what is not as the manifest says; empty for a checkpoint that is whole.
-    """
+    """A checkpoint's folder, compared with its manifest."""
 
     folder: Path
     manifest: Manifest
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...]  # empty if the checkpoint is whole
 
     def __str__(self) -> str:
         if self.problems:
-            return "\n".join(f"{self.folder}/{one.path} {one.detail}" for one in self.problems)
+            return "\n".join(f"{self.folder}/{p.path} {p.detail}" for p in self.problems)
         return f"{self.folder}: all {len(self.manifest.files)} files are right"
 
 
 def verify_checkpoint(name: str, on_event: TransferListener = lambda event: None) -> Verification:
-    """Read every file of a checkpoint and compare its SHA-256 with the manifest's.
+    """Hash every file of a checkpoint and compare it with the manifest.
 
     Args:
-        name: of a checkpoint, or a folder.
+        name: a checkpoint's name or alias, or a folder.
 
     Raises:
         ModelMissing: if there is no such folder.
@@ -182,7 +156,7 @@ def verify_checkpoint(name: str, on_event: TransferListener = lambda event: None
 
 
 def checkpoint_folder(name: str) -> Path:
-    """The folder of a checkpoint by its name, or the folder so named.
+    """The folder of a checkpoint, by its name or alias, or by the folder's path.
 
     Raises:
         ModelMissing: if there is none.

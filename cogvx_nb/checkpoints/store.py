@@ -1,10 +1,11 @@
-"""Checkpoints on this machine: where they are, whether every weight is whole, their tokenizer."""
+"""Checkpoints on this machine: their folders, whether all weights are whole, and the tokenizer."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import json
+import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,29 +25,22 @@ WEIGHTED = {
 }
 """Components with weights, and the stem of their weight files."""
 
-DECIDING = (".safetensors", ".json", ".model")
-"""Endings of the files that decide what a checkpoint makes."""
+HASHED_SUFFIXES = (".safetensors", ".json", ".model")
+"""Files that decide the results of a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A checkpoint that is on this machine, or one of its shapes with random weights.
-
-    Attributes:
-        checkpoint: what is known of it.
-        folder: where its files are; None for random weights, which have none.
-        bytes: stored bytes of each component with weights.
-        parameters: number of parameters of each component with weights.
-    """
+    """A checkpoint on this machine, or random weights of its shapes."""
 
     checkpoint: Checkpoint
-    folder: Path | None
-    bytes: dict[str, int]
-    parameters: dict[str, int]
+    folder: Path | None  # None for random weights
+    bytes: dict[str, int]  # stored bytes of each component with weights
+    parameters: dict[str, int]  # number of parameters of each component with weights
 
     @property
     def name(self) -> str:
-        """The checkpoint's, with what must be known of it wherever it is shown."""
+        """Name for messages and records; random weights are marked."""
         return self.checkpoint.name if self.folder else f"{self.checkpoint.name} (random weights)"
 
 
@@ -81,25 +75,27 @@ def locate_checkpoint(name: str) -> Model:
 
 
 def available_checkpoints() -> list[Model]:
-    """The checkpoints in the models folder that are whole and that this workbench runs."""
-    found = []
+    """The checkpoints in the models folder that are whole and can be run."""
+    models = []
     for checkpoint in registry.CHECKPOINTS:
         with contextlib.suppress(ModelError):
             if not checkpoint.cannot_run:
-                found.append(locate_checkpoint(checkpoint.name))
-    return found
+                models.append(locate_checkpoint(checkpoint.name))
+    return models
 
 
 def download_command(checkpoint: Checkpoint) -> str:
     """The shell command that fetches a checkpoint into the models folder."""
-    return _fetch_command(checkpoint)
+    if checkpoint.modelscope:
+        return f"cogvx download {checkpoint.name}"
+    return f"git checkout -- models/{checkpoint.name}"
 
 
 def file_hashes(model: Model) -> dict[str, str]:
-    """SHA-256 of every file of a checkpoint that decides its results, by relative path.
+    """SHA-256 by relative path of every file that decides the results of a checkpoint.
 
-    A file that is older than the manifest and as long as it says is taken by its word, so that
-    21 GB are not read at every start; others are hashed, once a process.
+    The manifest is trusted for a file of the listed size that is older than it, so that 21 GB are
+    not read at every start; other files are hashed, once per process.
     """
     if model.folder is None:
         return {"random weights": model.checkpoint.name}
@@ -109,7 +105,8 @@ def file_hashes(model: Model) -> dict[str, str]:
     for path in sorted(model.folder.rglob("*")):
         relative = path.relative_to(model.folder)
         name = relative.as_posix()
-        if path.suffix not in DECIDING or relative.parts[0][0] == "." or name == manifest.NAME:
+        hidden = relative.parts[0].startswith(".")
+        if hidden or path.suffix not in HASHED_SUFFIXES or name == manifest.NAME:
             continue
         status = path.stat()
         listed = known.files.get(name) if known else None
@@ -118,17 +115,17 @@ def file_hashes(model: Model) -> dict[str, str]:
         else:
             unknown[name] = (path, status.st_size, status.st_mtime_ns)
     fresh = [key for key in unknown.values() if key not in _hashed]
-    found = sha256_all([path for path, _, _ in fresh])
-    _hashed.update({key: found[key[0]] for key in fresh})
+    computed = sha256_all([path for path, _, _ in fresh])
+    _hashed.update({key: computed[key[0]] for key in fresh})
     return dict(sorted((hashes | {name: _hashed[key] for name, key in unknown.items()}).items()))
 
 
 _hashed: dict[tuple[Path, int, int], str] = {}
-"""SHA-256 by path, size and modification time, of this process."""
+"""Cache of this process: SHA-256 by path, size and modification time."""
 
 
 def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
-    """(stored bytes, parameters) of a component, from its safetensors headers."""
+    """Stored bytes and parameters of a component, from its safetensors headers."""
     home, stem = folder / component, WEIGHTED[component]
     index = home / f"{stem}.safetensors.index.json"
     if index.is_file():
@@ -153,10 +150,13 @@ def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
 
 
 def _read_header(path: Path) -> tuple[int, int]:
-    """(bytes of data, parameters) that a safetensors file declares, if it is as long as it says.
+    """Bytes of data and parameters that a safetensors file declares.
 
     The format is 8 bytes of header length, a JSON header with the offsets of each tensor, then data
     (https://github.com/huggingface/safetensors#format).
+
+    Raises:
+        ModelCorrupt: if the header is damaged or the file has another size than it declares.
     """
     size = path.stat().st_size
     try:
@@ -167,7 +167,7 @@ def _read_header(path: Path) -> tuple[int, int]:
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         data = max(tensor["data_offsets"][1] for tensor in header.values())
-        parameters = sum(_product(tensor["shape"]) for tensor in header.values())
+        parameters = sum(math.prod(tensor["shape"]) for tensor in header.values())
     except OSError as error:
         raise ModelCorrupt(f"{path} can't be read: {error.strerror}") from error
     except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
@@ -181,14 +181,12 @@ def _read_header(path: Path) -> tuple[int, int]:
     return data, parameters
 
 
-def _product(shape: list[int]) -> int:
-    product = 1
-    for extent in shape:
-        product *= extent
-    return product
-
-
 def read_json(path: Path) -> dict:
+    """A JSON file of a checkpoint.
+
+    Raises:
+        ModelIncomplete, ModelCorrupt: if it is missing or no JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -203,25 +201,21 @@ def read_json(path: Path) -> dict:
 def _missing_message(name: str, known: Checkpoint | None, folder: Path) -> str:
     if known is None:
         return f"model {name!r} is no folder and none of: {_known_names()}"
-    return f"no {known.name} at {folder}: {_fetch_command(known)}"
+    return f"no {known.name} at {folder}: {download_command(known)}"
 
 
 def _incomplete_message(path: Path, known: Checkpoint | None) -> str:
-    remedy = _fetch_command(known) if known else "copy or download the whole checkpoint"
+    remedy = download_command(known) if known else "copy or download the whole checkpoint"
     return f"{path} is missing, so the checkpoint is incomplete: {remedy}"
 
 
 def _repair_hint(folder: Path) -> str:
     known = registry.find_checkpoint(folder.name)
-    return (
-        f"mend it with {_fetch_command(known, 'verify --repair')!r}" if known else "fetch it again"
-    )
-
-
-def _fetch_command(known: Checkpoint, what: str = "download") -> str:
+    if known is None:
+        return "fetch it again"
     if known.modelscope:
-        return f"cogvx {what} {known.name}"
-    return f"git checkout -- models/{known.name}"
+        return f"repair it with 'cogvx verify --repair {known.name}'"
+    return f"repair it with {download_command(known)!r}"
 
 
 def _known_names() -> str:
@@ -229,32 +223,24 @@ def _known_names() -> str:
 
 
 def random_model(checkpoint: Checkpoint) -> Model:
-    """A model of a checkpoint's shapes, of which there are no files."""
+    """Random weights of a checkpoint's shapes."""
     return Model(checkpoint, None, {}, checkpoint.parameters)
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A prompt as a tokenizer sees it.
-
-    Attributes:
-        count: tokens, end token included.
-        limit: most tokens that the checkpoint reads, end token included.
-        unknown: how many of them the tokenizer doesn't know.
-        unknown_share: part of the prompt that the model can't see, 0 … 1: by tokens or by
-            characters, whichever is more (T5 makes one token of a whole unknown sentence).
-        cut: the end of the prompt that is beyond the limit and has no effect; empty if it fits.
-    """
+    """Token counts of a prompt, the end token included."""
 
     count: int
-    limit: int
-    unknown: int
-    unknown_share: float
-    cut: str
+    limit: int  # most tokens that the checkpoint reads
+    unknown: int  # unknown tokens
+    unknown_share: float  # of the prompt, 0 … 1, by tokens or by characters, whichever is more:
+    # T5 makes one token of a whole unknown sentence
+    cut: str  # end of the prompt beyond the limit, which has no effect; empty if it fits
 
 
 def count_tokens(model: Model, text: str) -> Tokens:
-    """Count a prompt's tokens with the checkpoint's own tokenizer.
+    """Count the tokens of a prompt with the checkpoint's tokenizer.
 
     Raises:
         ModelCorrupt: if the tokenizer can't be loaded.
@@ -262,7 +248,7 @@ def count_tokens(model: Model, text: str) -> Tokens:
     return _count_tokens(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
 
 
-@functools.lru_cache(maxsize=256)  # sweeps ask for a prompt by the thousand
+@functools.lru_cache(maxsize=256)  # sweeps repeat a prompt by the thousand
 def _count_tokens(folder: Path, limit: int, text: str) -> Tokens:
     tokenizer = _load_tokenizer(folder)
     encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
@@ -274,25 +260,18 @@ def _count_tokens(folder: Path, limit: int, text: str) -> Tokens:
             lengths[token == tokenizer.unk_token_id].append(characters)
     unknown, known = lengths[True], lengths[False]
     cut_at = spans[limit - 1][1][0] if len(spans) > limit else len(text)
-    return Tokens(
-        count=len(spans),
-        limit=limit,
-        unknown=len(unknown),
-        unknown_share=max(
-            _unknown_share(len(unknown), len(known)), _unknown_share(sum(unknown), sum(known))
-        ),
-        cut=text[cut_at:].strip(),
-    )
+    shares = [_share(len(unknown), len(known)), _share(sum(unknown), sum(known))]
+    return Tokens(len(spans), limit, len(unknown), max(shares), text[cut_at:].strip())
 
 
-def _unknown_share(part: int, rest: int) -> float:
+def _share(part: int, rest: int) -> float:
     return part / (part + rest) if part else 0.0
 
 
 def load_tokenizer(model: Model):
-    """The checkpoint's tokenizer, of the class that its ``model_index.json`` names.
+    """The tokenizer of a checkpoint, of the class that its ``model_index.json`` names.
 
-    Random weights come without one, and take the embedded checkpoint's.
+    Random weights use the embedded checkpoint's.
 
     Raises:
         ModelCorrupt: if it can't be loaded.
@@ -314,5 +293,5 @@ def _load_tokenizer(folder):
     try:
         return getattr(transformers, name).from_pretrained(folder / "tokenizer")
     except Exception as error:  # the library raises whatever its parsers do
-        reason = first_line(error)
-        raise ModelCorrupt(f"{folder / 'tokenizer'} can't be loaded: {reason}") from error
+        path, reason = folder / "tokenizer", first_line(error)
+        raise ModelCorrupt(f"{path} can't be loaded: {reason}") from error

@@ -1,4 +1,4 @@
-"""Fetching a checkpoint's files: resumed, verified, put in place all at once."""
+"""Fetch the files of a checkpoint: resume, verify, and move them into place together."""
 
 from __future__ import annotations
 
@@ -28,23 +28,26 @@ from .download import UNFINISHED, Download, file_size
 from .manifest import HubFile, Manifest, ManifestFile, Verification
 
 WORKERS = 4
-"""Files fetched at once, as both clients do by default."""
+"""Files fetched in parallel, the default of both clients."""
 
 PATIENCE = 60.0
-"""Seconds after which a file that gets no further is given up."""
+"""Seconds without progress after which a file is given up."""
 
 
 class TransferInterrupted(BaseException):
-    """Ends a client's transfer from inside; not an Exception, for those it would try again."""
+    """Raised in a client's callback to end its transfer. No Exception: it would retry those."""
 
 
 def fetch_checkpoint(
     planned: Download, on_event: TransferListener = lambda event: None, patience: float = PATIENCE
 ) -> Manifest:
-    """Fetch what is missing, verify everything, and move it into place.
+    """Fetch missing files, verify all, and move them into place.
 
-    Files lie in a folder of their own until all are right, so what is at the checkpoint's place is
-    whole or not there. Start it again after any failure: verified files are not fetched again.
+    Files stay in a staging folder until all are verified, so the checkpoint's folder is never
+    incomplete. After a failure call it again: verified files are not fetched again.
+
+    Args:
+        patience: seconds without progress after which a file is given up.
 
     Raises:
         DownloadError, DiskFull: with the cause and the next step.
@@ -59,18 +62,18 @@ def fetch_checkpoint(
     with disk_errors, _exclusive(folder, on_event):
         staging.mkdir(parents=True, exist_ok=True)
         for orphan in staging.rglob(".cache/huggingface/download/**/*.incomplete"):
-            orphan.unlink()  # Hugging Face's client never takes them up again
-        found = _verified_files(planned, staging, on_event)
-        missing = [file for file in planned.listing.files if file.path not in found]
+            orphan.unlink()  # Hugging Face's client doesn't resume them
+        hashes = _verified_files(planned, staging, on_event)
+        missing = [file for file in planned.listing.files if file.path not in hashes]
         if missing:
             on_event(Started("fetching", sum(file.bytes for file in missing)))
-            found |= _fetch_all(planned, missing, staging, on_event, patience)
-        return _put_in_place(planned, found, staging)
+            hashes |= _fetch_all(planned, missing, staging, on_event, patience)
+        return _move_into_place(planned, hashes, staging)
 
 
 @contextlib.contextmanager
 def _exclusive(folder: Path, on_event: TransferListener) -> Iterator[None]:
-    """Hold a checkpoint's lock. A second download waits and says who holds it."""
+    """Hold the lock of a checkpoint. A second download waits and reports who holds it."""
     from filelock import FileLock, Timeout
 
     path = folder.parent / UNFINISHED / f"{folder.name}.lock"
@@ -92,26 +95,25 @@ def _exclusive(folder: Path, on_event: TransferListener) -> Iterator[None]:
 
 
 def _verified_files(planned: Download, staging: Path, on_event: TransferListener) -> dict[str, str]:
-    """SHA-256 of the files that are there and right, by path. Wrong ones in staging are deleted."""
-    there = {}
+    """SHA-256 by path of the files that match the listing. Others in staging are deleted."""
+    present: dict[Path, HubFile] = {}
     for file in planned.listing.files:
-        for home in (staging, planned.folder):
-            if file.path not in there and file_size(home / file.path) == file.bytes:
-                there[file.path] = home / file.path
-    files = {there[file.path]: file for file in planned.listing.files if file.path in there}
-    if files:
-        on_event(Started("checking", sum(file.bytes for file in files.values())))
+        places = (staging / file.path, planned.folder / file.path)
+        if path := next((place for place in places if file_size(place) == file.bytes), None):
+            present[path] = file
+    if present:
+        on_event(Started("checking", sum(file.bytes for file in present.values())))
 
     def report(path: Path, count: int) -> None:
-        on_event(Bytes(files[path].path, count, files[path].bytes))
+        on_event(Bytes(present[path].path, count, present[path].bytes))
 
-    found = {}
-    for path, sha256 in sha256_all(files, report).items():
-        if _matches(path, files[path], sha256):
-            found[files[path].path] = sha256
+    hashes = {}
+    for path, sha256 in sha256_all(present, report).items():
+        if _matches(path, present[path], sha256):
+            hashes[present[path].path] = sha256
         elif path.is_relative_to(staging):
             path.unlink()
-    return found
+    return hashes
 
 
 def _matches(path: Path, file: HubFile, sha256: str) -> bool:
@@ -122,29 +124,30 @@ def _matches(path: Path, file: HubFile, sha256: str) -> bool:
 
 def _fetch_all(
     planned: Download,
-    files: list[HubFile],
+    missing: list[HubFile],
     staging: Path,
     on_event: TransferListener,
     patience: float,
 ) -> dict[str, str]:
-    """Fetch files in a few threads; SHA-256 by path. The first failure ends all of them."""
+    """Fetch files in ``WORKERS`` threads; SHA-256 by path. The first failure stops all threads."""
     pending: queue.SimpleQueue[HubFile] = queue.SimpleQueue()
-    for file in sorted(files, key=lambda file: file.bytes, reverse=True):
+    for file in sorted(missing, key=lambda file: file.bytes, reverse=True):
         pending.put(file)
-    stop, found, failures = threading.Event(), {}, []
+    stop, hashes, failures = threading.Event(), {}, []
 
     def work() -> None:
         with contextlib.suppress(queue.Empty, TransferInterrupted):
             while not stop.is_set():
                 file = pending.get_nowait()
                 try:
-                    found[file.path] = _fetch(planned, file, staging, on_event, stop, patience)
+                    hashes[file.path] = _fetch(planned, file, staging, on_event, stop, patience)
                 except Exception as error:
                     failures.append(error)
                     stop.set()
 
-    # Daemons: Ctrl-C need not wait for a connection on which nothing comes.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(WORKERS, len(files)))]
+    # Daemons: Ctrl-C doesn't wait for a connection that hangs.
+    count = min(WORKERS, len(missing))
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
     try:
         for thread in threads:
             thread.start()
@@ -156,7 +159,7 @@ def _fetch_all(
         thread.join(timeout=5)
     if failures:
         raise failures[0]
-    return found
+    return hashes
 
 
 def _fetch(
@@ -167,10 +170,9 @@ def _fetch(
     stop: threading.Event,
     patience: float,
 ) -> str:
-    """Fetch one file and verify it; its SHA-256.
+    """Fetch one file and verify it; returns its SHA-256.
 
-    Tried again while it gets further than before, and once if it came with other content. A client
-    that compares hashes itself has tried that already.
+    A failed connection is retried while the file gets further than before, other content once.
     """
     seen, furthest, since, pause, distrusted = 0, 0, time.monotonic(), 1.0, False
     hub = planned.hub
@@ -185,9 +187,9 @@ def _fetch(
         on_event(Bytes(file.path, count, file.bytes))
 
     while True:
-        follower = DownloadWatcher(lambda: hub.growing(file, staging), not hub.compares_hashes)
+        watcher = DownloadWatcher(lambda: hub.growing(file, staging), not hub.compares_hashes)
         try:
-            with follower:
+            with watcher:
                 hub.fetch(planned.listing, file, staging, on_bytes)
         except (HubUnreachable, HubFailed, HubBusy) as error:
             if time.monotonic() - since > patience:
@@ -195,7 +197,7 @@ def _fetch(
             on_event(Note(f"{error}; trying again"))
         else:
             try:
-                return _verify_file(staging / file.path, file, hub.compares_hashes, follower)
+                return _verify_file(staging / file.path, file, hub.compares_hashes, watcher)
             except BadDownload as error:
                 if distrusted:
                     raise
@@ -208,16 +210,19 @@ def _fetch(
         pause = min(2 * pause, patience / 4)
 
 
-def _verify_file(path: Path, file: HubFile, compared: bool, follower: DownloadWatcher) -> str:
-    """SHA-256 of a file that is what the hub announced, on the disk; others are deleted.
+def _verify_file(path: Path, file: HubFile, compared: bool, watcher: DownloadWatcher) -> str:
+    """Sync a fetched file and return its SHA-256.
 
     Args:
-        compared: whether the client has compared the hash that the hub gives, if it gives one.
-        follower: has followed the file as it came.
+        compared: whether the client has compared the hash, if the hub gives one.
+        watcher: of the file while it was fetched.
+
+    Raises:
+        BadDownload: if it isn't the file that the hub listed; it is deleted.
     """
     size = file_size(path)
     if size == file.bytes:
-        sha256 = follower.finish(path)
+        sha256 = watcher.finish(path)
         if compared and file.sha256:
             return file.sha256
         if sha256 != file.sha256:
@@ -232,14 +237,14 @@ def _verify_file(path: Path, file: HubFile, compared: bool, follower: DownloadWa
     )
 
 
-def _put_in_place(planned: Download, found: dict[str, str], staging: Path) -> Manifest:
-    """Move verified files to the checkpoint's place; the manifest says so last."""
+def _move_into_place(planned: Download, hashes: dict[str, str], staging: Path) -> Manifest:
+    """Move verified files to the checkpoint's folder; its manifest is written last."""
     listing, folder = planned.listing, planned.folder
-    files = {file.path: ManifestFile(file.bytes, found[file.path]) for file in listing.files}
-    written = Manifest(listing.source, listing.repo, listing.revision, files)
+    listed = {file.path: ManifestFile(file.bytes, hashes[file.path]) for file in listing.files}
+    written = Manifest(listing.source, listing.repo, listing.revision, listed)
     folder.mkdir(parents=True, exist_ok=True)
     manifest.remove_manifest(folder)
-    for name in files:
+    for name in listed:
         if (staging / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).replace(folder / name)
@@ -256,22 +261,22 @@ def _read_text(path: Path) -> str:
 
 
 def repair_checkpoint(
-    found: Verification,
+    verified: Verification,
     endpoint: str = "",
     send_token: bool = False,
     on_event: TransferListener = lambda event: None,
 ) -> Manifest:
-    """Fetch again what ``fetch_checkpoint`` found bad, from the hub that the manifest names.
+    """Fetch the files with problems again, from the hub that the manifest names.
 
     Raises:
         ModelError: if it came from no hub.
         DownloadError, DiskFull: see ``download.prepare_download`` and ``fetch_checkpoint``.
     """
-    source, folder = found.manifest.source, found.folder
+    source, folder = verified.manifest.source, verified.folder
     known = registry.find_checkpoint(folder.name)
     if known is None or source not in download.hubs.SOURCES:
-        raise ModelError(f"{folder} came from no hub: mend it with 'git checkout -- {folder}'")
-    revision = found.manifest.revision
+        raise ModelError(f"{folder} came from no hub: repair it with 'git checkout -- {folder}'")
+    revision = verified.manifest.revision
     planned = download.prepare_download(
         known, source, endpoint, folder.parent, send_token, revision
     )
