@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import threading
@@ -237,6 +238,13 @@ def publish(partial: Path, path: Path) -> None:
         if os.path.lexists(path):
             raise OutputExists(f"{path} exists by now: choose another name") from None
         partial.replace(path)
+
+
+def numbered_paths(path: Path) -> Iterator[Path]:
+    """A path, and then the same with ``-2``, ``-3``, ... before its suffix, without end."""
+    yield path
+    for number in itertools.count(2):
+        yield path.with_stem(f"{path.stem}-{number}")
 
 
 def rename_in_notebook(notebook: Path, old: Path, new: Path) -> None:

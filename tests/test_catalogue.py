@@ -310,6 +310,16 @@ def test_an_index_that_breaks_is_made_anew(first, add, all_of, outputs, harm):
         assert db.execute("SELECT count(*) FROM results").fetchone() == (41,)
 
 
+@pytest.mark.parametrize("statement", ["SELECT none FROM results", "SELECT 1 FROM none", "SELEC"])
+def test_a_faulty_query_leaves_the_index_alone(first, all_of, outputs, statement):
+    all_of()
+    asked, before = index.Index(outputs), (outputs / NAME).stat().st_ino
+    with pytest.raises(sqlite3.OperationalError):
+        asked.query(statement)
+    assert (outputs / NAME).stat().st_ino == before
+    assert asked.query("SELECT count(*) FROM results") == [(1,)]
+
+
 def test_a_busy_index_is_left_alone(first, all_of, outputs, monkeypatch):
     all_of()
     index, connect = outputs / NAME, sqlite3.connect
@@ -361,7 +371,8 @@ def test_a_folder_that_cannot_be_written(first, all_of, outputs, monkeypatch):
 def test_several_processes_and_threads_at_once(add, outputs):
     for number in range(300):
         add(f"star {number}", folder=f"day {number % 7}")
-    code = "from cogvx_nb.results.catalogue import Catalogue; c = Catalogue(); c.refresh(); print(c.count())"
+    code = "from cogvx_nb.results.catalogue import Catalogue; "
+    code += "catalogue = Catalogue(); catalogue.refresh(); print(catalogue.count())"
     running = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(4)

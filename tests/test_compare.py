@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import ipywidgets as widgets
 import numpy as np
 import pytest
 from conftest import CIRCLE, everything
 
 from cogvx_nb.errors import RequestError, ResultError
+from cogvx_nb.planning.request import Adjustment
 from cogvx_nb.results import result, side_by_side, video
 from cogvx_nb.workbench import gallery_tab
 
@@ -19,8 +22,56 @@ def test_what_differs(samples):
     assert found["prompt"] == (CIRCLE, "a blue circle moving left", CIRCLE)
     assert found["seed"] == ("42", "7", "42")
     assert found["frames"] == ("13", "13", "25")
-    assert not {"model", "guidance", "steps", "plan", "size"} & set(found)
+    assert not {"model", "guidance", "steps", "height", "width"} & set(found)
+    assert not {"device", "dtype", "placement", "tiled", "speed", "attention"} & set(found)
     assert set(side_by_side.differing_settings([samples[0], samples[0]])) == set()
+
+
+def leaves(value, path: tuple[str, ...] = ()):
+    """(path, value) of each field of a sidecar, its sections and its dicts."""
+    if dataclasses.is_dataclass(value) and not path[1:]:
+        value = {entry.name: getattr(value, entry.name) for entry in dataclasses.fields(value)}
+    if not isinstance(value, dict):
+        yield path, value
+        return
+    for name, part in value.items():
+        yield from leaves(part, (*path, name))
+
+
+def changed(value, path: tuple[str, ...]):
+    """A copy of a sidecar, or a part of it, with another value at a path."""
+    if path and isinstance(value, dict):
+        return value | {path[0]: changed(value[path[0]], path[1:])}
+    if path:
+        return dataclasses.replace(value, **{path[0]: changed(getattr(value, path[0]), path[1:])})
+    if isinstance(value, bool | None):
+        return not value
+    if isinstance(value, tuple):
+        return (*value, "another")
+    return value + ("another" if isinstance(value, str) else 1)
+
+
+def test_every_field_that_can_differ_is_shown(samples):
+    first = samples[0]
+    rows: dict[str, set[str]] = {}
+    for path, _ in leaves(first.settings):
+        other = dataclasses.replace(first, settings=changed(first.settings, path))
+        differing = side_by_side.differing_settings([first, other])
+        if path[0] in ("made", "seconds"):
+            assert differing == {}, "it differs by chance"
+            continue
+        as_asked = path[0] == "asked"  # else what was asked is no longer what was used
+        (name,) = (name for name in differing if as_asked or not name.startswith("asked "))
+        assert differing[name][0] != differing[name][1], path
+        assert name in side_by_side.comparison_table([first, other]), path
+        rows.setdefault(name, set()).add(".".join(path[:2] if path[0] != "versions" else path[:1]))
+    assert all(len(paths) == 1 for paths in rows.values()), "no name stands for two fields"
+    assert {"speed", "attention", "compiled", "quantized", "placement", "versions"} <= set(rows)
+    for name in ("enriched_from", "adjustments"):
+        change = {"enriched_from": "x", "adjustments": (Adjustment("steps", 1, 2, "why"),)}[name]
+        settings = dataclasses.replace(first.settings, **{name: change})
+        other = dataclasses.replace(first, settings=settings)
+        assert len(side_by_side.differing_settings([first, other])) == 1
 
 
 def test_long_seeds_are_told_apart(place):

@@ -16,7 +16,7 @@ from conftest import CIRCLE
 from cogvx_nb import progress
 from cogvx_nb.errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
 from cogvx_nb.reports import display
-from cogvx_nb.results import result, video
+from cogvx_nb.results import records, result, video
 
 NASTY = (
     'a "red" circle; = # \\ {braces} <script>alert(1)</script> ../x 一只红色的圆 \u202eright\nline'
@@ -82,6 +82,60 @@ def test_settings_come_back(make, tmp_path, sidecar):
     assert found["allowed"] == list(made.request.allowed)
     for part in ("plan", "versions", "machine", "seconds", "made", "adjustments", "notes"):
         assert part in found
+
+
+@pytest.mark.parametrize("sidecar", ["kept", "deleted"])
+def test_a_result_of_format_1_is_read(make, tmp_path, sidecar):
+    made = make(frames=19)
+    content = result.describe_video(made).as_json() | {"format": 1}
+    for name in ("speed", "compiled", "quantized"):  # older ones had none of these
+        del content["plan"][name]
+    path = tmp_path / "a.mp4"
+    video.encode_video(made.frames, path, 8, json.dumps(content))
+    if sidecar == "kept":
+        path.with_suffix(".json").write_text(json.dumps(content))
+    found = result.read_result(path)
+    assert found.settings.request.frames == 13
+    assert found.settings.adjustments == made.request.adjustments
+    assert (found.settings.plan.device, found.settings.plan.speed) == ("cpu", None)
+    assert found.sidecar_json() == content | {"format": records.FORMAT}
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("format", 3),
+        ("format", None),
+        ("made", 5),
+        ("request", []),
+        ("request.prompt", None),
+        ("request.frames", "13"),
+        ("request.seed", True),
+        ("request.guidance", float("nan")),
+        ("plan", "cpu"),
+        ("plan.device", 0),
+        ("checkpoint.name", {}),
+        ("seconds", {"text": 1}),
+        ("seconds.denoise", "long"),
+        ("seconds.text", None),
+        ("frame_hash", 1),
+    ],
+)
+def test_wrong_types_make_no_result(make, tmp_path, path, value):
+    content = result.describe_video(make()).as_json()
+    *sections, name = path.split(".")
+    (content[sections[0]] if sections else content)[name] = value
+    assert records.parse_sidecar(content) is None
+    (tmp_path / "a.mp4").write_bytes(b"")
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(ResultError, match="carries no settings"):
+        result.read_result(tmp_path / "a.mp4")
+
+
+def test_the_same_request_has_the_same_settings_but_for_times(make):
+    first, second, other = (result.describe_video(make(seed=seed)) for seed in (3, 3, 4))
+    assert first.without_times() == second.without_times() != other.without_times()
+    assert records.parse_sidecar(json.loads(json.dumps(first.as_json()))) == first
 
 
 def test_adjustments_are_kept(make, tmp_path):

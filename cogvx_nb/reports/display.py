@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from ..benchmark.report import Report
 from ..errors import RequestError
 from ..results import result, side_by_side, video
 from ..results.result import Result
-from ..results.video import filmstrip
 from ..sweep import driver
 from ..sweep.progress import ProgressTable
 from ..text import data_url, render_template
@@ -32,12 +30,10 @@ MOST_EMBEDDED_BYTES = 1_000_000
 
 
 def show_strip(frames: np.ndarray, count: int = 7) -> Picture:
-    """A ``filmstrip`` for a notebook's output, as PNG."""
+    """A film strip for a notebook's output."""
     from IPython.display import Image as Picture
 
-    data = io.BytesIO()
-    filmstrip(frames, count).save(data, "PNG")
-    return Picture(data=data.getvalue(), format="png")
+    return Picture(data=video.filmstrip_png(frames, count), format="png")
 
 
 def show_player(result: Result, width: int = 432) -> Video:
@@ -47,8 +43,6 @@ def show_player(result: Result, width: int = 432) -> Video:
         width: on the page, in pixels.
     """
     from IPython.display import Video
-
-    from ..results import video
 
     data = result.path.read_bytes()
     if len(data) > MOST_EMBEDDED_BYTES:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import settings
 from ..errors import ResultError
+from ..files import numbered_paths
 from ..planning.timing import MeasuredPace
 from . import export, records
 from .index import Index
@@ -219,12 +220,9 @@ def move_to_trash(path: Path) -> Path:
     if not path.is_relative_to(outputs) or path.is_relative_to(_trash_folder()):
         raise ResultError(f"{path} is not among the results in {outputs}, which the trash is for")
     within = path.relative_to(outputs)
-    folders = itertools.chain(
-        [_trash_folder()], (_trash_folder() / f".{n}" for n in itertools.count(2))
-    )
-    return _move_pair(
-        path, next(folder / within for folder in folders if _is_unused(folder / within))
-    )
+    more = (_trash_folder() / f".{number}" for number in itertools.count(2))
+    targets = (folder / within for folder in itertools.chain([_trash_folder()], more))
+    return _move_pair(path, next(filter(_is_unused, targets)))
 
 
 def restore(path: Path) -> Path:
@@ -242,11 +240,8 @@ def restore(path: Path) -> Path:
     within = path.relative_to(_trash_folder())
     if within.parts[0].startswith("."):
         within = within.relative_to(within.parts[0])
-    first = settings.outputs_dir() / within
-    more = (first.with_stem(f"{first.stem}-{number}") for number in itertools.count(2))
-    return _move_pair(
-        path, next(name for name in itertools.chain([first], more) if _is_unused(name))
-    )
+    targets = numbered_paths(settings.outputs_dir() / within)
+    return _move_pair(path, next(filter(_is_unused, targets)))
 
 
 def _normalized(path: Path) -> Path:

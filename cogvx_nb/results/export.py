@@ -1,4 +1,4 @@
-"""All results that match in one file, CSV or Parquet; whole, or not at all."""
+"""Results as a pandas DataFrame, CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import contextlib
 import csv
 import io
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..errors import CogvxError, OutputExists, RequestError
-from ..files import translate_errors
+from ..errors import OutputExists, RequestError, optional_import
+from ..files import partial_file, publish, translate_errors
 from . import records
 
 if TYPE_CHECKING:
@@ -21,46 +20,30 @@ if TYPE_CHECKING:
 
 
 KINDS = {"path": str} | {name: column.kind for name, column in records.COLUMNS.items()}
-"""Columns of the tables, in this order, and what is in them: see ``records.Column``."""
+"""Columns of the tables in their order, with their types: str, int, float or bool."""
 
 Rows = list[tuple]
-"""Each (seconds since 1970 when it was made, values of ``KINDS``...)."""
+"""Each (time made in seconds since 1970, values of ``KINDS``...)."""
 
 
 def check_packages(*packages: str) -> None:
-    """Import optional packages.
-
-    Raises:
-        CogvxError: if one of them is missing.
-    """
+    """Raise CogvxError if one of these optional packages can't be imported."""
     for name in packages:
-        try:
-            __import__(name)
-        except ImportError:
-            raise CogvxError(
-                f"a DataFrame or a Parquet file needs the {name} package: "
-                'pip install -e ".[frame]" in the workbench\'s folder'
-            ) from None
+        optional_import(name, "frame", "a DataFrame or a Parquet file")
 
 
 def schema() -> pyarrow.Schema:
-    """Names and types of the columns, the same for any rows."""
+    """Names and types of the columns; they don't depend on the rows."""
     import pyarrow
 
     text = pyarrow.string()
-    types = {
-        str: text,
-        list: text,
-        int: pyarrow.int64(),
-        float: pyarrow.float64(),
-        bool: pyarrow.bool_(),
-    }
+    types = {str: text, int: pyarrow.int64(), float: pyarrow.float64(), bool: pyarrow.bool_()}
     fields = {name: types[kind] for name, kind in KINDS.items()}
     return pyarrow.schema(fields | {"made": pyarrow.timestamp("us", "UTC")})
 
 
 def batches(pages: Iterable[Rows]) -> Iterator[pyarrow.RecordBatch]:
-    """One table a page, of ``schema``."""
+    """One record batch per page, of ``schema``."""
     import pyarrow
 
     columns = schema()
@@ -68,8 +51,8 @@ def batches(pages: Iterable[Rows]) -> Iterator[pyarrow.RecordBatch]:
         at, *values = zip(*rows, strict=True)
         values[columns.get_field_index("made")] = [round(seconds * 1e6) for seconds in at]
         arrays = [
-            pyarrow.array(some).cast(column.type)
-            for some, column in zip(values, columns, strict=True)
+            pyarrow.array(column_values).cast(column.type)
+            for column_values, column in zip(values, columns, strict=True)
         ]
         yield pyarrow.record_batch(arrays, schema=columns)
 
@@ -84,22 +67,22 @@ def dataframe(pages: Iterable[Rows]) -> pandas.DataFrame:
     import pandas
     import pyarrow
 
-    kinds = {pyarrow.bool_(): pandas.BooleanDtype()}  # else a column of objects where one is None
+    kinds = {pyarrow.bool_(): pandas.BooleanDtype()}  # None would make it a column of objects
     return pyarrow.Table.from_batches(batches(pages), schema()).to_pandas(types_mapper=kinds.get)
 
 
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-"""First characters of a cell that spreadsheets may take for a formula, which can run commands and
-send data away (https://owasp.org/www-community/attacks/CSV_Injection)."""
+"""First characters of cells that spreadsheets may evaluate as a formula, which can run commands and
+leak data (https://owasp.org/www-community/attacks/CSV_Injection)."""
 
 
 def resolve_output_path(output: str | Path) -> Path:
-    """The absolute path of a file that can be written there; doors ask before the work.
+    """The absolute path of an export that can be written. Called before the work as well.
 
     Raises:
         RequestError: if it ends neither in .csv nor in .parquet.
-        OutputExists: if there is something already.
-        CogvxError: if it takes a package that is missing.
+        OutputExists: if it exists.
+        CogvxError: if a package that it needs is missing.
     """
     path = Path(output).expanduser().absolute()
     if path.suffix.lower() not in WRITERS:
@@ -112,35 +95,31 @@ def resolve_output_path(output: str | Path) -> Path:
 
 
 def save_export(pages: Iterable[Rows], output: str | Path) -> Path:
-    """Write the rows of ``Catalogue.pages``, a page in memory at a time; the columns are those of
-    ``Catalogue.frame``.
+    """Write the rows of ``Catalogue.pages`` to a file, whole or not at all, with one page in memory
+    at a time. The columns are those of ``Catalogue.frame``.
 
     Raises:
         RequestError, OutputExists, CogvxError: see ``resolve_output_path``.
         DiskFull, OutputError: if it can't be written.
     """
     path = resolve_output_path(output)
-    partial = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.partial")
     with translate_errors(path):
-        with contextlib.suppress(FileExistsError):  # a file: opening one in it says so
+        with contextlib.suppress(FileExistsError):  # a file: opening one in it raises
             path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with partial_file(path) as partial:
             with partial.open("wb") as file:
                 WRITERS[path.suffix.lower()](pages, file)
                 file.flush()
                 os.fsync(file.fileno())
-            _publish(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+            publish(partial, path)
     return path
 
 
 def write_csv(pages: Iterable[Rows], file: BinaryIO) -> None:
-    """Rows as CSV in UTF-8, with the mark at its start by which spreadsheets know that.
+    """Write rows as CSV in UTF-8, with a byte order mark, by which spreadsheets detect that.
 
-    A cell of text that a spreadsheet could take for a formula begins with an apostrophe, which is
-    not in the result: see ``FORMULA``. A cell is empty where a sidecar says nothing. ``made`` is as
-    the sidecar has it, in ISO 8601.
+    Texts that begin with one of ``FORMULA`` are prefixed with an apostrophe. Cells are empty for
+    values that a sidecar doesn't have. ``made`` is in ISO 8601, as in the sidecar.
     """
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="", write_through=True)
     writer = csv.writer(text)
@@ -153,7 +132,7 @@ def write_csv(pages: Iterable[Rows], file: BinaryIO) -> None:
 
 
 def write_parquet(pages: Iterable[Rows], file: BinaryIO) -> None:
-    """Rows as Parquet: text is as it is, and ``made`` a time in UTC."""
+    """Write rows as Parquet; texts are unchanged and ``made`` is a time in UTC."""
     from pyarrow import parquet
 
     with parquet.ParquetWriter(file, schema()) as writer:
@@ -171,13 +150,3 @@ def _cell(value: object, kind: type) -> object:
     if kind is bool and value is not None:
         return bool(value)
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-
-
-def _publish(partial: Path, path: Path) -> None:
-    """Give a file its name, but not if somebody has taken it meanwhile."""
-    try:
-        os.link(partial, path)  # unlike a rename, fails if there is one
-    except FileExistsError:
-        raise OutputExists(f"{path} exists by now: choose another name") from None
-    except OSError:  # a file system without hard links
-        partial.replace(path)

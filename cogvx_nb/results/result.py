@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -20,6 +19,13 @@ import numpy as np
 
 from .. import __version__, settings
 from ..errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
+from ..files import (
+    nearest_existing_folder,
+    numbered_paths,
+    partial_file,
+    publish,
+    translate_errors,
+)
 from ..planning import machine
 from ..planning.plan import Plan
 from ..planning.request import VideoRequest
@@ -28,6 +34,10 @@ from . import records, video
 from .records import Sidecar
 
 SLUG_LENGTH = 40
+"""Characters of the prompt in a default file name."""
+
+MIN_FREE_BYTES = 64 * 1024
+"""If ffmpeg fails with less than this free, the disk counts as full: it doesn't always say why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ def save_result(
     start = time.perf_counter()
     path = check_output(output, overwrite=overwrite) or _default_path(generated)
     sidecar = describe_video(generated)
-    with _translated(path), _temporary(path) as (mp4, json_file):
+    with _translate_write_errors(path), _partial_pair(path) as (mp4, json_file):
         path.parent.mkdir(parents=True, exist_ok=True)
         tag = json.dumps(sidecar.as_json(), ensure_ascii=True, separators=(",", ":"))
         video.encode_video(generated.frames, mp4, generated.request.fps, tag)
@@ -204,81 +214,76 @@ def _default_path(generated: Generated) -> Path:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise if no file could be made in a folder, which may have to be made first."""
-    there = next(f for f in (folder, *folder.parents) if f.exists())
-    if not there.is_dir():
-        raise OutputError(f"output folder {folder} can't be made: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"output folder {folder} can't be written: no permission in {there}")
+    """Raise OutputError if no file can be created in a folder, which needn't exist yet."""
+    existing = nearest_existing_folder(folder)
+    if not existing.is_dir():
+        raise OutputError(f"output folder {folder} can't be made: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"output folder {folder} can't be written: no permission in {existing}")
 
 
 @contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[tuple[Path, Path]]:
-    """Names to write to, beside ``path``; gone afterwards, and so are folders made for nothing."""
-    made = [folder for folder in path.parents if not folder.exists()]
-    stem = path.parent / f".{path.stem[:60]}.{os.getpid()}"
-    names = Path(f"{stem}.partial.mp4"), Path(f"{stem}.partial.json")
+def _partial_pair(path: Path) -> Iterator[tuple[Path, Path]]:
+    """Temporary names of mp4 and sidecar in the folder of ``path``. They are deleted afterwards,
+    and so are folders that were created for ``path`` and are empty."""
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     try:
-        yield names
+        with partial_file(path, ".mp4") as mp4, partial_file(path, ".json") as sidecar:
+            yield mp4, sidecar
     finally:
-        for name in names:
-            name.unlink(missing_ok=True)
-        for folder in made:
+        for folder in new_folders:
             with contextlib.suppress(OSError):  # it holds the video
                 folder.rmdir()
 
 
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while writing into one line for a person."""
-    try:
-        yield
-    except OutputExists:
-        raise
-    except (OSError, OutputError, BadFrames) as error:
-        free = shutil.disk_usage(next(f for f in path.parents if f.exists())).free
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        unsaid = not isinstance(error, OSError) and free < 64 * 1024
-        if full or unsaid or "No space left" in str(error):
-            raise DiskFull(
-                f"the disk of {path} is full: make room, or choose another folder"
-            ) from error
-        if isinstance(error, OSError):
-            raise OutputError(f"{path} can't be written: {error.strerror}") from error
-        raise
+def _translate_write_errors(path: Path) -> Iterator[None]:
+    """``translate_errors``, and DiskFull where ffmpeg failed for want of room without saying so."""
+    remedy = "make room, or choose another folder"
+    with translate_errors(path, full_remedy=remedy):
+        try:
+            yield
+        except OutputExists:
+            raise
+        except (OutputError, BadFrames) as error:
+            free = shutil.disk_usage(nearest_existing_folder(path.parent)).free
+            if free < MIN_FREE_BYTES or "No space left" in str(error):
+                raise DiskFull(f"the disk of {path} is full: {remedy}") from error
+            raise
 
 
 def _check_written(path: Path, frames: np.ndarray) -> None:
-    """Open the new file again: it must hold the frames, in their size, and not be black."""
+    """Decode the new file: it must hold the frames, in their size, and not be black."""
     try:
-        found = video.decode_video(path)
+        decoded = video.decode_video(path)
     except ResultError as error:
         raise BadFrames(f"the video that was just written can't be read back: {error}") from error
-    if found.shape != frames.shape:
-        raise BadFrames(f"the video holds {found.shape} instead of {frames.shape} frames × pixels")
-    if video.is_black(found):
+    if decoded.shape != frames.shape:
+        shapes = f"{decoded.shape} instead of {frames.shape}"
+        raise BadFrames(f"the video holds {shapes} frames × pixels")
+    if video.is_black(decoded):
         raise BadFrames("all frames of the written video are black")
 
 
 def _publish_pair(mp4: Path, sidecar: Path, path: Path, overwrite: bool, numbered: bool) -> Path:
-    """Give both files their names, never taking somebody else's; returns the mp4's."""
-    number = 1
-    target = path
-    while True:
-        if overwrite:
-            mp4.replace(target)
-            break
+    """Give both files their names; returns the mp4's.
+
+    Args:
+        overwrite: replace a video of that name.
+        numbered: take the next free number if the name is taken.
+
+    Raises:
+        OutputExists: if the name is taken, and neither of the two.
+    """
+    for target in numbered_paths(path):
         try:
-            os.link(mp4, target)  # unlike a rename, fails if another run has taken the name
-            break
-        except FileExistsError:
-            if not numbered:
-                raise OutputExists(f"output {target} exists by now: choose another name") from None
-        except OSError:  # a file system without hard links
-            if not target.exists():
+            if overwrite:
                 mp4.replace(target)
-                break
-        number += 1
-        target = path.with_stem(f"{path.stem}-{number}")
+            else:
+                publish(mp4, target)
+            break
+        except OutputExists:
+            if not numbered:
+                raise
     sidecar.replace(target.with_suffix(".json"))
     return target

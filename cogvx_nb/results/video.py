@@ -1,10 +1,10 @@
-"""mp4 files: encoded, decoded, and the stills, small copies and film strips made of them."""
+"""mp4 files: encoding, decoding, stills, small copies, film strips and thumbnails."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -12,33 +12,28 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import imageio_ffmpeg
 import numpy as np
 
 from .. import settings, text
 from ..errors import OutputError, ResultError
+from ..files import write_whole
 from ..planning import machine
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 TAG = "cogvx"
 """Name of the mp4 metadata tag that holds the settings as JSON."""
 
 QUALITY = 14
-"""x264's constant rate factor; 18 is called visually lossless, and small clips cost little."""
+"""x264's constant rate factor; 18 is called visually lossless, and short clips stay small."""
 
-
-BLACK = 4
-"""Of 255. Frames that are nowhere brighter are what an overflow in float16 looks like."""
+MAX_BLACK = 4
+"""Largest uint8 value of a black frame. An overflow in float16 makes all frames black."""
 
 
 def is_black(frames: np.ndarray) -> bool:
-    """Whether uint8 frames are black all over."""
-    return bool(frames.max() <= BLACK)
+    """Whether no pixel of uint8 frames is brighter than black."""
+    return bool(frames.max() <= MAX_BLACK)
 
 
 def encode_video(frames: np.ndarray, path: Path, fps: int, tag: str) -> None:
@@ -46,7 +41,7 @@ def encode_video(frames: np.ndarray, path: Path, fps: int, tag: str) -> None:
 
     Args:
         frames: uint8 (frames, height, width, 3), RGB, height and width even.
-        tag: text kept in the file's metadata; ASCII.
+        tag: ASCII text for the file's metadata.
 
     Raises:
         OutputError: if ffmpeg fails, with its last line.
@@ -55,10 +50,10 @@ def encode_video(frames: np.ndarray, path: Path, fps: int, tag: str) -> None:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
     command += ["-i", "pipe:", "-c:v", "libx264", "-crf", str(QUALITY), "-pix_fmt", "yuv420p"]
-    # All of it said outright, or players guess the colours from the picture's size.
-    said = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-    command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{said}"]
-    # Without use_metadata_tags the mp4 muxer drops tags that it doesn't know.
+    # Without explicit parameters players guess the colour space from the picture's size.
+    colours = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+    command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv,{colours}"]
+    # Without use_metadata_tags the mp4 muxer drops unknown tags.
     command += ["-movflags", "+faststart+use_metadata_tags", "-metadata", f"{TAG}={tag}"]
     command += ["-f", "mp4", f"file:{path}"]
     done = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
@@ -90,7 +85,7 @@ def still_image(path: Path, seconds: float, width: int) -> bytes:
     """One frame of a video as a WebP of that width, in pixels.
 
     Args:
-        seconds: which one; the first frame where the video is shorter.
+        seconds: its time; the first frame if the video is shorter.
 
     Raises:
         ResultError: if there is no video to read.
@@ -107,7 +102,7 @@ def still_image(path: Path, seconds: float, width: int) -> bytes:
 
 
 def shrink_video(path: Path, most_bytes: int, height: int = 240) -> bytes:
-    """A copy of a video, as mp4, of at most so many bytes.
+    """A copy of a video, as mp4, of at most ``most_bytes``.
 
     Args:
         height: in pixels; halved until the copy is small enough.
@@ -128,7 +123,7 @@ def shrink_video(path: Path, most_bytes: int, height: int = 240) -> bytes:
 
 
 def read_tag(path: Path) -> dict | None:
-    """The settings that a video carries; None if it carries none.
+    """The JSON content of a video's ``TAG``; None if it has none.
 
     Raises:
         ResultError: if the file is missing.
@@ -137,46 +132,41 @@ def read_tag(path: Path) -> dict | None:
         raise ResultError(f"there is no file {path}")
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", f"file:{path}"]
     done = subprocess.run([*command, "-f", "ffmetadata", "-"], capture_output=True, check=False)
-    text = done.stdout.decode("utf-8", errors="replace")
-    found = re.search(rf"^{TAG}=((?:\\.|[^\\\n])*)", text, re.MULTILINE | re.DOTALL)
-    if found is None:
+    metadata = done.stdout.decode("utf-8", errors="replace")
+    match = re.search(rf"^{TAG}=((?:\\.|[^\\\n])*)", metadata, re.MULTILINE | re.DOTALL)
+    if match is None:
         return None
     try:
         # The format escapes = ; # \ and line ends with a backslash.
-        return json.loads(re.sub(r"\\(.)", r"\1", found[1], flags=re.DOTALL))
+        return json.loads(re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL))
     except ValueError:
         return None
 
 
 CLIP_WIDTH = 216
-"""Pixels of a still."""
+"""Of a still, in pixels."""
 
 BATCH = 16
-"""Copies that are made at once: more than fit are thrown away."""
+"""Copies encoded at once; those of a batch that don't fit are discarded."""
 
-LARGEST = 2_000_000
-"""Bytes of a copy; one that is larger is made smaller."""
+MAX_COPY_BYTES = 2_000_000
+"""Larger copies are shrunk further."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedClip:
-    """What there is to be shown of a video.
+    """A video inside an HTML page, as data URLs; empty where there was no room."""
 
-    Attributes:
-        still, moving: addresses with data in them, of its first frame and of a small copy; empty
-            where there was no room.
-    """
-
-    still: str = ""
-    moving: str = ""
+    still: str = ""  # its first frame
+    moving: str = ""  # a small copy
 
 
 def embed_clips(
     videos: Sequence[Path], most_bytes: int, height: int = 240
 ) -> dict[Path, EmbeddedClip]:
-    """A still of each video, and then a copy of each, in their order, until there is no room.
+    """Stills of all videos, then copies, in their order, until there is no room.
 
-    Stills too, since browsers hold no more than some dozens of players at once.
+    Stills are embedded as well because browsers support only some dozens of players at once.
 
     Args:
         most_bytes: of all together, in base64.
@@ -189,24 +179,24 @@ def embed_clips(
 
 
 def _as_many_as_fit(
-    videos: Sequence[Path], make: Callable[[Path], str], room: int
+    videos: Sequence[Path], encode: Callable[[Path], str], room: int
 ) -> dict[Path, str]:
-    found: dict[Path, str] = {}
+    addresses: dict[Path, str] = {}
     with ThreadPoolExecutor(machine.usable_cores()) as pool:
         for start in range(0, len(videos), BATCH):
             batch = videos[start : start + BATCH]
-            for path, address in zip(batch, pool.map(make, batch), strict=True):
+            for path, address in zip(batch, pool.map(encode, batch), strict=True):
                 if len(address) > room:
-                    return found
-                found[path] = address
+                    return addresses
+                addresses[path] = address
                 room -= len(address)
-    return found
+    return addresses
 
 
 def _copy(path: Path, height: int) -> str:
     try:
-        return text.data_url("video/mp4", shrink_video(path, LARGEST, height))
-    except ResultError:  # no video by now
+        return text.data_url("video/mp4", shrink_video(path, MAX_COPY_BYTES, height))
+    except ResultError:  # deleted, or no video
         return ""
 
 
@@ -221,48 +211,48 @@ STRIP_GAP = 4
 """Pixels between the frames of a strip."""
 
 
-def filmstrip(frames: np.ndarray, count: int = 7, height: int = 120) -> Image.Image:
-    """A row of frames, evenly spread from the first to the last.
+def filmstrip_png(frames: np.ndarray, count: int = 7, height: int = 120) -> bytes:
+    """A row of frames, evenly spread from the first to the last, as PNG.
 
     Args:
         frames: uint8 (frames, height, width, 3), RGB.
         count: frames in the row, at most as many as there are.
         height: of the row, in pixels.
     """
-    import numpy as np
-    from PIL import Image
+    from PIL import Image  # late: most users of this module need no images
 
     chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
     width = round(frames.shape[2] * height / frames.shape[1])
     row = Image.new("RGB", (len(chosen) * (width + STRIP_GAP) - STRIP_GAP, height), "white")
-    for place, index in enumerate(chosen):
+    for column, index in enumerate(chosen):
         picture = Image.fromarray(frames[index]).resize((width, height), Image.Resampling.LANCZOS)
-        row.paste(picture, (place * (width + STRIP_GAP), 0))
-    return row
+        row.paste(picture, (column * (width + STRIP_GAP), 0))
+    data = io.BytesIO()
+    row.save(data, "PNG")
+    return data.getvalue()
 
 
 THUMBNAIL_WIDTH = 180
-"""Pixels of a poster's width."""
+"""In pixels."""
 
 
 def thumbnails(entries: Iterable) -> list[bytes]:
-    """A WebP of each result's middle frame; empty where a video can't be read."""
+    """A WebP of the middle frame of each catalogue entry; empty if its video can't be read."""
     with ThreadPoolExecutor(machine.usable_cores()) as pool:
         return list(pool.map(_thumbnail, entries))
 
 
 def _thumbnail(entry) -> bytes:
-    name = "".join(one for one in entry.frame_hash if one.isalnum())  # whatever a sidecar says
-    kept = settings.outputs_dir() / ".posters" / f"{name}.webp"
+    # A sidecar may come from anywhere: its hash must not lead out of the folder.
+    name = "".join(filter(str.isalnum, entry.frame_hash))
+    cached = settings.outputs_dir() / ".posters" / f"{name}.webp"
     with contextlib.suppress(OSError):
-        return kept.read_bytes()
+        return cached.read_bytes()
     try:
         data = still_image(entry.path, entry.frames / entry.fps / 2, THUMBNAIL_WIDTH)
     except ResultError:
         return b""
-    with contextlib.suppress(OSError):  # a folder that can't be written costs time, nothing else
-        kept.parent.mkdir(exist_ok=True)
-        temporary = kept.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(data)
-        temporary.replace(kept)
+    with contextlib.suppress(OSError):  # without a cache it is only slower
+        cached.parent.mkdir(exist_ok=True)
+        write_whole(cached, data, sync=False)
     return data

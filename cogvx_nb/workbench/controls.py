@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Callable, Iterable
 from html import escape
 
@@ -174,9 +173,8 @@ class Viewer(widgets.VBox):
         player = widgets.Video.from_file(result.path, autoplay=True, loop=True)
         player.layout = {"width": "432px", "max_width": "98%"}
         player.add_class("cogvx-video")
-        picture = io.BytesIO()
-        video.filmstrip(video.decode_video(result.path)).save(picture, "PNG")
-        strip = widgets.Image(value=picture.getvalue(), layout=WIDE).add_class("cogvx-strip")
+        picture = video.filmstrip_png(video.decode_video(result.path))
+        strip = widgets.Image(value=picture, layout=WIDE).add_class("cogvx-strip")
         super().__init__(
             [html_note(_result_text(result, notes)), player, strip, control_row(*buttons)]
         )
