@@ -7,7 +7,7 @@
     │   ├── PromptUnknown      the checkpoint can't read the prompt                (2)
     │   └── ParameterError     a notebook has no such parameter, or can't use it   (2)
     ├── SpecError              a sweep's file, or one of its rows, is wrong        (2)
-    ├── SweepBusy              another process is at work on the sweep
+    ├── SweepBusy              another process is working on the sweep
     ├── SettingsError          the folders can't be found
     ├── ModelError             the weights are not usable
     │   ├── ModelMissing       they are not there
@@ -20,14 +20,14 @@
     │   ├── HubNotFound        the hub has no such repository, revision or file
     │   ├── HubBusy            the hub asks to wait
     │   ├── HubFailed          the hub failed
-    │   ├── BadDownload        what came is not what the hub announced
-    │   └── UnsafeName         the hub names a file outside the checkpoint's folder
+    │   ├── BadDownload        a file differs from the hub's listing
+    │   └── UnsafeName         the hub lists a file outside of the checkpoint's folder
     ├── EnrichError            a prompt can't be enriched; the original one stands
     │   ├── ChatUnreachable    no connection to the chat endpoint, or no answer in time
     │   ├── ChatDenied         it wants a key, or another one
     │   ├── ChatBusy           it asks to wait
     │   ├── ChatFailed         it failed, or has no such model
-    │   └── BadAnswer          what it answered is no prompt
+    │   └── BadAnswer          its answer is no prompt
     ├── DoesNotFit             no plan fits this machine
     ├── OutOfMemory            memory ran out at the last plan
     ├── BadFrames              the frames are NaN or black
@@ -49,18 +49,13 @@ from types import ModuleType
 
 
 class CogvxError(Exception):
-    """Base of all errors that are the user's to mend."""
+    """Base of all errors that the user can fix."""
 
     exit_code = 1
 
 
 class RequestError(CogvxError):
-    """A value of a request is not acceptable.
-
-    Attributes:
-        field: name of the request field.
-        value: what was given.
-    """
+    """A value of a request is not acceptable: ``value`` of ``field``."""
 
     exit_code = 2
 
@@ -81,19 +76,15 @@ class ParameterError(RequestError):
 
 
 class SpecError(CogvxError):
-    """A sweep's file, or one of its rows, is wrong.
-
-    Attributes:
-        exit_code: that of the error in the row, if there is one.
-    """
+    """A sweep's file, or one of its rows, is wrong."""
 
     def __init__(self, message: str, exit_code: int = 2) -> None:
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # that of the error in the row, if there is one
         super().__init__(message)
 
 
 class SweepBusy(CogvxError):
-    """Another process is at work on the sweep."""
+    """Another process is working on the sweep."""
 
 
 class SettingsError(CogvxError):
@@ -145,11 +136,11 @@ class HubFailed(DownloadError):
 
 
 class BadDownload(DownloadError):
-    """What came is not what the hub announced."""
+    """A file differs from the hub's listing."""
 
 
 class UnsafeName(DownloadError):
-    """The hub names a file that would lie outside the checkpoint's folder."""
+    """The hub lists a file that would be outside of the checkpoint's folder."""
 
 
 class EnrichError(CogvxError):
@@ -173,7 +164,7 @@ class ChatFailed(EnrichError):
 
 
 class BadAnswer(EnrichError):
-    """What the chat endpoint answered is no prompt."""
+    """The chat endpoint's answer is no prompt."""
 
 
 class DoesNotFit(CogvxError):
@@ -201,18 +192,14 @@ class DiskFull(OutputError):
 
 
 class ResultError(CogvxError):
-    """A file is not a video of this workbench, or can't be read."""
+    """A file is no video of this workbench, or can't be read."""
 
 
 class NotebookError(CogvxError):
-    """A notebook run failed.
-
-    Attributes:
-        exit_code: that of the error which ended the notebook, if it is one of these.
-    """
+    """A notebook run failed."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # that of the error that ended the notebook, if it has one
         super().__init__(message)
 
 

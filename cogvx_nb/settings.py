@@ -20,27 +20,21 @@ HUGGINGFACE = "https://huggingface.co"
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """An OpenAI-compatible chat endpoint. Its key isn't in here, so that nothing shows it.
+    """An OpenAI-compatible chat endpoint. It holds no key, so that none is ever shown."""
 
-    Attributes:
-        base_url: what ``/chat/completions`` follows, such as ``http://127.0.0.1:11434/v1``.
-        model: the name that the endpoint knows its model by.
-    """
-
-    base_url: str
-    model: str
+    base_url: str  # without ``/chat/completions``, such as ``http://127.0.0.1:11434/v1``
+    model: str  # name of the model at the endpoint
 
 
 def home() -> Path:
-    """Root of the workbench: ``COGVX_HOME``, else the folder above the package.
+    """Root of the workbench: ``COGVX_HOME``, else the parent folder of the package.
 
     Raises:
         SettingsError: if the package was installed without its folder (not with ``pip install -e``)
             and ``COGVX_HOME`` isn't set.
     """
-    named = os.environ.get("COGVX_HOME")
-    if named:
-        return Path(named).expanduser().absolute()
+    if value := os.environ.get("COGVX_HOME"):
+        return Path(value).expanduser().absolute()
     root = Path(__file__).resolve().parent.parent
     if not (root / "pyproject.toml").is_file():
         raise SettingsError(
@@ -61,13 +55,13 @@ def outputs_dir() -> Path:
 
 
 def compiled_dir() -> Path:
-    """Folder of compiled code, which a later start takes up again; it can be deleted."""
-    named = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-    return Path(named) if named else outputs_dir() / ".compiled"
+    """Cache folder of compiled code; it can be deleted."""
+    value = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    return Path(value) if value else outputs_dir() / ".compiled"
 
 
 def compiled_list() -> Path:
-    """File with the names of what was compiled, one a line."""
+    """File that lists what was compiled, one key of ``planning.plan`` per line."""
     return compiled_dir() / "list.txt"
 
 
@@ -77,8 +71,8 @@ def notebooks_dir() -> Path:
 
 
 def folders() -> dict[str, str]:
-    """Variables that name the workbench's folders to a process that works in another folder; none
-    where there is no home."""
+    """Environment variables with the workbench's folders, for a process that may run in another
+    folder; empty if there is no home."""
     with contextlib.suppress(SettingsError):
         return {
             "COGVX_HOME": str(home()),
@@ -100,18 +94,18 @@ def child_python(code: str, *arguments: str) -> list[str]:
 
 
 def headless_environment() -> dict[str, str]:
-    """Variables for a notebook that nobody watches: its widgets stay away."""
+    """Environment variables for a headless notebook, which shows no widgets."""
     return {"COGVX_UI": "0"}
 
 
 def live_ui() -> bool:
-    """Whether somebody watches this notebook, so that widgets are worth showing."""
-    wanted = os.environ.get("COGVX_UI")
-    return wanted == "1" or (wanted != "0" and "JPY_SESSION_NAME" in os.environ)
+    """Whether to show widgets: ``COGVX_UI`` is 1, or it isn't 0 and a front end is attached."""
+    value = os.environ.get("COGVX_UI")
+    return value == "1" or (value != "0" and "JPY_SESSION_NAME" in os.environ)
 
 
 def endpoint(source: str) -> str:
-    """Address of a hub or of its mirror, from the variable that its own client reads."""
+    """Address of a hub or of its mirror, from the variable that the hub's client reads."""
     variable, default = {
         "modelscope": ("MODELSCOPE_ENDPOINT", MODELSCOPE),
         "huggingface": ("HF_ENDPOINT", HUGGINGFACE),
@@ -120,7 +114,7 @@ def endpoint(source: str) -> str:
 
 
 def chat_configured() -> bool:
-    """Whether a chat endpoint was named: ``COGVX_CHAT_BASE_URL``."""
+    """Whether a chat endpoint is set: ``COGVX_CHAT_BASE_URL``."""
     return bool(os.environ.get("COGVX_CHAT_BASE_URL", "").strip())
 
 
@@ -128,7 +122,7 @@ def chat() -> Chat:
     """The chat endpoint, from ``COGVX_CHAT_BASE_URL`` and ``COGVX_CHAT_MODEL``.
 
     Raises:
-        SettingsError: if one of them, or the key, is missing or can't be right.
+        SettingsError: if one of them is missing, or one of them or the key is invalid.
     """
     base_url = os.environ.get("COGVX_CHAT_BASE_URL", "").strip().rstrip("/")
     model = os.environ.get("COGVX_CHAT_MODEL", "").strip()
@@ -152,40 +146,39 @@ def chat_key() -> str:
 
 
 def prepare_hub_clients() -> None:
-    """Set what the hubs' clients read when they are first imported.
+    """Set variables that the hubs' clients read when they are imported, unless they are set.
 
-    ModelScope's gives up a file after an hour, which a slow line needs longer for; a variable that
-    is already set stays. Hugging Face's reports each use to its default host, even for a mirror.
+    ModelScope's client gives up a file after an hour, which is too short for a slow connection.
+    Hugging Face's reports each use to its default host, even with a mirror.
     """
     os.environ.setdefault("MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT", str(7 * 24 * 3600))
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def prepare_allocator() -> None:
-    """Set what torch reads when it is imported; what is set stays.
+    """Set variables that torch reads when it is imported, unless they are set.
 
-    Segments that grow keep what its allocator reserves near what is in use when memory is short:
-    CogVideoX-5b decodes 49 frames whole in 7.2 GiB with them, and runs out without.
+    Expandable segments keep the allocator's reserved memory close to what is used when memory is
+    short: CogVideoX-5b decodes 49 frames untiled in 7.2 GiB with them, and runs out without.
     """
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
 def c_compiler() -> str | None:
-    """The C compiler that Triton would use: ``CC``, or one that is found."""
-    named = os.environ.get("CC")
-    return named or shutil.which("gcc") or shutil.which("clang")
+    """The C compiler that Triton would use: ``CC``, else gcc or clang; None without one."""
+    return os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
 
 
 def prepare_ray() -> None:
-    """Set what Ray reads when it starts: it reports usage over the network unless it is told."""
+    """Set variables that Ray reads when it starts: it reports usage over the network by default."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def prepare_torch() -> None:
-    """Set what torch reads when it first compiles; what is set stays.
+    """Set variables that torch reads when it first compiles, unless they are set.
 
-    Compiled code would lie in the system's temporary folder, and be lost; FlashAttention 4's
-    wouldn't be kept at all. diffusers and torchao warn of parts that nothing here uses.
+    By default, compiled code is cached in the system's temporary folder, and FlashAttention 4's
+    isn't cached. Warnings of torchao about parts that aren't used here are silenced.
     """
     for noisy in ("torchao", "torch.utils._pytree"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -24,7 +24,7 @@ def render_template(name: str, **values: object) -> str:
 
     Every value is escaped, and characters that HTML can't hold are replaced, unless the value is
     itself the result of this function. A name that the template uses but that isn't passed raises
-    ``jinja2.UndefinedError``. Filters beside jinja2's own:
+    ``jinja2.UndefinedError``. Filters besides jinja2's:
 
     - ``isolate``: the text in ``<bdi>``, so that its direction doesn't affect its surroundings;
     - ``clamp``: the text cut to a few lines by CSS (class ``clamp``), all of it as tooltip;

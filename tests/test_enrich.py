@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import re
@@ -16,10 +15,10 @@ import pytest
 from chat import BETTER, Endpoint, Reply
 from conftest import CIRCLE
 
-from cogvx_nb import errors, workflow
+from cogvx_nb import errors, progress, workflow
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.registry import COGVIDEOX_5B
-from cogvx_nb.cli import main, videos
+from cogvx_nb.cli import main
 from cogvx_nb.planning import chat_client, enrich, request
 from cogvx_nb.results import result
 
@@ -342,19 +341,21 @@ def test_the_embedded_model_is_not_for_it(endpoint, capsys, outputs):
     assert not outputs.exists()
 
 
-def test_the_command_shows_both(endpoint, capsys):
-    endpoint.reply = Reply("A kite, as in: {prompt}, with a long tail")
-    options = argparse.Namespace(enrich=True, prompt="a kite")
-    after = "A kite, as in: a kite, with a long tail"
-    assert videos._enrich_prompt(options, COGVIDEOX_5B) == (after, "a kite")
-    said = capsys.readouterr().err
-    assert f"prompt before: a kite\nprompt after ({MODEL}): {after}\n" in said
-    options.enrich = False
-    assert videos._enrich_prompt(options, COGVIDEOX_5B) == ("a kite", "")
+def test_both_prompts_are_shown(endpoint, capsys, monkeypatch):
+    let_in = replace(registry.TINY, enrichable=True)
+    monkeypatch.setattr(registry, "CHECKPOINTS", (COGVIDEOX_5B, let_in))
+    endpoint.reply = Reply(BLUE)
+    with progress.Progress() as shown:
+        enriched, _ = workflow.prepare_request("a kite", shown, model="tiny", enrich=True)
+    assert (enriched.prompt, enriched.enriched_from) == (BLUE, "a kite")
+    lines = capsys.readouterr().err
+    assert f"prompt before: a kite\nprompt after ({MODEL}): {BLUE}\n" in lines
+    typed, _ = workflow.prepare_request(CIRCLE, model="tiny", enrich=False)
+    assert (typed.prompt, typed.enriched_from) == (CIRCLE, "")
 
 
 def test_from_the_command_to_a_video_that_can_be_made_again(endpoint, capsys, monkeypatch, outputs):
-    """The whole road, with the embedded model let in, since no other can run here."""
+    """The whole workflow, with the embedded model, as no other can run in tests."""
     let_in = replace(registry.TINY, enrichable=True)
     monkeypatch.setattr(registry, "CHECKPOINTS", (COGVIDEOX_5B, let_in))
     endpoint.reply = Reply(BLUE)

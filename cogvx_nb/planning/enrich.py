@@ -19,7 +19,7 @@ from .fields import MAX_PROMPT
 TIMEOUT_SECONDS = 60.0
 
 WORDS_PER_TOKEN = 0.6
-"""English takes about 1.3 T5 tokens a word; the rest is a margin for rare words and commas."""
+"""English takes about 1.3 T5 tokens per word; the rest is a margin for rare words and commas."""
 
 INSTRUCTION = """\
 You write prompts for a model that makes a video of a few seconds from a text. It reads English \
@@ -49,36 +49,30 @@ _QUOTES = ('""', "''", "“”", "‘’", "«»", "「」", "``")
 
 @dataclass(frozen=True, slots=True)
 class Enriched:
-    """A prompt and what a chat model made of it.
+    """A prompt before and after enrichment."""
 
-    Attributes:
-        before: the prompt as typed.
-        after: one paragraph of English.
-        model: the chat model's name.
-    """
-
-    before: str
-    after: str
-    model: str
+    before: str  # as typed
+    after: str  # one paragraph of English
+    model: str  # name of the chat model
 
 
 def is_configured() -> bool:
-    """Whether a chat endpoint is set, so that enriching is worth offering."""
+    """Whether a chat endpoint is set."""
     return settings.chat_configured()
 
 
 def enrich_prompt(
     prompt: str, checkpoint: Checkpoint, *, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> Enriched:
-    """Ask the chat endpoint for a better prompt. Whatever fails, ``prompt`` is as good as before.
+    """Ask the chat endpoint for a better prompt. If this fails, ``prompt`` can be used as it is.
 
     Args:
         timeout_seconds: as for ``chat_client.ask_chat_model``.
 
     Raises:
-        RequestError: if the prompt is empty or too long, or the checkpoint reads no such prompts.
-        SettingsError: if the endpoint's variables can't be right.
-        EnrichError: if no endpoint is set, its client isn't installed, or it gave no prompt.
+        RequestError: if the prompt is empty or too long, or doesn't suit the checkpoint.
+        SettingsError: if the endpoint's variables are invalid.
+        EnrichError: if no endpoint is set, its client isn't installed, or it returned no prompt.
     """
     check_prompt(prompt, checkpoint)
     endpoint = settings.chat()
@@ -87,12 +81,12 @@ def enrich_prompt(
         {"role": "system", "content": INSTRUCTION.format(words=words)},
         {"role": "user", "content": prompt},
     ]
-    answer = _content(chat_client.ask_chat_model(endpoint, messages, timeout_seconds), endpoint)
-    return Enriched(prompt, _checked(clean_answer(answer), endpoint.model), endpoint.model)
+    answer = _answer_text(chat_client.ask_chat_model(endpoint, messages, timeout_seconds), endpoint)
+    return Enriched(prompt, _check_answer(clean_answer(answer), endpoint.model), endpoint.model)
 
 
 def clean_answer(answer: str) -> str:
-    """An answer without what models put around a prompt: thoughts, fences, a label, quotes."""
+    """The prompt in an answer, without thoughts, code fences, a label and quotes around it."""
     text = _THOUGHT.sub("", answer)
     fenced = _FENCED.findall(text)
     if len(fenced) == 1:
@@ -124,7 +118,7 @@ def check_prompt(prompt: str, checkpoint: Checkpoint) -> None:
         raise RequestError("prompt", prompt, f"has {len(prompt)} characters; at most {MAX_PROMPT}")
     try:
         prompt.encode()
-    except UnicodeEncodeError:  # from bytes on a command line that are no text
+    except UnicodeEncodeError:  # from bytes of a command line that aren't text
         raise RequestError("prompt", prompt, "is not valid Unicode text") from None
     if not is_configured():
         raise EnrichError(
@@ -133,17 +127,17 @@ def check_prompt(prompt: str, checkpoint: Checkpoint) -> None:
         )
 
 
-def _content(body: bytes, endpoint: settings.Chat) -> str:
-    """The text in an endpoint's answer."""
+def _answer_text(body: bytes, endpoint: settings.Chat) -> str:
+    """The text in the body of an endpoint's answer."""
     try:
-        found = json.loads(body)
+        completion = json.loads(body)
     except (ValueError, RecursionError):
         what = "a web page" if body.lstrip()[:1] == b"<" else "something that is no JSON"
-        found = None
+        completion = None
     else:
         what = "JSON of another kind"
     try:
-        choice = found["choices"][0]
+        choice = completion["choices"][0]
         message, reason = choice["message"], choice.get("finish_reason")
         content, refusal = message.get("content"), message.get("refusal")
     except (KeyError, IndexError, TypeError, AttributeError):
@@ -152,45 +146,45 @@ def _content(body: bytes, endpoint: settings.Chat) -> str:
             "COGVX_CHAT_BASE_URL (most end in /v1)"
         ) from None
     if refusal or reason == "content_filter":
-        raise _is_refusal(endpoint.model)
+        raise _refusal_error(endpoint.model)
     if reason == "length":
         raise BadAnswer(
             f"{endpoint.model} was cut off at its token limit: raise the limit at the endpoint, or "
             "set COGVX_CHAT_MODEL to a model that thinks less"
         )
     if not isinstance(content, str):  # null, for one that only thought
-        raise _uselessness(endpoint.model, "no text")
+        raise _useless_answer(endpoint.model, "no text")
     return content
 
 
-def _checked(text: str, model: str) -> str:
-    """A cleaned answer, if it can be a prompt."""
+def _check_answer(text: str, model: str) -> str:
+    """Return a cleaned answer; raise BadAnswer if it can't be a prompt."""
     letters = [c for c in text if c.isalpha()]
     if not letters:
-        raise _uselessness(model, "no text")
+        raise _useless_answer(model, "no text")
     if len(text) > MAX_PROMPT:
-        raise _uselessness(model, f"{len(text)} characters, where {MAX_PROMPT} are the most,")
+        raise _useless_answer(model, f"{len(text)} characters, where {MAX_PROMPT} are the most,")
     if text[0] in "{[" and text[-1] in "}]":
-        raise _uselessness(model, "JSON")
+        raise _useless_answer(model, "JSON")
     if re.match(r"<(!doctype|html)\b", text, re.IGNORECASE):
-        raise _uselessness(model, "a web page")
+        raise _useless_answer(model, "a web page")
     if "```" in text or "<think" in text:
-        raise _uselessness(model, "code or thoughts")
+        raise _useless_answer(model, "code or thoughts")
     if _REFUSAL.match(text):
-        raise _is_refusal(model)
+        raise _refusal_error(model)
     key = settings.chat_key()
     if len(key) >= 8 and key in text:  # a shorter one, such as "none", may be a word
-        raise _uselessness(model, "its key")
+        raise _useless_answer(model, "its key")
     if sum(not c.isascii() for c in letters) > 0.2 * len(letters):
-        raise _uselessness(model, "another language than English")
+        raise _useless_answer(model, "another language than English")
     return text
 
 
-def _uselessness(model: str, what: str) -> BadAnswer:
+def _useless_answer(model: str, what: str) -> BadAnswer:
     remedy = "try again, or set COGVX_CHAT_MODEL to another model"
     return BadAnswer(f"{model} answered with {what} instead of a prompt: {remedy}")
 
 
-def _is_refusal(model: str) -> BadAnswer:
+def _refusal_error(model: str) -> BadAnswer:
     remedy = "reword it, or set COGVX_CHAT_MODEL to another model"
     return BadAnswer(f"{model} declined to rewrite this prompt: {remedy}")
