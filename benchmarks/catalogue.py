@@ -1,11 +1,11 @@
-"""How soon the catalogue opens and finds, at any number of results.
+"""Times of the catalogue with any number of results.
 
-``python benchmarks/catalogue.py --results 10000 [--sweeps]`` links one real video so many times,
-with settings of their own, a thousand in a day's folder or in folders of their own as sweeps have
-them, and prints JSON: seconds to index all of it, to open it again in a new process with
-the first page and its posters, the same after one more result, milliseconds of searches and
-filters (median and longest of 20), and seconds and memory of all results as a DataFrame, as CSV and
-as Parquet, each in a new process.
+``python benchmarks/catalogue.py --results 10000 [--sweeps]`` makes hard links to one real video,
+each with different settings, in folders of a thousand or one folder each as in sweeps, and prints
+JSON: seconds to index all results, to open the catalogue in a new process with the first page and
+its thumbnails, the same after one more result; milliseconds of searches and filters (median and
+longest of 20); seconds and memory of all results as a DataFrame, CSV and Parquet, each in a new
+process.
 """
 
 from __future__ import annotations
@@ -33,30 +33,31 @@ import time; start = time.perf_counter()
 from cogvx_nb.results.catalogue import Catalogue
 from cogvx_nb.results import video
 imported = time.perf_counter()
-found = Catalogue(); found.refresh(); page = found.find(limit=12); total = found.count()
+catalogue = Catalogue(); catalogue.refresh()
+page = catalogue.find(limit=12); total = catalogue.count()
 listed = time.perf_counter()
 pictures = video.thumbnails(page); shown = time.perf_counter()
 import json, re
 from cogvx_nb.workbench.gallery_tab import Gallery
 from cogvx_nb.workbench.session import Session
-ready = time.perf_counter(); gallery = Gallery(Session()); there = time.perf_counter()
+ready = time.perf_counter(); gallery = Gallery(Session()); shown_widget = time.perf_counter()
 assert len(page) == len(gallery.cards.children) == 12 and all(pictures)
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 print(json.dumps({"total": total, "import_seconds": imported - start,
     "list_seconds": listed - imported, "posters_seconds": shown - listed,
-    "gallery_widget_seconds": there - ready, "peak_rss_mib": peak / 1024}))
+    "gallery_widget_seconds": shown_widget - ready, "peak_rss_mib": peak / 1024}))
 """
 
 FRAME = """
 import pandas, pyarrow
 from cogvx_nb.results.catalogue import Catalogue
-found = Catalogue(); found.refresh(); before = peak(); start = time.perf_counter()
-everything = found.frame(); made = time.perf_counter()
-some = found.frame("circle", frames=49); filtered = time.perf_counter()
-few = found.frame(seed=77); end = time.perf_counter()
-told = {"rows": len(everything), "seconds": made - start,
+catalogue = Catalogue(); catalogue.refresh(); before = peak(); start = time.perf_counter()
+everything = catalogue.frame(); built = time.perf_counter()
+some = catalogue.frame("circle", frames=49); filtered = time.perf_counter()
+few = catalogue.frame(seed=77); end = time.perf_counter()
+measured = {"rows": len(everything), "seconds": built - start,
     "frame_mib": everything.memory_usage(deep=True).sum() / 2**20, "peak_mib_more": peak() - before,
-    "filtered_rows": len(some), "filtered_seconds": filtered - made,
+    "filtered_rows": len(some), "filtered_seconds": filtered - built,
     "rows_of_a_seed": len(few), "seconds_of_a_seed": end - filtered}
 """
 
@@ -67,10 +68,10 @@ from cogvx_nb.results import export
 from cogvx_nb.results.catalogue import Catalogue
 kind = sys.argv[1]
 export.check_packages(*["pyarrow"] * (kind == "parquet"))
-found = Catalogue(); found.refresh(); before = peak(); start = time.perf_counter()
+catalogue = Catalogue(); catalogue.refresh(); before = peak(); start = time.perf_counter()
 with tempfile.TemporaryDirectory() as folder:
-    path = export.save_export(found.pages(), Path(folder) / f"all.{kind}")
-    told = {"seconds": time.perf_counter() - start, "mib": path.stat().st_size / 2**20,
+    path = export.save_export(catalogue.pages(), Path(folder) / f"all.{kind}")
+    measured = {"seconds": time.perf_counter() - start, "mib": path.stat().st_size / 2**20,
         "peak_mib_more": peak() - before}
 """
 
@@ -79,7 +80,7 @@ import json, re, time
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
 %s
-print(json.dumps(told))
+print(json.dumps(measured))
 """
 
 QUERIES = {
@@ -100,87 +101,88 @@ def main() -> None:
     parser.add_argument("--results", type=int, default=10_000)
     parser.add_argument("--sweeps", action="store_true", help="a folder for each result")
     options = parser.parse_args()
-    wanted = options.results
+    count = options.results
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
-        make(Path(folder), wanted, options.sweeps)
-        found = {"results": wanted, "first_index": process(OPEN)}
-        again = [process(OPEN) for _ in range(5)]
-        found["opened_again"] = {
-            name: statistics.median(one[name] for one in again) for name in again[0]
+        make_results(Path(folder), count, options.sweeps)
+        report = {"results": count, "first_index": run_python(OPEN)}
+        runs = [run_python(OPEN) for _ in range(5)]
+        report["opened_again"] = {
+            name: statistics.median(run[name] for run in runs) for name in runs[0]
         }
         add_one(Path(folder))
-        found["opened_with_one_more"] = process(OPEN)
-        found["milliseconds"] = {name: timed(query) for name, query in QUERIES.items()}
-        found["milliseconds"]["last page"] = timed({}, offset=wanted - 12)
-        found["frame"] = process(MEASURED % FRAME)
-        found["csv"] = process(MEASURED % EXPORT, "csv")
-        found["parquet"] = process(MEASURED % EXPORT, "parquet")
-    print(json.dumps(rounded(found), indent=1, ensure_ascii=False))
+        report["opened_with_one_more"] = run_python(OPEN)
+        report["milliseconds"] = {name: time_query(query) for name, query in QUERIES.items()}
+        report["milliseconds"]["last page"] = time_query({}, offset=count - 12)
+        report["frame"] = run_python(MEASURED % FRAME)
+        report["csv"] = run_python(MEASURED % EXPORT, "csv")
+        report["parquet"] = run_python(MEASURED % EXPORT, "parquet")
+    print(json.dumps(rounded(report), indent=1, ensure_ascii=False))
 
 
-def make(folder: Path, count: int, sweeps: bool) -> None:
+def make_results(folder: Path, count: int, sweeps: bool) -> None:
     """One real result, and links to it, a thousand a day or a sweep."""
     from cogvx_nb.checkpoints import store
     from cogvx_nb.pipeline import generate, loader
     from cogvx_nb.planning import machine, planner, request
     from cogvx_nb.results import result
 
-    wanted = request.make_request(store.locate_checkpoint("tiny"), "a red circle", steps=2)
-    made = generate.generate_frames(
-        wanted, loader.load_pipeline(planner.plan_request(wanted, machine.probe_machine()))
+    prepared = request.make_request(store.locate_checkpoint("tiny"), "a red circle", steps=2)
+    generated = generate.generate_frames(
+        prepared, loader.load_pipeline(planner.plan_request(prepared, machine.probe_machine()))
     )
-    first = result.save_result(made, folder / "first" / "0.mp4")
+    first = result.save_result(generated, folder / "first" / "0.mp4")
     chance, source = random.Random(1), first.path
     start = datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(1, count):
         at = start + timedelta(days=number // A_DAY, seconds=number % A_DAY)
-        place = folder / f"{at:%Y-%m-%d}" / f"{number}.mp4"
+        path = folder / f"{at:%Y-%m-%d}" / f"{number}.mp4"
         if sweeps:
-            place = folder / "sweeps" / f"{at:%Y-%m-%d}" / f"{number:016x}" / "video.mp4"
-        place.parent.mkdir(parents=True, exist_ok=True)
+            path = folder / "sweeps" / f"{at:%Y-%m-%d}" / f"{number:016x}" / "video.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
         words = chance.choice(COLOURS), chance.choice(SHAPES), chance.choice(WAYS)
         seed, frames = chance.randrange(1000), chance.choice((13, 25, 49))
-        kept = first.sidecar_json() | {"made": at.isoformat(), "frame_hash": f"{number:064}"}
+        content = first.sidecar_json() | {"made": at.isoformat(), "frame_hash": f"{number:064}"}
         prompt = f"a {' '.join(words)} on a black background, number {number}"
-        kept["request"] = kept["request"] | {"prompt": prompt, "seed": seed, "frames": frames}
+        content["request"] = content["request"] | {"prompt": prompt, "seed": seed, "frames": frames}
         if number % 50_000 == 0:  # file systems bound the links to a file
             source = shutil.copy(first.path, folder / "first" / f"copy-{number}.mp4")
-        os.link(source, place)
-        place.with_suffix(".json").write_text(json.dumps(kept, ensure_ascii=False, indent=2))
-    time.sleep(2.5)  # folders that have just changed are looked through once more
+        os.link(source, path)
+        path.with_suffix(".json").write_text(json.dumps(content, ensure_ascii=False, indent=2))
+    time.sleep(2.5)  # folders that have just changed are scanned once more
 
 
 def add_one(folder: Path) -> None:
-    """One more result, beside another."""
+    """Another result, in the folder of an existing one."""
     source = next(folder.rglob("*.mp4"))
     os.link(source, source.with_name("new.mp4"))
     shutil.copy(source.with_suffix(".json"), source.with_name("new.json"))
 
 
-def process(code: str, *arguments: str) -> dict:
-    """What a new process prints."""
+def run_python(code: str, *arguments: str) -> dict:
+    """The JSON that some code prints in a new process."""
     command = [sys.executable, "-c", code, *arguments]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def timed(query: dict, offset: int = 0, repeats: int = 20) -> dict:
+def time_query(query: dict, offset: int = 0, repeats: int = 20) -> dict:
     """A page and its count, as the gallery asks for them."""
     from cogvx_nb.results.catalogue import Catalogue
 
-    found, taken = Catalogue(), []
+    catalogue, taken = Catalogue(), []
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        count = found.count(**query)
-        found.find(**query, limit=12, offset=offset)
+        count = catalogue.count(**query)
+        catalogue.find(**query, limit=12, offset=offset)
         taken.append(1000 * (time.perf_counter() - start))
     return {"found": count, "median": statistics.median(taken[1:]), "longest": max(taken[1:])}
 
 
-def rounded(found):
-    if isinstance(found, dict):
-        return {name: rounded(value) for name, value in found.items()}
-    return round(found, 3) if isinstance(found, float) else found
+def rounded(value):
+    """A report with its numbers rounded to three decimals."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    return round(value, 3) if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -178,10 +178,10 @@ Cells = Sequence[Sequence[np.ndarray | None]]
 
 
 def clips_in_step(clips: Sequence[np.ndarray], fps: Sequence[int]) -> tuple[list[np.ndarray], int]:
-    """Clips of one length and pace: the fastest's pace, and the longest's time.
+    """Resample clips to the highest of their frame rates and pad them to the longest duration.
 
     Returns:
-        (clips, fps): each frame stays as long as it did, the last one to the end.
+        (clips, fps): frames are repeated to keep their time, the last one to the end.
     """
     pace = max(fps)
     count = max(round(len(clip) * pace / rate) for clip, rate in zip(clips, fps, strict=True))
@@ -195,12 +195,12 @@ def clips_in_step(clips: Sequence[np.ndarray], fps: Sequence[int]) -> tuple[list
 def compose_sheet(
     cells: Cells, columns: Sequence[str], rows: Sequence[str], width: int = 240
 ) -> np.ndarray:
-    """One clip of many, with a label over each column and before each row.
+    """Arrange clips in a grid, with a label above each column and left of each row.
 
     Args:
-        cells: clips of one number of frames, any sizes.
-        columns, rows: labels; one that no font here can draw becomes its number.
-        width: of a cell, in pixels; heights follow the first clip's shape.
+        cells: clips with the same number of frames, of any size.
+        columns, rows: labels; one that no installed font can draw is replaced by its number.
+        width: of a cell, in pixels; the height follows from the first clip's aspect ratio.
 
     Returns:
         uint8 (frames, height, width, 3), RGB; height and width even.
@@ -222,7 +222,7 @@ def compose_sheet(
 
 
 def stack_bands(pages: Sequence[np.ndarray]) -> np.ndarray:
-    """Clips of one length below each other, padded to the widest."""
+    """Stack clips of the same number of frames vertically, padded to the widest."""
     widest = max(page.shape[2] for page in pages)
     padded = [
         np.pad(page, ((0, 0), (0, 0), (0, widest - page.shape[2]), (0, 0)), constant_values=255)
@@ -234,25 +234,25 @@ def stack_bands(pages: Sequence[np.ndarray]) -> np.ndarray:
 def _labelled(
     columns: Sequence[str], rows: Sequence[str], size: tuple[int, int], left: int, top: int
 ) -> Image.Image:
-    """The page with its labels and empty cells."""
+    """The sheet with its labels and empty cells."""
     across, down = left + len(columns) * (size[0] + GAP), top + len(rows) * (size[1] + GAP)
     page = Image.new("RGB", (across + across % 2, down + down % 2), PAPER)
     draw = ImageDraw.Draw(page)
     for number, text in enumerate(columns):
         x = left + number * (size[0] + GAP)
-        _write(draw, (x, 2), text, number, size[0], 2)
+        _draw_label(draw, (x, 2), text, number, size[0], 2)
         for row in range(len(rows)):
             y = top + row * (size[1] + GAP)
             draw.rectangle((x, y, x + size[0] - 1, y + size[1] - 1), fill=EMPTY)
     for number, text in enumerate(rows):
-        _write(draw, (2, top + number * (size[1] + GAP)), text, number, left - GAP, 4)
+        _draw_label(draw, (2, top + number * (size[1] + GAP)), text, number, left - GAP, 4)
     return page
 
 
-def _write(
+def _draw_label(
     draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, number: int, width: int, most: int
 ) -> None:
-    """A label, in as many lines as fit."""
+    """Draw a label, wrapped at ``width`` pixels to at most ``most`` lines."""
     font = _font(text)
     if font is None:
         text, font = str(number + 1), ImageFont.load_default(FONT_SIZE)
@@ -268,7 +268,7 @@ def _write(
 
 
 def _font(text: str) -> ImageFont.FreeTypeFont | None:
-    """A font that can draw a text; None if there is none here."""
+    """A font that can draw a text; None if none is installed."""
     if all(ord(letter) < 0x250 or letter in "…–×·" for letter in text):
         return ImageFont.load_default(FONT_SIZE)
     return _wide_font()
