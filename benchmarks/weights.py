@@ -73,10 +73,10 @@ def ours(source: str, url: str, folder: Path) -> list[str]:
 
 def throughput(work: Path, environment: dict[str, str], size: int, repeats: int, rate: int) -> dict:
     """Seconds of the bare client and of ours for the same file, and the ratio of their medians."""
-    origin, found = repository(work / "origin", size), {}
+    origin, results = repository(work / "origin", size), {}
     with Hub(dict.fromkeys(REPOS.values(), origin)) as hub:
         hub.fault = Fault("drip", rate=rate * 10**6) if rate else None
-        entry = next(one for one in hub.entries(REPOS["modelscope"]) if one.path == SHARD)
+        entry = next(entry for entry in hub.entries(REPOS["modelscope"]) if entry.path == SHARD)
         for source, repo in REPOS.items():
             seconds = {"bare": [], "ours": []}
             arguments = [repo, hub.url, str(work / "to"), SHARD, str(size), entry.sha256]
@@ -91,9 +91,9 @@ def throughput(work: Path, environment: dict[str, str], size: int, repeats: int,
                     seconds[name] += [took] if number else []
             medians = {name: statistics.median(values) for name, values in seconds.items()}
             rates = {f"{name}_mb_s": round(size / 1e6 / took) for name, took in medians.items()}
-            found[source] = {"seconds": seconds, **rates}
-            found[source]["ratio"] = round(medians["bare"] / medians["ours"], 3)
-    return found
+            results[source] = {"seconds": seconds, **rates}
+            results[source]["ratio"] = round(medians["bare"] / medians["ours"], 3)
+    return results
 
 
 def verify(work: Path, environment: dict[str, str], size: int, repeats: int) -> dict:
@@ -128,7 +128,7 @@ def verify(work: Path, environment: dict[str, str], size: int, repeats: int) -> 
 
 def kill(work: Path, environment: dict[str, str], size: int, points: int) -> dict:
     """Bytes that the hub sent for one file, with a kill -9 at each of some points on the way."""
-    origin, found = repository(work / "origin", size), {}
+    origin, results = repository(work / "origin", size), {}
     with Hub(dict.fromkeys(REPOS.values(), origin)) as hub:
         for source in REPOS:
             hub.forget()
@@ -148,9 +148,9 @@ def kill(work: Path, environment: dict[str, str], size: int, points: int) -> dic
             subprocess.run(ours(source, hub.url, target), env=environment, check=True)
             same = (target / "CogVideoX-5b" / SHARD).read_bytes() == (origin / SHARD).read_bytes()
             sent = hub.served[SHARD]
-            found[source] = {"file": size, "sent": sent, "times": round(sent / size, 2)}
-            found[source]["identical"] = same
-    return found
+            results[source] = {"file": size, "sent": sent, "times": round(sent / size, 2)}
+            results[source]["identical"] = same
+    return results
 
 
 def main() -> None:
@@ -166,12 +166,12 @@ def main() -> None:
         state |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
         environment = os.environ | state
         if options.what == "throughput":
-            found = throughput(work, environment, 10**9, options.repeats, options.rate)
+            results = throughput(work, environment, 10**9, options.repeats, options.rate)
         elif options.what == "verify":
-            found = verify(work, environment, 4 * 10**9, options.repeats)
+            results = verify(work, environment, 4 * 10**9, options.repeats)
         else:
-            found = kill(work, environment, 300_000_000, 10)
-    print(json.dumps(found, indent=1))
+            results = kill(work, environment, 300_000_000, 10)
+    print(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -205,13 +205,13 @@ class Hub:
 
     def entries(self, repo: str) -> list[Entry]:
         """The files as they are now, without what a download client has left beside them."""
-        folder, found = self.repos[repo], []
+        folder, entries = self.repos[repo], []
         for source in sorted(folder.rglob("*")):
             path = source.relative_to(folder)
             if source.is_file() and ".cache" not in path.parts:
                 stat = source.stat()
-                found.append(Entry(path.as_posix(), source, stat.st_size, stat.st_mtime_ns))
-        return found
+                entries.append(Entry(path.as_posix(), source, stat.st_size, stat.st_mtime_ns))
+        return entries
 
     def commit(self, repo: str) -> str:
         """A commit id that changes with the files, from their dates so that nothing is read."""
@@ -313,15 +313,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _list(self, repo: str, folder: str) -> dict[str, Entry | None]:
         """All paths below a folder, each with its file, or None for a folder."""
-        found: dict[str, Entry | None] = {}
+        entries: dict[str, Entry | None] = {}
         for entry in self.hub.entries(repo):
-            found |= dict.fromkeys(map(str, PurePosixPath(entry.path).parents[-2::-1]))
-            found[entry.path] = entry
+            entries |= dict.fromkeys(map(str, PurePosixPath(entry.path).parents[-2::-1]))
+            entries[entry.path] = entry
         prefix = f"{folder.strip('/')}/".removeprefix("/")
-        found = {path: entry for path, entry in found.items() if path.startswith(prefix)}
+        entries = {path: entry for path, entry in entries.items() if path.startswith(prefix)}
         if fault := self.hub.take(["name"], LISTING, "", "GET"):
-            found[fault.name] = self._entry(repo, fault.name)
-        return found
+            entries[fault.name] = self._entry(repo, fault.name)
+        return entries
 
     def _send_json(self, content: object, status: int = 200, **headers: str) -> None:
         body = json.dumps(content).encode()
@@ -366,10 +366,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _range(self, size: int) -> tuple[bool, int, int]:
         """Whether a part is asked for, and from where to where; the clients ask for one at most."""
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if not wanted:
+        byte_range = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not byte_range:
             return False, 0, size
-        first, last = wanted.groups()
+        first, last = byte_range.groups()
         return True, int(first), min(size, int(last) + 1) if last else size
 
     def _send_bytes(self, entry: Entry, start: int, end: int, fault: Fault | None) -> None:
@@ -495,7 +495,7 @@ def main() -> None:
     parser.add_argument("--token")
     options = parser.parse_args()
     repos = {
-        repo: Path(folder) for repo, _, folder in (one.partition("=") for one in options.repos)
+        repo: Path(folder) for repo, _, folder in (entry.partition("=") for entry in options.repos)
     }
     with Hub(repos, options.token, options.port) as hub, contextlib.suppress(KeyboardInterrupt):
         print(hub.url, flush=True)

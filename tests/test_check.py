@@ -64,8 +64,8 @@ def nvidia(tmp_path, monkeypatch):
         refuse = (
             "" if knows_capability else f"case $* in *compute_cap*) echo '{old}'; exit 2;; esac"
         )
-        said = "\n".join(f"echo '{line}'" for line in lines)
-        (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{refuse}\n{said}\nexit {code}\n")
+        output = "\n".join(f"echo '{line}'" for line in lines)
+        (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{refuse}\n{output}\nexit {code}\n")
         (folder / "nvidia-smi").chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
@@ -74,8 +74,8 @@ def nvidia(tmp_path, monkeypatch):
 
 def torch_for(cuda: str, *gpus: machine.Gpu, error: str = "", kernels=("sm_75", "sm_90")) -> Probe:
     """What torch built for CUDA says of itself."""
-    found = [{name: getattr(gpu, name) for name in gpu.__slots__} for gpu in gpus]
-    return Probe({"cuda": cuda, "gpus": found, "kernels": list(kernels), "error": error})
+    listed = [{name: getattr(gpu, name) for name in gpu.__slots__} for gpu in gpus]
+    return Probe({"cuda": cuda, "gpus": listed, "kernels": list(kernels), "error": error})
 
 
 def card(free_gib: float, capability=(9, 0), index: int = 0) -> machine.Gpu:
@@ -123,18 +123,18 @@ def agreed(capsys, *flags: str) -> tuple[int, dict, str]:
     code = main(["check", *flags])
     text = capsys.readouterr().out
     assert main(["check", "--json", *flags]) == code
-    found = json.loads(capsys.readouterr().out)
-    assert found["ok"] == (code == 0) == all(row["status"] != "fail" for row in found["rows"])
-    assert text.splitlines()[-1] == found["verdict"]
-    assert found["verdict"].startswith("ready: " if code == 0 else "not ready: ")
-    width = max(len(row["name"]) for row in found["rows"])
-    for row in found["rows"]:
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["ok"] == (code == 0) == all(row["status"] != "fail" for row in summary["rows"])
+    assert text.splitlines()[-1] == summary["verdict"]
+    assert summary["verdict"].startswith("ready: " if code == 0 else "not ready: ")
+    width = max(len(row["name"]) for row in summary["rows"])
+    for row in summary["rows"]:
         start = f"{row['status']}  {row['name']:<{width}}  "
         (line,) = [x for x in text.splitlines() if x[2:].startswith(start)]
         assert row["needed"] in line
         assert (row["fix"] == "") == (row["status"] == "pass")
         assert not row["fix"] or f"fix: {row['fix']}" in text
-    return code, found, text
+    return code, summary, text
 
 
 @pytest.mark.slow
@@ -149,12 +149,12 @@ def test_this_machine(tmp_path):
 
 def test_json_has_a_stable_schema(capsys, quick, nvidia, models):
     nvidia(H100)
-    code, found, _ = agreed(capsys, "--deep")
+    code, summary, _ = agreed(capsys, "--deep")
     assert code == 0
-    assert set(found) == {"format", "ok", "verdict", "model", "rows", "gpus"}
-    assert (found["format"], found["model"]) == (1, "cogvideox-tiny")
-    assert all(set(row) == {"name", "status", "found", "needed", "fix"} for row in found["rows"])
-    assert found["gpus"] == [
+    assert set(summary) == {"format", "ok", "verdict", "model", "rows", "gpus"}
+    assert (summary["format"], summary["model"]) == (1, "cogvideox-tiny")
+    assert all(set(row) == {"name", "status", "found", "needed", "fix"} for row in summary["rows"])
+    assert summary["gpus"] == [
         {
             "index": 0,
             "name": "NVIDIA H100 80GB HBM3",
@@ -162,10 +162,10 @@ def test_json_has_a_stable_schema(capsys, quick, nvidia, models):
             "free_bytes": 81008 * MIB,
             "capability": "9.0",
             "bf16": True,
-            "frames": found["gpus"][0]["frames"],
+            "frames": summary["gpus"][0]["frames"],
         }
     ]
-    assert list(found["gpus"][0]["frames"]) == ["13", "25", "49"]
+    assert list(summary["gpus"][0]["frames"]) == ["13", "25", "49"]
 
 
 def test_a_package_is_compared_with_what_pyproject_states():
@@ -244,9 +244,9 @@ def test_an_environment_without_any_package():
 
 
 def test_a_missing_model(capsys, quick, models):
-    code, found, _ = agreed(capsys, "--model", "CogVideoX-5b")
-    rows = {row["name"]: row for row in found["rows"]}
-    assert (code, found["model"], rows["model"]["status"]) == (1, "CogVideoX-5b", "fail")
+    code, summary, _ = agreed(capsys, "--model", "CogVideoX-5b")
+    rows = {row["name"]: row for row in summary["rows"]}
+    assert (code, summary["model"], rows["model"]["status"]) == (1, "CogVideoX-5b", "fail")
     assert rows["model"]["fix"] == "cogvx download CogVideoX-5b"
     assert rows["disk: models"]["needed"] == "21.8 GB more for CogVideoX-5b"
     (models / ".incomplete" / "CogVideoX-5b").mkdir(parents=True)
@@ -256,7 +256,7 @@ def test_a_missing_model(capsys, quick, models):
     assert "cogvx download CogVideoX-5b goes on" in rows["download CogVideoX-5b"].fix
     assert agreed(capsys, "--model", "nothing")[0] == 1
     big_checkpoint(models / "CogVideoX1.5-5B", registry.COGVIDEOX_15_5B)
-    code, found, text = agreed(capsys, "--model", "1.5")
+    code, summary, text = agreed(capsys, "--model", "1.5")
     assert (code, "can't be run here: its patches" in text) == (1, True)
 
 
@@ -264,10 +264,10 @@ def test_a_corrupt_checkpoint(capsys, quick, models):
     weights = models / "cogvideox-tiny" / "vae" / "diffusion_pytorch_model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-1])
-    code, found, text = agreed(capsys)
+    code, summary, text = agreed(capsys)
     assert code == 1
     assert f"has {len(whole) - 1:,} bytes of {len(whole):,}" in text
-    assert found["verdict"].endswith("fix model")
+    assert summary["verdict"].endswith("fix model")
 
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert agreed(capsys)[0] == 0, "sizes don't show a flipped bit"
@@ -284,19 +284,19 @@ def test_a_corrupt_checkpoint(capsys, quick, models):
 
 def test_another_checkpoint_is_a_warning_unless_asked_for(capsys, quick, models):
     (models / "CogVideoX-5b").mkdir()
-    code, found, _ = agreed(capsys)
+    code, summary, _ = agreed(capsys)
     assert code == 0
-    rows = {row["name"]: row for row in found["rows"]}
+    rows = {row["name"]: row for row in summary["rows"]}
     assert rows["checkpoint CogVideoX-5b"]["status"] == "warn"
     assert agreed(capsys, "--model", "5b")[0] == 1
 
 
 def test_a_gpu_that_torch_is_not_built_for(capsys, quick, nvidia):
     nvidia(H100)
-    code, found, text = agreed(capsys)
+    code, summary, text = agreed(capsys)
     assert code == 0, "the embedded model runs on the CPU"
     assert "NVIDIA H100 80GB HBM3, 79.1 of 79.6 GiB free, compute capability 9.0, bf16" in text
-    rows = {row["name"]: row for row in found["rows"]}
+    rows = {row["name"]: row for row in summary["rows"]}
     assert rows["torch and driver"]["status"] == "warn"
     assert rows["torch and driver"]["fix"].endswith("https://download.pytorch.org/whl/cu130")
     assert rows_of(run.run_check("5b"))["torch and driver"].status == "fail"
@@ -366,13 +366,13 @@ def test_the_big_model_on_a_big_gpu(capsys, monkeypatch, quick, nvidia, models):
     big_checkpoint(models / "CogVideoX-5b")
     nvidia(H100)
     quick["torch"] = torch_for("13.0", card(79))
-    code, found, text = agreed(capsys)
-    assert (code, found["verdict"]) == (0, "ready: CogVideoX-5b can run here, on a GPU")
+    code, summary, text = agreed(capsys)
+    assert (code, summary["verdict"]) == (0, "ready: CogVideoX-5b can run here, on a GPU")
     assert "cogvx download CogVideoX-5b, which checks every file" in text
     quick["torch"] = torch_for("13.0", card(2))
     assert agreed(capsys)[1]["model"] == "cogvideox-tiny"
-    code, found, _ = agreed(capsys, "--model", "CogVideoX-5b")
-    assert (code, found["verdict"].endswith("fix plan")) == (1, True)
+    code, summary, _ = agreed(capsys, "--model", "CogVideoX-5b")
+    assert (code, summary["verdict"].endswith("fix plan")) == (1, True)
 
 
 def test_torch_is_asked_in_a_process_of_its_own(tmp_path, monkeypatch):
@@ -393,8 +393,8 @@ def test_torch_is_asked_in_a_process_of_its_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (attempt,) = probes.run_probes(["torch"]).values()
     gpu = machine.Gpu(0, "x", 20, 10, (8, 6), True)
-    here, _ = environment.probe_without_torch(attempt)
-    assert (here.gpus, here.threads) == ((gpu,), 3)
+    seen, _ = environment.probe_without_torch(attempt)
+    assert (seen.gpus, seen.threads) == ((gpu,), 3)
     assert (attempt.error, attempt.value["cuda"]) == ("", "13.0")
 
 
@@ -423,9 +423,9 @@ def test_check_and_planner_see_the_same_machine(quick, tmp_path, monkeypatch):
 
 
 def test_the_plan_is_that_of_a_request_without_options(quick, tiny):
-    here, _ = environment.probe_without_torch(quick["torch"])
-    wanted = make_request(tiny, "a red circle moving right on a black background")
-    plan = planner.plan_request(wanted, here)
+    seen, _ = environment.probe_without_torch(quick["torch"])
+    asked = make_request(tiny, "a red circle moving right on a black background")
+    plan = planner.plan_request(asked, seen)
     assert rows_of(run.run_check("tiny"))["plan"].found == str(plan)
 
 
@@ -457,13 +457,13 @@ def test_hubs_are_asked_only_when_told(capsys, monkeypatch, quick, models):
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", "http://user:secret@127.0.0.1:1")
         assert "hub" not in rows_of(run.run_check())
-        code, found, text = agreed(capsys, "--online")
+        code, summary, text = agreed(capsys, "--online")
         server.shutdown()
-    rows = {row["name"]: row for row in found["rows"]}
+    rows = {row["name"]: row for row in summary["rows"]}
     assert (code, rows["hub huggingface"]["status"]) == (0, "pass")
     assert (rows["hub modelscope"]["status"], "secret" in text) == ("warn", False)
-    code, found, _ = agreed(capsys, "--online", "--model", "5b")
-    rows = {row["name"]: row for row in found["rows"]}
+    code, summary, _ = agreed(capsys, "--online", "--model", "5b")
+    rows = {row["name"]: row for row in summary["rows"]}
     assert {rows["hub huggingface"]["status"], rows["hub modelscope"]["status"]} == {"fail"}
 
 

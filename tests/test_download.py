@@ -83,12 +83,12 @@ def files_in(folder: Path) -> dict[str, Path]:
 
 def assert_whole(models: Path, origin: Path) -> None:
     there = files_in(models / MODEL.name)
-    wanted = files_in(origin).keys() - set(UNWANTED)
-    assert there.keys() == wanted | {manifest.NAME}
-    for name in wanted:
+    expected = files_in(origin).keys() - set(UNWANTED)
+    assert there.keys() == expected | {manifest.NAME}
+    for name in expected:
         assert there[name].read_bytes() == (origin / name).read_bytes()
     listed = manifest.read_manifest(models / MODEL.name)
-    assert listed.files.keys() == wanted
+    assert listed.files.keys() == expected
     assert not manifest.find_problems(models / MODEL.name, listed, deep=True)
     assert not (models / download.UNFINISHED / MODEL.name).exists()
 
@@ -99,15 +99,15 @@ def assert_unfinished(models: Path) -> None:
 
 @both
 def test_a_download_is_whole_and_is_not_done_twice(source, hub, fetch, origin, tmp_path):
-    found, events = fetch(source)
+    fetched, events = fetch(source)
     assert_whole(tmp_path / "models", origin)
-    assert (found.source, found.repo) == (source, getattr(MODEL, source))
-    total = sum(file.bytes for file in found.files.values())
+    assert (fetched.source, fetched.repo) == (source, getattr(MODEL, source))
+    total = sum(file.bytes for file in fetched.files.values())
     assert hub.served.total() == total
     assert sum(event.count for event in events if isinstance(event, progress.Bytes)) == total
     hub.forget()
     again, _ = fetch(source)
-    assert again == found
+    assert again == fetched
     assert not hub.served
 
 
@@ -322,10 +322,10 @@ def test_a_flipped_byte_is_found_and_mended_alone(source, hub, fetch, origin, tm
         byte = file.read(1)
         file.seek(777)
         file.write(bytes([byte[0] ^ 1]))
-    found = manifest.verify_checkpoint(str(folder))
-    assert [(problem.path, problem.kind) for problem in found.problems] == [(SHARD, "hash")]
+    verified = manifest.verify_checkpoint(str(folder))
+    assert [(problem.path, problem.kind) for problem in verified.problems] == [(SHARD, "hash")]
     hub.forget()
-    transfer.repair_checkpoint(found, hub.url)
+    transfer.repair_checkpoint(verified, hub.url)
     assert_whole(tmp_path / "models", origin)
     assert dict(hub.served) == {SHARD: SHARD_BYTES}
 

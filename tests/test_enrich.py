@@ -383,9 +383,9 @@ def test_a_failure_makes_no_video(endpoint, capsys, monkeypatch, outputs):
     endpoint.reply = Reply(TALKATIVE, status=401)
     flags = ["--debug", "--model", "tiny", "--enrich", "--prompt", TYPED]
     assert main.main(["generate", *flags]) == 1
-    said = capsys.readouterr().err
-    assert "correct COGVX_CHAT_KEY" in said
-    assert KEY not in said
+    errors_shown = capsys.readouterr().err
+    assert "correct COGVX_CHAT_KEY" in errors_shown
+    assert KEY not in errors_shown
     assert not outputs.exists()
 
 
