@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import os
@@ -20,24 +21,12 @@ from hub import Hub
 from cogvx_nb.checkpoints import store
 from cogvx_nb.cli.main import main
 from cogvx_nb.planning import planner
+from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.results import result, video
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GENERATE = ROOT / "notebooks" / "03_generate.ipynb"
 DOWNLOAD = ROOT / "notebooks" / "02_download.ipynb"
-NAMES = {
-    "prompt",
-    "negative_prompt",
-    "output",
-    "frames",
-    "steps",
-    "height",
-    "width",
-    "guidance",
-    "seed",
-    "model",
-    "speed",
-}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -196,12 +185,26 @@ def test_text_stays_text(tmp_path):
     assert "prompt = '007'" in done.stderr
 
 
-def test_parameters_have_the_agreed_names():
+def test_parameters_are_the_fields_of_a_request():
     import papermill
 
     declared = papermill.inspect_notebook(str(GENERATE))
-    assert set(declared) >= NAMES
-    assert all(parameter["help"] for parameter in declared.values())
+    assert declared.keys() == {*FIELDS, "output"}
+    for name, field in FIELDS.items():
+        parameter = declared[name]
+        assert parameter["help"] == field.help
+        assert parameter["inferred_type_name"] == field.kind.__name__
+        if name != "prompt":  # required, so the notebook brings its own
+            assert ast.literal_eval(parameter["default"]) == field.default
+    assert declared["output"]["help"]
+
+
+def test_a_dead_kernel_is_one_line(book, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = book("import os; os._exit(1)")
+    assert main(["run", path, "--output-notebook", "out.ipynb"]) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("cogvx")]
+    assert f"the kernel died (the notebook so far: {tmp_path / 'out.ipynb'})" in line
 
 
 def test_an_unknown_notebook(capsys):

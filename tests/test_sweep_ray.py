@@ -82,7 +82,7 @@ def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
             time.sleep(0.05)
         os.kill(int(log.read_text().split()[-1]), signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     ended = driver.run_sweep(spec, workers=ray_workers.ray_workers(2))
     killer.join()
