@@ -23,6 +23,7 @@ from cogvx_nb import workflow
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import Cancelled, DiskFull, NotebookError, ResultError, SpecError, SweepBusy
+from cogvx_nb.planning.request import Adjustment
 from cogvx_nb.results import result, video
 from cogvx_nb.sweep import driver, lock
 from cogvx_nb.sweep.folder import SweepFolder
@@ -88,8 +89,7 @@ def test_03_is_swept_resumed_and_widened(outputs, tiny):
     after = stamps(outputs)
     assert {name for name in before if after[name] == before[name]} == set(before) - {damaged.name}
     assert {
-        result.read_result(path / "video.mp4").settings.request.seed
-        for path in folders(outputs)
+        result.read_result(path / "video.mp4").settings.request.seed for path in folders(outputs)
     } == {42, 43}
 
 
@@ -322,21 +322,23 @@ def test_a_prompt_is_enriched_when_its_run_is_made(outputs, monkeypatch):
     assert not SweepFolder("sweep").is_done(run.id, replace(run.expected, enriched_from=""))
 
 
-def test_a_request_may_be_reduced_after_memory_ran_out():
+def test_a_request_may_be_reduced_after_memory_ran_out(samples):
     spec = {"parameters": {"fallback": "reduce"}, "grid": {"frames": [49]}}
     (run,) = driver.prepare_sweep(spec)[2]
-    changes = [{"field": name, "used": used} for name, used in (("frames", 13), ("steps", 20))]
-    sidecar = {
-        "request": run.expected.request | {"frames": 13, "steps": 20},
-        "checkpoint": {"sha256": run.expected.sha256},
-        "adjustments": changes,
-    }
+    recorded = samples[0].settings
+    reduced = {"frames": 13, "steps": 20}
+    sidecar = replace(
+        recorded,
+        request=replace(recorded.request, **run.expected.request | reduced),
+        adjustments=tuple(Adjustment(name, 50, used, "") for name, used in reduced.items()),
+    )
     run.expected.check(sidecar)
-    for wrong in ({"adjustments": []}, {"request": sidecar["request"] | {"seed": 1}}):
+    another_seed = replace(sidecar.request, seed=1)
+    for wrong in ({"adjustments": ()}, {"request": another_seed}, {"enriched_from": CIRCLE}):
         with pytest.raises(ResultError, match="something else than was asked for"):
-            run.expected.check(sidecar | wrong)
+            run.expected.check(replace(sidecar, **wrong))
     with pytest.raises(ResultError, match="another checkpoint"):
-        run.expected.check(sidecar | {"checkpoint": {"sha256": {}}})
+        run.expected.check(replace(sidecar, checkpoint=replace(sidecar.checkpoint, sha256={})))
     with pytest.raises(ResultError, match="something else than was asked for"):
         replace(run.expected, may_reduce=False).check(sidecar)
 
