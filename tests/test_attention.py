@@ -12,7 +12,7 @@ from conftest import CIRCLE, run_cogvx
 from cogvx_nb import progress
 from cogvx_nb.errors import RequestError
 from cogvx_nb.pipeline import attention, generate, loader
-from cogvx_nb.planning import plan, planner, request
+from cogvx_nb.planning import planner, request, speedups
 from cogvx_nb.results import result
 
 
@@ -35,20 +35,20 @@ def latents(tiny, here):
 @pytest.mark.slow
 @pytest.mark.parametrize("attention", ["native", "_native_math"])
 def test_other_attentions_give_the_same(latents, attention):
-    stock, other = latents("stock"), latents(attention)
+    stock, other = latents("sdpa"), latents(attention)
     assert torch.norm(other - stock) / torch.norm(stock) < 1e-4
-    assert torch.equal(latents("stock"), stock), "and the stock one comes back"
+    assert torch.equal(latents("sdpa"), stock), "and the stock one comes back"
 
 
 def test_one_that_is_not_there_is_said(tiny, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
     attention.attention_processor.cache_clear()
     asked = request.make_request(tiny, CIRCLE, steps=2)
-    with pytest.raises(RequestError, match=r"'nothing': use one of stock, flash4, flash"):
+    with pytest.raises(RequestError, match=r"'nothing': use one of sdpa, flash4, flash"):
         loader.load_pipeline(planner.plan_request(replace(asked, attention="nothing"), here))
-    with pytest.raises(RequestError, match=r"attention = 'flash4': can't be had here"):
+    with pytest.raises(RequestError, match=r"attention = 'flash4': isn't available here"):
         attention.attention_processor("flash4", compiled=True)
-    with pytest.raises(RequestError, match=r"attention = 'sage': can't be had here"):
+    with pytest.raises(RequestError, match=r"attention = 'sage': isn't available here"):
         loader.load_pipeline(planner.plan_request(replace(asked, attention="sage"), here))
 
 
@@ -56,24 +56,25 @@ def test_one_that_the_device_does_not_have_is_one_line(tiny, here):
     fitted = planner.plan_request(
         replace(request.make_request(tiny, CIRCLE, steps=2), attention="_native_cudnn"), here
     )
-    with pytest.raises(RequestError, match=r"attention = '_native_cudnn': .*; use stock") as caught:
+    with pytest.raises(RequestError, match=r"attention = '_native_cudnn': .*; use sdpa") as caught:
         loader.load_pipeline(fitted)
     assert "\n" not in str(caught.value)
 
 
-def test_flash_attention_that_fails_gives_way_to_stock(tiny, here, monkeypatch):
+def test_flash_attention_that_fails_gives_way_to_sdpa(tiny, here, monkeypatch):
     fitted = planner.plan_request(request.make_request(tiny, CIRCLE, steps=2), here)
     monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
     monkeypatch.setitem(sys.modules, "flash_attn.cute", None)
     attention.attention_processor.cache_clear()
-    chosen = replace(fitted, attention="flash4", reasons=(*fitted.reasons, plan.FLASH4_REASON))
+    reason = speedups.SPEED_UPS["flash4"].reason
+    chosen = replace(fitted, attention="flash4", reasons=(*fitted.reasons, reason))
     missing = loader.load_pipeline(chosen).plan
-    assert (missing.attention, missing.reasons[:-1]) == ("stock", fitted.reasons)
-    assert "attention = 'flash4': can't be had here" in missing.reasons[-1]
+    assert (missing.attention, missing.reasons[:-1]) == ("sdpa", fitted.reasons)
+    assert "attention = 'flash4': isn't available here" in missing.reasons[-1]
     monkeypatch.setattr(
         attention, "check_flash_attention_4", lambda: None
     )  # there, and no kernel for this
-    assert loader.load_pipeline(chosen).plan.attention == "stock"
+    assert loader.load_pipeline(chosen).plan.attention == "sdpa"
     attention.attention_processor.cache_clear()
 
 
@@ -88,7 +89,7 @@ def test_the_attention_is_kept_with_the_video(tmp_path, here):
     asked = request.make_request(*_asked(kept))
     assert planner.replay_plan(asked, here, kept["plan"]).attention == "native"
     older = {name: value for name, value in kept["plan"].items() if name != "attention"}
-    assert planner.replay_plan(asked, here, older).attention == "stock"
+    assert planner.replay_plan(asked, here, older).attention == "sdpa"
 
 
 def _asked(kept: dict):

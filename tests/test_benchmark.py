@@ -39,7 +39,7 @@ GIB = 2**30
 def measured(tiny, tmp_path_factory):
     """A report, its log, and the file that it was written to."""
     lines, path = [], tmp_path_factory.mktemp("bench") / "a.json"
-    kinds = (["exact"], ["auto", "streamed"], ["stock"])
+    kinds = (["exact"], ["auto", "group_offload"], ["stock"])
     return runner.run_benchmark(tiny, [13], 3, 3, *kinds, path, lines.append), lines, path
 
 
@@ -69,7 +69,7 @@ def on_gpu(report):
     for row in report.rows:
         row = replace(row, model=f"{row.model} (random weights)")
         if row.measured:
-            plan = row.measured.plan | {"compiled": True, "quantized": "fp8", "reuse": True}
+            plan = row.measured.plan | {"compiled": True, "quantized": "fp8", "step_cache": True}
             predicted = {"text": 0.5, "denoise": 2.0, "decode": 1.0}
             row = remeasured(
                 row, gpu=usage, decodes=decodes, plan=plan, predicted_seconds=predicted
@@ -99,7 +99,7 @@ def test_a_row_is_what_was_measured(report):
     assert result.compile_seconds is None
     assert result.load_seconds > 0
     assert result.predicted_bytes == result.plan["peak_bytes"] > 0
-    assert failed.error == "streamed is no placement for cpu: use resident"
+    assert failed.error == "group_offload isn't available on cpu: use no_offload"
     assert failed.measured is None
 
 
@@ -107,7 +107,7 @@ def test_baselines_are_rows_too(report):
     row, stock = report.rows[0], report.rows[-1]
     assert (stock.speed, stock.error, stock.measured.plan["dtype"]) == ("stock", "", "float32")
     assert stock.measured.predicted_bytes is None
-    assert stock.setup == "diffusers (stock), resident"
+    assert stock.setup == "diffusers (stock), no_offload"
     (speedup,) = speedups(report.rows, "stock")  # not the row that failed, nor itself
     medians = [one.measured.step_seconds.median for one in (stock, row)]
     assert speedup.step == medians[0] / medians[1]
@@ -136,7 +136,7 @@ def test_a_baseline_decodes_as_diffusers_does(tiny, here):
     assert not beside.vae.use_tiling, "as it was"
     on_gpu = replace(fitted, device="cuda:0", dtype="bfloat16", compiled=True, quantized="fp8")
     stock, seed = (baselines.baseline_plan(name, on_gpu) for name in ("stock", "seed"))
-    assert (stock.dtype, stock.placement) == ("bfloat16", "resident")
+    assert (stock.dtype, stock.placement) == ("bfloat16", "no_offload")
     assert (seed.dtype, seed.placement) == ("float16", "model_offload")
     assert not any((stock.compiled, stock.quantized, seed.compiled, seed.quantized))
 
@@ -148,7 +148,7 @@ def test_mfu_is_relative_to_the_peak_matmul_throughput(report, here, tiny):
     plan = planner.plan_request(request.make_request(tiny, runner.PROMPT, steps=50), here)
     exact = runner.model_flops_utilisation(plan, 50, 0.1, peak)
     assert runner.model_flops_utilisation(plan, 50, 0.2, peak) == pytest.approx(exact / 2)
-    cached = replace(plan, reuse=True)
+    cached = replace(plan, step_cache=True)
     assert runner.model_flops_utilisation(cached, 50, 0.1, peak) < exact / 2
     assert runner.model_flops_utilisation(plan, 50, 0.1, {}) is None
 
@@ -162,7 +162,7 @@ def test_reports_are_written_after_each_row_and_read_back(measured, outputs, tmp
     assert again.rows[1] == report.rows[1]
     assert json.loads(path.read_bytes())["format"] == 3
     assert "TFLOP/s: float32" in lines[0]
-    assert "diffusers (stock), resident: " in lines[-1]
+    assert "diffusers (stock), no_offload: " in lines[-1]
     assert storage.resolve_output_path().parent == outputs / "benchmarks"
     with pytest.raises(OutputError, match="exists: choose another name"):
         storage.resolve_output_path(path)
@@ -253,7 +253,7 @@ def test_failures_missing_rows_and_other_plans_are_listed(report):
     assert compare_reports(fails, one)[0].startswith(f"{name}: works, failed before")
     tiled = with_rows(report, remeasured(row, plan=row.measured.plan | {"tiled": True}))
     (line,) = compare_reports(one, tiled)
-    assert line == f"{name}: made as exact, resident, tiled, was exact, resident"
+    assert line == f"{name}: made as exact, no_offload, tiled, was exact, no_offload"
     small, large = (
         with_rows(report, remeasured(row, gpu=GpuUsage(reserved_bytes=size)))
         for size in (2**30, 2**31)
@@ -268,7 +268,7 @@ def test_videos_of_few_steps_are_extrapolated_to_fifty(report):
     assert row.full_video_stages["denoise"] == denoise + 47 * 2.0
     (time,) = storage.measured_times(with_rows(report, row), "here")
     assert (time.low, time.high) == (104.0, 104.0)
-    assert time.setup.endswith("exact, resident, extrapolated from 3 steps")
+    assert time.setup.endswith("exact, no_offload, extrapolated from 3 steps")
 
 
 @pytest.mark.parametrize(
@@ -276,8 +276,11 @@ def test_videos_of_few_steps_are_extrapolated_to_fifty(report):
     [
         ({"repeats": 2}, "repeats = 2: a spread needs at least 3"),
         ({"speeds": ["warp"]}, "speed = 'warp': use one of exact, fast, turbo"),
-        ({"placements": ["nowhere"]}, "placement = 'nowhere': use one of auto, resident"),
-        ({"speeds": ["turbo"], "steps": 10}, "steps = 10: turbo reuses none of fewer than 20"),
+        ({"placements": ["nowhere"]}, "placement = 'nowhere': use one of auto, no_offload"),
+        (
+            {"speeds": ["turbo"], "steps": 10},
+            "steps = 10: the step cache of turbo needs 20 or more",
+        ),
         ({"speeds": []}, "speed = '': use some of exact, fast, turbo, or a baseline"),
         ({"baselines": ["mine"]}, "baseline = 'mine': use one of stock, seed"),
         ({"frames": [0]}, "frames = 0: use one of 13 / 25 / 49"),
@@ -333,7 +336,7 @@ def test_measurements_of_a_gpu_are_shown(on_gpu):
     assert "<td>power cap</td>" in tables
     for value in ("9000", "1700", "20.0", "3.50"):
         assert f'<td class="number">{value}</td>' in tables
-    assert "exact, resident, compiled, fp8, step cache" in tables
+    assert "exact, no_offload, compiled, fp8, step cache" in tables
     assert tables.count("cogvideox-tiny") == tables.count("cogvideox-tiny (random weights)")
     figures = plots.bench_figures(on_gpu)
     assert len(figures) == 4, "and memory where it is known"
@@ -401,9 +404,9 @@ def test_random_weights_run_and_are_labelled(here, tmp_path):
 
 def test_a_placement_is_taken_or_refused(tiny, here):
     fitted = planner.predict_plan(tiny, here, 13)
-    assert planner.with_placement(fitted, "resident", here).peak_bytes == fitted.peak_bytes
-    with pytest.raises(DoesNotFit, match="streamed is no placement for cpu"):
-        planner.with_placement(fitted, "streamed", here)
+    assert planner.with_placement(fitted, "no_offload", here).peak_bytes == fitted.peak_bytes
+    with pytest.raises(DoesNotFit, match="group_offload isn't available on cpu"):
+        planner.with_placement(fitted, "group_offload", here)
 
 
 def test_a_cpu_has_no_meter():
@@ -447,7 +450,9 @@ def test_04_under_papermill(tmp_path):
     notebook, copy_path = execute(tmp_path, *flags, path=path)
     (row,) = storage.read_report(storage.newest_report()).rows
     assert (row.steps, row.speed) == (20, "turbo")
-    assert "cogvideox-tiny, 13 frames × 20 steps: turbo, resident, step cache" in text_of(notebook)
+    assert "cogvideox-tiny, 13 frames × 20 steps: turbo, no_offload, step cache" in text_of(
+        notebook
+    )
     shown = nbformat.writes(notebook)
     assert shown.count("image/png") == 3
     assert "published" in shown.lower()

@@ -343,9 +343,9 @@ def test_what_keeps_torch_from_a_gpu(quick, nvidia):
     ("free_gib", "verdict", "how"),
     [
         (79, "fits", "49 frames: fits"),
-        (22, "fits with offload", "(text_out)"),
-        (15.5, "fits with offload", "(streamed)"),
-        (5, "fits with offload", "(streamed, VAE in tiles)"),
+        (22, "fits with offload", "(text_encoder_offload)"),
+        (15.5, "fits with offload", "(group_offload)"),
+        (5, "fits with offload", "(group_offload, VAE in tiles)"),
         (2, "does not fit", "49 frames: does not fit"),
     ],
 )

@@ -17,7 +17,7 @@ import cogvx_nb
 from cogvx_nb.check import environment, gpu, probes, run
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import build_parser
-from cogvx_nb.planning import memory, planner
+from cogvx_nb.planning import cost, plan, planner
 from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.planning.machine import Gpu, Machine
 
@@ -179,7 +179,7 @@ def test_files_and_functions_named_in_the_architecture_exist():
     for name in re.findall(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|ipynb))`", page):
         assert any((folder / name).is_file() for folder in (ROOT, ROOT / "cogvx_nb")), name
     assert [row[0] for row in rows_of("docs/architecture.md", "^. placement ")] == [
-        f"`{name}`" for name in planner.PLACEMENTS
+        f"`{name}`" for name in plan.PLACEMENTS
     ]
 
 
@@ -248,13 +248,13 @@ def test_memory_by_placement_is_what_the_planner_says(page):
     machine = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
     rows = rows_of(page, r"13 (frames|帧) \| 25 (frames|帧) \| 49 (frames|帧)")
     fitted = [planner.predict_plan(registry.COGVIDEOX_5B, machine, n) for n in (13, 25, 49)]
-    kinds = [(name, False) for name in planner.PLACEMENTS] + [("group_offload", True)]
+    kinds = [(name, False) for name in plan.PLACEMENTS] + [("group_offload", True)]
     for (name, tiled), row in zip(kinds, rows, strict=False):
         plans = [
             replace(planner.with_placement(plan, name, machine), tiled=tiled) for plan in fitted
         ]
-        assert [f"{memory.peak_bytes(plan) / 2**30:.1f}" for plan in plans] == row[1:4]
-        assert f"{memory.ram_bytes(plans[0]) / 2**30:.1f}" == row[4]
+        assert [f"{cost.peak_bytes(plan) / 2**30:.1f}" for plan in plans] == row[1:4]
+        assert f"{cost.ram_bytes(plans[0]) / 2**30:.1f}" == row[4]
         assert f"`{name}`" in row[0]
 
 

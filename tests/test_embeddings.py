@@ -63,20 +63,20 @@ def test_what_decides_an_embedding_is_in_its_name(tiny, here):
     loaded = loader.load_pipeline(
         planner.plan_request(request.make_request(tiny, CIRCLE, steps=2), here)
     )
-    key = loader._embedding_key(CIRCLE, loaded)
-    assert key == loader._embedding_key(CIRCLE, loaded)
-    assert key != loader._embedding_key(f"{CIRCLE} ", loaded)
+    key = loaded.embedding_key(CIRCLE)
+    assert key == loaded.embedding_key(CIRCLE)
+    assert key != loaded.embedding_key(f"{CIRCLE} ")
     name = next(name for name in loaded.hashes if name.startswith("text_encoder/"))
     other = {name: "another"}
     changed = loader.Loaded(loaded.pipe, loaded.plan, loaded.hashes | other)
-    assert key != loader._embedding_key(CIRCLE, changed)
+    assert key != changed.embedding_key(CIRCLE)
     transformer = next(name for name in loaded.hashes if name.startswith("transformer/"))
     same = loader.Loaded(loaded.pipe, loaded.plan, loaded.hashes | {transformer: "another"})
-    assert key == loader._embedding_key(CIRCLE, same)
+    assert key == same.embedding_key(CIRCLE)
 
 
 def test_the_oldest_go_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(loader, "MOST_FILES", 2)
+    monkeypatch.setattr(loader, "MOST_EMBEDDINGS", 2)
     for number in range(4):
-        loader._keep_embedding(tmp_path / f"{number}.safetensors", torch.zeros(1, 2, 3))
+        loader.store_embedding(tmp_path / f"{number}.safetensors", torch.zeros(1, 2, 3))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2.safetensors", "3.safetensors"]

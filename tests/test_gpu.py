@@ -15,12 +15,12 @@ import pytest
 from conftest import CIRCLE
 
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.planning import machine, plan, planner, request, timing
+from cogvx_nb.planning import cost, machine, plan, planner, request, speedups
 from cogvx_nb.results import result
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
-NO_OFFLOAD, *OFFLOADS = planner.PLACEMENTS
+NO_OFFLOAD, *OFFLOADS = plan.PLACEMENTS
 FROM_MEMORY = [name for name in OFFLOADS if "disk" not in name]
 """Writing the true shapes to disk first would take most of the time."""
 
@@ -38,7 +38,7 @@ class OneStep:
         self.request = request.make_request(model, equality.PROMPT, frames=13, steps=1)
         planned = planner.plan_request(self.request, here)
         self.plan = replace(
-            planned, placement=NO_OFFLOAD, attention=plan.STOCK, compiled=False, tiled=False
+            planned, placement=NO_OFFLOAD, attention=speedups.SDPA, compiled=False, tiled=False
         )
         self.stock, self.stock_frames = equality.stock(self.request, self.plan)
         self.float32 = equality.in_float32(self.request, self.plan)
@@ -66,8 +66,9 @@ def one_step(here):
 
 @pytest.fixture(scope="module")
 def compiler(here) -> None:
-    if not plan.can_compile(here.gpus[0], here):
-        pytest.skip("nothing can be compiled here: Triton needs a C compiler")
+    conditions = speedups.Conditions("bfloat16", here.gpus[0], here, steps=1)
+    if obstacle := speedups.SPEED_UPS["compiled"].obstacle(conditions, True):
+        pytest.skip(obstacle)
 
 
 def test_without_any_speed_up_it_is_diffusers_bit_for_bit(one_step):
@@ -101,7 +102,7 @@ def test_another_backend_of_attention_rounds_otherwise_only(one_step):
 def test_flash_attention_4_rounds_otherwise_only(one_step, here):
     if not here.versions.get("flash-attn-4"):
         pytest.skip("no FlashAttention 4: pip install -e '.[flash]'")
-    error, of_float32 = one_step.errors(attention=plan.FLASH4)
+    error, of_float32 = one_step.errors(attention=speedups.FLASH4)
     assert error < 0.012
     assert of_float32 < 1.2 * one_step.rounding
 
@@ -163,5 +164,5 @@ def test_memory_and_time_are_as_predicted(card, here, tmp_path):
     assert "error" not in row, row
     assert row["stayed"], "on the plan that was made"
     assert MEMORY[0] < row["ratio"] < MEMORY[1], row
-    if timing.is_known_gpu(here.gpus[0]):
+    if cost.is_known_gpu(here.gpus[0]):
         assert SECONDS[0] < row["time_ratio"] < SECONDS[1], row

@@ -20,8 +20,8 @@ from hub import Hub
 
 from cogvx_nb.checkpoints import store
 from cogvx_nb.cli.main import main
-from cogvx_nb.planning import planner
 from cogvx_nb.planning.fields import FIELDS
+from cogvx_nb.planning.plan import PLACEMENTS
 from cogvx_nb.results import result, video
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -163,7 +163,7 @@ def test_signals_end_the_kernel_too(tmp_path, sent, code):
     command = [sys.executable, "-m", "cogvx_nb", "run", "03_generate", *flags]
     process = start(command, tmp_path)
     deadline, copy = time.monotonic() + 120, tmp_path / "b.ipynb"
-    while not (copy.exists() and planner.PLACEMENTS["resident"] in copy.read_text()):
+    while not (copy.exists() and PLACEMENTS["no_offload"].description in copy.read_text()):
         assert time.monotonic() < deadline
         time.sleep(0.5)
     time.sleep(4)  # the plan's cell is done; by now it denoises

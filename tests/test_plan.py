@@ -10,10 +10,10 @@ from conftest import CIRCLE
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.store import Model
 from cogvx_nb.errors import DoesNotFit, RequestError
-from cogvx_nb.planning import memory, plan, planner, request, timing
+from cogvx_nb.planning import cost, plan, planner, request, speedups
 from cogvx_nb.planning.machine import Gpu, Machine
+from cogvx_nb.text import GIB
 
-GIB = planner.GIB
 # From the checkpoint's configs: 5.57, 4.76 and 0.216 billion parameters.
 PARAMETERS = {
     "transformer": 5_570_283_072,
@@ -55,16 +55,16 @@ CARDS = {"80 GB": 79, "40 GB": 39, "24 GB": 22.8, "16 GB": 15, "12 GB": 11.2, "8
 @pytest.mark.parametrize(
     ("card", "ram", "exact", "fast"),
     [
-        ("80 GB", 14, "resident", "resident fp8"),
-        ("40 GB", 14, "resident", "resident fp8"),
-        ("24 GB", 14, "text_out", "resident fp8"),
-        ("16 GB", 60, "streamed", "text_out fp8"),
-        ("16 GB", 28, "streamed", "text_out fp8"),
-        ("16 GB", 14, "disk", "text_out fp8"),
-        ("12 GB", 28, "streamed", "streamed"),
-        ("12 GB", 14, "disk", "disk"),
-        ("8 GB", 60, "streamed", "streamed"),
-        ("8 GB", 14, "disk", "disk"),
+        ("80 GB", 14, "no_offload", "no_offload fp8"),
+        ("40 GB", 14, "no_offload", "no_offload fp8"),
+        ("24 GB", 14, "text_encoder_offload", "no_offload fp8"),
+        ("16 GB", 60, "group_offload", "text_encoder_offload fp8"),
+        ("16 GB", 28, "group_offload", "text_encoder_offload fp8"),
+        ("16 GB", 14, "disk_offload", "text_encoder_offload fp8"),
+        ("12 GB", 28, "group_offload", "group_offload"),
+        ("12 GB", 14, "disk_offload", "disk_offload"),
+        ("8 GB", 60, "group_offload", "group_offload"),
+        ("8 GB", 14, "disk_offload", "disk_offload"),
     ],
 )
 @pytest.mark.parametrize("frames", [13, 25, 49])
@@ -78,19 +78,19 @@ def test_cards_and_hosts(big, card, ram, exact, fast, frames):
         assert fitted.ram_bytes <= ram * GIB
         assert (fitted.device, fitted.dtype) == ("cuda:0", "bfloat16")
         assert set(fitted.seconds) >= {"text", "denoise", "decode"}
-        assert planner.PLACEMENTS[fitted.placement] in fitted.reasons
+        assert fitted.offload.description in fitted.reasons
 
 
 def test_tiles_come_last(big):
     fitted = planner.plan_request(big, machine_with(5.0))
-    assert (fitted.placement, fitted.tiled) == ("streamed", True)
+    assert (fitted.placement, fitted.tiled) == ("group_offload", True)
     assert fitted.approximations == ["the VAE decodes in tiles"]
 
 
 def test_memory_that_others_hold_is_not_planned_with(big):
     card = Gpu(0, "NVIDIA H100", int(80 * GIB), int(7.2 * GIB), (9, 0), True)
     here = replace(machine_with(79), gpus=(card,))
-    assert planner.plan_request(big, here).placement == "streamed"
+    assert planner.plan_request(big, here).placement == "group_offload"
     two = replace(here, gpus=(card, replace(card, index=1, free_bytes=int(79 * GIB))))
     assert planner.plan_request(big, two).device == "cuda:1"
 
@@ -108,20 +108,20 @@ def test_what_libraries_hold_sends_no_video_to_another_gpu(big):
 def test_the_best_attention_is_chosen_where_it_can_be_had(big):
     with_it, without = machine_with(79, flash="4.0.0"), machine_with(79)
     fitted, other = planner.plan_request(big, with_it), planner.plan_request(big, without)
-    assert (fitted.attention, other.attention) == ("flash4", "stock")
+    assert (fitted.attention, other.attention) == ("flash4", "sdpa")
     assert "FlashAttention 4, exact" in fitted.reasons
     assert fitted.seconds["denoise"] < 0.9 * other.seconds["denoise"]
     assert planner.predict_plan(big.model, with_it, 49).attention == "flash4"
-    assert planner.plan_request(replace(big, attention="stock"), with_it).attention == "stock"
+    assert planner.plan_request(replace(big, attention="sdpa"), with_it).attention == "sdpa"
     ampere = replace(with_it.gpus[0], name="NVIDIA A100-SXM4-80GB", capability=(8, 0))
-    assert planner.plan_request(big, replace(with_it, gpus=(ampere,))).attention == "stock", (
+    assert planner.plan_request(big, replace(with_it, gpus=(ampere,))).attention == "sdpa", (
         "not measured"
     )
     assert planner.plan_request(replace(big, attention="flash4"), replace(with_it, gpus=(ampere,)))
     for other in (machine_with(None, ram=128), machine_with(79, bf16=False, flash="4.0.0")):
-        with pytest.raises(RequestError, match=r"flash4': it needs a GPU of capability 8\.0"):
+        with pytest.raises(RequestError, match=r"flash4'.* capability 8\.0 .*use sdpa"):
             planner.plan_request(replace(big, attention="flash4"), other)
-    with pytest.raises(RequestError, match="flash4': can't be had here: pip install"):
+    with pytest.raises(RequestError, match=r"flash4'.* flash-attn-4 .*pip install .*use sdpa"):
         planner.plan_request(replace(big, attention="flash4"), without)
 
 
@@ -129,7 +129,7 @@ def test_the_best_attention_is_chosen_where_it_can_be_had(big):
     "here", [machine_with(79, compiler=False), machine_with(39, bf16=False, compiler=False)]
 )
 def test_nothing_is_compiled_without_a_compiler(big, here):
-    for speed in plan.SPEEDS:
+    for speed in speedups.SPEEDS:
         fitted = planner.plan_request(replace(big, speed=speed), here, videos=100)
         assert (fitted.compiled, fitted.quantized) == (False, "")
 
@@ -160,14 +160,14 @@ def test_compiling_has_to_pay(big):
 def test_what_combines_with_what(big):
     """No plan asks for what its placement can't have, on the way up and on the way down."""
     allowed = {
-        "resident": {"compiled", "fp8"},
-        "text_out": {"compiled", "fp8"},
+        "no_offload": {"compiled", "fp8"},
+        "text_encoder_offload": {"compiled", "fp8"},
         "model_offload": {"compiled"},
-        "streamed": {"compiled"},
-        "disk": {"compiled"},
-        "sequential": set(),
+        "group_offload": {"compiled"},
+        "disk_offload": {"compiled"},
+        "sequential_offload": set(),
     }
-    assert set(allowed) == set(planner.PLACEMENTS)
+    assert set(allowed) == set(plan.PLACEMENTS)
     here = machine_with(79)
     start = planner.plan_request(replace(big, speed="fast"), here)
     assert (start.compiled, start.quantized) == (True, "fp8")
@@ -178,27 +178,27 @@ def test_what_combines_with_what(big):
     while start is not None:
         assert not start.compiled or "compiled" in allowed[start.placement]
         assert not start.quantized or "fp8" in allowed[start.placement]
-        start = planner.next_smaller_plan(start)
+        start = planner.next_plan(start, "generate")
 
 
 def test_speeds(big, tiny):
     here = machine_with(79)
     turbo = planner.plan_request(replace(big, speed="turbo"), here)
-    assert (turbo.quantized, turbo.reuse) == ("fp8", True)
+    assert (turbo.quantized, turbo.step_cache) == ("fp8", True)
     assert (
         turbo.seconds["denoise"]
         < 0.5 * planner.plan_request(replace(big, speed="fast"), here).seconds["denoise"]
     )
     few = planner.plan_request(replace(replace(big, steps=6), speed="turbo"), here)
-    assert not few.reuse
-    assert "6 steps are too few to reuse any" in few.reasons
+    assert not few.step_cache
+    assert any("20 steps" in reason and "6 are too few" in reason for reason in few.reasons)
     old = planner.plan_request(replace(big, speed="fast"), machine_with(79, bf16=False))
     assert (old.dtype, old.quantized) == ("float16", "")
     on_cpu = planner.plan_request(
         replace(request.make_request(tiny, CIRCLE), speed="turbo"), machine_with(None)
     )
-    assert (on_cpu.quantized, on_cpu.reuse, on_cpu.compiled) == ("", True, False)
-    with pytest.raises(RequestError, match=r"pip install -e '\.\[fast\]'"):
+    assert (on_cpu.quantized, on_cpu.step_cache, on_cpu.compiled) == ("", True, False)
+    with pytest.raises(RequestError, match=r"torchao .*pip install -e \"\.\[fast\]\".*use exact"):
         planner.plan_request(replace(big, speed="fast"), machine_with(79, torchao=None))
     with pytest.raises(RequestError, match="use one of exact, fast, turbo"):
         request.make_request(tiny, CIRCLE, speed="warp")
@@ -217,17 +217,17 @@ def test_ram_counts_what_is_pinned_and_what_passes_through(big):
     assert ram(79, 60, "fast") == ram(79, 60) == pytest.approx(10.4, abs=0.1)
     assert ram(11.2, 14) == pytest.approx(8.9, abs=0.1), "files that are mapped as they are"
     turing = machine_with(11.2, 14, bf16=False)
-    with pytest.raises(DoesNotFit, match=r"needs 22\.1 GiB of RAM beside its GPU and 14\.0"):
+    with pytest.raises(DoesNotFit, match=r"needs 22\.1 GiB of RAM .* and 14\.0"):
         planner.plan_request(big, turing)  # the files' bfloat16 becomes float16, in RAM
     random = replace(big, model=replace(big.model, folder=None))
-    with pytest.raises(DoesNotFit, match="RAM beside its GPU"):
+    with pytest.raises(DoesNotFit, match="of RAM besides GPU memory"):
         planner.plan_request(random, machine_with(11.2, 14))
 
 
 def test_float16_keeps_layers_of_the_text_encoder_in_float32(big):
     half, brain = (planner.plan_request(big, machine_with(79, bf16=bf16)) for bf16 in (False, True))
     assert (half.dtype, brain.dtype) == ("float16", "bfloat16")
-    more = memory.weight_bytes(half)["text_encoder"] - memory.weight_bytes(brain)["text_encoder"]
+    more = cost.weight_bytes(half)["text_encoder"] - cost.weight_bytes(brain)["text_encoder"]
     assert more == 2 * 24 * 4096 * 10240
 
 
@@ -242,13 +242,13 @@ def test_float16_keeps_layers_of_the_text_encoder_in_float32(big):
     ],
 )
 def test_a_card_is_known_by_a_word_of_its_name(name, known):
-    assert timing.is_known_gpu(machine_with(79, name=name).gpus[0]) == known
+    assert cost.is_known_gpu(machine_with(79, name=name).gpus[0]) == known
 
 
-def test_nothing_is_foretold_of_an_unknown_card(big):
+def test_nothing_is_predicted_for_an_unknown_card(big):
     fitted = planner.plan_request(big, machine_with(79, name="some card"))
     assert fitted.seconds == {}
-    assert fitted.placement == "resident"
+    assert fitted.placement == "no_offload"
 
 
 def test_a_plan_never_changes_the_request(big):
@@ -262,7 +262,7 @@ def test_what_does_not_fit_says_what_would(big):
         DoesNotFit, match=r"CogVideoX-5b at 49 frames needs .* GiB are free: try 13"
     ):
         planner.plan_request(big, machine_with(2))
-    with pytest.raises(DoesNotFit, match="of RAM beside its GPU"):
+    with pytest.raises(DoesNotFit, match="of RAM besides GPU memory"):
         planner.plan_request(big, machine_with(79, ram=8))
     with pytest.raises(DoesNotFit, match="of RAM and"):
         planner.plan_request(big, machine_with(None, ram=24))
@@ -281,11 +281,11 @@ def test_stepping_down_ends(big, frames):
     rungs, fitted = [], planner.plan_request(replace(big, frames=frames), machine_with(79))
     while fitted is not None:
         rungs.append((fitted.placement, fitted.tiled))
-        last, fitted = fitted, planner.next_smaller_plan(fitted)
+        last, fitted = fitted, planner.next_plan(fitted, "generate")
         smaller = fitted is None or fitted.peak_bytes < last.peak_bytes
-        assert smaller or fitted.placement == "sequential", "the last resort"
-    assert rungs[0] == ("resident", False)
-    assert rungs[-2:] == [("streamed", True), ("sequential", True)]
+        assert smaller or fitted.placement == "sequential_offload", "the last resort"
+    assert rungs[0] == ("no_offload", False)
+    assert rungs[-2:] == [("group_offload", True), ("sequential_offload", True)]
     assert last.peak_bytes < 4 * GIB
     assert sum("memory ran out" in reason for reason in last.reasons) == len(rungs) - 1
 
@@ -295,8 +295,13 @@ def test_stepping_down_keeps_to_the_ram_that_there_is(big):
     while fitted is not None:
         assert fitted.ram_bytes <= 13 * GIB
         seen.append((fitted.placement, fitted.tiled))
-        fitted = planner.next_smaller_plan(fitted)
-    assert seen == [("resident", False), ("text_out", False), ("disk", False), ("disk", True)]
+        fitted = planner.next_plan(fitted, "generate")
+    assert seen == [
+        ("no_offload", False),
+        ("text_encoder_offload", False),
+        ("disk_offload", False),
+        ("disk_offload", True),
+    ]
 
 
 def test_auto_takes_the_embedded_one_and_says_why(tmp_path, monkeypatch, tiny):
@@ -330,11 +335,11 @@ def test_a_recorded_plan_that_can_not_be_had_here_is_not_followed(big):
     made = planner.plan_request(replace(big, speed="fast"), machine_with(79, flash="4.0.0")).choices
     a100 = replace(machine_with(79).gpus[0], name="NVIDIA A100 80GB", capability=(8, 0))
     for here, why in (
-        (replace(machine_with(79, flash="4"), gpus=(a100,)), "no fp8 products on NVIDIA A100"),
-        (machine_with(79, flash="4", torchao=None), "8-bit products need torchao"),
-        (machine_with(79), "FlashAttention 4 can't be had here"),
-        (machine_with(79, flash="4", compiler=False), "nothing can be compiled here"),
-        (machine_with(11.2, flash="4"), "resident doesn't fit here"),
+        (replace(machine_with(79, flash="4"), gpus=(a100,)), "int8 on NVIDIA A100 80GB, not fp8"),
+        (machine_with(79, flash="4", torchao=None), "8-bit quantization needs the torchao package"),
+        (machine_with(79), "FlashAttention 4 needs the flash-attn-4 package"),
+        (machine_with(79, flash="4", compiler=False), "Triton and a C compiler"),
+        (machine_with(11.2, flash="4"), "no_offload doesn't fit here"),
         (machine_with(39, bf16=False), "has no fast bfloat16"),
     ):
         again = planner.replay_plan(big, here, made)
@@ -342,3 +347,56 @@ def test_a_recorded_plan_that_can_not_be_had_here_is_not_followed(big):
         assert all(getattr(again, name) == getattr(fitted, name) for name in plan.RECORDED)
         assert again.reasons[-1].startswith("not as it was made before: ")
         assert why in again.reasons[-1]
+
+
+def test_a_plan_recorded_under_former_names_comes_back(big):
+    machine = machine_with(79)
+    recorded = {"device": "cuda:0", "dtype": "bfloat16", "placement": "text_out", "tiled": False}
+    replayed = planner.replay_plan(big, machine, recorded)
+    assert (replayed.placement, replayed.attention) == ("text_encoder_offload", "sdpa")
+    assert not replayed.speed_ups, "older than all of them"
+    turbo = {"attention": "stock", "speed": "turbo", "compiled": True, "quantized": "fp8"}
+    replayed = planner.replay_plan(big, machine, recorded | turbo | {"reuse": True})
+    assert [row.name for row in replayed.speed_ups] == ["compiled", "quantized", "step_cache"]
+    for former, name in plan.FORMER_PLACEMENTS.items():
+        assert plan.upgrade_choices({"placement": former})["placement"] == name
+        assert planner.with_placement(replayed, former, machine).placement == name
+    today = planner.plan_request(big, machine).choices
+    assert plan.upgrade_choices(today) == today
+
+
+def test_an_unknown_placement_is_not_followed(big):
+    recorded = planner.plan_request(big, machine_with(79)).choices | {"placement": "elsewhere"}
+    replayed = planner.replay_plan(big, machine_with(79), recorded)
+    assert replayed.placement == "no_offload"
+    assert "not as it was made before: there is no placement 'elsewhere'" in replayed.reasons
+    with pytest.raises(RequestError, match="'elsewhere': use one of no_offload"):
+        planner.with_placement(replayed, "elsewhere", machine_with(79))
+
+
+def test_sdpa_is_also_called_stock(big):
+    with_it = machine_with(79, flash="4.0.0")
+    assert planner.plan_request(replace(big, attention="stock"), with_it).attention == "sdpa"
+
+
+def test_a_speed_up_that_fails_takes_along_what_is_slow_without_it(big):
+    machine = machine_with(79, flash="4.0.0")
+    start = planner.plan_request(replace(big, speed="turbo"), machine)
+    assert [row.name for row in start.speed_ups] == list(speedups.SPEED_UPS)
+    eager = planner.next_plan(start, "compiled", "no compiler")
+    assert [row.name for row in eager.speed_ups] == ["flash4", "step_cache"]
+    assert eager.reasons[-1] == "compiling the blocks failed: no compiler"
+    default = planner.next_plan(start, "flash4", "no kernel")
+    assert default.attention == "sdpa"
+    assert "FlashAttention 4, exact" not in default.reasons
+    assert default.reasons[-1] == "FlashAttention 4 failed: no kernel"
+
+
+def test_only_what_can_be_undone_is_changed_in_place(big):
+    start = planner.plan_request(big, machine_with(79))
+    moved = planner.next_plan(start, "move")
+    assert moved.placement == "model_offload"
+    assert planner.next_plan(moved, "move") is None
+    tiled = planner.next_plan(start, "decode")
+    assert (tiled.placement, tiled.tiled) == ("no_offload", True)
+    assert planner.next_plan(tiled, "decode") is None

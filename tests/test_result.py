@@ -90,10 +90,12 @@ def test_a_result_of_format_1_is_read(make, tmp_path, sidecar):
     content = result.describe_video(made).as_json() | {"format": 1}
     for name in ("speed", "compiled", "quantized"):  # older ones had none of these
         del content["plan"][name]
-    path = tmp_path / "a.mp4"
-    video.encode_video(made.frames, path, 8, json.dumps(content))
+    plan = content["plan"] | {"placement": "resident", "attention": "stock"}  # former names
+    plan["reuse"] = plan.pop("step_cache")
+    path, written = tmp_path / "a.mp4", json.dumps(content | {"plan": plan})
+    video.encode_video(made.frames, path, 8, written)
     if sidecar == "kept":
-        path.with_suffix(".json").write_text(json.dumps(content))
+        path.with_suffix(".json").write_text(written)
     found = result.read_result(path)
     assert found.settings.request.frames == 13
     assert found.settings.adjustments == made.request.adjustments

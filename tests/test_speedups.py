@@ -13,8 +13,9 @@ from conftest import CIRCLE
 from cogvx_nb import progress, settings
 from cogvx_nb.errors import ModelError
 from cogvx_nb.pipeline import generate, loader, optimization
+from cogvx_nb.pipeline.attention import SpeedUpFailed
 from cogvx_nb.pipeline.vae import Autoencoder
-from cogvx_nb.planning import machine, plan, planner, request
+from cogvx_nb.planning import machine, planner, request, speedups
 
 
 @pytest.fixture
@@ -63,9 +64,9 @@ def test_compiled_blocks_round_as_eager_ones(tiny):
     with torch.no_grad():
         stock = block(*given)[0]
         for exact in (True, False):
-            switch = optimization.CompileToggle(block, exact)
-            switch.turn(True)
-            found[exact] = distance(switch(*given)[0], stock)
+            toggle = optimization.CompileToggle(block, exact)
+            toggle.enable(True)
+            found[exact] = distance(toggle(*given)[0], stock)
     assert found[True] < 2e-3
     assert found[True] < found[False] / 2
 
@@ -80,7 +81,7 @@ def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
     found, seen = run(compiled=True)
     (change,) = [e for e in seen if isinstance(e, progress.PlanChanged)]
     assert not change.plan.compiled
-    assert str(change).startswith("compiling failed: ")
+    assert str(change).startswith("compiling the blocks failed: ")
     assert "; trying again: cogvideox-tiny on cpu" in str(change)
     assert torch.equal(found, stock)
 
@@ -100,7 +101,7 @@ def test_what_did_not_compile_is_dropped_before_the_next_is_loaded(tiny, here, m
         return load(*arguments)
 
     def warm(pipe, plan):
-        raise optimization.CompileFailed("no compiler")
+        raise SpeedUpFailed("compiled", "no compiler")
 
     monkeypatch.setattr(optimization, "compile_blocks", warm)
     monkeypatch.setattr(loader, "_load_with_fallbacks", loading)
@@ -135,7 +136,7 @@ def test_pinned_parameters_share_blocks(monkeypatch):
     assert sum(blocks.values()) < 1.1 * sum(p.nbytes for p in part.parameters())
 
 
-def test_8_bit_products_are_near(run):
+def test_8_bit_quantization_is_near(run):
     pytest.importorskip("torchao")
     stock, _ = run(steps=1)
     near, _ = run(steps=1, quantized="int8")
@@ -144,15 +145,15 @@ def test_8_bit_products_are_near(run):
 
 
 @pytest.mark.slow
-def test_reused_steps_are_not_computed(run, here):
+def test_cached_steps_are_not_computed(run, here):
     stock, _ = run(steps=20)
     calls = []
     blocks = loader._loaded.pipe.transformer.transformer_blocks
     hook = blocks[0].attn1.register_forward_hook(lambda *ignored: calls.append(1))
-    turbo, _ = run(steps=20, reuse=True)
-    assert len(calls) == len(plan.computed_steps(20)) < 12
+    turbo, _ = run(steps=20, step_cache=True)
+    assert len(calls) == len(speedups.cached_schedule(20)) < 12
     assert not torch.equal(turbo, stock)
-    assert torch.equal(run(steps=20, reuse=True)[0], turbo), "the schedule is fixed"
+    assert torch.equal(run(steps=20, step_cache=True)[0], turbo), "the schedule is fixed"
     calls.clear()
     assert torch.equal(run(steps=20)[0], stock), "and all steps come back"
     assert len(calls) == 20
@@ -162,38 +163,42 @@ def test_reused_steps_are_not_computed(run, here):
 @pytest.mark.parametrize(
     ("frames", "size", "tile"), [(2, (6, 8), None), (5, (6, 8), None), (3, (12, 18), (48, 80))]
 )
-def test_the_lean_decoder_equals_the_stock_one(tiny, frames, size, tile):
+def test_the_fast_decoder_equals_the_stock_one(tiny, frames, size, tile):
     folder = tiny.folder / "vae"
-    stock, lean = (
+    stock, fast = (
         kind.from_pretrained(folder) for kind in (diffusers.AutoencoderKLCogVideoX, Autoencoder)
     )
-    lean.arrange()
+    fast.use_fast_decoder()
     if tile:
         stock.enable_tiling(*tile)
-        lean.enable_tiling(*tile)
+        fast.enable_tiling(*tile)
     latents = torch.randn(2, 16, frames, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, made = stock.decode(latents).sample, lean.decode(latents).sample
+        expected, made = stock.decode(latents).sample, fast.decode(latents).sample
     assert made.shape == expected.shape
     assert distance(made, expected) < 1e-5
 
 
 def test_tiles_as_wide_as_the_clip_have_none_beside_them(tiny, monkeypatch):
-    lean = Autoencoder.from_pretrained(tiny.folder / "vae")
-    lean.arrange()
-    lean.enable_tiling(48, 144)
+    fast = Autoencoder.from_pretrained(tiny.folder / "vae")
+    fast.use_fast_decoder()
+    fast.enable_tiling(48, 144)
     latents = torch.randn(1, 16, 3, 12, 18, generator=torch.Generator().manual_seed(0))
-    shapes, tile = [], lean._tile
-    monkeypatch.setattr(lean, "_tile", lambda z: shapes.append(tuple(z.shape[-2:])) or tile(z))
+    shapes, tile = [], fast._tile
+    monkeypatch.setattr(fast, "_tile", lambda z: shapes.append(tuple(z.shape[-2:])) or tile(z))
     with torch.no_grad():
-        made = lean.decode(latents).sample
-        lean.disable_tiling()
-        whole = lean.decode(latents).sample
+        made = fast.decode(latents).sample
+        fast.disable_tiling()
+        whole = fast.decode(latents).sample
     assert shapes == [(6, 18), (6, 18), (2, 18)]
     assert made.shape == whole.shape
     assert (made - whole).abs().mean() < 0.1
 
 
-def test_the_lean_decoder_is_for_gpus(tiny, here):
+def test_the_fast_decoder_is_for_gpus(tiny, here):
     loaded = loader.load_pipeline(planner.plan_request(request.make_request(tiny, CIRCLE), here))
-    assert loaded.pipe.vae.lean is (loaded.plan.device != "cpu")
+    assert loaded.pipe.vae.fast is (loaded.plan.device != "cpu")
+
+
+def test_each_speed_up_takes_effect_on_a_pipeline():
+    assert set(optimization.APPLY) == {row.field for row in speedups.SPEED_UPS.values()}

@@ -13,7 +13,7 @@ import torch
 
 from ..pipeline import components
 from ..pipeline.optimization import synchronize
-from ..planning.plan import STOCK, Plan
+from ..planning.plan import MODEL_OFFLOAD, NO_OFFLOAD, SWITCHED_OFF, Plan
 from ..planning.request import VideoRequest
 from ..results import video
 
@@ -25,14 +25,10 @@ def baseline_plan(kind: str, plan: Plan) -> Plan:
         kind: one of ``report.BASELINES``.
         plan: of the workbench for the same video, for its device and dtype.
     """
-    bare = replace(
-        plan, placement="resident", tiled=False, attention=STOCK, speed=kind, compiled=False
-    )
-    bare = replace(
-        bare, quantized="", reuse=False, peak_bytes=0, ram_bytes=0, seconds={}, reasons=()
-    )
+    settings = SWITCHED_OFF | {"placement": NO_OFFLOAD, "speed": kind}
+    bare = replace(plan, **settings, peak_bytes=0, ram_bytes=0, seconds={}, reasons=())
     if kind == "seed" and bare.device != "cpu":
-        return replace(bare, dtype="float16", placement="model_offload")
+        return replace(bare, dtype="float16", placement=MODEL_OFFLOAD)
     return bare
 
 

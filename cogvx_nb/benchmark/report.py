@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..planning.plan import STOCK
+from ..planning.speedups import SDPA
 from ..text import GIB
 
 STAGES = ("text", "denoise", "decode", "write")
@@ -92,7 +92,7 @@ class Row:
     steps: int
     height: int
     width: int
-    speed: str  # one of plan.SPEEDS, or of BASELINES
+    speed: str  # one of speedups.SPEEDS, or of BASELINES
     placement: str  # as requested: one of plan.PLACEMENTS, or "auto"
     error: str = ""
     measured: Measurement | None = None
@@ -125,8 +125,8 @@ class Row:
             return f"{self.title}, {self.placement}"
         plan = self.measured.plan
         switches = [name for name in ("tiled", "compiled") if plan[name]]
-        attention = "" if plan["attention"] == STOCK else plan["attention"]
-        choices = [plan["quantized"], "step cache" * plan["reuse"], attention]
+        attention = "" if plan["attention"] == SDPA else plan["attention"]
+        choices = [plan["quantized"], "step cache" * plan["step_cache"], attention]
         return ", ".join([self.title, plan["placement"], *switches, *filter(None, choices)])
 
     @property

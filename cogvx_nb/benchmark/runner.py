@@ -16,10 +16,11 @@ from .. import __version__
 from ..checkpoints import registry, store
 from ..checkpoints.store import Model
 from ..errors import CogvxError, RequestError
-from ..planning import plan, planner, request, timing
+from ..planning import cost, planner, request
 from ..planning.machine import Machine, probe_machine
-from ..planning.plan import MIN_CACHED_STEPS, Plan, computed_steps
+from ..planning.plan import FORMER_PLACEMENTS, PLACEMENTS, Plan
 from ..planning.request import VideoRequest
+from ..planning.speedups import MIN_CACHED_STEPS, SPEEDS
 from . import storage
 from .report import BASELINES, Measurement, Report, Row
 
@@ -81,8 +82,8 @@ def model_flops_utilisation(
     peak = peak_tflops.get(plan.dtype)
     if not peak or not step_seconds:
         return None
-    computed = len(computed_steps(steps)) / steps if plan.reuse else 1.0
-    return computed * timing.total_step_flop(plan, plan.frames) / step_seconds / (peak * 1e12)
+    computed = len(plan.step_cost.computed_steps(steps)) / steps
+    return computed * cost.total_step_flop(plan, plan.frames) / step_seconds / (peak * 1e12)
 
 
 def _plain_matmul(size: int, device: str, dtype: str) -> Callable[[], object]:
@@ -134,7 +135,7 @@ compiling in a column of its own."""
 class Setup:
     """A kind of row, for every frame count."""
 
-    speed: str  # one of plan.SPEEDS, or of BASELINES
+    speed: str  # one of SPEEDS, or of BASELINES
     placement: str  # one of plan.PLACEMENTS, or "auto" for the planner's choice
 
 
@@ -171,13 +172,13 @@ def run_benchmark(
     ]
     setups = _setups(speeds, placements, baselines, repeats)
     if "turbo" in speeds and steps < MIN_CACHED_STEPS:
-        why = f"turbo reuses none of fewer than {MIN_CACHED_STEPS} steps: use 50, or another speed"
+        why = f"the step cache of turbo needs {MIN_CACHED_STEPS} or more: use 50, or another speed"
         raise RequestError("steps", steps, why)
     machine = probe_machine()  # first: it sets environment variables that torch reads on import
     from ..pipeline import loader, optimization
 
     loader.release_pipeline()
-    gpu = planner.gpu_with_most_free_memory(machine)
+    gpu = machine.gpu_with_most_free_memory
     peak = measure_peak_throughput(f"cuda:{gpu.index}" if gpu else "cpu")
     optimization.free_memory()
     report = _new_report(machine, peak)
@@ -227,9 +228,10 @@ def parse_names(text: str) -> list[str]:
 def _setups(
     speeds: Sequence[str], placements: Sequence[str], baselines: Sequence[str], repeats: int
 ) -> list[Setup]:
+    placements = [FORMER_PLACEMENTS.get(name, name) for name in placements]
     valid = {
-        "speed": (speeds, plan.SPEEDS),
-        "placement": (placements, ("auto", *plan.PLACEMENTS)),
+        "speed": (speeds, SPEEDS),
+        "placement": (placements, ("auto", *PLACEMENTS)),
         "baseline": (baselines, BASELINES),
     }
     for field, (values, allowed) in valid.items():
@@ -240,7 +242,7 @@ def _setups(
         raise RequestError("repeats", repeats, "a spread needs at least 3")
     setups = [Setup(*pair) for pair in itertools.product(speeds, placements)]
     if not (setups or baselines):
-        raise RequestError("speed", "", f"use some of {', '.join(plan.SPEEDS)}, or a baseline")
+        raise RequestError("speed", "", f"use some of {', '.join(SPEEDS)}, or a baseline")
     return setups + [Setup(name, "auto") for name in baselines]
 
 
@@ -290,10 +292,8 @@ def _measure_setup(
             chosen = planner.with_placement(chosen, setup.placement, machine, video.steps)
         system = measure.WorkbenchUnderTest(chosen)
     measured = measure.measure_video(system, video, repeats)
-    used, step_seconds = system.plan, measured.step_seconds.median
-    return replace(
-        measured,
-        predicted_bytes=used.peak_bytes or None,
-        predicted_seconds={n: s for n, s in used.seconds.items() if n != "compile"},
-        mfu=model_flops_utilisation(used, video.steps, step_seconds, peak_tflops),
-    )
+    used, step = system.plan, measured.step_seconds.median
+    mfu = model_flops_utilisation(used, video.steps, step, peak_tflops)
+    seconds = {name: value for name, value in used.seconds.items() if name != "compile"}
+    predicted = {"predicted_bytes": used.peak_bytes or None, "predicted_seconds": seconds}
+    return replace(measured, mfu=mfu, **predicted)

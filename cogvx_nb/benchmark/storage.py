@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .. import files, settings
 from ..errors import OutputError, ResultError
+from ..planning.plan import FORMER_PLACEMENTS, upgrade_choices
 from .report import FULL_STEPS, DecodeTiming, GpuUsage, Measurement, Report, Row, Timing
 
 FORMAT = 3
@@ -156,13 +157,13 @@ def _upgrade_report(values: Mapping) -> dict:
 
 def _upgrade_row(row: Mapping) -> dict:
     names = ("model", "frames", "steps", "height", "width", "speed", "error")
-    placement = row["placement"]
+    placement = FORMER_PLACEMENTS.get(row["placement"], row["placement"])
     upgraded = {name: row[name] for name in names} | {"placement": placement, "measured": None}
     if row["error"]:
         return upgraded
     same = ("load_seconds", "compile_seconds", "predicted_bytes", "predicted_seconds")
     measured = {name: row[name] for name in same} | {
-        "plan": row["plan"],
+        "plan": upgrade_choices(row["plan"]),
         "seconds": {name: _upgrade_timing(timing) for name, timing in row["seconds"].items()},
         "video_seconds": _upgrade_timing(row["video_seconds"]),
         "step_seconds": _upgrade_timing(row["step_seconds"]),

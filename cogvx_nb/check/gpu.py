@@ -196,7 +196,7 @@ def fitting_frames(
         except DoesNotFit:
             verdicts[str(frames)], how = TOO_SMALL, ""
         else:
-            whole = fitted.placement == "resident" and not fitted.tiled
+            whole = not (fitted.offload.offloads or fitted.tiled)
             verdicts[str(frames)] = FITS if whole else OFFLOAD
             tiles = ", VAE in tiles" if fitted.tiled else ""
             how = "" if whole else f" ({fitted.placement}{tiles})"

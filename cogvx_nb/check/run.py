@@ -15,7 +15,7 @@ from ..checkpoints import download, manifest, registry, store
 from ..checkpoints.registry import Checkpoint
 from ..checkpoints.store import Model
 from ..errors import CogvxError, DoesNotFit
-from ..planning import memory, planner
+from ..planning import cost, planner
 from ..planning.machine import Machine
 from . import environment, gpu, probes
 from .gpu import fitting_frames
@@ -194,7 +194,7 @@ def _ram_row(machine: Machine, error: str, job: ModelChoice) -> Row:
     counts, what = job.checkpoint.parameters, "weights"
     if machine.gpus:  # the transformer can be streamed from its files
         counts, what = {"text_encoder": counts["text_encoder"]}, "text encoder"
-    needed = sum(counts.values()) * memory.ITEM_BYTES[kind]
+    needed = sum(counts.values()) * cost.ITEM_BYTES[kind]
     what = f"{needed / text.GIB:.2f} GiB for the {what} of {job.checkpoint.name}"
     return environment.ram_row(machine, error, needed, what)
 

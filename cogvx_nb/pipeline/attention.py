@@ -1,4 +1,4 @@
-"""Attention of CogVideoX's blocks by any backend: diffusers' own processor calls only torch's."""
+"""Attention of CogVideoX's blocks by any backend; the processor of diffusers knows SDPA only."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import torch
 from diffusers.models import attention_dispatch
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
-from ..errors import RequestError
-from ..planning.plan import FLASH4, STOCK, Plan
+from ..errors import RequestError, missing_package
+from ..planning.plan import Plan
+from ..planning.speedups import FLASH4, SDPA, SPEED_UPS
+from ..text import first_line
 
 
 class AttentionProcessor:
-    """Does what ``CogVideoXAttnProcessor2_0`` of diffusers does, with another attention.
+    """``CogVideoXAttnProcessor2_0`` of diffusers with another attention function.
 
     Args:
-        attend: (query, key, value) → their attention, all (batch, tokens, heads, width).
+        attend: (query, key, value) → output, all (batch, tokens, heads, head width).
     """
 
     def __init__(self, attend: Callable[..., torch.Tensor]) -> None:
@@ -31,7 +33,7 @@ class AttentionProcessor:
         attention_mask: None = None,
         image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(clip, text) tokens after attention, each (batch, tokens, heads · width)."""
+        """Clip and text tokens after attention, each (batch, tokens, heads · head width)."""
         text = encoder_hidden_states.shape[1]
         tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
         query, key, value = (
@@ -48,29 +50,39 @@ class AttentionProcessor:
 
 
 def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding of (batch, tokens, heads, width); neighbours turn together.
+    """Rotary position embedding of (batch, tokens, heads, head width), in pairs of neighbours.
 
     Args:
-        cos, sin: (tokens, width), of each token's angles.
+        cos, sin: (tokens, head width), of each token's angles.
     """
     real, imaginary = x.unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([-imaginary, real], dim=-1).flatten(-2)
+    rotated = torch.stack([-imaginary, real], dim=-1).flatten(-2)
     cos, sin = cos[:, None].to(x.device), sin[:, None].to(x.device)
-    return (x.float() * cos + turned.float() * sin).to(x.dtype)
+    return (x.float() * cos + rotated.float() * sin).to(x.dtype)
+
+
+class SpeedUpFailed(Exception):
+    """A speed-up doesn't work here; the message is the first line of its error."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name  # in SPEED_UPS
 
 
 def check_flash_attention_4() -> None:
-    """Raise a RequestError unless it can be had here."""
+    """Raise RequestError if FlashAttention 4 can't be imported."""
     try:
         import flash_attn.cute.interface  # noqa: F401
-    except Exception as error:  # of a package that another version of it needs
-        remedy = f"can't be had here ({error}): pip install -e '.[flash]', or use stock"
-        raise RequestError("attention", "flash4", remedy) from error
+    except Exception as error:  # also of another version of a package that it imports
+        row = SPEED_UPS[FLASH4]
+        message = missing_package(row.package, row.extra, row.title)
+        remedy = f"isn't available here ({first_line(error)}): {message}, or use {SDPA}"
+        raise RequestError("attention", FLASH4, remedy) from error
 
 
 @torch.library.custom_op("cogvx_nb::flash4", mutates_args=())
 def flash_attention_4(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Attention of (batch, tokens, heads, width), on a GPU in half precision; of the same shape."""
+    """Attention of (batch, tokens, heads, head width), in half precision on a GPU."""
     from flash_attn.cute import flash_attn_func
 
     return flash_attn_func(query, key, value)[0]
@@ -81,60 +93,71 @@ def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tens
     return query.new_empty(query.shape)
 
 
-FEW_TOKENS = 256
-"""Enough for an attention to be tried with."""
+TRIAL_TOKENS = 256
+"""Enough for any attention kernel to run."""
 
 
 def try_attention(plan: Plan) -> None:
-    """Attend once as a plan says, with next to nothing.
+    """Run a plan's attention once, on a few tokens.
 
     Raises:
-        RequestError: if it can't be had here, or not on the plan's device.
+        SpeedUpFailed: if it is one that the planner chooses, and doesn't work here.
+        RequestError: if another one isn't available here, or not on the plan's device.
     """
-    made = attention_processor(plan.attention, plan.compiled)
-    if plan.attention == STOCK:
-        return
-    _, heads, width, _, _ = plan.model.checkpoint.architecture
     try:
-        shape = (1, FEW_TOKENS, heads, width)
-        tokens = torch.ones(shape, dtype=getattr(torch, plan.dtype), device=plan.device)
+        processor = attention_processor(plan.attention, plan.compiled)
+        if plan.attention != SDPA:
+            _attend_once(processor, plan)
+    except RequestError as error:
+        for row in plan.speed_ups:
+            if row.field == "attention":
+                raise SpeedUpFailed(row.name, str(error)) from error
+        raise
+
+
+def _attend_once(processor: AttentionProcessor, plan: Plan) -> None:
+    _, heads, head_width, _, _ = plan.model.checkpoint.architecture
+    shape, dtype = (1, TRIAL_TOKENS, heads, head_width), getattr(torch, plan.dtype)
+    try:
+        tokens = torch.ones(shape, dtype=dtype, device=plan.device)
         with torch.no_grad():
-            made.attend(tokens, tokens, tokens)
-    except torch.OutOfMemoryError:  # says nothing of the attention
+            processor.attend(tokens, tokens, tokens)
+    except torch.OutOfMemoryError:  # says nothing about the attention
         return
-    except Exception as error:  # of a package, a kernel, a card
-        raise RequestError(
-            "attention", plan.attention, f"{first_line(error)}; use stock"
-        ) from error
+    except Exception as error:  # of its package, its kernel or the GPU
+        remedy = f"{first_line(error)}; use {SDPA}"
+        raise RequestError("attention", plan.attention, remedy) from error
 
 
-@functools.cache  # another one, though equal, would have the blocks compiled again
+@functools.cache  # blocks are compiled again for another processor, even an equal one
 def attention_processor(
     name: str, compiled: bool
 ) -> CogVideoXAttnProcessor2_0 | AttentionProcessor:
-    """What has a transformer's blocks attend as ``Plan.attention`` says.
+    """The processor of a transformer's blocks for ``Plan.attention``.
 
     Raises:
-        RequestError: if there is none of that name, or it can't be had here.
+        RequestError: if there is none of that name, or it isn't available here.
     """
-    if name == STOCK:
+    if name == SDPA:
         if not compiled:
             return CogVideoXAttnProcessor2_0()
-        name = attention_dispatch.AttentionBackendName.NATIVE.value  # torch's choice, as in stock
+        name = attention_dispatch.AttentionBackendName.NATIVE.value  # scaled_dot_product_attention
     if name == FLASH4:
         check_flash_attention_4()
         return AttentionProcessor(flash_attention_4)
-    known = {backend.value: backend for backend in attention_dispatch.AttentionBackendName}
-    if name not in known:
-        raise RequestError("attention", name, f"use one of {', '.join((STOCK, FLASH4, *known))}")
+    backends = {backend.value: backend for backend in attention_dispatch.AttentionBackendName}
+    if name not in backends:
+        raise RequestError("attention", name, f"use one of {', '.join((SDPA, FLASH4, *backends))}")
     try:
-        attention_dispatch._check_attention_backend_requirements(known[name])
-        attention_dispatch._maybe_download_kernel_for_backend(known[name])
-    except Exception as error:  # of its package, its hub, its card
-        raise RequestError("attention", name, f"can't be had here: {first_line(error)}") from error
+        attention_dispatch._check_attention_backend_requirements(backends[name])
+        attention_dispatch._maybe_download_kernel_for_backend(backends[name])
+    except Exception as error:  # of its package, its hub or the GPU
+        remedy = f"isn't available here: {first_line(error)}"
+        raise RequestError("attention", name, remedy) from error
     dispatch = attention_dispatch.dispatch_attention_fn
-    return AttentionProcessor(functools.partial(dispatch, backend=known[name]))
+    return AttentionProcessor(functools.partial(dispatch, backend=backends[name]))
 
 
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def set_attention(transformer: torch.nn.Module, name: str, compiled: bool) -> None:
+    """Have a transformer's blocks attend by ``Plan.attention``, compiled or not."""
+    transformer.set_attn_processor(attention_processor(name, compiled))

@@ -182,15 +182,14 @@ def _from_random(name: str, plan: Plan) -> torch.nn.Module:
     config = random_configs(plan.model.checkpoint)[name]
     with accelerate.init_empty_weights():
         if name == "text_encoder":
-            made = COMPONENT_CLASSES[name](transformers.T5Config(**config))
+            module = COMPONENT_CLASSES[name](transformers.T5Config(**config))
         else:
-            made = COMPONENT_CLASSES[name].from_config(config)
-    _fill_random(
-        made, "cpu" if plan.placement != "resident" else plan.device, getattr(torch, plan.dtype)
-    )
+            module = COMPONENT_CLASSES[name].from_config(config)
+    device = "cpu" if plan.offload.offloads else plan.device
+    _fill_random(module, device, getattr(torch, plan.dtype))
     if name == "text_encoder":
-        made.tie_weights()
-    return made
+        module.tie_weights()
+    return module
 
 
 def _fill_random(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:

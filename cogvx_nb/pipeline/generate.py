@@ -1,4 +1,4 @@
-"""Run a request: text, denoise, decode. Emits events, keeps stage times, can be cancelled."""
+"""Run a request: encode, denoise, decode. Emits events, times the stages, can be cancelled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 from ..errors import BadFrames, Cancelled, ModelError, OutOfMemory
 from ..planning.plan import Plan
-from ..planning.planner import next_smaller_plan, with_frames, with_vae_tiling, without_compile
+from ..planning.planner import with_frames
 from ..planning.request import Adjustment, VideoRequest
 from ..progress import (
     CancelToken,
@@ -26,11 +26,11 @@ from ..progress import (
 from ..results.result import Generated
 from ..results.video import is_black
 from .components import EXPOSED_LOOP_VARIABLES
-from .loader import Loaded, encode_prompts
-from .optimization import CompileFailed, free_memory, is_out_of_memory
+from .loader import Loaded, fallback_plan
+from .optimization import free_memory
 from .vae import decode_latents
 
-SUSPECTS = (
+BAD_FRAMES_REMEDY = (
     "try another seed, fetch the checkpoint again, or use a GPU with bfloat16 if this is float16"
 )
 
@@ -69,22 +69,18 @@ def generate_frames(
     if loaded.pipe is None:
         raise ModelError("the model was dropped from memory: load it again, by load_pipeline(plan)")
     while True:
-        smaller = None
         try:
             generated = _generate_once(request, loaded, emit, cancel, reuse_text)
-        except CompileFailed as error:
-            smaller = without_compile(loaded.plan, str(error))
         except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            cause = error.with_traceback(None)  # its frames hold the tensors that filled memory
+            plan = fallback_plan(error, loaded.plan, "generate")
+            if plan is None:
+                cause = error.with_traceback(None)  # its frames hold the tensors that fill memory
         else:
             emit(FramesDone(generated))
             return generated
         free_memory()
-        smaller = smaller or next_smaller_plan(loaded.plan)
-        if smaller is not None:
-            loaded.apply(smaller)
+        if plan is not None:
+            loaded.apply(plan)
             emit(PlanChanged(loaded.plan))
             continue
         reduced = _reduce_request(request) if request.fallback == "reduce" else request
@@ -107,7 +103,7 @@ def _generate_once(
     try:
         with torch.no_grad(), _deterministic_cudnn():
             with _timed_stage("text", seconds, emit, cancel, device):
-                embeds, negative = encode_prompts(request, loaded, device, reuse_text)
+                embeds, negative = loaded.encode(request, reuse_text)
             if loaded.to_compile:
                 expected = loaded.plan.seconds.get("compile", 0.0)
                 with _timed_stage("compile", seconds, emit, cancel, device, expected):
@@ -132,18 +128,18 @@ def _denoise(
 
     def after_step(pipe, index, timestep, tensors):
         _raise_if_cancelled(cancel)
-        done = index + 1
-        left = (time.perf_counter() - start) / done * (request.steps - done)
+        step = index + 1
+        seconds_left = (time.perf_counter() - start) / step * (request.steps - step)
         clean = tensors["old_pred_original_sample"]
-        if clean is None:  # DDIM keeps no estimate
+        if clean is None:  # DDIM keeps none
             clean = _clean_estimate(pipe.scheduler, timestep, noisy.pop(), tensors["noise_pred"])
             noisy.append(tensors["latents"])
-        emit(Step(done, request.steps, left, clean))
+        emit(Step(step, request.steps, seconds_left, clean))
         _raise_if_cancelled(cancel)
         return {}
 
     noisy = [None]
-    # The noise is drawn on the CPU: there one seed means one video, whatever the device.
+    # On the CPU, where a seed makes the same noise for every device.
     generator = torch.Generator("cpu").manual_seed(request.seed)
     return pipe(
         prompt_embeds=embeds,
@@ -166,44 +162,53 @@ def _decode(
 ) -> torch.Tensor:
     """float32 frames (frames, height, width, 3) in 0 … 1.
 
-    Where memory runs out it goes on in tiles: an approximation, but hours of denoising can be lost.
+    Where memory runs out the latents are decoded in tiles, an approximation: hours of denoising
+    would be lost otherwise.
     """
     vae = loaded.pipe.vae
     try:
         return decode_latents(vae, latents, request.frames)[0]
     except Exception as error:
-        if loaded.plan.tiled or not is_out_of_memory(error):
+        plan = fallback_plan(error, loaded.plan, "decode")
+        if plan is None:
             raise
     free_memory()
-    loaded.apply(with_vae_tiling(loaded.plan))
+    loaded.apply(plan)
     emit(PlanChanged(loaded.plan))
     return decode_latents(vae, latents, request.frames)[0]
 
 
 def _clean_estimate(scheduler, timestep, noisy: torch.Tensor | None, velocity: torch.Tensor):
-    """The clean latents that a step saw, from the noisy ones before it; its velocity at first.
+    """Predicted clean latents of a step, from its velocity and the noisy latents before it.
 
-    By v = √a · noise - √(1 - a) · clean, where a = ``alphas_cumprod`` (arXiv 2202.00512, 4).
+    v = √a · noise - √(1 - a) · clean, where a = ``alphas_cumprod`` (arXiv 2202.00512, section 4).
+
+    Args:
+        noisy: None in the first step, whose latents are noise.
     """
     if noisy is None:
-        return -velocity  # of pure noise, where a = 0
+        return -velocity  # a = 0
     a = scheduler.alphas_cumprod[int(timestep)].item()
     return a**0.5 * noisy - (1 - a) ** 0.5 * velocity.to(noisy.dtype)
 
 
 def _checked_frames(video: torch.Tensor) -> np.ndarray:
-    """uint8 frames of a decoded clip, unless they are NaN or black."""
+    """uint8 frames of a decoded clip.
+
+    Raises:
+        BadFrames: if they hold NaN or are all black.
+    """
     if not torch.isfinite(video).all():
-        raise BadFrames(f"the frames hold NaN: {SUSPECTS}")
+        raise BadFrames(f"the frames hold NaN: {BAD_FRAMES_REMEDY}")
     frames = video.mul(255).round().to(torch.uint8).cpu().numpy()
     if is_black(frames):
-        raise BadFrames(f"all frames are black: {SUSPECTS}")
+        raise BadFrames(f"all frames are black: {BAD_FRAMES_REMEDY}")
     return frames
 
 
 def _release_reserved(plan: Plan) -> None:
-    """Give back what a stage reserved where memory is short: the next one needs other sizes."""
-    if plan.device != "cpu" and plan.placement != "resident":
+    """Free what a stage reserved where memory is short: the next one needs other sizes."""
+    if plan.offload.offloads:
         torch.cuda.empty_cache()
 
 
@@ -216,7 +221,7 @@ def _timed_stage(
     device: torch.device,
     expected: float = 0.0,
 ) -> Iterator[None]:
-    """Announce a stage and time it, with the device's queue empty at both ends."""
+    """Announce a stage and time it, the device's queue empty at its start and end."""
     _raise_if_cancelled(cancel)
     emit(StageStarted(name, expected))
     start = time.perf_counter()
@@ -228,7 +233,7 @@ def _timed_stage(
 
 @contextlib.contextmanager
 def _deterministic_cudnn() -> Iterator[None]:
-    """Keep cuDNN from choosing among algorithms that round differently."""
+    """Keep cuDNN from choosing between algorithms that round differently."""
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
         yield
 

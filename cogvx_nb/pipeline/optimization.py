@@ -1,4 +1,4 @@
-"""What makes a pipeline fit and fast: offload, compiled blocks, quantization, step cache, memory."""
+"""What makes a pipeline fit and fast: offload, speed-ups, and what to do when either fails."""
 
 from __future__ import annotations
 
@@ -6,69 +6,71 @@ import contextlib
 import ctypes
 import functools
 import gc
+from collections.abc import Callable
 
 import diffusers
 import torch
 
-from .. import settings
-from ..errors import RequestError
-from ..planning.plan import CACHE_INTERVAL, Plan, first_cached_step
-from .attention import first_line
+from ..errors import RequestError, optional_import
+from ..planning.plan import Plan
+from ..planning.speedups import CACHE_INTERVAL, SPEED_UPS, first_cached_step
+from ..text import first_line
+from .attention import SpeedUpFailed, set_attention
 
 QUANTIZED_LAYERS = ("attn1.", "ff.")
-"""Linear layers that hold nine tenths of a block's weights; the rest sees two rows at a time."""
+"""Linear layers with nine tenths of a block's weights; the others are given two rows at a time."""
 
 MAX_COMPILED_SHAPES = 64
-"""Sizes of videos that one process keeps compiled code for; torch would stop at 8."""
+"""Video sizes that one process keeps compiled code for; torch's default is 8."""
 
 ROUND_AS_EAGER = {"emulate_precision_casts": True}
-"""Settings of torch's compiler: round in between where the block itself would.
+"""Inductor options with which compiled code rounds intermediate results as eager code does.
 
-With CogVideoX-5b's shapes in bfloat16, random weights and 49 frames a step on an H100 lies 0.7 %
-from stock's then, and 2.5 % without; it takes 2 % longer. Stock lies 2.3 % from float32
-(``benchmarks/equality.py --random``)."""
-
-
-class CompileFailed(Exception):
-    """The compiler failed: there is none, or it can't; the message is its first line."""
+With CogVideoX-5b's shapes in bfloat16, random weights and 49 frames a step on an H100 then differs
+by 0.7 % from diffusers instead of 2.5 %, and takes 2 % longer. diffusers itself differs by 2.3 %
+from float32 (``benchmarks/equality.py --random``)."""
 
 
 class CompileToggle:
-    """A block's forward, compiled or not; hooks that wrap it later needn't know which.
+    """A block's forward, compiled or eager; hooks that wrap it later needn't know which.
 
     Args:
-        exact: whether compiled code rounds as the block does.
+        exact: whether compiled code rounds as eager code does.
     """
 
     def __init__(self, block: torch.nn.Module, exact: bool) -> None:
-        self._eager = self._now = block.forward
+        self._eager = self._forward = block.forward
         self._options = ROUND_AS_EAGER if exact else {}
         self._compiled = None
 
-    def turn(self, on: bool) -> None:
-        """Whether it is compiled from now on; that happens when it is first called."""
-        if on and self._compiled is None:
+    def enable(self, compiled: bool) -> None:
+        """Run compiled or eager code from now on; compilation happens at the first call."""
+        if compiled and self._compiled is None:
             torch._dynamo.config.recompile_limit = MAX_COMPILED_SHAPES
             self._compiled = torch.compile(self._eager, dynamic=False, options=self._options)
-        self._now = self._compiled if on else self._eager
+        self._forward = self._compiled if compiled else self._eager
 
     def __call__(self, *args, **kwargs):
-        return self._now(*args, **kwargs)
+        return self._forward(*args, **kwargs)
 
 
-def wrap_blocks(transformer: torch.nn.Module, exact: bool) -> list[CompileToggle]:
-    """A switch for each block, off; before any hook is set. See ``CompileToggle``."""
-    switches = [CompileToggle(block, exact) for block in transformer.transformer_blocks]
-    for block, switch in zip(transformer.transformer_blocks, switches, strict=True):
-        block.forward = switch
-    return switches
+def wrap_blocks(transformer: torch.nn.Module, exact: bool) -> None:
+    """Give each block a ``CompileToggle``, off; before any offload hook is installed."""
+    for block in transformer.transformer_blocks:
+        block.forward = block.compile_toggle = CompileToggle(block, exact)
+
+
+def enable_compiled(transformer: torch.nn.Module, compiled: bool) -> None:
+    """Run all blocks compiled or eager from now on."""
+    for block in transformer.transformer_blocks:
+        block.compile_toggle.enable(compiled)
 
 
 def compile_blocks(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
-    """A step's work with zeros, so that what it needs is compiled.
+    """Run a step on zeros, so that what it needs is compiled.
 
     Raises:
-        CompileFailed: if the compiler does.
+        SpeedUpFailed: if the compiler fails, or there is none.
     """
     config, latent_frames = pipe.transformer.config, (plan.frames - 1) // 4 + 1
     dtype, device = getattr(torch, plan.dtype), plan.device
@@ -92,33 +94,25 @@ def compile_blocks(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
                 return_dict=False,
             )
     except torch._dynamo.exc.TorchDynamoException as error:
-        raise CompileFailed(first_line(error)) from None
-
-
-def remember_compiled(key: str) -> None:
-    """Note that code was compiled, for the next plan; see ``Machine.compiled``."""
-    path = settings.compiled_list()
-    if path.exists() and key in path.read_text(encoding="utf-8").splitlines():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{key}\n")
+        raise SpeedUpFailed("compiled", first_line(error)) from None
 
 
 def quantize_transformer(transformer: torch.nn.Module, kind: str, device: str) -> None:
-    """8-bit weights, and 8-bit products with what comes in, in the blocks; they end on the device.
+    """Quantize the blocks' weights, and their inputs at run time; the weights end on the device.
 
     Args:
-        kind: ``fp8``, scaled by row, or ``int8``.
+        kind: ``fp8``, scaled by row, ``int8``, or empty for not at all.
 
     Raises:
         RequestError: if torchao is missing.
     """
-    try:
-        from torchao import quantization
-    except ImportError as error:
-        remedy = "8-bit products need torchao: pip install -e '.[fast]'"
-        raise RequestError("speed", "fast", remedy) from error
+    if not kind:
+        return
+    make_error = functools.partial(RequestError, "speed", "fast")
+    row = SPEED_UPS["quantized"]
+    quantization = optional_import(
+        "torchao.quantization", row.extra, row.title, make_error=make_error
+    )
     # Its own settings for the compiler search for minutes and gain next to nothing.
     if kind == "fp8":
         rows = quantization.PerRow()
@@ -128,19 +122,20 @@ def quantize_transformer(transformer: torch.nn.Module, kind: str, device: str) -
     else:
         config = quantization.Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
 
-    def wanted(module: torch.nn.Module, name: str) -> bool:
+    def is_quantized(module: torch.nn.Module, name: str) -> bool:
         return isinstance(module, torch.nn.Linear) and any(
             part in name for part in QUANTIZED_LAYERS
         )
 
-    quantization.quantize_(transformer.transformer_blocks, config, wanted, device=device)
+    quantization.quantize_(transformer.transformer_blocks, config, is_quantized, device=device)
 
 
-def set_step_cache(transformer: torch.nn.Module, steps: int | None) -> None:
-    """Have steps reuse others, on the fixed schedule of ``plan.computed_steps``; None for not."""
+def set_step_cache(transformer: torch.nn.Module, steps: int) -> None:
+    """Cache the output of blocks between so many steps, by ``speedups.cached_schedule``; 0 for no
+    cache."""
     if transformer.is_cache_enabled:
         transformer.disable_cache()
-    if steps is not None:
+    if steps:
         transformer.enable_cache(
             diffusers.TaylorSeerCacheConfig(
                 cache_interval=CACHE_INTERVAL,
@@ -152,86 +147,100 @@ def set_step_cache(transformer: torch.nn.Module, steps: int | None) -> None:
         )
 
 
+LOAD, PLACED, VIDEO = "load", "placed", "video"
+"""When a speed-up is applied to a transformer: once as it is loaded, before it is placed; whenever
+a loaded pipeline gets another plan; and before each video."""
+
+APPLY: dict[str, tuple[str, Callable[[torch.nn.Module, Plan, int], None]]] = {
+    "quantized": (
+        LOAD,
+        lambda t, plan, steps: quantize_transformer(t, plan.quantized, plan.device),
+    ),
+    "compiled": (PLACED, lambda t, plan, _: enable_compiled(t, plan.compiled)),
+    "attention": (PLACED, lambda t, plan, _: set_attention(t, plan.attention, plan.compiled)),
+    "step_cache": (VIDEO, lambda t, plan, steps: set_step_cache(t, steps * plan.step_cache)),
+}
+"""How each field of a plan that switches a speed-up takes effect on a transformer, on or off."""
+
+
+def apply_speed_ups(when: str, transformer: torch.nn.Module, plan: Plan, steps: int = 0) -> None:
+    """Apply what a plan says to a transformer, at one of the times in ``APPLY``."""
+    for moment, apply in APPLY.values():
+        if moment == when:
+            apply(transformer, plan, steps)
+
+
+def load_key(plan: Plan) -> tuple:
+    """What only loading again can change: precision, weights, and hooks that can't be removed."""
+    applied = [getattr(plan, field) for field, (when, _) in APPLY.items() if when == LOAD]
+    hooks = "" if plan.offload.reversible else plan.placement
+    return plan.device, plan.dtype, hooks, *applied
+
+
 PINNED_BLOCK = 2**30
-"""Bytes. The largest parameters of CogVideoX-5b take a quarter of it."""
-
-REVERSIBLE = ("resident", "model_offload")
-"""Placements that can be changed into each other; the hooks of the others can't be undone."""
+"""Bytes. The largest parameter of CogVideoX-5b takes a quarter of it."""
 
 
-def place_component(plan: Plan, name: str, part: torch.nn.Module) -> list[CompileToggle]:
-    """Put a part that was just loaded where it belongs; the switches of its blocks, if any."""
-    switches = []
+def place_component(plan: Plan, name: str, part: torch.nn.Module) -> None:
+    """Put a component that was just loaded where its plan keeps it."""
     if name == "transformer":
-        if plan.quantized:
-            quantize_transformer(part, plan.quantized, plan.device)
-        switches = wrap_blocks(part, exact=not plan.quantized)
+        apply_speed_ups(LOAD, part, plan)
+        wrap_blocks(part, exact=not plan.quantized)
     if name == "vae" and plan.device != "cpu":
-        part.arrange()
-    if _is_streamed(plan, name):
+        part.use_fast_decoder()
+    if name in plan.offload.streamed:
         _stream_component(part, name, plan)
-    elif plan.placement not in ("model_offload", "sequential") or _stays(plan, name):
+    elif name in plan.offload.on_gpu:
         part.to(plan.device)
-    return switches
 
 
 def install_offload_hooks(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
-    """Set what moves whole models or single layers as they are needed."""
-    if plan.placement == "model_offload":
+    """Install the hooks of diffusers that move whole models, or single layers, when called."""
+    if plan.offload.hooks == "model":
         pipe.enable_model_cpu_offload(device=plan.device)
-    elif plan.placement == "sequential":
-        pipe._exclude_from_cpu_offload = ["vae"]
+    elif plan.offload.hooks == "sequential":
+        pipe._exclude_from_cpu_offload = sorted(plan.offload.on_gpu)
         pipe.enable_sequential_cpu_offload(device=plan.device)
 
 
 def move_pipeline(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
-    """From one of ``REVERSIBLE`` to another."""
+    """Change a loaded pipeline from one reversible placement to another."""
     pipe.remove_all_hooks()
-    pipe.to(plan.device if plan.placement == "resident" else "cpu")
+    pipe.to("cpu" if plan.offload.offloads else plan.device)
     install_offload_hooks(pipe, plan)
 
 
-def _is_streamed(plan: Plan, name: str) -> bool:
-    if plan.placement in ("streamed", "disk"):
-        return name != "vae"
-    return plan.placement == "text_out" and name == "text_encoder"
-
-
-def _stays(plan: Plan, name: str) -> bool:
-    return plan.placement == "sequential" and name == "vae"
-
-
 def pin_parameters(part: torch.nn.Module) -> None:
-    """Move a part's parameters into blocks of pinned RAM that they share.
+    """Move a component's parameters into shared blocks of pinned RAM.
 
     torch pins a power of two for each tensor (4.0 GiB for one of 3.0, measured), so the 10.4 GiB
     of CogVideoX-5b's transformer would take 18.4 one by one.
     """
-    left = sum(_aligned(parameter) for parameter in part.parameters())
+    left = sum(_aligned_bytes(parameter) for parameter in part.parameters())
     block = torch.empty(0, dtype=torch.uint8)
     for parameter in part.parameters():
-        size = _aligned(parameter)
+        size = _aligned_bytes(parameter)
         if size > len(block):
             count = max(size, min(left, PINNED_BLOCK))
             block = torch.empty(count, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
-        place = block[: parameter.nbytes].view(parameter.dtype).view(parameter.shape)
-        parameter.data = place.copy_(parameter.data)
+        pinned = block[: parameter.nbytes].view(parameter.dtype).view(parameter.shape)
+        parameter.data = pinned.copy_(parameter.data)
         block, left = block[size:], left - size
 
 
-def _aligned(parameter: torch.nn.Parameter) -> int:
+def _aligned_bytes(parameter: torch.nn.Parameter) -> int:
     return -(-parameter.nbytes // 64) * 64
 
 
 def _stream_component(part: torch.nn.Module, name: str, plan: Plan) -> None:
-    """Blocks of the transformer, and layers of the text encoder, come as they are needed.
+    """Install group offload: of the transformer by blocks, of the text encoder by layers.
 
     From pinned RAM; or from the files, which the system maps into memory, by pinning a block at a
     time.
     """
-    if plan.placement != "disk":
+    if not plan.offload.from_disk:
         pin_parameters(part)
-    kinds = {
+    granularity = {
         "transformer": {"offload_type": "block_level", "num_blocks_per_group": 1},
         "text_encoder": {"offload_type": "leaf_level"},
     }
@@ -239,8 +248,8 @@ def _stream_component(part: torch.nn.Module, name: str, plan: Plan) -> None:
         part,
         onload_device=torch.device(plan.device),
         use_stream=True,
-        low_cpu_mem_usage=plan.placement == "disk",
-        **kinds[name],
+        low_cpu_mem_usage=plan.offload.from_disk,
+        **granularity[name],
     )
 
 
@@ -252,33 +261,33 @@ OUT_OF_MEMORY_MESSAGES = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-"""What is said when memory runs out elsewhere than in torch's allocator of GPU memory: by that of
-the CPU, oneDNN, CUDA (pinned RAM too) and its libraries."""
+"""Parts of the messages when memory runs out outside torch's allocator of GPU memory: in that of
+the CPU, oneDNN, CUDA (also for pinned RAM) and its libraries."""
 
 
 def free_memory() -> None:
-    """Give memory that no tensor uses back to the device, and to the system."""
+    """Return memory that no tensor uses to the device and to the system."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-        # Of pinned RAM; torch 2.11 has no public name for it.
+        # Pinned RAM; torch 2.11 has no public name for it.
         empty = getattr(torch.accelerator, "empty_host_cache", None)
         (empty or torch._C._host_emptyCache)()
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
-        # It keeps what is freed: hundreds of MiB after a decode on the CPU.
+        # glibc keeps freed memory: hundreds of MiB after a decode on the CPU.
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def synchronize(device: str) -> None:
-    """Wait until a device has done all that it was given."""
+    """Wait until a device has finished its queue."""
     if device != "cpu":
         torch.cuda.synchronize(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says with this exception that memory ran out, on a GPU or on the host."""
+    """Whether an exception of torch says that memory ran out, on a GPU or in RAM."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in OUT_OF_MEMORY_MESSAGES
+        part in str(error) for part in OUT_OF_MEMORY_MESSAGES
     )

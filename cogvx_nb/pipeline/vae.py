@@ -25,11 +25,11 @@ two of 480 × 720 at the last width. Twice as much is 5 % faster and takes 0.5 G
 class Autoencoder(AutoencoderKLCogVideoX):
     """``AutoencoderKLCogVideoX`` of diffusers, equal to it up to rounding, with a lean decoder."""
 
-    lean = False
+    fast = False
 
-    def arrange(self) -> None:
+    def use_fast_decoder(self) -> None:
         """Take the lean decoder from now on; not on a CPU, where its layout is a slow one."""
-        self.lean = True
+        self.fast = True
         layouts = {nn.Conv2d: torch.channels_last, nn.Conv3d: torch.channels_last_3d}
         for module in self.decoder.modules():
             for kind, layout in layouts.items():
@@ -37,13 +37,13 @@ class Autoencoder(AutoencoderKLCogVideoX):
                     module.weight.data = module.weight.data.contiguous(memory_format=layout)
 
     def _decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
-        if not self.lean:
+        if not self.fast:
             return super()._decode(z, return_dict=return_dict)
         small = z.shape[-2] <= self.tile_latent_min_height
         small = small and z.shape[-1] <= self.tile_latent_min_width
         if self.use_tiling and not small:
             return self.tiled_decode(z, return_dict=return_dict)
-        clips = [_Decoding(self).frames(one) for one in z]
+        clips = [_Decoding(self).frames(clip) for clip in z]
         sample = torch.stack(clips).permute(0, 4, 1, 2, 3)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
@@ -58,7 +58,7 @@ class Autoencoder(AutoencoderKLCogVideoX):
         Returns:
             (batch, 3, frames, height, width), in -1 … 1.
         """
-        if not self.lean:
+        if not self.fast:
             return super().tiled_decode(z, return_dict=return_dict)
         ratio = self.tile_sample_min_height // self.tile_latent_min_height
         size = (self.tile_latent_min_height, self.tile_latent_min_width)
@@ -86,7 +86,7 @@ class Autoencoder(AutoencoderKLCogVideoX):
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def _tile(self, z: Tensor) -> Tensor:
-        return torch.stack([_Decoding(self).frames(one) for one in z]).permute(0, 4, 1, 2, 3)
+        return torch.stack([_Decoding(self).frames(clip) for clip in z]).permute(0, 4, 1, 2, 3)
 
 
 class _Decoding:

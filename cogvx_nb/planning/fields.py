@@ -14,7 +14,7 @@ from numbers import Integral, Real
 
 from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE
 from ..errors import RequestError
-from .plan import AUTO, SPEEDS
+from .speedups import AUTO, SPEEDS
 
 MAX_SEED = 2**53 - 1
 """The largest whole number that a browser's number field can hold."""

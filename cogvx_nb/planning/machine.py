@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import SettingsError
-from ..text import error_line
+from ..text import GIB, error_line
 
 PACKAGES = (
     "torch",
@@ -26,6 +26,16 @@ PACKAGES = (
     "torchao",
     "flash-attn-4",
 )
+
+
+SPARE_GPU_BYTES = 0.25 * GIB
+"""GPU memory that plans leave free: libraries that are loaded after it was queried take some."""
+
+SPARE_RAM_BYTES = 1.0 * GIB
+"""RAM that plans leave free."""
+
+EQUAL_MEMORY_SHARE = 0.05
+"""GPUs whose free memory differs by less than this share count as equal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,11 @@ class Gpu:
     free_bytes: int
     capability: tuple[int, int]
     bf16: bool
+
+    @property
+    def room_bytes(self) -> float:
+        """Memory that a plan may take."""
+        return self.free_bytes - SPARE_GPU_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +87,22 @@ class Machine:
     versions: dict[str, str | None]
     compiled: tuple[str, ...] = ()
     compiler: bool = True
+
+    @property
+    def ram_room_bytes(self) -> int:
+        """RAM that a plan may take."""
+        return int(max(1, self.ram_free_bytes - SPARE_RAM_BYTES))
+
+    @property
+    def gpu_with_most_free_memory(self) -> Gpu | None:
+        """The first of the GPUs with the most free memory.
+
+        Small differences don't count: what libraries hold of the GPU in use mustn't send the next
+        video to another one.
+        """
+        most = max((gpu.free_bytes for gpu in self.gpus), default=0)
+        least = {gpu: most - EQUAL_MEMORY_SHARE * gpu.total_bytes for gpu in self.gpus}
+        return next((gpu for gpu in self.gpus if gpu.free_bytes >= least[gpu]), None)
 
 
 def probe_machine() -> Machine:
@@ -142,6 +173,16 @@ def _compiled_keys() -> tuple[str, ...]:
         return tuple(settings.compiled_list().read_text(encoding="utf-8").splitlines())
     except (OSError, ValueError, SettingsError):  # none, damaged, or no folder for it
         return ()
+
+
+def remember_compiled(key: str) -> None:
+    """Note that code was compiled, for the next plan; see ``plan.compiled_key``."""
+    if key in _compiled_keys():
+        return
+    path = settings.compiled_list()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{key}\n")
 
 
 def installed_version(package: str) -> str | None:

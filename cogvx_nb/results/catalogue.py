@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .. import settings
 from ..errors import ResultError
 from ..files import numbered_paths
-from ..planning.timing import MeasuredPace
+from ..planning.cost import MeasuredPace
 from . import export, records
 from .index import Index
 

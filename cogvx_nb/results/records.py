@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..planning.fields import FRAMES, names_deciding
-from ..planning.plan import PREDICTED, RECORDED, Plan
+from ..planning.plan import PREDICTED, RECORDED, Plan, rename_choices
 from ..planning.request import Adjustment, VideoRequest
 
 FORMAT = 2
@@ -117,6 +117,8 @@ def parse_sidecar(content: object) -> Sidecar | None:
     with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
         if content["format"] not in (1, FORMAT):
             return None
+        if content["format"] == 1:
+            content = content | {"plan": rename_choices(content["plan"])}
         sidecar = _reader(Sidecar)(content)
         return sidecar if "denoise" in sidecar.seconds else None
     return None

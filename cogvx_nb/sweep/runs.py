@@ -17,7 +17,7 @@ from ..checkpoints.store import Model
 from ..errors import CogvxError, ParameterError, SpecError
 from ..notebooks import notebook
 from ..notebooks.notebook import NotebookTemplate, fit_value, is_plain_value
-from ..planning import enrich, planner, request, timing
+from ..planning import cost, enrich, planner, request
 from ..planning.fields import FIELDS
 from ..planning.machine import Machine
 from ..planning.request import VideoRequest
@@ -180,13 +180,13 @@ class _RunPlanner:
         if key not in self._costs:
             plan = planner.plan_request(prepared, self._probe())
             paces = self._measured_paces(prepared.model.name, plan.device)
-            seconds = timing.predict_seconds(plan, self._probe(), prepared.steps, paces)
+            seconds = cost.predict_seconds(plan, self._probe(), prepared.steps, paces)
             video = int(VIDEO_BYTES * math.prod(size))
             disk = NOTEBOOK_BYTES + video + min(4 * video // 3, EMBEDDED_BYTES)
             self._costs[key] = seconds, plan.peak_bytes, disk
         return self._costs[key]
 
-    def _measured_paces(self, model: str, device: str) -> dict[int, timing.MeasuredPace]:
+    def _measured_paces(self, model: str, device: str) -> dict[int, cost.MeasuredPace]:
         if (model, device) not in self._paces:
             catalogue = Catalogue()
             catalogue.refresh()

@@ -20,7 +20,7 @@ from PIL import Image
 
 from .. import files, settings, workflow
 from ..checkpoints.store import Model
-from ..planning import machine, planner, timing
+from ..planning import cost, machine, planner
 from ..progress import Event, FramesDone, Listener, Note, Step
 from ..results.catalogue import Catalogue
 from ..results.result import Result
@@ -189,7 +189,7 @@ class Session:
         self.catalogue.refresh()
         # Most measured paces are of exact videos; other speeds are predicted from their plans.
         known = self.catalogue.paces(model.name, plan.device) if speed == "exact" else {}
-        return Prediction(timing.predict_seconds(plan, local, steps, known), plan.peak_bytes)
+        return Prediction(cost.predict_seconds(plan, local, steps, known), plan.peak_bytes)
 
     def _work(self, job: Job, listener: Listener) -> Result:
         latest: list[Step] = []

@@ -24,7 +24,7 @@ import world
 from cogvx_nb.checkpoints import store
 from cogvx_nb.pipeline import loader
 from cogvx_nb.pipeline.vae import decode_latents
-from cogvx_nb.planning import machine, plan, planner, request
+from cogvx_nb.planning import machine, planner, request, speedups
 
 NAMES = ("background", "colour", "motion", "shape")
 
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, help="length prompts are padded to")
     parser.add_argument("--lengths", type=int, nargs="+", default=list(world.FRAMES))
     parser.add_argument("--languages", nargs="+", default=["en", "zh"])
-    parser.add_argument("--speed", choices=plan.SPEEDS, default="exact")
+    parser.add_argument("--speed", choices=speedups.SPEEDS, default="exact")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="of exact, on a GPU")
     parser.add_argument("--keep", type=Path, help="npz file for the videos")
     parser.add_argument("--beside", type=Path, help="such a file, to compare with")

@@ -1,0 +1,289 @@
+"""Predicted bytes and seconds of a plan. Pure arithmetic.
+
+The constants were measured on one H100 80 GB (torch 2.11, diffusers 0.42.1) with the shapes of
+CogVideoX-5b and random weights, which neither depend on; ``cogvx bench`` measures what they
+predict. What depends on a speed-up is in ``speedups.StepCost``. Seconds on another GPU are scaled
+by how long a step takes there, and come from videos made on it once there are any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..text import GIB
+from .machine import Gpu, Machine
+from .plan import Placement, Plan
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+DECODE_COPIES = {"cpu": 22, "cuda": 8.4}
+"""Activations of a VAE decode, in copies of eight frames with the channels of its last blocks: the
+decoder of diffusers on the CPU, and the fast one of ``pipeline.vae``. At 480 × 720: 14.5 GiB, and
+5.9 GiB with ``DECODE_BYTES``."""
+
+DECODE_BYTES = 0.3 * GIB
+"""What the fast decoder takes at any size: the frames that a convolution is given."""
+
+TEXT_BYTES = 0.3 * GIB
+"""Activations of the text encoder, and its largest layer where it streams."""
+
+FLOAT32_SHARE = 24 * 4096 * 10240 / 4762310656
+"""Share of T5's parameters in its layers ``wo``, which transformers keeps in float32 where the rest
+is float16: 1.9 GiB more for T5 XXL."""
+
+PINNED_OVERHEAD = 1.1
+"""Pinned RAM per byte of parameters, which don't fill its blocks of 1 GiB."""
+
+STREAMED_BYTES = 0.1 * GIB
+"""What a streamed transformer keeps on the GPU besides its blocks."""
+
+STREAMED_BLOCKS = 2
+"""Blocks of a streamed transformer on the GPU: one at work, one in transfer."""
+
+CPU_OVERHEAD = 1.1
+"""RAM per byte of tensors."""
+
+RESERVED_OVERHEAD = 1.06
+"""Bytes that torch's allocator reserves per byte in use at the peak, where memory is short."""
+
+RESERVED_DECODE_SHARE = 0.2
+"""Where there is room the allocator keeps more reserved: this share of a decode's activations and
+``RESERVED_BYTES``. At 13, 25 and 49 frames 0.7 to 1.5 GiB after a decode, 0.7 after a tiled one."""
+
+RESERVED_BYTES = 0.15 * GIB
+
+
+def weight_bytes(plan: Plan) -> dict[str, int]:
+    """Bytes of each component as the plan stores it."""
+    item, parameters = ITEM_BYTES[plan.dtype], plan.model.parameters
+    sizes = {component: count * item for component, count in parameters.items()}
+    if plan.dtype == "float16":
+        sizes["text_encoder"] += int(FLOAT32_SHARE * parameters["text_encoder"]) * 2
+    stored = plan.step_cost.parameter_bytes
+    if stored is not None:
+        layers, heads, head_width, _, _ = plan.model.checkpoint.architecture
+        sizes["transformer"] -= 12 * (heads * head_width) ** 2 * layers * (item - stored)
+    return sizes
+
+
+def peak_bytes(plan: Plan) -> int:
+    """Predicted need of the device; of a GPU what its allocator reserves when memory is short."""
+    return int((CPU_OVERHEAD if plan.device == "cpu" else RESERVED_OVERHEAD) * _used_bytes(plan))
+
+
+def reserved_bytes(plan: Plan, room: float) -> int:
+    """Predicted peak on the device; of a GPU what its allocator reserves of so many bytes."""
+    needed = peak_bytes(plan)
+    if plan.device == "cpu":
+        return needed
+    relaxed = _used_bytes(plan) + RESERVED_DECODE_SHARE * _decode_bytes(plan) + RESERVED_BYTES
+    return int(min(relaxed, max(needed, room)))
+
+
+def _used_bytes(plan: Plan) -> float:
+    """Bytes of tensors at the peak: what stays on the device, and the largest stage besides."""
+    sizes, placement = weight_bytes(plan), plan.offload
+    stages = {"transformer": _step_bytes(plan), "vae": _decode_bytes(plan)}
+    if "text_encoder" not in placement.on_gpu:
+        stages["text_encoder"] = TEXT_BYTES
+    if "transformer" in placement.streamed:
+        layers = plan.model.checkpoint.architecture[0]
+        blocks = STREAMED_BLOCKS * sizes["transformer"] // layers
+        stages["transformer"] += blocks + STREAMED_BYTES
+    if placement.hooks == "model":
+        stages = {component: sizes[component] + more for component, more in stages.items()}
+    return sum(sizes[component] for component in placement.on_gpu) + max(stages.values())
+
+
+def ram_bytes(plan: Plan) -> int:
+    """Predicted need of RAM: what stays there, or the largest component on its way to the GPU."""
+    if plan.device == "cpu":
+        return peak_bytes(plan)
+    sizes = weight_bytes(plan.without("quantized"))  # quantizing is done on the GPU
+    text, transformer = sizes["text_encoder"], sizes["transformer"]
+    placement = plan.offload
+    if placement.hooks:
+        return sum(sizes.values())
+    if placement.from_disk:
+        # A mapped file takes none, but converted weights no longer are the file's.
+        mapped = plan.model.folder is not None and plan.dtype == plan.model.checkpoint.gpu_dtype
+        return text if mapped else text + transformer
+    pinned = PINNED_OVERHEAD * sum(sizes[component] for component in placement.streamed)
+    if "transformer" in placement.streamed:
+        return int(pinned + sizes["vae"])
+    # The transformer passes through RAM before the text encoder is loaded.
+    return int(max(pinned or text, transformer))
+
+
+def _step_bytes(plan: Plan) -> float:
+    _, heads, head_width, _, _ = plan.model.checkpoint.architecture
+    copy = plan.tokens(plan.frames) * heads * head_width * plan.batch * ITEM_BYTES[plan.dtype]
+    return plan.step_cost.activation_copies * copy
+
+
+def _decode_bytes(plan: Plan) -> float:
+    checkpoint, area = plan.model.checkpoint, plan.height * plan.width
+    item = ITEM_BYTES[plan.dtype]
+    clip = 2 * plan.frames * area * 3 * item  # its parts, and the whole that they are copied to
+    if plan.tiled:
+        area = checkpoint.tile[0] * min(checkpoint.tile[1], plan.width)
+    copy = 8 * area * checkpoint.vae_channels * item
+    if plan.device == "cpu":
+        return DECODE_COPIES["cpu"] * copy + clip
+    return DECODE_COPIES["cuda"] * copy + DECODE_BYTES + clip
+
+
+STEP_OVERHEAD_SECONDS = 0.006
+"""A step outside the blocks: the scheduler and guidance."""
+
+H100_LINK = 37e9
+"""Bytes/s from pinned RAM to an H100."""
+
+OTHER_LINK = 20e9
+"""Bytes/s from pinned RAM to another GPU."""
+
+PAGEABLE_RATE = 3e9
+"""Bytes/s from pageable RAM to a GPU: half of the time of a script that moves whole models."""
+
+DISK_RATE = 2e9
+"""Bytes/s from a disk to a GPU."""
+
+DECODE_SECONDS = 1.2 / (49 * 480 * 720)
+"""Per pixel and frame decoded."""
+
+TILED_SLOWDOWN = 1.3
+"""Tiles overlap, and occupy the GPU less. Measured: 1.35 to 1.49 s instead of 1.2 s."""
+
+TEXT_SECONDS = 0.1
+"""Encoding a prompt and a negative one, the text encoder on the GPU."""
+
+SLOWDOWNS = {"H100": 1.0, "H200": 1.0, "A100": 4.07 / 1.83, "4090": 4.23 / 1.83}
+"""Seconds of a step at 49 frames over an H100's 1.83 s, by a word of the GPU's name. Sources:
+xdit-project/xdit_assets, cogvideo-a100-5b.png, and kijai/ComfyUI-CogVideoXWrapper, readme.md."""
+
+
+def is_known_gpu(gpu: Gpu) -> bool:
+    """Whether there is a timing for the GPU."""
+    return _slowdown(gpu) is not None
+
+
+def stage_seconds(
+    plan: Plan, gpu: Gpu, steps: int, warm: bool, videos: int = 1
+) -> dict[str, float]:
+    """Predicted seconds of each stage of a video, its model loaded and its prompt not cached.
+
+    Args:
+        gpu: an unknown one counts as an H100, which is good enough to compare plans.
+        steps: denoising steps.
+        warm: whether the compiled code is on disk.
+        videos: how many share a compilation.
+    """
+    slowdown, cost = _slowdown(gpu) or 1.0, plan.step_cost
+    computed = len(cost.computed_steps(steps))  # a cached step takes next to nothing
+    decode = slowdown * _decoded_frames(plan.frames) * plan.height * plan.width * DECODE_SECONDS
+    seconds = {
+        "text": _text_seconds(plan, gpu),
+        "denoise": computed * _step_seconds(plan, gpu, slowdown) + steps * STEP_OVERHEAD_SECONDS,
+        "decode": decode * (TILED_SLOWDOWN if plan.tiled else 1.0),
+    }
+    compilation = cost.compile_seconds[1 if warm else 0]
+    return seconds | ({"compile": compilation / videos} if compilation else {})
+
+
+def step_flop(plan: Plan, frames: int) -> tuple[float, float]:
+    """Floating-point operations of a denoising step: of matrix products, and of attention.
+
+    338e12 and 326e12 for CogVideoX-5b at 49 frames: a block's matrix products take 24 · width²
+    operations per token, its attention 4 · tokens · width.
+    """
+    layers, heads, head_width, _, _ = plan.model.checkpoint.architecture
+    width, tokens = heads * head_width, plan.tokens(frames)
+    work = float(plan.batch * tokens * layers)
+    return work * 24 * width**2, work * 4 * tokens * width
+
+
+def total_step_flop(plan: Plan, frames: int) -> float:
+    """Floating-point operations of a denoising step: 664e12 for CogVideoX-5b at 49 frames."""
+    return sum(step_flop(plan, frames))
+
+
+def _step_seconds(plan: Plan, gpu: Gpu, slowdown: float) -> float:
+    layers, heads, head_width, _, _ = plan.model.checkpoint.architecture
+    products, attention = step_flop(plan, plan.frames)
+    elements = plan.batch * plan.tokens(plan.frames) * heads * head_width * layers
+    cost, placement = plan.step_cost, plan.offload
+    step = slowdown * (
+        products / cost.matmul_flops
+        + attention / cost.attention_flops
+        + elements * cost.elementwise_seconds
+    )
+    transfer = weight_bytes(plan)["transformer"] / _transfer_rate(placement, gpu)
+    if "transformer" in placement.streamed:  # at the same time
+        return max(step * cost.streaming, transfer)
+    return step + transfer if placement.hooks == "sequential" else step
+
+
+def _text_seconds(plan: Plan, gpu: Gpu) -> float:
+    """Encoding a prompt and a negative one; moving whole models is counted here too."""
+    sizes, placement = weight_bytes(plan), plan.offload
+    rate = _transfer_rate(placement, gpu)
+    if "text_encoder" in placement.on_gpu:
+        return TEXT_SECONDS
+    if placement.hooks == "model":  # to the GPU and back
+        return TEXT_SECONDS + 2 * (sizes["text_encoder"] + sizes["transformer"]) / rate
+    return TEXT_SECONDS + plan.batch * sizes["text_encoder"] / rate
+
+
+def _transfer_rate(placement: Placement, gpu: Gpu) -> float:
+    """Bytes/s of weights to the GPU."""
+    if placement.hooks:
+        return PAGEABLE_RATE
+    if placement.from_disk:
+        return DISK_RATE
+    return H100_LINK if _slowdown(gpu) == 1.0 else OTHER_LINK
+
+
+def _decoded_frames(frames: int) -> int:
+    """Frames decoded for so many: an even number of latent frames is padded by one."""
+    latent_frames = (frames - 1) // 4 + 1
+    return 4 * (latent_frames - latent_frames % 2) + 1
+
+
+def _slowdown(gpu: Gpu) -> float | None:
+    words = gpu.name.replace("-", " ").split()
+    if "Laptop" in words:  # another chip under the same name
+        return None
+    return next((value for word, value in SLOWDOWNS.items() if word in words), None)
+
+
+CORE_RATE = 55e9
+"""FLOP/s of one CPU core in float32. Measured with the embedded checkpoint on two."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredPace:
+    """How fast videos of one checkpoint and number of frames were made on one device."""
+
+    step_seconds: float  # a denoising step
+    other_seconds: float  # text, decode and write together
+
+
+def predict_seconds(
+    plan: Plan, machine: Machine, steps: int, known: dict[int, MeasuredPace]
+) -> float | None:
+    """Seconds of a video, its model loaded; None for an unknown GPU without measurements.
+
+    Args:
+        steps: denoising steps, for which the plan was made.
+        known: measurements with this checkpoint and device, by number of frames; other numbers
+            are scaled by their floating-point operations.
+    """
+    if known:
+        nearest = min(known, key=lambda frames: abs(frames - plan.frames))
+        ratio = total_step_flop(plan, plan.frames) / total_step_flop(plan, nearest)
+        pace = known[nearest]
+        return ratio * (pace.other_seconds + steps * pace.step_seconds)
+    if plan.device != "cpu":
+        return sum(plan.seconds.values()) if plan.seconds else None
+    step = total_step_flop(plan, plan.frames) / (CORE_RATE * machine.threads)
+    return step * (plan.model.checkpoint.decode_steps + steps)
