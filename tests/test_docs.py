@@ -176,6 +176,10 @@ def test_files_and_functions_named_in_the_architecture_exist():
             assert f"def {name}(" in source
         for name in re.findall("`([a-z_/]+)`", row[2]):
             assert (ROOT / "cogvx_nb" / f"{name}.py").is_file()
+    for name in re.findall(r"`[a-z_/]+\.([a-z_]{4,})`", page):
+        assert f"def {name}(" in source
+    for name in re.findall(r"`([A-Z_]+)`", page):
+        assert re.search(rf"^{name}\b.* = ", source, re.M)
     for name in re.findall(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|ipynb))`", page):
         assert any((folder / name).is_file() for folder in (ROOT, ROOT / "cogvx_nb")), name
     assert [row[0] for row in rows_of("docs/architecture.md", "^. placement ")] == [
