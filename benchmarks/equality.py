@@ -1,12 +1,12 @@
-"""How far each way of running the embedded checkpoint lies from stock diffusers.
+"""How far each way of running the embedded checkpoint is from diffusers.
 
 ``python benchmarks/equality.py`` makes the latents of one short clip, and decodes them, in every
-way that this machine has: placements, compiled blocks, kept prompt embeddings, attentions, 8-bit
-products, reused steps. Prints JSON: for each the relative distance of its latents from those of
-diffusers' own pipeline on the same device (‖a - b‖ / ‖b‖), and of its frames, and the PSNR of the
-frames in dB. ``--random CogVideoX-5b --steps 1`` does so for a step of that model's true shapes
-with random weights, in the half precision that it has on a GPU; there ``of_float32`` is the
-distance of latents from those that the same transformer makes of the same text in float32.
+way that this machine has: placements, speed-ups, attention backends, cached prompt embeddings.
+Prints JSON lines: the relative distance of the latents from those of diffusers' own pipeline on the
+same device (‖a - b‖ / ‖b‖), that of the frames, and the PSNR of the frames in dB. With ``--random
+CogVideoX-5b --steps 1`` it does so for one step of that model's shapes with random weights, in the
+half precision that it has on a GPU; there ``of_float32`` is the distance of the latents from those
+that the same transformer makes of the same text in float32.
 """
 
 from __future__ import annotations
@@ -34,176 +34,174 @@ def main() -> None:
 
 
 def compare(frames: int, steps: int, random: str | None):
-    """Rows of a table, as they are measured."""
+    """Yield the rows of a table as they are measured."""
     from cogvx_nb.checkpoints import registry, store
     from cogvx_nb.pipeline import loader, optimization
     from cogvx_nb.planning import machine, planner, request
 
-    here = machine.probe_machine()
-    imagined = random and store.random_model(registry.get_checkpoint(random))
-    model = imagined or store.locate_checkpoint("tiny")
-    wanted = request.make_request(model, PROMPT, frames=frames, steps=steps)
-    base = planner.plan_request(wanted, here)
-    latents, clip = stock(wanted, base)
-    truth = in_float32(wanted, base) if random else None
+    model = store.locate_checkpoint("tiny")
+    if random:
+        model = store.random_model(registry.get_checkpoint(random))
+    video = request.make_request(model, PROMPT, frames=frames, steps=steps)
+    planned = planner.plan_request(video, machine.probe_machine())
+    latents, clip = stock(video, planned)
+    truth = in_float32(video, planned) if random else None
     optimization.free_memory()
     if random:
-        yield {"way": "stock", "of_float32": distance(latents, truth)}
-    for name, changed in (of_half(base) if random else variants(base)).items():
+        yield {"way": "diffusers", "of_float32": distance(latents, truth)}
+    plans = half_precision_plans(planned) if random else embedded_plans(planned)
+    for name, plan in plans.items():
         try:
-            loaded = loader.load_pipeline(changed)
-            kept = name == "embeddings kept"
-            if kept:
-                ours(wanted, loaded, kept)
-            made, shown = ours(wanted, loaded, kept)
-        except Exception as error:  # a table with a hole says more than none
+            loaded = loader.load_pipeline(plan)
+            cached = name == "cached embeddings"
+            if cached:
+                ours(video, loaded, cached)  # fills the cache
+            our_latents, our_clip = ours(video, loaded, cached)
+        except Exception as error:  # the other rows are worth having
             yield {"way": name, "error": f"{type(error).__name__}: {error}"[:200]}
             continue
-        error = float(((shown - clip) ** 2).mean())
+        error = float(((our_clip - clip) ** 2).mean())
         yield {
             "way": name,
             "plan": str(loaded.plan),
-            "latents": distance(made, latents),
-            "frames": distance(shown, clip),
+            "latents": distance(our_latents, latents),
+            "frames": distance(our_clip, clip),
             "psnr": round(-10 * math.log10(error), 1) if error else None,
-        } | ({"of_float32": distance(made, truth)} if random else {})
+        } | ({"of_float32": distance(our_latents, truth)} if random else {})
 
 
-def variants(base) -> dict:
-    """Plans by name. What a plan would not choose for so small a model is asked for here."""
-    from cogvx_nb.planning import planner
+def embedded_plans(planned) -> dict:
+    """Plans by name; also those that the planner wouldn't choose for so small a model."""
+    from cogvx_nb.planning.plan import PLACEMENTS
 
-    found = {"as planned": base, "embeddings kept": base}
-    found["attention native"] = replace(base, attention="native")
-    found["attention math"] = replace(base, attention="_native_math")
-    placements = ("resident",) if base.device == "cpu" else tuple(planner.PLACEMENTS)
-    for name in placements:
-        found[name] = replace(base, placement=name)
-        if name in planner.COMPILES:
-            found[f"{name}, compiled"] = replace(base, placement=name, compiled=True)
-    found["tiled decode"] = replace(base, tiled=True)
-    found["reused steps"] = replace(base, reuse=True)
-    if base.device == "cpu":
-        return found | {"int8": replace(base, quantized="int8")}
-    half = replace(base, dtype="bfloat16")
-    found["bfloat16"] = half
-    found["bfloat16, flash4"] = replace(half, attention="flash4")
-    found["bfloat16, compiled"] = replace(half, compiled=True)
+    plans = {"as planned": planned, "cached embeddings": planned}
+    plans["attention native"] = replace(planned, attention="native")
+    plans["attention math"] = replace(planned, attention="_native_math")
+    for name, placement in PLACEMENTS.items():
+        if planned.device == "cpu" and placement.offloads:
+            continue
+        plans[name] = replace(planned, placement=name)
+        if placement.compiles:
+            plans[f"{name}, compiled"] = replace(planned, placement=name, compiled=True)
+    plans["tiled decode"] = replace(planned, tiled=True)
+    plans["step cache"] = replace(planned, step_cache=True)
+    if planned.device == "cpu":
+        return plans | {"int8": replace(planned, quantized="int8")}
+    half = replace(planned, dtype="bfloat16")
+    plans["bfloat16"] = half
+    plans["bfloat16, flash4"] = replace(half, attention="flash4")
+    plans["bfloat16, compiled"] = replace(half, compiled=True)
     for kind in ("fp8", "int8"):
-        found[kind] = replace(half, quantized=kind, compiled=True)
-    found["fp8, text_out"] = replace(half, quantized="fp8", compiled=True, placement="text_out")
-    found["fp8, reused steps"] = replace(found["fp8"], reuse=True)
-    return found
+        plans[kind] = replace(half, quantized=kind, compiled=True)
+    plans["fp8, text_encoder_offload"] = replace(plans["fp8"], placement="text_encoder_offload")
+    plans["fp8, step cache"] = replace(plans["fp8"], step_cache=True)
+    return plans
 
 
-def of_half(planned) -> dict:
+def half_precision_plans(planned) -> dict:
     """Plans by name, for a model that runs in half precision."""
-    from cogvx_nb.planning import plan
-
-    eager = replace(planned, attention=plan.STOCK, compiled=False)
+    eager = replace(planned, attention="sdpa", compiled=False)
     compiled = replace(eager, compiled=True)
+    flash4 = replace(compiled, attention="flash4")
     return {
         "eager": eager,
         "attention native": replace(eager, attention="native"),
-        "attention flash4": replace(eager, attention=plan.FLASH4),
+        "attention flash4": replace(eager, attention="flash4"),
         "compiled": compiled,
-        "compiled, flash4": replace(compiled, attention=plan.FLASH4),
-        "text_out": replace(eager, placement="text_out"),
-        "streamed": replace(eager, placement="streamed"),
-        "streamed, compiled, flash4": replace(
-            compiled, attention=plan.FLASH4, placement="streamed"
-        ),
+        "compiled, flash4": flash4,
+        "text_encoder_offload": replace(eager, placement="text_encoder_offload"),
+        "group_offload": replace(eager, placement="group_offload"),
+        "group_offload, compiled, flash4": replace(flash4, placement="group_offload"),
         "tiled decode": replace(eager, tiled=True),
         "fp8": replace(compiled, quantized="fp8"),
     }
 
 
-def stock(wanted, fitted):
+def stock(video, planned):
     """Latents and frames of diffusers' own pipeline, its scheduler set as the authors do."""
     import torch
 
     from cogvx_nb.pipeline import vae
 
-    pipe = (from_files if wanted.model.folder else from_nothing)(wanted, fitted)
-    noise = torch.Generator("cpu").manual_seed(wanted.seed)
-    texts = {"prompt": wanted.prompt, "negative_prompt": wanted.negative_prompt}
-    latents = denoised(wanted, pipe, noise, **texts)
+    pipe = (file_pipeline if video.model.folder else random_pipeline)(video, planned)
+    noise = torch.Generator("cpu").manual_seed(video.seed)
+    texts = {"prompt": video.prompt, "negative_prompt": video.negative_prompt}
+    latents = denoised(video, pipe, noise, **texts)
     with torch.no_grad():
-        clip = vae.decode_latents(pipe.vae, latents, wanted.frames)
+        clip = vae.decode_latents(pipe.vae, latents, video.frames)
     return latents.float().cpu(), clip.cpu()
 
 
-def in_float32(wanted, fitted):
+def in_float32(video, planned):
     """Latents of the same pipeline from the same text and noise, but denoised in float32."""
     import torch
 
-    pipe = from_nothing(wanted, fitted)
-    tokens = wanted.model.checkpoint.text_tokens
+    pipe = random_pipeline(video, planned)
+    tokens = video.model.checkpoint.text_tokens
     with torch.no_grad():
         texts = pipe.encode_prompt(
-            wanted.prompt, wanted.negative_prompt, max_sequence_length=tokens, device=pipe.device
+            video.prompt, video.negative_prompt, max_sequence_length=tokens, device=pipe.device
         )
-    noise = torch.Generator("cpu").manual_seed(wanted.seed)
-    shape = (1, 16, wanted.frames, wanted.height, wanted.width, texts[0].dtype, pipe.device)
+    noise = torch.Generator("cpu").manual_seed(video.seed)
+    shape = (1, 16, video.frames, video.height, video.width, texts[0].dtype, pipe.device)
     latents = pipe.prepare_latents(*shape, noise).float()
     pipe.to(torch.float32)
     given = dict(zip(("prompt_embeds", "negative_prompt_embeds"), texts, strict=True))
     given = {name: text.float() for name, text in given.items()}
-    return denoised(wanted, pipe, noise, latents=latents, **given).cpu()
+    return denoised(video, pipe, noise, latents=latents, **given).cpu()
 
 
-def denoised(wanted, pipe, noise, **given):
+def denoised(video, pipe, noise, **given):
     """Latents of a request by one call of a pipeline."""
     return pipe(
-        height=wanted.height,
-        width=wanted.width,
-        num_frames=wanted.frames,
-        num_inference_steps=wanted.steps,
-        guidance_scale=wanted.guidance,
-        use_dynamic_cfg=wanted.model.checkpoint.dynamic_cfg,
+        height=video.height,
+        width=video.width,
+        num_frames=video.frames,
+        num_inference_steps=video.steps,
+        guidance_scale=video.guidance,
+        use_dynamic_cfg=video.model.checkpoint.dynamic_cfg,
         generator=noise,
-        max_sequence_length=wanted.model.checkpoint.text_tokens,
+        max_sequence_length=video.model.checkpoint.text_tokens,
         output_type="latent",
         **given,
     ).frames
 
 
-def from_nothing(wanted, fitted):
+def random_pipeline(video, planned):
     """The pipeline of the benchmark's baseline, with random weights."""
     from cogvx_nb.benchmark import baselines
 
-    return baselines.DiffusersBaseline("stock", baselines.baseline_plan("stock", fitted))._pipe
+    return baselines.DiffusersBaseline("stock", baselines.baseline_plan("stock", planned))._pipe
 
 
-def from_files(wanted, fitted):
-    """diffusers' own pipeline, none of the workbench's classes in it."""
+def file_pipeline(video, planned):
+    """diffusers' own pipeline, with no class of the workbench."""
     import diffusers
 
     from cogvx_nb.checkpoints import store
 
-    tokenizer = store.load_tokenizer(wanted.model)
-    pipe = diffusers.CogVideoXPipeline.from_pretrained(wanted.model.folder, tokenizer=tokenizer)
+    tokenizer = store.load_tokenizer(video.model)
+    pipe = diffusers.CogVideoXPipeline.from_pretrained(video.model.folder, tokenizer=tokenizer)
     pipe.scheduler = diffusers.CogVideoXDPMScheduler.from_config(
-        pipe.scheduler.config, timestep_spacing=wanted.model.checkpoint.timestep_spacing
+        pipe.scheduler.config, timestep_spacing=video.model.checkpoint.timestep_spacing
     )
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(fitted.device)
+    return pipe.to(planned.device)
 
 
-def ours(wanted, loaded, reuse_text):
+def ours(video, loaded, reuse_text):
     """Latents and frames of the workbench."""
     import torch
 
-    from cogvx_nb.pipeline import generate, loader, vae
+    from cogvx_nb.pipeline import generate, vae
 
-    device = torch.device(loaded.plan.device)
     pipe = loaded.pipe
     try:
         with torch.no_grad(), generate._deterministic_cudnn():
-            embeds, negative = loader.encode_prompts(wanted, loaded, device, reuse_text)
-            loaded.prepare(wanted.steps)
-            latents = generate._denoise(wanted, pipe, embeds, negative, lambda event: None, None)
-            clip = vae.decode_latents(pipe.vae, latents, wanted.frames)
+            embeds, negative = loaded.encode(video, reuse_text)
+            loaded.prepare(video.steps)
+            latents = generate._denoise(video, pipe, embeds, negative, lambda event: None, None)
+            clip = vae.decode_latents(pipe.vae, latents, video.frames)
     finally:
         pipe.maybe_free_model_hooks()
     return latents.float().cpu(), clip.cpu()
