@@ -1,13 +1,15 @@
 """Latency of Cancel, and memory growth over many videos in one process.
 
-``python benchmarks/jobs.py`` cancels 20 videos of 49 frames at random moments of their denoising,
-then makes 65 videos of 13 frames and 2 steps, with the workbench's widgets; on the embedded model.
+``python benchmarks/jobs.py [--cancels 20] [--videos 50]`` cancels videos of 49 frames at random
+moments of their denoising, then makes 15 videos of 13 frames and 2 steps and as many more as
+``--videos`` says, with the workbench's widgets; on the embedded model.
 Prints JSON: latency of each cancel in milliseconds and in steps of that video, and the process's
-memory (resident set, MiB) around the tenth video and 50 later, as medians of ten.
+memory (resident set, MiB) before and after those, as medians of ten.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -27,6 +29,11 @@ SAMPLES = 10
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cancels", type=int, default=20)
+    parser.add_argument("--videos", type=int, default=50)
+    parser.add_argument("--settled", type=int, default=SETTLED, help="videos before those")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
         from cogvx_nb import progress
@@ -41,14 +48,16 @@ def main() -> None:
                 begun.append(time.monotonic()) if isinstance(event, progress.Step) else None
             )
         )
+        long = request.make_request(model, PROMPT, frames=49)
+        short = request.make_request(model, PROMPT, steps=2)
         measured = {
-            "cancel": cancels(session, request.make_request(model, PROMPT, frames=49), begun)
+            "cancel": cancels(session, long, begun, options.cancels),
+            "memory": memory(session, short, options.settled, options.videos),
         }
-        measured["memory"] = memory(session, request.make_request(model, PROMPT, steps=2))
     print(json.dumps(measured, indent=1))
 
 
-def cancels(session, video, begun: list[float], count: int = 20) -> dict:
+def cancels(session, video, begun: list[float], count: int) -> dict:
     moments, milliseconds, steps = random.Random(1), [], []
     for _ in range(count):
         begun.clear()
@@ -74,17 +83,17 @@ def cancels(session, video, begun: list[float], count: int = 20) -> dict:
     }
 
 
-def memory(session, video, count: int = 50) -> dict:
+def memory(session, video, settled: int, count: int) -> dict:
     """Resident memory before and after ``count`` videos, with the widgets that show each result."""
     from cogvx_nb.workbench.app import Workbench
 
     shown, process, sizes = Workbench(video.model, session), psutil.Process(), []
-    for _ in range(SETTLED + count):
+    for _ in range(settled + count):
         session.queue.submit(video)
         session.queue.wait()
         sizes.append(process.memory_info().rss / 2**20)
     shown.shut()
-    before = statistics.median(sizes[SETTLED - SAMPLES : SETTLED])
+    before = statistics.median(sizes[max(0, settled - SAMPLES) : settled])
     after = statistics.median(sizes[-SAMPLES:])
     growth = f"{100 * (after / before - 1):.1f} %"
     return {"before_mib": round(before), "after_mib": round(after), "growth": growth}

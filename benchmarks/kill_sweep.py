@@ -35,6 +35,9 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nodes", type=int, default=0, help="of a Ray cluster; 0 for none")
+    parser.add_argument(
+        "--seconds", type=int, default=MOST_SECONDS, help="to the next kill at most"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = f"{folder}/outputs"
@@ -73,7 +76,7 @@ class KillTest:
             if process.poll() is not None:
                 process = self._start()
             what = self._moments.choice(self._kinds)
-            after = self._moments.uniform(0, MOST_SECONDS)
+            after = self._moments.uniform(0, self._options.seconds)
             start = time.monotonic()
             while time.monotonic() - start < after and process.poll() is None:
                 time.sleep(0.01)

@@ -4,8 +4,8 @@
 interface, with each hub's own client and with ours, in turn, as fast as it goes or at ``--rate``;
 ``verify`` hashes 4 GB in 4 files with sha256sum on one core and with ours on all; ``kill`` kills a
 download of 300 MB at 10 points, each followed by another start, and counts what the hub sent.
-Prints JSON. Each timed run is a process of its own, its start counted; the files are in the page
-cache for all of them alike.
+``--megabytes`` and ``--points`` change these sizes. Prints JSON. Each timed run is a process, its
+start included; the files are in the page cache for all of them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from hub import Fault, Hub
 
 REPOS = {"modelscope": "ZhipuAI/CogVideoX-5b", "huggingface": "zai-org/CogVideoX-5b"}
 SHARD = "transformer/diffusion_pytorch_model.safetensors"
+MEGABYTES = {"throughput": 1000, "verify": 4000, "kill": 300}
 
 BARE = {
     "huggingface": """
@@ -155,10 +156,13 @@ def kill(work: Path, environment: dict[str, str], size: int, points: int) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["throughput", "verify", "kill"])
+    parser.add_argument("what", choices=MEGABYTES)
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each")
     parser.add_argument("--rate", type=int, default=0, help="MB/s of the line, if limited")
+    parser.add_argument("--megabytes", type=int, help="of the file or files")
+    parser.add_argument("--points", type=int, default=10, help="at which a download is killed")
     options = parser.parse_args()
+    size = (options.megabytes or MEGABYTES[options.what]) * 10**6
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         state = {"HF_HOME": f"{folder}/hf", "MODELSCOPE_CACHE": f"{folder}/ms"}
@@ -166,11 +170,11 @@ def main() -> None:
         state |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
         environment = os.environ | state
         if options.what == "throughput":
-            results = throughput(work, environment, 10**9, options.repeats, options.rate)
+            results = throughput(work, environment, size, options.repeats, options.rate)
         elif options.what == "verify":
-            results = verify(work, environment, 4 * 10**9, options.repeats)
+            results = verify(work, environment, size, options.repeats)
         else:
-            results = kill(work, environment, 300_000_000, 10)
+            results = kill(work, environment, size, options.points)
     print(json.dumps(results, indent=1))
 
 

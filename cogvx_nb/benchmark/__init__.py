@@ -1,1 +1,1 @@
-"""Timings beside baselines."""
+"""Timings of whole videos, next to baselines and published ones."""

@@ -128,7 +128,7 @@ PROMPT = "a red circle moving right on a black background"
 
 SHARED_VIDEOS = 100
 """Videos that share a compilation for the planner: rows show one of a long series, and the time of
-compiling in a column of its own."""
+compilation in a separate column."""
 
 
 @dataclass(frozen=True, slots=True)

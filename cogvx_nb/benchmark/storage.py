@@ -90,8 +90,8 @@ def read_report(path: str | Path) -> Report:
     if not isinstance(values, dict) or not isinstance(values.get("rows"), list):
         raise ResultError(f"{path} is no benchmark of this workbench")
     if values.get("format") not in (2, FORMAT):
-        found = values.get("format")
-        raise ResultError(f"{path} has format {found}, not 2 or {FORMAT}: measure again")
+        number = values.get("format")
+        raise ResultError(f"{path} has format {number}, not 2 or {FORMAT}: measure again")
     try:
         return _parse_report(_upgrade_report(values) if values["format"] == 2 else values)
     except (KeyError, TypeError, AttributeError) as error:

@@ -6,8 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from markupsafe import Markup
-
 from ..benchmark.report import Report
 from ..errors import RequestError
 from ..results import result, side_by_side, video
@@ -154,7 +152,7 @@ def show_in_step(view: SweepView, left: str = "", right: str = "") -> HTML:
     content = render_template(
         "pair.html",
         address=data_url("video/mp4", _small_side_by_side(pair)),
-        comparison=Markup(side_by_side.comparison_table(pair)),
+        comparison=side_by_side.comparison_table(pair),
     )
     return _styled_html(content)
 

@@ -1,0 +1,59 @@
+"""Every script of benchmarks/ that needs no GPU runs through, with its smallest sizes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+SCRIPTS = {
+    "cards": ["--help"],  # needs a GPU
+    "catalogue": ["--results", "20"],
+    "catalogue in sweeps": ["--results", "20", "--sweeps"],
+    "equality": ["--steps", "1"],
+    "jobs": ["--cancels", "1", "--settled", "1", "--videos", "1"],
+    "kill_sweep": ["--kills", "1", "--runs", "2", "--seconds", "12"],
+    "preview": ["--steps", "2", "--repeats", "1"],
+    "sweep": ["--runs", "1", "--bare", "1", "--steps", "1", "--frames", "13"],
+    "weights throughput": ["throughput", "--megabytes", "2", "--repeats", "1"],
+    "weights verify": ["verify", "--megabytes", "4", "--repeats", "1"],
+    "weights kill": ["kill", "--megabytes", "2", "--points", "1"],
+}
+"""Arguments by script; what follows a script's name only tells its cases apart."""
+
+
+def run_script(name: str, arguments: list[str]) -> str:
+    script = ROOT / "benchmarks" / f"{name.split()[0]}.py"
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:] or done.stdout[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_runs_through(name):
+    output = run_script(name, SCRIPTS[name])
+    assert output.strip()
+    assert '"error"' not in output
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_script_with_ray_workers_runs_through():
+    pytest.importorskip("ray")
+    output = run_script("sweep_ray", ["--runs", "5", "--steps", "1"])
+    assert '"ratio"' in output
+
+
+def test_every_script_is_listed():
+    scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert scripts == {name.split()[0] for name in SCRIPTS} | {"sweep_ray"}
