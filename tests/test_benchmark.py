@@ -210,7 +210,12 @@ def test_reports_of_format_2_are_read(tmp_path):
         assert compare_reports(report, report) == []
     storage.save_report(reports[0], tmp_path / "new.json")
     assert compare_reports(reports[0], storage.read_report(tmp_path / "new.json")) == []
-    assert "fp8" in reports[0].rows[0].setup
+    assert reports[0].rows[0].setup == "fast, no_offload, compiled, fp8, flash4"
+    old = json.loads(files[0].read_text(encoding="utf-8"))
+    old["rows"][0]["placement"] = old["rows"][0]["plan"]["placement"] = "streamed"
+    storage.write_page(json.dumps(old), tmp_path / "streamed.json")
+    row = storage.read_report(tmp_path / "streamed.json").rows[0]
+    assert row.placement == row.measured.plan["placement"] == "group_offload", "its name today"
     old = {"format": 2, "rows": [{"error": "x", "placement": "auto"}]}
     storage.write_page(json.dumps(old), tmp_path / "old.json")
     with pytest.raises(ResultError, match="is no benchmark of this workbench"):
