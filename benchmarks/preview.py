@@ -111,12 +111,12 @@ def true_shapes(steps: int):
     import diffusers
     import torch
 
-    from cogvx_nb.checkpoints import registry, store
+    from cogvx_nb.checkpoints import registry
     from cogvx_nb.pipeline import components
     from cogvx_nb.planning import request
 
     known = registry.COGVIDEOX_5B
-    model = store.Model(known, Path(known.name), {}, known.parameters)
+    model = registry.Model(known, Path(known.name), {}, known.parameters)
     video = request.VideoRequest(PROMPT, "", 49, steps, 480, 720, 6.0, 42, 8, model)
     with torch.device("cuda"):
         torch.set_default_dtype(torch.bfloat16)

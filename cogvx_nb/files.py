@@ -8,7 +8,9 @@ import hashlib
 import itertools
 import json
 import os
+import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -269,3 +271,31 @@ def fsync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def exclusive_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file; another process that holds it is waited for.
+
+    Args:
+        on_wait: called with who holds it, before the wait.
+    """
+    from filelock import FileLock, Timeout  # late: ``cogvx check`` runs where no package is
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder, lock = path.with_suffix(".holder"), FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        text = ""
+        with contextlib.suppress(OSError):
+            text = holder.read_text()
+        on_wait(text or "another process")
+        lock.acquire()
+    try:
+        now = time.strftime("%H:%M:%S")
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoints import store
+from .checkpoints import registry, store
 from .errors import ModelError
 from .planning import enrich, planner, request
 from .planning.fields import FIELDS, complete_values
@@ -105,7 +105,7 @@ def make_video(
     Raises:
         CogvxError: with the value and the remedy.
     """
-    from .pipeline import generate, loader  # late: what was refused above needs no diffusers
+    from .pipeline import generate, loader
 
     result.check_output(output, overwrite=overwrite)
     emit = on_event or (lambda event: None)
@@ -181,7 +181,7 @@ def request_of(sidecar: Sidecar) -> VideoRequest:
     )
 
 
-def _recorded_model(checkpoint: RecordedCheckpoint) -> store.Model:
+def _recorded_model(checkpoint: RecordedCheckpoint) -> registry.Model:
     """The checkpoint that has the recorded files, or else the one of that name."""
     found = []
     for name in filter(None, (checkpoint.folder, checkpoint.name)):

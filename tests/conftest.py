@@ -119,7 +119,7 @@ def outputs(tmp_path_factory, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny() -> store.Model:
+def tiny():
     return store.locate_checkpoint("tiny")
 
 

@@ -322,7 +322,7 @@ def test_a_flipped_byte_is_found_and_mended_alone(source, hub, fetch, origin, tm
         byte = file.read(1)
         file.seek(777)
         file.write(bytes([byte[0] ^ 1]))
-    verified = manifest.verify_checkpoint(str(folder))
+    verified = transfer.verify_checkpoint(str(folder))
     assert [(problem.path, problem.kind) for problem in verified.problems] == [(SHARD, "hash")]
     hub.forget()
     transfer.repair_checkpoint(verified, hub.url)
@@ -352,10 +352,10 @@ def test_verify_names_missing_and_short_files(fetch, tmp_path, monkeypatch):
 def test_verify_says_what_it_cannot_compare(copy_of_tiny, tmp_path):
     (copy_of_tiny / manifest.NAME).unlink(missing_ok=True)
     with pytest.raises(ModelError, match=f"no {manifest.NAME} to compare with"):
-        manifest.verify_checkpoint(str(copy_of_tiny))
-    assert not manifest.verify_checkpoint("tiny").problems
+        transfer.verify_checkpoint(str(copy_of_tiny))
+    assert not transfer.verify_checkpoint("tiny").problems
     with pytest.raises(ModelError, match="came from no hub"):
-        transfer.repair_checkpoint(manifest.verify_checkpoint("tiny"))
+        transfer.repair_checkpoint(transfer.verify_checkpoint("tiny"))
 
 
 def test_the_embedded_one_is_not_downloaded():

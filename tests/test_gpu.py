@@ -66,7 +66,10 @@ def one_step(here):
 
 @pytest.fixture(scope="module")
 def compiler(here) -> None:
-    conditions = speedups.Conditions("bfloat16", here.gpus[0], here, steps=1)
+    gpu = here.gpus[0]
+    conditions = speedups.Conditions(
+        "bfloat16", 1, gpu.name, gpu.capability, here.compiler, here.versions
+    )
     if obstacle := speedups.SPEED_UPS["compiled"].obstacle(conditions, True):
         pytest.skip(obstacle)
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import CIRCLE
 
 from cogvx_nb.checkpoints import registry
-from cogvx_nb.checkpoints.store import Model
+from cogvx_nb.checkpoints.registry import Model
 from cogvx_nb.errors import DoesNotFit, RequestError
 from cogvx_nb.planning import cost, plan, planner, request, speedups
 from cogvx_nb.planning.machine import Gpu, Machine

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..checkpoints import registry, store
-from ..checkpoints.store import Model
+from ..checkpoints.registry import Model
 from ..errors import CogvxError, RequestError
 from ..planning import cost, planner, request
 from ..planning.machine import Machine, probe_machine

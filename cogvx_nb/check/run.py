@@ -12,8 +12,7 @@ from pathlib import Path
 
 from .. import settings, text
 from ..checkpoints import download, manifest, registry, store
-from ..checkpoints.registry import Checkpoint
-from ..checkpoints.store import Model
+from ..checkpoints.registry import Checkpoint, Model
 from ..errors import CogvxError, DoesNotFit
 from ..planning import cost, planner
 from ..planning.machine import Machine

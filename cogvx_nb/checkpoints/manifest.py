@@ -6,10 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import files, settings
-from ..errors import ModelCorrupt, ModelError, ModelMissing
-from ..progress import Bytes, Started, TransferListener
-from . import registry
+from .. import files
+from ..errors import ModelCorrupt
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,58 +110,3 @@ def find_problems(
             if actual[folder / name] != manifest.files[name].sha256:
                 problems.append(Problem(name, "hash", "has other content than the hub's"))
     return problems
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """A checkpoint's folder, compared with its manifest."""
-
-    folder: Path
-    manifest: Manifest
-    problems: tuple[Problem, ...]  # empty if the checkpoint is whole
-
-    def __str__(self) -> str:
-        if self.problems:
-            return "\n".join(f"{self.folder}/{p.path} {p.detail}" for p in self.problems)
-        return f"{self.folder}: all {len(self.manifest.files)} files are right"
-
-
-def verify_checkpoint(name: str, on_event: TransferListener = lambda event: None) -> Verification:
-    """Hash every file of a checkpoint and compare it with the manifest.
-
-    Args:
-        name: a checkpoint's name or alias, or a folder.
-
-    Raises:
-        ModelMissing: if there is no such folder.
-        ModelError: if it has no manifest to compare with.
-    """
-    folder = checkpoint_folder(name)
-    listed = read_manifest(folder)
-    if listed is None:
-        known = registry.find_checkpoint(folder.name)
-        fetch = f": 'cogvx download {known.name}' compares it with its hub" if known else ""
-        raise ModelError(f"{folder} has no {NAME} to compare with{fetch}")
-    on_event(Started("checking", sum(file.bytes for file in listed.files.values())))
-
-    def report(path: Path, count: int) -> None:
-        name = path.relative_to(folder).as_posix()
-        on_event(Bytes(name, count, listed.files[name].bytes))
-
-    return Verification(
-        folder, listed, tuple(find_problems(folder, listed, deep=True, on_bytes=report))
-    )
-
-
-def checkpoint_folder(name: str) -> Path:
-    """The folder of a checkpoint, by its name or alias, or by the folder's path.
-
-    Raises:
-        ModelMissing: if there is none.
-    """
-    known = registry.find_checkpoint(name)
-    folder = settings.models_dir() / known.name if known else Path(name).expanduser().absolute()
-    if not folder.is_dir():
-        names = ", ".join(checkpoint.name for checkpoint in registry.CHECKPOINTS)
-        raise ModelMissing(f"there is no {folder}: download it, or name one of {names}")
-    return folder

@@ -7,6 +7,7 @@ CogVideoX1.5-5B, and the model card of the embedded checkpoint, ``models/cogvide
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ..errors import RequestError
 
@@ -202,3 +203,18 @@ def checkpoint_of_config(config: dict, pipeline_class: str) -> Checkpoint | None
         if (known.architecture, known.in_channels, known.pipeline_class) == identity:
             return known
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A checkpoint on this machine, or random weights of its shapes."""
+
+    checkpoint: Checkpoint
+    folder: Path | None  # None for random weights
+    bytes: dict[str, int]  # stored bytes of each component with weights
+    parameters: dict[str, int]  # number of parameters of each component with weights
+
+    @property
+    def name(self) -> str:
+        """Name for messages and records; random weights are marked."""
+        return self.checkpoint.name if self.folder else f"{self.checkpoint.name} (random weights)"

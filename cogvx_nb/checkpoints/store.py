@@ -1,21 +1,18 @@
-"""Checkpoints on this machine: their folders, whether all weights are whole, and the tokenizer."""
+"""Checkpoints on this machine: where their folders are, and whether all weights are whole."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 from .. import settings
 from ..errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
 from ..files import sha256_all
-from ..text import first_line
 from . import manifest, registry
-from .registry import Checkpoint
+from .registry import Checkpoint, Model
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 WEIGHTED = {
@@ -27,21 +24,6 @@ WEIGHTED = {
 
 HASHED_SUFFIXES = (".safetensors", ".json", ".model")
 """Files that decide the results of a checkpoint."""
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A checkpoint on this machine, or random weights of its shapes."""
-
-    checkpoint: Checkpoint
-    folder: Path | None  # None for random weights
-    bytes: dict[str, int]  # stored bytes of each component with weights
-    parameters: dict[str, int]  # number of parameters of each component with weights
-
-    @property
-    def name(self) -> str:
-        """Name for messages and records; random weights are marked."""
-        return self.checkpoint.name if self.folder else f"{self.checkpoint.name} (random weights)"
 
 
 def locate_checkpoint(name: str) -> Model:
@@ -227,71 +209,15 @@ def random_model(checkpoint: Checkpoint) -> Model:
     return Model(checkpoint, None, {}, checkpoint.parameters)
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Token counts of a prompt, the end token included."""
-
-    count: int
-    limit: int  # most tokens that the checkpoint reads
-    unknown: int  # unknown tokens
-    unknown_share: float  # of the prompt, 0 … 1, by tokens or by characters, whichever is more:
-    # T5 makes one token of a whole unknown sentence
-    cut: str  # end of the prompt beyond the limit, which has no effect; empty if it fits
-
-
-def count_tokens(model: Model, text: str) -> Tokens:
-    """Count the tokens of a prompt with the checkpoint's tokenizer.
+def checkpoint_folder(name: str) -> Path:
+    """The folder of a checkpoint, by its name or alias, or by the folder's path.
 
     Raises:
-        ModelCorrupt: if the tokenizer can't be loaded.
+        ModelMissing: if there is none.
     """
-    return _count_tokens(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
-
-
-@functools.lru_cache(maxsize=256)  # sweeps repeat a prompt by the thousand
-def _count_tokens(folder: Path, limit: int, text: str) -> Tokens:
-    tokenizer = _load_tokenizer(folder)
-    encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
-    spans = list(zip(encoded.input_ids, encoded.offset_mapping, strict=True))
-    lengths = {True: [], False: []}
-    for token, (start, end) in spans:
-        characters = len(text[start:end].strip())
-        if characters:  # neither the end token nor a bare space
-            lengths[token == tokenizer.unk_token_id].append(characters)
-    unknown, known = lengths[True], lengths[False]
-    cut_at = spans[limit - 1][1][0] if len(spans) > limit else len(text)
-    shares = [_share(len(unknown), len(known)), _share(sum(unknown), sum(known))]
-    return Tokens(len(spans), limit, len(unknown), max(shares), text[cut_at:].strip())
-
-
-def _share(part: int, rest: int) -> float:
-    return part / (part + rest) if part else 0.0
-
-
-def load_tokenizer(model: Model):
-    """The tokenizer of a checkpoint, of the class that its ``model_index.json`` names.
-
-    Random weights use the embedded checkpoint's.
-
-    Raises:
-        ModelCorrupt: if it can't be loaded.
-    """
-    return _load_tokenizer(_tokenizer_folder(model))
-
-
-def _tokenizer_folder(model: Model) -> Path:
-    return model.folder or settings.models_dir() / registry.TINY.name
-
-
-@functools.lru_cache(maxsize=4)
-def _load_tokenizer(folder):
-    import transformers
-
-    library, name = read_json(folder / "model_index.json").get("tokenizer", ("transformers", ""))
-    if library != "transformers" or not hasattr(transformers, name):
-        raise ModelCorrupt(f"{folder / 'model_index.json'} names no known tokenizer: {name!r}")
-    try:
-        return getattr(transformers, name).from_pretrained(folder / "tokenizer")
-    except Exception as error:  # the library raises whatever its parsers do
-        path, reason = folder / "tokenizer", first_line(error)
-        raise ModelCorrupt(f"{path} can't be loaded: {reason}") from error
+    known = registry.find_checkpoint(name)
+    folder = settings.models_dir() / known.name if known else Path(name).expanduser().absolute()
+    if not folder.is_dir():
+        names = ", ".join(checkpoint.name for checkpoint in registry.CHECKPOINTS)
+        raise ModelMissing(f"there is no {folder}: download it, or name one of {names}")
+    return folder

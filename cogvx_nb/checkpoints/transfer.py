@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import shutil
-import socket
 import threading
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import files
-from ..errors import (
-    BadDownload,
-    DownloadError,
-    HubBusy,
-    HubFailed,
-    HubUnreachable,
-    ModelError,
-)
-from ..files import DownloadWatcher, sha256_all
+from ..errors import BadDownload, DownloadError, HubBusy, HubFailed, HubUnreachable, ModelError
+from ..files import DownloadWatcher, exclusive_lock, sha256_all
 from ..progress import Bytes, Note, Started, TransferListener
 from . import download, manifest, registry
 from .download import UNFINISHED, Download, file_size
-from .manifest import HubFile, Manifest, ManifestFile, Verification
+from .manifest import NAME, HubFile, Manifest, ManifestFile, Problem, find_problems, read_manifest
+from .store import checkpoint_folder
 
 WORKERS = 4
 """Files fetched in parallel, the default of both clients."""
@@ -59,7 +51,12 @@ def fetch_checkpoint(
         remedy="choose another --models-dir",
         full_remedy="make room, then go on",
     )
-    with disk_errors, _exclusive(folder, on_event):
+    lock = folder.parent / UNFINISHED / f"{folder.name}.lock"
+
+    def report_holder(holder: str) -> None:
+        on_event(Note(f"{folder.name} is being fetched by {holder}: waiting for it"))
+
+    with disk_errors, exclusive_lock(lock, report_holder):
         staging.mkdir(parents=True, exist_ok=True)
         for orphan in staging.rglob(".cache/huggingface/download/**/*.incomplete"):
             orphan.unlink()  # Hugging Face's client doesn't resume them
@@ -69,29 +66,6 @@ def fetch_checkpoint(
             on_event(Started("fetching", sum(file.bytes for file in missing)))
             hashes |= _fetch_all(planned, missing, staging, on_event, patience)
         return _move_into_place(planned, hashes, staging)
-
-
-@contextlib.contextmanager
-def _exclusive(folder: Path, on_event: TransferListener) -> Iterator[None]:
-    """Hold the lock of a checkpoint. A second download waits and reports who holds it."""
-    from filelock import FileLock, Timeout
-
-    path = folder.parent / UNFINISHED / f"{folder.name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    holder, lock = path.with_suffix(".holder"), FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        by = _read_text(holder) or "another process"
-        on_event(Note(f"{folder.name} is being fetched by {by}: waiting for it"))
-        lock.acquire()
-    try:
-        now = time.strftime("%H:%M:%S")
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now}")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
 
 
 def _verified_files(planned: Download, staging: Path, on_event: TransferListener) -> dict[str, str]:
@@ -253,13 +227,6 @@ def _move_into_place(planned: Download, hashes: dict[str, str], staging: Path) -
     return written
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
 def repair_checkpoint(
     verified: Verification,
     endpoint: str = "",
@@ -281,3 +248,44 @@ def repair_checkpoint(
         known, source, endpoint, folder.parent, send_token, revision
     )
     return fetch_checkpoint(planned, on_event)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """A checkpoint's folder, compared with its manifest."""
+
+    folder: Path
+    manifest: Manifest
+    problems: tuple[Problem, ...]  # empty if the checkpoint is whole
+
+    def __str__(self) -> str:
+        if self.problems:
+            return "\n".join(f"{self.folder}/{p.path} {p.detail}" for p in self.problems)
+        return f"{self.folder}: all {len(self.manifest.files)} files are right"
+
+
+def verify_checkpoint(name: str, on_event: TransferListener = lambda event: None) -> Verification:
+    """Hash every file of a checkpoint and compare it with the manifest.
+
+    Args:
+        name: a checkpoint's name or alias, or a folder.
+
+    Raises:
+        ModelMissing: if there is no such folder.
+        ModelError: if it has no manifest to compare with.
+    """
+    folder = checkpoint_folder(name)
+    listed = read_manifest(folder)
+    if listed is None:
+        known = registry.find_checkpoint(folder.name)
+        fetch = f": 'cogvx download {known.name}' compares it with its hub" if known else ""
+        raise ModelError(f"{folder} has no {NAME} to compare with{fetch}")
+    on_event(Started("checking", sum(file.bytes for file in listed.files.values())))
+
+    def report(path: Path, count: int) -> None:
+        name = path.relative_to(folder).as_posix()
+        on_event(Bytes(name, count, listed.files[name].bytes))
+
+    return Verification(
+        folder, listed, tuple(find_problems(folder, listed, deep=True, on_bytes=report))
+    )

@@ -161,7 +161,7 @@ def verify_checkpoints(options: argparse.Namespace) -> int:
     bad = False
     for name in [options.model] if options.model else found:
         with TransferProgress() as progress:
-            verified = manifest.verify_checkpoint(name, progress)
+            verified = transfer.verify_checkpoint(name, progress)
         print(verified)
         if verified.problems and options.repair:
             with TransferProgress() as progress:

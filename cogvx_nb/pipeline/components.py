@@ -15,9 +15,9 @@ import transformers
 from torch.overrides import TorchFunctionMode
 
 from .. import settings
-from ..checkpoints import store
 from ..checkpoints.registry import ARCHITECTURE_KEYS, TINY, Checkpoint
 from ..checkpoints.store import read_json
+from ..planning import request
 from ..planning.plan import Plan
 from .vae import Autoencoder
 
@@ -162,7 +162,7 @@ def assemble_pipeline(plan: Plan, place: Placed) -> diffusers.CogVideoXPipeline:
         parts[name] = make(name, plan).eval().requires_grad_(False)
         place(name, parts[name])
     pipe = diffusers.CogVideoXPipeline(
-        tokenizer=store.load_tokenizer(plan.model), scheduler=_load_scheduler(plan), **parts
+        tokenizer=request.load_tokenizer(plan.model), scheduler=_load_scheduler(plan), **parts
     )
     pipe.set_progress_bar_config(disable=True)
     pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *EXPOSED_LOOP_VARIABLES]

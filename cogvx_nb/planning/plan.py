@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 
 from ..checkpoints import registry
-from ..checkpoints.store import Model
+from ..checkpoints.registry import Model
 from ..errors import RequestError
 from ..text import GIB
 from .machine import Gpu, Machine
@@ -249,12 +249,18 @@ def fits(plan: Plan, machine: Machine) -> bool:
     return plan.peak_bytes <= gpu.room_bytes and plan.ram_bytes <= plan.ram_room_bytes
 
 
+def conditions_for(plan: Plan, machine: Machine, steps: int) -> Conditions:
+    gpu = gpu_for(plan, machine)
+    name, capability = (gpu.name, gpu.capability) if gpu else ("", (0, 0))
+    return Conditions(plan.dtype, steps, name, capability, machine.compiler, machine.versions)
+
+
 def missing_requirement(plan: Plan, machine: Machine, steps: int) -> str:
     """What this machine lacks for a plan that was made elsewhere; empty if nothing."""
     gpu = gpu_for(plan, machine)
     if gpu is not None and plan.dtype == "bfloat16" and not gpu.bf16:
         return f"{gpu.name} has no fast bfloat16"
-    conditions = Conditions(plan.dtype, gpu, machine, steps)
+    conditions = conditions_for(plan, machine, steps)
     obstacles = (row.obstacle(conditions, getattr(plan, row.field)) for row in plan.speed_ups)
     return next(filter(None, obstacles), "")
 
@@ -266,7 +272,7 @@ def resolve_speed_ups(draft: Plan, machine: Machine, steps: int) -> Plan:
         RequestError: if the named attention isn't available, or a package is missing that the
             speed needs.
     """
-    conditions = Conditions(draft.dtype, gpu_for(draft, machine), machine, steps)
+    conditions = conditions_for(draft, machine, steps)
     attention = FORMER_ATTENTIONS.get(draft.attention, draft.attention)
     plan = replace(draft, attention=attention)
     for row in plan.speed_ups:  # named, not chosen
@@ -283,7 +289,7 @@ def _with_speed_up(plan: Plan, row: SpeedUp, conditions: Conditions) -> Plan:
     """The plan with a speed-up where it is available and worth it; with the reason where not."""
     missing = row.lacks(conditions, "")
     value = "" if missing else row.choose(conditions)
-    package = row.missing_package(conditions.machine)
+    package = row.missing_package(conditions.versions)
     if value and not package:
         reasons = (*plan.reasons, *filter(None, [row.reason]))
         return replace(plan, **{row.field: value}, reasons=reasons)

@@ -13,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints import registry, store
-from ..checkpoints.registry import Checkpoint
-from ..checkpoints.store import Model
+from ..checkpoints.registry import Checkpoint, Model
 from ..errors import DoesNotFit, ModelError, ModelMissing
 from ..text import GIB
 from . import cost
@@ -25,6 +24,7 @@ from .plan import (
     RECORDED,
     Plan,
     compiled_key,
+    conditions_for,
     drop_incompatible,
     fits,
     gpu_for,
@@ -35,7 +35,7 @@ from .plan import (
     upgrade_choices,
 )
 from .request import VideoRequest, nearest
-from .speedups import AUTO, SPEED_UPS, Conditions
+from .speedups import AUTO, SPEED_UPS
 
 
 def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, str]:
@@ -156,7 +156,7 @@ def _draft_plan(
 
 def _candidate_plans(draft: Plan, machine: Machine, steps: int) -> Iterator[Plan]:
     """Every way of running it, from the largest on the device to the smallest."""
-    conditions = Conditions(draft.dtype, gpu_for(draft, machine), machine, steps)
+    conditions = conditions_for(draft, machine, steps)
     rows = [row for row in SPEED_UPS.values() if row.by_cost]
     optional = [row.field for row in rows if not row.obstacle(conditions, row.values[0])]
     switches = itertools.product((False, True), repeat=len(optional))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import missing_package
-from .machine import Gpu, Machine
 
 AUTO, SDPA, FLASH4 = "auto", "sdpa", "flash4"
 """Attentions that aren't backends of diffusers: the fastest exact one, the pipeline's default
@@ -75,10 +74,12 @@ class StepCost:
 class Conditions:
     """Where a plan is to run, as far as speed-ups depend on it."""
 
-    dtype: str
-    gpu: Gpu | None
-    machine: Machine
+    dtype: str  # of the weights
     steps: int
+    gpu: str  # its name; empty for the CPU
+    capability: tuple[int, int]  # compute capability of the GPU; (0, 0) for the CPU
+    compiler: bool  # whether Triton and a C compiler are there
+    versions: dict[str, str | None]  # of the installed packages
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,53 +109,50 @@ class SpeedUp:
         default_factory=dict, hash=False
     )  # changed fields of ``StepCost``
 
-    def missing_package(self, machine: Machine) -> str:
+    def missing_package(self, versions: dict[str, str | None]) -> str:
         """The message that its package isn't installed, with the remedy; empty if it is."""
-        if not self.package or machine.versions.get(self.package):
+        if not self.package or versions.get(self.package):
             return ""
         return missing_package(self.package, self.extra, self.title)
 
     def obstacle(self, conditions: Conditions, value: object) -> str:
         """Why a value of the field isn't available, in one line; empty if it is."""
         missing = self.lacks(conditions, value)
-        return f"{self.title} {missing}" if missing else self.missing_package(conditions.machine)
+        return f"{self.title} {missing}" if missing else self.missing_package(conditions.versions)
 
 
 def _flash4_lacks(conditions: Conditions, value: object) -> str:
-    gpu = conditions.gpu
-    if gpu is not None and gpu.capability >= (8, 0) and conditions.dtype != "float32":
+    if conditions.capability >= (8, 0) and conditions.dtype != "float32":
         return ""
     return "needs a GPU of compute capability 8.0 or newer, and half precision"
 
 
 def _flash4_choice(conditions: Conditions) -> str:
-    return FLASH4 if conditions.gpu.capability[0] in FLASH4_GPUS else ""
+    return FLASH4 if conditions.capability[0] in FLASH4_GPUS else ""
 
 
 def _compiled_lacks(conditions: Conditions, value: object) -> str:
-    gpu = conditions.gpu
-    if gpu is not None and conditions.machine.compiler and gpu.capability >= (7, 0):
+    if conditions.compiler and conditions.capability >= (7, 0):
         return ""
     return "needs a GPU of compute capability 7.0 or newer, Triton and a C compiler, such as gcc"
 
 
 def _quantized_lacks(conditions: Conditions, value: object) -> str:
-    gpu = conditions.gpu
-    if gpu is None:
+    if not conditions.gpu:
         return "pays off on a GPU only"
-    if conditions.dtype == "float32" or gpu.capability < (8, 0):
-        capability = ".".join(map(str, gpu.capability))
+    if conditions.dtype == "float32" or conditions.capability < (8, 0):
+        capability = ".".join(map(str, conditions.capability))
         return (
             f"needs compute capability 8.0 and half precision, not {capability}, {conditions.dtype}"
         )
-    if not conditions.machine.compiler:
+    if not conditions.compiler:
         return "needs Triton and a C compiler, such as gcc"
     kind = _quantized_choice(conditions)
-    return "" if value in ("", kind) else f"is {kind} on {gpu.name}, not {value}"
+    return "" if value in ("", kind) else f"is {kind} on {conditions.gpu}, not {value}"
 
 
 def _quantized_choice(conditions: Conditions) -> str:
-    float8 = conditions.dtype == "bfloat16" and conditions.gpu.capability >= (8, 9)
+    float8 = conditions.dtype == "bfloat16" and conditions.capability >= (8, 9)
     return "fp8" if float8 else "int8"
 
 

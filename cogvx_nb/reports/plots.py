@@ -17,6 +17,7 @@ from .experiment import RunView, SweepView
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 WIDTH, HEIGHT = 7.5, 3.4
 """Inches of a figure of a benchmark, at least."""
 

@@ -21,6 +21,7 @@ from .index import Index
 if TYPE_CHECKING:
     import pandas
 
+
 PACE_SAMPLES = 5
 """Newest results whose median is the measured pace."""
 

@@ -19,13 +19,7 @@ import numpy as np
 
 from .. import __version__, settings
 from ..errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
-from ..files import (
-    nearest_existing_folder,
-    numbered_paths,
-    partial_file,
-    publish,
-    translate_errors,
-)
+from ..files import nearest_existing_folder, numbered_paths, partial_file, publish, translate_errors
 from ..planning import machine
 from ..planning.plan import Plan
 from ..planning.request import VideoRequest

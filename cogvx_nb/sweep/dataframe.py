@@ -23,6 +23,7 @@ from .folder import VIDEO, SweepFolder
 if TYPE_CHECKING:
     import pandas
 
+
 FLOW_WIDTH = 240
 """Wider frames are scaled to so many pixels for the optical flow, which takes 1 s for 49 frames."""
 

@@ -34,8 +34,8 @@ from ..files import (
     write_whole,
 )
 from ..notebooks.notebook import NotebookTemplate
-from ..results import result
-from ..results.records import Sidecar
+from ..results import video
+from ..results.records import Sidecar, parse_sidecar, read_sidecar
 from .lock import Share
 from .spec import NAME
 
@@ -283,7 +283,12 @@ def _check_video(folder: Path, expected: ExpectedVideo | None) -> None:
     """Raise ResultError unless a folder holds the expected video, if there is to be one."""
     if expected is None:
         return
-    sidecar = result.read_result(folder / VIDEO).settings
-    if not (folder / VIDEO).with_suffix(".json").is_file():
+    path = folder / VIDEO
+    if not path.is_file():
+        raise ResultError(f"there is no file {path}")
+    if not path.with_suffix(".json").is_file():
         raise ResultError(f"{VIDEO} has no sidecar")
+    sidecar = read_sidecar(path.with_suffix(".json")) or parse_sidecar(video.read_tag(path))
+    if sidecar is None:
+        raise ResultError(f"{path} carries no settings: it was not made with this workbench")
     expected.check(sidecar)

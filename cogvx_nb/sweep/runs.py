@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from .. import settings
 from ..checkpoints import registry, store
-from ..checkpoints.store import Model
+from ..checkpoints.registry import Model
 from ..errors import CogvxError, ParameterError, SpecError
 from ..notebooks import notebook
 from ..notebooks.notebook import NotebookTemplate, fit_value, is_plain_value

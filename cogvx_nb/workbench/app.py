@@ -8,7 +8,7 @@ from pathlib import Path
 import ipywidgets as widgets
 
 from .. import settings
-from ..checkpoints.store import Model
+from ..checkpoints.registry import Model
 from ..errors import CogvxError
 from ..planning import machine, planner
 from ..planning.fields import FIELDS

@@ -11,8 +11,7 @@ from html import escape
 import ipywidgets as widgets
 
 from ..checkpoints import store
-from ..checkpoints.registry import Checkpoint
-from ..checkpoints.store import Model
+from ..checkpoints.registry import Checkpoint, Model
 from ..errors import CogvxError, DoesNotFit, RequestError
 from ..planning import enrich, request
 from ..planning.fields import CHECKS, FIELDS, FRAMES, PLAN, names_deciding
@@ -30,7 +29,7 @@ from .controls import (
     html_note,
     text_area,
 )
-from .session import Prediction
+from .jobs import Prediction
 
 NAMES = names_deciding(FRAMES, PLAN, CHECKS)
 """Fields that ``make_request`` takes; ``model`` has its own list, ``enrich`` its button."""
@@ -260,7 +259,7 @@ def recorded_values(sidecar: Sidecar) -> dict[str, object]:
 
 def token_note(model: Model, prompt: str) -> str:
     """How the checkpoint's tokenizer reads a prompt, as HTML."""
-    tokens = store.count_tokens(model, prompt)
+    tokens = request.count_tokens(model, prompt)
     note = f"{tokens.count} of {tokens.limit} tokens"
     if tokens.unknown:
         note += f", {tokens.unknown} unknown to {escape(model.name)}"

@@ -180,3 +180,11 @@ class JobQueue:
             job.state, job.error = FAILED, " ".join(str(error).split())
         except Exception as error:  # a bug: the worker continues, and the page shows it
             job.state, job.error = FAILED, error_line(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a video is expected to take."""
+
+    seconds: float | None  # None if nothing is known of the GPU
+    peak_bytes: float  # on the device

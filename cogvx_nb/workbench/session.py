@@ -19,12 +19,12 @@ import numpy as np
 from PIL import Image
 
 from .. import files, settings, workflow
-from ..checkpoints.store import Model
+from ..checkpoints.registry import Model
 from ..planning import cost, machine, planner
 from ..progress import Event, FramesDone, Listener, Note, Step
 from ..results.catalogue import Catalogue
 from ..results.result import Result
-from .jobs import Job, JobQueue
+from .jobs import Job, JobQueue, Prediction
 
 log = logging.getLogger(__name__)
 
@@ -144,14 +144,6 @@ class PreviewReady:
     """A new preview of the running job."""
 
     data: bytes  # an animated WebP
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a video is expected to take."""
-
-    seconds: float | None  # None if nothing is known of the GPU
-    peak_bytes: float  # on the device
 
 
 SessionListener = Callable[[Job, Event | PreviewReady | None], None]
