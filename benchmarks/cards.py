@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.planning import cost, machine, plan, planner, request
+from cogvx_nb.planning import cost, plan, planner, probe, request
 
 CARDS = {"80 GB": 79.0, "24 GB": 22.8, "16 GB": 15.0, "12 GB": 11.2, "8 GB": 7.2, "5 GiB": 5.0}
 """GiB that each leaves for torch."""
@@ -53,7 +53,7 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
     video = request.make_request(model, PROMPT, frames=frames, speed=speed)
     row = {"card": card, "frames": frames, "steps": steps}
     try:
-        probed = machine.probe_machine()
+        probed = probe.probe_machine()
         planned = planner.plan_request(video, probed)
         optimization.free_memory()
         torch.cuda.reset_peak_memory_stats()

@@ -124,12 +124,12 @@ def make_results(folder: Path, count: int, sweeps: bool) -> None:
     """One real result, and links to it, a thousand a day or a sweep."""
     from cogvx_nb.checkpoints import store
     from cogvx_nb.pipeline import generate, loader
-    from cogvx_nb.planning import machine, planner, request
+    from cogvx_nb.planning import planner, probe, request
     from cogvx_nb.results import result
 
     prepared = request.make_request(store.locate_checkpoint("tiny"), "a red circle", steps=2)
     generated = generate.generate_frames(
-        prepared, loader.load_pipeline(planner.plan_request(prepared, machine.probe_machine()))
+        prepared, loader.load_pipeline(planner.plan_request(prepared, probe.probe_machine()))
     )
     first = result.save_result(generated, folder / "first" / "0.mp4")
     chance, source = random.Random(1), first.path

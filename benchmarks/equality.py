@@ -37,13 +37,13 @@ def compare(frames: int, steps: int, random: str | None):
     """Yield the rows of a table as they are measured."""
     from cogvx_nb.checkpoints import registry, store
     from cogvx_nb.pipeline import loader, optimization
-    from cogvx_nb.planning import machine, planner, request
+    from cogvx_nb.planning import planner, probe, request
 
     model = store.locate_checkpoint("tiny")
     if random:
         model = store.random_model(registry.get_checkpoint(random))
     video = request.make_request(model, PROMPT, frames=frames, steps=steps)
-    planned = planner.plan_request(video, machine.probe_machine())
+    planned = planner.plan_request(video, probe.probe_machine())
     latents, clip = stock(video, planned)
     truth = in_float32(video, planned) if random else None
     optimization.free_memory()
@@ -178,9 +178,9 @@ def file_pipeline(video, planned):
     """diffusers' own pipeline, with no class of the workbench."""
     import diffusers
 
-    from cogvx_nb.planning import request
+    from cogvx_nb.checkpoints import store
 
-    tokenizer = store.load_tokenizer(video.model)
+    tokenizer = request.load_tokenizer(video.model)
     pipe = diffusers.CogVideoXPipeline.from_pretrained(video.model.folder, tokenizer=tokenizer)
     pipe.scheduler = diffusers.CogVideoXDPMScheduler.from_config(
         pipe.scheduler.config, timestep_spacing=video.model.checkpoint.timestep_spacing

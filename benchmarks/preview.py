@@ -97,10 +97,10 @@ def denoise(video, pipe, embeds, session, shown: list) -> list[float]:
 def embedded(steps: int):
     from cogvx_nb.checkpoints import store
     from cogvx_nb.pipeline import loader
-    from cogvx_nb.planning import machine, planner, request
+    from cogvx_nb.planning import planner, probe, request
 
     video = request.make_request(store.locate_checkpoint("tiny"), PROMPT, frames=49, steps=steps)
-    loaded = loader.load_pipeline(planner.plan_request(video, machine.probe_machine()))
+    loaded = loader.load_pipeline(planner.plan_request(video, probe.probe_machine()))
     embeds, _ = loaded.pipe.encode_prompt(
         PROMPT, do_classifier_free_guidance=False, max_sequence_length=64
     )

@@ -37,11 +37,11 @@ GENERATION = """
 import sys, time
 start = time.perf_counter()
 from cogvx_nb.pipeline import generate, loader
-from cogvx_nb.planning import machine, planner, request
+from cogvx_nb.planning import planner, probe, request
 from cogvx_nb.reports import display
 from cogvx_nb.results import result
 prompt, frames, steps, count = sys.argv[1], *map(int, sys.argv[2:])
-this = machine.probe_machine()
+this = probe.probe_machine()
 model, _ = planner.find_model("tiny", this, frames)
 asked = request.make_request(model, prompt, frames=frames, steps=steps)
 loaded = loader.load_pipeline(planner.plan_request(asked, this))

@@ -30,11 +30,11 @@ RANDOM = """
 from pathlib import Path
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.pipeline import generate, loader
-from cogvx_nb.planning import machine, planner, request
+from cogvx_nb.planning import planner, probe, request
 from cogvx_nb.results import result
 random = store.random_model(registry.get_checkpoint(model))
 asked = request.make_request(random, prompt, frames=13, steps=steps, seed=seed)
-loaded = loader.load_pipeline(planner.plan_request(asked, machine.probe_machine()))
+loaded = loader.load_pipeline(planner.plan_request(asked, probe.probe_machine()))
 result.save_result(generate.generate_frames(asked, loaded), Path("random.mp4"))
 """
 SHORT = """

@@ -17,8 +17,8 @@ from .checkpoints import registry, store
 from .errors import ModelError
 from .planning import enrich, planner, request
 from .planning.fields import FIELDS, complete_values
-from .planning.machine import probe_machine
 from .planning.plan import Plan
+from .planning.probe import probe_machine
 from .planning.request import VideoRequest
 from .progress import CancelToken, Listener, Note, Planned, StageStarted
 from .results import result, video

@@ -41,7 +41,7 @@ os.environ |= {
 }
 
 from cogvx_nb.checkpoints import store  # noqa: E402
-from cogvx_nb.planning import machine, planner, request  # noqa: E402
+from cogvx_nb.planning import machine, planner, probe, request  # noqa: E402
 from cogvx_nb.results import result  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -125,7 +125,7 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def here() -> machine.Machine:
-    return machine.probe_machine()
+    return probe.probe_machine()
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ import pytest
 from conftest import ROOT, run_cogvx
 from test_notebook import execute, nbval
 
-from cogvx_nb.check import environment, probes, report, run
-from cogvx_nb.check.probes import Probe
+from cogvx_nb.check import environment, report, run
+from cogvx_nb.check.report import Probe
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
-from cogvx_nb.planning import machine, planner
+from cogvx_nb.planning import machine, planner, probe
 from cogvx_nb.planning.request import make_request
 
 H100 = "0, NVIDIA H100 80GB HBM3, 81559, 81008, 580.159.04, 9.0"
@@ -32,14 +32,14 @@ MIB = 2**20
 @pytest.fixture(scope="session")
 def tried() -> dict[str, Probe]:
     """What this environment really says, asked once: it is the slow part of a check."""
-    return probes.run_probes(probes.PROBES)
+    return report.run_probes(report.PROBES)
 
 
 @pytest.fixture
 def quick(tried, monkeypatch) -> dict[str, Probe]:
     """A check in this process with those answers; a test may put others in their place."""
     answers = dict(tried)
-    monkeypatch.setattr(probes, "run_probes", lambda names: answers)
+    monkeypatch.setattr(report, "run_probes", lambda names: answers)
     return answers
 
 
@@ -86,8 +86,8 @@ def card(free_gib: float, capability=(9, 0), index: int = 0) -> machine.Gpu:
 
 def plenty_of_ram(monkeypatch) -> None:
     """128 GiB, all free, in no control group."""
-    monkeypatch.setattr(machine, "host_ram", lambda: (2**37, 2**37, ""))
-    monkeypatch.setattr(machine, "OWN_CGROUP", Path("/no/such/file"))
+    monkeypatch.setattr(probe, "host_ram", lambda: (2**37, 2**37, ""))
+    monkeypatch.setattr(probe, "OWN_CGROUP", Path("/no/such/file"))
 
 
 def big_checkpoint(folder: Path, known=registry.COGVIDEOX_5B) -> None:
@@ -391,7 +391,7 @@ def test_torch_is_asked_in_a_process_of_its_own(tmp_path, monkeypatch):
         "def get_num_threads(): return 3\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    (attempt,) = probes.run_probes(["torch"]).values()
+    (attempt,) = report.run_probes(["torch"]).values()
     gpu = machine.Gpu(0, "x", 20, 10, (8, 6), True)
     seen, _ = environment.probe_without_torch(attempt)
     assert (seen.gpus, seen.threads) == ((gpu,), 3)
@@ -406,12 +406,12 @@ def test_check_and_planner_see_the_same_machine(quick, tmp_path, monkeypatch):
     (tmp_path / "compiled").mkdir()
     (tmp_path / "compiled" / "list.txt").write_text("blocks of one kind\nof another\n")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
-    monkeypatch.setattr(machine, "CGROUP_ROOT", tmp_path)
+    monkeypatch.setattr(probe, "CGROUP_ROOT", tmp_path)
     for limited in (False, True):
         own = tmp_path / "own" if limited else Path("/no/such/file")
-        monkeypatch.setattr(machine, "OWN_CGROUP", own)
+        monkeypatch.setattr(probe, "OWN_CGROUP", own)
         checked, error = environment.probe_without_torch(quick["torch"])
-        planned = machine.probe_machine()
+        planned = probe.probe_machine()
         threads = {"threads": 1}  # those of this process are the tests'
         if not limited:  # other processes take and free RAM meanwhile
             threads |= {"ram_free_bytes": planned.ram_free_bytes}
@@ -430,13 +430,13 @@ def test_the_plan_is_that_of_a_request_without_options(quick, tiny):
 
 
 def test_without_psutil_ram_is_that_of_the_planner_too(monkeypatch, quick, tmp_path):
-    total = machine.ram_total_bytes()
+    total = probe.ram_total_bytes()
     monkeypatch.setitem(sys.modules, "psutil", None)
-    assert machine.ram_total_bytes() == total
+    assert probe.ram_total_bytes() == total
     row = rows_of(run.run_check("tiny"))["RAM"]
     assert "psutil: " in row.found
-    monkeypatch.setattr(machine, "STATUS", tmp_path / "none")
-    monkeypatch.setattr(machine, "MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(probe, "STATUS", tmp_path / "none")
+    monkeypatch.setattr(probe, "MEMINFO", tmp_path / "none")
     assert rows_of(run.run_check("tiny"))["RAM"].found.startswith("0.0 of 0.0 GiB free")
 
 

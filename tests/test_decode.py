@@ -11,13 +11,13 @@ from conftest import CIRCLE
 
 from cogvx_nb.pipeline import loader
 from cogvx_nb.pipeline.vae import decode_latents
-from cogvx_nb.planning import machine, planner, request
+from cogvx_nb.planning import planner, probe, request
 
 
 @pytest.fixture(scope="module")
 def vae(tiny):
     return loader.load_pipeline(
-        planner.plan_request(request.make_request(tiny, CIRCLE), machine.probe_machine())
+        planner.plan_request(request.make_request(tiny, CIRCLE), probe.probe_machine())
     ).pipe.vae
 
 

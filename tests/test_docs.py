@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 import cogvx_nb
-from cogvx_nb.check import environment, gpu, probes, run
+from cogvx_nb.check import environment, gpu, report, run
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import build_parser
 from cogvx_nb.planning import cost, plan, planner
@@ -234,8 +234,8 @@ def test_each_row_of_check_is_explained(page, monkeypatch, tmp_path):
     (tmp_path / ".incomplete" / "CogVideoX-5b").mkdir(parents=True)
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path))
     monkeypatch.setattr(environment, "_ask_hub", lambda address: "")
-    failed = probes.Probe({}, "broken")
-    monkeypatch.setattr(probes, "run_probes", lambda names: dict.fromkeys(names, failed))
+    failed = report.Probe({}, "broken")
+    monkeypatch.setattr(report, "run_probes", lambda names: dict.fromkeys(names, failed))
     shown = []
     for driver in (None, gpu.Driver("580.65.06", (GPU,))):
         monkeypatch.setattr(gpu, "nvidia_smi", lambda driver=driver: driver)

@@ -99,7 +99,7 @@ from dataclasses import replace
 from cogvx_nb.checkpoints import store
 from cogvx_nb.errors import OutOfMemory
 from cogvx_nb.pipeline import generate, loader
-from cogvx_nb.planning import machine, planner, request
+from cogvx_nb.planning import planner, probe, request
 
 def mapped(field):
     lines = open("/proc/self/status").read().splitlines()
@@ -132,7 +132,7 @@ def run(room=None, **changed):
 
 peaks = []
 generate.REDUCED_REQUEST["steps"] = 2
-model, here = store.locate_checkpoint("tiny"), machine.probe_machine()
+model, here = store.locate_checkpoint("tiny"), probe.probe_machine()
 run()
 tiles = peaks[1] - peaks[0]
 print(json.dumps([run(tiles / 2), run(tiles / 2, fallback="reduce"), run(tiles * 2.5)]))

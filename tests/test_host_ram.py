@@ -10,34 +10,34 @@ import pytest
 import torch
 
 from cogvx_nb.pipeline import optimization
-from cogvx_nb.planning import machine
+from cogvx_nb.planning import probe
 
 GIB = 2**30
 
 
 def test_this_machine():
-    total, free = machine.ram_total_bytes(), machine.ram_free_bytes()
+    total, free = probe.ram_total_bytes(), probe.ram_free_bytes()
     assert 0 < free <= total <= psutil.virtual_memory().total
 
 
 def test_own_memory_is_free_and_mapped_files_are_not(tmp_path):
     path = tmp_path / "weights"
     path.write_bytes(bytes(100 * 2**20))
-    before = machine.ram_own_bytes()
+    before = probe.ram_own_bytes()
     mapped = torch.from_file(str(path), shared=False, size=100 * 2**20, dtype=torch.uint8)
     assert mapped.sum() == 0
-    assert machine.ram_own_bytes() - before < 20 * 2**20
+    assert probe.ram_own_bytes() - before < 20 * 2**20
     # Of the system, for the C library could give out what it kept of memory that was freed.
     with mmap.mmap(-1, 100 * 2**20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as held:
         held.write(b"1" * len(held))
-        assert machine.ram_own_bytes() - before > 90 * 2**20
+        assert probe.ram_own_bytes() - before > 90 * 2**20
 
 
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
     """Writes a control group's files and says that this process is in it."""
-    monkeypatch.setattr(machine, "CGROUP_ROOT", tmp_path)
-    monkeypatch.setattr(machine, "OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(probe, "CGROUP_ROOT", tmp_path)
+    monkeypatch.setattr(probe, "OWN_CGROUP", tmp_path / "own")
 
     def write(own: str, folder: str, **files: str) -> None:
         (tmp_path / "own").write_text(own)
@@ -52,15 +52,15 @@ def test_a_container_has_its_limit(groups):
     stat = f"anon 5\ninactive_file {GIB // 4}\n"
     used = {"memory__max": f"{2 * GIB}\n", "memory__current": f"{GIB}\n", "memory__stat": stat}
     groups("0::/\n", "", **used)
-    assert machine.ram_total_bytes() == 2 * GIB
-    assert machine.ram_free_bytes() == min(int(1.25 * GIB) + machine.ram_own_bytes(), 2 * GIB)
+    assert probe.ram_total_bytes() == 2 * GIB
+    assert probe.ram_free_bytes() == min(int(1.25 * GIB) + probe.ram_own_bytes(), 2 * GIB)
 
 
 def test_a_job_has_the_limit_of_a_group_above_it(groups):
     groups("0::/slurm/job_1/step_0\n", "slurm/job_1/step_0", memory__max="max\n")
     used = {"memory__max": f"{3 * GIB}\n", "memory__current": "0\n", "memory__stat": "anon 1\n"}
     groups("0::/slurm/job_1/step_0\n", "slurm/job_1", **used)
-    assert machine.ram_total_bytes() == 3 * GIB
+    assert probe.ram_total_bytes() == 3 * GIB
 
 
 def test_the_older_kind_of_group(groups):
@@ -70,12 +70,12 @@ def test_the_older_kind_of_group(groups):
         "memory__stat": f"total_inactive_file {GIB}\n",
     }
     groups("5:memory:/docker/abc\n1:name=systemd:/x\n0::/\n", "memory", **used)
-    assert machine.ram_free_bytes() == 2 * GIB
+    assert probe.ram_free_bytes() == 2 * GIB
 
 
 def test_without_groups_it_is_the_machine(groups):
     groups("", "empty")
-    assert machine.ram_total_bytes() == psutil.virtual_memory().total
+    assert probe.ram_total_bytes() == psutil.virtual_memory().total
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from cogvx_nb.errors import ModelError
 from cogvx_nb.pipeline import generate, loader, optimization
 from cogvx_nb.pipeline.attention import SpeedUpFailed
 from cogvx_nb.pipeline.vae import Autoencoder
-from cogvx_nb.planning import machine, planner, request, speedups
+from cogvx_nb.planning import planner, probe, request, speedups
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_compiled_blocks_equal_stock_and_compile_once(run):
     compiled, seen = run(compiled=True)
     assert distance(compiled, stock) < 1e-4
     assert [e.stage for e in seen if isinstance(e, progress.StageStarted)][1] == "compile"
-    assert len(machine.probe_machine().compiled) == 1
+    assert len(probe.probe_machine().compiled) == 1
     assert any(settings.compiled_dir().rglob("*.so")), "the code is on disk"
     back, seen = run()
     assert torch.equal(back, stock), "and the stock ones come back"

@@ -17,8 +17,9 @@ from ..checkpoints import registry, store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, RequestError
 from ..planning import cost, planner, request
-from ..planning.machine import Machine, probe_machine
+from ..planning.machine import Machine
 from ..planning.plan import FORMER_PLACEMENTS, PLACEMENTS, Plan
+from ..planning.probe import probe_machine
 from ..planning.request import VideoRequest
 from ..planning.speedups import MIN_CACHED_STEPS, SPEEDS
 from . import storage

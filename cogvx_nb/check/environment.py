@@ -15,17 +15,10 @@ from urllib.parse import urlsplit
 
 from .. import settings
 from ..files import nearest_existing_folder
-from ..planning.machine import (
-    Gpu,
-    Machine,
-    describe_machine,
-    host_ram,
-    installed_version,
-    usable_cores,
-)
+from ..planning.machine import Gpu, Machine
+from ..planning.probe import describe_machine, host_ram, installed_version, usable_cores
 from ..text import GIB, error_line
-from .probes import Probe
-from .report import FAIL, PASS, WARN, Row
+from .report import FAIL, PASS, WARN, Probe, Row
 
 DISTRIBUTION = "cogvx-nb"
 INSTALL = "python -m pip install"

@@ -9,11 +9,11 @@ from ..checkpoints import registry
 from ..checkpoints.registry import Checkpoint
 from ..errors import DoesNotFit
 from ..planning import planner
-from ..planning.machine import Gpu, Machine, run_nvidia_smi
+from ..planning.machine import Gpu, Machine
+from ..planning.probe import run_nvidia_smi
 from ..text import GIB, error_line
 from .environment import INSTALL, requirement
-from .probes import Probe
-from .report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Row, format_capability
+from .report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Probe, Row, format_capability
 
 MIB = 2**20
 

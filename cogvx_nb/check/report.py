@@ -1,12 +1,28 @@
-"""Results of a check: rows and a verdict for each GPU, as text, JSON or HTML."""
+"""The rows and the verdict of a check, as text, JSON or HTML; and probes in processes of their own.
+
+A broken package may raise, print, hang or end its whole process when it is imported, so imports,
+ffmpeg and Jupyter are tried in children. A child that fails becomes one line, and the parent loads
+none of them.
+"""
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import settings
+from ..planning import probe
 from ..planning.machine import Gpu
-from ..text import escape_html, render_template
+from ..text import error_line, escape_html, render_template
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -106,3 +122,133 @@ def check_table(report: Report) -> HTML:
         return HTML(render_template("check_table.html", rows=report.rows, tints=TINTS))
     except ImportError:
         return HTML(f"<pre>{escape_html(report.as_text())}</pre>")
+
+
+PATIENCE = 300
+"""Seconds until a probe counts as hung. Importing torch from a cold network disk can take a
+minute."""
+
+USED = {"diffusers": "CogVideoXPipeline", "transformers": "T5EncoderModel"}
+"""A class to import from each lazily loading package: importing the package alone loads little."""
+
+LARGEST_ERROR = 8
+"""Mean absolute error of a smooth picture after H.264, of 255."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Outcome of a probe."""
+
+    value: dict  # what it measured; empty if it failed
+    error: str = ""  # why it failed, in a line
+
+
+def run_probes(names: Iterable[str]) -> dict[str, Probe]:
+    """Run some of ``PROBES``, all at once."""
+    names = list(names)
+    with ThreadPoolExecutor(len(names)) as pool:
+        return dict(zip(names, pool.map(_run_probe, names), strict=True))
+
+
+def _run_probe(name: str) -> Probe:
+    code = "from cogvx_nb.check import report\nreport.child_main(sys.argv[1])"
+    command = settings.child_python(code, name)
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return Probe({}, f"no end after {PATIENCE} s")
+    except OSError as error:
+        return Probe({}, error_line(error))
+    lines = done.stdout.decode(errors="replace").splitlines()
+    try:
+        return Probe(**json.loads(lines[-1]))
+    except (IndexError, ValueError, TypeError):
+        errors = done.stderr.decode(errors="replace").strip().splitlines()
+        end = f"ended by signal {-done.returncode}" if done.returncode < 0 else "ended early"
+        return Probe({}, errors[-1][:300] if errors else end)
+
+
+def child_main(name: str) -> None:
+    """Main function of the subprocess: run one probe and print its ``Probe`` as the last line."""
+    try:
+        outcome = Probe(PROBES[name]())
+    except BaseException as error:  # SystemExit too: a package that ends Python at import is broken
+        outcome = Probe({}, error_line(error))
+    print("\n" + json.dumps(asdict(outcome)), flush=True)
+
+
+def _torch() -> dict:
+    """torch's CUDA version and kernels, and the GPUs and CPU threads that it reports."""
+    import torch
+
+    value = {"cuda": torch.version.cuda, "gpus": [], "kernels": [], "error": ""}
+    try:
+        value["gpus"] = [asdict(gpu) for gpu in probe.cuda_gpus(torch)]
+        value["kernels"] = torch.cuda.get_arch_list()
+        value["threads"] = torch.get_num_threads()
+    except Exception as error:  # from the driver; torch itself works
+        value["error"] = error_line(error)
+    return value
+
+
+def _lazy(package: str) -> dict:
+    """Import the class that is used of a lazily loading package."""
+    getattr(importlib.import_module(package), USED[package])
+    return {}
+
+
+def _ffmpeg() -> dict:
+    """Encode and decode a few frames with ffmpeg."""
+    import imageio_ffmpeg
+    import numpy as np
+
+    from ..results import video
+
+    ramp = np.linspace(0, 255, 96).astype(np.uint8)
+    frames = np.broadcast_to(ramp[None, None, :, None], (5, 64, 96, 3)).copy()
+    with tempfile.TemporaryDirectory() as folder:
+        video.encode_video(frames, Path(folder) / "a.mp4", fps=8, tag="{}")
+        decoded = video.decode_video(Path(folder) / "a.mp4")
+    if decoded.shape != frames.shape:
+        raise RuntimeError(f"frames of shape {frames.shape} were decoded as {decoded.shape}")
+    error = float(np.abs(decoded.astype(int) - frames).mean())
+    if error > LARGEST_ERROR:
+        raise RuntimeError(f"decoded frames differ by {error:.0f} of 255")
+    return {"version": imageio_ffmpeg.get_ffmpeg_version(), "frames": len(decoded)}
+
+
+def _kernel() -> dict:
+    """The interpreter that notebooks would run in."""
+    import ipykernel.kernelapp
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    # jupyter_client runs a bare name like these in its own interpreter.
+    own = command in ("python", "python3", f"python3.{sys.version_info.minor}")
+    # Folders, because the interpreters of two environments can be links to the same file.
+    same = own or Path(command).parent.resolve() == Path(sys.executable).parent.resolve()
+    return {"version": ipykernel.__version__, "python": command, "same": same}
+
+
+def _widgets() -> dict:
+    """ipywidgets and its JupyterLab extension."""
+    import ipywidgets
+    from jupyter_core.paths import jupyter_path
+
+    part = Path("@jupyter-widgets") / "jupyterlab-manager" / "package.json"
+    places = [Path(folder) / part for folder in jupyter_path("labextensions")]
+    return {
+        "version": ipywidgets.__version__,
+        "page_version": importlib.metadata.version("jupyterlab_widgets"),
+        "installed": any(path.is_file() for path in places),
+    }
+
+
+PROBES: dict[str, Callable[[], dict]] = {
+    "torch": _torch,
+    "diffusers": lambda: _lazy("diffusers"),
+    "transformers": lambda: _lazy("transformers"),
+    "ffmpeg": _ffmpeg,
+    "kernel": _kernel,
+    "widgets": _widgets,
+}

@@ -16,7 +16,7 @@ from ..checkpoints.registry import Checkpoint, Model
 from ..errors import CogvxError, DoesNotFit
 from ..planning import cost, planner
 from ..planning.machine import Machine
-from . import environment, gpu, probes
+from . import environment, gpu, report
 from .gpu import fitting_frames
 from .report import FAIL, PASS, WARN, GpuVerdict, Report, Row
 
@@ -152,7 +152,7 @@ def run_check(model: str = "auto", deep: bool = False, online: bool = False) -> 
         deep: hash every file of every checkpoint; else only sizes are compared.
         online: check whether the hubs answer.
     """
-    probed = probes.run_probes(probes.PROBES)
+    probed = report.run_probes(report.PROBES)
     driver = gpu.nvidia_smi()
     machine, ram_error = environment.probe_without_torch(probed["torch"])
     job = choose_model(model, machine)

@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from .. import files, settings
 from ..checkpoints.store import file_hashes
 from ..errors import ModelCorrupt, OutOfMemory
-from ..planning.machine import remember_compiled
 from ..planning.plan import Plan, compiled_key
 from ..planning.planner import next_plan
+from ..planning.probe import remember_compiled
 from ..planning.request import VideoRequest
 from ..text import first_line
 from . import attention, components, optimization

@@ -20,7 +20,7 @@ import numpy as np
 from .. import __version__, settings
 from ..errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
 from ..files import nearest_existing_folder, numbered_paths, partial_file, publish, translate_errors
-from ..planning import machine
+from ..planning import probe
 from ..planning.plan import Plan
 from ..planning.request import VideoRequest
 from ..progress import Listener, StageStarted
@@ -144,7 +144,7 @@ def check_output(output: str | Path | None, *, overwrite: bool = False) -> Path 
 def describe_video(generated: Generated) -> Sidecar:
     """The sidecar of a video: the request as given and as run, the plan, the checkpoint and its
     file hashes, versions, machine, seconds of the stages and the hash of the frames."""
-    request, local_machine = generated.request, machine.probe_machine()
+    request, local_machine = generated.request, probe.probe_machine()
     return Sidecar(
         made=datetime.now().astimezone().isoformat(timespec="seconds"),
         request=records.RecordedRequest(**request.settings),

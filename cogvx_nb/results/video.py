@@ -19,7 +19,7 @@ import numpy as np
 from .. import settings, text
 from ..errors import OutputError, ResultError
 from ..files import write_whole
-from ..planning import machine
+from ..planning import probe
 
 TAG = "cogvx"
 """Name of the mp4 metadata tag that holds the settings as JSON."""
@@ -182,7 +182,7 @@ def _as_many_as_fit(
     videos: Sequence[Path], encode: Callable[[Path], str], room: int
 ) -> dict[Path, str]:
     addresses: dict[Path, str] = {}
-    with ThreadPoolExecutor(machine.usable_cores()) as pool:
+    with ThreadPoolExecutor(probe.usable_cores()) as pool:
         for start in range(0, len(videos), BATCH):
             batch = videos[start : start + BATCH]
             for path, address in zip(batch, pool.map(encode, batch), strict=True):
@@ -238,7 +238,7 @@ THUMBNAIL_WIDTH = 180
 
 def thumbnails(entries: Iterable) -> list[bytes]:
     """A WebP of the middle frame of each catalogue entry; empty if its video can't be read."""
-    with ThreadPoolExecutor(machine.usable_cores()) as pool:
+    with ThreadPoolExecutor(probe.usable_cores()) as pool:
         return list(pool.map(_thumbnail, entries))
 
 

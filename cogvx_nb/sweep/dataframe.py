@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import OutputError, ResultError, optional_import
 from ..files import translate_errors, write_whole
-from ..planning import machine
+from ..planning import probe
 from ..results import export, result, video
 from ..text import GIB
 from .folder import VIDEO, SweepFolder
@@ -152,7 +152,7 @@ def sweep_dataframe(name: str) -> pandas.DataFrame:
 def sweep_rows(folder: SweepFolder, listed: dict[str, dict[str, object]]) -> list[dict]:
     """The rows of ``sweep_dataframe`` for the runs that are listed."""
     cached = _read_cache(folder.root / MEASURED)
-    with ThreadPoolExecutor(min(MAX_THREADS, machine.usable_cores())) as pool:
+    with ThreadPoolExecutor(min(MAX_THREADS, probe.usable_cores())) as pool:
         results = list(pool.map(lambda item: _row(folder, *item, cached), listed.items()))
     rows = [row for row, _ in results]
     measured = {sha256: measures for _, by_hash in results for sha256, measures in by_hash.items()}

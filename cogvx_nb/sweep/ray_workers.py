@@ -22,7 +22,7 @@ from pathlib import Path
 from .. import settings
 from ..errors import SpecError, missing_package
 from ..files import is_disk_full, rename_in_notebook
-from ..planning.machine import run_nvidia_smi
+from ..planning.probe import run_nvidia_smi
 from ..text import first_line
 from .worker import RunOutcome, RunTask, SweepWorker
 

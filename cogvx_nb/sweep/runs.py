@@ -40,8 +40,8 @@ NOTEBOOK_BYTES = 80_000
 
 PROBE = """
 import pickle
-from cogvx_nb.planning import machine
-print("\\n" + pickle.dumps(machine.probe_machine()).hex())
+from cogvx_nb.planning import probe
+print("\\n" + pickle.dumps(probe.probe_machine()).hex())
 """
 """Runs in a child process: probing a GPU takes memory on it until the process ends."""
 

@@ -10,7 +10,7 @@ import ipywidgets as widgets
 from .. import settings
 from ..checkpoints.registry import Model
 from ..errors import CogvxError
-from ..planning import machine, planner
+from ..planning import planner, probe
 from ..planning.fields import FIELDS
 from ..progress import Event
 from ..results.records import Sidecar
@@ -238,7 +238,7 @@ def show(model: str = FIELDS["model"].default, **values) -> Workbench:
         RequestError: for a value that its field doesn't accept.
     """
     frames = FIELDS["frames"].check(values.get("frames", FIELDS["frames"].default))
-    checkpoint, _ = planner.find_model(model, machine.probe_machine(), frames)
+    checkpoint, _ = planner.find_model(model, probe.probe_machine(), frames)
     while _shown:
         _shown.pop().shut()
     _shown.append(Workbench(checkpoint, current_session(), **values))

@@ -20,7 +20,7 @@ from PIL import Image
 
 from .. import files, settings, workflow
 from ..checkpoints.registry import Model
-from ..planning import cost, machine, planner
+from ..planning import cost, planner, probe
 from ..progress import Event, FramesDone, Listener, Note, Step
 from ..results.catalogue import Catalogue
 from ..results.result import Result
@@ -176,7 +176,7 @@ class Session:
             DoesNotFit: if no plan fits this machine.
             RequestError: if a package that the speed needs is missing.
         """
-        local = machine.probe_machine()
+        local = probe.probe_machine()
         plan = planner.predict_plan(model, local, frames, speed, steps)
         self.catalogue.refresh()
         # Most measured paces are of exact videos; other speeds are predicted from their plans.

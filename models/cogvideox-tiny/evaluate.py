@@ -24,7 +24,7 @@ import world
 from cogvx_nb.checkpoints import store
 from cogvx_nb.pipeline import loader
 from cogvx_nb.pipeline.vae import decode_latents
-from cogvx_nb.planning import machine, planner, request, speedups
+from cogvx_nb.planning import planner, probe, request, speedups
 from cogvx_nb.planning.plan import Plan
 
 NAMES = ("background", "colour", "motion", "shape")
@@ -99,7 +99,7 @@ def fidelity(
 def planned(model, speed: str, dtype: str | None) -> Plan:
     """A speed's plan with 8-bit products: int8 on a CPU, and what a GPU has for bfloat16."""
     fitted = planner.plan_request(
-        request.make_request(model, "a red circle", speed=speed), machine.probe_machine()
+        request.make_request(model, "a red circle", speed=speed), probe.probe_machine()
     )
     fitted = replace(fitted, dtype=dtype or fitted.dtype)
     if speed == "exact":

@@ -1,0 +1,206 @@
+"""Looks at this machine: GPUs, free memory (of its container or job too), versions, compiler."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from .. import settings
+from ..errors import SettingsError
+from ..text import error_line
+from .machine import Gpu, Machine
+
+PACKAGES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "imageio-ffmpeg",
+    "torchao",
+    "flash-attn-4",
+)
+
+
+def probe_machine() -> Machine:
+    """Look at this machine. Loads torch."""
+    settings.prepare_torch()
+    import torch
+
+    return describe_machine(cuda_gpus(torch), torch.get_num_threads())
+
+
+def describe_machine(gpus: tuple[Gpu, ...], threads: int) -> Machine:
+    """This machine, with the GPUs and the CPU threads that torch reports. Loads no torch."""
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        cores=usable_cores(),
+        threads=threads,
+        ram_bytes=ram_total_bytes(),
+        ram_free_bytes=ram_free_bytes(),
+        gpus=gpus,
+        versions={name: installed_version(name) for name in PACKAGES},
+        compiled=_compiled_keys(),
+        compiler=_has_compiler(),
+    )
+
+
+def cuda_gpus(torch) -> tuple[Gpu, ...]:
+    """GPUs as torch sees them, with what it could take of their memory."""
+    if not torch.cuda.is_available():
+        return ()
+    found = []
+    for index in range(torch.cuda.device_count()):
+        free_bytes, total_bytes = torch.cuda.mem_get_info(index)
+        # A model that this process has loaded makes room for the next, so it counts as free;
+        # otherwise a warm kernel would plan a second run smaller than its first.
+        free_bytes += torch.cuda.memory_reserved(index)
+        share = torch.cuda.get_per_process_memory_fraction(index)  # 1 unless somebody set less
+        free_bytes = min(free_bytes, int(share * total_bytes))
+        capability = torch.cuda.get_device_capability(index)
+        name = torch.cuda.get_device_name(index)
+        found.append(Gpu(index, name, total_bytes, free_bytes, capability, capability >= (8, 0)))
+    return tuple(found)
+
+
+def run_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess | None:
+    """Run the NVIDIA driver's own tool; None where there is none.
+
+    Raises:
+        OSError, subprocess.TimeoutExpired: if it can't be run, or hangs.
+    """
+    if not (program := shutil.which("nvidia-smi")):
+        return None
+    return subprocess.run([program, *arguments], capture_output=True, timeout=60, check=False)
+
+
+def usable_cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _has_compiler() -> bool:
+    return importlib.util.find_spec("triton") is not None and settings.c_compiler() is not None
+
+
+def _compiled_keys() -> tuple[str, ...]:
+    try:
+        return tuple(settings.compiled_list().read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError, SettingsError):  # none, damaged, or no folder for it
+        return ()
+
+
+def remember_compiled(key: str) -> None:
+    """Note that code was compiled, for the next plan; see ``plan.compiled_key``."""
+    if key in _compiled_keys():
+        return
+    path = settings.compiled_list()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{key}\n")
+
+
+def installed_version(package: str) -> str | None:
+    """Version of an installed package by its metadata; None if it isn't installed."""
+    try:
+        return importlib.metadata.version(package) or "of unknown version"
+    except (importlib.metadata.PackageNotFoundError, KeyError):
+        return None
+
+
+MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
+OWN_CGROUP = Path("/proc/self/cgroup")
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+LIMITS = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Files of a control group of version 2 and of the memory controller of version 1: the limit, what
+is used, and the key of ``memory.stat`` for what of that is cache (docs.kernel.org, cgroup-v2)."""
+
+
+def host_ram() -> tuple[int, int, str]:
+    """(bytes in all, bytes free, why psutil failed) of the host, whatever its control groups allow.
+
+    If psutil is missing or broken they come from ``/proc/meminfo``; 0 where there is none.
+    """
+    try:
+        import psutil
+
+        memory = psutil.virtual_memory()
+        return memory.total, memory.available, ""
+    except Exception as failure:  # a broken package may raise anything
+        error = error_line(failure)
+    try:
+        lines = MEMINFO.read_text(encoding="ascii").splitlines()
+        kib = {name: int(rest.split()[0]) for name, _, rest in (x.partition(":") for x in lines)}
+        return kib["MemTotal"] * 1024, kib["MemAvailable"] * 1024, error
+    except (OSError, ValueError, KeyError, IndexError):
+        return 0, 0, error
+
+
+def ram_total_bytes() -> int:
+    """RAM of this machine, or what a control group allows of it."""
+    total, _, _ = host_ram()
+    return min([total, *(limit for limit, _ in _cgroup_limits())])
+
+
+def ram_free_bytes() -> int:
+    """RAM that no other process needs. What this process holds counts as free: a model that is
+    loaded makes room for the next."""
+    _, free, _ = host_ram()
+    free = min([free, *(limit - used for limit, used in _cgroup_limits())])
+    return min(max(free, 0) + ram_own_bytes(), ram_total_bytes())
+
+
+def ram_own_bytes() -> int:
+    """What this process holds, pinned memory with it, without the files that it maps."""
+    try:
+        lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+        return sum(int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
+    except (OSError, KeyError, ValueError):  # no Linux
+        with contextlib.suppress(Exception):  # a broken package may raise anything
+            import psutil
+
+            return psutil.Process().memory_info().rss
+        return 0
+
+
+def _cgroup_limits() -> list[tuple[int, int]]:
+    """(limit, used) of each control group with a limit that this process is in, in bytes."""
+    try:
+        entries = [line.split(":", 2)[1:] for line in OWN_CGROUP.read_text().splitlines()]
+    except OSError:
+        return []
+    found = []
+    for controllers, name in entries:
+        kind = "memory" if "memory" in controllers.split(",") else controllers
+        if kind not in LIMITS:
+            continue
+        root = CGROUP_ROOT / kind
+        folder = root / name.lstrip("/")
+        # In a container the name can be that of the host, where its own group is the root.
+        for group in dict.fromkeys([folder, *folder.parents, root]):
+            if group.is_relative_to(root):
+                found += _read_cgroup(group, *LIMITS[kind])
+    return found
+
+
+def _read_cgroup(folder: Path, limit: str, used: str, cache: str) -> list[tuple[int, int]]:
+    try:
+        most = int((folder / limit).read_text())
+        now = int((folder / used).read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return [(most, now - int(stat.get(cache, 0)))]
+    except (OSError, ValueError):  # no such group, or no limit: "max"
+        return []
