@@ -178,7 +178,7 @@ def file_pipeline(video, planned):
     """diffusers' own pipeline, with no class of the workbench."""
     import diffusers
 
-    from cogvx_nb.checkpoints import store
+    from cogvx_nb.planning import request
 
     tokenizer = request.load_tokenizer(video.model)
     pipe = diffusers.CogVideoXPipeline.from_pretrained(video.model.folder, tokenizer=tokenizer)

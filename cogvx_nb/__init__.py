@@ -17,6 +17,7 @@ _API = {
     "catalogue": "results.catalogue",
     "generate_video": "workflow",
     "results_frame": "results.catalogue",
+    "read_result": "results.result",
     "reproduce": "workflow",
     "run_notebook": "notebooks.notebook",
     "run_sweep": "sweep.driver",

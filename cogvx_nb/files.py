@@ -287,10 +287,7 @@ def exclusive_lock(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        text = ""
-        with contextlib.suppress(OSError):
-            text = holder.read_text()
-        on_wait(text or "another process")
+        on_wait(holder.read_text() if holder.is_file() else "another process")
         lock.acquire()
     try:
         now = time.strftime("%H:%M:%S")

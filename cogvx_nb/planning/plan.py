@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 
-from ..checkpoints import registry
-from ..checkpoints.registry import Model
+from ..checkpoints.registry import SIZE_MULTIPLE, Model
 from ..errors import RequestError
 from ..text import GIB
 from .machine import Gpu, Machine
@@ -152,8 +151,7 @@ class Plan:
 
     def tokens(self, frames: int) -> int:
         """Tokens that the transformer sees for a clip of so many frames, text included."""
-        patch = registry.SIZE_MULTIPLE
-        patches = (self.height // patch) * (self.width // patch)
+        patches = (self.height // SIZE_MULTIPLE) * (self.width // SIZE_MULTIPLE)
         return self.model.checkpoint.text_tokens + patches * ((frames - 1) // 4 + 1)
 
     @property
@@ -243,16 +241,16 @@ def gpu_for(plan: Plan, machine: Machine) -> Gpu | None:
 
 def fits(plan: Plan, machine: Machine) -> bool:
     """Whether a plan's predicted memory is free."""
-    gpu = gpu_for(plan, machine)
-    if gpu is None:
+    if (gpu := gpu_for(plan, machine)) is None:
         return plan.peak_bytes <= machine.ram_free_bytes
     return plan.peak_bytes <= gpu.room_bytes and plan.ram_bytes <= plan.ram_room_bytes
 
 
 def conditions_for(plan: Plan, machine: Machine, steps: int) -> Conditions:
+    """What the speed-ups of a plan depend on."""
     gpu = gpu_for(plan, machine)
-    name, capability = (gpu.name, gpu.capability) if gpu else ("", (0, 0))
-    return Conditions(plan.dtype, steps, name, capability, machine.compiler, machine.versions)
+    card = (gpu.name, gpu.capability) if gpu else ("", (0, 0))
+    return Conditions(plan.dtype, steps, *card, machine.compiler, machine.versions)
 
 
 def missing_requirement(plan: Plan, machine: Machine, steps: int) -> str:
