@@ -146,7 +146,7 @@ def test_a_video_is_made_again_bit_for_bit(tmp_path):
     from cogvx_nb import workflow
 
     saved = workflow.generate_video(CIRCLE, tmp_path / "a.mp4", model="tiny", steps=4)
-    assert saved.settings["plan"]["device"].startswith("cuda")
+    assert saved.settings.plan.device.startswith("cuda")
     assert workflow.reproduce(saved).identical
 
 
