@@ -15,7 +15,7 @@ from . import records
 
 NAME = ".catalogue.sqlite"
 
-VERSION = 4
+VERSION = 5
 """Of the schema, ``records.COLUMNS`` included: an index of another version is rebuilt."""
 
 SETTLED_SECONDS = 2

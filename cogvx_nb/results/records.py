@@ -20,7 +20,7 @@ from ..planning.plan import PREDICTED, RECORDED, Plan, rename_choices
 from ..planning.request import Adjustment, VideoRequest
 
 FORMAT = 2
-"""Of the sidecars written now. Format 1 had other names in the plan; see ``parse_sidecar``."""
+"""Of the sidecars written now. Format 1 had other names in the plan: see ``rename_choices``."""
 
 STAGES = ("load", "text", "compile", "denoise", "decode", "write")
 
@@ -113,7 +113,7 @@ def read_sidecar(path: Path) -> Sidecar | None:
 
 
 def parse_sidecar(content: object) -> Sidecar | None:
-    """The sidecar that JSON content is, of any format so far; None if it is something else."""
+    """The sidecar of JSON content in any format so far; None if it is something else."""
     with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
         if content["format"] not in (1, FORMAT):
             return None
