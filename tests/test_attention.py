@@ -21,11 +21,11 @@ def latents(tiny, here):
     """Runs 13 frames in 4 steps with an attention; returns the latents of the last step."""
 
     def run(attention: str) -> torch.Tensor:
-        asked, seen = request.make_request(tiny, CIRCLE, steps=4), []
+        video, seen = request.make_request(tiny, CIRCLE, steps=4), []
         loaded = loader.load_pipeline(
-            planner.plan_request(replace(asked, attention=attention), here)
+            planner.plan_request(replace(video, attention=attention), here)
         )
-        generate.generate_frames(asked, loaded, seen.append)
+        generate.generate_frames(video, loaded, seen.append)
         return [event for event in seen if isinstance(event, progress.Step)][-1].latents
 
     yield run
@@ -43,13 +43,13 @@ def test_other_attentions_give_the_same(latents, attention):
 def test_one_that_is_not_there_is_said(tiny, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
     attention.attention_processor.cache_clear()
-    asked = request.make_request(tiny, CIRCLE, steps=2)
+    video = request.make_request(tiny, CIRCLE, steps=2)
     with pytest.raises(RequestError, match=r"'nothing': use one of sdpa, flash4, flash"):
-        loader.load_pipeline(planner.plan_request(replace(asked, attention="nothing"), here))
+        loader.load_pipeline(planner.plan_request(replace(video, attention="nothing"), here))
     with pytest.raises(RequestError, match=r"attention = 'flash4': isn't available here"):
         attention.attention_processor("flash4", compiled=True)
     with pytest.raises(RequestError, match=r"attention = 'sage': isn't available here"):
-        loader.load_pipeline(planner.plan_request(replace(asked, attention="sage"), here))
+        loader.load_pipeline(planner.plan_request(replace(video, attention="sage"), here))
 
 
 def test_one_that_the_device_does_not_have_is_one_line(tiny, here):
@@ -83,19 +83,19 @@ def test_the_attention_is_kept_with_the_video(tmp_path, here):
     flags = ["--prompt", CIRCLE, "--steps", "2", "--output", "a.mp4", "--attention", "native"]
     done = run_cogvx("generate", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    kept = result.read_result(tmp_path / "a.mp4").sidecar_json()
-    assert kept["plan"]["attention"] == "native"
+    settings = result.read_result(tmp_path / "a.mp4").sidecar_json()
+    assert settings["plan"]["attention"] == "native"
     assert run_cogvx("reproduce", "a.mp4", cwd=tmp_path).returncode == 0
-    asked = request.make_request(*_asked(kept))
-    assert planner.replay_plan(asked, here, kept["plan"]).attention == "native"
-    older = {name: value for name, value in kept["plan"].items() if name != "attention"}
-    assert planner.replay_plan(asked, here, older).attention == "sdpa"
+    video = request.make_request(*_recorded_request(settings))
+    assert planner.replay_plan(video, here, settings["plan"]).attention == "native"
+    older = {name: value for name, value in settings["plan"].items() if name != "attention"}
+    assert planner.replay_plan(video, here, older).attention == "sdpa"
 
 
-def _asked(kept: dict):
+def _recorded_request(settings: dict):
     from cogvx_nb.checkpoints import store
 
-    return store.locate_checkpoint("tiny"), kept["request"]["prompt"]
+    return store.locate_checkpoint("tiny"), settings["request"]["prompt"]
 
 
 def test_the_processor_takes_clips_without_rotary_embeddings():

@@ -33,8 +33,8 @@ def reconstruct(vae, clip: np.ndarray) -> np.ndarray:
         return decode_latents(vae, latents * vae.config.scaling_factor, len(clip))[0].numpy()
 
 
-def psnr(made: np.ndarray, clip: np.ndarray) -> float:
-    return float(-10 * np.log10(np.mean((made - clip / 255) ** 2)))
+def psnr(decoded: np.ndarray, clip: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean((decoded - clip / 255) ** 2)))
 
 
 @pytest.mark.parametrize("frames", [13, 25, 49])

@@ -20,11 +20,11 @@ def runs(tiny, here, monkeypatch):
     count, encoder = [], loaded.pipe.text_encoder
     handle = encoder.register_forward_hook(lambda *values: count.append(1))
 
-    def run(reuse_text: bool = True, **wanted):
+    def run(reuse_text: bool = True, **values):
         count.clear()
-        asked = request.make_request(tiny, **{"prompt": CIRCLE, "steps": 2} | wanted)
-        made = generate.generate_frames(asked, loaded, reuse_text=reuse_text)
-        return made.frames, len(count)
+        video = request.make_request(tiny, **{"prompt": CIRCLE, "steps": 2} | values)
+        generated = generate.generate_frames(video, loaded, reuse_text=reuse_text)
+        return generated.frames, len(count)
 
     yield run
     handle.remove()

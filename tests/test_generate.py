@@ -26,10 +26,10 @@ from cogvx_nb.results import result
 
 @pytest.mark.parametrize("frames", [13, 25, 49])
 def test_the_video_has_the_frames_that_were_asked_for(make, frames):
-    made = make(frames=frames)
-    assert made.frames.shape == (frames, 96, 144, 3)
-    assert made.frames.dtype == np.uint8
-    assert set(made.seconds) == {"load", "text", "denoise", "decode"}
+    generated = make(frames=frames)
+    assert generated.frames.shape == (frames, 96, 144, 3)
+    assert generated.frames.dtype == np.uint8
+    assert set(generated.seconds) == {"load", "text", "denoise", "decode"}
 
 
 def test_the_same_request_makes_identical_frames(make):
@@ -49,14 +49,14 @@ def test_a_negative_prompt_has_an_effect(make):
 
 def test_events_follow_the_stages(make):
     seen = []
-    made = make(steps=3, on_event=seen.append)
+    generated = make(steps=3, on_event=seen.append)
     stages = [event.stage for event in seen if isinstance(event, progress.StageStarted)]
     assert stages == ["text", "denoise", "decode"]
     steps = [event for event in seen if isinstance(event, progress.Step)]
     assert [(event.step, event.steps) for event in steps] == [(1, 3), (2, 3), (3, 3)]
     assert steps[-1].latents.shape == (1, 4, 16, 12, 18)
     assert steps[-1].seconds_left == 0
-    assert seen[-1].generated is made
+    assert seen[-1].generated is generated
 
 
 def test_the_model_stays_loaded(make):
@@ -65,9 +65,9 @@ def test_the_model_stays_loaded(make):
 
 
 def test_released_memory_is_loaded_again(make):
-    made = make()
+    generated = make()
     loader.release_pipeline()
-    assert np.array_equal(make().frames, made.frames)
+    assert np.array_equal(make().frames, generated.frames)
 
 
 def test_cancel_takes_effect_within_a_step(make):
@@ -184,19 +184,19 @@ def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
         timestep_spacing=registry.COGVIDEOX_2B.timestep_spacing,
         dynamic_cfg=registry.COGVIDEOX_2B.dynamic_cfg,
     )
-    asked = request.make_request(replace(tiny, checkpoint=checkpoint), CIRCLE, steps=20)
+    video = request.make_request(replace(tiny, checkpoint=checkpoint), CIRCLE, steps=20)
     loader.release_pipeline()  # the same files as the embedded model's, which may be loaded
     seen = []
-    loaded = loader.load_pipeline(planner.plan_request(asked, here))
-    made = generate.generate_frames(asked, loaded, seen.append)
-    assert world.measure(made.frames) == world.Attributes("red", "circle", "right", "black")
+    loaded = loader.load_pipeline(planner.plan_request(video, here))
+    generated = generate.generate_frames(video, loaded, seen.append)
+    assert world.measure(generated.frames) == world.Attributes("red", "circle", "right", "black")
     steps = [event for event in seen if isinstance(event, progress.Step)]
     assert {step.latents.shape for step in steps} == {(1, 4, 16, 12, 18)}
     with torch.no_grad():
         last = decode_latents(loaded.pipe.vae, steps[-1].latents, 13)[0].mul(255).numpy()
         half = decode_latents(loaded.pipe.vae, steps[9].latents, 13)[0].mul(255).numpy()
     loader.release_pipeline()
-    assert np.abs(last - made.frames).mean() < 1, "the last estimate is the clip"
+    assert np.abs(last - generated.frames).mean() < 1, "the last estimate is the clip"
     colour = world.measure(half.round().astype(np.uint8)).colour
     assert colour == "red", "clean, not noisy, half way"
 

@@ -26,8 +26,8 @@ PARAMETERS = {
 def big(tiny) -> request.VideoRequest:
     """A request for the 5B at its native size."""
     model = Model(registry.COGVIDEOX_5B, tiny.folder, PARAMETERS, PARAMETERS)
-    wanted = request.make_request(tiny, CIRCLE)
-    return replace(wanted, model=model, height=480, width=720, frames=49)
+    video = request.make_request(tiny, CIRCLE)
+    return replace(video, model=model, height=480, width=720, frames=49)
 
 
 def machine_with(
@@ -69,9 +69,9 @@ CARDS = {"80 GB": 79, "40 GB": 39, "24 GB": 22.8, "16 GB": 15, "12 GB": 11.2, "8
 )
 @pytest.mark.parametrize("frames", [13, 25, 49])
 def test_cards_and_hosts(big, card, ram, exact, fast, frames):
-    wanted, here = replace(big, frames=frames), machine_with(CARDS[card], ram)
+    video, here = replace(big, frames=frames), machine_with(CARDS[card], ram)
     for speed, expected in (("exact", exact), ("fast", fast)):
-        fitted = planner.plan_request(replace(wanted, speed=speed), here)
+        fitted = planner.plan_request(replace(video, speed=speed), here)
         assert " ".join((fitted.placement, fitted.quantized)).strip() == expected
         assert not fitted.tiled, "exact comes before tiles"
         assert fitted.peak_bytes <= CARDS[card] * GIB
@@ -323,16 +323,18 @@ def test_a_named_model_is_taken_without_a_word(name):
 
 
 def test_a_recorded_plan_comes_back(big):
-    made = planner.plan_request(replace(big, speed="turbo"), machine_with(23.5))
-    again = planner.replay_plan(big, machine_with(79), made.choices)
+    recorded = planner.plan_request(replace(big, speed="turbo"), machine_with(23.5))
+    again = planner.replay_plan(big, machine_with(79), recorded.choices)
     for name in plan.RECORDED:
-        assert getattr(again, name) == getattr(made, name), name
+        assert getattr(again, name) == getattr(recorded, name), name
     assert again.quantized == "fp8"
-    assert planner.replay_plan(big, machine_with(None, ram=128), made.choices).device == "cpu"
+    assert planner.replay_plan(big, machine_with(None, ram=128), recorded.choices).device == "cpu"
 
 
 def test_a_recorded_plan_that_can_not_be_had_here_is_not_followed(big):
-    made = planner.plan_request(replace(big, speed="fast"), machine_with(79, flash="4.0.0")).choices
+    recorded = planner.plan_request(
+        replace(big, speed="fast"), machine_with(79, flash="4.0.0")
+    ).choices
     a100 = replace(machine_with(79).gpus[0], name="NVIDIA A100 80GB", capability=(8, 0))
     for here, why in (
         (replace(machine_with(79, flash="4"), gpus=(a100,)), "int8 on NVIDIA A100 80GB, not fp8"),
@@ -342,7 +344,7 @@ def test_a_recorded_plan_that_can_not_be_had_here_is_not_followed(big):
         (machine_with(11.2, flash="4"), "no_offload doesn't fit here"),
         (machine_with(39, bf16=False), "has no fast bfloat16"),
     ):
-        again = planner.replay_plan(big, here, made)
+        again = planner.replay_plan(big, here, recorded)
         fitted = planner.plan_request(big, here)
         assert all(getattr(again, name) == getattr(fitted, name) for name in plan.RECORDED)
         assert again.reasons[-1].startswith("not as it was made before: ")

@@ -82,14 +82,14 @@ def test_noise_is_drawn_between_steps_and_no_thread_stays():
 
 
 def test_a_generator_for_each_clip_is_as_in_diffusers():
-    made = []
+    results = []
     for kind in (diffusers.CogVideoXDPMScheduler, Scheduler):
         scheduler = kind()
         scheduler.set_timesteps(STEPS)
         generators = [torch.Generator().manual_seed(n) for n in range(2)]
         latents = torch.ones(2, 4, 16, 12, 18)
         times = scheduler.timesteps
-        made.append(
+        results.append(
             scheduler.step(latents, latents, times[1], times[0], latents, generator=generators)
         )
-    assert torch.equal(made[0][0], made[1][0])
+    assert torch.equal(results[0][0], results[1][0])

@@ -1,4 +1,4 @@
-"""What makes it faster: equal to stock where it says so, and as far off as it says elsewhere."""
+"""Speed-ups: equal to diffusers where they are exact, and near it where they are not."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cogvx_nb.planning import planner, probe, request, speedups
 
 @pytest.fixture
 def run(tiny, here):
-    """Runs 13 frames on a plan changed so; returns the last step's latents and what was told."""
+    """Makes 13 frames on a changed plan; returns the latents of the last step and the events."""
 
     def run(steps: int = 4, **changes) -> tuple[torch.Tensor, list]:
-        asked, seen = request.make_request(tiny, CIRCLE, steps=steps), []
-        loaded = loader.load_pipeline(replace(planner.plan_request(asked, here), **changes))
-        generate.generate_frames(asked, loaded, seen.append)
+        video, seen = request.make_request(tiny, CIRCLE, steps=steps), []
+        loaded = loader.load_pipeline(replace(planner.plan_request(video, here), **changes))
+        generate.generate_frames(video, loaded, seen.append)
         return [e for e in seen if isinstance(e, progress.Step)][-1].latents, seen
 
     yield run
@@ -52,7 +52,7 @@ def test_compiled_blocks_equal_stock_and_compile_once(run):
 
 @pytest.mark.slow
 def test_compiled_blocks_round_as_eager_ones(tiny):
-    """In half precision; without being told to they lie four times as far."""
+    """In half precision; with the compiler's default options the error is four times as large."""
     folder = tiny.folder / "transformer"
     kind = diffusers.CogVideoXTransformer3DModel
     block = kind.from_pretrained(folder, torch_dtype=torch.bfloat16).eval().transformer_blocks[0]
@@ -89,9 +89,9 @@ def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
 @pytest.mark.slow
 def test_what_did_not_compile_is_dropped_before_the_next_is_loaded(tiny, here, monkeypatch):
     pytest.importorskip("torchao")
-    asked = request.make_request(tiny, CIRCLE, steps=1)
+    video = request.make_request(tiny, CIRCLE, steps=1)
     loaded = loader.load_pipeline(
-        replace(planner.plan_request(asked, here), compiled=True, quantized="int8")
+        replace(planner.plan_request(video, here), compiled=True, quantized="int8")
     )
     first = [weakref.ref(part) for part in (loaded.pipe.transformer, loaded.pipe.text_encoder)]
     alive, load = [], loader._load_with_fallbacks
@@ -105,20 +105,20 @@ def test_what_did_not_compile_is_dropped_before_the_next_is_loaded(tiny, here, m
 
     monkeypatch.setattr(optimization, "compile_blocks", warm)
     monkeypatch.setattr(loader, "_load_with_fallbacks", loading)
-    made = generate.generate_frames(asked, loaded)
-    assert (made.plan.compiled, made.plan.quantized) == (False, "")
+    generated = generate.generate_frames(video, loaded)
+    assert (generated.plan.compiled, generated.plan.quantized) == (False, "")
     assert alive == []
     loader.release_pipeline()
 
 
 def test_a_released_pipeline_leaves_nothing(tiny, here):
-    asked = request.make_request(tiny, CIRCLE, steps=1)
-    loaded = loader.load_pipeline(planner.plan_request(asked, here))
+    video = request.make_request(tiny, CIRCLE, steps=1)
+    loaded = loader.load_pipeline(planner.plan_request(video, here))
     parts = [weakref.ref(part) for part in (loaded.pipe.transformer, loaded.pipe.vae)]
     loader.release_pipeline()
     assert [part() for part in parts] == [None, None]
     with pytest.raises(ModelError, match="load it again"):
-        generate.generate_frames(asked, loaded)
+        generate.generate_frames(video, loaded)
 
 
 def test_pinned_parameters_share_blocks(monkeypatch):
@@ -174,9 +174,9 @@ def test_the_fast_decoder_equals_the_stock_one(tiny, frames, size, tile):
         fast.enable_tiling(*tile)
     latents = torch.randn(2, 16, frames, *size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected, made = stock.decode(latents).sample, fast.decode(latents).sample
-    assert made.shape == expected.shape
-    assert distance(made, expected) < 1e-5
+        expected, decoded = stock.decode(latents).sample, fast.decode(latents).sample
+    assert decoded.shape == expected.shape
+    assert distance(decoded, expected) < 1e-5
 
 
 def test_tiles_as_wide_as_the_clip_have_none_beside_them(tiny, monkeypatch):
@@ -187,12 +187,12 @@ def test_tiles_as_wide_as_the_clip_have_none_beside_them(tiny, monkeypatch):
     shapes, tile = [], fast._tile
     monkeypatch.setattr(fast, "_tile", lambda z: shapes.append(tuple(z.shape[-2:])) or tile(z))
     with torch.no_grad():
-        made = fast.decode(latents).sample
+        decoded = fast.decode(latents).sample
         fast.disable_tiling()
         whole = fast.decode(latents).sample
     assert shapes == [(6, 18), (6, 18), (2, 18)]
-    assert made.shape == whole.shape
-    assert (made - whole).abs().mean() < 0.1
+    assert decoded.shape == whole.shape
+    assert (decoded - whole).abs().mean() < 0.1
 
 
 def test_the_fast_decoder_is_for_gpus(tiny, here):

@@ -64,62 +64,62 @@ def _embedded_config(component: str) -> dict:
 
 
 DRAWS = 2
-"""Tensors of noise that ``CogVideoXDPMScheduler.step`` asks for, but for the first and last."""
+"""Noise tensors that ``CogVideoXDPMScheduler.step`` draws, except in the first and last step."""
 
 
 class Scheduler(diffusers.CogVideoXDPMScheduler):
-    """``CogVideoXDPMScheduler`` of diffusers: the same numbers from the same generator, to the bit.
+    """``CogVideoXDPMScheduler`` of diffusers that draws noise ahead; its results are the same bits.
 
-    One of its steps draws up to two tensors of noise with a CPU's generator (one seed means one
-    video, whatever the device), and only when the device is done. Measured beside an H100 at 49
-    frames: 28 ms each, the GPU idle, of a step of 1.4 s. Here the next step's are drawn meanwhile.
+    A step of diffusers draws up to two noise tensors with a CPU generator, which makes the same
+    noise for every device, while the device is idle: 28 ms each of a step of 1.4 s at 49 frames
+    on an H100. Here the next step's are drawn while the device computes.
     """
 
     _noise: _CpuNoise | None = None
 
     def step(self, *args, generator=None, **kwargs):
-        """As diffusers has it."""
+        """See ``CogVideoXDPMScheduler.step``."""
         if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
             return super().step(*args, generator=generator, **kwargs)
         if self._noise is None or self._noise.generator is not generator:
             self._noise = _CpuNoise(generator)
         with self._noise:
-            found = super().step(*args, generator=generator, **kwargs)
+            result = super().step(*args, generator=generator, **kwargs)
         self._noise.draw_ahead()
-        return found
+        return result
 
 
 class _CpuNoise(TorchFunctionMode):
-    """While active, ``torch.randn`` hands out what was drawn ahead, in the order of the draws."""
+    """While active, ``torch.randn`` returns tensors drawn ahead, in the order of the draws."""
 
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         self.generator = generator
         self._ready: deque[torch.Tensor] = deque()
         self._thread: threading.Thread | None = None
-        self._asked: tuple[tuple, dict] = ((), {})
+        self._arguments: tuple[tuple, dict] = ((), {})
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is not torch.randn:
             return func(*args, **kwargs)
-        self._asked = (args, kwargs)
+        self._arguments = (args, kwargs)
         self._wait()
         return self._ready.popleft() if self._ready else func(*args, **kwargs)
 
     def draw_ahead(self) -> None:
-        """Draw what the next step will ask for, in a thread that ends with that."""
+        """Draw what the next step will need, in a thread that ends with that."""
         self._wait()
         self._thread = threading.Thread(target=self._draw, name="noise")
         self._thread.start()
 
     def _draw(self) -> None:
-        args, kwargs = self._asked
+        args, kwargs = self._arguments
         while len(self._ready) < DRAWS:
             drawn = torch.randn(*args, **kwargs)
             if torch.cuda.is_available():
-                # From pinned memory the copy needn't wait for another one on the CPU.
-                with contextlib.suppress(RuntimeError):  # no more of it to be had: slower
+                # From pinned memory the copy is asynchronous.
+                with contextlib.suppress(RuntimeError):  # none left: only slower
                     drawn = drawn.pin_memory()
             self._ready.append(drawn)
 
@@ -134,42 +134,43 @@ diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.disable_progress_bar()
 
 EXPOSED_LOOP_VARIABLES = ("old_pred_original_sample", "noise_pred")
-"""What step callbacks get for previews: names that the pipeline's loop has, but doesn't offer."""
+"""Local variables of the denoising loop of diffusers that step callbacks read for previews, added
+to its public list."""
 
 COMPONENT_CLASSES = {
     "transformer": diffusers.CogVideoXTransformer3DModel,
     "text_encoder": transformers.T5EncoderModel,
     "vae": Autoencoder,
 }
-"""In the order in which they are loaded: the largest first, while there is most room."""
-
-Placed = Callable[[str, torch.nn.Module], None]
+"""In the order in which they are loaded: the largest first, while most memory is free."""
 
 
-def assemble_pipeline(plan: Plan, place: Placed) -> diffusers.CogVideoXPipeline:
+def assemble_pipeline(
+    plan: Plan, place: Callable[[str, torch.nn.Module], None]
+) -> diffusers.CogVideoXPipeline:
     """A pipeline of a plan's checkpoint.
 
     Args:
-        place: called with each part's name and the part, before the next is loaded: RAM needs to
-            hold only what stays there.
+        place: called with the name and module of each component before the next is loaded, so that
+            RAM has to hold only what stays there.
 
     Raises:
-        OSError, ValueError, RuntimeError, KeyError: whatever the libraries say of bad files.
+        OSError, ValueError, RuntimeError, KeyError: from the libraries, for bad files.
     """
-    make = _from_files if plan.model.folder else _from_random
-    parts = {}
+    load = _load_from_files if plan.model.folder else _make_random
+    modules = {}
     for name in COMPONENT_CLASSES:
-        parts[name] = make(name, plan).eval().requires_grad_(False)
-        place(name, parts[name])
+        modules[name] = load(name, plan).eval().requires_grad_(False)
+        place(name, modules[name])
     pipe = diffusers.CogVideoXPipeline(
-        tokenizer=request.load_tokenizer(plan.model), scheduler=_load_scheduler(plan), **parts
+        tokenizer=request.load_tokenizer(plan.model), scheduler=_load_scheduler(plan), **modules
     )
     pipe.set_progress_bar_config(disable=True)
     pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *EXPOSED_LOOP_VARIABLES]
     return pipe
 
 
-def _from_files(name: str, plan: Plan) -> torch.nn.Module:
+def _load_from_files(name: str, plan: Plan) -> torch.nn.Module:
     folder, dtype = Path(plan.model.folder) / name, getattr(torch, plan.dtype)
     options = {"use_safetensors": True, "local_files_only": True}
     if name == "text_encoder":
@@ -177,8 +178,8 @@ def _from_files(name: str, plan: Plan) -> torch.nn.Module:
     return COMPONENT_CLASSES[name].from_pretrained(folder, torch_dtype=dtype, **options)
 
 
-def _from_random(name: str, plan: Plan) -> torch.nn.Module:
-    """A part of the checkpoint's shapes with random weights, in seconds."""
+def _make_random(name: str, plan: Plan) -> torch.nn.Module:
+    """A component of the checkpoint's shapes with random weights, in seconds."""
     config = random_configs(plan.model.checkpoint)[name]
     with accelerate.init_empty_weights():
         if name == "text_encoder":
@@ -193,13 +194,13 @@ def _from_random(name: str, plan: Plan) -> torch.nn.Module:
 
 
 def _fill_random(module: torch.nn.Module, device: str, dtype: torch.dtype) -> None:
-    """Weights from one block of random numbers, over and over: drawing 10¹⁰ takes minutes."""
+    """Fill weights with one block of random numbers, repeated: drawing 10¹⁰ takes minutes."""
     block = torch.randn(2**20, generator=torch.Generator().manual_seed(0)).mul(0.02)
     block = block.to(device, dtype)
-    full = getattr(module, "_keep_in_fp32_modules", None) or ()  # as from files
+    float32_layers = getattr(module, "_keep_in_fp32_modules", None) or ()  # as from files
     for name, empty in list(module.named_parameters()):
         count, kind = empty.numel(), dtype
-        if dtype == torch.float16 and set(full) & set(name.split(".")):
+        if dtype == torch.float16 and set(float32_layers) & set(name.split(".")):
             kind = torch.float32
         if empty.ndim > 1:
             flat = block.repeat(-(-count // len(block)))[:count].to(kind)

@@ -257,6 +257,6 @@ def _out_of_memory_message(request: VideoRequest, plan: Plan) -> str:
     fewer = "fewer frames or " if request.frames > request.model.checkpoint.frames[0] else ""
     return (
         f"memory ran out on {plan.device} for {request.frames} frames at {request.height} × "
-        f"{request.width}, even as {plan.placement}: close other programs that use it, or try "
+        f"{request.width}, even with {plan.placement}: close other programs that use it, or try "
         f"{fewer}a smaller model"
     )

@@ -1,10 +1,10 @@
-"""The CogVideoX VAE with a decoder that is arranged anew: the same arithmetic as diffusers'.
+"""The CogVideoX VAE with a faster decoder, equal to that of diffusers up to rounding.
 
-Measured on an H100, diffusers' decode of 49 frames spends a third of its time on the statistics of
-group norms and another third on copies, and holds 14.7 GiB. Here activations lie channels last, so
-that convolutions need no rearranging; a norm and the latents' scale and shift of it become one
-multiplication and addition, worked out at the latents' size; each convolution takes a few frames at
-a time; and frames that are only repeated are computed once. ``cogvx bench`` measures it.
+On an H100 the decode of 49 frames by diffusers spends a third of its time on the statistics of
+group norms and another third on copies, and takes 14.7 GiB. Here activations are channels-last, so
+that convolutions need no transposes; a group norm and its modulation by the latents are one
+multiply-add, with factors computed at the latents' size; each convolution takes a few frames at a
+time; and repeated frames are computed once. ``cogvx bench`` measures it.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from torch import Tensor, nn
 
 CHUNK_BYTES = 180 * 2**20
-"""Of frames that a convolution takes at a time, beside the two before them that it looks back at:
-two of 480 × 720 at the last width. Twice as much is 5 % faster and takes 0.5 GiB more."""
+"""Input frames of one convolution call, without the two before them that it looks back at: two
+frames of 480 × 720 with the last block's channels. Twice as much is 5 % faster and takes 0.5 GiB
+more."""
 
 
 class Autoencoder(AutoencoderKLCogVideoX):
-    """``AutoencoderKLCogVideoX`` of diffusers, equal to it up to rounding, with a lean decoder."""
+    """``AutoencoderKLCogVideoX`` of diffusers that can decode with the faster decoder."""
 
     fast = False
 
     def use_fast_decoder(self) -> None:
-        """Take the lean decoder from now on; not on a CPU, where its layout is a slow one."""
+        """Use it from now on; not worth it on a CPU, where channels-last is slow."""
         self.fast = True
         layouts = {nn.Conv2d: torch.channels_last, nn.Conv3d: torch.channels_last_3d}
         for module in self.decoder.modules():
@@ -43,14 +44,14 @@ class Autoencoder(AutoencoderKLCogVideoX):
         small = small and z.shape[-1] <= self.tile_latent_min_width
         if self.use_tiling and not small:
             return self.tiled_decode(z, return_dict=return_dict)
-        clips = [_Decoding(self).frames(clip) for clip in z]
+        clips = [_ClipDecoder(self).frames(clip) for clip in z]
         sample = torch.stack(clips).permute(0, 4, 1, 2, 3)
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def tiled_decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
-        """In tiles that overlap by a share of their size, blended there: an approximation.
+        """Decode in tiles that are blended where they overlap: an approximation.
 
-        Tiles as wide as the clip have none beside them.
+        Tiles as wide as the clip have no neighbours to the left or right.
 
         Args:
             z: (batch, 16, latent frames, height / 8, width / 8).
@@ -86,19 +87,20 @@ class Autoencoder(AutoencoderKLCogVideoX):
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def _tile(self, z: Tensor) -> Tensor:
-        return torch.stack([_Decoding(self).frames(clip) for clip in z]).permute(0, 4, 1, 2, 3)
+        return torch.stack([_ClipDecoder(self).frames(clip) for clip in z]).permute(0, 4, 1, 2, 3)
 
 
-class _Decoding:
-    """One clip on its way through the decoder. Activations are (frames, height, width, channels).
+class _ClipDecoder:
+    """Decodes one clip. Activations are (frames, height, width, channels).
 
-    The decoder goes over a clip in batches of two latent frames (three at first where their number
-    is odd): its group norms see a batch at a time, so another division would change the result.
+    As in diffusers a clip is decoded in batches of two latent frames (the first of three where
+    their number is odd). Group norms are computed per batch, so other batches would change the
+    result.
     """
 
     def __init__(self, vae: Autoencoder) -> None:
         self._vae = vae
-        self._before: dict[nn.Module, Tensor] = {}  # the last two frames that each convolution saw
+        self._last_frames: dict[nn.Module, Tensor] = {}  # last two inputs of each convolution
 
     def frames(self, latents: Tensor) -> Tensor:
         """(frames, height, width, 3) of latents (16, latent frames, height / 8, width / 8)."""
@@ -111,66 +113,66 @@ class _Decoding:
         decoder = self._vae.decoder
         z = latents if self._vae.post_quant_conv is None else self._vae.post_quant_conv(latents)
         z = z.permute(1, 2, 3, 0).contiguous()
-        x = self._convolved(decoder.conv_in.conv, z, lambda part, out: out.copy_(part))
+        x = self._convolve(decoder.conv_in.conv, z, lambda part, out: out.copy_(part))
         for resnet in decoder.mid_block.resnets:
             x = self._resnet(resnet, x, z)
         for block in decoder.up_blocks:
             for resnet in block.resnets:
                 x = self._resnet(resnet, x, z)
             for upsampler in block.upsamplers or ():
-                x = _upsampled(upsampler, x)
-        return self._normed(decoder.norm_out, decoder.conv_out, x, z)
+                x = _upsample(upsampler, x)
+        return self._norm_and_convolve(decoder.norm_out, decoder.conv_out, x, z)
 
     def _resnet(self, block: nn.Module, x: Tensor, z: Tensor) -> Tensor:
-        hidden = self._normed(block.norm1, block.conv1, x, z)
+        hidden = self._norm_and_convolve(block.norm1, block.conv1, x, z)
         if block.in_channels != block.out_channels:
             x = F.linear(x, block.conv_shortcut.weight.flatten(1), block.conv_shortcut.bias)
-        return self._normed(block.norm2, block.conv2, hidden, z, onto=x)
+        return self._norm_and_convolve(block.norm2, block.conv2, hidden, z, onto=x)
 
-    def _normed(
+    def _norm_and_convolve(
         self, norm: nn.Module, causal: nn.Module, x: Tensor, z: Tensor, onto: Tensor | None = None
     ) -> Tensor:
-        """A convolution of the norm's and SiLU's result; added to ``onto`` if there is one."""
+        """Norm, SiLU and convolution; added in place to ``onto`` if given."""
         scale, shift = _modulation(norm, x, z)
-        size = _chunk(x)
-        place = iter(zip(scale.split(size), shift.split(size), strict=True))
+        size = _frames_per_call(x)
+        factors = iter(zip(scale.split(size), shift.split(size), strict=True))
 
         def prepare(part: Tensor, out: Tensor) -> None:
-            a, b = next(place)
+            a, b = next(factors)
             rows, columns = part.shape[1] // a.shape[1], part.shape[2] // a.shape[3]
             shape = (len(part), a.shape[1], rows, a.shape[3], columns, a.shape[-1])
             torch.addcmul(b, part.view(shape), a, out=out.view(shape))
             F.silu(out, inplace=True)
 
-        return self._convolved(causal.conv, x, prepare, onto)
+        return self._convolve(causal.conv, x, prepare, onto)
 
-    def _convolved(self, conv: nn.Conv3d, x: Tensor, prepare, onto: Tensor | None = None) -> Tensor:
-        """A causal convolution, a few frames at a time; ``prepare(part, out)`` fills its input."""
-        look_back, size = conv.kernel_size[0] - 1, _chunk(x)
-        room = x.new_empty(look_back + min(size, len(x)), *x.shape[1:])
+    def _convolve(self, conv: nn.Conv3d, x: Tensor, prepare, onto: Tensor | None = None) -> Tensor:
+        """Causal convolution, a few frames at a time; ``prepare(part, out)`` writes its input."""
+        look_back, size = conv.kernel_size[0] - 1, _frames_per_call(x)
+        padded = x.new_empty(look_back + min(size, len(x)), *x.shape[1:])
         out = x.new_empty(*x.shape[:3], conv.out_channels) if onto is None else onto
-        before = self._before.pop(conv, None)
-        for part, made in zip(x.split(size), out.split(size), strict=True):
+        previous = self._last_frames.pop(conv, None)
+        for part, target in zip(x.split(size), out.split(size), strict=True):
             end = look_back + len(part)
-            prepare(part, room[look_back:end])
-            room[:look_back] = room[look_back] if before is None else before
-            done = F.conv3d(
-                room[:end].permute(3, 0, 1, 2)[None], conv.weight, conv.bias, padding=(0, 1, 1)
+            prepare(part, padded[look_back:end])
+            padded[:look_back] = padded[look_back] if previous is None else previous
+            result = F.conv3d(
+                padded[:end].permute(3, 0, 1, 2)[None], conv.weight, conv.bias, padding=(0, 1, 1)
             )[0].permute(1, 2, 3, 0)
-            made.copy_(done) if onto is None else made.add_(done)
-            before = room[end - look_back : end].clone()
-        self._before[conv] = before
+            target.copy_(result) if onto is None else target.add_(result)
+            previous = padded[end - look_back : end].clone()
+        self._last_frames[conv] = previous
         return out
 
 
-def _chunk(x: Tensor) -> int:
+def _frames_per_call(x: Tensor) -> int:
     return max(1, CHUNK_BYTES // (x[0].numel() * x.element_size()))
 
 
 def _modulation(norm: nn.Module, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and shift by which a spatial norm changes ``x``: float32, at the latents' size.
+    """Scale and shift of a spatial norm of ``x``: float32, at the latents' size.
 
-    A group norm and the affine map that the latents give (arXiv 2209.09002) are one affine map.
+    The group norm and its modulation by the latents (arXiv 2209.09002) are one affine map.
 
     Returns:
         Two of (frames, latent height, 1, latent width, 1, channels).
@@ -186,10 +188,10 @@ def _modulation(norm: nn.Module, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _statistics(x: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / standard deviation of each channel's group: float32 (channels,)."""
+    """Mean and 1 / standard deviation of each channel's group, both float32 (channels,)."""
     channels = x.shape[-1]
     flat = x.reshape(-1, channels)
-    if x.is_cuda:  # one pass, float32 inside; var_mean would round its results to x's precision
+    if x.is_cuda:  # one pass in float32; var_mean would round its results to x's dtype
         mean, rstd = torch.batch_norm_stats(flat, 0.0)
         var = rstd.pow(-2)
     else:
@@ -201,22 +203,23 @@ def _statistics(x: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
 
 
 def _pointwise(conv: nn.Conv3d, z: Tensor) -> Tensor:
-    """A convolution of 1 × 1 × 1 in float32; as well before an enlargement to nearest as after."""
+    """1 × 1 × 1 convolution in float32, which commutes with nearest-neighbour upsampling."""
     return F.linear(z.float(), conv.weight.flatten(1).float(), conv.bias.float())
 
 
 def _latent_frame(frames: int, latent_frames: int, device: torch.device) -> Tensor:
-    """Which latent frame each frame belongs to; the first of an odd number has one of its own."""
+    """Index of the latent frame of each frame; of an odd number the first has its own."""
     if frames > 1 and frames % 2:
         later = torch.arange(frames - 1, device=device) // ((frames - 1) // (latent_frames - 1))
         return torch.cat([later.new_zeros(1), later + 1])
     return torch.arange(frames, device=device) // (frames // latent_frames)
 
 
-def _upsampled(upsampler: nn.Module, x: Tensor) -> Tensor:
-    """Twice as high and wide, and as long where the upsampler says so, but for an odd first frame.
+def _upsample(upsampler: nn.Module, x: Tensor) -> Tensor:
+    """Double height and width, and the number of frames where the upsampler compresses time (then
+    not the first of an odd number).
 
-    Frames are doubled after their convolution, which looks at one frame at a time.
+    Frames are repeated after the convolution, which is two-dimensional.
     """
     conv = upsampler.conv
     doubled = upsampler.compress_time and len(x) > 1
@@ -225,9 +228,9 @@ def _upsampled(upsampler: nn.Module, x: Tensor) -> Tensor:
     out = x.new_empty(count, 2 * x.shape[1], 2 * x.shape[2], conv.out_channels)
     for index, frame in enumerate(x):
         large = F.interpolate(frame.permute(2, 0, 1)[None], scale_factor=2.0)
-        made = F.conv2d(large, conv.weight, conv.bias, padding=1)[0].permute(1, 2, 0)
+        result = F.conv2d(large, conv.weight, conv.bias, padding=1)[0].permute(1, 2, 0)
         first = index if not doubled else max(2 * index - odd, 0)
-        out[first : first + (1 if not doubled or (odd and index == 0) else 2)] = made
+        out[first : first + (1 if not doubled or (odd and index == 0) else 2)] = result
     return out
 
 
@@ -244,14 +247,14 @@ def decode_latents(vae, latents: torch.Tensor, frames: int) -> torch.Tensor:
         vae: an ``AutoencoderKLCogVideoX``.
         latents: (batch, latent frames, channels, height / 8, width / 8), as the pipeline returns
             them with ``output_type="latent"``, that is multiplied by the VAE's scaling factor.
-        frames: frames wanted, 4 * (latent frames - 1) + 1.
+        frames: 4 * (latent frames - 1) + 1.
 
     Returns:
-        float32 (batch, frames, height, width, 3) in 0 … 1, on the latents' device. NaN stays NaN.
+        float32 (batch, frames, height, width, 3) in 0 … 1, on the latents' device. NaN is kept.
 
     Raises:
-        ValueError: if ``latents`` don't hold exactly ``frames`` frames, or come out in another size
-            (as badly chosen tiles do).
+        ValueError: if ``latents`` don't make exactly ``frames`` frames, or tiles of a wrong size
+            don't add up to the clip's size.
     """
     latent_frames = latents.shape[1]
     ratio = vae.config.temporal_compression_ratio

@@ -1,4 +1,4 @@
-"""What a machine is to a planner: GPUs, memory, package versions, in one frozen value."""
+"""GPUs, memory and package versions of a machine, as one frozen value."""
 
 from __future__ import annotations
 
@@ -18,22 +18,14 @@ EQUAL_MEMORY_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One CUDA device.
+    """One CUDA device."""
 
-    Attributes:
-        index: its number in torch.
-        name: as the driver gives it.
-        total_bytes, free_bytes: its memory, and what no other process holds now.
-        capability: compute capability, (major, minor).
-        bf16: whether bfloat16 arithmetic is fast (Ampere, 8.0, and newer).
-    """
-
-    index: int
-    name: str
+    index: int  # in torch
+    name: str  # from the driver
     total_bytes: int
-    free_bytes: int
-    capability: tuple[int, int]
-    bf16: bool
+    free_bytes: int  # not held by other processes
+    capability: tuple[int, int]  # compute capability, (major, minor)
+    bf16: bool  # fast bfloat16: Ampere (8.0) and newer
 
     @property
     def room_bytes(self) -> float:
@@ -43,28 +35,17 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A machine as a planner sees it.
+    """A machine as the planner sees it."""
 
-    Attributes:
-        system: operating system, architecture and Python version.
-        cores: processors that this process may use.
-        threads: threads that torch computes with on the CPU.
-        ram_bytes, ram_free_bytes: memory in all, and what no other process needs.
-        gpus: CUDA devices, possibly none.
-        versions: installed version of each package in ``PACKAGES``; None where missing.
-        compiled: names of the code that was compiled here before; see ``plan.compiled_key``.
-        compiler: whether torch finds what it compiles for a GPU with: Triton and a C compiler.
-    """
-
-    system: str
-    cores: int
-    threads: int
+    system: str  # operating system, architecture and Python version
+    cores: int  # that this process may use
+    threads: int  # of torch on the CPU
     ram_bytes: int
-    ram_free_bytes: int
+    ram_free_bytes: int  # not needed by other processes
     gpus: tuple[Gpu, ...]
-    versions: dict[str, str | None]
-    compiled: tuple[str, ...] = ()
-    compiler: bool = True
+    versions: dict[str, str | None]  # of each of probe.PACKAGES; None where it isn't installed
+    compiled: tuple[str, ...] = ()  # keys of code in the compile cache; see plan.compiled_key
+    compiler: bool = True  # Triton and a C compiler, with which torch compiles for a GPU
 
     @property
     def ram_room_bytes(self) -> int:

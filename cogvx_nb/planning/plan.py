@@ -97,10 +97,10 @@ def placement_named(name: str) -> Placement:
     Raises:
         RequestError: if there is none.
     """
-    found = PLACEMENTS.get(FORMER_PLACEMENTS.get(name, name))
-    if found is None:
+    placement = PLACEMENTS.get(FORMER_PLACEMENTS.get(name, name))
+    if placement is None:
         raise RequestError("placement", name, f"use one of {', '.join(PLACEMENTS)}")
-    return found
+    return placement
 
 
 @dataclass(frozen=True, slots=True)

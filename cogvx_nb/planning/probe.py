@@ -29,7 +29,7 @@ PACKAGES = (
 
 
 def probe_machine() -> Machine:
-    """Look at this machine. Loads torch."""
+    """Describe this machine. Loads torch."""
     settings.prepare_torch()
     import torch
 
@@ -52,21 +52,21 @@ def describe_machine(gpus: tuple[Gpu, ...], threads: int) -> Machine:
 
 
 def cuda_gpus(torch) -> tuple[Gpu, ...]:
-    """GPUs as torch sees them, with what it could take of their memory."""
+    """GPUs that torch sees, with the memory that it could allocate."""
     if not torch.cuda.is_available():
         return ()
-    found = []
+    gpus = []
     for index in range(torch.cuda.device_count()):
         free_bytes, total_bytes = torch.cuda.mem_get_info(index)
-        # A model that this process has loaded makes room for the next, so it counts as free;
-        # otherwise a warm kernel would plan a second run smaller than its first.
+        # What this process holds counts as free, since a loaded model makes room for the next;
+        # otherwise a warm kernel would plan its second video smaller than its first.
         free_bytes += torch.cuda.memory_reserved(index)
-        share = torch.cuda.get_per_process_memory_fraction(index)  # 1 unless somebody set less
+        share = torch.cuda.get_per_process_memory_fraction(index)  # 1 by default
         free_bytes = min(free_bytes, int(share * total_bytes))
         capability = torch.cuda.get_device_capability(index)
         name = torch.cuda.get_device_name(index)
-        found.append(Gpu(index, name, total_bytes, free_bytes, capability, capability >= (8, 0)))
-    return tuple(found)
+        gpus.append(Gpu(index, name, total_bytes, free_bytes, capability, capability >= (8, 0)))
+    return tuple(gpus)
 
 
 def run_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess | None:
@@ -81,7 +81,7 @@ def run_nvidia_smi(*arguments: str) -> subprocess.CompletedProcess | None:
 
 
 def usable_cores() -> int:
-    """Processors that this process may use."""
+    """CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -125,12 +125,12 @@ LIMITS = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-"""Files of a control group of version 2 and of the memory controller of version 1: the limit, what
-is used, and the key of ``memory.stat`` for what of that is cache (docs.kernel.org, cgroup-v2)."""
+"""By controller, for cgroup version 2 and 1: the files of the limit and of the memory in use, and
+the key of reclaimable cache in ``memory.stat`` (docs.kernel.org, cgroup-v2)."""
 
 
 def host_ram() -> tuple[int, int, str]:
-    """(bytes in all, bytes free, why psutil failed) of the host, whatever its control groups allow.
+    """(bytes in all, bytes free, why psutil failed) of the host, whatever its cgroups allow.
 
     If psutil is missing or broken they come from ``/proc/meminfo``; 0 where there is none.
     """
@@ -150,21 +150,23 @@ def host_ram() -> tuple[int, int, str]:
 
 
 def ram_total_bytes() -> int:
-    """RAM of this machine, or what a control group allows of it."""
+    """RAM of this machine, or the limit of its cgroup."""
     total, _, _ = host_ram()
     return min([total, *(limit for limit, _ in _cgroup_limits())])
 
 
 def ram_free_bytes() -> int:
-    """RAM that no other process needs. What this process holds counts as free: a model that is
-    loaded makes room for the next."""
+    """RAM that no other process needs.
+
+    What this process holds counts as free, since a loaded model makes room for the next.
+    """
     _, free, _ = host_ram()
     free = min([free, *(limit - used for limit, used in _cgroup_limits())])
     return min(max(free, 0) + ram_own_bytes(), ram_total_bytes())
 
 
 def ram_own_bytes() -> int:
-    """What this process holds, pinned memory with it, without the files that it maps."""
+    """RAM of this process, pinned memory included, mapped files not."""
     try:
         lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
         return sum(int(lines[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
@@ -177,30 +179,30 @@ def ram_own_bytes() -> int:
 
 
 def _cgroup_limits() -> list[tuple[int, int]]:
-    """(limit, used) of each control group with a limit that this process is in, in bytes."""
+    """(limit, used) in bytes of each cgroup of this process that has a limit."""
     try:
         entries = [line.split(":", 2)[1:] for line in OWN_CGROUP.read_text().splitlines()]
     except OSError:
         return []
-    found = []
+    limits = []
     for controllers, name in entries:
         kind = "memory" if "memory" in controllers.split(",") else controllers
         if kind not in LIMITS:
             continue
         root = CGROUP_ROOT / kind
         folder = root / name.lstrip("/")
-        # In a container the name can be that of the host, where its own group is the root.
+        # In a container the path can be that on the host, while its own cgroup is the root.
         for group in dict.fromkeys([folder, *folder.parents, root]):
             if group.is_relative_to(root):
-                found += _read_cgroup(group, *LIMITS[kind])
-    return found
+                limits += _read_cgroup(group, *LIMITS[kind])
+    return limits
 
 
 def _read_cgroup(folder: Path, limit: str, used: str, cache: str) -> list[tuple[int, int]]:
     try:
-        most = int((folder / limit).read_text())
-        now = int((folder / used).read_text())
+        limit_bytes = int((folder / limit).read_text())
+        used_bytes = int((folder / used).read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return [(most, now - int(stat.get(cache, 0)))]
-    except (OSError, ValueError):  # no such group, or no limit: "max"
+        return [(limit_bytes, used_bytes - int(stat.get(cache, 0)))]
+    except (OSError, ValueError):  # no such cgroup, or its limit is "max"
         return []
