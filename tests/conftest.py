@@ -52,40 +52,54 @@ TERMINATED = 128 + signal.SIGTERM
 """Exit code of a run that SIGTERM ended, as a shell reports it."""
 
 
+STARTED: list[psutil.Process] = []
+"""Processes to be ended with the run."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    if getattr(config, "terminated", False) and not WORKER:
+        STATE.cleanup()
+        sys.stdout.flush()
+        os._exit(TERMINATED)  # without waiting for threads of the test that was interrupted
+
+
 def pytest_sessionstart(session):
     """SIGTERM ends the run as Ctrl-C does: fixtures are torn down, and servers with them."""
 
     def stop(signum: int, frame: object) -> None:
         signal.signal(signum, signal.SIG_IGN)  # one is enough; tearing down takes a while
-        session.terminated = True
+        session.config.terminated = True
+        # Some of Ray's overwrite the variable that marks them, and outlive what started them.
+        STARTED.extend(psutil.Process().children(recursive=True))
         raise KeyboardInterrupt
 
-    session.terminated = False
     signal.signal(signal.SIGTERM, stop)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session):
+    terminated = getattr(session.config, "terminated", False)
     try:
         yield
+    except KeyError:  # what tmp_path of pytest raises where a test was interrupted at its setup
+        if not terminated:
+            raise
     finally:
         if not WORKER:
             end_processes()
-        if getattr(session, "terminated", False):
-            session.exitstatus = TERMINATED
 
 
 def end_processes() -> None:
     """Kill whatever this run started and did not end: JupyterLab, kernels, workers of Ray."""
-    started = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get("COGVX_TEST_RUN") == RUN:
-                started.append(process)
-    for process in started:
+                STARTED.append(process)
+    for process in STARTED:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(started, timeout=10)
+    psutil.wait_procs(STARTED, timeout=10)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -95,7 +109,7 @@ def pytest_runtest_makereport(item, call):
     item.failed = getattr(item, "failed", False) or report.failed
     if call.excinfo and getattr(call.excinfo.value, "code", None) == TERMINATED:
         # The command under test runs in this process and took the signal for itself.
-        item.session.terminated = True
+        item.config.terminated = True
         item.session.shouldstop = "SIGTERM"
     return report
 
@@ -227,9 +241,9 @@ def start(command: list[str], cwd: Path) -> subprocess.Popen:
     )
 
 
-def wait_for(condition, process: subprocess.Popen | None = None) -> None:
-    """Wait, for two minutes at most, until something is so; a process must live until then."""
-    deadline = time.monotonic() + 120
+def wait_for(condition, process: subprocess.Popen | None = None, seconds: float = 120) -> None:
+    """Wait until something is so, which is a failure after so long; a process must live on."""
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         assert process is None or process.poll() is None, process.communicate()
