@@ -183,7 +183,7 @@ def request_of(sidecar: Sidecar) -> VideoRequest:
 
 def _recorded_model(checkpoint: RecordedCheckpoint) -> registry.Model:
     """The checkpoint that has the recorded files, or else the one of that name."""
-    found = []
+    models = []
     for name in filter(None, (checkpoint.folder, checkpoint.name)):
         try:
             model = store.locate_checkpoint(name)
@@ -192,24 +192,24 @@ def _recorded_model(checkpoint: RecordedCheckpoint) -> registry.Model:
             continue
         if store.file_hashes(model) == checkpoint.sha256:
             return model
-        found.append(model)
-    if not found:
+        models.append(model)
+    if not models:
         raise missing
-    return found[-1]
+    return models[-1]
 
 
 def _differences(then: dict, now: dict) -> tuple[str, ...]:
-    found = []
+    differences = []
     for part in ("versions", "machine", "plan"):
         ignored = ("reasons", "peak_bytes", "ram_bytes")
         for name in (then[part].keys() | now[part].keys()) - set(ignored):
             before, after = then[part].get(name), now[part].get(name)
             if before != after:
-                found.append(f"{part} {name}: {before} then, {after} now")
+                differences.append(f"{part} {name}: {before} then, {after} now")
     before, after = then["checkpoint"]["sha256"], now["checkpoint"]["sha256"]
     changed = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f))
-    found += [f"checkpoint file {name} differs" for name in changed]
-    return tuple(sorted(found))
+    differences += [f"checkpoint file {name} differs" for name in changed]
+    return tuple(sorted(differences))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import settings
 from ..errors import ResultError
 from ..files import nearest_existing_folder
+from ..text import GIB, print_error
 
 SWEEP_EPILOG = "'cogvx sweep FILE' is 'cogvx sweep run FILE'; a file named status is ./status."
 
@@ -17,20 +18,20 @@ SWEEP_EPILOG = "'cogvx sweep FILE' is 'cogvx sweep run FILE'; a file named statu
 def add_sweep(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx sweep``: subcommands, and a file where none is named."""
     command.epilog = SWEEP_EPILOG
-    does = command.add_subparsers(metavar="FILE | status | cancel | report", required=True)
-    command.subcommands, command.default_subcommand = does.choices, "run"
-    running = _add_subcommand(does, "run", run_sweep_command)
+    actions = command.add_subparsers(metavar="FILE | status | cancel | report", required=True)
+    command.subcommands, command.default_subcommand = actions.choices, "run"
+    running = _add_subcommand(actions, "run", run_sweep_command)
     running.add_argument("sweep", metavar="FILE", help="a YAML file")
     flag = running.add_argument
     flag("--dry-run", action="store_true", help="list the runs, with time, memory and disk")
-    flag("--again", action="store_true", help="also the runs that are done")
-    flag("--fail-fast", action="store_true", help="end at the first that failed")
-    flag("--workers", type=int, metavar="N", help="at once, by Ray; default: one for each GPU")
-    flag("--ray-address", metavar="ADDRESS", default="", help="of a Ray cluster")
-    flag("--shard", metavar="I/N", default="1/1", help="a share of the runs")
+    flag("--again", action="store_true", help="also repeat runs that are done")
+    flag("--fail-fast", action="store_true", help="stop at the first failed run")
+    flag("--workers", type=int, metavar="N", help="parallel workers, by Ray (default: one a GPU)")
+    flag("--ray-address", metavar="ADDRESS", default="", help="address of a Ray cluster")
+    flag("--shard", metavar="I/N", default="1/1", help="only the I-th of N shares of the runs")
     for name, function in (("status", print_sweep_status), ("cancel", cancel_sweep)):
-        _add_sweep_name(_add_subcommand(does, name, function))
-    reporting = _add_subcommand(does, "report", write_sweep_report)
+        _add_sweep_name(_add_subcommand(actions, name, function))
+    reporting = _add_subcommand(actions, "report", write_sweep_report)
     _add_sweep_name(reporting)
     flag = reporting.add_argument
     flag("--output", help="page to write (default: report.html in the sweep's folder)")
@@ -39,11 +40,11 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
 
 
 def _add_sweep_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="of a sweep that was started")
+    parser.add_argument("name", metavar="NAME", help="name of a sweep that was started")
 
 
 def run_sweep_command(options: argparse.Namespace) -> int:
-    """Run a notebook many times with many values, resumed where it was left."""
+    """Run a notebook with many sets of parameters; a sweep that was stopped is resumed."""
     return (_print_dry_run if options.dry_run else _run_sweep)(options)
 
 
@@ -101,7 +102,7 @@ def _print_dry_run(options: argparse.Namespace) -> int:
 
 
 def print_sweep_status(options: argparse.Namespace) -> int:
-    """Say how many runs of a sweep are done, running, failed and waiting, and who runs them."""
+    """Print how many runs of a sweep are done, running, failed and waiting, and who runs them."""
     from ..sweep import lock
     from ..sweep.folder import SweepFolder
     from ..text import format_duration, format_rate
@@ -160,7 +161,7 @@ def write_sweep_report(options: argparse.Namespace) -> int:
 
 
 def _format_memory(count: int | None) -> str:
-    return f"{count / 2**30:4.1f} GiB" if count else "       ?"
+    return f"{count / GIB:4.1f} GiB" if count else "       ?"
 
 
 def _free_bytes() -> int:
@@ -168,7 +169,7 @@ def _free_bytes() -> int:
 
 
 def run_notebook_command(options: argparse.Namespace) -> int:
-    """Execute a notebook with parameters."""
+    """Run a notebook with parameters."""
     from ..notebooks import notebook
 
     print(
@@ -179,38 +180,40 @@ def run_notebook_command(options: argparse.Namespace) -> int:
     return 0
 
 
-MEASURING = {
+BENCH_FLAGS = {
     "--model": {"default": "auto", "help": "a name, a folder or auto (default: auto)"},
     "--weights": {
         "choices": ["files", "random"],
         "default": "files",
-        "help": "random needs no download (default: files)",
+        "help": "random: true shapes without a download (default: files)",
     },
-    "--frames": {"default": "13,25,49", "help": "default: 13,25,49"},
-    "--steps": {"type": int, "default": 50, "help": "default: 50"},
-    "--speed": {"default": "exact", "help": "some, with commas (default: exact)"},
-    "--placement": {"default": "auto", "help": "some, with commas (default: auto)"},
-    "--repeats": {"type": int, "default": 3, "help": "at least 3 (default: 3)"},
-    "--baseline": {"default": "", "help": "stock, seed or both, to compare with"},
+    "--frames": {"default": "13,25,49", "help": "frame counts, with commas (default: 13,25,49)"},
+    "--steps": {"type": int, "default": 50, "help": "denoising steps (default: 50)"},
+    "--speed": {"default": "exact", "help": "one or more, with commas (default: exact)"},
+    "--placement": {"default": "auto", "help": "one or more, with commas (default: auto)"},
+    "--repeats": {
+        "type": int,
+        "default": 3,
+        "help": "videos of each kind, at least 3 (default: 3)",
+    },
+    "--baseline": {"default": "", "help": "stock (diffusers), seed or both, to compare with"},
     "--output": {"help": "JSON to write (default: a new one in outputs/benchmarks/)"},
 }
 
 
 def add_bench(command: argparse.ArgumentParser) -> None:
-    """The arguments of ``cogvx bench``."""
-    for flag, options in MEASURING.items():
-        command.add_argument(flag, **options)
-    does = command.add_subparsers(metavar="run | compare | report")
-    measuring = _add_subcommand(does, "run", run_bench)
-    for flag, options in MEASURING.items():
-        # Without a default of its own, for the same reason.
-        measuring.add_argument(flag, **options | {"default": argparse.SUPPRESS})
-    comparing = _add_subcommand(does, "compare", compare_benchmarks)
+    """The arguments of ``cogvx bench``: subcommands, and ``run`` where none is named."""
+    actions = command.add_subparsers(metavar="run | compare | report", required=True)
+    command.subcommands, command.default_subcommand = actions.choices, "run"
+    measuring = _add_subcommand(actions, "run", run_bench)
+    for flag, options in BENCH_FLAGS.items():
+        measuring.add_argument(flag, **options)
+    comparing = _add_subcommand(actions, "compare", compare_benchmarks)
     comparing.add_argument("before", metavar="A", help="JSON of a benchmark")
     comparing.add_argument("after", metavar="B", help="JSON of a later one")
-    reporting = _add_subcommand(does, "report", report_benchmarks)
+    reporting = _add_subcommand(actions, "report", report_benchmarks)
     reporting.add_argument("files", nargs="*", help="JSON of benchmarks (default: the newest)")
-    reporting.add_argument("--output", help="page to write (default: beside the first file)")
+    reporting.add_argument("--output", help="page to write (default: next to the first file)")
 
 
 def run_bench(options: argparse.Namespace) -> int:
@@ -228,7 +231,7 @@ def run_bench(options: argparse.Namespace) -> int:
         runner.parse_names(options.placement),
         runner.parse_names(options.baseline),
         path,
-        _say,
+        print_error,
     )
     _write_page([report], path.with_suffix(".html"))
     print(path)
@@ -263,13 +266,9 @@ def _write_page(reports: list, path: Path) -> None:
     storage.write_page(bench_page.bench_page(*reports), path)
 
 
-def _add_subcommand(does, name: str, function) -> argparse.ArgumentParser:
-    parser = does.add_parser(name, help=function.__doc__, description=function.__doc__)
-    kept = {"default": argparse.SUPPRESS}  # what stands before the word is kept
-    parser.add_argument("--debug", action="store_true", help="show tracebacks", **kept)
+def _add_subcommand(actions, name: str, function) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=function.__doc__, description=function.__doc__)
+    unset = {"default": argparse.SUPPRESS}  # keeps the value of a flag before the subcommand
+    parser.add_argument("--debug", action="store_true", help="show tracebacks", **unset)
     parser.set_defaults(command=function)
     return parser
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""The ``cogvx`` command: a door onto the road, with exit codes and one-line errors."""
+"""The ``cogvx`` command: parser, exit codes, signals, one-line errors; and checkpoints."""
 
 from __future__ import annotations
 
@@ -20,27 +20,30 @@ from . import experiments, videos
 from .experiments import run_notebook_command
 from .videos import add_generate, generate_video_command, reproduce_video, show_settings
 
-SECONDS = 0.05
-"""Until a signal that was lost comes again: by then its exception is done with."""
+RESEND_SECONDS = 0.05
+"""Delay before a lost signal is sent again: by then its exception has been handled."""
+
+READER_GONE = 141
+"""Exit code of a program that SIGPIPE ends, as a shell reports it."""
 
 
 @contextlib.contextmanager
 def handle_signals() -> Iterator[None]:
-    """Within this, SIGTERM is a SystemExit of 143, as Ctrl-C is a KeyboardInterrupt.
+    """Raise SystemExit(143) on SIGTERM, as Ctrl-C raises KeyboardInterrupt. Main thread only.
 
-    Python drops an exception that a finalizer ends with, so a signal that came during one would
-    have no effect (docs.python.org, object.__del__): it is sent again. For the main thread.
+    Python discards exceptions of finalizers, so a signal that arrives during one would have no
+    effect (docs.python.org, object.__del__): it is sent again.
     """
     term, hook = signal.signal(signal.SIGTERM, _exit_on_signal), sys.unraisablehook
 
-    def again(dropped) -> None:
+    def resend(dropped) -> None:
         lost = {KeyboardInterrupt: signal.SIGINT, SystemExit: signal.SIGTERM}.get(dropped.exc_type)
         if lost is None:
             hook(dropped)
         else:
-            threading.Timer(SECONDS, os.kill, (os.getpid(), lost)).start()
+            threading.Timer(RESEND_SECONDS, os.kill, (os.getpid(), lost)).start()
 
-    sys.unraisablehook = again
+    sys.unraisablehook = resend
     try:
         yield
     finally:
@@ -50,10 +53,6 @@ def handle_signals() -> Iterator[None]:
 
 def _exit_on_signal(signum: int, frame: object) -> None:
     raise SystemExit(128 + signum)
-
-
-CUT_OFF = 141
-"""What a shell makes of SIGPIPE, which ends other programs there."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -91,14 +90,18 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0 done, 1 failed, 2 invalid, 130 / 143 interrupted, 141
-    where what read its output went away before the end, as ``head`` does."""
+    """Run a command.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 invalid input, 130 or 143 interrupted, 141 if the reader
+        of its output closed the pipe early, as ``head`` does.
+    """
     with handle_signals():
         return _run_command(arguments)
 
 
 def _run_command(arguments: list[str] | None) -> int:
-    options, code = build_parser().parse_args(arguments), CUT_OFF
+    options, code = build_parser().parse_args(arguments), READER_GONE
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # a terminal without Unicode
     try:
@@ -119,7 +122,7 @@ def _run_command(arguments: list[str] | None) -> int:
 
 
 def check_machine(options: argparse.Namespace) -> int:
-    """Say whether this machine can make videos, and what to mend if not."""
+    """Report whether this machine can make videos, and what to fix if not."""
     from ..check.run import run_check
 
     report = run_check(options.model, options.deep, options.online)
@@ -131,7 +134,7 @@ def check_machine(options: argparse.Namespace) -> int:
 
 
 def download_checkpoint(options: argparse.Namespace) -> int:
-    """Fetch a checkpoint: list, ask, fetch, verify, put in place."""
+    """Download a checkpoint, verify every file, then move it into place."""
     from ..checkpoints import registry, transfer
     from ..checkpoints.download import prepare_download
     from ..progress import TransferProgress
@@ -150,16 +153,16 @@ def download_checkpoint(options: argparse.Namespace) -> int:
 
 
 def verify_checkpoints(options: argparse.Namespace) -> int:
-    """Hash a checkpoint's files again and compare; all checkpoints if none is named."""
+    """Hash a checkpoint's files and compare them with its manifest; all checkpoints by default."""
     from .. import settings
     from ..checkpoints import manifest, transfer
     from ..progress import TransferProgress
 
-    found = sorted(path.parent.name for path in settings.models_dir().glob(f"*/{manifest.NAME}"))
-    if not (options.model or found):
+    names = [path.parent.name for path in settings.models_dir().glob(f"*/{manifest.NAME}")]
+    if not (options.model or names):
         raise ModelMissing(f"no checkpoint in {settings.models_dir()} has a {manifest.NAME} yet")
     bad = False
-    for name in [options.model] if options.model else found:
+    for name in [options.model] if options.model else sorted(names):
         with TransferProgress() as progress:
             verified = transfer.verify_checkpoint(name, progress)
         print(verified)
@@ -169,18 +172,19 @@ def verify_checkpoints(options: argparse.Namespace) -> int:
             print(f"{verified.folder}: repaired")
         bad |= bool(verified.problems) and not options.repair
     if bad:
-        print_error("cogvx: mend it with 'cogvx verify --repair'")
+        print_error("cogvx: repair it with 'cogvx verify --repair'")
     return int(bad)
 
 
 def _user_agrees() -> bool:
-    """Whether the user agrees to the download and the licence that were shown."""
+    """Whether the user agrees to the listed download and its licence."""
     if not sys.stdin.isatty():
         raise RequestError("yes", False, "there is nobody to ask: add --yes to agree beforehand")
     return input("Fetch it, under this licence? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; docs/cli.md is written from it."""
     parser = OneLineParser(prog="cogvx", description="A workbench for CogVideoX.")
     parser.add_argument("--version", action="version", version=f"cogvx {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
@@ -189,7 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = add_command(commands, "run", run_notebook_command)
     command.add_argument("notebook", help="03_generate, or the path of a notebook")
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
-    command.add_argument("-p", help="a parameter, read as the type it has in the notebook", **pair)
+    command.add_argument("-p", help="a parameter, parsed as its type in the notebook", **pair)
     command.add_argument("-r", help="a parameter that is text", **pair)
     command.add_argument("--output-notebook", metavar="F", help="where the executed copy goes")
     videos.add_list(add_command(commands, "list", videos.list_results))
@@ -198,7 +202,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = add_command(commands, "reproduce", reproduce_video)
     command.add_argument("file", help="an mp4 made with this workbench")
     command.add_argument(
-        "--output", help="keep the new video there; by default it is only compared"
+        "--output", help="save the new video there; by default it is only compared"
     )
     _add_download(commands)
     experiments.add_bench(add_command(commands, "bench", experiments.run_bench))
@@ -208,25 +212,39 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_download(commands) -> None:
     command = add_command(commands, "download", download_checkpoint)
-    command.add_argument("model", nargs="?", default="CogVideoX-5b", help="default: CogVideoX-5b")
+    command.add_argument(
+        "model",
+        nargs="?",
+        default="CogVideoX-5b",
+        help="name of the checkpoint (default: CogVideoX-5b)",
+    )
     sources = ["auto", "modelscope", "huggingface"]
-    command.add_argument("--source", choices=sources, default="auto", help="default: auto")
-    command.add_argument("--models-dir", metavar="D", help="default: models/")
+    command.add_argument(
+        "--source",
+        choices=sources,
+        default="auto",
+        help="hub to use; auto: the first that can be reached (default: auto)",
+    )
+    command.add_argument(
+        "--models-dir", metavar="D", help="folder for its folder (default: models/)"
+    )
     command.add_argument("--yes", action="store_true", help="agree without being asked")
     checking = add_command(commands, "verify", verify_checkpoints)
     checking.add_argument("model", nargs="?", help="a name or a folder (default: all there are)")
-    checking.add_argument("--repair", action="store_true", help="fetch again what is bad")
-    for one in (command, checking):
-        one.add_argument("--endpoint", default="", metavar="URL", help="address of a mirror")
-        one.add_argument("--send-token", action="store_true", help="give the mirror your token")
+    checking.add_argument("--repair", action="store_true", help="download damaged files again")
+    for parser in (command, checking):
+        parser.add_argument("--endpoint", default="", metavar="URL", help="address of a mirror")
+        parser.add_argument("--send-token", action="store_true", help="send the mirror your token")
 
 
 def _add_check(commands) -> None:
     command = add_command(commands, "check", check_machine)
     command.add_argument("--model", default="auto", help="a name, a folder or auto (default: auto)")
     command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--deep", action="store_true", help="hash every file of the checkpoints")
-    command.add_argument("--online", action="store_true", help="ask whether the hubs answer")
+    command.add_argument(
+        "--deep", action="store_true", help="also hash every file of the checkpoints"
+    )
+    command.add_argument("--online", action="store_true", help="check that the hubs can be reached")
 
 
 def add_command(commands, name: str, function) -> argparse.ArgumentParser:
@@ -241,11 +259,11 @@ def _message_line(error: Exception) -> str:
 
 
 def _is_reader_gone() -> bool:
-    """Whether nobody reads what is printed any more, as after ``cogvx list | head``."""
+    """Whether the reader of stdout closed the pipe, as in ``cogvx list | head``."""
     try:
-        print(flush=True)  # what was printed before may be lost, and tell nothing any more
+        print(flush=True)  # the write that failed may have left nothing in the buffer
     except BrokenPipeError:
-        # So that Python's own flush at the end has where to write to.
+        # Python flushes stdout once more at exit, which must not fail too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return True
     return False

@@ -12,26 +12,34 @@ from ..errors import RequestError
 from ..planning.fields import FIELDS, Field
 from ..text import cut_line, pad_cell, plain_line, print_error, terminal_width
 
-PROMPT_PLACES = 40
-"""Of a terminal's line for a prompt. The file's name is last, and whole, to be copied."""
+PROMPT_WIDTH = 40
+"""Terminal columns of a prompt. The path comes last and is never cut, so that it can be copied."""
 
 HEAD = ("made", "model", "frames", "size", "steps", "seed", "prompt", "file")
 
 
 def add_list(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx list``."""
-    command.add_argument("--search", default="", metavar="WORDS", help="that the prompts hold")
-    command.add_argument("--model", default="", help="only those of a model")
-    command.add_argument("--frames", type=int, default=0, help="only those of so many frames")
-    command.add_argument("--seed", type=int, help="only those of a seed")
-    command.add_argument("--limit", type=int, default=20, help="lines at most (default: 20)")
     command.add_argument(
-        "--export", metavar="FILE", help="write all that match, as .csv or .parquet, instead"
+        "--search", default="", metavar="WORDS", help="words that the prompt contains"
+    )
+    command.add_argument("--model", default="", help="only results of this checkpoint")
+    command.add_argument(
+        "--frames", type=int, default=0, help="only results with this number of frames"
+    )
+    command.add_argument("--seed", type=int, help="only results with this seed")
+    command.add_argument(
+        "--limit", type=int, default=20, help="print at most so many (default: 20)"
+    )
+    command.add_argument(
+        "--export",
+        metavar="FILE",
+        help="write all matching results to a .csv or .parquet file instead",
     )
 
 
 def list_results(options: argparse.Namespace) -> int:
-    """List results, newest first; filter them, or write them to a file."""
+    """List results, newest first, or export them."""
     from ..results import export
     from ..results.catalogue import Catalogue
 
@@ -39,18 +47,18 @@ def list_results(options: argparse.Namespace) -> int:
         raise RequestError("limit", options.limit, "1 or more")
     if options.export is not None:
         export.resolve_output_path(options.export)
-    found = Catalogue()
-    found.refresh()
+    catalogue = Catalogue()
+    catalogue.refresh()
     known = registry.find_checkpoint(options.model)
     model = known.name if known else options.model
-    wanted = {"model": model, "frames": options.frames, "seed": options.seed}
-    total = found.count(options.search, **wanted)
+    filters = {"model": model, "frames": options.frames, "seed": options.seed}
+    total = catalogue.count(options.search, **filters)
     if options.export is not None:
-        path = export.save_export(found.pages(options.search, **wanted), options.export)
+        path = export.save_export(catalogue.pages(options.search, **filters), options.export)
         print(f"results: {total:,}", file=sys.stderr)
         print(path)
         return 0
-    entries = found.find(options.search, **wanted, limit=min(options.limit, total))
+    entries = catalogue.find(options.search, **filters, limit=min(options.limit, total))
     if entries:
         print("\n".join(format_table([result_row(entry) for entry in entries])))
     more = "; more by --limit, all by --export" if len(entries) < total else ""
@@ -60,7 +68,7 @@ def list_results(options: argparse.Namespace) -> int:
 
 def result_row(entry) -> tuple[str, ...]:
     """The cells of a result, in the order of ``HEAD``."""
-    here, path = Path.cwd(), entry.path
+    folder, path = Path.cwd(), entry.path
     return (
         entry.made.replace("T", " ")[:16],
         entry.model,
@@ -68,20 +76,20 @@ def result_row(entry) -> tuple[str, ...]:
         f"{entry.height}×{entry.width}",
         str(entry.steps),
         str(entry.seed),
-        cut_line(plain_line(entry.prompt), PROMPT_PLACES),
-        str(path.relative_to(here) if path.is_relative_to(here) else path),
+        cut_line(plain_line(entry.prompt), PROMPT_WIDTH),
+        str(path.relative_to(folder) if path.is_relative_to(folder) else path),
     )
 
 
 def format_table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Lines with the cells below each other, and nothing in them that a terminal would obey."""
+    """Aligned lines under ``HEAD``, without control characters."""
     cells = [HEAD, *(tuple(map(plain_line, row)) for row in rows)]
     widths = [max(map(terminal_width, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(pad_cell, row, widths)).rstrip() for row in cells]
 
 
 def generate_video_command(options: argparse.Namespace) -> int:
-    """Make a video, from a prompt to an mp4."""
+    """Make a video from a prompt."""
     from .. import workflow
     from ..progress import Progress
 
@@ -107,7 +115,7 @@ def show_settings(options: argparse.Namespace) -> int:
 
 
 def reproduce_video(options: argparse.Namespace) -> int:
-    """Make a video again, and say whether its frames are identical."""
+    """Make a video again and report whether its frames are identical."""
     from .. import workflow
     from ..progress import Progress
     from ..results import result
