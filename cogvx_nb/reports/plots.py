@@ -45,7 +45,7 @@ def bench_figures(report: Report) -> list[Figure]:
 def figure_png(figure: Figure) -> bytes:
     """A figure as a PNG file."""
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=120)
+    figure.savefig(data, format="png", dpi=120, bbox_inches="tight")  # long labels stand out
     return data.getvalue()
 
 
