@@ -37,9 +37,28 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def folder(tmp_path_factory) -> Path:
+    """The JupyterLab's folder, with its notebooks and ``outputs``."""
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="module")
+def two_videos(samples, folder) -> str:
+    """Two results that differ in colour and direction; words to search them by."""
+    for name, sample in zip(("red right", "blue left"), samples, strict=False):
+        colour, direction = name.split()
+        sidecar = sample.sidecar_json()
+        sidecar["request"]["prompt"] = f"a {colour} circle moving {direction} in step"
+        path = folder / "outputs" / "2026-01-01" / f"{colour}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sample.path.read_bytes())
+        path.with_suffix(".json").write_text(json.dumps(sidecar))
+    return "circle in step"
+
+
+@pytest.fixture(scope="module")
+def lab(folder):
     """The address of a JupyterLab on a copy of the notebooks."""
-    folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     news = folder / "settings" / "@jupyterlab" / "apputils-extension"
     news.mkdir(parents=True)
@@ -60,7 +79,10 @@ def lab(tmp_path_factory):
         yield address_of(folder / "run", server)
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 def address_of(runtime: Path, server: subprocess.Popen) -> str:
@@ -142,6 +164,18 @@ def make_two(page) -> None:
         fill(page, prompt, steps=4)
         generate(page)
         wait_for_result(page, prompt)
+
+
+def compare(page, search: str = "") -> None:
+    """Open the page Compare on the first two results that a search finds."""
+    tab(page, "Gallery")
+    page.wait_for_selector(".cogvx-card")
+    if search:
+        page.locator(".cogvx-search input").fill(search)
+        page.wait_for_function("document.querySelectorAll('.cogvx-card').length == 2")
+    for number in range(2):
+        page.locator(".cogvx-card").nth(number).get_by_label("compare").check()
+    page.locator("button.cogvx-compare").click()
 
 
 def tab(page, title: str) -> None:
@@ -268,12 +302,8 @@ def test_the_gallery_outlives_the_kernel(page):
     assert page.locator(".cogvx-steps input").input_value() == "4"
 
 
-def test_two_are_compared_in_step(page):
-    make_two(page)
-    tab(page, "Gallery")
-    for number in range(2):
-        page.locator(".cogvx-card").nth(number).get_by_label("compare").check()
-    page.locator("button.cogvx-compare").click()
+def test_two_are_compared_in_step(page, two_videos):
+    compare(page, two_videos)
     plays(page, ".cogvx-compare")
     keep(page, "5-compare")
     page.wait_for_selector(".cogvx-differences mark")
@@ -317,16 +347,12 @@ def test_a_second_tab_shows_the_same(page, browser, lab):
     other.close()
 
 
-def test_hostile_text_is_text_everywhere(page):
+def test_hostile_text_is_text_everywhere(page, two_videos):
     hostile = '<script>alert(1)</script> "><img src=x onerror=alert(2)> \u202eno'
     fill(page, "a red circle moving right on a black background, " * 3 + hostile, steps=3)
     generate(page)
     wait_for_result(page, "<script>alert(1)")
-    tab(page, "Gallery")
-    page.wait_for_selector(".cogvx-card")
-    for number in range(2):
-        page.locator(".cogvx-card").nth(number).get_by_label("compare").check()
-    page.locator("button.cogvx-compare").click()
+    compare(page)
     page.wait_for_selector(".cogvx-differences:has-text('<script>alert(1)')")
     tab(page, "Grid")
     page.locator(".cogvx-across select").select_option("prompt words")
@@ -361,30 +387,27 @@ CONTRAST = r"""() => {
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-@pytest.mark.parametrize("width", [1400, 700])
-def test_it_fits_and_can_be_read(page, width, theme):
-    page.set_viewport_size({"width": width, "height": 1700})
+def test_it_fits_and_can_be_read(page, two_videos, theme):
     page.evaluate(
         f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: '{theme}'}})"
     )
     page.wait_for_selector(f"body[data-jp-theme-name='{theme}']", state="attached")
-    make_two(page)
-    tab(page, "Gallery")
-    page.wait_for_selector(".cogvx-card")
-    for number in range(2):
-        page.locator(".cogvx-card").nth(number).get_by_label("compare").check()
-    page.locator("button.cogvx-compare").click()
+    fill(page, "a red circle moving right", steps=4)
+    generate(page)
+    wait_for_result(page, "a red circle moving right")
+    compare(page, two_videos)
     plays(page, ".cogvx-compare")
-    page.wait_for_timeout(1000)
-    for title in ("Make", "Grid", "Gallery", "Compare"):
-        tab(page, title)
-        page.wait_for_timeout(300)
-        keep(page, f"{title.lower()}-{width}-{theme.split()[1].lower()}")
-        assert page.evaluate(CONTRAST) == []
-        box = page.locator(".cogvx-workbench").bounding_box()
-        wide = page.locator(".cogvx-workbench")
-        assert wide.evaluate("e => e.scrollWidth <= e.clientWidth + 2"), title
-        assert box["width"] <= width
+    for width in (1400, 700):
+        page.set_viewport_size({"width": width, "height": 1700})
+        page.wait_for_timeout(1000)
+        for title in ("Make", "Grid", "Gallery", "Compare"):
+            tab(page, title)
+            page.wait_for_timeout(300)
+            keep(page, f"{title.lower()}-{width}-{theme.split()[1].lower()}")
+            assert page.evaluate(CONTRAST) == [], (title, width)
+            wide = page.locator(".cogvx-workbench")
+            assert wide.evaluate("e => e.scrollWidth <= e.clientWidth + 2"), (title, width)
+            assert wide.bounding_box()["width"] <= width
 
 
 NAME = """() => { const e = document.activeElement;

@@ -613,6 +613,7 @@ def slow(tmp_path, book) -> tuple[Path, Path]:
     return file(tmp_path, spec), log
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_driver_was_killed_is_resumed(outputs, slow, tmp_path):
     spec, log = slow
     process = start([sys.executable, "-m", "cogvx_nb", "sweep", str(spec)], tmp_path)
@@ -669,6 +670,7 @@ def test_status_and_cancel_from_another_shell(outputs, slow, tmp_path, capsys):
     assert "no sweep 'nothing' here; known: mine" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_sweep_and_room_resumes_it(small_disk, monkeypatch, book):
     disk = small_disk(400)
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(disk))
