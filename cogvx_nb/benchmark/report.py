@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..planning.speedups import SDPA
+from ..planning.speedups import SDPA, SPEED_UPS
 from ..text import GIB
 
 STAGES = ("text", "denoise", "decode", "write")
@@ -124,10 +124,12 @@ class Row:
         if self.measured is None:
             return f"{self.title}, {self.placement}"
         plan = self.measured.plan
-        switches = [name for name in ("tiled", "compiled") if plan[name]]
-        attention = "" if plan["attention"] == SDPA else plan["attention"]
-        choices = [plan["quantized"], "step cache" * plan["step_cache"], attention]
-        return ", ".join([self.title, plan["placement"], *switches, *filter(None, choices)])
+        rows = [row for row in SPEED_UPS.values() if row.field != "attention"]
+        on = [row for row in rows if plan[row.field] in row.values]
+        labels = [row.label.format(plan[row.field]) for row in on]
+        attention = [plan["attention"]] if plan["attention"] != SDPA else []
+        tiled = ["tiled"] if plan["tiled"] else []
+        return ", ".join([self.title, plan["placement"], *tiled, *labels, *attention])
 
     @property
     def full_video_seconds(self) -> float:
