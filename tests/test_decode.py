@@ -78,6 +78,7 @@ def test_the_stock_decode_of_13_frames_is_wrong(vae):
         assert vae.decode(latents).sample.shape[2] == 16
 
 
+@pytest.mark.slow
 def test_tiles_add_up_to_the_picture(vae, tiny):
     latents = torch.randn(1, 4, 16, 12, 18, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

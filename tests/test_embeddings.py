@@ -30,6 +30,7 @@ def runs(tiny, here, monkeypatch):
     handle.remove()
 
 
+@pytest.mark.slow
 def test_another_seed_needs_no_encoder(runs):
     fresh, count = runs(reuse_text=False)
     assert count == 2, "prompt and negative prompt"

@@ -177,6 +177,7 @@ def test_a_frame_hash_is_of_the_raw_frames(make):
     assert result.frame_hash(frames) != result.frame_hash(changed)
 
 
+@pytest.mark.slow
 def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
     checkpoint = replace(
         tiny.checkpoint,

@@ -33,6 +33,7 @@ def probe(path: Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stderr
 
 
+@pytest.mark.slow
 def test_a_large_video_is_embedded_smaller(tmp_path, capsys):
     noise = np.random.default_rng(1).integers(0, 256, (49, 480, 720, 3), np.uint8)
     path = tmp_path / "a.mp4"
