@@ -7,6 +7,7 @@ a test of a planner or a parser doesn't wait for it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -154,6 +155,22 @@ def make(tiny, here):
         return generate.generate_frames(asked, loaded, on_event, cancel)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def generated(tiny, here):
+    """The same for tests of what comes after: each request is run once, its frames are shared."""
+    from cogvx_nb.pipeline import generate, loader
+
+    @functools.cache
+    def generate_once(prompt: str = CIRCLE, steps: int = 2, **values) -> result.Generated:
+        asked = request.make_request(tiny, prompt, steps=steps, **values)
+        loaded = loader.load_pipeline(planner.plan_request(asked, here))
+        video = generate.generate_frames(asked, loaded)
+        video.frames.flags.writeable = False
+        return video
+
+    return generate_once
 
 
 @pytest.fixture(scope="session")

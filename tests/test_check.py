@@ -147,6 +147,7 @@ def test_this_machine(tmp_path):
         assert f"✓ pass  {name} " in done.stdout
 
 
+@pytest.mark.slow
 def test_json_has_a_stable_schema(capsys, quick, nvidia, models):
     nvidia(H100)
     code, summary, _ = agreed(capsys, "--deep")

@@ -47,8 +47,8 @@ def test_a_large_video_is_embedded_smaller(tmp_path, capsys):
     assert len(video.decode_video(copy)) == 49
 
 
-def test_the_file_is_what_players_expect(make, tmp_path):
-    saved = result.save_result(make(frames=25), tmp_path / "a.mp4")
+def test_the_file_is_what_players_expect(generated, tmp_path):
+    saved = result.save_result(generated(frames=25), tmp_path / "a.mp4")
     stream = next(line for line in probe(saved.path).splitlines() if "Video:" in line)
     assert "h264" in stream
     assert "yuv420p(tv, bt709, progressive)" in stream, "matrix, primaries and transfer"
@@ -59,16 +59,16 @@ def test_the_file_is_what_players_expect(make, tmp_path):
     assert names(tmp_path) == ["a.json", "a.mp4"]
 
 
-def test_pixels_survive_the_file(make, tmp_path):
-    made = make(steps=10)
+def test_pixels_survive_the_file(generated, tmp_path):
+    made = generated(steps=10)
     found = video.decode_video(result.save_result(made, tmp_path / "a.mp4").path)
     assert found.shape == made.frames.shape
     assert np.abs(found.astype(float) - made.frames).mean() < 4
 
 
 @pytest.mark.parametrize("sidecar", ["kept", "deleted", "garbage"])
-def test_settings_come_back(make, tmp_path, sidecar):
-    made = make(f"{CIRCLE} {NASTY}", negative_prompt=NASTY, seed=3, allow_unknown=True)
+def test_settings_come_back(generated, tmp_path, sidecar):
+    made = generated(f"{CIRCLE} {NASTY}", negative_prompt=NASTY, seed=3, allow_unknown=True)
     saved = result.save_result(made, tmp_path / "a.mp4")
     if sidecar == "deleted":
         saved.sidecar.unlink()
@@ -86,8 +86,8 @@ def test_settings_come_back(make, tmp_path, sidecar):
 
 
 @pytest.mark.parametrize("sidecar", ["kept", "deleted"])
-def test_a_result_of_format_1_is_read(make, tmp_path, sidecar):
-    made = make(frames=19)
+def test_a_result_of_format_1_is_read(generated, tmp_path, sidecar):
+    made = generated(frames=19)
     content = result.describe_video(made).as_json() | {"format": 1}
     for name in ("speed", "compiled", "quantized"):  # older ones had none of these
         del content["plan"][name]
@@ -124,8 +124,8 @@ def test_a_result_of_format_1_is_read(make, tmp_path, sidecar):
         ("frame_hash", 1),
     ],
 )
-def test_wrong_types_make_no_result(make, tmp_path, path, value):
-    content = result.describe_video(make()).as_json()
+def test_wrong_types_make_no_result(generated, tmp_path, path, value):
+    content = result.describe_video(generated()).as_json()
     *sections, name = path.split(".")
     (content[sections[0]] if sections else content)[name] = value
     assert records.parse_sidecar(content) is None
@@ -141,14 +141,14 @@ def test_the_same_request_has_the_same_settings_but_for_times(make):
     assert records.parse_sidecar(json.loads(json.dumps(first.as_json()))) == first
 
 
-def test_adjustments_are_kept(make, tmp_path):
-    saved = result.save_result(make(frames=19), tmp_path / "a.mp4")
+def test_adjustments_are_kept(generated, tmp_path):
+    saved = result.save_result(generated(frames=19), tmp_path / "a.mp4")
     (change,) = json.loads(saved.sidecar.read_text())["adjustments"]
     assert (change["field"], change["asked"], change["used"]) == ("frames", 19, 13)
 
 
-def test_the_default_name(make, outputs):
-    made = make(seed=5)
+def test_the_default_name(generated, outputs):
+    made = generated(seed=5)
     first, second = result.save_result(made), result.save_result(made)
     assert first.path != second.path
     assert first.path.parent.parent == outputs
@@ -156,8 +156,8 @@ def test_the_default_name(make, outputs):
     assert len(names(first.path.parent)) == 4
 
 
-def test_name_clashes_get_a_number(make, tmp_path):
-    made = make()
+def test_name_clashes_get_a_number(generated, tmp_path):
+    made = generated()
     taken = result.save_result(made, tmp_path / "a.mp4").path
     copy = tmp_path / ".copy"
     copy.write_bytes(b"video")
@@ -185,24 +185,24 @@ def test_slugs_are_safe(prompt, expected):
     assert result.slug(prompt) == expected
 
 
-def test_an_existing_file_is_kept(make, tmp_path):
+def test_an_existing_file_is_kept(generated, tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(b"mine")
     with pytest.raises(OutputExists, match="overwrite"):
-        result.save_result(make(), path)
+        result.save_result(generated(), path)
     assert path.read_bytes() == b"mine"
-    result.save_result(make(), path, overwrite=True)
+    result.save_result(generated(), path, overwrite=True)
     assert result.read_result(path).sidecar_json()["format"] == 2
-    result.save_result(make(seed=2), path, overwrite=True)
+    result.save_result(generated(seed=2), path, overwrite=True)
     assert result.read_result(path).settings.request.seed == 2
     assert names(tmp_path) == ["a.json", "a.mp4"]
 
 
-def test_somebody_elses_json_is_never_replaced(make, tmp_path):
+def test_somebody_elses_json_is_never_replaced(generated, tmp_path):
     other = tmp_path / "package.json"
     other.write_text('{"name": "mine"}')
     with pytest.raises(OutputExists, match=r"package\.json"):
-        result.save_result(make(), tmp_path / "package.mp4", overwrite=True)
+        result.save_result(generated(), tmp_path / "package.mp4", overwrite=True)
     assert names(tmp_path) == ["package.json"]
 
 
@@ -210,15 +210,15 @@ def test_somebody_elses_json_is_never_replaced(make, tmp_path):
     ("output", "words"),
     [("a.avi", "must end in .mp4"), ("file/a.mp4", "is a file"), ("x" * 250 + ".mp4", "too long")],
 )
-def test_bad_outputs_are_refused(make, tmp_path, output, words):
+def test_bad_outputs_are_refused(generated, tmp_path, output, words):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=words):
-        result.save_result(make(), tmp_path / output)
+        result.save_result(generated(), tmp_path / output)
     assert names(tmp_path) == ["file"]
 
 
-def test_new_folders_are_made_and_gone_after_a_failure(make, tmp_path):
-    made = make()
+def test_new_folders_are_made_and_gone_after_a_failure(generated, tmp_path):
+    made = generated()
     black = replace(made, frames=np.zeros_like(made.frames))
     with pytest.raises(BadFrames, match="black"):
         result.save_result(black, tmp_path / "new" / "deep" / "a.mp4")
@@ -227,18 +227,18 @@ def test_new_folders_are_made_and_gone_after_a_failure(make, tmp_path):
     assert "new/deep/a.mp4" in names(tmp_path)
 
 
-def test_a_full_disk_leaves_nothing(make, small_disk):
+def test_a_full_disk_leaves_nothing(generated, small_disk):
     disk = small_disk(64)
-    made = make()
+    made = generated()
     noise = np.random.default_rng(0).integers(0, 255, made.frames.shape, np.uint8)
     with pytest.raises(DiskFull, match="make room"):
         result.save_result(replace(made, frames=noise), disk / "new" / "a.mp4")
     assert names(disk) == []
 
 
-def test_a_write_is_announced(make, tmp_path):
+def test_a_write_is_announced(generated, tmp_path):
     seen = []
-    saved = result.save_result(make(), tmp_path / "a.mp4", on_event=seen.append)
+    saved = result.save_result(generated(), tmp_path / "a.mp4", on_event=seen.append)
     assert seen == [progress.StageStarted("write")]
     assert saved.settings.seconds["write"] > 0
 

@@ -136,6 +136,7 @@ def test_pinned_parameters_share_blocks(monkeypatch):
     assert sum(blocks.values()) < 1.1 * sum(p.nbytes for p in part.parameters())
 
 
+@pytest.mark.slow
 def test_8_bit_quantization_is_near(run):
     pytest.importorskip("torchao")
     stock, _ = run(steps=1)

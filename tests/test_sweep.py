@@ -298,6 +298,7 @@ class InThisProcess(SweepWorker):
         return RunOutcome(0.1)
 
 
+@pytest.mark.slow
 def test_a_prompt_is_enriched_when_its_run_is_made(outputs, monkeypatch):
     spec = {"parameters": {"enrich": True, "steps": 2, "prompt": "一颗蓝色的星"}, "seeds": 1}
     open_to_all = replace(registry.TINY, enrichable=True)
