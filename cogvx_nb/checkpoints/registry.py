@@ -188,18 +188,19 @@ def get_checkpoint(name: str) -> Checkpoint:
     return checkpoint
 
 
-def checkpoint_of_config(config: dict, pipeline_class: str) -> Checkpoint | None:
+def checkpoint_of_config(config: dict, pipeline_class: str, name: str = "") -> Checkpoint | None:
     """The checkpoint that files belong to, under whatever name they are stored.
 
     Args:
         config: ``config.json`` of the transformer.
         pipeline_class: ``_class_name`` of ``model_index.json``. Checkpoints for text and for images
             can have the same architecture.
+        name: of the folder, which decides among checkpoints that are alike in all of this.
     """
     architecture = tuple(config.get(key) for key in ARCHITECTURE_KEYS)
     in_channels = config.get("in_channels", LATENT_CHANNELS)
     identity = (architecture, in_channels, pipeline_class)
-    for known in CHECKPOINTS:
+    for known in sorted(CHECKPOINTS, key=lambda known: known.name != name):
         if (known.architecture, known.in_channels, known.pipeline_class) == identity:
             return known
     return None

@@ -41,7 +41,7 @@ def locate_checkpoint(name: str) -> Model:
     index = read_json(folder / "model_index.json")
     config = read_json(folder / "transformer" / "config.json")
     pipeline_class = index.get("_class_name", "")
-    checkpoint = registry.checkpoint_of_config(config, pipeline_class)
+    checkpoint = registry.checkpoint_of_config(config, pipeline_class, folder.name)
     if checkpoint is None:
         raise ModelError(f"{folder} holds a {pipeline_class} that is none of: {_known_names()}")
     counts = {component: _count_parameters(folder, component) for component in WEIGHTED}

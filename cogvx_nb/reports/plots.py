@@ -27,6 +27,9 @@ BAR_HEIGHT = 0.32
 VIDEO_SECONDS = f"seconds per video of {FULL_STEPS} steps"
 """Axis title; extrapolated for rows with another number of steps."""
 
+SMALL_LABEL = 95
+"""Characters from which on a label is set smaller, so that it fits the figure."""
+
 OURS, THEIRS = "tab:blue", "tab:gray"
 
 
@@ -45,7 +48,7 @@ def bench_figures(report: Report) -> list[Figure]:
 def figure_png(figure: Figure) -> bytes:
     """A figure as a PNG file."""
     data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=120, bbox_inches="tight")  # long labels stand out
+    figure.savefig(data, format="png", dpi=120)
     return data.getvalue()
 
 
@@ -103,7 +106,8 @@ def _reference_figure(report: Report, frames: int) -> Figure:
         axes.text(1.04 * high, y + 0.2, f"{high:.4g}", va="center", fontsize="small")
         name = f"{time.gpu}: {time.setup}" + (", steps only" if time.low is None else "")
         left = axes.get_yaxis_transform()
-        axes.text(0.01, y - 0.2, name, va="center", fontsize="small", transform=left)
+        size = "small" if len(name) < SMALL_LABEL else "x-small"
+        axes.text(0.01, y - 0.2, name, va="center", fontsize=size, transform=left)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(axis="x", alpha=0.4)
     axes.set_yticks([])

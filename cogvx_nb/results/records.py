@@ -32,11 +32,13 @@ MAX_INTEGER = 2**63 - 1
 
 
 def _section(name: str, source: type, required: tuple[str, ...], optional: tuple[str, ...] = ()):
-    """A frozen dataclass of some of another's fields; optional ones default to None."""
+    """A frozen dataclass of some of another's fields; optional ones default to None, others as in
+    the source."""
     hints = typing.get_type_hints(source)
-    fields = [(key, hints[key]) for key in required]
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(source)}
+    fields = [(key, hints[key], field(default=defaults[key])) for key in required]
     fields += [(key, hints[key] | None, field(default=None)) for key in optional]
-    section = make_dataclass(name, fields, frozen=True, slots=True)
+    section = make_dataclass(name, fields, frozen=True, slots=True, kw_only=True)
     section.__module__ = __name__
     return section
 
