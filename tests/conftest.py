@@ -35,11 +35,14 @@ os.environ |= {
     "NO_PROXY": "127.0.0.1",
     "TORCHINDUCTOR_CACHE_DIR": f"{STATE.name}/compiled",  # not the first test's folder
     # Threads of torch that wait for each other spin, which takes many times as long where other
-    # processes want the cores; the small model gains little by a second one.
-    "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+    # processes want the cores.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # Inherited by every process that the tests start, wherever it ends up in the process tree.
     "COGVX_TEST_RUN": (RUN := os.environ["COGVX_TEST_RUN"] if WORKER else uuid.uuid4().hex),
 }
+
+if WORKER:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers together take all cores
 
 from cogvx_nb.checkpoints import store  # noqa: E402
 from cogvx_nb.planning import machine, planner, probe, request  # noqa: E402

@@ -161,6 +161,7 @@ def test_cached_steps_are_not_computed(run, here):
     hook.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frames", "size", "tile"), [(2, (6, 8), None), (5, (6, 8), None), (3, (12, 18), (48, 80))]
 )

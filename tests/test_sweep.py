@@ -25,7 +25,7 @@ from cogvx_nb.cli.main import main
 from cogvx_nb.errors import Cancelled, DiskFull, NotebookError, ResultError, SpecError, SweepBusy
 from cogvx_nb.planning.request import Adjustment
 from cogvx_nb.results import result, video
-from cogvx_nb.sweep import driver, lock
+from cogvx_nb.sweep import driver, lock, runs
 from cogvx_nb.sweep.folder import SweepFolder
 from cogvx_nb.sweep.lock import Share
 from cogvx_nb.sweep.worker import RunOutcome, SweepWorker
@@ -33,6 +33,14 @@ from cogvx_nb.sweep.worker import RunOutcome, SweepWorker
 STAR = "a green star growing on a navy background"
 REPORT = "from pathlib import Path\nPath('x.json').write_text(__import__('json').dumps([x, text]))"
 LOG = "with open(log, 'a') as file:\n    print(x, file=file)"
+
+
+@pytest.fixture(autouse=True)
+def known_machine(request, here, monkeypatch):
+    """This machine without a child process that imports torch, except in slow tests."""
+    if not request.node.get_closest_marker("slow"):
+        known = contextlib.nullcontext(lambda: here)
+        monkeypatch.setattr(runs, "_probe_in_child", lambda needed: known)
 
 
 def file(folder: Path, spec: dict, name: str = "mine") -> Path:

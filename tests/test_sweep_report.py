@@ -68,6 +68,7 @@ def varied(*rows: dict) -> experiment.SweepView:
 # --- what is seen -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sweep_as_it_stands(outputs):
     found = experiment.read_sweep("shown")
     assert str(found) == (
@@ -85,6 +86,7 @@ def test_a_sweep_as_it_stands(outputs):
         experiment.read_sweep("none")
 
 
+@pytest.mark.slow
 def test_the_latest_sweep_is_picked(outputs, capsys):
     assert experiment.latest_sweep() == "alone"
     os.utime(outputs / "sweeps" / "shown" / folder.RUNS, (2e9, 2e9))
@@ -114,6 +116,7 @@ def test_the_two_parameters_that_vary_most_are_shown():
         experiment.choose_axes(varied({"x": 1}, {"x": 2}), "x", "x")
 
 
+@pytest.mark.slow
 def test_a_number_and_a_text_are_told_apart(outputs, book):
     grid = {"anything": [1, "1"], "text": ["a", "b"]}
     driver.run_sweep({"name": "kinds", "notebook": book("1"), "grid": grid})
@@ -136,6 +139,7 @@ def test_text_stays_text():
 # --- what is in the page --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_page_of_videos(outputs, capsys):
     assert main(["sweep", "report", "shown"]) == 0
     path = outputs / "sweeps" / "shown" / "report.html"
@@ -152,6 +156,7 @@ def test_a_page_of_videos(outputs, capsys):
     assert main(["sweep", "report", "shown"]) == 0, "an earlier page is replaced"
 
 
+@pytest.mark.slow
 def test_a_page_without_any_video(outputs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)  # which it takes no OpenCV for
     target = tmp_path / "new" / "page.html"
@@ -164,6 +169,7 @@ def test_a_page_without_any_video(outputs, tmp_path, monkeypatch):
     assert len(re.findall(r"href='\.\./outputs/sweeps/alone/failed/\w+/notebook.ipynb'", page)) == 4
 
 
+@pytest.mark.slow
 def test_what_has_no_room_is_linked(outputs, monkeypatch):
     found = experiment.read_sweep("shown")
     videos = [run.video for run in found.shown]
@@ -189,6 +195,7 @@ def test_what_has_no_room_is_linked(outputs, monkeypatch):
     assert video.embed_clips(videos[:1], 10**6) == {videos[0]: video.EmbeddedClip()}
 
 
+@pytest.mark.slow
 def test_plots_of_numbers_and_of_texts(outputs):
     found = experiment.read_sweep("shown")
     axes = plots.sweep_figure(found, "guidance", "sharpness").axes[0]
@@ -212,6 +219,7 @@ def test_plots_of_numbers_and_of_texts(outputs):
     assert "against <bdi>x" in plots.sweep_plots(replace(varied(*large), runs=tuple(runs)))
 
 
+@pytest.mark.slow
 def test_a_file_of_another_kind_is_never_replaced(outputs, tmp_path, capsys):
     other = tmp_path / "other.html"
     other.write_text("<p>mine</p>")
@@ -230,6 +238,7 @@ def test_a_file_of_another_kind_is_never_replaced(outputs, tmp_path, capsys):
         sweep_page.write_sweep_page(experiment.read_sweep("alone"), other / "page.html")
 
 
+@pytest.mark.slow
 def test_a_page_is_written_whole_or_not_at_all(outputs, small_disk):
     disk = small_disk(64)
     path = disk / "page.html"
@@ -239,6 +248,7 @@ def test_a_page_is_written_whole_or_not_at_all(outputs, small_disk):
     assert [*disk.iterdir()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
@@ -254,6 +264,7 @@ def test_what_can_not_be_reported_is_said_in_a_line(outputs, capsys, flags, code
     assert words in line
 
 
+@pytest.mark.slow
 def test_without_opencv_videos_can_not_be_measured(outputs, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     (outputs / "sweeps" / "shown" / dataframe.MEASURED).unlink(missing_ok=True)
@@ -370,6 +381,7 @@ def test_05_shows_a_newcomer_something(tmp_path, monkeypatch):
     assert display.pick_sweep().name == "first-look"
 
 
+@pytest.mark.slow
 def test_two_runs_in_step(outputs):
     found = experiment.read_sweep("shown")
     first, second, third = (run.id for run in found.runs[:3])
