@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -47,7 +48,9 @@ def kernel_of(pytest_run: subprocess.Popen) -> psutil.Process | None:
 def test_a_terminated_run_leaves_no_process(tmp_path, test):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/{test}"]
     command += ["--basetemp", str(tmp_path / "run")]
-    running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    # A run of its own, also where this one is a worker of pytest-xdist.
+    alone = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
+    running = subprocess.Popen(command, cwd=ROOT, env=alone, stdout=subprocess.PIPE, text=True)
     wait_for(lambda: kernel_of(running), running, seconds=300)
     run = kernel_of(running).environ()["COGVX_TEST_RUN"]
     started = psutil.Process(running.pid).children(recursive=True)
