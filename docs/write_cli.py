@@ -1,22 +1,24 @@
-"""Write ``docs/cli.md`` from the parser of ``cogvx``: ``python docs/write_cli.py``."""
+"""Write ``docs/cli.md`` from parser and ``FIELDS``: ``python docs/write_cli.py``."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from cogvx_nb.cli.main import build_parser
+from cogvx_nb.planning.fields import FIELDS, Field
 
 PAGE = Path(__file__).with_name("cli.md")
 
 HEAD = """\
 # Command line
 
-<!-- Written by docs/write_cli.py from the parser; edit the parser's help or that script. -->
+<!-- Written by docs/write_cli.py from parser and FIELDS; edit their help or that script. -->
 
-Every command and its arguments, from the parser that `cogvx --help` prints. What the options of a
-video mean is in the [user guide](guide.md#options-of-a-video).
+Every command and its arguments, from the parser that `cogvx --help` prints; and the
+[fields of a request](#fields-of-a-request), which every way to make a video takes.
 
 Every command also takes `--help`, and `--debug`, which prints the traceback of an error that
 otherwise is one line. `cogvx --version` prints the version.
@@ -33,6 +35,18 @@ of `cogvx generate` in a pipe is the path of the video.
 | 141 | standard output was closed early, as by `head` |
 """
 
+FIELDS_HEAD = """\
+
+## Fields of a request
+
+The flags of `cogvx generate`, the parameters of notebook `03_generate`, the form of the workbench,
+the columns of a sweep and the keywords of [`generate_video`](python.md#generate_video), which
+takes diffusers' names too. More about them is in the [user guide](guide.md#options-of-a-video).
+
+| field | diffusers | default | values | meaning |
+|---|---|---|---|---|
+"""
+
 COMMON = ("--help", "--debug")
 """Flags of every command, which the head of the page explains."""
 
@@ -40,7 +54,23 @@ COMMON = ("--help", "--debug")
 def render_page(parser: argparse.ArgumentParser) -> str:
     """The page as Markdown: a section for each command, in the order of the parser."""
     sections = "".join(f"\n{section}" for section in _render_commands(parser, 2))
-    return f"{HEAD}{sections}"
+    fields = "".join(map(_render_field, FIELDS.values()))
+    return f"{HEAD}{sections}{FIELDS_HEAD}{fields}"
+
+
+def _render_field(field: Field) -> str:
+    default = "required" if field.required else f"`{field.default!r}`".replace("'", '"')
+    cells = (f"`{field.name}`", f"`{field.alias or '–'}`".replace("`–`", "–"), default)
+    return f"| {' | '.join((*cells, _range_of(field), _text(field.help)))} |\n"
+
+
+def _range_of(field: Field) -> str:
+    if field.kind is bool:
+        return "`True`, `False`"
+    if field.kind is str:
+        return ", ".join(f"`{choice}`" for choice in field.choices if choice) or "text"
+    most = f"{field.most:,}" if field.kind is int else f"{field.most:g}"
+    return f"{field.least:g} to {most}"
 
 
 def _render_commands(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:
@@ -140,8 +170,5 @@ def _text(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
-    from cogvx_nb.cli.main import build_parser
-
     PAGE.write_text(render_page(build_parser()), encoding="utf-8")
     print(PAGE)

@@ -18,7 +18,6 @@ from cogvx_nb.check import environment, gpu, report, run
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import build_parser
 from cogvx_nb.planning import cost, plan, planner
-from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.planning.machine import Gpu, Machine
 
 PAGES = [("README.md", "README.zh-CN.md"), ("docs/deploy.md", "docs/deploy.zh-CN.md")]
@@ -136,24 +135,6 @@ def test_the_command_reference_is_up_to_date():
     """Else: python docs/write_cli.py"""
     script = runpy.run_path(str(ROOT / "docs" / "write_cli.py"))
     assert read("docs/cli.md") == script["render_page"](build_parser())
-
-
-def test_each_field_of_a_request_is_explained():
-    options = {
-        flag
-        for row in rows_of("docs/guide.md", "^. flag ")
-        for flag in re.findall("--[a-z-]+", row[0])
-    }
-    assert options == flags_by_command()["generate"] - {"--help", "--debug"}
-    rows = rows_of("docs/python.md", "^. keyword ")
-    defaults = {name: row[2] for row in rows for name in re.findall("`([^`]+)`", row[0])}
-    diffusers = {
-        name: row[1].strip("`") for row in rows for name in re.findall("`([^`]+)`", row[0])
-    }
-    for name, field in FIELDS.items():
-        assert field.alias in ("", diffusers[name])
-        if not field.required:
-            assert ast.literal_eval(defaults[name].strip("`")) == field.default, name
 
 
 def test_each_public_name_is_documented():
