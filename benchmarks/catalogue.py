@@ -31,12 +31,12 @@ A_DAY = 1000
 OPEN = """
 import time; start = time.perf_counter()
 from cogvx_nb.results.catalogue import Catalogue
-from cogvx_nb.results import video
+from cogvx_nb.results import pictures
 imported = time.perf_counter()
 catalogue = Catalogue(); catalogue.refresh()
 page = catalogue.find(limit=12); total = catalogue.count()
 listed = time.perf_counter()
-pictures = video.thumbnails(page); shown = time.perf_counter()
+pictures = pictures.thumbnails(page); shown = time.perf_counter()
 import json, re
 from cogvx_nb.workbench.gallery_tab import Gallery
 from cogvx_nb.workbench.session import Session

@@ -31,6 +31,7 @@
     ├── DoesNotFit             no plan fits this machine
     ├── OutOfMemory            memory ran out at the last plan
     ├── BadFrames              the frames are NaN or black
+    ├── FfmpegError            ffmpeg doesn't work
     ├── OutputError            the video can't be written
     │   ├── OutputExists       something is there already
     │   └── DiskFull           there is no room for it
@@ -177,6 +178,10 @@ class OutOfMemory(CogvxError):
 
 class BadFrames(CogvxError):
     """The decoded frames hold NaN, or all of them are black."""
+
+
+class FfmpegError(CogvxError):
+    """ffmpeg can't be started, or can't encode and decode."""
 
 
 class OutputError(CogvxError):

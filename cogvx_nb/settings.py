@@ -17,6 +17,9 @@ from .errors import SettingsError
 MODELSCOPE = "https://www.modelscope.cn"
 HUGGINGFACE = "https://huggingface.co"
 
+FFMPEG_VARIABLE = "IMAGEIO_FFMPEG_EXE"
+"""Names an ffmpeg program in place of the one that imageio-ffmpeg brings."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chat:
@@ -162,6 +165,11 @@ def prepare_allocator() -> None:
     short: CogVideoX-5b decodes 49 frames untiled in 7.2 GiB with them, and runs out without.
     """
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+
+
+def named_ffmpeg() -> str:
+    """The ffmpeg program that ``FFMPEG_VARIABLE`` names; empty if it isn't set."""
+    return os.environ.get(FFMPEG_VARIABLE, "")
 
 
 def c_compiler() -> str | None:

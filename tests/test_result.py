@@ -16,7 +16,7 @@ from conftest import CIRCLE
 from cogvx_nb import progress
 from cogvx_nb.errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
 from cogvx_nb.reports import display
-from cogvx_nb.results import records, result, video
+from cogvx_nb.results import pictures, records, result, video
 
 NASTY = (
     'a "red" circle; = # \\ {braces} <script>alert(1)</script> ../x 一只红色的圆 \u202eright\nline'
@@ -43,7 +43,7 @@ def test_a_large_video_is_embedded_smaller(tmp_path, capsys):
     assert len(base64.b64decode(shown.data)) <= display.MOST_EMBEDDED_BYTES
     assert str(path) in capsys.readouterr().out
     copy = tmp_path / "copy.mp4"
-    copy.write_bytes(video.shrink_video(path, 1_000_000))
+    copy.write_bytes(pictures.shrink_video(path, 1_000_000))
     assert len(video.decode_video(copy)) == 49
 
 

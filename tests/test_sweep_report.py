@@ -18,7 +18,7 @@ from cogvx_nb import text
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import CogvxError, OutputError, OutputExists, RequestError, ResultError
 from cogvx_nb.reports import display, experiment, plots, sweep_page
-from cogvx_nb.results import video
+from cogvx_nb.results import pictures
 from cogvx_nb.sweep import dataframe, driver, folder
 
 MARKUP = f"{CIRCLE} <script>alert(1)</script> \"><img src=x onerror=alert(2)> ' onfocus='alert(3)"
@@ -173,16 +173,16 @@ def test_a_page_without_any_video(outputs, tmp_path, monkeypatch):
 def test_what_has_no_room_is_linked(outputs, monkeypatch):
     found = experiment.read_sweep("shown")
     videos = [run.video for run in found.shown]
-    all_of_them = video.embed_clips(videos, 10**6).values()
+    all_of_them = pictures.embed_clips(videos, 10**6).values()
     assert all(one.still.startswith("data:image/webp;base64,") for one in all_of_them)
     assert all(one.moving.startswith("data:video/mp4;base64,") for one in all_of_them)
     stills = sum(len(one.still) for one in all_of_them)
     room = stills + len(next(iter(all_of_them)).moving)
-    few = video.embed_clips(videos, room)
+    few = pictures.embed_clips(videos, room)
     assert [bool(few[path].moving) for path in videos] == [True] + [False] * 3
     assert all(one.still for one in few.values())
-    assert video.embed_clips(videos, room - 1)[videos[0]].moving == ""
-    assert video.embed_clips(videos, stills - 1)[videos[-1]].still == ""
+    assert pictures.embed_clips(videos, room - 1)[videos[0]].moving == ""
+    assert pictures.embed_clips(videos, stills - 1)[videos[-1]].still == ""
     shown = sweep_page.contact_sheet(found, most_bytes=0, folder=found.root / "pages")
     links = re.findall(r"<a href='\.\./(\w{16})/video\.mp4'>the video</a>", shown)
     assert links == [run.id for run in found.runs]
@@ -192,7 +192,7 @@ def test_what_has_no_room_is_linked(outputs, monkeypatch):
     assert waiting.count(" preload='none' poster='data:image/webp;base64,") == 4
     assert "autoplay" not in waiting
     videos[0].write_bytes(b"no video")
-    assert video.embed_clips(videos[:1], 10**6) == {videos[0]: video.EmbeddedClip()}
+    assert pictures.embed_clips(videos[:1], 10**6) == {videos[0]: pictures.EmbeddedClip()}
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..benchmark.report import Report
 from ..errors import RequestError
-from ..results import result, side_by_side, video
+from ..results import pictures, result, side_by_side
 from ..results.result import Result
 from ..sweep import driver
 from ..sweep.progress import ProgressTable
@@ -31,7 +31,7 @@ def show_strip(frames: np.ndarray, count: int = 7) -> Picture:
     """A film strip for a notebook's output."""
     from IPython.display import Image as Picture
 
-    return Picture(data=video.filmstrip_png(frames, count), format="png")
+    return Picture(data=pictures.filmstrip_png(frames, count), format="png")
 
 
 def show_player(result: Result, width: int = 432) -> Video:
@@ -44,7 +44,7 @@ def show_player(result: Result, width: int = 432) -> Video:
 
     data = result.path.read_bytes()
     if len(data) > MOST_EMBEDDED_BYTES:
-        data = video.shrink_video(result.path, MOST_EMBEDDED_BYTES)
+        data = pictures.shrink_video(result.path, MOST_EMBEDDED_BYTES)
         print(f"embedded: a smaller copy; the whole video is {result.path}")
     return Video(
         data=data,
@@ -169,7 +169,7 @@ def _small_side_by_side(pair: list[Result]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "in-step.mp4"
         path.write_bytes(data)
-        return video.shrink_video(path, PAIR_BYTES)
+        return pictures.shrink_video(path, PAIR_BYTES)
 
 
 def _styled_html(content: str) -> HTML:

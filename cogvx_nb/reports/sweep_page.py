@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from ..errors import OutputError, OutputExists
 from ..files import translate_errors, write_whole
-from ..results import video
+from ..results import pictures
 from ..sweep.folder import NOTEBOOK
 from ..text import SHORT_VALUE, relative_link, render_template
 from . import experiment, plots
@@ -108,7 +108,7 @@ def contact_sheet(
 
     Args:
         rows, columns: see ``experiment.choose_axes``.
-        most_bytes, height: of the small copies in it, see ``video.embed_clips``.
+        most_bytes, height: of the small copies in it, see ``pictures.embed_clips``.
         folder: where the page will be, for links to the videos; no links without it.
 
     Returns:
@@ -120,7 +120,7 @@ def contact_sheet(
     down, across = experiment.choose_axes(view, rows, columns)
     if not view.shown:
         return ""
-    clips = video.embed_clips([run.video for run in view.shown], most_bytes, height)
+    clips = pictures.embed_clips([run.video for run in view.shown], most_bytes, height)
     cells: dict[tuple[str, str], list[RunView]] = {}
     for run in view.runs:
         cells.setdefault((run.value(down), run.value(across)), []).append(run)

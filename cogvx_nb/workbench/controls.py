@@ -9,7 +9,7 @@ from html import escape
 import ipywidgets as widgets
 
 from ..planning.fields import MAX_PROMPT, Field
-from ..results import video
+from ..results import pictures, video
 from ..results.records import Sidecar
 from ..results.result import Result
 
@@ -173,7 +173,7 @@ class Viewer(widgets.VBox):
         player = widgets.Video.from_file(result.path, autoplay=True, loop=True)
         player.layout = {"width": "432px", "max_width": "98%"}
         player.add_class("cogvx-video")
-        picture = video.filmstrip_png(video.decode_video(result.path))
+        picture = pictures.filmstrip_png(video.decode_video(result.path))
         strip = widgets.Image(value=picture, layout=WIDE).add_class("cogvx-strip")
         super().__init__(
             [html_note(_result_text(result, notes)), player, strip, control_row(*buttons)]

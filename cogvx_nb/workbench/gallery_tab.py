@@ -8,7 +8,7 @@ from pathlib import Path
 import ipywidgets as widgets
 
 from ..errors import CogvxError, RequestError
-from ..results import catalogue, result, video
+from ..results import catalogue, pictures, result
 from ..results.catalogue import Entry
 from ..results.records import Sidecar
 from ..results.side_by_side import MOST, comparison_table, side_by_side
@@ -151,9 +151,9 @@ class Gallery(widgets.VBox):
         total = self._catalogue.count(**filters)
         entries = self._catalogue.find(**filters, limit=PAGE, offset=self._offset)
         if entries != self._entries:  # else a click under way would miss its button
-            self._entries, pictures = entries, video.thumbnails(entries)
+            self._entries, posters = entries, pictures.thumbnails(entries)
             replace_children(
-                self.cards, [self._card(e, p) for e, p in zip(entries, pictures, strict=True)]
+                self.cards, [self._card(e, p) for e, p in zip(entries, posters, strict=True)]
             )
         last = self._offset + len(entries)
         self.count.value = f"{self._offset + 1}–{last} of {total:,}" if entries else "none"

@@ -1,0 +1,114 @@
+"""The ffmpeg program: found and run in one place; errors say how to get one that works."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from .. import settings
+from ..errors import FfmpegError, ResultError
+
+QUIET = ("-nostdin", "-hide_banner", "-loglevel", "error")
+
+
+def find_ffmpeg() -> str:
+    """The program: the one that ``IMAGEIO_FFMPEG_EXE`` names, else that of imageio-ffmpeg.
+
+    Raises:
+        FfmpegError: if there is none.
+    """
+    import imageio_ffmpeg  # late: ``cogvx check`` runs where no package is
+
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise broken_ffmpeg("there is none") from error
+
+
+def broken_ffmpeg(reason: str, program: str = "") -> FfmpegError:
+    """The exception that ffmpeg doesn't work, with the remedy for the one that was run."""
+    if named := settings.named_ffmpeg():
+        return FfmpegError(
+            f"ffmpeg doesn't work: {named}, which {settings.FFMPEG_VARIABLE} names: {reason}; set "
+            "that to an ffmpeg with libx264, or unset it to use the one of imageio-ffmpeg"
+        )
+    where = f"{program}: " if program else ""
+    return FfmpegError(
+        f"ffmpeg doesn't work: {where}{reason}; pip install --force-reinstall imageio-ffmpeg, or "
+        f"set {settings.FFMPEG_VARIABLE} to an ffmpeg with libx264"
+    )
+
+
+def input_file(path: Path) -> list[str]:
+    """Arguments that read an mp4, by no other demuxer: a playlist could name other files.
+
+    Raises:
+        ResultError: if there is no regular file; a pipe would be waited for.
+    """
+    if not path.is_file():
+        no_file = f"{path} is no regular file" if path.exists() else f"there is no file {path}"
+        raise ResultError(no_file)
+    return ["-f", "mp4", "-i", f"file:{path.absolute()}"]
+
+
+def run_ffmpeg(
+    arguments: Sequence[str],
+    data: bytes | memoryview = b"",
+    timeout: float | None = None,
+) -> subprocess.CompletedProcess:
+    """Run ffmpeg to its end. What it prints holds texts of users: it is no source of facts.
+
+    Args:
+        data: for its standard input.
+        timeout: in seconds.
+
+    Raises:
+        FfmpegError: if it can't be started, or takes longer.
+    """
+    program = find_ffmpeg()
+    command = [program, *(QUIET[1:] if data else QUIET), *arguments]
+    try:
+        return subprocess.run(
+            command, input=data, capture_output=True, timeout=timeout, check=False
+        )
+    except OSError as error:
+        raise broken_ffmpeg(error.strerror or str(error), program) from error
+    except subprocess.TimeoutExpired as error:
+        raise broken_ffmpeg(f"no answer within {timeout:g} s", program) from error
+
+
+def failure_reason(done: subprocess.CompletedProcess) -> str:
+    """Why a run failed, in one line: the last line of its messages, or the signal that ended it."""
+    lines = done.stderr.decode(errors="replace").strip().splitlines()
+    if lines:
+        return lines[-1]
+    if done.returncode < 0:
+        return f"it was ended by signal {-done.returncode}"
+    return f"exit code {done.returncode}, without a message"
+
+
+@contextlib.contextmanager
+def ffmpeg_output(arguments: Sequence[str]) -> Iterator[BinaryIO]:
+    """The standard output of a run, which ends with the block.
+
+    Raises:
+        FfmpegError: if it can't be started.
+    """
+    program = find_ffmpeg()
+    try:
+        process = subprocess.Popen(
+            [program, *QUIET, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise broken_ffmpeg(error.strerror or str(error), program) from error
+    with process:
+        try:
+            yield process.stdout
+        finally:
+            process.kill()

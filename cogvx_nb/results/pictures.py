@@ -1,0 +1,172 @@
+"""Pictures of videos: stills, small copies, film strips and thumbnails."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import settings, text
+from ..errors import CogvxError, ResultError
+from ..files import write_whole
+from ..planning import probe
+from .ffmpeg import input_file, run_ffmpeg
+
+
+def still_image(path: Path, seconds: float, width: int) -> bytes:
+    """One frame of a video as a WebP of that width, in pixels.
+
+    Args:
+        seconds: its time; the first frame if the video is shorter.
+
+    Raises:
+        ResultError: if there is no video to read.
+    """
+    arguments = ["-ss", f"{seconds:.3f}", *input_file(path), "-frames:v", "1"]
+    arguments += ["-vf", f"scale={width}:-2,format=bgra"]
+    done = run_ffmpeg([*arguments, "-c:v", "libwebp", "-f", "webp", "pipe:"])
+    if not done.stdout and seconds:
+        return still_image(path, 0, width)
+    if not done.stdout:
+        raise ResultError(f"{path} can't be read as a video")
+    return done.stdout
+
+
+def shrink_video(path: Path, most_bytes: int, height: int = 240) -> bytes:
+    """A copy of a video, as mp4, of at most ``most_bytes``.
+
+    Args:
+        height: in pixels; halved until the copy is small enough.
+
+    Raises:
+        ResultError: if there is no video to read, or no copy is small enough.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "small.mp4"
+        arguments = ["-y", *input_file(path), "-vf", f"scale=-2:{height}", "-c:v", "libx264"]
+        arguments += ["-crf", "26", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(copy)]
+        if run_ffmpeg(arguments).returncode:
+            raise ResultError(f"{path} can't be read as a video")
+        data = copy.read_bytes()
+    return data if len(data) <= most_bytes else shrink_video(path, most_bytes, height // 2)
+
+
+CLIP_WIDTH = 216
+"""Of a still, in pixels."""
+
+BATCH = 16
+"""Copies encoded at once; those of a batch that don't fit are discarded."""
+
+MAX_COPY_BYTES = 2_000_000
+"""Larger copies are shrunk further."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedClip:
+    """A video inside an HTML page, as data URLs; empty where there was no room."""
+
+    still: str = ""  # its first frame
+    moving: str = ""  # a small copy
+
+
+def embed_clips(
+    videos: Sequence[Path], most_bytes: int, height: int = 240
+) -> dict[Path, EmbeddedClip]:
+    """Stills of all videos, then copies, in their order, until there is no room.
+
+    Stills are embedded as well because browsers support only some dozens of players at once.
+
+    Args:
+        most_bytes: of all together, in base64.
+        height: of a copy, in pixels.
+    """
+    stills = _as_many_as_fit(videos, _still, most_bytes)
+    room = most_bytes - sum(map(len, stills.values()))
+    copies = _as_many_as_fit(videos, lambda path: _copy(path, height), room)
+    return {path: EmbeddedClip(stills.get(path, ""), copies.get(path, "")) for path in videos}
+
+
+def _as_many_as_fit(
+    videos: Sequence[Path], encode: Callable[[Path], str], room: int
+) -> dict[Path, str]:
+    addresses: dict[Path, str] = {}
+    with ThreadPoolExecutor(probe.usable_cores()) as pool:
+        for start in range(0, len(videos), BATCH):
+            batch = videos[start : start + BATCH]
+            for path, address in zip(batch, pool.map(encode, batch), strict=True):
+                if len(address) > room:
+                    return addresses
+                addresses[path] = address
+                room -= len(address)
+    return addresses
+
+
+def _copy(path: Path, height: int) -> str:
+    try:
+        return text.data_url("video/mp4", shrink_video(path, MAX_COPY_BYTES, height))
+    except CogvxError:  # deleted, no video, or no ffmpeg
+        return ""
+
+
+def _still(path: Path) -> str:
+    try:
+        return text.data_url("image/webp", still_image(path, 0, CLIP_WIDTH))
+    except CogvxError:
+        return ""
+
+
+STRIP_GAP = 4
+"""Pixels between the frames of a strip."""
+
+
+def filmstrip_png(frames: np.ndarray, count: int = 7, height: int = 120) -> bytes:
+    """A row of frames, evenly spread from the first to the last, as PNG.
+
+    Args:
+        frames: uint8 (frames, height, width, 3), RGB.
+        count: frames in the row, at most as many as there are.
+        height: of the row, in pixels.
+    """
+    from PIL import Image  # late: most users of this module need no images
+
+    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    width = round(frames.shape[2] * height / frames.shape[1])
+    row = Image.new("RGB", (len(chosen) * (width + STRIP_GAP) - STRIP_GAP, height), "white")
+    for column, index in enumerate(chosen):
+        picture = Image.fromarray(frames[index]).resize((width, height), Image.Resampling.LANCZOS)
+        row.paste(picture, (column * (width + STRIP_GAP), 0))
+    data = io.BytesIO()
+    row.save(data, "PNG")
+    return data.getvalue()
+
+
+THUMBNAIL_WIDTH = 180
+"""In pixels."""
+
+
+def thumbnails(entries: Iterable) -> list[bytes]:
+    """A WebP of the middle frame of each catalogue entry; empty if its video can't be read."""
+    with ThreadPoolExecutor(probe.usable_cores()) as pool:
+        return list(pool.map(_thumbnail, entries))
+
+
+def _thumbnail(entry) -> bytes:
+    # A sidecar may come from anywhere: its hash must not lead out of the folder.
+    name = "".join(filter(str.isalnum, entry.frame_hash))
+    cached = settings.outputs_dir() / ".posters" / f"{name}.webp"
+    with contextlib.suppress(OSError):
+        return cached.read_bytes()
+    try:
+        data = still_image(entry.path, entry.frames / entry.fps / 2, THUMBNAIL_WIDTH)
+    except CogvxError:
+        return b""
+    with contextlib.suppress(OSError):  # without a cache it is only slower
+        cached.parent.mkdir(exist_ok=True)
+        write_whole(cached, data, sync=False)
+    return data
