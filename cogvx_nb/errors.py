@@ -8,6 +8,7 @@
     │   └── ParameterError     a notebook has no such parameter, or can't use it   (2)
     ├── SpecError              a sweep's file, or one of its rows, is wrong        (2)
     ├── SweepBusy              another process is working on the sweep
+    ├── PathError              the system can't take the name of a file or folder   (2)
     ├── SettingsError          the folders can't be found
     ├── ModelError             the weights are not usable
     │   ├── ModelMissing       they are not there
@@ -86,6 +87,12 @@ class SpecError(CogvxError):
 
 class SweepBusy(CogvxError):
     """Another process is working on the sweep."""
+
+
+class PathError(CogvxError):
+    """The name of a file or folder can't be used on this system."""
+
+    exit_code = 2
 
 
 class SettingsError(CogvxError):

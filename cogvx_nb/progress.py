@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from . import settings
+from .text import print_error
 
 if TYPE_CHECKING:
     import torch
@@ -161,7 +162,7 @@ class Progress:
         if self._notebook is not None:
             self._notebook.update({"text/plain": line}, raw=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            print_error(line)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -241,7 +242,7 @@ class TransferProgress:
 
     def _print_line(self, line: str) -> None:
         if self._bar_kind is None:
-            print(line, file=sys.stderr, flush=True)
+            print_error(line)
         else:
             self._bar_kind.write(line)
 

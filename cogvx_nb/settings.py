@@ -6,13 +6,15 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .errors import SettingsError
+from .errors import PathError, SettingsError
+from .paths import user_path
 
 MODELSCOPE = "https://www.modelscope.cn"
 HUGGINGFACE = "https://huggingface.co"
@@ -34,10 +36,10 @@ def home() -> Path:
 
     Raises:
         SettingsError: if the package was installed without its folder (not with ``pip install -e``)
-            and ``COGVX_HOME`` isn't set.
+            and ``COGVX_HOME`` isn't set, or it names no folder that the system can have.
     """
-    if value := os.environ.get("COGVX_HOME"):
-        return Path(value).expanduser().absolute()
+    if named := _variable_folder("COGVX_HOME"):
+        return named
     root = Path(__file__).resolve().parent.parent
     if not (root / "pyproject.toml").is_file():
         raise SettingsError(
@@ -107,13 +109,62 @@ def live_ui() -> bool:
     return value == "1" or (value != "0" and "JPY_SESSION_NAME" in os.environ)
 
 
-def endpoint(source: str) -> str:
-    """Address of a hub or of its mirror, from the variable that the hub's client reads."""
-    variable, default = {
-        "modelscope": ("MODELSCOPE_ENDPOINT", MODELSCOPE),
-        "huggingface": ("HF_ENDPOINT", HUGGINGFACE),
+def endpoint(source: str) -> tuple[str, str]:
+    """(address, variable) of a hub or of its mirror, as its client takes it; the variable is empty
+    where none is set."""
+    variables, default = {
+        "modelscope": (("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"), MODELSCOPE),
+        "huggingface": (("HF_ENDPOINT",), HUGGINGFACE),
     }[source]
-    return (os.environ.get(variable) or default).rstrip("/")
+    variable = next((name for name in variables if os.environ.get(name, "").strip()), "")
+    return os.environ.get(variable, default), variable
+
+
+def offline_variable() -> str:
+    """The variable that keeps Hugging Face's client from connecting."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return next((name for name in names if os.environ.get(name)), names[0])
+
+
+def proxy_variables() -> dict[str, str]:
+    """Addresses of proxies by the variable that names them: those of http, of https, of both."""
+    from urllib.request import getproxies_environment  # late: slow, and few commands need it
+
+    named = getproxies_environment()  # a lower-case name counts before others
+    variables = {}
+    for scheme in ("http", "https", "all"):
+        for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper()):
+            if named.get(scheme) and os.environ.get(name) == named[scheme]:
+                variables.setdefault(scheme, name)
+    return {variables[scheme]: named[scheme] for scheme in variables}
+
+
+def proxy_for(address: str) -> tuple[str, str]:
+    """The variable that names the proxy for an address, and the proxy's host and port.
+
+    Both are empty if there is none, the second also if it can't be shown: it may hold a password.
+    """
+    from urllib.request import proxy_bypass_environment
+
+    parts, named = urlsplit(address), proxy_variables()
+    if proxy_bypass_environment(parts.hostname or ""):
+        return "", ""
+    for variable, proxy in named.items():
+        if variable.lower() == f"{parts.scheme}_proxy":
+            return variable, _host_and_port(proxy)
+    variable = next((name for name in named if name.lower() == "all_proxy"), "")
+    return variable, _host_and_port(named.get(variable, ""))
+
+
+def socks_variable() -> str:
+    """The variable that names a SOCKS proxy; empty if none does."""
+    named = proxy_variables().items()
+    return next((name for name, proxy in named if proxy.lower().startswith("socks")), "")
+
+
+def _host_and_port(proxy: str) -> str:
+    host = proxy.rpartition("@")[2].rpartition("://")[2].partition("/")[0]
+    return host if re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?", host) else ""
 
 
 def chat_configured() -> bool:
@@ -148,6 +199,22 @@ def chat_key() -> str:
     return key
 
 
+URL_PASSWORD = re.compile(r"(?<=://)[^\s'\"<>]*@")
+TOKENS = re.compile(r"\bhf_\w{8,}|\bms-[0-9a-f-]{16,}|(?<=[?&]token=)[^&\s]+")
+"""Tokens of Hugging Face and of ModelScope, and one in an address."""
+
+SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "COGVX_CHAT_KEY")
+"""Variables whose values are never shown."""
+
+
+def hide_secrets(text: str) -> str:
+    """A message without tokens, and without user names and passwords in addresses."""
+    for value in map(os.environ.get, SECRETS):
+        if value and len(value) >= 6:
+            text = text.replace(value, "***")
+    return TOKENS.sub("***", URL_PASSWORD.sub("***@", text))
+
+
 def prepare_hub_clients() -> None:
     """Set variables that the hubs' clients read when they are imported, unless they are set.
 
@@ -156,15 +223,6 @@ def prepare_hub_clients() -> None:
     """
     os.environ.setdefault("MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT", str(7 * 24 * 3600))
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
-
-def prepare_allocator() -> None:
-    """Set variables that torch reads when it is imported, unless they are set.
-
-    Expandable segments keep the allocator's reserved memory close to what is used when memory is
-    short: CogVideoX-5b decodes 49 frames untiled in 7.2 GiB with them, and runs out without.
-    """
-    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 
 def named_ffmpeg() -> str:
@@ -197,8 +255,16 @@ def prepare_torch() -> None:
 
 
 def _folder(variable: str, name: str) -> Path:
-    named = os.environ.get(variable)
-    return Path(named).expanduser().absolute() if named else home() / name
+    return _variable_folder(variable) or home() / name
+
+
+def _variable_folder(variable: str) -> Path | None:
+    """The folder that a variable names; None where it is empty or not set."""
+    value = os.environ.get(variable)
+    try:
+        return user_path(value, variable, folder=True) if value else None
+    except PathError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _check_chat_url(url: str) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import functools
 import html
 import os
 import re
 import sys
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
+
+from .settings import hide_secrets
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters except tab and line feed; HTML can't hold them."""
@@ -183,4 +187,12 @@ GIB = 2**30
 
 
 def print_error(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """Print a line on stderr, without passwords and tokens."""
+    print(hide_secrets(line), file=sys.stderr, flush=True)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the nearest known one; empty if none is near."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), names, 1)
+    return f", did you mean {names[near[0]]!r}?" if near else ""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .checkpoints import registry, store
-from .errors import ModelError
+from .errors import ModelError, PathError
 from .planning import enrich, planner, request
 from .planning.fields import FIELDS, complete_values
 from .planning.plan import Plan
@@ -187,7 +187,7 @@ def _recorded_model(checkpoint: RecordedCheckpoint) -> registry.Model:
     for name in filter(None, (checkpoint.folder, checkpoint.name)):
         try:
             model = store.locate_checkpoint(name)
-        except ModelError as error:  # it is gone, or not whole any more
+        except (ModelError, PathError) as error:  # it is gone, or not whole any more
             missing = error
             continue
         if store.file_hashes(model) == checkpoint.sha256:

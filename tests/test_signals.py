@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cogvx_nb.cli import main
+from cogvx_nb.cli.signals import handle_signals
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_one_that_comes_during_a_finalizer_is_not_lost(sent, raised):
             time.sleep(0.01)
 
     def work() -> None:
-        with main.handle_signals():
+        with handle_signals():
             Ends()
             time.sleep(10)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .. import files, settings
 from ..errors import OutputError, ResultError
+from ..paths import read_json, user_path
 from ..planning.plan import FORMER_PLACEMENTS, upgrade_choices
 from .report import FULL_STEPS, DecodeTiming, GpuUsage, Measurement, Report, Row, Timing
 
@@ -34,7 +35,7 @@ def resolve_output_path(output: str | Path | None = None) -> Path:
         OutputError: if it doesn't end in .json, or it or its page exists.
     """
     name = datetime.now().strftime("%Y-%m-%d-%H%M%S.json")
-    path = Path(output).expanduser().absolute() if output else benchmarks_folder() / name
+    path = user_path(output or benchmarks_folder() / name, "output", new=True)
     _check_suffix(path, ".json")
     for existing in (path, path.with_suffix(".html")):
         if existing.exists():
@@ -49,7 +50,7 @@ def resolve_page_path(output: str | Path | None, first: Path) -> Path:
     Raises:
         OutputError: if it doesn't end in .html.
     """
-    path = Path(output or first.with_suffix(".html")).expanduser().absolute()
+    path = user_path(output or first.with_suffix(".html"), "output", new=True)
     _check_suffix(path, ".html")
     return path
 
@@ -81,12 +82,13 @@ def read_report(path: str | Path) -> Report:
     Raises:
         ResultError: if it can't be read, or isn't a report.
     """
+    path = user_path(path, "benchmark")
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = read_json(path)
     except OSError as error:
         raise ResultError(f"{path} can't be read: {error.strerror}") from error
     except ValueError as error:
-        raise ResultError(f"{path} is no benchmark: it isn't JSON") from error
+        raise ResultError(f"{path} is no benchmark: it isn't JSON, or nested too deeply") from error
     if not isinstance(values, dict) or not isinstance(values.get("rows"), list):
         raise ResultError(f"{path} is no benchmark of this workbench")
     if values.get("format") not in (2, FORMAT):

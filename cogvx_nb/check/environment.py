@@ -7,17 +7,14 @@ import os
 import platform
 import re
 import shutil
-import threading
-import urllib.error
-import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from .. import settings
 from ..files import nearest_existing_folder
 from ..planning.machine import Gpu, Machine
 from ..planning.probe import describe_machine, host_ram, installed_version, usable_cores
 from ..text import GIB, error_line
+from . import report
 from .report import FAIL, PASS, WARN, Probe, Row
 
 DISTRIBUTION = "cogvx-nb"
@@ -182,10 +179,6 @@ OUTPUT_BYTES = 10**9
 """Free disk space required for results: twenty uncompressed videos of 49 frames at 480 × 720, 51 MB
 each."""
 
-ONLINE_PATIENCE = 3
-"""Seconds that a hub has to answer."""
-
-
 def probe_without_torch(torch: Probe) -> tuple[Machine, str]:
     """The machine as the planner sees it. Loads no torch.
 
@@ -232,44 +225,21 @@ def disk_row(name: str, folder: Path, needed_bytes: int, needed: str, bad: str) 
 
 
 def hub_rows() -> list[Row]:
-    """Whether each hub, or the mirror that is set for it, answers."""
-    addresses = {name: settings.endpoint(name) for name in ("modelscope", "huggingface")}
-    errors: dict[str, str] = {}
-    # Daemons: looking up a host name has no time limit of its own.
-    threads = [
-        threading.Thread(target=lambda n=n, a=a: errors.update({n: _ask_hub(a)}), daemon=True)
-        for n, a in addresses.items()
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(ONLINE_PATIENCE + 1)
-    return [
-        _hub_row(name, address, errors.get(name, f"no answer in {ONLINE_PATIENCE} s"))
-        for name, address in addresses.items()
-    ]
+    """Whether each hub, or the mirror that is set for it, answers the client of downloads."""
+    with ThreadPoolExecutor(len(report.HUB_PROBES)) as pool:
+        probes = pool.map(report.run_probe, report.HUB_PROBES)
+        return [_hub_row(name, probe) for name, probe in zip(report.HUB_PROBES, probes, strict=True)]
 
 
-def _hub_row(name: str, address: str, error: str) -> Row:
-    parts = urlsplit(address)
-    host = f"{parts.scheme}://{parts.hostname}"  # an address may hold a password
-    if error:
-        fix = "check the network, the proxy (HTTPS_PROXY) or the mirror (HF_ENDPOINT)"
-        return Row(f"hub {name}", WARN, f"{host}: {error}", "an answer", fix)
-    return Row(f"hub {name}", PASS, f"{host} answers")
+def _hub_row(name: str, probe: Probe) -> Row:
+    if probe.error:
+        fix = _remedy(CLIENTS[name], probe.error)
+        return Row(f"hub {name}", WARN, probe.error, "its client", fix)
+    if error := probe.value.get("error"):
+        reason, _, fix = error.partition(": ")
+        return Row(f"hub {name}", WARN, reason, "an answer", fix or "check the network")
+    return Row(f"hub {name}", PASS, f"{probe.value['shown']} answers")
 
 
-def _ask_hub(address: str) -> str:
-    """Why an address doesn't answer; empty if it does."""
-    if urlsplit(address).scheme not in ("http", "https"):
-        return "not an http or https address"
-    try:
-        request = urllib.request.Request(address, method="HEAD", headers={"User-Agent": "cogvx"})
-        urllib.request.urlopen(request, timeout=ONLINE_PATIENCE).close()
-    except urllib.error.HTTPError as error:
-        return f"answers {error.code}" if error.code >= 500 else ""  # 4xx is an answer too
-    except urllib.error.URLError as error:
-        return str(error.reason)[:200]
-    except (OSError, ValueError) as error:
-        return error_line(error)
-    return ""
+CLIENTS = {"modelscope": "modelscope", "huggingface": "huggingface-hub"}
+"""Packages of the hubs' clients."""

@@ -7,6 +7,7 @@ none of them.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import json
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import settings
+from ..checkpoints import hubs
+from ..errors import CogvxError
 from ..planning import probe
 from ..planning.machine import Gpu
 from ..text import error_line, escape_html, render_template
@@ -143,10 +146,11 @@ def run_probes(names: Iterable[str]) -> dict[str, Probe]:
     """Run some of ``PROBES``, all at once."""
     names = list(names)
     with ThreadPoolExecutor(len(names)) as pool:
-        return dict(zip(names, pool.map(_run_probe, names), strict=True))
+        return dict(zip(names, pool.map(run_probe, names), strict=True))
 
 
-def _run_probe(name: str) -> Probe:
+def run_probe(name: str) -> Probe:
+    """Run one of ``PROBES`` or ``HUB_PROBES`` in a process of its own."""
     code = "from cogvx_nb.check import report\nreport.child_main(sys.argv[1])"
     command = settings.child_python(code, name)
     try:
@@ -167,7 +171,7 @@ def _run_probe(name: str) -> Probe:
 def child_main(name: str) -> None:
     """Main function of the subprocess: run one probe and print its ``Probe`` as the last line."""
     try:
-        outcome = Probe(PROBES[name]())
+        outcome = Probe((PROBES | HUB_PROBES)[name]())
     except BaseException as error:  # SystemExit too: a package that ends Python at import is broken
         outcome = Probe({}, error_line(error))
     print("\n" + json.dumps(asdict(outcome)), flush=True)
@@ -230,6 +234,20 @@ def _widgets() -> dict:
     }
 
 
+HUB_SECONDS = 3
+"""Seconds that a hub has to answer."""
+
+
+def _hub(source: str) -> dict:
+    """Where a hub answers, or why it doesn't, by the client that downloads from it."""
+    try:
+        hub = hubs.connect_hub(source)
+        hub.ask(HUB_SECONDS)
+    except CogvxError as error:
+        return {"error": str(error)}
+    return {"shown": hub.shown}
+
+
 PROBES: dict[str, Callable[[], dict]] = {
     "torch": _torch,
     "diffusers": lambda: _lazy("diffusers"),
@@ -237,4 +255,8 @@ PROBES: dict[str, Callable[[], dict]] = {
     "ffmpeg": _ffmpeg,
     "kernel": _kernel,
     "widgets": _widgets,
+}
+
+HUB_PROBES: dict[str, Callable[[], dict]] = {
+    source: functools.partial(_hub, source) for source in hubs.SOURCES
 }

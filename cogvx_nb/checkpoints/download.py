@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .. import settings
-from ..errors import BadDownload, DiskFull, DownloadError, HubFailed, HubUnreachable, UnsafeName
+from ..errors import BadDownload, DiskFull, DownloadError, UnsafeName
 from ..files import nearest_existing_folder
+from ..paths import user_path
 from ..text import format_bytes
 from . import hubs
 from .manifest import Listing
@@ -102,18 +103,10 @@ def prepare_download(
             f"{checkpoint.name} ships with the repository: git checkout -- models/{checkpoint.name}"
         )
     sources = (source,) if source != "auto" else ("huggingface",) if endpoint else hubs.SOURCES
-    note = ""
-    for number, name in enumerate(sources, start=1):
-        try:
-            hub = hubs.connect_hub(name, endpoint, send_token)
-            listing = hub.listing(getattr(checkpoint, name), revision)
-            break
-        except (HubUnreachable, HubFailed) as error:
-            if number == len(sources):
-                raise
-            note = f"{error}; taking {sources[number]} instead"
-    listing = _required_files(listing)
-    home = Path(models_dir).expanduser().absolute() if models_dir else settings.models_dir()
+    home = settings.models_dir()
+    if models_dir:
+        home = user_path(models_dir, "models folder", folder=True)
+    hub, listing, note = _first_listing(checkpoint, sources, endpoint, send_token, revision)
     folder = home / checkpoint.name
     present = frozenset(f.path for f in listing.files if file_size(folder / f.path) == f.bytes)
     free = shutil.disk_usage(nearest_existing_folder(folder)).free
@@ -124,6 +117,32 @@ def prepare_download(
             f"and {format_bytes(free)} are free: make room, or choose another --models-dir"
         )
     return planned
+
+
+def _first_listing(
+    checkpoint: Checkpoint, sources: tuple[str, ...], endpoint: str, send_token: bool, revision: str
+) -> tuple[hubs.HuggingFace | hubs.ModelScope, Listing, str]:
+    """The first hub that lists a checkpoint, its listing, and why those before it didn't.
+
+    Raises:
+        DownloadError: if none does; that of the only hub, or one with the reasons of all.
+    """
+    failures: list[tuple[str, DownloadError]] = []
+    for name in sources:
+        try:
+            hub = hubs.connect_hub(name, endpoint, send_token)
+            listing = _required_files(hub.listing(getattr(checkpoint, name), revision))
+        except DownloadError as error:
+            failures.append((name, error))
+            continue
+        note = "; ".join(f"{failed}: {error}" for failed, error in failures)
+        return hub, listing, f"{note}; taking {name} instead" if note else ""
+    if len(failures) == 1:
+        raise failures[0][1]
+    kinds = {type(error) for _, error in failures}
+    kind = kinds.pop() if len(kinds) == 1 else DownloadError
+    tried = "; then ".join(f"{name}: {error}" for name, error in failures)
+    raise kind(f"no hub has {checkpoint.name} for this machine: {tried}") from failures[-1][1]
 
 
 def _required_files(listing: Listing) -> Listing:

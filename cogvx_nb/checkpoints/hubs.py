@@ -1,35 +1,36 @@
 """Clients of Hugging Face and ModelScope behind one interface.
 
-The only importer of ``huggingface_hub`` and ``modelscope_hub``; their exceptions are translated.
+The only importer of ``huggingface_hub`` and ``modelscope_hub``. What a hub lists is checked when it
+is read; the clients' exceptions are translated by ``hub_errors``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import functools
+import itertools
 import logging
-import urllib.request
-from collections.abc import Callable, Iterator
+import queue
+import re
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from .. import settings
-from ..errors import (
-    BadDownload,
-    CogvxError,
-    DownloadError,
-    HubBusy,
-    HubDenied,
-    HubFailed,
-    HubNotFound,
-    HubUnreachable,
-)
-from ..files import DISK_FULL_ERRNOS, disk_error
-from ..text import first_line
+from ..errors import BadDownload, DownloadError, HubUnreachable
+from .hub_errors import status_error, translate_errors
 from .manifest import HubFile, Listing
 
 SOURCES = ("modelscope", "huggingface")
+
+LISTING_SECONDS = 60
+"""Seconds that a hub has to list a repository. Its clients set no limit, or one for each byte."""
+
+MOST_FILES, MOST_BYTES = 10_000, 10**12
+"""Most files of a repository, and most bytes of one: a checkpoint has 30, of at most 5 GB."""
+
+HASHES = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
+REVISION = re.compile(r"[\w./-]{1,100}")
 
 OnBytes = Callable[[int], None]
 """Called with the number of bytes of a file fetched since the last call."""
@@ -46,11 +47,85 @@ def connect_hub(
         endpoint: address of a mirror; by default ``settings.endpoint``.
         send_token: send the token to a mirror too.
     """
-    endpoint = endpoint.rstrip("/") or settings.endpoint(source)
+    configured, variable = settings.endpoint(source)
+    origin = "--endpoint" if endpoint else variable
+    address = _checked_address(endpoint or configured, origin)
     home = {"modelscope": settings.MODELSCOPE, "huggingface": settings.HUGGINGFACE}[source]
     settings.prepare_hub_clients()
     kind = ModelScope if source == "modelscope" else HuggingFace
-    return kind(endpoint, endpoint == home, send_token)
+    hub = kind(address, address == home, send_token)
+    named = f" ({variable})" if variable and not endpoint else ""
+    hub.shown = settings.hide_secrets(address) + named
+    return hub
+
+
+def _checked_address(address: str, origin: str) -> str:
+    """An http or https address without a slash at its end; https where it names no scheme.
+
+    Args:
+        origin: the flag or variable that it comes from.
+    """
+    address = address.strip().rstrip("/")
+    if "://" not in address:
+        address = f"https://{address}"
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket left open
+        good = False
+    if not good or " " in address or not address.isprintable() or len(address) > 2000:
+        shown = settings.hide_secrets(address)[:80]
+        raise DownloadError(f"{origin} = {shown!r} is no http or https address: correct it")
+    return address
+
+
+def _within(seconds: float, shown: str, ask: Callable[[], Listing]) -> Listing:
+    """What a function returns or raises, unless it takes longer: looking up a host name and reading
+    a slow answer have no limit of their own."""
+    answers: queue.SimpleQueue = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            answers.put((ask(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise HubUnreachable(
+            f"{shown} gave no complete answer in {seconds:.0f} s: check the network, or try later"
+        ) from None
+    if error is not None:
+        raise error
+    return answer
+
+
+def _checked_files(shown: str, entries: Iterable[tuple]) -> tuple[HubFile, ...]:
+    """The files of a listing: path, size, SHA-256 and git's hash, the last two perhaps empty.
+
+    Raises:
+        BadDownload: if an entry can't be one of a file, or there are too many.
+    """
+    files = []
+    for path, size, *hashes in itertools.islice(entries, MOST_FILES + 1):
+        hashes = [value or "" for value in hashes]
+        if not (
+            isinstance(path, str)
+            and 0 < len(path) <= 1000
+            and type(size) is int
+            and 0 <= size <= MOST_BYTES
+            and all(isinstance(value, str) and HASHES.fullmatch(value) for value in hashes)
+        ):
+            raise BadDownload(
+                f"{shown} lists {str(path)[:80]!r} with the size {str(size)[:40]} and hashes "
+                f"{str(hashes)[:150]}, which can't be true: nothing was fetched; try another --source"
+            )
+        files.append(HubFile(path, size, *hashes))
+    if len(files) > MOST_FILES:
+        raise BadDownload(f"{shown} lists more than {MOST_FILES:,} files: nothing was fetched")
+    return tuple(files)
 
 
 class HuggingFace:
@@ -65,26 +140,46 @@ class HuggingFace:
         if not official:
             constants.HF_HUB_DISABLE_XET = True  # Xet downloads from its own host, not the mirror
         hub_logging.set_verbosity_error()
-        self.endpoint, self._token = endpoint, None if official or send_token else False
+        self.endpoint = self.shown = endpoint
+        self._token = None if official or send_token else False
         self._api = HfApi(endpoint=endpoint, token=self._token)
 
     def listing(self, repo: str, revision: str = "") -> Listing:
         """The files of a repository at a revision, by default the newest."""
-        with _translate_errors(self.endpoint, repo):
+        return _within(LISTING_SECONDS, self.shown, lambda: self._listing(repo, revision))
+
+    def _listing(self, repo: str, revision: str) -> Listing:
+        with translate_errors(self, repo):
             revision = revision or self._api.model_info(repo).sha
-            entries = list(self._api.list_repo_tree(repo, recursive=True, revision=revision))
-        files = tuple(
-            HubFile(entry.path, entry.size, entry.lfs.sha256 if entry.lfs else "", entry.blob_id)
-            for entry in entries
-            if hasattr(entry, "blob_id")
-        )
-        return Listing("huggingface", self.endpoint, repo, revision, files)
+            if not (isinstance(revision, str) and REVISION.fullmatch(revision)):
+                raise BadDownload(f"{self.shown} names no revision of {repo}: try another --source")
+            tree = self._api.list_repo_tree(repo, recursive=True, revision=revision)
+            entries = (
+                (entry.path, entry.size, entry.lfs and entry.lfs.sha256, entry.blob_id)
+                for entry in tree
+                if hasattr(entry, "blob_id")
+            )
+            files = _checked_files(self.shown, entries)
+        return Listing("huggingface", self.shown, repo, revision, files)
+
+    def ask(self, seconds: float) -> None:
+        """Ask for its front page, as downloads would reach it.
+
+        Raises:
+            DownloadError: if there is no answer, or one that it failed.
+        """
+        from huggingface_hub.utils import get_session
+
+        with translate_errors(self, "its front page"):
+            answer = get_session().head(self.endpoint, timeout=seconds)
+        if answer.status_code >= 500:  # 4xx is an answer too
+            raise status_error(answer.status_code, answer.headers, self.shown, "its front page")
 
     def fetch(self, listing: Listing, file: HubFile, folder: Path, on_bytes: OnBytes) -> None:
         """Fetch one file into a folder. A new process fetches a partial file from its start."""
         from huggingface_hub import hf_hub_download
 
-        with _translate_errors(self.endpoint, f"{listing.repo}/{file.path}", folder):
+        with translate_errors(self, f"{listing.repo}/{file.path}", folder):
             hf_hub_download(
                 listing.repo,
                 file.path,
@@ -117,25 +212,38 @@ class ModelScope:
         logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)
         # Its bars can't be switched off, and would write over ours.
         _download.tqdm = functools.partial(tqdm.tqdm, disable=True)
-        self.endpoint = endpoint
+        self.endpoint = self.shown = endpoint
         self._api = HubApi(endpoint=endpoint, token=None if official or send_token else "")
 
     def listing(self, repo: str, revision: str = "") -> Listing:
         """The files of a repository at a revision, by default the newest."""
         revision = revision or "master"
-        with _translate_errors(self.endpoint, repo):
-            entries = self._api.list_repo_files(repo, "model", revision=revision)
-        files = tuple(
-            HubFile(entry.path, entry.size or 0, entry.sha256 or "")
-            for entry in entries
-            if not entry.is_dir
-        )
-        return Listing("modelscope", self.endpoint, repo, revision, files)
+        return _within(LISTING_SECONDS, self.shown, lambda: self._listing(repo, revision))
+
+    def _listing(self, repo: str, revision: str) -> Listing:
+        with translate_errors(self, repo):
+            listed = self._api.list_repo_files(repo, "model", revision=revision)
+            entries = ((e.path, e.size or 0, e.sha256) for e in listed if not e.is_dir)
+            files = _checked_files(self.shown, entries)
+        return Listing("modelscope", self.shown, repo, revision, files)
+
+    def ask(self, seconds: float) -> None:
+        """Ask for its front page, as downloads would reach it.
+
+        Raises:
+            DownloadError: if there is no answer, or one that it failed.
+        """
+        import requests
+
+        with translate_errors(self, "its front page"):
+            answer = requests.head(self.endpoint, timeout=seconds)
+        if answer.status_code >= 500:  # 4xx is an answer too
+            raise status_error(answer.status_code, answer.headers, self.shown, "its front page")
 
     def fetch(self, listing: Listing, file: HubFile, folder: Path, on_bytes: OnBytes) -> None:
         """Fetch one file into a folder, resuming a partial one."""
         entry = {"Path": file.path, "Size": file.bytes, "Sha256": file.sha256}
-        with _translate_errors(self.endpoint, f"{listing.repo}/{file.path}", folder):
+        with translate_errors(self, f"{listing.repo}/{file.path}", folder):
             self._api.download_repo(
                 listing.repo,
                 "model",
@@ -182,119 +290,3 @@ def _byte_callback(on_bytes: OnBytes) -> type:
             pass
 
     return Callback
-
-
-OFFLINE = {
-    "ConnectError",
-    "ConnectTimeout",
-    "ConnectionError",
-    "NetworkError",
-    "ReadError",
-    "ReadTimeout",
-    "RemoteProtocolError",
-    "Timeout",
-    "TimeoutException",
-}
-"""Class names of the clients' and their transports' exceptions for a failed connection."""
-
-DISK_ERRNOS = (*DISK_FULL_ERRNOS, errno.EACCES, errno.EPERM, errno.EROFS)
-"""Errors of this machine's disk, not of the connection."""
-
-UNKNOWN_HOST = ("Name or service not known", "getaddrinfo", "name resolution", "nodename nor")
-
-
-@contextlib.contextmanager
-def _translate_errors(endpoint: str, what: str, folder: Path | None = None) -> Iterator[None]:
-    """Raise a client's exception as one of ours, by its root cause.
-
-    Args:
-        what: repository, or file in it.
-        folder: that the client writes to.
-    """
-    try:
-        yield
-    except CogvxError:
-        raise
-    except Exception as error:
-        chain = _error_chain(error)
-        for cause in chain:
-            if isinstance(cause, OSError) and cause.errno in DISK_ERRNOS:
-                raise disk_error(
-                    cause,
-                    cause.filename or folder or what,
-                    kind=DownloadError,
-                    remedy="check its permissions, or choose another --models-dir",
-                    full_remedy="make room and start again, it goes on there",
-                ) from error
-        raise _translate(chain, endpoint, what) from error
-
-
-def _error_chain(error: BaseException) -> list[BaseException]:
-    """An exception, its causes and contexts, and those of the failed files that it lists."""
-    chain: list[BaseException] = []
-    pending = [error]
-    while pending:
-        cause = pending.pop()
-        if cause is None or cause in chain:
-            continue
-        chain.append(cause)
-        failed_files = getattr(cause, "failed_files", {}).values()
-        pending += [cause.__cause__, cause.__context__, *failed_files]
-    return chain
-
-
-def _translate(chain: list[BaseException], endpoint: str, what: str) -> CogvxError:
-    """The exception for a client's, by class names, texts and HTTP statuses in its chain."""
-    names = {kind.__name__ for error in chain for kind in type(error).__mro__}
-    text = " ".join(map(str, chain))
-    responses = (getattr(error, "response", None) for error in chain)
-    response = next((r for r in responses if r is not None), None)
-    statuses = (getattr(holder, "status_code", None) for holder in (response, *chain))
-    status = next(filter(None, statuses), None)
-    if status is not None:
-        return _status_error(status, getattr(response, "headers", {}) or {}, endpoint, what)
-    if "FileIntegrityError" in names and "FileSizeMismatchError" not in names:
-        return BadDownload(
-            f"{what} came from {endpoint} with another hash than announced, again and again: try "
-            "another --source"
-        )
-    through = _proxy(endpoint)
-    if "ProxyError" in names or (through and names & OFFLINE):
-        return HubUnreachable(
-            f"no connection to {endpoint} through the proxy {through}: check HTTPS_PROXY and "
-            "HTTP_PROXY, or name the host in NO_PROXY"
-        )
-    if any(words in text for words in UNKNOWN_HOST):
-        return HubUnreachable(f"{endpoint} is an unknown host: check the address and the network")
-    if names & OFFLINE:
-        return HubUnreachable(f"no connection to {endpoint}: check the network and start again")
-    return HubFailed(f"{what} did not come from {endpoint}: {first_line(chain[0])}")
-
-
-def _proxy(endpoint: str) -> str:
-    """Host and port of the proxy for an address, without its password; empty if there is none."""
-    address = urlsplit(endpoint)
-    proxy = urllib.request.getproxies().get(address.scheme)
-    if not proxy or urllib.request.proxy_bypass(address.hostname or ""):
-        return ""
-    return urlsplit(proxy).netloc.rpartition("@")[2]
-
-
-def _status_error(status: int, headers, endpoint: str, what: str) -> CogvxError:
-    """The exception for an HTTP status."""
-    if status == 401:
-        return HubDenied(
-            f"{endpoint} wants a token for {what} (401): set HF_TOKEN or MODELSCOPE_API_TOKEN, or "
-            "log in with 'hf auth login' or 'modelscope login'; a mirror gets it with --send-token"
-        )
-    if status == 403 or "GatedRepo" in headers.get("X-Error-Code", ""):
-        return HubDenied(
-            f"{endpoint} refuses {what} (403): agree to the model's terms on its page there, with "
-            "the account that the token belongs to"
-        )
-    if status == 404:
-        return HubNotFound(f"{endpoint} has no {what} (404): check the address, or try --source")
-    if status == 429:
-        wait = headers.get("Retry-After", "")
-        return HubBusy(f"{endpoint} asks to wait{f' {wait} s' if wait else ''} (429): start later")
-    return HubFailed(f"{endpoint} failed at {what} ({status}): try again, or another --source")

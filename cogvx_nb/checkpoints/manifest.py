@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .. import files
 from ..errors import ModelCorrupt
+from ..paths import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,22 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     path = folder / NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        listed = {name: ManifestFile(**file) for name, file in content["files"].items()}
-        return Manifest(content["source"], content["repo"], content["revision"], listed)
+        content = read_json(path)
+        listed = {name: _read_entry(**file) for name, file in content["files"].items()}
+        origin = [content[name] for name in ("source", "repo", "revision")]
+        if not all(isinstance(value, str) for value in origin):
+            raise TypeError(origin)
+        return Manifest(*origin, listed)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelCorrupt(f"{path} can't be read: delete it and download again") from error
+
+
+def _read_entry(bytes: int, sha256: str) -> ManifestFile:
+    if type(bytes) is not int or bytes < 0 or not isinstance(sha256, str):
+        raise TypeError((bytes, sha256))
+    return ManifestFile(bytes, sha256)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

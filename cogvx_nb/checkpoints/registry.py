@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import RequestError
+from ..text import did_you_mean
 
 SIZE_MULTIPLE = 16
 """Height and width are multiples of this: the VAE downsamples by 8, the patches by 2."""
@@ -184,7 +185,9 @@ def get_checkpoint(name: str) -> Checkpoint:
     """
     checkpoint = find_checkpoint(name)
     if checkpoint is None:
-        raise RequestError("model", name, f"use one of {', '.join(c.name for c in CHECKPOINTS)}")
+        names = [known.name for known in CHECKPOINTS]
+        hint = did_you_mean(name, names)
+        raise RequestError("model", name, f"use one of {', '.join(names)}{hint}")
     return checkpoint
 
 

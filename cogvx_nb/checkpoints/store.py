@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import operator
 import struct
 from pathlib import Path
 
 from .. import settings
 from ..errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
 from ..files import sha256_all
+from ..paths import read_json, user_path
+from ..text import did_you_mean
 from . import manifest, registry
 from .registry import Checkpoint, Model
 
@@ -35,11 +38,11 @@ def locate_checkpoint(name: str) -> Model:
         ModelMissing, ModelIncomplete, ModelCorrupt, PickledWeights, ModelError: see ``errors``.
     """
     known = registry.find_checkpoint(name)
-    folder = settings.models_dir() / known.name if known else Path(name).expanduser().absolute()
+    folder = _named_folder(name, known)
     if not folder.is_dir():
         raise ModelMissing(_missing_message(name, known, folder))
-    index = read_json(folder / "model_index.json")
-    config = read_json(folder / "transformer" / "config.json")
+    index = read_config(folder / "model_index.json")
+    config = read_config(folder / "transformer" / "config.json")
     pipeline_class = index.get("_class_name", "")
     checkpoint = registry.checkpoint_of_config(config, pipeline_class, folder.name)
     if checkpoint is None:
@@ -111,9 +114,7 @@ def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
     home, stem = folder / component, WEIGHTED[component]
     index = home / f"{stem}.safetensors.index.json"
     if index.is_file():
-        shards = sorted(set(read_json(index).get("weight_map", {}).values()))
-        if not shards:
-            raise ModelCorrupt(f"{index} lists no files: {_repair_hint(folder)}")
+        shards = _listed_shards(index)
     else:
         shards = [f"{stem}.safetensors"]
     missing = [shard for shard in shards if not (home / shard).is_file()]
@@ -131,6 +132,27 @@ def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
     return sum(total[0] for total in totals), sum(total[1] for total in totals)
 
 
+def _listed_shards(index: Path) -> list[str]:
+    """Names of the weight files that an index lists, all in its own folder.
+
+    Raises:
+        ModelCorrupt: if it lists none, or something else.
+    """
+    listed = read_config(index).get("weight_map")
+    names = set(listed.values()) if isinstance(listed, dict) and _all_text(listed) else set()
+    if not names or any(Path(name).name != name for name in names):
+        raise ModelCorrupt(f"{index} lists no files: {_repair_hint(index.parents[1])}")
+    return sorted(names)
+
+
+def _all_text(values: dict) -> bool:
+    return all(isinstance(value, str) for value in values.values())
+
+
+HEADER_BYTES = 100_000_000
+"""Most bytes of a header, as the safetensors library has it (MAX_HEADER_SIZE in tensor.rs)."""
+
+
 def _read_header(path: Path) -> tuple[int, int]:
     """Bytes of data and parameters that a safetensors file declares.
 
@@ -144,15 +166,16 @@ def _read_header(path: Path) -> tuple[int, int]:
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > size:
-                raise ValueError("header longer than the file")
+            if length > min(size, HEADER_BYTES):
+                raise ValueError("header longer than the file, or than any")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        data = max(tensor["data_offsets"][1] for tensor in header.values())
-        parameters = sum(math.prod(tensor["shape"]) for tensor in header.values())
+        data = max(operator.index(tensor["data_offsets"][1]) for tensor in header.values())
+        shapes = [map(operator.index, tensor["shape"]) for tensor in header.values()]
+        parameters = sum(map(math.prod, shapes))
     except OSError as error:
         raise ModelCorrupt(f"{path} can't be read: {error.strerror}") from error
-    except (ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, struct.error, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelCorrupt(
             f"{path} is no safetensors file: {_repair_hint(path.parents[1])}"
         ) from error
@@ -163,14 +186,17 @@ def _read_header(path: Path) -> tuple[int, int]:
     return data, parameters
 
 
-def read_json(path: Path) -> dict:
-    """A JSON file of a checkpoint.
+def read_config(path: Path) -> dict:
+    """The object in a JSON file of a checkpoint.
 
     Raises:
         ModelIncomplete, ModelCorrupt: if it is missing or no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise ValueError("no object")
+        return content
     except FileNotFoundError as error:
         folder = path.parent if path.name == "model_index.json" else path.parents[1]
         raise ModelIncomplete(
@@ -182,7 +208,8 @@ def read_json(path: Path) -> dict:
 
 def _missing_message(name: str, known: Checkpoint | None, folder: Path) -> str:
     if known is None:
-        return f"model {name!r} is no folder and none of: {_known_names()}"
+        hint = did_you_mean(name, [checkpoint.name for checkpoint in registry.CHECKPOINTS])
+        return f"model {name!r} is no folder and none of: {_known_names()}{hint}"
     return f"no {known.name} at {folder}: {download_command(known)}"
 
 
@@ -216,8 +243,11 @@ def checkpoint_folder(name: str) -> Path:
         ModelMissing: if there is none.
     """
     known = registry.find_checkpoint(name)
-    folder = settings.models_dir() / known.name if known else Path(name).expanduser().absolute()
+    folder = _named_folder(name, known)
     if not folder.is_dir():
-        names = ", ".join(checkpoint.name for checkpoint in registry.CHECKPOINTS)
-        raise ModelMissing(f"there is no {folder}: download it, or name one of {names}")
+        raise ModelMissing(f"there is no {folder}: download it, or name one of {_known_names()}")
     return folder
+
+
+def _named_folder(name: str, known: Checkpoint | None) -> Path:
+    return settings.models_dir() / known.name if known else user_path(name, "model", folder=True)

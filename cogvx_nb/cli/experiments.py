@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from .. import settings
-from ..errors import ResultError
+from ..errors import CogvxError, ResultError, SpecError
 from ..files import nearest_existing_folder
+from ..paths import user_path
 from ..text import GIB, print_error
 
 SWEEP_EPILOG = "'cogvx sweep FILE' is 'cogvx sweep run FILE'; a file named status is ./status."
@@ -20,6 +21,7 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
     command.epilog = SWEEP_EPILOG
     actions = command.add_subparsers(metavar="FILE | status | cancel | report", required=True)
     command.subcommands, command.default_subcommand = actions.choices, "run"
+    command.help_if_bare = True
     running = _add_subcommand(actions, "run", run_sweep_command)
     running.add_argument("sweep", metavar="FILE", help="a YAML file")
     flag = running.add_argument
@@ -40,7 +42,20 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
 
 
 def _add_sweep_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="name of a sweep that was started")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="name of a sweep that was started")
+
+
+def _named_sweep(options: argparse.Namespace) -> str:
+    """The name that was given.
+
+    Raises:
+        SpecError: if none was, with the sweeps that there are.
+    """
+    from ..sweep.folder import sweep_names
+
+    if options.name is None:
+        raise SpecError(f"name a sweep; there are: {', '.join(sweep_names()) or 'none yet'}")
+    return options.name
 
 
 def run_sweep_command(options: argparse.Namespace) -> int:
@@ -102,11 +117,14 @@ def _print_dry_run(options: argparse.Namespace) -> int:
 
 
 def print_sweep_status(options: argparse.Namespace) -> int:
-    """Print how many runs of a sweep are done, running, failed and waiting, and who runs them."""
+    """Print how many runs of a sweep are done, running, failed and waiting, and who runs them;
+    without a name, the sweeps that there are."""
     from ..sweep import lock
     from ..sweep.folder import SweepFolder
     from ..text import format_duration, format_rate
 
+    if options.name is None:
+        return _list_sweeps()
     name = options.name
     folder = SweepFolder(name)
     status = folder.status()
@@ -132,12 +150,27 @@ def print_sweep_status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _list_sweeps() -> int:
+    from ..sweep.folder import SweepFolder, sweep_names
+
+    names = sweep_names()
+    for name in names:
+        try:
+            status = SweepFolder(name).status()
+        except CogvxError as error:  # damaged, or a folder of another program
+            print(f"{name}: {error}")
+        else:
+            print(f"{name}: {len(status.done)} of {status.total} done")
+    print_error(f"sweeps: {len(names)} in {settings.outputs_dir() / 'sweeps'}")
+    return 0
+
+
 def cancel_sweep(options: argparse.Namespace) -> int:
     """End a sweep that is running; runs in progress are dropped."""
     from ..sweep import lock
     from ..sweep.folder import SweepFolder
 
-    name = options.name
+    name = _named_sweep(options)
     folder = SweepFolder(name)
     folder.listed_runs()  # raises for a sweep that was never started
     drivers = lock.lock_holders(folder.root)
@@ -154,8 +187,9 @@ def write_sweep_report(options: argparse.Namespace) -> int:
     from ..reports import experiment, sweep_page
     from ..sweep.folder import SweepFolder
 
-    sweep_page.resolve_output_path(options.output, SweepFolder(options.name).root)
-    sweep = experiment.read_sweep(options.name)
+    name = _named_sweep(options)
+    sweep_page.resolve_output_path(options.output, SweepFolder(name).root)
+    sweep = experiment.read_sweep(name)
     print(sweep_page.write_sweep_page(sweep, options.output, options.rows, options.columns))
     return 0
 
@@ -252,7 +286,7 @@ def report_benchmarks(options: argparse.Namespace) -> int:
     """Write one HTML page of some benchmarks, with everything embedded."""
     from ..benchmark import storage
 
-    paths = [Path(file) for file in options.files] or [storage.newest_report()]
+    paths = [user_path(file, "benchmark") for file in options.files] or [storage.newest_report()]
     output = storage.resolve_page_path(options.output, paths[0])
     _write_page([storage.read_report(path) for path in paths], output)
     print(output)

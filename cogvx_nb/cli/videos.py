@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ..checkpoints import registry
-from ..errors import RequestError
+from ..errors import PathError, RequestError
 from ..planning.fields import FIELDS, Field
 from ..text import cut_line, pad_cell, plain_line, print_error, terminal_width
 
@@ -109,9 +109,32 @@ def show_settings(options: argparse.Namespace) -> int:
     """Print a video's settings as JSON."""
     from ..results import result
 
-    content = result.read_result(options.file).sidecar_json()
-    print(json.dumps(content, ensure_ascii=False, indent=2))
+    content = result.read_result(_named_video(options)).sidecar_json()
+    print(json.dumps(content, ensure_ascii=not _prints_unicode(), indent=2))
     return 0
+
+
+def _prints_unicode() -> bool:
+    """Whether stdout can hold any text; JSON is escaped elsewhere, since a sign that is replaced
+    would be another value."""
+    return (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def _named_video(options: argparse.Namespace) -> str:
+    """The file that was named.
+
+    Raises:
+        PathError: if none was, with the newest.
+    """
+    if options.file is not None:
+        return options.file
+    from ..results.catalogue import Catalogue
+
+    catalogue = Catalogue()
+    catalogue.refresh()
+    newest = [entry.path for entry in catalogue.find("", limit=1)]
+    hint = f"such as the newest, {newest[0]}" if newest else "by its path"
+    raise PathError(f"name a video, {hint}; 'cogvx list' shows all of them")
 
 
 def reproduce_video(options: argparse.Namespace) -> int:
@@ -120,18 +143,31 @@ def reproduce_video(options: argparse.Namespace) -> int:
     from ..progress import Progress
     from ..results import result
 
-    original = result.read_result(options.file)
-    if options.output:
+    original = result.read_result(_named_video(options))
+    if options.output is not None:
         result.check_output(options.output)
 
     with Progress() as progress:
         again = workflow.reproduce(original, progress)
     try:
-        if options.output:
+        if options.output is not None:
             print(result.save_result(again.generated, options.output).path)
     finally:
         print(again)
     return 0 if again.identical else 1
+
+
+def add_show(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx show``."""
+    command.add_argument("file", nargs="?", help="an mp4 made with this workbench")
+
+
+def add_reproduce(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx reproduce``."""
+    add_show(command)
+    command.add_argument(
+        "--output", help="save the new video there; by default it is only compared"
+    )
 
 
 def add_generate(command: argparse.ArgumentParser) -> None:

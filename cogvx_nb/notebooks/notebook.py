@@ -16,7 +16,8 @@ from pathlib import Path
 
 from .. import errors, settings
 from ..errors import NotebookError, ParameterError, ResultError, SpecError
-from ..files import is_disk_full
+from ..files import is_disk_full, translate_errors
+from ..paths import user_path
 from ..planning.fields import FRAMES, names_deciding
 
 KINDS = {
@@ -66,8 +67,9 @@ def run_notebook(
     values = {
         key: parse_parameter(key, text, declared[key]) for key, text in parameters.items()
     } | raw
-    target = Path(output).expanduser().absolute() if output else _default_copy(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    target = user_path(output, "output notebook", new=True) if output else _default_copy(path)
+    with translate_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
     os.environ.update(settings.headless_environment())
     try:
         papermill.execute_notebook(
@@ -138,9 +140,10 @@ def find_notebook(name: str) -> Path:
     Raises:
         ResultError: if there is none.
     """
-    for path in (Path(name), settings.notebooks_dir() / f"{name.removesuffix('.ipynb')}.ipynb"):
+    given = user_path(name, "notebook")
+    for path in (given, settings.notebooks_dir() / f"{name.removesuffix('.ipynb')}.ipynb"):
         if path.is_file():
-            return path.absolute()
+            return path
     known = ", ".join(sorted(path.stem for path in settings.notebooks_dir().glob("*.ipynb")))
     raise ResultError(f"no notebook {name!r}; known: {known}")
 
@@ -207,7 +210,7 @@ def read_template(name: str, folder: Path) -> NotebookTemplate:
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
     from papermill.utils import nb_kernel_name
 
-    relative = folder / Path(name).expanduser()
+    relative = user_path(name, "notebook", start=folder)
     path = find_notebook(str(relative) if relative.is_file() else name)
     try:
         content = path.read_bytes()

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from .. import settings
 from ..checkpoints.registry import ARCHITECTURE_KEYS, TINY, Checkpoint
-from ..checkpoints.store import read_json
+from ..checkpoints.store import read_config
 from ..planning import request
 from ..planning.plan import Plan
 from .vae import Autoencoder
@@ -60,7 +60,7 @@ def random_configs(checkpoint: Checkpoint) -> dict[str, dict]:
 
 def _embedded_config(component: str) -> dict:
     name = "scheduler_config.json" if component == "scheduler" else "config.json"
-    return read_json(settings.models_dir() / TINY.name / component / name)
+    return read_config(settings.models_dir() / TINY.name / component / name)
 
 
 DRAWS = 2

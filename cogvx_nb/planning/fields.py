@@ -14,6 +14,7 @@ from numbers import Integral, Real
 
 from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE
 from ..errors import RequestError
+from ..text import did_you_mean
 from .speedups import AUTO, SPEEDS
 
 MAX_SEED = 2**53 - 1
@@ -82,7 +83,8 @@ class Field:
             raise RequestError(self.name, value, "is not valid Unicode text") from error
         if self.choices and value not in self.choices:
             choices = ", ".join(filter(None, self.choices))
-            raise RequestError(self.name, value, f"use one of {choices}")
+            hint = did_you_mean(value, filter(None, self.choices))
+            raise RequestError(self.name, value, f"use one of {choices}{hint}")
 
     def _check_number(self, value: object, hint: str) -> None:
         kind = Integral if self.kind is int else Real

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from ..errors import OutputError, OutputExists
 from ..files import translate_errors, write_whole
+from ..paths import user_path
 from ..results import pictures
 from ..sweep.folder import NOTEBOOK
 from ..text import SHORT_VALUE, relative_link, render_template
@@ -183,7 +184,7 @@ def resolve_output_path(output: str | Path | None, root: Path) -> Path:
         OutputError: if it doesn't end in .html, or is a folder.
         OutputExists: if the file exists and isn't a page of a sweep.
     """
-    path = Path(output or root / "report.html").expanduser().absolute()
+    path = user_path(output or root / "report.html", "output", new=True)
     if path.suffix.lower() != ".html":
         raise OutputError(f"output {str(output)!r} must end in .html")
     if path.is_dir():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import OutputExists, RequestError, optional_import
 from ..files import partial_file, publish, translate_errors
+from ..paths import user_path
 from . import records
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def resolve_output_path(output: str | Path) -> Path:
         OutputExists: if it exists.
         CogvxError: if a package that it needs is missing.
     """
-    path = Path(output).expanduser().absolute()
+    path = user_path(output, "export", new=True)
     if path.suffix.lower() not in WRITERS:
         raise RequestError("export", str(output), "end it in .csv or .parquet")
     if os.path.lexists(path):

@@ -20,6 +20,7 @@ import numpy as np
 from .. import __version__, settings
 from ..errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
 from ..files import nearest_existing_folder, numbered_paths, partial_file, publish, translate_errors
+from ..paths import user_path
 from ..planning import probe
 from ..planning.plan import Plan
 from ..planning.request import VideoRequest
@@ -119,7 +120,7 @@ def check_output(output: str | Path | None, *, overwrite: bool = False) -> Path 
     if not output:
         _check_folder(settings.outputs_dir())
         return None
-    path = Path(output).expanduser().absolute()
+    path = user_path(output, "output", new=True)
     if path.suffix.lower() != ".mp4":
         raise OutputError(f"output {str(output)!r} must end in .mp4")
     if len(path.name.encode()) > 200:
@@ -179,7 +180,7 @@ def read_result(path: str | Path) -> Result:
     Raises:
         ResultError: if there is no such file, or it carries no settings.
     """
-    path = Path(path).expanduser().absolute()
+    path = user_path(path, "video")
     if not path.is_file():
         raise ResultError(f"there is no file {path}")
     sidecar = records.read_sidecar(path.with_suffix(".json"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import SpecError
+from ..paths import user_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def read_prompts(content: str | list, folder: Path) -> tuple[ParameterRow, ...]:
         return tuple(
             ParameterRow({"prompt": v}, f"row {n} of prompts") for n, v in enumerate(values, 1)
         )
-    path = folder / Path(content).expanduser()
+    path = user_path(content, "prompts", start=folder)
     try:
         if path.suffix.lower() == ".csv":
             rows = _read_csv(path)
@@ -162,7 +163,7 @@ def read_spec(path: str | Path) -> SweepSpec:
     Raises:
         SpecError: with the file, what is wrong and the remedy.
     """
-    path = Path(path).expanduser().absolute()
+    path = user_path(path, "sweep")
     try:
         content = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:

@@ -1,0 +1,119 @@
+"""``cogvx check``, ``download`` and ``verify``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from ..errors import ModelMissing, RequestError
+from ..text import print_error
+
+def check_machine(options: argparse.Namespace) -> int:
+    """Report whether this machine can make videos, and what to fix if not."""
+    from ..check.run import run_check
+
+    report = run_check(options.model, options.deep, options.online)
+    if options.json:
+        print(json.dumps(report.as_json(), indent=2))
+    else:
+        print(report.as_text(colour=sys.stdout.isatty()))
+    return 0 if report.ok else 1
+
+
+def download_checkpoint(options: argparse.Namespace) -> int:
+    """Download a checkpoint, verify every file, then move it into place."""
+    from ..checkpoints import registry, transfer
+    from ..checkpoints.download import prepare_download
+    from ..progress import TransferProgress
+
+    known = registry.get_checkpoint(options.model)
+    planned = prepare_download(
+        known, options.source, options.endpoint, options.models_dir, options.send_token
+    )
+    print_error(str(planned))
+    if not (options.yes or _user_agrees()):
+        return 2
+    with TransferProgress() as progress:
+        transfer.fetch_checkpoint(planned, progress)
+    print(planned.folder)
+    return 0
+
+
+def verify_checkpoints(options: argparse.Namespace) -> int:
+    """Hash a checkpoint's files and compare them with its manifest; all checkpoints by default."""
+    from .. import settings
+    from ..checkpoints import manifest, transfer
+    from ..progress import TransferProgress
+
+    names = [path.parent.name for path in settings.models_dir().glob(f"*/{manifest.NAME}")]
+    if not (options.model or names):
+        raise ModelMissing(f"no checkpoint in {settings.models_dir()} has a {manifest.NAME} yet")
+    bad = False
+    for name in [options.model] if options.model else sorted(names):
+        with TransferProgress() as progress:
+            verified = transfer.verify_checkpoint(name, progress)
+        print(verified)
+        if verified.problems and options.repair:
+            with TransferProgress() as progress:
+                transfer.repair_checkpoint(verified, options.endpoint, options.send_token, progress)
+            print(f"{verified.folder}: repaired")
+        bad |= bool(verified.problems) and not options.repair
+    if bad:
+        print_error("cogvx: repair it with 'cogvx verify --repair'")
+    return int(bad)
+
+
+def _user_agrees() -> bool:
+    """Whether the user agrees to the listed download and its licence."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise RequestError("yes", False, "there is nobody to ask: add --yes to agree beforehand")
+    try:
+        answer = input("Fetch it, under this licence? [y/N] ")
+    except (EOFError, UnicodeDecodeError):  # Ctrl-D
+        answer = ""
+    return answer.strip().lower() in ("y", "yes")
+
+
+def add_download(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx download``."""
+    command.add_argument(
+        "model",
+        nargs="?",
+        default="CogVideoX-5b",
+        help="name of the checkpoint (default: CogVideoX-5b)",
+    )
+    sources = ["auto", "modelscope", "huggingface"]
+    command.add_argument(
+        "--source",
+        choices=sources,
+        default="auto",
+        help="hub to use; auto: the first that can be reached (default: auto)",
+    )
+    command.add_argument(
+        "--models-dir", metavar="D", help="folder for its folder (default: models/)"
+    )
+    command.add_argument("--yes", action="store_true", help="agree without being asked")
+    _add_mirror(command)
+
+
+def add_verify(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx verify``."""
+    command.add_argument("model", nargs="?", help="a name or a folder (default: all there are)")
+    command.add_argument("--repair", action="store_true", help="download damaged files again")
+    _add_mirror(command)
+
+
+def _add_mirror(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--endpoint", default="", metavar="URL", help="address of a mirror")
+    command.add_argument("--send-token", action="store_true", help="send the mirror your token")
+
+
+def add_check(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx check``."""
+    command.add_argument("--model", default="auto", help="a name, a folder or auto (default: auto)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument(
+        "--deep", action="store_true", help="also hash every file of the checkpoints"
+    )
+    command.add_argument("--online", action="store_true", help="check that the hubs can be reached")

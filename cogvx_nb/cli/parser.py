@@ -1,0 +1,93 @@
+"""The parser of the command line: one-line errors with the nearest word, default subcommands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+
+from ..text import did_you_mean, plain_line
+
+MESSAGE_LENGTH = 400
+"""Characters of an error, which repeats what was typed."""
+
+DASH_HINT = "; a value that starts with '-' is written --flag=VALUE, and such a file ./-name"
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Reports errors in one line, without the usage. A subcommand can be the default.
+
+    Flags can't be abbreviated: a flag that is added later would change what a script says.
+    """
+
+    subcommands: Mapping[str, argparse.ArgumentParser] = {}
+    default_subcommand = ""  # the one of ``subcommands`` that is meant where none is named
+    help_if_bare = False  # whether it prints its help where nothing follows it
+
+    def __init__(self, **options) -> None:
+        super().__init__(**{"allow_abbrev": False} | options)
+        self._dashed = False
+
+    def error(self, message: str) -> None:
+        line = plain_line(message)
+        if len(line) > MESSAGE_LENGTH:
+            line = f"{line[:MESSAGE_LENGTH]}..."
+        dashed = self._dashed or message.startswith("unrecognized arguments: -")
+        hint = DASH_HINT if dashed else ""
+        self.exit(2, f"{self.prog}: {line}{hint} (see {self.prog} --help)\n")
+
+    def parse_known_args(self, args=None, namespace=None):
+        args = list(sys.argv[1:] if args is None else args)
+        if self.help_if_bare and not args:
+            self.print_help()
+            self.exit(2)
+        if self.default_subcommand:
+            args = self._with_subcommand_first(args)
+        self._check_flags(args)
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = list(map(str, action.choices))
+            hint = did_you_mean(str(value), known)
+            message = f"invalid choice: {value!r}{hint} (choose from {', '.join(known)})"
+            raise argparse.ArgumentError(action, message)
+
+    def _check_flags(self, args: list[str]) -> None:
+        """Refuse an unknown flag by name, before argparse misses what it may have been meant for.
+        Flags behind the name of a command are for the command's own parser."""
+        known = self._option_string_actions
+        for word in args:
+            if word == "--" or (self._subparsers and not word.startswith("-")):
+                return
+            name = word.partition("=")[0]
+            if word.startswith("--") and " " not in word and name not in known:
+                self.error(f"unknown flag {name}{did_you_mean(name, known)}")
+            self._dashed |= word.startswith("-") and word[1:2].isalpha() and name not in known
+
+    def _with_subcommand_first(self, args: list[str]) -> list[str]:
+        """The arguments with the subcommand before flags that precede it, and with the default
+        one where the first word isn't a subcommand."""
+        actions = [action for parser in self.subcommands.values() for action in parser._actions]
+        with_value = {
+            flag for action in actions if action.nargs != 0 for flag in action.option_strings
+        }
+        remaining = iter(enumerate(args))
+        for position, word in remaining:
+            if word in ("-h", "--help"):
+                return args
+            if not word.startswith("-"):
+                if word in self.subcommands:
+                    return [word, *args[:position], *args[position + 1 :]]
+                self._check_subcommand(word)
+                break
+            if word in with_value:
+                next(remaining, None)
+        return [self.default_subcommand, *args]
+
+    def _check_subcommand(self, word: str) -> None:
+        """Refuse a word that is no file and looks like a misspelt subcommand."""
+        hint = did_you_mean(word, self.subcommands)
+        if hint and not os.path.lexists(word):
+            self.error(f"no subcommand {word!r}{hint}")
