@@ -38,7 +38,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_API})
 
 
-# torch reads this when it is imported. Expandable segments keep the allocator's reserved memory close
-# to what is used when memory is short: CogVideoX-5b decodes 49 frames untiled in 7.2 GiB with them,
-# and runs out without.
+# torch reads this when it is imported. Expandable segments keep the allocator's reserved memory
+# close to what is used when memory is short: CogVideoX-5b decodes 49 frames untiled in 7.2 GiB with
+# them, and runs out without.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")

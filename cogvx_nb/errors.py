@@ -45,8 +45,9 @@ Each message is one line with the value and the remedy.
 
 from __future__ import annotations
 
+import difflib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 
 
@@ -252,3 +253,10 @@ def missing_package(package: str, extra: str, purpose: str) -> str:
         f'{purpose} needs the {package} package: pip install -e ".[{extra}]" in the workbench\'s '
         "folder"
     )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the nearest known one; empty if none is near."""
+    names = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), names, 1)
+    return f", did you mean {names[near[0]]!r}?" if near else ""

@@ -112,7 +112,7 @@ def _path_problem(path: Path) -> str:
         most = os.pathconf(existing, "PC_NAME_MAX")
     longest = max(len(os.fsencode(part)) for part in path.parts)
     if longest > most:
-        return f"a part of it has {longest:,} bytes; the file system takes {most}: use a shorter one"
+        return f"a part of it has {longest:,} bytes; this disk takes {most}: use a shorter one"
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -129,7 +129,7 @@ def read_bounded(path: Path, most_bytes: int = FILE_BYTES) -> bytes:
         OSError: if it can't be read, is no regular file, or is larger.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with open(handle, "rb") as file:
+    with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))

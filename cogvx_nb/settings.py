@@ -199,22 +199,6 @@ def chat_key() -> str:
     return key
 
 
-URL_PASSWORD = re.compile(r"(?<=://)[^\s'\"<>]*@")
-TOKENS = re.compile(r"\bhf_\w{8,}|\bms-[0-9a-f-]{16,}|(?<=[?&]token=)[^&\s]+")
-"""Tokens of Hugging Face and of ModelScope, and one in an address."""
-
-SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "COGVX_CHAT_KEY")
-"""Variables whose values are never shown."""
-
-
-def hide_secrets(text: str) -> str:
-    """A message without tokens, and without user names and passwords in addresses."""
-    for value in map(os.environ.get, SECRETS):
-        if value and len(value) >= 6:
-            text = text.replace(value, "***")
-    return TOKENS.sub("***", URL_PASSWORD.sub("***@", text))
-
-
 def prepare_hub_clients() -> None:
     """Set variables that the hubs' clients read when they are imported, unless they are set.
 

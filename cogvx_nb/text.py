@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import base64
-import difflib
 import functools
 import html
 import os
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
-
-from .settings import hide_secrets
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters except tab and line feed; HTML can't hold them."""
@@ -183,16 +179,22 @@ def error_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
 
 
+URL_PASSWORD = re.compile(r"(?<=://)[^\s'\"<>]*@")
+
+TOKENS = re.compile(
+    r"\b(hf_[A-Za-z0-9]{16,}|ms-[0-9a-f-]{16,}|sk-[\w-]{16,})|(?<=[?&]token=)[^&\s]+"
+)
+"""Tokens of Hugging Face, ModelScope and OpenAI, and one in an address."""
+
+
+def hide_secrets(text: str) -> str:
+    """A message without tokens, and without user names and passwords in addresses."""
+    return TOKENS.sub("***", URL_PASSWORD.sub("***@", text))
+
+
 GIB = 2**30
 
 
 def print_error(line: str) -> None:
     """Print a line on stderr, without passwords and tokens."""
     print(hide_secrets(line), file=sys.stderr, flush=True)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown word: the nearest known one; empty if none is near."""
-    names = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), names, 1)
-    return f", did you mean {names[near[0]]!r}?" if near else ""

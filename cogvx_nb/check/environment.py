@@ -179,6 +179,7 @@ OUTPUT_BYTES = 10**9
 """Free disk space required for results: twenty uncompressed videos of 49 frames at 480 × 720, 51 MB
 each."""
 
+
 def probe_without_torch(torch: Probe) -> tuple[Machine, str]:
     """The machine as the planner sees it. Loads no torch.
 
@@ -228,7 +229,9 @@ def hub_rows() -> list[Row]:
     """Whether each hub, or the mirror that is set for it, answers the client of downloads."""
     with ThreadPoolExecutor(len(report.HUB_PROBES)) as pool:
         probes = pool.map(report.run_probe, report.HUB_PROBES)
-        return [_hub_row(name, probe) for name, probe in zip(report.HUB_PROBES, probes, strict=True)]
+        return [
+            _hub_row(name, probe) for name, probe in zip(report.HUB_PROBES, probes, strict=True)
+        ]
 
 
 def _hub_row(name: str, probe: Probe) -> Row:

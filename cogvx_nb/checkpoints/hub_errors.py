@@ -20,7 +20,7 @@ from ..errors import (
     HubUnreachable,
 )
 from ..files import DISK_FULL_ERRNOS, disk_error
-from ..text import first_line
+from ..text import first_line, hide_secrets
 
 
 class Hub(Protocol):
@@ -112,7 +112,7 @@ def _translate(chain: list[BaseException], hub: Hub, what: str) -> CogvxError:
         )
     if reason := _connection_problem(names, " ".join(map(str, chain)), hub):
         return HubUnreachable(reason)
-    reason = settings.hide_secrets(first_line(chain[0]))[:SHOWN]
+    reason = hide_secrets(first_line(chain[0]))[:SHOWN]
     return HubFailed(
         f"{what} did not come from {hub.shown} ({reason}): try again, or another --source"
     )
@@ -129,7 +129,6 @@ def _connection_problem(names: set[str], text: str, hub: Hub) -> str:
         variable = settings.offline_variable()
         return f"{variable} forbids Hugging Face's client to connect: unset it, or try --source"
     variable, proxy = settings.proxy_for(hub.endpoint)
-    through = f"the proxy {proxy or 'that it names'}" if variable else ""
     if "SOCKS" in text:
         # httpx sets up the proxies of all variables, also those that this address doesn't take.
         variable = settings.socks_variable() or variable
@@ -142,8 +141,8 @@ def _connection_problem(names: set[str], text: str, hub: Hub) -> str:
         return f"{variables} can't be used as a proxy for {hub.shown}: set http://HOST:PORT"
     if variable and ("ProxyError" in names or names & OFFLINE):
         return (
-            f"no connection to {hub.shown} through {through}: check {variable}, which names it, or "
-            "put the host into NO_PROXY"
+            f"no connection to {hub.shown} through the proxy {proxy or '(not shown)'}: check "
+            f"{variable}, which names it, or put the host into NO_PROXY"
         )
     if any(words in text for words in UNKNOWN_HOST):
         return f"{hub.shown} is an unknown host: check the address and the network"

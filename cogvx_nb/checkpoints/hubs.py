@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from .. import settings
 from ..errors import BadDownload, DownloadError, HubUnreachable
+from ..text import hide_secrets
 from .hub_errors import status_error, translate_errors
 from .manifest import HubFile, Listing
 
@@ -55,7 +56,7 @@ def connect_hub(
     kind = ModelScope if source == "modelscope" else HuggingFace
     hub = kind(address, address == home, send_token)
     named = f" ({variable})" if variable and not endpoint else ""
-    hub.shown = settings.hide_secrets(address) + named
+    hub.shown = hide_secrets(address) + named
     return hub
 
 
@@ -74,7 +75,7 @@ def _checked_address(address: str, origin: str) -> str:
     except ValueError:  # a port that is no number, a bracket left open
         good = False
     if not good or " " in address or not address.isprintable() or len(address) > 2000:
-        shown = settings.hide_secrets(address)[:80]
+        shown = hide_secrets(address)[:80]
         raise DownloadError(f"{origin} = {shown!r} is no http or https address: correct it")
     return address
 
@@ -120,7 +121,7 @@ def _checked_files(shown: str, entries: Iterable[tuple]) -> tuple[HubFile, ...]:
         ):
             raise BadDownload(
                 f"{shown} lists {str(path)[:80]!r} with the size {str(size)[:40]} and hashes "
-                f"{str(hashes)[:150]}, which can't be true: nothing was fetched; try another --source"
+                f"{str(hashes)[:150]}, which can't be: nothing was fetched; try another --source"
             )
         files.append(HubFile(path, size, *hashes))
     if len(files) > MOST_FILES:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import RequestError
-from ..text import did_you_mean
+from ..errors import RequestError, did_you_mean
 
 SIZE_MULTIPLE = 16
 """Height and width are multiples of this: the VAE downsamples by 8, the patches by 2."""

@@ -10,10 +10,16 @@ import struct
 from pathlib import Path
 
 from .. import settings
-from ..errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
+from ..errors import (
+    ModelCorrupt,
+    ModelError,
+    ModelIncomplete,
+    ModelMissing,
+    PickledWeights,
+    did_you_mean,
+)
 from ..files import sha256_all
 from ..paths import read_json, user_path
-from ..text import did_you_mean
 from . import manifest, registry
 from .registry import Checkpoint, Model
 
@@ -113,10 +119,7 @@ def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
     """Stored bytes and parameters of a component, from its safetensors headers."""
     home, stem = folder / component, WEIGHTED[component]
     index = home / f"{stem}.safetensors.index.json"
-    if index.is_file():
-        shards = _listed_shards(index)
-    else:
-        shards = [f"{stem}.safetensors"]
+    shards = _listed_shards(index) if index.is_file() else [f"{stem}.safetensors"]
     missing = [shard for shard in shards if not (home / shard).is_file()]
     if missing:
         pickles = sorted(path.name for kind in PICKLES for path in home.glob(kind))
@@ -175,7 +178,14 @@ def _read_header(path: Path) -> tuple[int, int]:
         parameters = sum(map(math.prod, shapes))
     except OSError as error:
         raise ModelCorrupt(f"{path} can't be read: {error.strerror}") from error
-    except (ValueError, struct.error, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        struct.error,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ModelCorrupt(
             f"{path} is no safetensors file: {_repair_hint(path.parents[1])}"
         ) from error

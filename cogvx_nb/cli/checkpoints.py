@@ -9,6 +9,7 @@ import sys
 from ..errors import ModelMissing, RequestError
 from ..text import print_error
 
+
 def check_machine(options: argparse.Namespace) -> int:
     """Report whether this machine can make videos, and what to fix if not."""
     from ..check.run import run_check

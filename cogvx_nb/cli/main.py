@@ -10,8 +10,8 @@ from .. import __version__
 from ..errors import CogvxError
 from ..paths import decode_argument
 from ..text import error_line, plain_line, print_error
-from . import checkpoints, experiments, videos
-from .parser import OneLineParser
+from . import bench, checkpoints, experiments, videos
+from .parser import OneLineParser, add_command
 from .signals import handle_signals
 from .streams import finish_output, safe_streams
 
@@ -54,7 +54,7 @@ def _run_command(arguments: list[str]) -> int:
 def _report(error: BaseException, line: str, debug: bool) -> None:
     if debug:
         print_error("".join(traceback.format_exception(error)).rstrip())
-    print_error(plain_line(" ".join(line.split())))
+    print_error(plain_line(" ".join(line.splitlines())))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -76,13 +76,6 @@ def build_parser() -> argparse.ArgumentParser:
     videos.add_reproduce(add_command(commands, "reproduce", videos.reproduce_video))
     checkpoints.add_download(add_command(commands, "download", checkpoints.download_checkpoint))
     checkpoints.add_verify(add_command(commands, "verify", checkpoints.verify_checkpoints))
-    experiments.add_bench(add_command(commands, "bench", experiments.run_bench))
+    bench.add_bench(add_command(commands, "bench", bench.run_bench))
     experiments.add_sweep(add_command(commands, "sweep", experiments.run_sweep_command))
     return parser
-
-
-def add_command(commands, name: str, function) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
-    command.add_argument("--debug", action="store_true", help="show tracebacks")
-    command.set_defaults(command=function)
-    return command

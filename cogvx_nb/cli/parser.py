@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Mapping
 
-from ..text import did_you_mean, plain_line
+from ..errors import did_you_mean
+from ..text import plain_line
 
 MESSAGE_LENGTH = 400
 """Characters of an error, which repeats what was typed."""
@@ -91,3 +92,18 @@ class OneLineParser(argparse.ArgumentParser):
         hint = did_you_mean(word, self.subcommands)
         if hint and not os.path.lexists(word):
             self.error(f"no subcommand {word!r}{hint}")
+
+
+def add_command(commands, name: str, function) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.set_defaults(command=function)
+    return command
+
+
+def add_subcommand(actions, name: str, function) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=function.__doc__, description=function.__doc__)
+    unset = {"default": argparse.SUPPRESS}  # keeps the value of a flag before the subcommand
+    parser.add_argument("--debug", action="store_true", help="show tracebacks", **unset)
+    parser.set_defaults(command=function)
+    return parser

@@ -44,7 +44,7 @@ def handle_signals(debug: bool = False) -> Iterator[None]:
         elif failed.exc_type is not SystemExit:
             print_error(f"cogvx: in a thread: {error_line(failed.exc_value)}")
 
-    handlers = {number: _exit_on_signal for number in ENDING}
+    handlers = dict.fromkeys(ENDING, _exit_on_signal)
     handlers[signal.SIGINT] = signal.default_int_handler
     before = {number: signal.getsignal(number) for number in handlers}
     try:

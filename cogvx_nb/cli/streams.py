@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ class SafeStream:
 
     def __init__(self, stream: TextIO | None) -> None:
         self._closed = stream is None
-        self._stream = stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        self._stream = stream or io.StringIO()
         self.error: Exception | None = None  # why text was lost
 
     def __getattr__(self, name: str) -> object:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE
-from ..errors import RequestError
-from ..text import did_you_mean
+from ..errors import RequestError, did_you_mean
 from .speedups import AUTO, SPEEDS
 
 MAX_SEED = 2**53 - 1

@@ -85,9 +85,9 @@ def resolve_output_path(output: str | Path) -> Path:
         OutputExists: if it exists.
         CogvxError: if a package that it needs is missing.
     """
-    path = user_path(output, "export", new=True)
-    if path.suffix.lower() not in WRITERS:
+    if Path(output).suffix.lower() not in WRITERS:
         raise RequestError("export", str(output), "end it in .csv or .parquet")
+    path = user_path(output, "export", new=True)
     if os.path.lexists(path):
         raise OutputExists(f"{path} exists: choose another name")
     if WRITERS[path.suffix.lower()] is write_parquet:

@@ -1,0 +1,95 @@
+"""``cogvx bench``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..paths import user_path
+from ..text import print_error
+from .parser import add_subcommand
+
+BENCH_FLAGS = {
+    "--model": {"default": "auto", "help": "a name, a folder or auto (default: auto)"},
+    "--weights": {
+        "choices": ["files", "random"],
+        "default": "files",
+        "help": "random: true shapes without a download (default: files)",
+    },
+    "--frames": {"default": "13,25,49", "help": "frame counts, with commas (default: 13,25,49)"},
+    "--steps": {"type": int, "default": 50, "help": "denoising steps (default: 50)"},
+    "--speed": {"default": "exact", "help": "one or more, with commas (default: exact)"},
+    "--placement": {"default": "auto", "help": "one or more, with commas (default: auto)"},
+    "--repeats": {
+        "type": int,
+        "default": 3,
+        "help": "videos of each kind, at least 3 (default: 3)",
+    },
+    "--baseline": {"default": "", "help": "stock (diffusers), seed or both, to compare with"},
+    "--output": {"help": "JSON to write (default: a new one in outputs/benchmarks/)"},
+}
+
+
+def add_bench(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx bench``: subcommands, and ``run`` where none is named."""
+    actions = command.add_subparsers(metavar="run | compare | report", required=True)
+    command.subcommands, command.default_subcommand = actions.choices, "run"
+    measuring = add_subcommand(actions, "run", run_bench)
+    for flag, options in BENCH_FLAGS.items():
+        measuring.add_argument(flag, **options)
+    comparing = add_subcommand(actions, "compare", compare_benchmarks)
+    comparing.add_argument("before", metavar="A", help="JSON of a benchmark")
+    comparing.add_argument("after", metavar="B", help="JSON of a later one")
+    reporting = add_subcommand(actions, "report", report_benchmarks)
+    reporting.add_argument("files", nargs="*", help="JSON of benchmarks (default: the newest)")
+    reporting.add_argument("--output", help="page to write (default: next to the first file)")
+
+
+def run_bench(options: argparse.Namespace) -> int:
+    """Time videos by frames, speed and placement; compare or show what was measured."""
+    from ..benchmark import runner, storage
+
+    model = runner.find_benchmark_model(options.model, options.weights)
+    path = storage.resolve_output_path(options.output)
+    report = runner.run_benchmark(
+        model,
+        runner.parse_numbers(options.frames),
+        options.steps,
+        options.repeats,
+        runner.parse_names(options.speed),
+        runner.parse_names(options.placement),
+        runner.parse_names(options.baseline),
+        path,
+        print_error,
+    )
+    _write_page([report], path.with_suffix(".html"))
+    print(path)
+    return int(report.failed)
+
+
+def compare_benchmarks(options: argparse.Namespace) -> int:
+    """Print what changed from one benchmark to another by more than the repeats vary."""
+    from ..benchmark.report import compare_reports
+    from ..benchmark.storage import read_report
+
+    changes = compare_reports(read_report(options.before), read_report(options.after))
+    print("\n".join(changes) or "no changes beyond the spread of the repeats")
+    return 0
+
+
+def report_benchmarks(options: argparse.Namespace) -> int:
+    """Write one HTML page of some benchmarks, with everything embedded."""
+    from ..benchmark import storage
+
+    paths = [user_path(file, "benchmark") for file in options.files] or [storage.newest_report()]
+    output = storage.resolve_page_path(options.output, paths[0])
+    _write_page([storage.read_report(path) for path in paths], output)
+    print(output)
+    return 0
+
+
+def _write_page(reports: list, path: Path) -> None:
+    from ..benchmark import storage
+    from ..reports import bench_page
+
+    storage.write_page(bench_page.bench_page(*reports), path)
