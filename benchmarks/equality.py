@@ -26,14 +26,15 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=13)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--random", metavar="MODEL", help="true shapes with random weights")
+    parser.add_argument("--ways", nargs="+", metavar="NAME", help="only these (default: all)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
-        for row in compare(options.frames, options.steps, options.random):
+        for row in compare(options.frames, options.steps, options.random, options.ways):
             print(json.dumps(row), flush=True)
 
 
-def compare(frames: int, steps: int, random: str | None):
+def compare(frames: int, steps: int, random: str | None, ways: list[str] | None):
     """Yield the rows of a table as they are measured."""
     from cogvx_nb.checkpoints import registry, store
     from cogvx_nb.pipeline import loader, optimization
@@ -50,7 +51,8 @@ def compare(frames: int, steps: int, random: str | None):
     if random:
         yield {"way": "diffusers", "of_float32": distance(latents, truth)}
     plans = half_precision_plans(planned) if random else embedded_plans(planned)
-    for name, plan in plans.items():
+    for name in ways or plans:
+        plan = plans[name]
         try:
             loaded = loader.load_pipeline(plan)
             cached = name == "cached embeddings"

@@ -30,9 +30,6 @@ import time
 from pathlib import Path
 
 PROMPT = "a red circle moving right on a black background"
-WARM = 6
-"""Warm videos per measurement; one more is discarded."""
-
 GENERATION = """
 import sys, time
 start = time.perf_counter()
@@ -61,6 +58,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--frames", type=int, default=25)
+    parser.add_argument(
+        "--warm", type=int, default=6, help="videos per measurement; one more is discarded"
+    )
+    parser.add_argument(
+        "--expand", type=int, default=10_000, help="runs of the sweep that is listed"
+    )
     options = parser.parse_args()
     if options.threads:
         os.environ["OMP_NUM_THREADS"] = str(options.threads)
@@ -100,7 +103,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
             "seconds": round(bare * options.runs, 1),
             "of_sweep": round(bare * options.runs / total, 2),
         },
-        "expand": round(time_expansion(folder), 2),
+        "expand": round(time_expansion(folder, options.expand), 2),
     }
 
 
@@ -132,20 +135,22 @@ def time_papermill(number: int, options) -> float:
 
 def time_generation(options) -> tuple[float, list[float]]:
     """Seconds of (imports and load, warm videos)."""
-    numbers = map(str, (options.frames, options.steps, WARM))
+    numbers = map(str, (options.frames, options.steps, options.warm))
     command = [sys.executable, "-c", GENERATION, PROMPT, *numbers]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     load, _, *warm = map(float, done.stdout.split())
     return load, warm
 
 
-def time_expansion(folder: Path) -> float:
-    """Seconds to list 10,000 runs."""
+def time_expansion(folder: Path, runs: int) -> float:
+    """Seconds to list as many runs, a multiple of 100."""
     colours = ("red", "green", "blue", "cyan")
     prompts = [f"a {c} circle moving right on a black background" for c in colours]
     grid = {"prompt": prompts, "steps": [10, 20, 25, 40, 50], "guidance": [1, 2, 3, 4, 6]}
     path = folder / "many.yaml"
-    path.write_text(json.dumps({"parameters": {"model": "tiny"}, "grid": grid, "seeds": 100}))
+    path.write_text(
+        json.dumps({"parameters": {"model": "tiny"}, "grid": grid, "seeds": runs // 100})
+    )
     one_core = ["taskset", "-c", "0"] if hasattr(os, "sched_setaffinity") else []
     return time_module("cogvx_nb", "sweep", str(path), "--dry-run", before=one_core)
 

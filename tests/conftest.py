@@ -60,6 +60,12 @@ STARTED: list[psutil.Process] = []
 """Processes to be ended with the run."""
 
 
+def pytest_configure(config):
+    # pytest-xdist begins with the files of the most tests; those of few have the slowest ones,
+    # and the last of them would keep one worker busy while the others are done.
+    config.option.loadscopereorder = False
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config):
     if getattr(config, "terminated", False) and not WORKER:

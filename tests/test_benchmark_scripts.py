@@ -13,11 +13,24 @@ SCRIPTS = {
     "cards": ["--help"],  # needs a GPU
     "catalogue": ["--results", "20"],
     "catalogue in sweeps": ["--results", "20", "--sweeps"],
-    "equality": ["--steps", "1"],
+    "equality": ["--steps", "1", "--ways", "as planned", "cached embeddings", "int8"],
     "jobs": ["--cancels", "1", "--settled", "1", "--videos", "1"],
     "kill_sweep": ["--kills", "1", "--runs", "2", "--seconds", "12"],
     "preview": ["--steps", "2", "--repeats", "1"],
-    "sweep": ["--runs", "1", "--bare", "1", "--steps", "1", "--frames", "13"],
+    "sweep": [
+        "--runs",
+        "1",
+        "--bare",
+        "1",
+        "--steps",
+        "1",
+        "--frames",
+        "13",
+        "--warm",
+        "1",
+        "--expand",
+        "100",
+    ],
     "weights throughput": ["throughput", "--megabytes", "2", "--repeats", "1"],
     "weights verify": ["verify", "--megabytes", "4", "--repeats", "1"],
     "weights kill": ["kill", "--megabytes", "2", "--points", "1"],
@@ -50,7 +63,7 @@ def test_a_script_runs_through(name):
 @pytest.mark.ray
 def test_the_script_with_ray_workers_runs_through():
     pytest.importorskip("ray")
-    output = run_script("sweep_ray", ["--runs", "5", "--steps", "1"])
+    output = run_script("sweep_ray", ["--runs", "3", "--steps", "1", "--warm", "1"])
     assert '"ratio"' in output
 
 

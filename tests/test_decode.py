@@ -55,14 +55,14 @@ def test_a_wrong_length_is_refused(vae):
 @pytest.mark.slow
 def test_every_length_reconstructs(vae):
     for frames in world.FRAMES:
-        assert evaluate.reconstruction(vae, frames, clips=3) > 36
+        assert evaluate.reconstruction(vae, frames, clips=1) > 36
 
 
 @pytest.mark.slow
 def test_13_frames_reconstruct_as_well_as_the_same_frames_of_a_longer_clip(vae):
     """Padding must not show: the first 13 of 49 frames are the measure."""
     short, long = [], []
-    for seed, attributes in enumerate(world.HELD_OUT[:3]):
+    for seed, attributes in enumerate(world.HELD_OUT[:2]):
         clip = world.clip(attributes, 49, seed)
         short.append(psnr(reconstruct(vae, clip[:13]), clip[:13]))
         long.append(psnr(reconstruct(vae, clip)[:13], clip[:13]))
