@@ -94,6 +94,11 @@ def format_number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def full_number(value: float) -> str:
+    """A number with all of its digits, so that no two look the same, such as ``7`` or ``7.5``."""
+    return repr(value).removesuffix(".0")
+
+
 def data_url(mime_type: str, data: bytes) -> str:
     """A ``data:`` URL with the bytes in it."""
     return f"data:{mime_type};base64,{base64.b64encode(data).decode()}"

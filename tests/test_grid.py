@@ -43,6 +43,13 @@ def shown(tiny):
         ("guidance", "1,4.5", (1.0, 4.5)),
         ("frames", "13，49", (13, 49)),
         ("prompt words", " red, blue,dark green ", ("red", "blue", "dark green")),
+        (
+            "prompt words",
+            'red, "blue, dark" ,"a ""b""", 5" pipe',
+            ("red", "blue, dark", 'a "b"', '5" pipe'),
+        ),
+        ("prompt words", '红，"蓝，深"，绿', ("红", "蓝，深", "绿")),
+        ("seed", "5–7", (5, 6, 7)),
         ("none", "ignored", (None,)),
     ],
 )
@@ -56,6 +63,11 @@ def test_lists_as_people_write_them(name, text, values):
         ("seed", "1, two", "seed = 'two': is no number"),
         ("steps", " , ", "name its values"),
         ("guidance", "1-", "guidance = '1-': is no number"),
+        ("seed", "7-5", "seed = '7-5': the lower number comes first"),
+        ("seed", "1, 2-4, 3", "seed = 3: is there twice"),
+        ("prompt words", "red, blue, red", "prompt words = 'red': is there twice"),
+        ("prompt words", 'red, "blue, dark', "close its quotes"),
+        ("prompt words", 'red, ""', "is empty"),
         ("seed", "5-", None),
     ],
 )
@@ -76,6 +88,36 @@ def test_every_cell_is_a_request(make):
     assert (words.labels, seeds.labels) == (("red", "blue"), ("seed 1", "seed 2", "seed 3"))
 
 
+def test_labels_show_all_digits():
+    seeds, scales = (
+        grid.parse_axis("seed", "1234567, 1234568"),
+        grid.parse_axis("guidance", "6,6.05"),
+    )
+    assert seeds.labels == ("seed 1234567", "seed 1234568")
+    assert scales.labels == ("guidance 6", "guidance 6.05")
+
+
+@pytest.mark.parametrize(
+    ("words", "prompt", "changed"),
+    [
+        (
+            "cat, dog",
+            "a cat in a catalogue, the cat's tail",
+            "a dog in a catalogue, the dog's tail",
+        ),
+        ("red, blue", "a red-hot bored redred RED", "a blue-hot bored redred RED"),
+        ("红, 蓝", "一个红色的圆", "一个蓝色的圆"),
+        ("cat, dog", "一只cat在catalogue上", "一只dog在catalogue上"),
+        ("5, 6", "5 of 50 in 1.5 s", "6 of 50 in 1.6 s"),
+        (r"a.b, \1\g<0>", "a.b aXb", r"\1\g<0> aXb"),
+        ("café, bar", "café cafés", "bar cafés"),
+    ],
+)
+def test_words_are_replaced_whole(words, prompt, changed):
+    axis = grid.parse_axis("prompt words", words)
+    assert axis.change({"prompt": prompt}, axis.values[1]) == {"prompt": changed}
+
+
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
@@ -84,6 +126,8 @@ def test_every_cell_is_a_request(make):
         (("seed", "1-999999999"), ("none", ""), "make it of 2 to 100 videos"),
         (("seed", "1-2"), ("seed", "3-4"), "vary another parameter"),
         (("prompt words", "green, blue"), ("none", ""), "must stand in the prompt"),
+        (("prompt words", "circ, blue"), ("none", ""), "in the prompt, as a whole word"),
+        (("frames", "13, 14"), ("none", ""), "grid = '14': frames = 14: .* makes 13 / 25 / 49 fra"),
         (("guidance", "1, 200"), ("none", ""), "grid = '200.0': guidance = 200.0: must be"),
     ],
 )
@@ -124,6 +168,19 @@ def test_the_sheet_fills_in_and_is_saved(shown, outputs):
     assert [widget for widget in everything(another) if isinstance(widget, widgets.Video)]
     moving = [widget for widget in everything(another.sheet) if isinstance(widget, widgets.Image)]
     assert len(moving) == 3
+
+
+def test_a_long_row_is_wrapped_and_shown_before_a_video_is_made(shown):
+    shown._form.inputs["steps"].value = 100
+    shown.x_values.value = "1-70"
+    shown.make.click()
+    shown.cancel.click()
+    session = shown._session
+    assert session.queue.wait(60)
+    layout = session.grid.plan_layout()
+    assert (layout.across, len(layout.bands), layout.left) == (14, 5, 0)
+    assert shown.sheet.layout.grid_template_columns == "auto repeat(14, auto)"
+    assert len(shown.sheet.children) == 5 * 2 * 15
 
 
 def test_a_grid_is_cancelled_and_what_was_made_is_kept(shown, outputs):

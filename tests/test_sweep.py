@@ -196,7 +196,15 @@ def test_flags_precede_words_and_files_have_any_name(outputs, tmp_path, monkeypa
     [
         ("grid: {steps: [1]}\ngrid: {steps: [2]}", "line 2: 'grid' is given twice"),
         ("grid: [", "is no YAML"),
-        ('prompts: "a\\0b"', "can't be read"),
+        ('prompts: "a\\0b.txt"', "can't be read"),
+        ("prompts: a.xlsx", "'a.xlsx': end it in one of .txt, .jsonl"),
+        (
+            "grid: {guidance: [1e1]}",
+            r"guidance = '1e1': must be a number \('1e1' is text in YAML: ",
+        ),
+        ("grid: {prompt: [no]}", "prompt = False: must be text: quote it .YAML reads yes, no"),
+        ("prompts: [12:30]", "a.yaml: line 1: 12:30 is the number 750 in YAML"),
+        ("timeout: 1e1", "timeout = .1e1.: must be .* number .'1e1' is text in YAML: write 10.0"),
         ("seeds: !!bool maybe", "is no YAML"),
         ("seeds: !!int ''", "is no YAML|invalid literal"),
         ("prompts: p.csv", "line 3 of p.csv: steps = 'x': must be a whole number"),
@@ -256,6 +264,23 @@ def test_prompts_from_files(tmp_path):
         assert [run.parameters["prompt"] for run in runs] == [CIRCLE, CIRCLE, STAR, STAR]
         assert [run.parameters["seed"] for run in runs] == [7, 8, 7, 8]
         assert [run.parameters.get("guidance") for run in runs[::2]] == guidance
+
+
+def test_tables_of_spreadsheets_become_runs(tmp_path):
+    rows = [f"{CIRCLE};42,0;1,5;TRUE", f"{STAR};;NaN;", ";;;"]
+    (tmp_path / "a.csv").write_text("\n".join(["Prompt;Seed; guidance ;strict", *rows]))
+    frame = [{"prompt": CIRCLE, "seed": 42.0, "strict": True}, {"prompt": STAR, "seed": None}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, frame)))
+    for name, guidance in (("a.csv", 1.5), ("a.jsonl", None)):
+        first, second = driver.prepare_sweep(file(tmp_path, {"prompts": name}))[2]
+        shown = [first.parameters.get(key) for key in ("prompt", "seed", "guidance", "strict")]
+        assert shown == [CIRCLE, 42, guidance, True]
+        assert type(first.parameters["seed"]) is int
+        assert {*second.parameters} == {"prompt", "model", "output"}
+    (tmp_path / "a.csv").write_text(f"prompt;guidance\n{CIRCLE};1.500")
+    message = "line 2 of a.csv: guidance = '1.500': has thousands or decimals: write 1500 or 1.5000"
+    with pytest.raises(SpecError, match=message):
+        driver.prepare_sweep(file(tmp_path, {"prompts": "a.csv"}))
 
 
 def test_any_field_of_a_request_can_vary():

@@ -11,7 +11,7 @@ from .. import settings
 from ..checkpoints import registry
 from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE, Model
 from ..errors import ModelCorrupt, ModelError, PromptUnknown, RequestError
-from ..text import first_line
+from ..text import first_line, full_number
 from .fields import FIELDS, FRAMES, PLAN, complete_values, names_deciding
 
 
@@ -53,7 +53,8 @@ class VideoRequest:
 
     def __str__(self) -> str:
         size = f"{self.frames} frames of {self.height} × {self.width} at {self.fps} fps"
-        lines = [f"{size}, {self.steps} steps, guidance {self.guidance:g}, seed {self.seed}"]
+        guidance = full_number(self.guidance)
+        lines = [f"{size}, {self.steps} steps, guidance {guidance}, seed {self.seed}"]
         lines += [f"adjusted: {change}" for change in self.adjustments]
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
 

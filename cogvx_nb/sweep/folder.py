@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import statistics
 from dataclasses import asdict, dataclass, field
@@ -37,7 +38,9 @@ from ..notebooks.notebook import NotebookTemplate
 from ..results import video
 from ..results.records import Sidecar, parse_sidecar, read_sidecar
 from .lock import Share
-from .spec import NAME
+
+NAME = re.compile(r"\w[\w.-]{0,59}")
+"""Name of a sweep; its at most 240 bytes of UTF-8 fit the name of a folder."""
 
 NOTEBOOK, MARKER, TRACEBACK = "notebook.ipynb", "run.json", "traceback.txt"
 FAILED, RUNNING, RUNS = "failed", ".running", ".runs.json"

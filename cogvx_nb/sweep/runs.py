@@ -18,12 +18,15 @@ from ..errors import CogvxError, ParameterError, SpecError
 from ..notebooks import notebook
 from ..notebooks.notebook import NotebookTemplate, fit_value, is_plain_value
 from ..planning import cost, enrich, planner, request
+from ..planning.cells import read_cell
 from ..planning.fields import FIELDS
 from ..planning.machine import Machine
 from ..planning.request import VideoRequest
+from ..planning.rows import ParameterRow
+from ..planning.yaml_loading import explain_value
 from ..results.catalogue import Catalogue
 from .folder import VIDEO, ExpectedVideo, SweepRun
-from .spec import ParameterRow, SweepSpec
+from .spec import SweepSpec
 
 ID_DIGITS = 16
 """Hexadecimal digits of a run's id; 64 bits keep 100,000 runs distinct."""
@@ -212,7 +215,16 @@ def _typed_row_or_explain(
         return typed_row(row, book)
     except CogvxError as error:
         where = f"{origin}: " if origin else ""
-        raise SpecError(f"{where}{error}", error.exit_code) from error
+        raise SpecError(f"{where}{error}{_hint(error, row, book)}", error.exit_code) from error
+
+
+def _hint(error: CogvxError, row: ParameterRow, book: NotebookTemplate) -> str:
+    """What YAML made of a value that the notebook can't use, as the end of a message."""
+    parameter = isinstance(error, ParameterError) and error.field in book.declared
+    if row.delimiter or not parameter:
+        return ""
+    hint = explain_value(error.value, book.declared[error.field]["inferred_type_name"])
+    return f" ({hint})" if hint else ""
 
 
 def _hash_json(content: object) -> str:
@@ -258,14 +270,29 @@ def typed_row(row: ParameterRow, book: NotebookTemplate) -> dict[str, object]:
         ParameterError: if the notebook has no such parameter, or can't use the value.
     """
     values = {}
-    for name, value in row.values.items():
+    for name in row.values:
         if name not in book.declared:
             known = ", ".join(book.declared) or "none"
             remedy = f"{book.path.name} has no such one; known: {known}"
             raise ParameterError("parameter", name, remedy)
-        if row.texts:
-            value = notebook.parse_parameter(name, value, book.declared[name])
+        value = _plain_value(row, name, book.declared[name])
+        if value is None and row.delimiter:
+            continue  # a cell such as NaN, which sets nothing
         values[name] = fit_value(name, value, book.declared[name])
         if not is_plain_value(values[name]):  # a date, say
             raise ParameterError(name, value, "quote it, or use plain values, with names of text")
     return values
+
+
+def _plain_value(row: ParameterRow, name: str, declared: dict) -> object:
+    """A value of a row as the notebook's type writes it; None for a cell without one."""
+    value, kind = row.values[name], declared["inferred_type_name"]
+    if row.delimiter and kind in ("int", "float", "bool"):
+        try:
+            return read_cell(value, kind, row.delimiter)
+        except ValueError as error:
+            raise ParameterError(name, value, str(error)) from error
+    if row.delimiter:
+        return notebook.parse_parameter(name, value, declared)
+    whole = row.from_file and kind == "int" and isinstance(value, float) and value.is_integer()
+    return int(value) if whole else value  # pandas writes 42.0 into a column with gaps

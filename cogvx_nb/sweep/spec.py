@@ -2,130 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import SpecError
 from ..paths import user_path
+from ..planning.prompt_files import read_prompt_file
+from ..planning.rows import MAX_ROWS, ParameterRow
+from ..planning.text_files import read_text_file
+from ..planning.yaml_loading import explain_value, load_json, load_yaml
+from .folder import NAME
 
-
-@dataclass(frozen=True, slots=True)
-class ParameterRow:
-    """Values of some parameters."""
-
-    values: dict[str, object]  # by parameter, as YAML reads them, or text from a CSV file
-    origin: str = ""  # for messages, such as ``line 3 of prompts.csv``; may be empty
-    texts: bool = False  # all values are text, to be converted to the types of the notebook
-
-
-def parse_yaml(text: str) -> object:
-    """Parse YAML's safe subset, in which no mapping may have a key twice.
-
-    Raises:
-        ValueError: with the line, where it is known.
-    """
-    import yaml
-
-    class Loader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.SafeLoader):
-        pass
-
-    def mapping(loader, node):
-        seen = set()
-        for key, _ in node.value:
-            name = str(key.value)
-            if name in seen:
-                line = key.start_mark.line + 1
-                raise ValueError(f"line {line}: {name!r} is given twice in one mapping")
-            seen.add(name)
-        return loader.construct_mapping(node, deep=True)
-
-    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
-    try:
-        return yaml.load(text, Loader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"line {line} is no YAML: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, LookupError, AttributeError) as error:
-        # PyYAML raises the last two for a wrong value under a tag, such as !!bool maybe.
-        raise ValueError(f"it is no YAML: {' '.join(str(error).split())[:100]}") from error
-
-
-def read_prompts(content: str | list, folder: Path) -> tuple[ParameterRow, ...]:
-    """Prompts from a list, a text file (one per line), or a CSV file (column ``prompt``)."""
-    if isinstance(content, list):
-        values = check_values("prompts", "prompt", content)
-        return tuple(
-            ParameterRow({"prompt": v}, f"row {n} of prompts") for n, v in enumerate(values, 1)
-        )
-    path = user_path(content, "prompts", start=folder)
-    try:
-        if path.suffix.lower() == ".csv":
-            rows = _read_csv(path)
-        else:
-            lines = enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1)
-            rows = [
-                ParameterRow({"prompt": line.strip()}, f"line {number} of {path.name}")
-                for number, line in lines
-                if line.strip()
-            ]
-    except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or f"no UTF-8 text or CSV: {error}"
-        raise SpecError(f"prompts = {content!r}: {path} can't be read: {reason}") from error
-    if not rows:
-        raise SpecError(f"prompts = {content!r}: there is none in {path}")
-    return tuple(rows)
-
-
-def _read_csv(path: Path) -> list[ParameterRow]:
-    """Rows of a CSV file whose first line names parameters; an empty cell sets none."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, strict=True)
-        head = [name.strip() for name in next(lines, [])]
-        if "prompt" not in head or len(set(head)) < len(head) or not all(head):
-            raise SpecError(
-                f"{path.name}: its first line must name the columns, each once, and one of them "
-                f"'prompt'; it is {','.join(head)[:80]!r}"
-            )
-        rows = []
-        for cells in lines:
-            origin = f"line {lines.line_num} of {path.name}"
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(head):
-                raise SpecError(
-                    f"{origin} has {len(cells)} cells of {len(head)}: correct its commas"
-                )
-            pairs = zip(head, cells, strict=True)
-            values = {name: cell for name, cell in pairs if cell.strip()}
-            if "prompt" not in values:
-                raise SpecError(f"{origin} has no prompt: give it one, or delete the line")
-            rows.append(ParameterRow(values, origin, texts=True))
-    return rows
-
-
-def check_values(where: str, name: str, values: object) -> list:
-    if not isinstance(values, list) or not values:
-        raise SpecError(f"{where}: {name} = {shorten(values)}: must be a list with a value or more")
-    return values
-
-
-def shorten(value: object) -> str:
-    try:
-        shown = json.dumps(value, ensure_ascii=False, default=str)
-    except (TypeError, ValueError):  # such as a date as a key
-        shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
-
-
-MAX_RUNS = 100_000
-"""A larger product of lists is more likely a slip than intended."""
-
-NAME = re.compile(r"\w[\w.-]{0,59}")
-"""Name of a sweep; its at most 240 bytes of UTF-8 fit the name of a folder."""
+MAX_TIMEOUT = 366 * 24 * 3600
+"""Seconds for a run; the operating system's clocks take no number of any size."""
 
 KEYS = {
     "name": (str, "text"),
@@ -158,20 +49,57 @@ class SweepSpec:
 
 
 def read_spec(path: str | Path) -> SweepSpec:
-    """Read a sweep's YAML file. Without the key ``name`` the sweep is named after the file.
+    """Read a sweep's file, YAML or JSON. Without the key ``name`` it is named after the file.
 
     Raises:
         SpecError: with the file, what is wrong and the remedy.
     """
     path = user_path(path, "sweep")
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise SpecError(f"{path} can't be read: {reason}") from error
+        text = read_text_file(path)
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{path} can't be read: {_reason(error)}") from error
+    try:
+        content = (load_json if path.suffix.lower() == ".json" else load_yaml)(text)
     except ValueError as error:
         raise SpecError(f"{path.name}: {error}") from error
     return make_spec(content, path.parent, path.stem, path.name)
+
+
+def read_prompts(content: str | list, folder: Path) -> tuple[ParameterRow, ...]:
+    """Prompts from a list, or from a file; see ``read_prompt_file``."""
+    if isinstance(content, list):
+        values = check_values("prompts", "prompt", content)
+        return tuple(
+            ParameterRow({"prompt": v}, f"row {n} of prompts") for n, v in enumerate(values, 1)
+        )
+    path = user_path(content, "prompts", start=folder)
+    try:
+        rows = read_prompt_file(path)
+    except (OSError, ValueError) as error:
+        reason = _reason(error)
+        raise SpecError(f"prompts = {content!r}: {path} can't be read: {reason}") from error
+    if not rows:
+        raise SpecError(f"prompts = {content!r}: there is none in {path}")
+    return rows
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def check_values(where: str, name: str, values: object) -> list:
+    if not isinstance(values, list) or not values:
+        raise SpecError(f"{where}: {name} = {shorten(values)}: must be a list with a value or more")
+    return values
+
+
+def shorten(value: object) -> str:
+    try:
+        shown = json.dumps(value, ensure_ascii=False, default=str)
+    except (TypeError, ValueError):  # such as a date as a key
+        shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def make_spec(
@@ -214,12 +142,12 @@ def _build_spec(content: dict, folder: Path, name: str) -> SweepSpec:
     if seeds and any("seed" in row.values for factor in factors for row in factor):
         raise SpecError("seeds counts seeds, and the runs give a seed too: leave one of them out")
     count = math.prod(map(len, factors)) * max(seeds, 1)
-    if count > MAX_RUNS:
-        raise SpecError(f"{count:,} runs are more than {MAX_RUNS:,}: split the sweep")
+    if count > MAX_ROWS:
+        raise SpecError(f"{count:,} runs are more than {MAX_ROWS:,}: split the sweep")
     retries, timeout = content.get("retries", 0), content.get("timeout")
     if retries < 0:
         raise SpecError(f"retries = {retries}: at least 0")
-    if timeout is not None and not 0 < timeout < math.inf:
+    if timeout is not None and not 0 < timeout <= MAX_TIMEOUT:
         raise SpecError(f"timeout = {timeout}: seconds for a run; more than 0, or leave it out")
     notebook = content.get("notebook", "03_generate")
     return SweepSpec(name, notebook, fixed, tuple(factors), seeds, retries, timeout, folder)
@@ -231,10 +159,13 @@ def _check_keys(content: object) -> dict:
         raise SpecError("it must hold a mapping such as 'grid: {steps: [10, 20]}'")
     for key, value in content.items():
         if key not in KEYS:
-            raise SpecError(f"unknown key {key!r}; known: {', '.join(KEYS)}")
+            raise SpecError(f"unknown key {repr(key)[:62]}; known: {', '.join(KEYS)}")
         kind, description = KEYS[key]
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise SpecError(f"{key} = {shorten(value)}: must be {description}")
+            wanted = {"text": "str", "a whole number": "int"}.get(description, "float")
+            hint = explain_value(value, wanted)
+            must = f"must be {description}" + (f" ({hint})" if hint else "")
+            raise SpecError(f"{key} = {shorten(value)}: {must}")
         if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
             raise SpecError(f"{key}: the names of parameters must be text")
     return content
@@ -267,10 +198,12 @@ def _refuse_duplicates(
 ) -> None:
     """Raise if a parameter is given twice. A row of a table may override a fixed value."""
     if both := sorted(lists & set(fixed)):
-        raise SpecError(f"{both[0]!r} is fixed in parameters and listed: leave one of them out")
+        raise SpecError(
+            f"{both[0][:60]!r} is fixed in parameters and listed: leave one of them out"
+        )
     seen: set[str] = set()
     for factor in factors:
         names = set().union(*(row.values for row in factor))
         if both := sorted(seen & names):
-            raise SpecError(f"{both[0]!r} is varied in two places: leave one of them out")
+            raise SpecError(f"{both[0][:60]!r} is varied in two places: leave one of them out")
         seen |= names

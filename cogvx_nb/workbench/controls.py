@@ -12,6 +12,7 @@ from ..planning.fields import MAX_PROMPT, Field
 from ..results import pictures, video
 from ..results.records import Sidecar
 from ..results.result import Result
+from ..text import full_number
 
 WIDE = {"width": "98%"}
 """A layout as a dict: a ``Layout`` is a widget, and headless notebooks import this module too."""
@@ -183,7 +184,7 @@ class Viewer(widgets.VBox):
 
 def result_summary(sidecar: Sidecar) -> str:
     """Checkpoint and main fields of a sidecar in one line."""
-    values = " · ".join(f"{name} {getattr(sidecar.request, name):g}" for name in SUMMARY)
+    values = " · ".join(f"{name} {full_number(getattr(sidecar.request, name))}" for name in SUMMARY)
     return f"{sidecar.checkpoint.name} · {values}"
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from .. import files, settings
 from ..errors import CogvxError, RequestError
 from ..planning.request import VideoRequest
-from ..results import result, side_by_side, video
+from ..results import result, video
+from ..results.sheet import Sheet, SheetLayout, common_pace, plan_sheet
+from ..text import full_number
 from .jobs import DONE, Job
 
 NONE, WORDS = "none", "prompt words"
@@ -37,31 +40,69 @@ class GridAxis:
             return ("",)
         if self.name == WORDS:
             return self.values
-        return tuple(f"{self.name} {value:g}" for value in self.values)
+        return tuple(f"{self.name} {full_number(value)}" for value in self.values)
 
     def change(self, request: dict, value: object) -> dict:
         """The values of a request with this parameter set."""
         if self.name == NONE:
             return request
         if self.name == WORDS:
-            return request | {"prompt": request["prompt"].replace(self.values[0], value)}
+            words = whole_words(self.values[0])
+            return request | {"prompt": words.sub(lambda _: value, request["prompt"])}
         return request | {self.name: value}
 
 
+JOINED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
+JOINED += "\U00020000-\U0003ffff"
+"""Letters of languages that are written without spaces, or with endings joined to words: Thai, Lao,
+Burmese, Khmer, Chinese, Japanese and Korean."""
+
+SPACED = f"(?:[^\\W{JOINED}]|[\u0300-\u036f])"
+"""A letter, digit or accent of the other languages."""
+
+
+def whole_words(words: str) -> re.Pattern:
+    """Matches some words where they aren't parts of longer ones: ``cat``, but not in
+    ``catalogue``."""
+    before = f"(?<!{SPACED})" if re.match(SPACED, words) else ""
+    after = f"(?!{SPACED})" if re.match(SPACED, words[-1:]) else ""
+    return re.compile(before + re.escape(words) + after)
+
+
 def parse_axis(name: str, text: str) -> GridAxis:
-    """Parse a list such as ``1, 2, 5-8`` or ``red, blue``.
+    """Parse a list such as ``1, 2, 5-8`` or ``red, "blue, dark"``.
 
     Raises:
-        RequestError: with the part that is not a value.
+        RequestError: with the part that is not a value, or is there twice.
     """
     if name == NONE:
         return GridAxis(NONE, (None,))
-    parts = [part.strip() for part in text.replace("，", ",").split(",") if part.strip()]
+    parts = _split_list(name, text)
     if not parts:
         raise RequestError(name, text, "name its values, with commas between them")
-    if name == WORDS:
-        return GridAxis(name, tuple(parts))
-    return GridAxis(name, tuple(value for part in parts for value in _parse_numbers(name, part)))
+    values = parts if name == WORDS else [v for part in parts for v in _parse_numbers(name, part)]
+    value, count = Counter(values).most_common(1)[0]
+    if count > 1:
+        raise RequestError(name, value, "is there twice")
+    return GridAxis(name, tuple(values))
+
+
+LISTED = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:[,，]|$)|([^,，]*)(?:[,，]|$)')
+"""A value of a list: quoted as in CSV, or up to the next comma."""
+
+
+def _split_list(name: str, text: str) -> list[str]:
+    parts = []
+    for match in LISTED.finditer(text):
+        quoted, plain = match.groups()
+        if quoted is not None and not quoted.strip():
+            raise RequestError(name, quoted, "is empty")
+        if plain and plain.lstrip().startswith('"'):
+            raise RequestError(name, plain.strip(), "close its quotes, and double those in it")
+        part = quoted.replace('""', '"') if quoted else plain
+        if part and part.strip():
+            parts.append(part.strip())
+    return parts
 
 
 def expand_requests(
@@ -80,8 +121,9 @@ def expand_requests(
     if not 2 <= count <= MOST:
         raise RequestError("grid", count, f"make it of 2 to {MOST} videos")
     for axis in (x, y):
-        if axis.name == WORDS and axis.values[0] not in values["prompt"]:
-            raise RequestError(WORDS, axis.values[0], "the first one must stand in the prompt")
+        if axis.name == WORDS and not whole_words(axis.values[0]).search(values["prompt"]):
+            remedy = "the first one must stand in the prompt, as a whole word"
+            raise RequestError(WORDS, axis.values[0], remedy)
     if x.name == y.name:
         raise RequestError("grid", x.name, "vary another parameter along the other side")
     return [
@@ -104,6 +146,21 @@ class Grid:
         """Whether each job is done, failed or cancelled."""
         return all(job.over for row in self.jobs for job in row)
 
+    def plan_layout(self) -> SheetLayout:
+        """The layout of the sheet; called before the first video too.
+
+        Raises:
+            OutputError: if no sheet of these videos can be made.
+        """
+        request = self.jobs[0][0].request
+        return plan_sheet(self.columns, self.rows, (request.height, request.width), self._pace[0])
+
+    @property
+    def _pace(self) -> tuple[int, int]:
+        """(frames, frames a second) of the sheet."""
+        requests = [job.request for row in self.jobs for job in row]
+        return common_pace([r.frames for r in requests], [r.fps for r in requests])
+
     def save(self) -> tuple[Path, ...]:
         """Write the sheet to ``outputs/grids/`` as PNG and as mp4, if it isn't there yet.
 
@@ -117,15 +174,14 @@ class Grid:
         done = [job for row in self.jobs for job in row if job.state == DONE]
         if self.saved or not done:
             return self.saved
-        clips, fps = side_by_side.clips_in_step(
-            [video.decode_video(job.result.path) for job in done], [job.request.fps for job in done]
-        )
-        clip_of = dict(zip((job.number for job in done), clips, strict=True))
-        cells = [[clip_of.get(job.number) for job in row] for row in self.jobs]
-        pages = side_by_side.compose_sheet(cells, self.columns, self.rows)
+        sheet = Sheet(self.plan_layout(), *self._pace)
+        for y, row in enumerate(self.jobs):
+            for x, job in enumerate(row):
+                if job.state == DONE:  # one at a time: a hundred decoded videos take gigabytes
+                    sheet.paste(y, x, video.decode_video(job.result.path), job.request.fps)
         name = f"{datetime.now():%Y-%m-%d-%H%M%S}-{result.slug(done[0].request.prompt)}"
         tag = json.dumps({"grid": self._description()}, ensure_ascii=True)
-        self.saved = _write_sheet(settings.outputs_dir() / "grids" / name, pages, fps, tag)
+        self.saved = _write_sheet(settings.outputs_dir() / "grids" / name, sheet, tag)
         return self.saved
 
     def _description(self) -> dict:
@@ -142,31 +198,38 @@ def _parse_numbers(name: str, part: str) -> Sequence[float]:
     try:
         if name == "guidance":
             return (float(part),)
-        first, _, last = part.partition("-")
-        return range(int(first), int(last or first) + 1)[: MOST + 1]
+        first, _, last = part.replace("–", "-").partition("-")
+        numbers = range(int(first), int(last or first) + 1)
     except ValueError:
         raise RequestError(name, part, "is no number") from None
+    if not numbers:
+        raise RequestError(name, part, "the lower number comes first")
+    return numbers[: MOST + 1]
 
 
 def _cell_request(
     validate, values: dict, x: GridAxis, y: GridAxis, across: object, down: object
 ) -> VideoRequest:
     try:
-        return validate(**y.change(x.change(values, across), down))
+        request = validate(**y.change(x.change(values, across), down))
+        for change in request.adjustments:
+            if change.field in (x.name, y.name):  # else its label would be wrong
+                raise RequestError(change.field, change.asked, change.reason)
+        return request
     except CogvxError as error:
         position = ", ".join(str(value) for value in (across, down) if value is not None)
         raise RequestError("grid", position, str(error)) from error
 
 
-def _write_sheet(stem: Path, pages: np.ndarray, fps: int, tag: str) -> tuple[Path, Path]:
-    """Write the middle page as ``<stem>.png`` and all as ``<stem>.mp4``."""
+def _write_sheet(stem: Path, sheet: Sheet, tag: str) -> tuple[Path, Path]:
+    """Write the middle frame as ``<stem>.png`` and all as ``<stem>.mp4``."""
     png, mp4 = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.mp4")
     poster = io.BytesIO()
-    Image.fromarray(pages[len(pages) // 2]).save(poster, "PNG")
+    Image.fromarray(sheet.pages[len(sheet.pages) // 2]).save(poster, "PNG")
     with files.translate_errors(stem.parent):
         stem.parent.mkdir(parents=True, exist_ok=True)
         files.write_whole(png, poster.getvalue())
         with files.partial_file(mp4) as partial:
-            video.encode_video(pages, partial, fps, tag)
+            video.encode_video(sheet.pages, partial, sheet.fps, tag)
             partial.replace(mp4)
     return png, mp4

@@ -25,7 +25,7 @@ from .grid import Grid
 from .jobs import DONE, FAILED, RUNNING, Job
 from .session import Session, preview_animation
 
-HINT = "such as 1, 2, 5-8, or red, blue: the first word stands in the prompt"
+HINT = 'such as 1, 2, 5-8, or red, "blue, dark": the first one stands in the prompt'
 
 
 class GridTab(widgets.VBox):
@@ -74,12 +74,14 @@ class GridTab(widgets.VBox):
             x = grid.parse_axis(self.x.value, self.x_values.value)
             y = grid.parse_axis(self.y.value, self.y_values.value)
             requests = grid.expand_requests(self._form.request, self._form.values, x, y)
+            jobs = [[Job(request) for request in row] for row in requests]
+            planned = Grid(x.labels, y.labels, jobs)
+            planned.plan_layout()
         except CogvxError as error:
             self.message.value = bold_html(error)
             return
         self.message.value = ""
-        jobs = [[Job(request) for request in row] for row in requests]
-        self._session.grid = Grid(x.labels, y.labels, jobs)
+        self._session.grid = planned
         self._show_grid()
         for row in jobs:
             for job in row:
@@ -98,11 +100,16 @@ class GridTab(widgets.VBox):
             return
         with self._drawing:
             self._cells = {}
-            children = [html_note(), *(html_note(bold_html(label)) for label in current.columns)]
-            for label, jobs in zip(current.rows, current.jobs, strict=True):
-                children.append(html_note(bold_html(label)))
-                children += [self._cell(job) for job in jobs]
-            self.sheet.layout.grid_template_columns = f"auto repeat({len(current.columns)}, auto)"
+            layout, children = current.plan_layout(), []
+            for band in layout.bands:
+                empty = layout.across - len(band)
+                heads = [html_note(bold_html(current.columns[column])) for column in band]
+                children += [html_note(), *heads, *(html_note() for _ in range(empty))]
+                for label, jobs in zip(current.rows, current.jobs, strict=True):
+                    cells = [self._cell(jobs[column]) for column in band]
+                    children += [html_note(bold_html(label)), *cells]
+                    children += [html_note() for _ in range(empty)]
+            self.sheet.layout.grid_template_columns = f"auto repeat({layout.across}, auto)"
             replace_children(self.sheet, children)
             replace_children(self.saved, [])
             self._finish(current)
