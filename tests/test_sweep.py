@@ -196,7 +196,7 @@ def test_flags_precede_words_and_files_have_any_name(outputs, tmp_path, monkeypa
     [
         ("grid: {steps: [1]}\ngrid: {steps: [2]}", "line 2: 'grid' is given twice"),
         ("grid: [", "is no YAML"),
-        ('prompts: "a\\0b.txt"', "can't be read"),
+        ('prompts: "a\\0b.txt"', "a.yaml: prompts 'a.x00b.txt': it holds a NUL character"),
         ("prompts: a.xlsx", "'a.xlsx': end it in one of .txt, .jsonl"),
         (
             "grid: {guidance: [1e1]}",

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import SpecError
+from ..errors import PathError, SpecError
 from ..paths import user_path
 from ..planning.prompt_files import read_prompt_file
 from ..planning.rows import MAX_ROWS, ParameterRow
@@ -73,9 +73,11 @@ def read_prompts(content: str | list, folder: Path) -> tuple[ParameterRow, ...]:
         return tuple(
             ParameterRow({"prompt": v}, f"row {n} of prompts") for n, v in enumerate(values, 1)
         )
-    path = user_path(content, "prompts", start=folder)
     try:
+        path = user_path(content, "prompts", start=folder)
         rows = read_prompt_file(path)
+    except PathError as error:
+        raise SpecError(str(error), error.exit_code) from error
     except (OSError, ValueError) as error:
         reason = _reason(error)
         raise SpecError(f"prompts = {content!r}: {path} can't be read: {reason}") from error
