@@ -105,7 +105,7 @@ def verify(work: Path, environment: dict[str, str], size: int, repeats: int) -> 
     for path in files:
         write_noise(path, size // 4)
     from cogvx_nb.checkpoints import manifest
-    from cogvx_nb.files import sha256_all
+    from cogvx_nb.hashing import sha256_all
 
     listed = {
         path.relative_to(folder).as_posix(): manifest.ManifestFile(size // 4, sha256)

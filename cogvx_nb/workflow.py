@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import leftovers, settings
 from .checkpoints import registry, store
 from .errors import ModelError, PathError
 from .planning import enrich, planner, request
@@ -48,6 +49,7 @@ def generate_video(
     Raises:
         CogvxError: with the value and the remedy; see ``errors``.
     """
+    leftovers.begin(settings.outputs_dir())
     result.check_output(output, overwrite=overwrite)
     prepared, model_note = prepare_request(prompt, on_event, **values)
     return make_video(

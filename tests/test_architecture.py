@@ -10,8 +10,8 @@ import sys
 from conftest import ROOT
 
 PACKAGE = ROOT / "cogvx_nb"
-LAYERS = """text errors paths settings files progress < checkpoints < planning < results notebooks
-    < pipeline < workflow < check sweep benchmark workbench < reports < cli"""
+LAYERS = """text errors paths settings files hashing leftovers progress < checkpoints < planning
+    < results notebooks < pipeline < workflow < check sweep benchmark workbench < reports < cli"""
 RANK = {name: rank for rank, row in enumerate(LAYERS.split("<")) for name in row.split()}
 """Of the modules of the root and of the packages: imports lead to a lower one."""
 

@@ -14,7 +14,10 @@ SCRIPTS = {
     "catalogue": ["--results", "20"],
     "catalogue in sweeps": ["--results", "20", "--sweeps"],
     "equality": ["--steps", "1", "--ways", "as planned", "cached embeddings", "int8"],
+    "fill_disk": ["--times", "1", "--parts", "generate"],
+    "flip_index": ["--times", "20", "--results", "20"],
     "jobs": ["--cancels", "1", "--settled", "1", "--videos", "1"],
+    "kill_anything": ["--kills", "1", "--parts", "generate"],
     "kill_sweep": ["--kills", "1", "--runs", "2", "--seconds", "12"],
     "preview": ["--steps", "2", "--repeats", "1"],
     "sweep": [

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -16,9 +17,9 @@ import pytest
 from conftest import CIRCLE
 
 from cogvx_nb.errors import ResultError
-from cogvx_nb.results import catalogue, index, result
+from cogvx_nb.results import catalogue, index, index_file, records, result
 from cogvx_nb.results.catalogue import ENTRY_COLUMNS, Catalogue
-from cogvx_nb.results.index import NAME, VERSION
+from cogvx_nb.results.index import NAME
 
 HOSTILE = "<script>alert(1)</script>\n'; DROP TABLE results; -- \u202e%_\"\\"
 
@@ -246,6 +247,12 @@ def test_a_sidecar_that_is_none_stops_nothing(first, add, all_of, part, name, va
 
 def test_odd_names_and_links_stop_nothing(first, all_of, outputs):
     folder = first.path.parent
+    for name, twin in (("pipe.json", "pipe.mp4"), ("tube.mp4", "tube.json")):
+        os.mkfifo(folder / name)
+        os.link(first.path, folder / twin)
+    (folder / "loop.json").symlink_to("loop.json")
+    (folder / "endless.json").symlink_to("/dev/zero")
+    os.link(first.path, folder / "endless.mp4")
     os.mkdir(os.fsencode(outputs) + b"/\xff")  # noqa: PTH102 - a name that isn't text
     os.link(first.path, os.fsencode(folder) + b"/\xff.mp4")
     os.link(first.sidecar, os.fsencode(folder) + b"/\xff.json")
@@ -278,38 +285,86 @@ def test_a_result_that_goes_during_the_look(first, add, all_of, monkeypatch):
     assert all_of() == [CIRCLE]
 
 
-@pytest.mark.parametrize("content", [b"", b"no database" * 1000, "older", "newer"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no database" * 1000,
+        b"SQLite format 3\0" + b"\xff" * 84,
+        "older",
+        "empty folder",
+        "FIFO",
+    ],
+)
 def test_an_index_that_is_none_is_made_anew(first, all_of, outputs, content):
     index = outputs / NAME
-    if isinstance(content, str):
-        version = VERSION + (1 if content == "newer" else -1)
-        columns = "folder, name, stamp, at, folded, prompt"
+    if content == "older":
         with contextlib.closing(sqlite3.connect(index)) as db:
-            db.executescript(f"CREATE TABLE results ({columns}); PRAGMA user_version = {version}")
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript("CREATE TABLE results (folder, name, stamp); PRAGMA user_version = 5")
+    elif content == "empty folder":
+        index.mkdir()
+    elif content == "FIFO":
+        os.mkfifo(index)
     else:
         index.write_bytes(content)
+    for end in ("-wal", "-shm", "-journal"):
+        (outputs / f"{NAME}{end}").write_bytes(b"x" * 5000)
     assert all_of() == [CIRCLE]
     assert index.read_bytes().startswith(b"SQLite format 3")
+    assert [path.name for path in outputs.glob(f"{NAME}*")] == [NAME]
 
 
-@pytest.mark.parametrize("harm", ["pages", "tables"])
-def test_an_index_that_breaks_is_made_anew(first, add, all_of, outputs, harm):
-    for number in range(40):
-        add(f"star {number}")
-    index = outputs / NAME
+def test_an_index_is_opened_and_not_built_again(first, all_of, outputs, monkeypatch):
     all_of()
-    with contextlib.closing(sqlite3.connect(index)) as db:
-        if harm == "tables":
-            db.execute("DROP TABLE folders")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    if harm == "pages":
-        size = index.stat().st_size
-        with index.open("r+b") as file:
-            file.seek(4096)
-            file.write(b"\xaa" * (size - 4096))
-    assert len(all_of(limit=99)) == 41
-    with contextlib.closing(sqlite3.connect(index)) as db:
-        assert db.execute("SELECT count(*) FROM results").fetchone() == (41,)
+    before = (outputs / NAME).stat().st_ino
+    monkeypatch.setattr(records, "read_record", None)
+    assert all_of() == [CIRCLE]
+    assert (outputs / NAME).stat().st_ino == before
+
+
+def test_a_file_of_another_kind_in_place_of_the_index_stays(first, all_of, outputs):
+    (outputs / NAME).mkdir()
+    (outputs / NAME / "someone's").touch()
+    assert all_of() == all_of() == [CIRCLE]
+    assert [path.name for path in (outputs / NAME).iterdir()] == ["someone's"]
+
+
+def harm_index(path, chance):
+    """Damage that leaves a file that SQLite may well read."""
+    content = bytearray(path.read_bytes())
+    kind = chance.choice(("flip", "zero", "cut", "extend", "column"))
+    at = chance.randrange(len(content))
+    if kind == "flip":
+        for _ in range(chance.choice((1, 1, 10))):
+            content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    elif kind == "zero":
+        content[at : at + 4096] = bytes(len(content[at : at + 4096]))
+    elif kind == "cut":
+        del content[at:]
+    elif kind == "extend":
+        content += bytes(4096)
+    if content == path.read_bytes():
+        kind = "column"
+    path.write_bytes(content)
+    if kind == "column":
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            db.execute("UPDATE results SET frames = 'x' || prompt, prompt = 'another'")
+            db.commit()
+
+
+def test_a_damaged_index_is_built_again(first, add, outputs):
+    for number in range(5):
+        add(f"star {number}", seed=number)
+    found = Catalogue()
+    found.refresh()
+    right = found.find(), found.count("star"), found.models(), list(found.pages())
+    chance = random.Random(7)
+    for _ in range(100):
+        harm_index(outputs / NAME, chance)
+        found = Catalogue()
+        found.refresh()
+        assert (found.find(), found.count("star"), found.models(), list(found.pages())) == right
 
 
 @pytest.mark.parametrize("statement", ["SELECT none FROM results", "SELECT 1 FROM none", "SELEC"])
@@ -322,37 +377,26 @@ def test_a_faulty_query_leaves_the_index_alone(first, all_of, outputs, statement
     assert asked.query("SELECT count(*) FROM results") == [(1,)]
 
 
-def test_a_busy_index_is_left_alone(first, all_of, outputs, monkeypatch):
-    all_of()
-    index, connect = outputs / NAME, sqlite3.connect
-    before = index.stat().st_ino
-    monkeypatch.setattr(sqlite3, "connect", lambda *at, **how: connect(*at, **how | {"timeout": 0}))
-    with contextlib.closing(connect(index, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        assert all_of() == [CIRCLE]
-    assert index.stat().st_ino == before
+def test_an_update_that_is_interrupted_is_none(first, add, all_of, monkeypatch):
+    add("deep", folder="sweeps/a/b")
+    found, scan = Catalogue(), index.scan_folder
 
+    def interrupt(root, folder):
+        if folder == "sweeps/a":
+            raise KeyboardInterrupt
+        return scan(root, folder)
 
-def test_a_file_system_without_shared_memory(first, all_of, outputs, monkeypatch):
-    class Plain(sqlite3.Connection):
-        def execute(self, query, *values):
-            if "WAL" in query:
-                raise sqlite3.OperationalError("locking protocol")
-            return super().execute(query, *values)
-
-    connect = sqlite3.connect
-    monkeypatch.setattr(
-        sqlite3, "connect", lambda *at, **how: connect(*at, **how | {"factory": Plain})
-    )
-    assert all_of() == [CIRCLE]
-    assert (outputs / index.NAME).exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(index, "scan_folder", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            found.refresh()
+    assert sorted(all_of(found)) == sorted(["deep", CIRCLE])
 
 
 def test_the_index_may_be_deleted_in_use(first, all_of, outputs):
     found = Catalogue()
     assert all_of(found) == [CIRCLE]
-    for path in outputs.glob(f"{index.NAME}*"):
-        path.unlink()
+    (outputs / NAME).unlink()
     assert all_of(found) == [CIRCLE]
 
 
@@ -364,7 +408,10 @@ def test_no_folder_is_an_empty_catalogue(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(first, all_of, outputs, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    def refuse(*arguments):  # root may write anywhere
+        raise PermissionError
+
+    monkeypatch.setattr(index_file, "partial_file", refuse)
     assert all_of() == [CIRCLE]
     assert not (outputs / index.NAME).exists()
 

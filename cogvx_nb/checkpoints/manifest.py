@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .. import files
+from .. import files, hashing
 from ..errors import ModelCorrupt
 from ..paths import read_json
 
@@ -101,7 +101,7 @@ def remove_manifest(folder: Path) -> None:
 
 
 def find_problems(
-    folder: Path, manifest: Manifest, deep: bool = False, on_bytes: files.OnBytes | None = None
+    folder: Path, manifest: Manifest, deep: bool = False, on_bytes: hashing.OnBytes | None = None
 ) -> list[Problem]:
     """Files that are missing or of another size; with ``deep`` also those of another SHA-256."""
     problems, same_size = [], []
@@ -115,7 +115,7 @@ def find_problems(
         else:
             same_size.append(name)
     if deep:
-        actual = files.sha256_all([folder / name for name in same_size], on_bytes)
+        actual = hashing.sha256_all([folder / name for name in same_size], on_bytes)
         for name in same_size:
             if actual[folder / name] != manifest.files[name].sha256:
                 problems.append(Problem(name, "hash", "has other content than the hub's"))

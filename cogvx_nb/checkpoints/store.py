@@ -18,7 +18,7 @@ from ..errors import (
     PickledWeights,
     did_you_mean,
 )
-from ..files import sha256_all
+from ..hashing import sha256_all
 from ..paths import read_json, user_path
 from . import manifest, registry
 from .registry import Checkpoint, Model

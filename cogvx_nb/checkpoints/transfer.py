@@ -10,14 +10,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import files
+from .. import files, hashing
 from ..errors import BadDownload, DownloadError, HubBusy, HubFailed, HubUnreachable, ModelError
-from ..files import DownloadWatcher, exclusive_lock, sha256_all
+from ..files import exclusive_lock
+from ..hashing import sha256_all
 from ..progress import Bytes, Note, Started, TransferListener
 from . import download, manifest, registry
 from .download import UNFINISHED, Download, file_size
 from .manifest import NAME, HubFile, Manifest, ManifestFile, Problem, find_problems, read_manifest
 from .store import checkpoint_folder
+from .watcher import DownloadWatcher
 
 WORKERS = 4
 """Files fetched in parallel, the default of both clients."""
@@ -93,7 +95,7 @@ def _verified_files(planned: Download, staging: Path, on_event: TransferListener
 def _matches(path: Path, file: HubFile, sha256: str) -> bool:
     if file.sha256:
         return sha256 == file.sha256
-    return not file.git_blob or files.git_blob_hash(path) == file.git_blob
+    return not file.git_blob or hashing.git_blob_hash(path) == file.git_blob
 
 
 def _fetch_all(
@@ -200,7 +202,7 @@ def _verify_file(path: Path, file: HubFile, compared: bool, watcher: DownloadWat
         if compared and file.sha256:
             return file.sha256
         if sha256 != file.sha256:
-            sha256 = files.sha256(path)
+            sha256 = hashing.sha256(path)
         if _matches(path, file, sha256):
             return sha256
     path.unlink(missing_ok=True)

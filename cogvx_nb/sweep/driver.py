@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from .. import leftovers, settings
 from ..errors import Cancelled, DiskFull, NotebookError, ResultError
 from ..notebooks import notebook
 from ..notebooks.notebook import NotebookTemplate
@@ -108,6 +109,7 @@ def run_sweep(
         NotebookError: if one kernel after another crashes, or no worker is left.
         Cancelled: if another process cancelled it.
     """
+    leftovers.begin(settings.outputs_dir())
     spec, book, runs = prepare_sweep(spec)
     part = part or Share()
     folder = SweepFolder(spec.name)

@@ -25,15 +25,8 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import ResultError, SpecError
-from ..files import (
-    fingerprint,
-    fsync,
-    fsync_folder,
-    is_unchanged,
-    rename_in_notebook,
-    translate_errors,
-    write_whole,
-)
+from ..files import fsync, fsync_folder, rename_in_notebook, translate_errors, write_whole
+from ..hashing import fingerprint, is_unchanged
 from ..notebooks.notebook import NotebookTemplate
 from ..results import video
 from ..results.records import Sidecar, parse_sidecar, read_sidecar

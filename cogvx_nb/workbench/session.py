@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .. import files, settings, workflow
+from .. import files, leftovers, settings, workflow
 from ..checkpoints.registry import Model
 from ..planning import cost, planner, probe
 from ..progress import Event, FramesDone, Listener, Note, Step
@@ -154,6 +154,7 @@ class Session:
     """The queue, the jobs it finished, the catalogue of results, and the listeners."""
 
     def __init__(self) -> None:
+        leftovers.begin(settings.outputs_dir())
         self.queue = JobQueue(self._work, self._notify, _free_memory)
         self.catalogue = Catalogue()
         self.finished: list[Job] = []
