@@ -50,6 +50,9 @@ import importlib
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
+MOST_CHARACTERS = 298
+"""Of the message on a value, if the remedy leaves room: it stays one line."""
+
 
 class CogvxError(Exception):
     """Base of all errors that the user can fix."""
@@ -64,10 +67,23 @@ class RequestError(CogvxError):
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
         self.field, self.value = field, value
-        shown = repr(value)
-        if len(shown) > 80:
-            shown = f"{shown[:77]}..."
-        super().__init__(f"{field} = {shown}: {remedy}")
+        name = _printable(str(field)[:60])
+        room = max(20, min(80, MOST_CHARACTERS - len(f"{name} = : {remedy}")))
+        super().__init__(f"{name} = {_shown(value, room)}: {remedy}")
+
+
+def _printable(line: str) -> str:
+    return line if line.isprintable() else ascii(line)[1:-1]
+
+
+def _shown(value: object, room: int) -> str:
+    """A value of any kind as one line of so many characters."""
+    try:
+        shown = repr(value[:room] if isinstance(value, str) else value)
+    except Exception:  # such as a whole number of more digits than Python prints
+        shown = f"<{type(value).__name__}>"
+    shown = _printable(shown)
+    return shown if len(shown) <= room else f"{shown[: room - 3]}..."
 
 
 class PromptUnknown(RequestError):

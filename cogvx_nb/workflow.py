@@ -21,6 +21,7 @@ from .planning.fields import FIELDS, complete_values
 from .planning.plan import Plan
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest
+from .planning.speedups import missing_speed_ups
 from .progress import CancelToken, Listener, Note, Planned, StageStarted
 from .results import result, video
 from .results.records import RecordedCheckpoint, Sidecar
@@ -113,6 +114,8 @@ def make_video(
     emit = on_event or (lambda event: None)
     plan = plan or planner.plan_request(prepared, probe_machine())
     emit(Planned(prepared, plan, model_note))
+    if missing := missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons):
+        emit(Note(missing))
     emit(StageStarted("load"))
     generated = generate.generate_frames(
         prepared, loader.load_pipeline(plan), on_event, cancel, reuse_text=reuse_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import threading
@@ -16,7 +17,8 @@ from cogvx_nb.errors import CogvxError, RequestError
 from cogvx_nb.planning import fields, request
 from cogvx_nb.results import catalogue, result
 from cogvx_nb.workbench import app, form, jobs
-from cogvx_nb.workbench.session import Session, load_colours
+from cogvx_nb.workbench.previews import load_colours
+from cogvx_nb.workbench.session import Session
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
@@ -39,7 +41,12 @@ def shown(tiny, session):
 def test_the_tokens_are_counted_while_typing(shown):
     assert shown.form.tokens.value == "10 of 64 tokens"
     shown.form.inputs["prompt"].value = CIRCLE + " zyzzyva"
-    assert shown.form.tokens.value == "11 of 64 tokens, 1 unknown to cogvideox-tiny"
+    unknown = "11 of 64 tokens, 1 unknown to cogvideox-tiny: "
+    assert html.unescape(shown.form.tokens.value) == f"{unknown}'zyzzyva'"
+    shown.form.inputs["prompt"].value = "a red circel"
+    assert "'circel' (did you mean 'circle'?)" in html.unescape(shown.form.tokens.value)
+    shown.form.inputs["prompt"].value = "a" * 2001
+    assert "2001 characters; at most 2000" in shown.form.tokens.value
     shown.form.inputs["prompt"].value = "红色的圆形向右移动"
     assert "unknown" not in shown.form.tokens.value
     shown.form.inputs["prompt"].value = "zyzzyva quokka"

@@ -10,7 +10,7 @@ import world
 from PIL import Image
 
 from cogvx_nb import progress
-from cogvx_nb.workbench import session
+from cogvx_nb.workbench import previews
 
 STAR = "a green star growing on a navy background"
 
@@ -37,7 +37,7 @@ def small(frames: np.ndarray) -> np.ndarray:
 
 def test_a_fitted_map_shows_the_clip(star):
     latents, frames = star
-    shown = session.NEUTRAL.learn(latents, frames).frames(latents)
+    shown = previews.NEUTRAL.learn(latents, frames).frames(latents)
     assert shown.shape == (7, 12, 18, 3)
     assert shown.dtype == np.uint8
     assert np.abs(shown - small(frames)).mean() < 6
@@ -51,7 +51,7 @@ def test_what_was_learnt_shows_another_clip(make):
         last = [event for event in seen if isinstance(event, progress.Step)][-1]
         return last.latents[0].float().numpy(), generated.frames
 
-    colours = session.NEUTRAL
+    colours = previews.NEUTRAL
     for colour, shape, paper in zip(
         world.COLOURS, world.SHAPES * 2, world.BACKGROUNDS, strict=False
     ):
@@ -65,15 +65,15 @@ def test_what_was_learnt_shows_another_clip(make):
 
 
 def test_without_a_result_it_is_gray(star):
-    shown = session.NEUTRAL.frames(star[0])
+    shown = previews.NEUTRAL.frames(star[0])
     assert (shown[..., 0] == shown[..., 1]).all()
     assert (shown[..., 0] == shown[..., 2]).all()
     assert shown.std() > 10
 
 
 def test_an_animation_has_each_frame(star):
-    frames = session.NEUTRAL.learn(*star).frames(star[0])
-    picture = Image.open(io.BytesIO(session.preview_animation(frames, fps=2)))
+    frames = previews.NEUTRAL.learn(*star).frames(star[0])
+    picture = Image.open(io.BytesIO(previews.preview_animation(frames, fps=2)))
     assert (picture.format, picture.n_frames, picture.size) == ("WEBP", 7, (180, 120))
     picture.seek(6)
     middle = np.asarray(picture.convert("RGB"), int)
@@ -83,10 +83,10 @@ def test_an_animation_has_each_frame(star):
 
 def test_a_map_is_kept(star, tmp_path):
     path = tmp_path / "new" / "tiny.json"
-    fitted = session.NEUTRAL.learn(*star)
-    session.store_colours(path, fitted)
-    assert (session.load_colours(path).frames(star[0]) == fitted.frames(star[0])).all()
+    fitted = previews.NEUTRAL.learn(*star)
+    previews.store_colours(path, fitted)
+    assert (previews.load_colours(path).frames(star[0]) == fitted.frames(star[0])).all()
     assert [p.name for p in path.parent.iterdir()] == ["tiny.json"]
     path.write_text("{")
-    assert not session.load_colours(path).fitted
-    assert not session.load_colours(tmp_path / "none").fitted
+    assert not previews.load_colours(path).fitted
+    assert not previews.load_colours(tmp_path / "none").fitted

@@ -66,7 +66,7 @@ class Field:
                 raise RequestError(self.name, value, "must be true or false")
         else:
             self._check_number(value, hint)
-        return value if isinstance(value, str) else self.kind(value)
+        return self.kind(value)
 
     def _check_text(self, value: object) -> None:
         if not isinstance(value, str):
@@ -90,7 +90,8 @@ class Field:
         if isinstance(value, bool) or not isinstance(value, kind):
             whole = "whole " if self.kind is int else ""
             raise RequestError(self.name, value, f"must be a {whole}number")
-        if not math.isfinite(value) or not self.least <= value <= self.most:
+        # In this order: a whole number beyond floats can be compared with one, not made one.
+        if not self.least <= value <= self.most or not math.isfinite(value):
             remedy = hint or f"must be between {self.least} and {self.most}"
             raise RequestError(self.name, value, remedy)
 
@@ -193,7 +194,7 @@ def complete_values(values: Mapping[str, object]) -> dict[str, object]:
     for key, value in values.items():
         name = ALIASES.get(key, key)
         if name not in FIELDS:
-            near = difflib.get_close_matches(key, [*FIELDS, *ALIASES], 1)
+            near = difflib.get_close_matches(str(key)[:60], [*FIELDS, *ALIASES], 1)
             remedy = f"did you mean {near[0]!r}" if near else f"use some of {', '.join(FIELDS)}"
             raise RequestError(key, value, f"is no field of a request; {remedy}")
         if name in given:

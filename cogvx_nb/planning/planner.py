@@ -86,21 +86,22 @@ def plan_request(request: VideoRequest, machine: Machine, videos: int = 1) -> Pl
 
 
 def predict_plan(
-    model: Model | Checkpoint, machine: Machine, frames: int, speed: str = "exact", steps: int = 50
+    model: Model | Checkpoint,
+    machine: Machine,
+    frames: int,
+    speed: str = "exact",
+    steps: int = 50,
+    attention: str = AUTO,
 ) -> Plan:
     """The plan for a video of a model's native size with guidance, before there is a request.
 
-    Args:
-        model: a checkpoint on this machine, or only its facts.
-
-    Raises:
-        DoesNotFit: with what would.
+    ``model`` may be the facts of a checkpoint alone. Raises what ``plan_request`` raises.
     """
     if isinstance(model, Checkpoint):
         model = Model(model, Path(model.name), {}, model.parameters)
     height, width = model.checkpoint.height, model.checkpoint.width
     draft = _draft_plan(model, machine, frames, height, width, True)
-    return _fastest_fitting(replace(draft, attention=AUTO, speed=speed), machine, steps)
+    return _fastest_fitting(replace(draft, attention=attention, speed=speed), machine, steps)
 
 
 def replay_plan(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
@@ -180,9 +181,8 @@ def _fastest_fitting(draft: Plan, machine: Machine, steps: int, videos: int = 1)
         return _with_explanations(fitting[0], draft, [])
 
     def rank(plan: Plan) -> tuple:
-        seconds = _stage_seconds(plan, machine, steps, videos)
-        lost = [row for row in draft.speed_ups if row not in plan.speed_ups]
-        return plan.tiled, len(lost), sum(seconds.values())
+        lost = sum(row not in plan.speed_ups for row in draft.speed_ups)
+        return plan.tiled, lost, sum(_stage_seconds(plan, machine, steps, videos).values())
 
     return _with_explanations(min(fitting, key=rank), draft, candidates)
 

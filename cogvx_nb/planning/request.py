@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from .. import settings
-from ..checkpoints import registry
 from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE, Model
-from ..errors import ModelCorrupt, ModelError, PromptUnknown, RequestError
-from ..text import first_line, full_number
+from ..errors import ModelError, PromptUnknown, RequestError
+from ..text import full_number
 from .fields import FIELDS, FRAMES, PLAN, complete_values, names_deciding
+from .prompt_tokens import count_tokens, name_unknown
+from .speedups import check_attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +87,7 @@ def make_request(
     if "frames" in values:
         FIELDS["frames"].check(values["frames"], f"use one of {_frame_counts(model)}")
     asked = complete_values({"prompt": prompt, **values})
+    check_attention(asked["attention"])
     del asked["model"], asked["enrich"]
     frames, changes = _fit_frames(model, asked["frames"])
     size, size_changes = _fit_size(model, asked)
@@ -101,6 +99,7 @@ def make_request(
     if size != {"height": checkpoint.height, "width": checkpoint.width}:
         allowed += ("allow_untrained_size",)
         notes += (f"{size['height']} × {size['width']} is outside the model's training",)
+    notes += _read_negative_prompt(model, asked["negative_prompt"], asked["guidance"])
     notes += _check_steps(asked["steps"])
     kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)}
     return VideoRequest(
@@ -165,9 +164,7 @@ def _read_prompt(
     model: Model, prompt: str, allow_unknown: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(notes, allowed) for a prompt as the checkpoint's tokenizer reads it."""
-    tokens = count_tokens(model, prompt)
-    notes: tuple[str, ...] = ()
-    allowed: tuple[str, ...] = ()
+    tokens, allowed = count_tokens(model, prompt), ()
     if tokens.unknown_share > 0.5:
         if not allow_unknown:
             raise PromptUnknown(
@@ -177,14 +174,34 @@ def _read_prompt(
                 f"ignored; {model.checkpoint.reads} (allow_unknown runs it anyway)",
             )
         allowed = ("allow_unknown",)
+    return _reading_notes(model, "prompt", prompt), allowed
+
+
+def _read_negative_prompt(model: Model, text: str, guidance: float) -> tuple[str, ...]:
+    """Notes on what of a negative prompt can't act."""
+    if not text.strip():
+        return ()
+    if guidance <= 1:
+        return (
+            f"the negative prompt has no effect: guidance {guidance:g} is off, above 1 it is on",
+        )
+    return _reading_notes(model, "negative prompt", text)
+
+
+def _reading_notes(model: Model, kind: str, text: str) -> tuple[str, ...]:
+    """What a checkpoint doesn't read of a text of that kind: unknown words, and the end."""
+    tokens, notes = count_tokens(model, text), ()
     if tokens.unknown:
-        notes += (f"{tokens.unknown} of the prompt's tokens are unknown to {model.name}",)
+        notes += (
+            f"ignored in the {kind}, since {model.name} doesn't know it: "
+            f"{name_unknown(model, text)}",
+        )
     if tokens.cut:
         notes += (
-            f"the prompt has {tokens.count} tokens of {tokens.limit}; this end of it has no "
+            f"the {kind} has {tokens.count} tokens of {tokens.limit}; this end of it has no "
             f"effect: {tokens.cut!r}",
         )
-    return notes, allowed
+    return notes
 
 
 def _frame_counts(model: Model) -> str:
@@ -194,76 +211,3 @@ def _frame_counts(model: Model) -> str:
 def _nearest_divisor(steps: int) -> int:
     divisors = tuple(n for n in range(1, MAX_STEPS + 1) if MAX_STEPS % n == 0)
     return nearest(steps, divisors)
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Token counts of a prompt, the end token included."""
-
-    count: int
-    limit: int  # most tokens that the checkpoint reads
-    unknown: int  # unknown tokens
-    unknown_share: float  # of the prompt, 0 … 1, by tokens or by characters, whichever is more:
-    # T5 makes one token of a whole unknown sentence
-    cut: str  # end of the prompt beyond the limit, which has no effect; empty if it fits
-
-
-def count_tokens(model: Model, text: str) -> Tokens:
-    """Count the tokens of a prompt with the checkpoint's tokenizer.
-
-    Raises:
-        ModelCorrupt: if the tokenizer can't be loaded.
-    """
-    return _count_tokens(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
-
-
-@functools.lru_cache(maxsize=256)  # sweeps repeat a prompt by the thousand
-def _count_tokens(folder: Path, limit: int, text: str) -> Tokens:
-    tokenizer = _load_tokenizer(folder)
-    encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
-    spans = list(zip(encoded.input_ids, encoded.offset_mapping, strict=True))
-    lengths = {True: [], False: []}
-    for token, (start, end) in spans:
-        characters = len(text[start:end].strip())
-        if characters:  # neither the end token nor a bare space
-            lengths[token == tokenizer.unk_token_id].append(characters)
-    unknown, known = lengths[True], lengths[False]
-    cut_at = spans[limit - 1][1][0] if len(spans) > limit else len(text)
-    shares = [_share(len(unknown), len(known)), _share(sum(unknown), sum(known))]
-    return Tokens(len(spans), limit, len(unknown), max(shares), text[cut_at:].strip())
-
-
-def _share(part: int, rest: int) -> float:
-    return part / (part + rest) if part else 0.0
-
-
-def load_tokenizer(model: Model):
-    """The tokenizer of a checkpoint, of the class that its ``model_index.json`` names.
-
-    Random weights use the embedded checkpoint's.
-
-    Raises:
-        ModelCorrupt: if it can't be loaded.
-    """
-    return _load_tokenizer(_tokenizer_folder(model))
-
-
-def _tokenizer_folder(model: Model) -> Path:
-    return model.folder or settings.models_dir() / registry.TINY.name
-
-
-@functools.lru_cache(maxsize=4)
-def _load_tokenizer(folder: Path):
-    import transformers
-
-    index, path = folder / "model_index.json", folder / "tokenizer"
-    try:
-        library, name = json.loads(index.read_text(encoding="utf-8"))["tokenizer"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelCorrupt(f"{index} can't be read: fetch it again") from error
-    if library != "transformers" or not hasattr(transformers, name):
-        raise ModelCorrupt(f"{index} names no known tokenizer: {name!r}")
-    try:
-        return getattr(transformers, name).from_pretrained(path)
-    except Exception as error:  # the library raises whatever its parsers do
-        raise ModelCorrupt(f"{path} can't be loaded: {first_line(error)}") from error

@@ -5,10 +5,11 @@ How each takes effect on a pipeline is in ``pipeline.optimization.APPLY``.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import missing_package
+from ..errors import RequestError, missing_package
 
 AUTO, SDPA, FLASH4 = "auto", "sdpa", "flash4"
 """Attentions that aren't backends of diffusers: the fastest exact one, the pipeline's default
@@ -16,6 +17,37 @@ AUTO, SDPA, FLASH4 = "auto", "sdpa", "flash4"
 
 FORMER_ATTENTIONS = {"stock": SDPA}
 """Names in older sidecars and benchmark files, still accepted."""
+
+BACKENDS = (
+    "flash",
+    "flash_hub",
+    "flash_varlen",
+    "flash_varlen_hub",
+    "flash_4_hub",
+    "aiter_fa2_hub",
+    "flex",
+    "native",
+    "sage",
+    "sage_hub",
+    "sage_blackwell_hub",
+    "sage_varlen",
+    "xformers",
+    "_flash_3",
+    "_flash_varlen_3",
+    "_flash_3_hub",
+    "_flash_3_varlen_hub",
+    "_native_cudnn",
+    "_native_efficient",
+    "_native_flash",
+    "_native_math",
+    "_native_npu",
+    "_native_xla",
+    "_sage_qk_int8_pv_fp8_cuda",
+    "_sage_qk_int8_pv_fp8_cuda_sm90",
+    "_sage_qk_int8_pv_fp16_cuda",
+    "_sage_qk_int8_pv_fp16_triton",
+)
+"""``AttentionBackendName`` of diffusers 0.42, so that a request is checked without importing it."""
 
 FLASH4_GPUS = (9, 10)
 """Major compute capabilities that FlashAttention 4 is written for, as torch has them
@@ -37,6 +69,16 @@ mean of 36 dB from exact; 28 dB with 8 steps at first and then every third."""
 
 CACHE_INTERVAL = 4
 """After those, one of so many steps is computed."""
+
+
+def check_attention(name: str) -> None:
+    """Raise RequestError if there is no such attention, on any machine."""
+    known = (AUTO, SDPA, FLASH4, *FORMER_ATTENTIONS, *BACKENDS)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 1)
+        shown = ", ".join(name for name in BACKENDS if not name.startswith("_"))
+        remedy = f"did you mean {near[0]!r}" if near else f"use {AUTO}, {SDPA}, {FLASH4}, {shown}"
+        raise RequestError("attention", name, remedy)
 
 
 def first_cached_step(steps: int) -> int:
@@ -233,3 +275,20 @@ _ROWS = (
 
 SPEED_UPS = {row.name: row for row in _ROWS}
 """By name."""
+
+
+def missing_speed_ups(speed: str, used: Sequence[SpeedUp], reasons: Sequence[str]) -> str:
+    """What a speed brings elsewhere and a plan does without, with its reasons; empty if nothing.
+
+    Args:
+        used: the speed-ups of the plan.
+        reasons: those of the plan; one that concerns a speed-up begins with its title.
+    """
+    brought = [row for row in SPEED_UPS.values() if speed in row.speeds and not row.exact]
+    missing = [row for row in brought if row not in used]
+    if not missing:
+        return ""
+    why = "; ".join(text for text in reasons if text.startswith(tuple(r.title for r in missing)))
+    if len(missing) == len(brought):
+        return f"{speed} changes nothing here, the video is made as with exact: {why}"
+    return f"{speed} does without a part here: {why}"

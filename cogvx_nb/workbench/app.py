@@ -31,6 +31,7 @@ from .gallery_tab import Compare, Gallery
 from .grid_tab import GridTab
 from .jobs import DONE, FAILED, Job
 from .session import PreviewReady, Session, current_session
+from .unfinished_box import UnfinishedBox
 
 TITLES = ("Make", "Grid", "Gallery", "Compare")
 HINTS = (
@@ -137,11 +138,12 @@ class GenerateTab(widgets.VBox):
         self.preview = widgets.Image(
             format="webp", layout={"width": "270px", "display": "none"}
         ).add_class("cogvx-preview")
+        self.unfinished = UnfinishedBox(self._session)
         self.queue = widgets.VBox().add_class("cogvx-queue")
         self.result = widgets.VBox().add_class("cogvx-result")
         buttons = control_row(self.generate, self.cancel, self.clear)
         work = [self.progress, self.stage, self.preview, self.queue, self.result]
-        return [buttons, self.message, *work]
+        return [buttons, self.message, self.unfinished, *work]
 
     def _submit(self) -> None:
         try:
@@ -191,6 +193,7 @@ class GenerateTab(widgets.VBox):
         self.preview.layout.display = None
 
     def _show_queue(self) -> None:
+        self.unfinished.show()
         running, waiting = self._session.queue.running, self._session.queue.waiting
         self.cancel.disabled, self.clear.disabled = running is None, not waiting
         rows = [html_note(f"<b>running</b> {html_lines([_job_title(running)])}")] if running else []

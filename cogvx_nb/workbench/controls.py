@@ -184,8 +184,10 @@ class Viewer(widgets.VBox):
 
 def result_summary(sidecar: Sidecar) -> str:
     """Checkpoint and main fields of a sidecar in one line."""
-    values = " · ".join(f"{name} {full_number(getattr(sidecar.request, name))}" for name in SUMMARY)
-    return f"{sidecar.checkpoint.name} · {values}"
+    values = [f"{name} {full_number(getattr(sidecar.request, name))}" for name in SUMMARY]
+    speed = sidecar.plan.speed
+    values += [speed] if speed not in (None, "exact") else []
+    return " · ".join([sidecar.checkpoint.name, *values])
 
 
 def _result_text(result: Result, notes: Iterable[str]) -> str:

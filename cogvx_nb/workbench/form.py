@@ -13,7 +13,7 @@ import ipywidgets as widgets
 from ..checkpoints import store
 from ..checkpoints.registry import Checkpoint, Model
 from ..errors import CogvxError, DoesNotFit, RequestError
-from ..planning import enrich, request
+from ..planning import enrich, prompt_tokens, request
 from ..planning.fields import CHECKS, FIELDS, FRAMES, PLAN, names_deciding
 from ..planning.request import VideoRequest
 from ..results.records import Sidecar
@@ -40,8 +40,8 @@ MODES = ("quick", "standard", "best")
 LABELS = {"allow_untrained_size": "Allow other sizes", "allow_unknown": "Allow unknown prompts"}
 """Labels that are not the field's name."""
 
-Predict = Callable[[Model, int, int, str], Prediction]
-"""(model, frames, steps, speed) → time and memory; see ``Session.predict``."""
+Predict = Callable[[Model, int, int, str, str], Prediction]
+"""(model, frames, steps, speed, attention) → time and memory; see ``Session.predict``."""
 
 
 class Form(widgets.VBox):
@@ -68,6 +68,8 @@ class Form(widgets.VBox):
         self._fill(_checked({name: values.get(name, FIELDS[name].default) for name in NAMES}))
         self.typed.value = values.get("enriched_from", "")
         self._observe()
+        if FIELDS["enrich"].check(values.get("enrich", False)) and not self.typed.value:
+            self._enrich()
         self.show_tokens()
         self.show_predictions()
 
@@ -123,9 +125,9 @@ class Form(widgets.VBox):
         )
 
     def _prediction_note(self, frames: int) -> str:
-        steps, speed = self.inputs["steps"].value, self.inputs["speed"].value
+        chosen = [self.inputs[name].value for name in ("steps", "speed", "attention")]
         try:
-            prediction = self._predict(self.model, frames, steps, speed)
+            prediction = self._predict(self.model, frames, *chosen)
         except DoesNotFit:
             return "does not fit here"
         except RequestError as error:
@@ -190,7 +192,7 @@ class Form(widgets.VBox):
 
     def _observe(self) -> None:
         self.inputs["prompt"].observe(lambda change: self.show_tokens(), "value")
-        for name in ("steps", "speed"):
+        for name in ("steps", "speed", "attention"):
             self.inputs[name].observe(lambda change: self.show_predictions(), "value")
         self.inputs["model"].observe(lambda change: self._on_model(), "value")
         self.unfold.observe(lambda change: self._show_advanced(), "value")
@@ -259,10 +261,15 @@ def recorded_values(sidecar: Sidecar) -> dict[str, object]:
 
 def token_note(model: Model, prompt: str) -> str:
     """How the checkpoint's tokenizer reads a prompt, as HTML."""
-    tokens = request.count_tokens(model, prompt)
+    try:
+        _checked({"prompt": prompt})
+    except RequestError as error:
+        return bold_html(error)
+    tokens = prompt_tokens.count_tokens(model, prompt)
     note = f"{tokens.count} of {tokens.limit} tokens"
     if tokens.unknown:
-        note += f", {tokens.unknown} unknown to {escape(model.name)}"
+        unknown = escape(prompt_tokens.name_unknown(model, prompt))
+        note += f", {tokens.unknown} unknown to {escape(model.name)}: {unknown}"
     if tokens.cut:
         note += f"; this end has no effect: <s>{escape(tokens.cut)}</s>"
     if tokens.unknown_share > 0.5:

@@ -23,7 +23,8 @@ from .controls import (
 from .form import Form
 from .grid import Grid
 from .jobs import DONE, FAILED, RUNNING, Job
-from .session import Session, preview_animation
+from .previews import preview_animation
+from .session import Session
 
 HINT = 'such as 1, 2, 5-8, or red, "blue, dark": the first one stands in the prompt'
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -34,6 +36,9 @@ class Job:
     request: VideoRequest
     original: Result | None = None  # to reproduce and compare with; None for a new video
     number: int = field(default_factory=lambda: next(_numbers))  # from 1
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)  # unique among all sessions
+    order: int = 0  # nanoseconds since 1970 of its place in the queue; 0 before it is added
+    started: int = 0  # nanoseconds since 1970; 0 until it runs
     state: str = WAITING  # or RUNNING, DONE, CANCELLED, FAILED
     stage: str = ""  # of the running job
     step: int = 0  # of ``steps``; both are 0 outside of denoising
@@ -79,6 +84,10 @@ class JobQueue:
         on_change: called after each change with the job and the event that caused it, or None;
             from the worker thread or from the caller's.
         tidy: called in the worker thread after each job and its last ``on_change``.
+        keep: called when a job is added, when its place changes and when it starts, before its
+            work; so that it can be written to disk. It must not raise.
+        forget: called when a job is over; not if its work failed with an unexpected exception,
+            which is what happens too where the interpreter ends in the middle of it.
     """
 
     def __init__(
@@ -86,8 +95,12 @@ class JobQueue:
         work: Work,
         on_change: Callable[[Job, Event | None], None] = lambda job, event: None,
         tidy: Callable[[], None] = lambda: None,
+        keep: Callable[[Job], None] = lambda job: None,
+        forget: Callable[[Job], None] = lambda job: None,
     ) -> None:
         self._work, self.on_change, self._tidy = work, on_change, tidy
+        self._keep, self._forget = keep, forget
+        self._last_order = 0
         self._waiting: list[Job] = []
         self._running: Job | None = None
         self._idle = True  # no job is running, and ``tidy`` has returned
@@ -110,6 +123,8 @@ class JobQueue:
     def add(self, job: Job) -> Job:
         """Append a job to the queue."""
         with self._changed:
+            job.order = self._last_order = max(time.time_ns(), self._last_order + 1)
+            self._keep(job)
             self._waiting.append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cogvx jobs", daemon=True)
@@ -124,6 +139,7 @@ class JobQueue:
             if job in self._waiting:
                 self._waiting.remove(job)
                 job.state = CANCELLED
+                self._forget(job)
             job.cancelled.set()
         self.on_change(job, None)
 
@@ -139,6 +155,11 @@ class JobQueue:
                 return
             index = self._waiting.index(job)
             self._waiting.insert(max(0, index + places), self._waiting.pop(index))
+            orders = sorted(other.order for other in self._waiting)
+            for other, order in zip(self._waiting, orders, strict=True):
+                if other.order != order:
+                    other.order = order
+                    self._keep(other)
         self.on_change(job, None)
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -155,7 +176,8 @@ class JobQueue:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting)
                 job = self._running = self._waiting.pop(0)
-                job.state, self._idle = RUNNING, False
+                job.state, job.started, self._idle = RUNNING, time.time_ns(), False
+            self._keep(job)
             self.on_change(job, None)
             self._run_job(job)
             with self._changed:
@@ -180,6 +202,8 @@ class JobQueue:
             job.state, job.error = FAILED, " ".join(str(error).split())
         except Exception as error:  # a bug: the worker continues, and the page shows it
             job.state, job.error = FAILED, error_line(error)
+            return
+        self._forget(job)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,142 +1,42 @@
 """The work behind the widgets: the job queue, predictions, and live previews of the latents.
 
-There is one session per process, so that a page that is shown again finds the running job.
+There is one session per process, so that a page that is shown again finds the running job. It needs
+no page, and its queue is on disk::
+
+    session = Session()
+    session.find_unfinished()  # sets session.unfinished: what processes that ended left
+    session.resume()  # or session.discard()
+    session.queue.submit(request)
+    session.queue.wait()
 """
 
 from __future__ import annotations
 
 import functools
-import io
-import json
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from .. import files, leftovers, settings, workflow
+from .. import leftovers, settings, workflow
 from ..checkpoints.registry import Model
+from ..errors import CogvxError
 from ..planning import cost, planner, probe
+from ..planning.speedups import AUTO
 from ..progress import Event, FramesDone, Listener, Note, Step
 from ..results.catalogue import Catalogue
 from ..results.result import Result
 from .jobs import Job, JobQueue, Prediction
+from .kept_queue import KeptQueue, Unfinished, restore_job
+from .previews import RateLimit, load_colours, preview_animation, store_colours
 
 log = logging.getLogger(__name__)
 
-PREVIEW_WIDTH = 180
-"""Pixels."""
-
-PREVIEW_SHARE = 0.01
-"""Previews take at most this share of the denoising time."""
-
-SHORTEST_PAUSE = 0.4
-"""Seconds between previews, however cheap they are."""
-
 FINISHED_KEPT = 100
 """Finished jobs that the session remembers; all results are in the catalogue."""
-
-COLOURS_FORMAT = 1
-
-RIDGE = 1e-3
-"""L2 penalty relative to latents of unit variance: a single plain clip would underdetermine it."""
-
-PENALTY = np.diag([1.0] * 16 + [0.0])
-"""The ridge penalises the weights of the 16 channels, not the constant."""
-
-FADING = 0.98
-"""Weight of a result relative to the next one, so that the fit follows the last fifty or so."""
-
-
-@dataclass(frozen=True)
-class ColourMap:
-    """A linear map from latents to RGB, as the sums of a least-squares fit over results."""
-
-    gram: np.ndarray  # (17, 17): sums of products of the 16 channels and a constant
-    cross: np.ndarray  # (17, 3): sums of their products with RGB in 0 … 1
-
-    @property
-    def fitted(self) -> bool:
-        return self.gram[-1, -1] > 0
-
-    def frames(self, latents: np.ndarray) -> np.ndarray:
-        """Map latents to pixels; to gray by the channels' mean before the first fit.
-
-        Args:
-            latents: float (latent frames, 16, height / 8, width / 8).
-
-        Returns:
-            uint8 (latent frames, height / 8, width / 8, 3), RGB.
-        """
-        cells = np.moveaxis(np.asarray(latents, np.float64), 1, -1)
-        if self.fitted:
-            weights = np.linalg.solve(self.gram + RIDGE * self.gram[-1, -1] * PENALTY, self.cross)
-            rgb = cells @ weights[:-1] + weights[-1]
-        else:
-            gray = cells.mean(axis=-1, keepdims=True)
-            spread = max(float(gray.std()), 1e-6)
-            rgb = np.repeat(0.5 + 0.2 * (gray - gray.mean()) / spread, 3, axis=-1)
-        return (rgb.clip(0, 1) * 255).round().astype(np.uint8)
-
-    def learn(self, latents: np.ndarray, frames: np.ndarray) -> ColourMap:
-        """The map that is also fitted to another decoded video.
-
-        Args:
-            latents: float (latent frames, 16, height / 8, width / 8), clean.
-            frames: uint8 (4 · latent frames - 3, height, width, 3), RGB.
-        """
-        count, channels, height, width = latents.shape
-        pixels = frames.reshape(len(frames), height, 8, width, 8, 3).mean(axis=(2, 4)) / 255
-        # The first latent frame is one frame, each further one is four.
-        later = pixels[1:].reshape(count - 1, 4, height, width, 3).mean(axis=1)
-        colours = np.concatenate([pixels[:1], later]).reshape(-1, 3)
-        cells = np.moveaxis(latents.astype(np.float64), 1, -1).reshape(-1, channels)
-        cells = np.hstack([cells, np.ones((len(cells), 1))])
-        gram, cross = cells.T @ cells / len(cells), cells.T @ colours / len(cells)
-        return ColourMap(FADING * self.gram + gram, FADING * self.cross + cross)
-
-
-NEUTRAL = ColourMap(np.zeros((17, 17)), np.zeros((17, 3)))
-
-
-def preview_animation(frames: np.ndarray, fps: float) -> bytes:
-    """Encode frames (frames, height, width, 3) as an endless WebP of ``PREVIEW_WIDTH``."""
-    size = (PREVIEW_WIDTH, round(PREVIEW_WIDTH * frames.shape[1] / frames.shape[2]))
-    pictures = [Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames]
-    data = io.BytesIO()
-    pictures[0].save(
-        data,
-        "WEBP",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=round(1000 / fps),
-        loop=0,
-        quality=70,
-        method=0,
-    )
-    return data.getvalue()
-
-
-def load_colours(path: Path) -> ColourMap:
-    """A stored map; ``NEUTRAL`` if there is none, or it can't be read."""
-    try:
-        sums = json.loads(path.read_text())
-        gram, cross = np.array(sums["gram"], float), np.array(sums["cross"], float)
-        return ColourMap(gram.reshape(17, 17), cross.reshape(17, 3))
-    except (OSError, ValueError, KeyError, TypeError):
-        return NEUTRAL
-
-
-def store_colours(path: Path, colours: ColourMap) -> None:
-    """Store a map, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sums = {"gram": colours.gram.tolist(), "cross": colours.cross.tolist()}
-    content = json.dumps({"format": COLOURS_FORMAT, **sums}).encode()
-    files.write_whole(path, content, sync=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +55,11 @@ class Session:
 
     def __init__(self) -> None:
         leftovers.begin(settings.outputs_dir())
-        self.queue = JobQueue(self._work, self._notify, _free_memory)
+        self._kept = KeptQueue()
+        self.queue = JobQueue(
+            self._work, self._notify, _free_memory, self._kept.keep, self._kept.forget
+        )
+        self.unfinished = Unfinished()  # of sessions that ended; see ``find_unfinished``
         self.catalogue = Catalogue()
         self.finished: list[Job] = []
         self.preview: bytes = b""  # the latest of the running job
@@ -170,18 +74,61 @@ class Session:
         self._listeners.append(listener)
         return functools.partial(self._remove_listener, listener)
 
-    def predict(self, model: Model, frames: int, steps: int, speed: str = "exact") -> Prediction:
+    def find_unfinished(self) -> None:
+        """Look for the jobs that sessions left which ended; never started unasked."""
+        try:
+            self.unfinished = self._kept.unfinished()
+        except CogvxError as error:
+            self.unfinished = Unfinished(notes=(str(error),))
+
+    def resume(self) -> tuple[str, ...]:
+        """Put the unfinished jobs into the queue.
+
+        Returns:
+            A line for each that can't be made here; it stays unfinished.
+        """
+        left, self.unfinished, problems = self.unfinished.jobs, Unfinished(), []
+        for kept in left:
+            try:
+                job = restore_job(kept)
+                if self._kept.take(kept):
+                    self.queue.add(job)
+            except CogvxError as error:
+                problems.append(f"{kept}: {error}")
+        self.find_unfinished()
+        return tuple(problems)
+
+    def discard(self) -> None:
+        """Delete the unfinished jobs.
+
+        Raises:
+            OutputError: if a file can't be deleted.
+        """
+        left, self.unfinished = self.unfinished.jobs, Unfinished()
+        for kept in left:
+            self._kept.discard(kept)
+
+    def predict(
+        self,
+        model: Model,
+        frames: int,
+        steps: int,
+        speed: str = "exact",
+        attention: str = AUTO,
+    ) -> Prediction:
         """Time and memory of a video in the model's native size.
 
         Raises:
             DoesNotFit: if no plan fits this machine.
-            RequestError: if a package that the speed needs is missing.
+            RequestError: if a package that the speed needs is missing, or the attention isn't
+                available on the device.
         """
         local = probe.probe_machine()
-        plan = planner.predict_plan(model, local, frames, speed, steps)
+        plan = planner.predict_plan(model, local, frames, speed, steps, attention)
         self.catalogue.refresh()
-        # Most measured paces are of exact videos; other speeds are predicted from their plans.
-        known = self.catalogue.paces(model.name, plan.device) if speed == "exact" else {}
+        # Most measured paces are of exact videos; others are predicted from their plans.
+        usual = speed == "exact" and attention == AUTO
+        known = self.catalogue.paces(model.name, plan.device) if usual else {}
         return Prediction(cost.predict_seconds(plan, local, steps, known), plan.peak_bytes)
 
     def _work(self, job: Job, listener: Listener) -> Result:
@@ -222,9 +169,12 @@ class Session:
 
     def _fit_colours(self, last: Step, done: FramesDone) -> None:
         """Fit the preview colours to a finished video."""
-        path = _colours_path(done.generated.request.model)
-        latents = last.latents[0].float().cpu().numpy()
-        store_colours(path, load_colours(path).learn(latents, done.generated.frames))
+        try:
+            path = _colours_path(done.generated.request.model)
+            latents = last.latents[0].float().cpu().numpy()
+            store_colours(path, load_colours(path).learn(latents, done.generated.frames))
+        except Exception:  # such as a full disk: the video is still to be saved
+            log.exception("the colours of previews could not be fitted")
 
     def _notify(self, job: Job, event: Event | PreviewReady | None) -> None:
         if event is None and job.over and job not in self.finished:
@@ -239,29 +189,6 @@ class Session:
     def _remove_listener(self, listener: SessionListener) -> None:
         if listener in self._listeners:
             self._listeners.remove(listener)
-
-
-class RateLimit:
-    """Spaces previews so that they take at most ``PREVIEW_SHARE`` of the time."""
-
-    def __init__(self) -> None:
-        self._start, self._until, self._cost = 0.0, 0.0, None
-
-    @property
-    def active(self) -> bool:
-        """Whether it is too early for another preview."""
-        return time.monotonic() < self._until
-
-    def begin(self) -> None:
-        self._start, self._until = time.monotonic(), float("inf")
-
-    def end(self) -> None:
-        end = time.monotonic()
-        if self._cost is None:
-            self._cost = 0.0  # the first one includes imports: not representative
-        else:
-            self._cost = end - self._start
-        self._until = end + max(SHORTEST_PAUSE, self._cost / PREVIEW_SHARE)
 
 
 def _free_memory() -> None:

@@ -1,0 +1,133 @@
+"""How a checkpoint's tokenizer reads a text: how much of it, and which words it doesn't know."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import settings
+from ..checkpoints import registry
+from ..checkpoints.registry import Model
+from ..errors import ModelCorrupt
+from ..text import first_line, plain_line
+
+MOST_NAMED = 5
+"""Unknown words that are named."""
+
+LARGE_VOCABULARY = 5_000
+"""Tokens from which on nothing near is looked for: so large a vocabulary spells every Latin word,
+and what it doesn't know is of another script."""
+
+NEAR_RATIO = 0.75
+"""Least ``difflib.SequenceMatcher.ratio`` of a near word: one letter of four is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token counts of a prompt, the end token included."""
+
+    count: int
+    limit: int  # most tokens that the checkpoint reads
+    unknown: int  # unknown tokens
+    unknown_words: tuple[str, ...]  # their texts, each once, in order
+    unknown_share: float  # of the prompt, 0 … 1, by tokens or by characters, whichever is more:
+    # T5 makes one token of a whole unknown sentence
+    cut: str  # end of the prompt beyond the limit, which has no effect; empty if it fits
+
+
+def count_tokens(model: Model, text: str) -> Tokens:
+    """Count the tokens of a prompt with the checkpoint's tokenizer.
+
+    Raises:
+        ModelCorrupt: if the tokenizer can't be loaded.
+    """
+    return _count_tokens(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
+
+
+@functools.lru_cache(maxsize=256)  # sweeps repeat a prompt by the thousand
+def _count_tokens(folder: Path, limit: int, text: str) -> Tokens:
+    tokenizer = _load_tokenizer(folder)
+    encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    spans = list(zip(encoded.input_ids, encoded.offset_mapping, strict=True))
+    words: dict[bool, list[str]] = {True: [], False: []}
+    for token, (start, end) in spans:
+        word = text[start:end].strip()
+        if word:  # neither the end token nor a bare space
+            words[token == tokenizer.unk_token_id].append(word)
+    unknown, known = words[True], words[False]
+    cut_at = spans[limit - 1][1][0] if len(spans) > limit else len(text)
+    lengths = [sum(map(len, part)) for part in (unknown, known)]
+    share = max(_share(len(unknown), len(known)), _share(*lengths))
+    names = tuple(dict.fromkeys(unknown))
+    return Tokens(len(spans), limit, len(unknown), names, share, text[cut_at:].strip())
+
+
+def _share(part: int, rest: int) -> float:
+    return part / (part + rest) if part else 0.0
+
+
+def name_unknown(model: Model, text: str) -> str:
+    """The unknown words of a text, with the nearest known ones, for a person; empty if there are
+    none.
+
+    Raises:
+        ModelCorrupt: if the tokenizer can't be loaded.
+    """
+    words = count_tokens(model, text).unknown_words
+    named = [_named(_tokenizer_folder(model), word) for word in words[:MOST_NAMED]]
+    more = len(words) - MOST_NAMED
+    return ", ".join(named + [f"{more} more"] * (more > 0))
+
+
+@functools.lru_cache(maxsize=256)
+def _named(folder: Path, word: str) -> str:
+    shown = f"'{plain_line(word[:30])}{'…' * (len(word) > 30)}'"
+    known = _known_words(folder) if len(word) <= 30 else ()
+    alike = [other for other in known if abs(len(other) - len(word)) <= 1]
+    near = difflib.get_close_matches(word.casefold(), alike, 1, NEAR_RATIO)
+    return f"{shown} (did you mean '{near[0]}'?)" if near else shown
+
+
+@functools.lru_cache(maxsize=4)
+def _known_words(folder: Path) -> tuple[str, ...]:
+    """The words of three letters or more of a small vocabulary."""
+    vocabulary = _load_tokenizer(folder).get_vocab()
+    if len(vocabulary) > LARGE_VOCABULARY:
+        return ()
+    words = (token.removeprefix("\N{LOWER ONE EIGHTH BLOCK}") for token in vocabulary)
+    return tuple(sorted(word for word in words if len(word) >= 3 and word.isalpha()))
+
+
+def load_tokenizer(model: Model):
+    """The tokenizer of a checkpoint, of the class that its ``model_index.json`` names.
+
+    Random weights use the embedded checkpoint's.
+
+    Raises:
+        ModelCorrupt: if it can't be loaded.
+    """
+    return _load_tokenizer(_tokenizer_folder(model))
+
+
+def _tokenizer_folder(model: Model) -> Path:
+    return model.folder or settings.models_dir() / registry.TINY.name
+
+
+@functools.lru_cache(maxsize=4)
+def _load_tokenizer(folder: Path):
+    import transformers
+
+    index, path = folder / "model_index.json", folder / "tokenizer"
+    try:
+        library, name = json.loads(index.read_text(encoding="utf-8"))["tokenizer"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelCorrupt(f"{index} can't be read: fetch it again") from error
+    if library != "transformers" or not hasattr(transformers, name):
+        raise ModelCorrupt(f"{index} names no known tokenizer: {name!r}")
+    try:
+        return getattr(transformers, name).from_pretrained(path)
+    except Exception as error:  # the library raises whatever its parsers do
+        raise ModelCorrupt(f"{path} can't be loaded: {first_line(error)}") from error

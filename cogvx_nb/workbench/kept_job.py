@@ -1,0 +1,111 @@
+"""A job of the queue as a file: JSON with what was submitted, typed and bounded when it is read."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ..errors import CogvxError, RequestError, ResultError
+from ..planning.fields import complete_values
+from ..results.result import read_result
+from ..text import first_line, plain_line
+
+FORMAT = 1
+
+MOST_BYTES = 2**16
+"""Of a job's file: two prompts of 2,000 characters take 24 KB where each is escaped."""
+
+MAX_TIME = 2**63 - 1
+"""Nanoseconds; beyond the year 2200."""
+
+_NAME = re.compile(r"[0-9a-f]{32}-([0-9a-f]{32})\.json")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass(frozen=True, slots=True)
+class KeptJob:
+    """A job as its file has it."""
+
+    path: Path  # the file
+    id: str  # 32 hexadecimal digits
+    order: int  # nanoseconds since 1970: jobs run in this order
+    started: int  # nanoseconds since 1970; 0 if it waited
+    values: dict[str, object]  # of all ``FIELDS``, with the checkpoint's folder as ``model``
+    enriched_from: str
+    original: str  # mp4 to be made again and compared with; empty for a new video
+
+    def __str__(self) -> str:
+        prefix = "again: " if self.original else ""
+        prompt = plain_line(self.values["prompt"][:80])
+        return f"{prefix}{prompt} · {self.values['frames']} frames · seed {self.values['seed']}"
+
+
+def read_kept_job(path: Path) -> KeptJob:
+    """The job in a file.
+
+    Raises:
+        ResultError: if it is something else, damaged, or of a later version.
+    """
+    try:
+        name = _NAME.fullmatch(path.name)
+        content = json.loads(_read_bounded(path))
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']!r}, where {FORMAT} is known")
+        return KeptJob(
+            path=path,
+            id=name[1],
+            order=_typed(content["order"], int),
+            started=_typed(content["started"], int),
+            values=complete_values(_typed(content["values"], dict)),
+            enriched_from=_typed(content["enriched_from"], str),
+            original=_typed(content["original"], str),
+        )
+    except (OSError, ValueError, TypeError, LookupError, RecursionError, RequestError) as error:
+        reason = plain_line(f"{type(error).__name__}: {first_line(error)}")[:150]
+        raise ResultError(f"{path} is no job of the queue ({reason})") from error
+
+
+def _read_bounded(path: Path) -> str:
+    if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
+        raise ValueError("not a file")
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"more than {MOST_BYTES} bytes")
+    return content.decode("utf-8")
+
+
+def _typed(value: object, kind: type) -> object:
+    if type(value) is not kind or (kind is int and not 0 <= value <= MAX_TIME):
+        raise ValueError(f"{value!r} where {kind.__name__} is expected")
+    return value
+
+
+def is_published(kept: KeptJob, outputs: Path) -> bool:
+    """Whether there is a video with the settings of a job that was finished after it began."""
+    if not kept.started or kept.original:
+        return False
+    began = f"{datetime.fromtimestamp(kept.started / 1e9):%Y-%m-%d}"
+    folders = (entry for entry in outputs.iterdir() if _DATE.fullmatch(entry.name))
+    return any(
+        f"-{kept.values['seed']}" in path.stem and _is_video_of(path, kept)
+        for folder in folders
+        if folder.name >= began
+        for path in folder.glob("*.mp4")
+    )
+
+
+def _is_video_of(path: Path, kept: KeptJob) -> bool:
+    try:
+        if path.stat().st_mtime_ns < kept.started:
+            return False
+        sidecar = read_result(path).settings
+    except (OSError, CogvxError):
+        return False
+    submitted = {name: value for name, value in kept.values.items() if value is not None}
+    recorded = sidecar.asked | {"model": sidecar.checkpoint.folder, "enrich": submitted["enrich"]}
+    return (recorded, sidecar.enriched_from) == (submitted, kept.enriched_from)
