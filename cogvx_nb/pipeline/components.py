@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from .. import settings
 from ..checkpoints.registry import ARCHITECTURE_KEYS, TINY, Checkpoint
 from ..checkpoints.store import read_config
-from ..planning import prompt_tokens
+from ..planning import request
 from ..planning.plan import Plan
 from .vae import Autoencoder
 
@@ -163,7 +163,7 @@ def assemble_pipeline(
         modules[name] = load(name, plan).eval().requires_grad_(False)
         place(name, modules[name])
     pipe = diffusers.CogVideoXPipeline(
-        tokenizer=prompt_tokens.load_tokenizer(plan.model),
+        tokenizer=request.load_tokenizer(plan.model),
         scheduler=_load_scheduler(plan),
         **modules,
     )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import settings
-from ..checkpoints import registry
-from ..checkpoints.registry import Model
 from ..errors import ModelCorrupt
 from ..text import first_line, plain_line
 
@@ -38,18 +36,18 @@ class Tokens:
     cut: str  # end of the prompt beyond the limit, which has no effect; empty if it fits
 
 
-def count_tokens(model: Model, text: str) -> Tokens:
-    """Count the tokens of a prompt with the checkpoint's tokenizer.
+@functools.lru_cache(maxsize=256)  # sweeps repeat a prompt by the thousand
+def count_tokens(folder: Path, limit: int, text: str) -> Tokens:
+    """Count the tokens of a text.
+
+    Args:
+        folder: of the checkpoint.
+        limit: most tokens that the checkpoint reads.
 
     Raises:
         ModelCorrupt: if the tokenizer can't be loaded.
     """
-    return _count_tokens(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
-
-
-@functools.lru_cache(maxsize=256)  # sweeps repeat a prompt by the thousand
-def _count_tokens(folder: Path, limit: int, text: str) -> Tokens:
-    tokenizer = _load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
     encoded = tokenizer(text, return_offsets_mapping=True, verbose=False)
     spans = list(zip(encoded.input_ids, encoded.offset_mapping, strict=True))
     words: dict[bool, list[str]] = {True: [], False: []}
@@ -69,15 +67,13 @@ def _share(part: int, rest: int) -> float:
     return part / (part + rest) if part else 0.0
 
 
-def name_unknown(model: Model, text: str) -> str:
-    """The unknown words of a text, with the nearest known ones, for a person; empty if there are
-    none.
+def name_words(folder: Path, words: Sequence[str]) -> str:
+    """Unknown words for a person, with the nearest known ones of the checkpoint in a folder.
 
     Raises:
         ModelCorrupt: if the tokenizer can't be loaded.
     """
-    words = count_tokens(model, text).unknown_words
-    named = [_named(_tokenizer_folder(model), word) for word in words[:MOST_NAMED]]
+    named = [_named(folder, word) for word in words[:MOST_NAMED]]
     more = len(words) - MOST_NAMED
     return ", ".join(named + [f"{more} more"] * (more > 0))
 
@@ -94,30 +90,21 @@ def _named(folder: Path, word: str) -> str:
 @functools.lru_cache(maxsize=4)
 def _known_words(folder: Path) -> tuple[str, ...]:
     """The words of three letters or more of a small vocabulary."""
-    vocabulary = _load_tokenizer(folder).get_vocab()
+    vocabulary = load_tokenizer(folder).get_vocab()
     if len(vocabulary) > LARGE_VOCABULARY:
         return ()
     words = (token.removeprefix("\N{LOWER ONE EIGHTH BLOCK}") for token in vocabulary)
     return tuple(sorted(word for word in words if len(word) >= 3 and word.isalpha()))
 
 
-def load_tokenizer(model: Model):
-    """The tokenizer of a checkpoint, of the class that its ``model_index.json`` names.
-
-    Random weights use the embedded checkpoint's.
+@functools.lru_cache(maxsize=4)
+def load_tokenizer(folder: Path):
+    """The tokenizer of the checkpoint in a folder, of the class that its ``model_index.json``
+    names.
 
     Raises:
         ModelCorrupt: if it can't be loaded.
     """
-    return _load_tokenizer(_tokenizer_folder(model))
-
-
-def _tokenizer_folder(model: Model) -> Path:
-    return model.folder or settings.models_dir() / registry.TINY.name
-
-
-@functools.lru_cache(maxsize=4)
-def _load_tokenizer(folder: Path):
     import transformers
 
     index, path = folder / "model_index.json", folder / "tokenizer"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from .. import settings
+from ..checkpoints import registry
 from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE, Model
 from ..errors import ModelError, PromptUnknown, RequestError
 from ..text import full_number
+from . import prompt_tokens
 from .fields import FIELDS, FRAMES, PLAN, complete_values, names_deciding
-from .prompt_tokens import count_tokens, name_unknown
+from .prompt_tokens import Tokens
 from .speedups import check_attention
 
 
@@ -211,3 +215,36 @@ def _frame_counts(model: Model) -> str:
 def _nearest_divisor(steps: int) -> int:
     divisors = tuple(n for n in range(1, MAX_STEPS + 1) if MAX_STEPS % n == 0)
     return nearest(steps, divisors)
+
+
+def count_tokens(model: Model, text: str) -> Tokens:
+    """Count the tokens of a prompt with the checkpoint's tokenizer.
+
+    Raises:
+        ModelCorrupt: if the tokenizer can't be loaded.
+    """
+    return prompt_tokens.count_tokens(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
+
+
+def name_unknown(model: Model, text: str) -> str:
+    """The words of a text that the checkpoint's tokenizer doesn't know, with the nearest known
+    ones, for a person; empty if it knows all.
+
+    Raises:
+        ModelCorrupt: if the tokenizer can't be loaded.
+    """
+    words = count_tokens(model, text).unknown_words
+    return prompt_tokens.name_words(_tokenizer_folder(model), words)
+
+
+def load_tokenizer(model: Model):
+    """The tokenizer of a checkpoint; for random weights the embedded checkpoint's.
+
+    Raises:
+        ModelCorrupt: if it can't be loaded.
+    """
+    return prompt_tokens.load_tokenizer(_tokenizer_folder(model))
+
+
+def _tokenizer_folder(model: Model) -> Path:
+    return model.folder or settings.models_dir() / registry.TINY.name

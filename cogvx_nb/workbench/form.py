@@ -13,7 +13,7 @@ import ipywidgets as widgets
 from ..checkpoints import store
 from ..checkpoints.registry import Checkpoint, Model
 from ..errors import CogvxError, DoesNotFit, RequestError
-from ..planning import enrich, prompt_tokens, request
+from ..planning import enrich, request
 from ..planning.fields import CHECKS, FIELDS, FRAMES, PLAN, names_deciding
 from ..planning.request import VideoRequest
 from ..results.records import Sidecar
@@ -265,10 +265,10 @@ def token_note(model: Model, prompt: str) -> str:
         _checked({"prompt": prompt})
     except RequestError as error:
         return bold_html(error)
-    tokens = prompt_tokens.count_tokens(model, prompt)
+    tokens = request.count_tokens(model, prompt)
     note = f"{tokens.count} of {tokens.limit} tokens"
     if tokens.unknown:
-        unknown = escape(prompt_tokens.name_unknown(model, prompt))
+        unknown = escape(request.name_unknown(model, prompt))
         note += f", {tokens.unknown} unknown to {escape(model.name)}: {unknown}"
     if tokens.cut:
         note += f"; this end has no effect: <s>{escape(tokens.cut)}</s>"
