@@ -133,8 +133,6 @@ class KeptQueue:
             return Unfinished()
         with translate_errors(folder), _exclusive(folder):
             names = self._names_of_ended_sessions()
-            for name in [name for name in names if name.startswith(".") and ".partial" in name]:
-                (folder / name).unlink(missing_ok=True)
             for name in [name for name in names if name.endswith(".json")][:MOST_JOBS]:
                 try:
                     kept = read_kept_job(folder / name)
