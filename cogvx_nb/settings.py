@@ -23,6 +23,10 @@ FFMPEG_VARIABLE = "IMAGEIO_FFMPEG_EXE"
 """Names an ffmpeg program in place of the one that imageio-ffmpeg brings."""
 
 
+RAY_JOB = ("RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RUNTIME_ENV_HOOK", "RAY_NAMESPACE")
+"""Variables that a job on a Ray cluster finds, about that cluster."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chat:
     """An OpenAI-compatible chat endpoint. It holds no key, so that none is ever shown."""
@@ -219,9 +223,20 @@ def c_compiler() -> str | None:
     return os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
 
 
-def prepare_ray() -> None:
-    """Set variables that Ray reads when it starts: it reports usage over the network by default."""
+def ray_address() -> str:
+    """The Ray cluster that ``RAY_ADDRESS`` announces; empty if it isn't set."""
+    return os.environ.get("RAY_ADDRESS", "")
+
+
+def prepare_ray(own_cluster: bool) -> None:
+    """Set variables that Ray reads when it starts: it reports usage over the network by default.
+
+    Args:
+        own_cluster: whether to remove those that a job on another cluster was given.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name in RAY_JOB if own_cluster else ():
+        os.environ.pop(name, None)
 
 
 def prepare_torch() -> None:

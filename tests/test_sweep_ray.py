@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -17,7 +18,7 @@ from conftest import run_cogvx
 from test_sweep import file, folders, hidden, reports
 
 from cogvx_nb.errors import SpecError
-from cogvx_nb.sweep import driver, ray_workers
+from cogvx_nb.sweep import cluster, driver, ray_workers
 from cogvx_nb.sweep.worker import RunTask
 
 WHO = """
@@ -100,11 +101,58 @@ def test_workers_are_checked_before_ray_starts():
     assert ray_workers.is_wanted(None, "auto")
     with pytest.raises(SpecError, match="workers = 0: must be 1 or more"):
         ray_workers.is_wanted(0, "")
-    with (
-        pytest.raises(SpecError, match=r"Ray can't be had \(.*\): see that its cluster runs"),
-        ray_workers.ray_workers(address="127.0.0.1:1"),
-    ):
-        pass
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "127.0.0.1:1",
+            r"Ray can't be had \(127.0.0.1:1: Connection refused\): see that its cluster",
+        ),
+        ("ray://[::1]:1", r"Ray can't be had \(ray://\[::1\]:1: .*\): see that its cluster runs"),
+        ("no.such.host.invalid:6379", r"Ray can't be had \(no.such.host.invalid:6379: "),
+        ("127.0.0.1", "ray-address = '127.0.0.1': must be HOST:PORT, ray://HOST:PORT or auto"),
+        ("http://127.0.0.1:8265", "must be HOST:PORT"),
+        ("127.0.0.1:99999", "must be HOST:PORT"),
+        ("local", "must be HOST:PORT"),
+        ("auto", r"RAY_ADDRESS = '127.0.0.1': must be HOST:PORT"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_line(address, message, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1")
+    with pytest.raises(SpecError, match=message):
+        cluster.find_cluster(address)
+
+
+def test_something_else_at_the_address_is_said():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer_as_a_web_server, args=[server], daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(SpecError, match="something else answers there"):
+            cluster.find_cluster(address)
+
+
+def answer_as_a_web_server(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_cluster_of_its_own_where_others_are_announced(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "no.such.module")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{")
+    with ray_workers.ray_workers(2) as workers:
+        import ray
+
+        address = ray.get_runtime_context().gcs_address
+        assert len(workers) == 2
+        assert cluster.find_cluster(address) == address
+    assert leftovers() == []
 
 
 @pytest.mark.parametrize(

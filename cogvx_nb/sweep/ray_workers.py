@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import logging
 import os
-import signal
-import socket
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,13 +20,8 @@ from ..errors import SpecError, missing_package
 from ..files import is_disk_full, rename_in_notebook
 from ..planning.probe import run_nvidia_smi
 from ..text import first_line
+from . import cluster
 from .worker import RunOutcome, RunTask, SweepWorker
-
-STORE_BYTES = 256 * 2**20
-"""Size of Ray's object store on this machine; a video takes some megabytes of it."""
-
-CONNECT_SECONDS = 10
-"""Seconds for a cluster to accept a connection; Ray itself would try for minutes."""
 
 PLACE_SECONDS = 60
 """Seconds for Ray to place and start an actor."""
@@ -77,7 +68,7 @@ def ray_workers(count: int | None = None, address: str = "") -> Iterator[list[Ra
     """
     import ray
 
-    with _quiet_start(ray, count, address):
+    with cluster.join_or_start(count, address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         count, cores, gpus = worker_placements(nodes, count)
         options = {
@@ -232,35 +223,6 @@ def _write_files(files: dict[str, bytes], folder: Path, outcome: RunOutcome) -> 
         line = f"{folder}: {error.strerror}"
         return replace(outcome, error=line, disk_full=is_disk_full(error))
     return outcome
-
-
-@contextlib.contextmanager
-def _quiet_start(ray, count: int | None, address: str) -> Iterator[None]:
-    """Join or start Ray without its logs and with our signal handlers; leave it at the end."""
-    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-    if address:
-        options = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
-    else:
-        options |= {"_node_ip_address": "127.0.0.1", "object_store_memory": STORE_BYTES}
-        options["num_cpus"] = max(os.cpu_count() or 1, count or 1)
-    main = threading.current_thread() is threading.main_thread()
-    handlers = {name: signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)}
-    settings.prepare_ray()
-    try:
-        if address and "://" not in address and address != "auto":
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-        ray.init(**options)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        reason = first_line(error)
-        raise SpecError(f"Ray can't be had ({reason}): see that its cluster runs") from error
-    finally:
-        for name, handler in handlers.items() if main else ():
-            signal.signal(name, handler)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _is_installed() -> bool:
