@@ -6,6 +6,7 @@ The names below are the documented Python API; each is imported when it is first
 
 import importlib
 import os
+import sys
 
 __version__ = "0.1.0"
 
@@ -42,3 +43,7 @@ def __dir__() -> list[str]:
 # close to what is used when memory is short: CogVideoX-5b decodes 49 frames untiled in 7.2 GiB with
 # them, and runs out without.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+if "IPython" in sys.modules:  # a notebook
+    from .notebooks import cell_errors
+
+    cell_errors.install()

@@ -40,13 +40,15 @@
     ├── NotebookError          a notebook run failed
     └── Cancelled              somebody cancelled it                               (130)
 
-Each message is one line with the value and the remedy.
+Each message is one line with the value and the remedy. In a notebook that line is all that is
+shown; ``%tb`` shows the traceback.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+import sys
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
@@ -58,6 +60,20 @@ class CogvxError(Exception):
     """Base of all errors that the user can fix."""
 
     exit_code = 1
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows, which calls this: one line while the error is being handled, the
+        traceback where it is asked for later (``%tb``)."""
+        if sys.exc_info()[1] is self:
+            return [error_line(type(self).__name__, " ".join(str(self).splitlines()))]
+        shell = sys.modules["IPython"].get_ipython()
+        return shell.InteractiveTB.structured_traceback(type(self), self, self.__traceback__)
+
+
+def error_line(name: str, message: str) -> str:
+    """An error as one line for a notebook, its name in red."""
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    return f"\x1b[31m{name}\x1b[0m: {plain}"
 
 
 class RequestError(CogvxError):

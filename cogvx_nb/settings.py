@@ -113,6 +113,11 @@ def live_ui() -> bool:
     return value == "1" or (value != "0" and "JPY_SESSION_NAME" in os.environ)
 
 
+def ui_chosen() -> bool:
+    """Whether ``COGVX_UI`` says to show widgets, or not to."""
+    return bool(os.environ.get("COGVX_UI"))
+
+
 def endpoint(source: str) -> tuple[str, str]:
     """(address, variable) of a hub or of its mirror, as its client takes it; the variable is empty
     where none is set."""

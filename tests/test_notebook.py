@@ -6,6 +6,7 @@ import ast
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from hub import Hub
 
 from cogvx_nb.checkpoints import store
 from cogvx_nb.cli.main import main
+from cogvx_nb.notebooks import failure
+from cogvx_nb.notebooks.parameters import read_parameters
 from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.results import result, video
 
@@ -34,6 +37,7 @@ def test_notebooks_are_committed_clean(path):
     nbformat.validate(notebook)
     assert "widgets" not in notebook.metadata
     assert notebook.cells[1].metadata.tags == ["parameters"]
+    assert notebook.metadata.language_info.file_extension == ".py"  # of nbconvert to a script
     for cell in notebook.cells:
         if cell.cell_type == "code":
             assert cell.outputs == []
@@ -100,10 +104,15 @@ def test_nbval_compares_the_executed_copy(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:]
 
     marked[0].outputs[0].text = marked[0].outputs[0].text.replace("13 frames", "14 frames")
+    (strip,) = [cell for cell in marked if "show_strip" in cell.source]
+    line = strip.outputs[0].text
+    assert re.fullmatch(r"SHA-256 of the frames: [0-9a-f]{64}\n", line)
+    strip.outputs[0].text = f"{line[:-9]}another!\n"
     nbformat.write(notebook, copy)
     done = nbval(copy)
     assert done.returncode == 1, "a changed output must fail"
     assert "14 frames" in done.stdout
+    assert "another!" in done.stdout, "and a changed picture too"
 
 
 @pytest.mark.slow
@@ -139,7 +148,11 @@ def test_cogvx_run(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["-p", "stepz", "20"], 2, "'stepz': 03_generate.ipynb has no such one; known: prompt,"),
+        (
+            ["-p", "stepz", "20"],
+            2,
+            "'stepz': 03_generate.ipynb has no such one; known: prompt,",
+        ),
         (["-p", "steps", "many"], 2, "steps = 'many': must be a whole number"),
         (["-p", "steps", "0"], 2, "steps = 0: must be between 1 and 1000"),
         (["-r", "prompt", "zyzzyva quokka"], 2, "unknown to cogvideox-tiny"),
@@ -196,14 +209,193 @@ def test_parameters_are_the_fields_of_a_request():
         if name != "prompt":  # required, so the notebook brings its own
             assert ast.literal_eval(parameter["default"]) == field.default
     assert declared["output"]["help"]
+    cell = read_parameters(nbformat.read(GENERATE, as_version=4).cells)
+    assert cell.parameters.keys() == declared.keys()
+    assert [p.help for p in cell.parameters.values()] == [p["help"] for p in declared.values()]
+    assert all(p.has_default and not p.type.is_any for p in cell.parameters.values())
 
 
-def test_a_dead_kernel_is_one_line(book, capsys, tmp_path, monkeypatch):
+def last_line(capsys, *arguments: str) -> tuple[int, str]:
+    """Exit code of ``cogvx run`` and the one line of its error."""
+    code = main(["run", *arguments])
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    (line,) = [x for x in printed.splitlines() if x.startswith("cogvx")][-1:]
+    return code, line
+
+
+@pytest.mark.parametrize(
+    ("cells", "code", "words"),
+    [
+        (["import os; os._exit(1)"], 1, "the kernel died"),
+        (["import os; os.kill(os.getpid(), 9)"], 1, "the kernel died"),
+        (["exit()", "1", "2"], 1, "ended early in cell 2: 2 cells after it were not run"),
+        (["raise SystemExit", "1"], 1, "ended early in cell 2: 1 cells after it were not run"),
+    ],
+)
+def test_a_notebook_that_fails_is_one_line(book, capsys, tmp_path, monkeypatch, cells, code, words):
     monkeypatch.chdir(tmp_path)
-    path = book("import os; os._exit(1)")
-    assert main(["run", path, "--output-notebook", "out.ipynb"]) == 1
-    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("cogvx")]
-    assert f"the kernel died (the notebook so far: {tmp_path / 'out.ipynb'})" in line
+    done, line = last_line(capsys, book(*cells), "--output-notebook", "out.ipynb")
+    assert done == code
+    assert words in line
+    assert line.endswith(f"(the notebook so far: {tmp_path / 'out.ipynb'})")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "lines", "expected"),
+    [
+        ("RequestError", "a = 5: b", 1, ("a = 5: b", 2, False)),
+        ("DiskFull", "the disk is full", 1, ("the disk is full", 1, True)),
+        ("DiskFull", "of the notebook's own", 4, ("DiskFull: of the notebook's own", 1, False)),
+        ("SystemExit", "3", 1, ("SystemExit: 3", 1, False)),
+        ("KeyboardInterrupt", "", 9, ("interrupted", 130, False)),
+        ("ValueError", "two\nlines \x1b[31mred", 9, ("ValueError: two lines red", 1, False)),
+        ("StopIteration", "", 9, ("StopIteration", 1, False)),
+    ],
+)
+def test_errors_of_cells_are_explained(name, value, lines, expected):
+    from papermill import PapermillExecutionError
+
+    error = PapermillExecutionError(2, 1, "", name, value, ["line"] * lines)
+    failed = failure.explain_failure(error)
+    assert (failed.message, failed.exit_code, failed.disk_full) == expected
+
+
+def test_a_notebook_without_a_kernel_runs_in_this_environments(book, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = Path(book("print(x)\nexit()"))
+    content = json.loads(path.read_text())
+    del content["metadata"]["kernelspec"]
+    path.write_text(json.dumps(content))
+    assert main(["run", str(path), "-p", "x", "5", "--output-notebook", "out.ipynb"]) == 0
+    assert "names no kernel: it runs in this environment's, python3" in capsys.readouterr().err
+    assert "5" in text_of(nbformat.read("out.ipynb", as_version=4))
+
+
+NODE = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}}
+CELL = {"cell_type": "code", "source": "", "metadata": {}, "outputs": []}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is not JSON"),
+        (b"\0" * 1000, "it is not JSON"),
+        (b"[" * 100_000, "it is not JSON"),
+        (b"\xff\xfe{\0", "it is not UTF-8 text"),
+        (b"\xef\xbb\xbf{}", "it starts with a byte order mark"),
+        ([1], "it is JSON of something else"),
+        ({"a": 1}, "it is JSON of something else"),
+        (NODE | {"nbformat": 5}, "its format is 5"),
+        (NODE | {"nbformat": 2}, "its format is 2"),
+        (NODE | {"cells": None}, "it is JSON of something else"),
+        (NODE | {"cells": [1]}, "it is JSON of something else"),
+        (NODE | {"cells": [CELL | {"source": 5}]}, "cell 1 has no source"),
+        (
+            NODE | {"cells": [CELL | {"metadata": {"tags": "x"}}]},
+            "cell 1 has tags that are no list",
+        ),
+        (
+            NODE | {"cells": [CELL], "metadata": {"kernelspec": {"name": "zzz"}}},
+            "needs the kernel 'zzz', which isn't installed; installed: python3",
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_no_notebook_is_one_line(capsys, tmp_path, content, words):
+    path = tmp_path / "mine.ipynb"
+    path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    code, line = last_line(capsys, str(path))
+    assert code == 2
+    assert words in line
+    assert "mine.ipynb" in line
+
+
+def test_a_notebook_that_is_no_file(capsys, tmp_path):
+    os.mkfifo(tmp_path / "fifo.ipynb")
+    with (tmp_path / "large.ipynb").open("wb") as file:
+        file.truncate(10**9)
+    assert "is no regular file" in last_line(capsys, str(tmp_path / "fifo.ipynb"))[1]
+    assert "is a folder" in last_line(capsys, str(tmp_path))[1]
+    assert "it has 1.0 GB: clear its outputs" in last_line(capsys, str(tmp_path / "large.ipynb"))[1]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "words"),
+    [
+        ({"argv": ["/nonexistent/python"]}, "there is no '/nonexistent/python'; install"),
+        ({"argv": []}, "there is no ''"),
+        ([], "its kernel.json is damaged"),
+        ({"argv": [sys.executable, "-c", "1"]}, "the kernel didn't start"),
+    ],
+)
+def test_a_kernel_that_does_not_start_is_one_line(
+    book, capsys, tmp_path, monkeypatch, kernel, words
+):
+    folder = tmp_path / "jupyter" / "kernels" / "broken"
+    folder.mkdir(parents=True)
+    if isinstance(kernel, dict):
+        kernel |= {"display_name": "broken", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(kernel))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    path = Path(book("1"))
+    path.write_text(path.read_text().replace('"python3"', '"broken"'))
+    code, line = last_line(capsys, str(path))
+    assert code == 1
+    assert words in line
+
+
+def test_a_copy_never_replaces_something_else(book, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = book("1")
+    (tmp_path / "notes.txt").write_text("mine")
+    for name, words in {
+        path: "is the notebook itself",
+        "notes.txt": "exists, and is no notebook",
+        "notes.txt/a.ipynb": "can't be written",
+        ".": "is a folder",
+    }.items():
+        assert words in last_line(capsys, path, "--output-notebook", name)[1]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_errors_in_a_cell_are_one_coloured_line(kernel):
+    (error,) = kernel("import cogvx_nb.errors as e\nraise e.HubDenied('no token: set one')")
+    assert (error["ename"], error["evalue"]) == ("HubDenied", "no token: set one")
+    assert error["traceback"] == ["\x1b[31mHubDenied\x1b[0m: no token: set one"]
+    assert len("".join(kernel("%tb")[0]["traceback"]).splitlines()) > 3
+    chained = "try:\n    1 / 0\nexcept Exception as x:\n    raise e.SpecError('a\x1b[0m') from x"
+    assert kernel(chained)[0]["traceback"] == ["\x1b[31mSpecError\x1b[0m: a\\x1b[0m"]
+    kernel("get_ipython().reset()")
+    again = "from cogvx_nb.errors import Cancelled\nraise Cancelled('x')"
+    assert kernel(again)[0]["traceback"] == ["\x1b[31mCancelled\x1b[0m: x"]
+    assert len(kernel("1 / 0")[0]["traceback"]) > 2
+    interrupted = (
+        "from cogvx_nb import progress\nimport types\n"
+        "progress.time = types.SimpleNamespace(monotonic=lambda: (_ for _ in ()).throw("
+        "KeyboardInterrupt()))\n"
+        "bar = progress.TransferProgress()\nbar(progress.Started('fetching', 5))"
+    )
+    assert kernel(interrupted)[0]["traceback"] == [
+        "\x1b[31mKeyboardInterrupt\x1b[0m: cancelled; nothing half-written was left"
+    ]
+
+
+@pytest.fixture
+def kernel():
+    """Runs code in a kernel; the contents of the errors that it shows."""
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel()
+
+    def run(code: str) -> list[dict]:
+        shown = []
+        client.execute_interactive(code, timeout=60, output_hook=shown.append)
+        return [message["content"] for message in shown if message["msg_type"] == "error"]
+
+    yield run
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
 
 
 def test_an_unknown_notebook(capsys):

@@ -110,7 +110,8 @@ def _print_dry_run(options: argparse.Namespace) -> int:
     print("\n".join([head, *lines]))
     print(
         f"{spec.name}: {book.path.name}, {len(lines)} runs, {len(lines) - len(todo)} of them done; "
-        f"the others take about {seconds}, {peak} and {disk / 1e6:.1f} MB of {free / 1e9:.1f} GB"
+        f"the others take about {seconds}, {peak} and {disk / 1e6:.1f} MB of {free / 1e9:.1f} GB; "
+        f"{book.kind}"
     )
     return 0
 

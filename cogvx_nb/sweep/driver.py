@@ -12,8 +12,7 @@ from pathlib import Path
 
 from .. import leftovers, settings
 from ..errors import Cancelled, DiskFull, NotebookError, ResultError
-from ..notebooks import notebook
-from ..notebooks.notebook import NotebookTemplate
+from ..notebooks.template import NotebookTemplate, read_template
 from . import lock
 from .folder import NOTEBOOK, SweepFolder, timestamp
 from .lock import Holder, Share
@@ -141,12 +140,12 @@ def prepare_sweep(
     Raises:
         SpecError: if something in it is wrong.
     """
-    if isinstance(spec, dict):
-        spec = make_spec(spec, Path.cwd(), "sweep")
-    elif not isinstance(spec, SweepSpec):
-        spec = read_spec(spec)
-    book = notebook.read_template(spec.notebook, spec.folder)
-    return spec, book, plan_runs(spec, book)
+    if not isinstance(spec, SweepSpec):
+        spec = make_spec(spec, Path.cwd(), "sweep") if isinstance(spec, dict) else read_spec(spec)
+    book = read_template(spec.notebook, spec.folder)
+    runs = plan_runs(spec, book)
+    book.print_notes({name for run in runs for name in run.parameters})
+    return spec, book, runs
 
 
 class _Driver:

@@ -27,7 +27,7 @@ from .. import settings
 from ..errors import ResultError, SpecError
 from ..files import fsync, fsync_folder, rename_in_notebook, translate_errors, write_whole
 from ..hashing import fingerprint, is_unchanged
-from ..notebooks.notebook import NotebookTemplate
+from ..notebooks.template import NotebookTemplate
 from ..results import video
 from ..results.records import Sidecar, parse_sidecar, read_sidecar
 from .lock import Share

@@ -15,8 +15,9 @@ from .. import settings
 from ..checkpoints import registry, store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, ParameterError, SpecError
-from ..notebooks import notebook
-from ..notebooks.notebook import NotebookTemplate, fit_value, is_plain_value
+from ..notebooks.cell_reader import Parameter
+from ..notebooks.template import NotebookTemplate
+from ..notebooks.value_types import is_plain_value
 from ..planning import cost, enrich, planner, request
 from ..planning.cells import read_cell
 from ..planning.fields import FIELDS
@@ -223,7 +224,7 @@ def _hint(error: CogvxError, row: ParameterRow, book: NotebookTemplate) -> str:
     parameter = isinstance(error, ParameterError) and error.field in book.declared
     if row.delimiter or not parameter:
         return ""
-    hint = explain_value(error.value, book.declared[error.field]["inferred_type_name"])
+    hint = explain_value(error.value, book.declared[error.field].kind)
     return f" ({hint})" if hint else ""
 
 
@@ -271,28 +272,25 @@ def typed_row(row: ParameterRow, book: NotebookTemplate) -> dict[str, object]:
     """
     values = {}
     for name in row.values:
-        if name not in book.declared:
-            known = ", ".join(book.declared) or "none"
-            remedy = f"{book.path.name} has no such one; known: {known}"
-            raise ParameterError("parameter", name, remedy)
-        value = _plain_value(row, name, book.declared[name])
+        parameter = book.cell.find(name, book.path.name)
+        value = _plain_value(row, name, parameter)
         if value is None and row.delimiter:
             continue  # a cell such as NaN, which sets nothing
-        values[name] = fit_value(name, value, book.declared[name])
+        values[name] = parameter.fit(value)
         if not is_plain_value(values[name]):  # a date, say
             raise ParameterError(name, value, "quote it, or use plain values, with names of text")
     return values
 
 
-def _plain_value(row: ParameterRow, name: str, declared: dict) -> object:
+def _plain_value(row: ParameterRow, name: str, parameter: Parameter) -> object:
     """A value of a row as the notebook's type writes it; None for a cell without one."""
-    value, kind = row.values[name], declared["inferred_type_name"]
+    value, kind = row.values[name], parameter.kind
     if row.delimiter and kind in ("int", "float", "bool"):
         try:
             return read_cell(value, kind, row.delimiter)
         except ValueError as error:
             raise ParameterError(name, value, str(error)) from error
     if row.delimiter:
-        return notebook.parse_parameter(name, value, declared)
+        return parameter.parse(value)
     whole = row.from_file and kind == "int" and isinstance(value, float) and value.is_integer()
     return int(value) if whole else value  # pandas writes 42.0 into a column with gaps

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..notebooks import notebook
-from ..notebooks.notebook import COLOURS
+from ..notebooks.failure import COLOURS, explain_failure
 from ..text import plain_line
 
 MAX_ERROR = 500
@@ -56,7 +56,7 @@ class SweepWorker:
         try:
             self._execute_notebook(task)
         except Exception as error:  # the sweep must outlive whatever a run does
-            failure = notebook.explain_failure(error, task.timeout)
+            failure = explain_failure(error, task.timeout)
             return RunOutcome(
                 seconds=time.perf_counter() - start,
                 error=_error_line(failure.message),

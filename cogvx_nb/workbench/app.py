@@ -10,9 +10,11 @@ import ipywidgets as widgets
 from .. import settings
 from ..checkpoints.registry import Model
 from ..errors import CogvxError
+from ..notebooks import cell_errors
+from ..notebooks.cell_errors import CellEnded
 from ..planning import planner, probe
 from ..planning.fields import FIELDS
-from ..progress import Event
+from ..progress import Event, in_notebook
 from ..results.records import Sidecar
 from . import controls
 from .controls import (
@@ -228,6 +230,12 @@ class GenerateTab(widgets.VBox):
         self._submit()
 
 
+NO_WORKBENCH = (
+    "The workbench is not shown: this kernel can't see whether its front end shows widgets. To get "
+    'it, run `%env COGVX_UI=1` and then this cell again. "Run all" makes the video below.'
+)
+"""Where no Jupyter server started the kernel, as in VS Code and under plain papermill."""
+
 _shown: list[Workbench] = []
 
 
@@ -257,22 +265,18 @@ def take_over_notebook(model: str = FIELDS["model"].default, **values) -> None:
         **values: initial values of the form, by the names of ``planning.fields.FIELDS``.
     """
     if not settings.live_ui():
+        if in_notebook() and not settings.ui_chosen():
+            print(NO_WORKBENCH)
         return
-    from IPython import get_ipython
     from IPython.display import display
 
     display(show(model, **values))
-    if shell := get_ipython():
-        shell.set_custom_exc((WorkbenchShown,), _show_no_traceback)
+    cell_errors.install()
     raise WorkbenchShown
 
 
-class WorkbenchShown(Exception):
-    """Ends "run all", which only an exception can; its traceback is not shown."""
-
-
-def _show_no_traceback(shell, kind, error, trace, tb_offset=None) -> list[str]:
-    return []
+class WorkbenchShown(CellEnded):
+    """The workbench is shown."""
 
 
 def _has_result(job: Job) -> bool:
