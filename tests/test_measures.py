@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from cogvx_nb.errors import CogvxError
+from cogvx_nb.results import pictures, video
 from cogvx_nb.sweep import dataframe
+from cogvx_nb.workbench import previews
 
 TEXTURE = np.random.default_rng(0).integers(0, 255, (60, 90)).astype(np.uint8)
 
@@ -77,3 +81,20 @@ def test_without_opencv_the_message_has_the_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(CogvxError, match=r'OpenCV.*pip install -e "\.\[measure\]"'):
         dataframe.measure_result(plain(1))
+
+
+@pytest.mark.parametrize("size", [(16, 4096), (4096, 16)], ids=str)
+def test_flat_and_narrow_clips_have_measures_and_pictures(tmp_path, size):
+    frames = np.random.default_rng(0).integers(0, 255, (2, *size, 3), np.uint8)
+    assert dataframe.measure_result(frames).motion > 0
+    path = tmp_path / "a.mp4"
+    video.encode_video(frames, path, 8, "")
+    copy = tmp_path / "b.mp4"
+    copy.write_bytes(pictures.shrink_video(path, 20_000_000))
+    pages = [
+        video.decode_video(copy)[0].shape[1::-1],
+        Image.open(io.BytesIO(pictures.still_image(path, 0, 216))).size,
+        Image.open(io.BytesIO(pictures.filmstrip_png(frames))).size,
+        Image.open(io.BytesIO(previews.preview_animation(frames, 8))).size,
+    ]
+    assert all(min(page) > 0 and max(page) <= 8200 for page in pages), pages

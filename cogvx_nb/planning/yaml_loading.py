@@ -15,7 +15,7 @@ from functools import cache
 MAX_DEPTH = 50
 """Levels of lists and mappings in each other."""
 
-MAX_VALUES = 500_000
+MAX_VALUES = 300_000
 """Values in a file, where each alias counts as all that it stands for."""
 
 MAX_DIGITS = 300
@@ -182,9 +182,12 @@ def explain_value(value: object, kind: str) -> str:
     if number is None or (kind == "int" and number % 1):
         return ""
     number = int(number) if kind == "int" else float(number)
+    shown = repr(number)
+    if "." not in shown:
+        shown = shown.replace("e", ".0e")  # YAML takes 1e-05 for text
     if re.fullmatch(r"[-+]?(\d+(\.\d*)?|\.\d+)", value):
-        return f"write {number!r} without quotes"
-    return f"{value!r} is text in YAML: write {number!r}"
+        return f"write {shown} without quotes"
+    return f"{value!r} is text in YAML: write {shown}"
 
 
 def _number_of(text: str) -> int | float | None:

@@ -18,6 +18,22 @@ from ..files import write_whole
 from ..planning import probe
 from .ffmpeg import input_file, run_ffmpeg
 
+MAX_SIDE = 8192
+"""Pixels of a picture's longer side. WebP has at most 16,383, and players of H.264 show fewer."""
+
+
+def fitted_size(height: int, width: int, most_height: int, most_width: int) -> tuple[int, int]:
+    """(width, height) of a picture scaled to fill a box, in pixels; at least 1 each."""
+    scale = min(most_height / height, most_width / width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _scale_filter(most_width: int, most_height: int) -> str:
+    """ffmpeg's filter that scales to fill a box, to even sides."""
+    scale = f"min({most_width}/iw,{most_height}/ih)"
+    sides = (f"'max(2,2*round({side}*{scale}/2))'" for side in ("iw", "ih"))
+    return f"scale={':'.join(sides)}"
+
 
 def still_image(path: Path, seconds: float, width: int) -> bytes:
     """One frame of a video as a WebP of that width, in pixels.
@@ -29,7 +45,7 @@ def still_image(path: Path, seconds: float, width: int) -> bytes:
         ResultError: if there is no video to read.
     """
     arguments = ["-ss", f"{seconds:.3f}", *input_file(path), "-frames:v", "1"]
-    arguments += ["-vf", f"scale={width}:-2,format=bgra"]
+    arguments += ["-vf", f"{_scale_filter(width, MAX_SIDE)},format=bgra"]
     done = run_ffmpeg([*arguments, "-c:v", "libwebp", "-f", "webp", "pipe:"])
     if not done.stdout and seconds:
         return still_image(path, 0, width)
@@ -49,7 +65,14 @@ def shrink_video(path: Path, most_bytes: int, height: int = 240) -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "small.mp4"
-        arguments = ["-y", *input_file(path), "-vf", f"scale=-2:{height}", "-c:v", "libx264"]
+        arguments = [
+            "-y",
+            *input_file(path),
+            "-vf",
+            _scale_filter(MAX_SIDE, height),
+            "-c:v",
+            "libx264",
+        ]
         arguments += ["-crf", "26", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(copy)]
         if run_ffmpeg(arguments).returncode:
             raise ResultError(f"{path} can't be read as a video")
@@ -136,7 +159,7 @@ def filmstrip_png(frames: np.ndarray, count: int = 7, height: int = 120) -> byte
     from PIL import Image  # late: most users of this module need no images
 
     chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    width = round(frames.shape[2] * height / frames.shape[1])
+    width, height = fitted_size(*frames.shape[1:3], height, MAX_SIDE // len(chosen))
     row = Image.new("RGB", (len(chosen) * (width + STRIP_GAP) - STRIP_GAP, height), "white")
     for column, index in enumerate(chosen):
         picture = Image.fromarray(frames[index]).resize((width, height), Image.Resampling.LANCZOS)

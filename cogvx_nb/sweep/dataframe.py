@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 FLOW_WIDTH = 240
 """Wider frames are scaled to so many pixels for the optical flow, which takes 1 s for 49 frames."""
 
+FLOW_HEIGHT = 64
+"""Flatter frames are padded to so many pixels for the optical flow: its coarsest level, an eighth
+of ``FLOW_WIDTH``, must hold a patch of 8 pixels, or OpenCV reads beyond its end."""
+
 PRINT_FRAMES, PRINT_SIZE = 8, 16
 """Number of frames of a fingerprint, and their height and width in pixels."""
 
@@ -107,11 +111,13 @@ def _motion(cv2, grey: list[np.ndarray]) -> float:
     height, width = grey[0].shape
     scale = min(1.0, FLOW_WIDTH / width)
     if scale < 1:
-        size = (round(width * scale), round(height * scale))
+        size = (round(width * scale), max(1, round(height * scale)))
         grey = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in grey]
+    rows = len(grey[0])
+    below = ((0, max(0, FLOW_HEIGHT - rows)), (0, 0))
+    pairs = itertools.pairwise(np.pad(frame, below, mode="edge") for frame in grey)
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    pairs = itertools.pairwise(grey)
-    lengths = [np.linalg.norm(flow.calc(a, b, None), axis=2).mean() for a, b in pairs]
+    lengths = [np.linalg.norm(flow.calc(a, b, None)[:rows], axis=2).mean() for a, b in pairs]
     return float(np.mean(lengths)) / scale if lengths else 0.0
 
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import PathError, SpecError
+from ..errors import PathError, SpecError, did_you_mean
 from ..paths import user_path
 from ..planning.prompt_files import read_prompt_file
 from ..planning.rows import MAX_ROWS, ParameterRow
@@ -28,7 +28,7 @@ KEYS = {
     "prompts": (str | list, "text or a list"),
     "seeds": (int, "a whole number"),
     "retries": (int, "a whole number"),
-    "timeout": (int | float, "a whole number or a number"),
+    "timeout": (int | float, "a number"),
 }
 """Keys of a sweep's file, with the type of each value and what messages call it."""
 
@@ -126,7 +126,9 @@ def make_spec(
 def _build_spec(content: dict, folder: Path, name: str) -> SweepSpec:
     name = content.get("name", name)
     if not NAME.fullmatch(name):
-        raise SpecError(f"name = {name!r}: use letters, digits, '-', '_' and '.', at most 60")
+        raise SpecError(
+            f"name = {repr(name)[:62]}: use letters, digits, '-', '_' and '.', at most 60"
+        )
     fixed = content.get("parameters", {})
     factors = [_run_rows(content["runs"])] if "runs" in content else []
     if "prompts" in content:
@@ -150,7 +152,9 @@ def _build_spec(content: dict, folder: Path, name: str) -> SweepSpec:
     if retries < 0:
         raise SpecError(f"retries = {retries}: at least 0")
     if timeout is not None and not 0 < timeout <= MAX_TIMEOUT:
-        raise SpecError(f"timeout = {timeout}: seconds for a run; more than 0, or leave it out")
+        raise SpecError(
+            f"timeout = {timeout}: seconds for a run; more than 0, at most a year, or leave it out"
+        )
     notebook = content.get("notebook", "03_generate")
     return SweepSpec(name, notebook, fixed, tuple(factors), seeds, retries, timeout, folder)
 
@@ -161,12 +165,14 @@ def _check_keys(content: object) -> dict:
         raise SpecError("it must hold a mapping such as 'grid: {steps: [10, 20]}'")
     for key, value in content.items():
         if key not in KEYS:
-            raise SpecError(f"unknown key {repr(key)[:62]}; known: {', '.join(KEYS)}")
+            near = did_you_mean(str(key), KEYS)
+            raise SpecError(f"unknown key {repr(key)[:62]}; known: {', '.join(KEYS)}{near}")
         kind, description = KEYS[key]
         if not isinstance(value, kind) or isinstance(value, bool):
             wanted = {"text": "str", "a whole number": "int"}.get(description, "float")
             hint = explain_value(value, wanted)
-            must = f"must be {description}" + (f" ({hint})" if hint else "")
+            quote = ": quote it" if wanted == "str" and not isinstance(value, list | dict) else ""
+            must = f"must be {description}{quote}" + (f" ({hint})" if hint else "")
             raise SpecError(f"{key} = {shorten(value)}: {must}")
         if isinstance(value, dict) and not all(isinstance(name, str) for name in value):
             raise SpecError(f"{key}: the names of parameters must be text")

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from .. import files
+from ..results.pictures import MAX_SIDE, fitted_size
 
 PREVIEW_WIDTH = 180
 """Pixels."""
@@ -90,7 +91,7 @@ NEUTRAL = ColourMap(np.zeros((17, 17)), np.zeros((17, 3)))
 
 def preview_animation(frames: np.ndarray, fps: float) -> bytes:
     """Encode frames (frames, height, width, 3) as an endless WebP of ``PREVIEW_WIDTH``."""
-    size = (PREVIEW_WIDTH, round(PREVIEW_WIDTH * frames.shape[1] / frames.shape[2]))
+    size = fitted_size(*frames.shape[1:3], MAX_SIDE, PREVIEW_WIDTH)
     pictures = [Image.fromarray(f).resize(size, Image.Resampling.BICUBIC) for f in frames]
     data = io.BytesIO()
     pictures[0].save(
