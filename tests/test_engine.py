@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import tomllib
 from pathlib import Path
 
@@ -16,7 +19,7 @@ import pytest
 from conftest import ROOT
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from cogvx_nb.notebooks import warm_engine
+from cogvx_nb.notebooks import kernel_processes, warm_engine
 
 PID = "import os; print(os.getpid(), end='')"
 
@@ -200,3 +203,165 @@ def test_a_kernel_goes_with_its_process(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     with contextlib.suppress(psutil.NoSuchProcess):
         assert psutil.wait_procs([psutil.Process(int(done.stdout))], timeout=30)[1] == []
+
+
+STATE = """
+import builtins, decimal, gc, logging, multiprocessing, os, resource, signal, socket, sys, time
+import warnings
+import numpy
+shell = get_ipython()
+print(os.getpid(), [
+    shell.InteractiveTB.mode, shell.ast_node_interactivity,
+    "mine" in shell.magics_manager.magics["line"],
+    [row[:3:2] for row in warnings.filters], logging.root.level, logging.root.manager.disable,
+    signal.getsignal(signal.SIGTERM), signal.getitimer(signal.ITIMER_REAL),
+    signal.pthread_sigmask(signal.SIG_BLOCK, ()), resource.getrlimit(resource.RLIMIT_NOFILE),
+    socket.getdefaulttimeout(), sys.getrecursionlimit(), gc.isenabled(), os.umask(0o022),
+    decimal.getcontext().prec, multiprocessing.get_start_method(allow_none=True), time.tzname,
+    numpy.get_printoptions()["precision"], numpy.geterr()["divide"], sorted(vars(builtins)),
+    callable(open), type(sys.stdout), "__spec__" in globals(),
+], end="")
+"""
+
+CHANGES = """
+import decimal, gc, logging, multiprocessing, os, resource, signal, socket, sys, time, warnings
+get_ipython().run_line_magic("xmode", "Minimal")
+get_ipython().ast_node_interactivity = "all"
+get_ipython().register_magic_function(len, "line", "mine")
+logging.getLogger().setLevel(logging.DEBUG); logging.disable()
+signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.alarm(60)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+socket.setdefaulttimeout(1); sys.setrecursionlimit(500); gc.disable(); os.umask(0o077)
+decimal.getcontext().prec = 3; multiprocessing.set_start_method("spawn")
+os.environ["TZ"] = "Asia/Tokyo"; time.tzset()
+import numpy
+numpy.set_printoptions(precision=1); numpy.seterr(divide="raise"); warnings.simplefilter("error")
+import builtins
+builtins.left = 1; builtins.print = None; del builtins.open
+"""
+
+
+@pytest.mark.slow
+def test_settings_that_a_notebook_changed_are_as_in_a_new_process(execute):
+    """Also those of a library that the notebook itself has imported."""
+    _, _, new = execute(STATE).partition(" ")
+    warm_engine.close_kernels()
+    first = execute(PID)
+    execute(CHANGES)
+    pid, _, restored = execute(STATE).partition(" ")
+    assert (pid, restored) == (first, new)
+
+
+BREAKS = {
+    "modules": "import sys; sys.modules.clear()",
+    "socket": "get_ipython().kernel.iopub_thread.socket.close()",
+    "stopped": "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", BREAKS.values(), ids=BREAKS.keys())
+def test_a_kernel_that_can_no_longer_answer_is_replaced(execute, cell):
+    start = time.monotonic()
+    with pytest.raises(DeadKernelError):
+        execute(cell, "2")
+    assert time.monotonic() - start < 30
+    assert execute("print('good', end='')") == "good"
+
+
+@pytest.mark.slow
+def test_what_changes_a_kernel_for_good_has_it_replaced(execute):
+    """The notebooks themselves succeed."""
+    pids = [execute(PID)]
+    for cell in ("os.close(1)", "import sys; del sys.modules['cogvx_nb.notebooks.kernel_reset']"):
+        execute(f"import os; {cell}")
+        pids.append(execute(PID))
+    assert len(set(pids)) == 3
+
+
+def sleeping(seconds: str) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"] == ["sleep", seconds] and kernel_processes.is_active(process)
+    ]
+
+
+DAEMON = """
+import os
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execvpe("sleep", ["sleep", "86411"], {})
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_a_notebook_leaves_are_ended(execute):
+    start = "import subprocess; subprocess.Popen({}, start_new_session=True)"
+    first = execute(start.format(["sleep", "86411"]), DAEMON, PID)
+    assert sleeping("86411") == []
+    second = execute("get_ipython().system_raw('COGVX_KEEP=1 sleep 86412 &')", PID)
+    assert second != first, "what depended on such a process starts anew"
+    assert execute(PID) == second
+    with pytest.raises(DeadKernelError):
+        execute(start.format(["sleep", "86411"]), "import os; os._exit(1)")
+    warm_engine.close_kernels()
+    assert sleeping("86411") == []
+    (wanted,) = sleeping("86412")
+    wanted.kill()
+
+
+STRICT = """
+import sys
+assert len(sys.argv) == 2
+from ipykernel.kernelapp import IPKernelApp
+from ipykernel.kernelbase import Kernel
+
+class Strict(Kernel):
+    implementation, implementation_version, banner = "strict", "1", ""
+    language_info = {"name": "bash", "mimetype": "text/plain", "file_extension": ".sh"}
+
+    async def do_execute(self, code, silent, *arguments, **options):
+        if not silent:
+            text = {"name": "stdout", "text": code}
+            self.send_response(self.iopub_socket, "stream", text)
+        return {"status": "ok", "execution_count": 1, "payload": [], "user_expressions": {}}
+
+IPKernelApp.launch_instance(argv=["-f", sys.argv[1]], kernel_class=Strict)
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_of_another_language_gets_no_arguments_of_ipython(execute, tmp_path, monkeypatch):
+    """And evaluates no expressions, so that each notebook gets a new one."""
+    folder = tmp_path / "kernels" / "strict"
+    folder.mkdir(parents=True)
+    (folder / "strict.py").write_text(STRICT)
+    argv = [sys.executable, str(folder / "strict.py"), "{connection_file}"]
+    spec = {"argv": argv, "display_name": "strict", "language": "bash"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    for _ in range(2):
+        assert execute("echo 1", kernel_name="strict", language="bash") == "echo 1"
+    done = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    assert done.metadata.language_info.file_extension == ".sh"
+
+
+@pytest.mark.slow
+def test_threads_and_arguments_have_kernels_of_their_own(execute, monkeypatch):
+    monkeypatch.setattr(warm_engine, "MOST_OUTPUT", 100)
+    pids = []
+    thread = threading.Thread(target=lambda: pids.append(execute(PID)))
+    thread.start()
+    thread.join(60)
+    twice = ["--InteractiveShell.ast_node_interactivity=all"]
+    pids += [execute(PID), execute(PID), execute("7\nprint('x' * 99)", PID, extra_arguments=twice)]
+    assert (pids[1], len(set(pids))) == (pids[2], 3)
+    assert not psutil.pid_exists(int(pids[0])), "nobody else can use that of a thread that ended"
+    assert "[the rest of the output was dropped" in execute(
+        "print('y' * 101, flush=True)\nprint(1)"
+    )

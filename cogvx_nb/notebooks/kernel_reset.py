@@ -1,25 +1,26 @@
 """Runs inside a kept kernel: clears what a notebook left before the next one starts.
 
-State of installed modules stays, among it the pipeline that ``pipeline.loader`` holds.
+State of installed modules stays, among it the pipeline that ``pipeline.loader`` holds; settings are
+restored (``kernel_settings``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import builtins
+import contextlib
 import gc
 import importlib
 import os
-import random
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from IPython import get_ipython
 
-TORCH_SEED = 67280421310721
-"""Initial seed of torch's generators (c10/core/GeneratorImpl.h, ``default_rng_seed_val``)."""
+from .kernel_guard import adopt_orphans, install_guard
+from .kernel_settings import record_settings, restore_settings
 
 LAST_ERROR = ("last_exc", "last_type", "last_value", "last_traceback")
 
@@ -27,41 +28,58 @@ _initial: dict[str, object] = {}
 """State of the process before its first notebook."""
 
 
-def clear_namespace(folder: str, import_from: str = "") -> int:
-    """Reset this kernel to its initial state, with another current directory.
+def prepare_process(preload: str = "") -> None:
+    """Record the state of a new process, to which ``clear_namespace`` returns.
 
     Args:
-        folder: the current directory from now on.
+        preload: a module that its notebooks will need; none if empty. torch and diffusers are
+            400,000 objects, which are exempted from garbage collection: 0.2 s each time.
+    """
+    if preload:
+        with contextlib.suppress(Exception):  # the notebook's own import says why
+            importlib.import_module(preload)
+            gc.collect()
+            gc.freeze()
+    adopt_orphans()
+    install_guard()
+    record_settings()
+    _initial.update(environ=dict(os.environ), path=list(sys.path), argv=list(sys.argv))
+    names = get_ipython().user_ns.items()
+    _initial["names"] = {name: value for name, value in names if name.startswith("__")}
+
+
+def enter_folder(folder: str, import_from: str = "") -> None:
+    """Set the current directory of the next notebook.
+
+    Args:
         import_from: a further folder to import modules from; none if empty.
+    """
+    os.chdir(folder)
+    _initial["folders"] = {folder, import_from}
+    sys.path[:] = [*_initial["path"], *([import_from] if import_from else [])]
+
+
+def clear_namespace() -> int:
+    """Return this kernel to its initial state, but for modules and what they hold.
 
     Returns:
         Bytes of RAM and GPU memory still in use.
 
     Raises:
         RuntimeError: if a thread of the last notebook is still running, which nothing can end.
+        LookupError: if this module was imported again, and knows no initial state.
+        Exception: if a setting can't be restored.
     """
-    os.chdir(folder)  # first: the last directory may have been deleted
-    if _initial:
-        _end_tasks()
-        _unload_modules(_initial["folders"])
-        _clear_state()
-    else:
-        _initial.update(environ=dict(os.environ), path=list(sys.path), argv=list(sys.argv))
-        _initial["builtins"] = set(vars(builtins))
-    _initial["folders"] = {folder, import_from}
+    environment = _initial["environ"]
+    _end_tasks()
+    _unload_modules(_initial["folders"])
+    _clear_state()
     os.environ.clear()
-    os.environ.update(_initial["environ"])
+    os.environ.update(environment)
     sys.argv[:] = _initial["argv"]
-    sys.path[:] = [*_initial["path"], *([import_from] if import_from else [])]
+    restore_settings()
+    _free_memory()
     return _bytes_in_use()
-
-
-def preload_module(module: str) -> None:
-    """Import what notebooks will need, and exempt it from garbage collection: torch and diffusers
-    are 400,000 objects, which take 0.2 s each time."""
-    importlib.import_module(module)
-    gc.collect()
-    gc.freeze()
 
 
 def _end_tasks() -> None:
@@ -77,16 +95,27 @@ def _end_tasks() -> None:
             frame = frame.f_back
         return frame is not None
 
+    def is_notebook_function(function: object) -> bool:
+        return getattr(function, "__globals__", None) is names
+
     for task in asyncio.all_tasks():
         if is_notebook_code(getattr(task.get_coro(), "cr_frame", None)):
             task.cancel()
+    for handle in getattr(asyncio.get_running_loop(), "_scheduled", ()):
+        if is_notebook_function(getattr(handle, "_callback", None)):
+            handle.cancel()
     for calls in get_ipython().events.callbacks.values():
-        calls[:] = [call for call in calls if getattr(call, "__globals__", None) is not names]
+        calls[:] = [call for call in calls if not is_notebook_function(call)]
     others = sys._current_frames()
     del others[threading.get_ident()]
-    for frame in others.values():
-        if is_notebook_code(frame):
-            raise RuntimeError("a thread of the last notebook is still at work")
+    targets = map(_thread_target, threading.enumerate())
+    if any(map(is_notebook_code, others.values())) or any(map(is_notebook_function, targets)):
+        raise RuntimeError("a thread of the last notebook is still at work")
+
+
+def _thread_target(thread: threading.Thread) -> Callable | None:
+    """The function that a thread runs, or that a timer will call."""
+    return getattr(thread, "function", None) or getattr(thread, "_target", None)
 
 
 def _unload_modules(folders: set[str]) -> None:
@@ -102,35 +131,28 @@ def _unload_modules(folders: set[str]) -> None:
 
 
 def _clear_state() -> None:
-    """Clear variables, tracebacks, figures, and random and torch settings; free memory."""
+    """Clear variables and tracebacks."""
     shell = get_ipython()
     preloaded = gc.get_freeze_count() > 0
     if not preloaded:  # the shell's reset collects garbage: once, at the end, is enough
         gc.freeze()
     shell.reset(new_session=True)
+    for name, value in _initial["names"].items():  # __spec__, without which no process is spawned
+        shell.user_ns.setdefault(name, value)
     if not preloaded:
         gc.unfreeze()
-    for name in vars(builtins).keys() - _initial["builtins"]:
-        delattr(builtins, name)
     for name in LAST_ERROR:  # their frames keep a failed run's variables alive
         if hasattr(sys, name):
             delattr(sys, name)
     shell._last_traceback = shell.last_execution_result = shell.InteractiveTB.tb = None
-    if pyplot := sys.modules.get("matplotlib.pyplot"):
-        pyplot.close("all")
-        pyplot.rcdefaults()
-    random.seed()
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed()
-    if torch := sys.modules.get("torch"):
-        torch.manual_seed(TORCH_SEED)
-        torch.set_default_dtype(torch.float32)
-        torch.set_default_device(None)
-        torch.set_grad_enabled(True)
+
+
+def _free_memory() -> None:
     if optimization := sys.modules.get("cogvx_nb.pipeline.optimization"):
         optimization.free_memory()  # also returns it to the system: what stays is a leak
         return
     gc.collect()
+    torch = sys.modules.get("torch")
     if torch and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
 
