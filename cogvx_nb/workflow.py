@@ -1,31 +1,24 @@
-"""The one way from a request to a file, and from a file to the same video again.
+"""The one way from a request to a file.
 
-Command line, notebook 03, workbench, sweeps, ``reproduce`` and the benchmark all go through it:
-find the checkpoint, validate, plan, load, generate, save.
+Command line, notebook 03, workbench, sweeps and the benchmark all go through it: find the
+checkpoint, validate, plan, load, generate, save. ``reproduction`` goes the other way.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from . import leftovers, settings
-from .checkpoints import registry, store
-from .errors import ModelError, PathError
 from .planning import enrich, planner, request
-from .planning.fields import FIELDS, complete_values
+from .planning.fields import complete_values
 from .planning.plan import Plan
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest
 from .planning.speedups import missing_speed_ups
 from .progress import CancelToken, Listener, Note, Planned, StageStarted
 from .results import result, video
-from .results.records import RecordedCheckpoint, Sidecar
-from .results.result import Generated, Result
+from .results.output import check_output, check_room
+from .results.result import Result
 
 
 def generate_video(
@@ -51,7 +44,8 @@ def generate_video(
         CogvxError: with the value and the remedy; see ``errors``.
     """
     leftovers.begin(settings.outputs_dir())
-    result.check_output(output, overwrite=overwrite)
+    check_output(output, overwrite=overwrite)
+    video.try_ffmpeg()
     prepared, model_note = prepare_request(prompt, on_event, **values)
     return make_video(
         prepared,
@@ -110,7 +104,9 @@ def make_video(
     """
     from .pipeline import generate, loader
 
-    result.check_output(output, overwrite=overwrite)
+    path = check_output(output, overwrite=overwrite)
+    check_room(path, prepared.frames * prepared.height * prepared.width)
+    video.try_ffmpeg()
     emit = on_event or (lambda event: None)
     plan = plan or planner.plan_request(prepared, probe_machine())
     emit(Planned(prepared, plan, model_note))
@@ -121,118 +117,3 @@ def make_video(
         prepared, loader.load_pipeline(plan), on_event, cancel, reuse_text=reuse_text
     )
     return result.save_result(generated, output, overwrite=overwrite, on_event=on_event)
-
-
-@dataclass(frozen=True, slots=True)
-class Reproduction:
-    """A result made again."""
-
-    original: Result
-    generated: Generated  # the new frames
-    identical: bool  # whether they are the same, bit by bit
-    psnr: float  # decibels between the new frames and the original mp4's, which is compressed
-    differences: tuple[str, ...]  # in versions, machine, checkpoint files or plan
-
-    def __str__(self) -> str:
-        path = self.original.path
-        if self.identical:
-            count = len(self.generated.frames)
-            return f"identical: all {count} frames of {path} came out the same"
-        reasons = self.differences or ("nothing that was recorded differs",)
-        return "\n  ".join([f"not identical: {self.psnr:.1f} dB from {path}", *reasons])
-
-
-def reproduce(
-    original: Result, on_event: Listener | None = None, cancel: CancelToken | None = None
-) -> Reproduction:
-    """Run a result's request once more, on its plan where this machine can.
-
-    Args:
-        on_event, cancel: as for ``generate.generate_frames``.
-
-    Raises:
-        ModelError: if its checkpoint is not on this machine, or not whole.
-        CogvxError: whatever making a video can raise.
-    """
-    from .pipeline import generate, loader
-
-    recorded, content = request_of(original.settings), original.sidecar_json()
-    loaded = loader.load_pipeline(planner.replay_plan(recorded, probe_machine(), content["plan"]))
-    with _cpu_threads(original.settings.machine.threads):
-        generated = generate.generate_frames(recorded, loaded, on_event, cancel)
-    sidecar = result.describe_video(generated)
-    return Reproduction(
-        original=original,
-        generated=generated,
-        identical=sidecar.frame_hash == original.frame_hash,
-        psnr=_psnr(generated.frames, video.decode_video(original.path)),
-        differences=_differences(content, sidecar.as_json()),
-    )
-
-
-def request_of(sidecar: Sidecar) -> VideoRequest:
-    """The request that a sidecar records; its prompt is never enriched a second time.
-
-    Raises:
-        ModelError: if its checkpoint is not on this machine, or not whole.
-        RequestError: if it is no longer valid.
-    """
-    values = {n: value for n, value in asdict(sidecar.request).items() if n in FIELDS}
-    permitted = dict.fromkeys(sidecar.allowed, True)
-    return request.make_request(
-        _recorded_model(sidecar.checkpoint),
-        **values | permitted,
-        enriched_from=sidecar.enriched_from,
-    )
-
-
-def _recorded_model(checkpoint: RecordedCheckpoint) -> registry.Model:
-    """The checkpoint that has the recorded files, or else the one of that name."""
-    models = []
-    for name in filter(None, (checkpoint.folder, checkpoint.name)):
-        try:
-            model = store.locate_checkpoint(name)
-        except (ModelError, PathError) as error:  # it is gone, or not whole any more
-            missing = error
-            continue
-        if store.file_hashes(model) == checkpoint.sha256:
-            return model
-        models.append(model)
-    if not models:
-        raise missing
-    return models[-1]
-
-
-def _differences(then: dict, now: dict) -> tuple[str, ...]:
-    differences = []
-    for part in ("versions", "machine", "plan"):
-        ignored = ("reasons", "peak_bytes", "ram_bytes")
-        for name in (then[part].keys() | now[part].keys()) - set(ignored):
-            before, after = then[part].get(name), now[part].get(name)
-            if before != after:
-                differences.append(f"{part} {name}: {before} then, {after} now")
-    before, after = then["checkpoint"]["sha256"], now["checkpoint"]["sha256"]
-    changed = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f))
-    differences += [f"checkpoint file {name} differs" for name in changed]
-    return tuple(sorted(differences))
-
-
-@contextlib.contextmanager
-def _cpu_threads(count: int | None) -> Iterator[None]:
-    """torch computes with so many CPU threads: their number can change the last bit."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(count or threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _psnr(frames: np.ndarray, others: np.ndarray) -> float:
-    """Decibels between two uint8 clips of one shape; NaN for different shapes."""
-    if frames.shape != others.shape:
-        return float("nan")
-    error = np.mean((frames.astype(np.float32) - others.astype(np.float32)) ** 2)
-    return float(10 * np.log10(255**2 / error)) if error else float("inf")

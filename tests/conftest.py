@@ -199,9 +199,16 @@ def samples(tiny, here, tmp_path_factory) -> list[result.Result]:
     return found
 
 
+def without_tag(mp4: bytes) -> bytes:
+    """A video whose settings are in its sidecar only: its tag has another name."""
+    assert mp4.count(b"mdtacogvx") == 1
+    return mp4.replace(b"mdtacogvx", b"mdtaother")
+
+
 @pytest.fixture
 def place(samples, outputs):
-    """Puts a copy of the first sample into the outputs folder, with settings of its own."""
+    """Puts a copy of the first sample into the outputs folder, with settings of its own in its
+    sidecar."""
 
     def put(name: str = "2026-01-01/first", made: str = "", model: str = "", **wanted) -> Path:
         kept = json.loads(samples[0].sidecar.read_text())
@@ -210,7 +217,7 @@ def place(samples, outputs):
         kept["checkpoint"]["name"] = model or kept["checkpoint"]["name"]
         path = outputs / f"{name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(samples[0].path.read_bytes())
+        path.write_bytes(without_tag(samples[0].path.read_bytes()))
         path.with_suffix(".json").write_text(json.dumps(kept))
         return path
 

@@ -11,7 +11,8 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "cogvx_nb"
 LAYERS = """text errors paths settings files hashing leftovers progress < checkpoints < planning
-    < results notebooks < pipeline < workflow < check sweep benchmark workbench < reports < cli"""
+    < results notebooks < pipeline < workflow reproduction < check sweep benchmark workbench
+    < reports < cli"""
 RANK = {name: rank for rank, row in enumerate(LAYERS.split("<")) for name in row.split()}
 """Of the modules of the root and of the packages: imports lead to a lower one."""
 

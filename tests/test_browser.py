@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, without_tag
 
 from cogvx_nb.results import video
 
@@ -51,7 +51,7 @@ def two_videos(samples, folder) -> str:
         sidecar["request"]["prompt"] = f"a {colour} circle moving {direction} in step"
         path = folder / "outputs" / "2026-01-01" / f"{colour}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(sample.path.read_bytes())
+        path.write_bytes(without_tag(sample.path.read_bytes()))
         path.with_suffix(".json").write_text(json.dumps(sidecar))
     return "circle in step"
 

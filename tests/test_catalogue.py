@@ -17,7 +17,7 @@ import pytest
 from conftest import CIRCLE
 
 from cogvx_nb.errors import ResultError
-from cogvx_nb.results import catalogue, index, index_file, records, result
+from cogvx_nb.results import catalogue, index, index_file, result
 from cogvx_nb.results.catalogue import ENTRY_COLUMNS, Catalogue
 from cogvx_nb.results.index import NAME
 
@@ -318,7 +318,7 @@ def test_an_index_that_is_none_is_made_anew(first, all_of, outputs, content):
 def test_an_index_is_opened_and_not_built_again(first, all_of, outputs, monkeypatch):
     all_of()
     before = (outputs / NAME).stat().st_ino
-    monkeypatch.setattr(records, "read_record", None)
+    monkeypatch.setattr(index, "find_settings", None)
     assert all_of() == [CIRCLE]
     assert (outputs / NAME).stat().st_ino == before
 

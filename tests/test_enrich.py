@@ -15,7 +15,7 @@ import pytest
 from chat import BETTER, Endpoint, Reply
 from conftest import CIRCLE
 
-from cogvx_nb import errors, progress, workflow
+from cogvx_nb import errors, progress, reproduction, workflow
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.registry import COGVIDEOX_5B
 from cogvx_nb.cli import main
@@ -397,7 +397,7 @@ def test_both_are_kept_in_the_sidecar_and_the_mp4(endpoint, make):
     saved.sidecar.unlink()
     alone = result.read_result(saved.path)  # from the mp4
     assert alone.settings.enriched_from == typed
-    again = workflow.reproduce(alone)
+    again = reproduction.reproduce(alone)
     assert again.identical
     assert again.generated.request.enriched_from == typed
     assert endpoint.requests == []

@@ -21,7 +21,7 @@ from cogvx_nb.errors import Cancelled, ModelError
 from cogvx_nb.pipeline import generate, loader
 from cogvx_nb.pipeline.vae import decode_latents
 from cogvx_nb.planning import planner, request
-from cogvx_nb.results import result
+from cogvx_nb.results.video import frame_hash
 
 
 @pytest.mark.parametrize("frames", [13, 25, 49])
@@ -171,10 +171,10 @@ def test_out_of_memory_steps_the_plan_down(limited, case, expected):
 
 def test_a_frame_hash_is_of_the_raw_frames(make):
     frames = make().frames
-    assert result.frame_hash(frames) == result.frame_hash(frames.copy())
+    assert frame_hash(frames) == frame_hash(frames.copy())
     changed = frames.copy()
     changed[0, 0, 0, 0] ^= 1
-    assert result.frame_hash(frames) != result.frame_hash(changed)
+    assert frame_hash(frames) != frame_hash(changed)
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from conftest import CIRCLE
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.planning import cost, machine, plan, planner, request, speedups
 from cogvx_nb.results import result
+from cogvx_nb.results.video import frame_hash
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
@@ -139,15 +140,15 @@ def whole_video(tiny, here):
 @pytest.mark.parametrize("placement", OFFLOADS)
 def test_frames_are_the_same_with_each_placement(whole_video, placement):
     frames = whole_video(placement).frames
-    assert result.frame_hash(frames) == result.frame_hash(whole_video(NO_OFFLOAD).frames)
+    assert frame_hash(frames) == frame_hash(whole_video(NO_OFFLOAD).frames)
 
 
 def test_a_video_is_made_again_bit_for_bit(tmp_path):
-    from cogvx_nb import workflow
+    from cogvx_nb import reproduction, workflow
 
     saved = workflow.generate_video(CIRCLE, tmp_path / "a.mp4", model="tiny", steps=4)
     assert saved.settings.plan.device.startswith("cuda")
-    assert workflow.reproduce(saved).identical
+    assert reproduction.reproduce(saved).identical
 
 
 @pytest.mark.parametrize("card", ["80 GB", "24 GB", "16 GB", "8 GB", "5 GiB"])

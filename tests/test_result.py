@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import tempfile
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +15,12 @@ import numpy as np
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import progress
+from cogvx_nb import progress, reproduction
+from cogvx_nb.cli.main import main
 from cogvx_nb.errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
 from cogvx_nb.reports import display
-from cogvx_nb.results import pictures, records, result, video
+from cogvx_nb.results import ffmpeg, output, pictures, records, result, unsaved, video
+from cogvx_nb.results.typed import FieldError
 
 NASTY = (
     'a "red" circle; = # \\ {braces} <script>alert(1)</script> ../x 一只红色的圆 \u202eright\nline'
@@ -77,7 +81,7 @@ def test_settings_come_back(generated, tmp_path, sidecar):
     found = result.read_result(tmp_path / "a.mp4").sidecar_json()
     assert found["request"] == made.request.settings
     assert found["request"]["negative_prompt"] == NASTY
-    assert found["frame_hash"] == result.frame_hash(made.frames)
+    assert found["frame_hash"] == video.frame_hash(made.frames)
     assert found["checkpoint"]["sha256"] == made.hashes
     assert found["asked"]["seed"] == 3
     assert found["allowed"] == list(made.request.allowed)
@@ -128,7 +132,9 @@ def test_wrong_types_make_no_result(generated, tmp_path, path, value):
     content = result.describe_video(generated()).as_json()
     *sections, name = path.split(".")
     (content[sections[0]] if sections else content)[name] = value
-    assert records.parse_sidecar(content) is None
+    for strict in (True, False):
+        with pytest.raises(FieldError):
+            records.read_settings(content, strict)
     (tmp_path / "a.mp4").write_bytes(b"")
     (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(ResultError, match="carries no settings"):
@@ -138,7 +144,7 @@ def test_wrong_types_make_no_result(generated, tmp_path, path, value):
 def test_the_same_request_has_the_same_settings_but_for_times(make):
     first, second, other = (result.describe_video(make(seed=seed)) for seed in (3, 3, 4))
     assert first.without_times() == second.without_times() != other.without_times()
-    assert records.parse_sidecar(json.loads(json.dumps(first.as_json()))) == first
+    assert records.read_settings(json.loads(json.dumps(first.as_json()))) == first
 
 
 def test_adjustments_are_kept(generated, tmp_path):
@@ -163,11 +169,11 @@ def test_name_clashes_get_a_number(generated, tmp_path):
     copy.write_bytes(b"video")
     sidecar = tmp_path / ".sidecar"
     sidecar.write_text("{}")
-    target = result._publish_pair(copy, sidecar, taken, overwrite=False, numbered=True)
+    target = output.publish_pair(copy, sidecar, taken, overwrite=False, numbered=True)
     assert target.name == "a-2.mp4"
     assert target.read_bytes() == b"video"
     with pytest.raises(OutputExists):
-        result._publish_pair(target, sidecar, taken, overwrite=False, numbered=False)
+        output.publish_pair(target, sidecar, taken, overwrite=False, numbered=False)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +188,7 @@ def test_name_clashes_get_a_number(generated, tmp_path):
     ],
 )
 def test_slugs_are_safe(prompt, expected):
-    assert result.slug(prompt) == expected
+    assert output.slug(prompt) == expected
 
 
 def test_an_existing_file_is_kept(generated, tmp_path):
@@ -207,13 +213,13 @@ def test_somebody_elses_json_is_never_replaced(generated, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("output", "words"),
+    ("name", "words"),
     [("a.avi", "must end in .mp4"), ("file/a.mp4", "is a file"), ("x" * 250 + ".mp4", "too long")],
 )
-def test_bad_outputs_are_refused(generated, tmp_path, output, words):
+def test_bad_outputs_are_refused(generated, tmp_path, name, words):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=words):
-        result.save_result(generated(), tmp_path / output)
+        result.save_result(generated(), tmp_path / name)
     assert names(tmp_path) == ["file"]
 
 
@@ -234,6 +240,100 @@ def test_a_full_disk_leaves_nothing(generated, small_disk):
     with pytest.raises(DiskFull, match="make room"):
         result.save_result(replace(made, frames=noise), disk / "new" / "a.mp4")
     assert names(disk) == []
+
+
+def test_frames_that_cannot_be_saved_are_kept(generated, tmp_path, outputs):
+    made = generated()
+    (tmp_path / "taken.mp4").write_bytes(b"mine")
+    with pytest.raises(OutputExists, match=r"taken\.mp4 exists.*the frames are kept") as failed:
+        result.save_result(made, tmp_path / "taken.mp4")
+    (kept,) = (outputs / "unsaved").iterdir()
+    assert f"'cogvx save {kept} --output FILE'" in str(failed.value)
+    assert main(["save", str(kept), "--output", str(tmp_path / "taken.mp4")]) == 1
+    assert kept.exists(), "until it is saved"
+    assert main(["save", str(kept), "--output", str(tmp_path / "a.mp4")]) == 0
+    saved, direct = result.read_result(tmp_path / "a.mp4"), result.save_result(made)
+    assert saved.settings.without_times() == direct.settings.without_times()
+    assert np.array_equal(video.decode_video(saved.path), video.decode_video(direct.path))
+    assert not kept.exists()
+
+
+def test_frames_are_kept_where_there_is_room(generated, small_disk, tmp_path, monkeypatch):
+    made, disk = generated(), small_disk(64)
+    noise = np.random.default_rng(0).integers(0, 255, made.frames.shape, np.uint8)
+    made = replace(made, frames=noise)
+    monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(disk))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(DiskFull, match="the frames are kept"):
+        result.save_result(made)
+    assert names(disk) == []
+    (kept,) = tmp_path.glob("cogvx-unsaved/*.frames")
+    assert np.array_equal(unsaved.read_frames(kept)[0], noise)
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    with pytest.raises(DiskFull, match="nor could the frames be kept"):
+        result.save_result(made)
+    assert names(disk) == []
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "settings", "missing"])
+def test_a_damaged_file_of_frames_is_refused(generated, tmp_path, damage):
+    made = generated()
+    path = unsaved._write_frames(tmp_path, made.frames, result.describe_video(made))
+    content = bytearray(path.read_bytes())
+    if damage == "flipped":
+        content[len(content) // 2] ^= 255
+    if damage == "missing":
+        path.unlink()
+    elif damage == "settings":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(unsaved.SETTINGS, '{"format": 7}')
+    else:
+        path.write_bytes({"empty": b"", "cut": content[:-100]}.get(damage, bytes(content)))
+    with pytest.raises(ResultError, match=rf"{path}"):
+        result.save_frames(path, tmp_path / "a.mp4")
+    assert "a.mp4" not in names(tmp_path)
+
+
+def test_room_is_looked_for_before_the_work(small_disk):
+    disk = small_disk(64)
+    with pytest.raises(DiskFull, match=r"has .* free, and the video needs about"):
+        output.check_room(disk / "new" / "a.mp4", 13 * 96 * 144)
+
+
+CHANGES = {
+    "nothing": ([], "identical: all 13 frames of"),
+    "copied": (["-c", "copy"], "identical: all 13 frames of"),
+    "encoded again": (["-crf", "30"], "changed: all 13 frames came out as they were made then"),
+    "cut": (["-c", "copy", "-frames:v", "5"], "holds others (5 frames of 96 × 144)"),
+    "scaled": (["-vf", "scale=72:48"], "holds others (13 frames of 48 × 72)"),
+    "repeated": (["-vf", "loop=1:13"], "holds others (more than 13 frames of 96 × 144)"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_video_made_again_is_compared_with_the_file(generated, tmp_path, change, hashed):
+    made, (arguments, words) = generated(steps=10), CHANGES[change]
+    saved = result.save_result(made, tmp_path / "a.mp4")
+    if not hashed:  # as in older results
+        content = saved.settings.as_json()
+        del content["content_hash"]
+        video.encode_video(made.frames, saved.path, 8, json.dumps(content))
+        saved.sidecar.unlink()
+    path = tmp_path / "b.mp4"
+    command = [ffmpeg.find_ffmpeg(), "-loglevel", "error", "-i", str(saved.path), *arguments]
+    kept = ["-movflags", "use_metadata_tags", str(path)]
+    subprocess.run([*command, *kept] if arguments else ["cp", saved.path, path], check=True)
+    original = result.read_result(path)
+    assert original.note == ""
+    again = reproduction._compare(original, made, video.decode_video(path, 14))
+    assert words in str(again)
+    assert again.same_frames
+    assert again.identical == words.startswith("identical")
+    other = reproduction._compare(original, generated(seed=2), video.decode_video(path, 14))
+    assert str(other).startswith("not identical: ")
+    also = "the file itself was changed since it was made, too"
+    assert (also in str(other)) == (hashed and not again.identical)
 
 
 def test_a_write_is_announced(generated, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from cogvx_nb import settings
 from cogvx_nb.errors import FfmpegError, ResultError
-from cogvx_nb.results import ffmpeg, pictures, video
+from cogvx_nb.results import ffmpeg, pictures, stored, video
 
 CONFUSING = [
     "Duration: 00:00:05,000 a red circle",
@@ -36,7 +36,7 @@ def test_texts_in_a_file_confuse_nothing(frames, tmp_path, text):
     path = tmp_path / "a.mp4"
     video.encode_video(frames, path, 8, tag)
     assert video.decode_video(path).shape == frames.shape
-    assert video.read_tag(path) == {"prompt": text}
+    assert stored.read_tag(path) == {"prompt": text}
     assert [file.name for file in tmp_path.iterdir()] == ["a.mp4"]
 
 

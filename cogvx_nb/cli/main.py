@@ -74,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     videos.add_list(add_command(commands, "list", videos.list_results))
     videos.add_show(add_command(commands, "show", videos.show_settings))
     videos.add_reproduce(add_command(commands, "reproduce", videos.reproduce_video))
+    videos.add_save(add_command(commands, "save", videos.save_kept_frames))
     checkpoints.add_download(add_command(commands, "download", checkpoints.download_checkpoint))
     checkpoints.add_verify(add_command(commands, "verify", checkpoints.verify_checkpoints))
     bench.add_bench(add_command(commands, "bench", bench.run_bench))

@@ -111,8 +111,9 @@ def show_settings(options: argparse.Namespace) -> int:
     """Print a video's settings as JSON."""
     from ..results import result
 
-    content = result.read_result(_named_video(options)).sidecar_json()
-    print(json.dumps(content, ensure_ascii=not _prints_unicode(), indent=2))
+    shown = result.read_result(_named_video(options))
+    _print_note(shown)
+    print(json.dumps(shown.sidecar_json(), ensure_ascii=not _prints_unicode(), indent=2))
     return 0
 
 
@@ -139,24 +140,38 @@ def _named_video(options: argparse.Namespace) -> str:
     raise PathError(f"name a video, {hint}; 'cogvx list' shows all of them")
 
 
+def _print_note(shown) -> None:
+    """Print the note on a result's settings, if there is one."""
+    if shown.note:
+        print_error(f"cogvx: {plain_line(shown.note)}")
+
+
 def reproduce_video(options: argparse.Namespace) -> int:
-    """Make a video again and report whether its frames are identical."""
-    from .. import workflow
+    """Make a video again: identical (exit code 0), the file changed since, or different (1)."""
+    from .. import reproduction
     from ..progress import Progress
-    from ..results import result
+    from ..results import output, result
 
     original = result.read_result(_named_video(options))
+    _print_note(original)
     if options.output is not None:
-        result.check_output(options.output)
-
+        output.check_output(options.output)
     with Progress() as progress:
-        again = workflow.reproduce(original, progress)
+        again = reproduction.reproduce(original, progress)
     try:
         if options.output is not None:
             print(result.save_result(again.generated, options.output).path)
     finally:
         print(again)
     return 0 if again.identical else 1
+
+
+def save_kept_frames(options: argparse.Namespace) -> int:
+    """Save the frames of a video that couldn't be written."""
+    from ..results import result
+
+    print(result.save_frames(options.file, options.output, overwrite=options.overwrite).path)
+    return 0
 
 
 def add_show(command: argparse.ArgumentParser) -> None:
@@ -172,10 +187,21 @@ def add_reproduce(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_save(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx save``."""
+    command.add_argument("file", help="the file of frames that an error message named")
+    add_output(command)
+
+
 def add_generate(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx generate``: a flag for each field of a request."""
     for field in FIELDS.values():
         _add_field(command, field)
+    add_output(command)
+
+
+def add_output(command: argparse.ArgumentParser) -> None:
+    """The arguments that name a new video."""
     command.add_argument("--output", help="mp4 to write (default: a new name in outputs/<date>/)")
     command.add_argument("--overwrite", action="store_true", help="replace the output file")
 

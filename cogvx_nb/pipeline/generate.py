@@ -23,7 +23,7 @@ from ..progress import (
     StageStarted,
     Step,
 )
-from ..results.result import Generated
+from ..results.generated import Generated
 from ..results.video import is_black
 from .components import EXPOSED_LOOP_VARIABLES
 from .loader import Loaded, fallback_plan

@@ -17,6 +17,7 @@ from ..files import numbered_paths
 from ..planning.cost import MeasuredPace
 from . import export, records
 from .index import Index
+from .typed import MAX_INTEGER
 
 if TYPE_CHECKING:
     import pandas
@@ -204,7 +205,7 @@ def _storable_text(text: str) -> str:
 
 def _clamped(number: int) -> int:
     """Clamp to SQLite's 64-bit range; an out-of-range value still matches nothing."""
-    return max(-records.MAX_INTEGER, min(number, records.MAX_INTEGER))
+    return max(-MAX_INTEGER, min(number, MAX_INTEGER))
 
 
 def move_to_trash(path: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 from .. import __version__
 from . import records
 from .index_file import memory_database, read_database, write_database
+from .stored import find_settings
 
 NAME = ".catalogue.sqlite"
 
@@ -25,8 +26,8 @@ EXCLUDED_FOLDERS = ("trash", "benchmarks", "grids")
 """Folders in the outputs folder that hold no results."""
 
 RESULT_COLUMNS = ("folder", "name", "stamp", *records.SEARCH_COLUMNS, *records.COLUMNS)
-"""Folder of the mp4 relative to the index's, with ``/``, and its name; size and time of its
-sidecar; values of the sidecar."""
+"""Folder of the mp4 relative to the index's, with ``/``, and its name; sizes and times of it and
+its sidecar; values of its settings."""
 
 SCHEMA = f"""
 CREATE TABLE folders (path TEXT PRIMARY KEY, parent TEXT, changed INTEGER);
@@ -115,16 +116,16 @@ class Index:
         return inside
 
     def _replace_results(self, folder: str, stamps: dict[str, str]) -> None:
-        """Make a folder's results those of its sidecars, by their stamps."""
-        stored = dict(self._rows("SELECT name, stamp FROM results WHERE folder = ?", (folder,)))
-        for name, stamp in stored.items():
+        """Make a folder's results those of its videos, by their stamps."""
+        known = dict(self._rows("SELECT name, stamp FROM results WHERE folder = ?", (folder,)))
+        for name, stamp in known.items():
             if stamps.get(name) != stamp:
                 self._write("DELETE FROM results WHERE folder = ? AND name = ?", (folder, name))
         for name, stamp in stamps.items():
-            if stored.get(name) != stamp:
-                record = records.read_record(self._folder / folder / f"{name[:-4]}.json")
-                if record is not None:
-                    self._write(INSERT, (folder, name, stamp, *record))
+            if known.get(name) != stamp:
+                settings = find_settings(self._folder / folder / name)
+                if settings is not None:
+                    self._write(INSERT, (folder, name, stamp, *records.record_values(settings)))
 
     def _forget(self, folder: str) -> None:
         """Delete the rows of a folder that is gone and of those in it; all rows for ``""``.
@@ -163,13 +164,10 @@ class Index:
 
 
 def scan_folder(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
-    """The sub-folders of a folder, and the stamp of each sidecar by its mp4's name.
+    """The sub-folders of a folder, and the stamp of each mp4 and its sidecar by the mp4's name.
 
     Args:
         folder: relative to ``root``, with ``/``; empty for ``root`` itself.
-
-    Raises:
-        OSError: if the folder can't be read.
     """
     inside, mp4s, sidecars = [], {}, {}
     with os.scandir(root / folder) as entries:
@@ -182,11 +180,15 @@ def scan_folder(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
                     if not _is_skipped(entry, root, folder):
                         inside.append(f"{folder}/{entry.name}" if folder else entry.name)
                 elif entry.name.lower().endswith(".mp4") and entry.is_file():
-                    mp4s[entry.name[:-4]] = entry.name
+                    mp4s[entry.name] = _stamp(entry)
                 elif entry.name.endswith(".json") and entry.is_file():
-                    status = entry.stat()
-                    sidecars[entry.name[:-5]] = f"{status.st_size} {status.st_mtime_ns}"
-    return inside, {mp4s[stem]: stamp for stem, stamp in sidecars.items() if stem in mp4s}
+                    sidecars[entry.name[:-5]] = _stamp(entry)
+    return inside, {name: f"{stamp} {sidecars.get(name[:-4], '')}" for name, stamp in mp4s.items()}
+
+
+def _stamp(entry: os.DirEntry) -> str:
+    status = entry.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def _is_skipped(entry: os.DirEntry, root: Path, folder: str) -> bool:

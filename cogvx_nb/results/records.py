@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
-import json
 import operator
 import types
 import typing
@@ -13,28 +10,51 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import Annotated
 
-from ..planning.fields import FRAMES, names_deciding
+from ..planning.fields import FIELDS, FRAMES, names_deciding
 from ..planning.plan import PREDICTED, RECORDED, Plan, rename_choices
 from ..planning.request import Adjustment, VideoRequest
+from ..planning.speedups import SPEEDS
+from .typed import MISSING, FieldError, OneOf, Passes, Range, read_as
 
 FORMAT = 2
 """Of the sidecars written now. Format 1 had other names in the plan: see ``rename_choices``."""
+
+MAX_BYTES = 2**20
+"""Of settings as JSON; a video's have some kilobytes."""
 
 STAGES = ("load", "text", "compile", "denoise", "decode", "write")
 
 ONE_TIME_STAGES = ("load", "compile")
 """Stages that the next video of a process doesn't have."""
 
-MAX_INTEGER = 2**63 - 1
-"""The largest integer of SQLite."""
+MAX_THREADS = 1024
+"""CPU threads of torch that a sidecar can ask for: far more end the process."""
+
+BOUNDS = {
+    name: Range(FIELDS[name].least, FIELDS[name].most)
+    for name in ("frames", "steps", "height", "width", "guidance")
+} | {
+    "fps": Range(1, 1000),
+    "speed": OneOf(tuple(SPEEDS)),
+    "quantized": OneOf(("", "fp8", "int8")),
+    "dtype": OneOf(("float32", "bfloat16", "float16")),
+}
+"""Of fields of a request and a plan, besides their types."""
+
+Seconds = Annotated[float, Range(0, 1e9)]
+
+Moment = Annotated[
+    str, Passes(lambda text: datetime.fromisoformat(text).timestamp(), "must be a time in ISO 8601")
+]
 
 
 def _section(name: str, source: type, required: tuple[str, ...], optional: tuple[str, ...] = ()):
     """A frozen dataclass of some of another's fields; optional ones default to None, others as in
     the source."""
     hints = typing.get_type_hints(source)
+    hints |= {name: Annotated[hints[name], BOUNDS[name]] for name in hints.keys() & BOUNDS.keys()}
     defaults = {entry.name: entry.default for entry in dataclasses.fields(source)}
     fields = [(key, hints[key], field(default=defaults[key])) for key in required]
     fields += [(key, hints[key] | None, field(default=None)) for key in optional]
@@ -68,7 +88,8 @@ class RecordedMachine:
 
     system: str | None = None  # operating system, architecture and Python version
     cores: int | None = None
-    threads: int | None = None  # of torch on the CPU; they can change the last bit
+    # Of torch on the CPU; they can change the last bit.
+    threads: Annotated[int, Range(1, MAX_THREADS)] | None = None
     ram_bytes: int | None = None
     gpus: tuple[str, ...] | None = None  # names
 
@@ -77,11 +98,11 @@ class RecordedMachine:
 class Sidecar:
     """Everything that is recorded of a video, in the order of the JSON file.
 
-    A field with a default may be missing or of another type in the file: sidecars from before it
-    was recorded are read too. A file without one of the others is not a sidecar.
+    A field with a default may be missing in the file: sidecars from before it was recorded are read
+    too. A file without one of the others is not a sidecar.
     """
 
-    made: str  # ISO 8601 with offset
+    made: Moment  # ISO 8601 with offset
     request: RecordedRequest
     asked: dict[str, object] = field(default_factory=dict)  # values as given, before adjustments
     enriched_from: str = ""  # the prompt as typed, if a chat model rewrote it; else not in the file
@@ -92,14 +113,16 @@ class Sidecar:
     checkpoint: RecordedCheckpoint
     versions: dict[str, str | None] = field(default_factory=dict)  # None: not installed
     machine: RecordedMachine = RecordedMachine()
-    seconds: dict[str, float]  # of each stage; with "denoise" at least
+    seconds: dict[str, Seconds]  # of each stage; with "denoise" at least
     frame_hash: str  # SHA-256 of the frames before encoding
+    content_hash: str = ""  # of the decoded mp4, see ``video.content_hash``; empty in older ones
 
     def as_json(self) -> dict:
         """The JSON content of a sidecar in today's format."""
         content = {"format": FORMAT, **_json_value(self)}
-        if not self.enriched_from:
-            del content["enriched_from"]
+        for name in ("enriched_from", "content_hash"):
+            if not content[name]:
+                del content[name]
         return content
 
     def without_times(self) -> Sidecar:
@@ -107,23 +130,34 @@ class Sidecar:
         return dataclasses.replace(self, made="", seconds={})
 
 
-def read_sidecar(path: Path) -> Sidecar | None:
-    """The sidecar in a file; None if the file is missing or something else."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        return parse_sidecar(json.loads(path.read_text(encoding="utf-8")))
-    return None
+def read_settings(content: object, strict: bool = True) -> Sidecar:
+    """The settings in JSON content of any format so far.
+
+    Args:
+        strict: see ``typed.read_as``.
+
+    Raises:
+        FieldError: with the field, its value and what it must be.
+    """
+    if not isinstance(content, dict):
+        raise FieldError("must be an object", content)
+    _check_format(content)
+    if content["format"] == 1 and isinstance(content.get("plan"), dict):
+        content = content | {"plan": rename_choices(content["plan"])}
+    sidecar = read_as(Sidecar, content, strict)
+    if "denoise" not in sidecar.seconds:
+        raise FieldError(MISSING, dataclasses.MISSING, "denoise", "seconds")
+    return sidecar
 
 
-def parse_sidecar(content: object) -> Sidecar | None:
-    """The sidecar of JSON content in any format so far; None if it is something else."""
-    with contextlib.suppress(ValueError, TypeError, LookupError, AttributeError):
-        if content["format"] not in (1, FORMAT):
-            return None
-        if content["format"] == 1:
-            content = content | {"plan": rename_choices(content["plan"])}
-        sidecar = _reader(Sidecar)(content)
-        return sidecar if "denoise" in sidecar.seconds else None
-    return None
+def _check_format(content: dict) -> None:
+    if "format" not in content:
+        raise FieldError(MISSING, dataclasses.MISSING, "format")
+    number = content["format"]
+    if type(number) is not int or number < 1:
+        raise FieldError("must be a whole number", number, "format")
+    if number > FORMAT:
+        raise FieldError("was written by a newer version: update cogvx-nb", number, "format")
 
 
 def _json_value(value: object) -> object:
@@ -136,83 +170,6 @@ def _json_value(value: object) -> object:
     if isinstance(value, tuple):
         return [_json_value(part) for part in value]
     return dict(value) if isinstance(value, dict) else value
-
-
-@functools.cache
-def _reader(kind: object) -> Callable[[object], object]:
-    """A function that returns a JSON value as that type, or raises ValueError."""
-    if dataclasses.is_dataclass(kind):
-        return _section_reader(kind)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:  # ``... | None``
-        read = _reader(arguments[0])
-        return lambda value: None if value is None else read(value)
-    if origin is tuple:
-        read = _reader(arguments[0])
-        return lambda value: tuple(map(read, _checked(value, list)))
-    if origin is dict:
-        read = _reader(arguments[1])
-        return lambda value: {key: read(part) for key, part in _checked(value, dict).items()}
-    return _SCALARS[kind]
-
-
-def _section_reader(section: type) -> Callable[[object], object]:
-    hints = typing.get_type_hints(section)
-    readers = [
-        (entry.name, _reader(hints[entry.name]), _is_required(entry))
-        for entry in dataclasses.fields(section)
-    ]
-
-    def read(content: object) -> object:
-        _checked(content, dict)
-        values = {}
-        for name, read_field, required in readers:
-            try:
-                values[name] = read_field(content[name])
-            except (KeyError, ValueError):
-                if required:
-                    raise ValueError(name) from None
-        return section(**values)
-
-    return read
-
-
-def _is_required(entry: dataclasses.Field) -> bool:
-    return entry.default is entry.default_factory is dataclasses.MISSING
-
-
-def _checked(value: object, kind: type) -> object:
-    if not isinstance(value, kind):
-        raise ValueError(value)
-    return value
-
-
-def _text(value: object) -> str:
-    """A text that can be stored: JSON can spell half a character (a lone surrogate)."""
-    if not _checked(value, str).isascii():
-        value.encode()
-    return value
-
-
-def _whole_number(value: object) -> int:
-    if type(value) is not int or abs(value) > MAX_INTEGER:  # a bool is an int too
-        raise ValueError(value)
-    return value
-
-
-def _number(value: object) -> float:
-    if type(value) not in (int, float) or not abs(value) <= MAX_INTEGER:  # false for NaN too
-        raise ValueError(value)
-    return float(value)
-
-
-_SCALARS: dict[object, Callable[[object], object]] = {
-    str: _text,
-    bool: lambda value: _checked(value, bool),
-    int: _whole_number,
-    float: _number,
-    object: lambda value: value,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +186,7 @@ def _column(path: str) -> Column:
     for name in path.split("."):
         kind = typing.get_type_hints(kind)[name]
     read = operator.attrgetter(path)
-    optional = typing.get_origin(kind) is types.UnionType
+    optional = typing.get_origin(kind) in (types.UnionType, typing.Union)
     kind = typing.get_args(kind)[0] if optional else kind
     if typing.get_origin(kind) is tuple:
         return Column(str, lambda sidecar: _joined(read(sidecar)))
@@ -264,16 +221,9 @@ SEARCH_COLUMNS = ("at", "folded", "other_seconds")
 it; seconds of all stages but denoising and ``ONE_TIME_STAGES``."""
 
 
-def read_record(path: Path) -> tuple | None:
-    """The values of ``SEARCH_COLUMNS`` and ``COLUMNS`` of a sidecar; None if the file is missing or
-    something else."""
-    sidecar = read_sidecar(path)
-    if sidecar is None or sidecar.request.steps < 1:
-        return None
-    try:
-        at = datetime.fromisoformat(sidecar.made).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
+def record_values(sidecar: Sidecar) -> tuple:
+    """The values of ``SEARCH_COLUMNS`` and ``COLUMNS`` of a result."""
+    at = datetime.fromisoformat(sidecar.made).timestamp()
     ignored = ("denoise", *ONE_TIME_STAGES)
     other = sum(value for stage, value in sidecar.seconds.items() if stage not in ignored)
     values = (column.read(sidecar) for column in COLUMNS.values())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
-import json
 import re
 import tempfile
 from collections.abc import Iterator
@@ -25,9 +25,7 @@ from .ffmpeg import (
     input_file,
     run_ffmpeg,
 )
-
-TAG = "cogvx"
-"""Name of the mp4 metadata tag that holds the settings as JSON."""
+from .mp4 import TAG, find_tag
 
 QUALITY = 14
 """x264's constant rate factor; 18 is called visually lossless, and short clips stay small."""
@@ -45,6 +43,11 @@ MAX_BLACK = 4
 def is_black(frames: np.ndarray) -> bool:
     """Whether no pixel of uint8 frames is brighter than black."""
     return bool(frames.max() <= MAX_BLACK)
+
+
+def frame_hash(frames: np.ndarray) -> str:
+    """SHA-256 of uint8 RGB frames (frames, height, width, 3), before encoding."""
+    return hashlib.sha256(np.ascontiguousarray(frames, np.uint8)).hexdigest()
 
 
 def encode_video(frames: np.ndarray, path: Path, fps: int, tag: str) -> None:
@@ -161,7 +164,7 @@ def _try_program(identity: str) -> int:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "trial.mp4"
             encode_video(frames, path, 8, "{}")
-            decoded = decode_video(path)
+            decoded, tag = decode_video(path), find_tag(path, TAG)
     except OSError as error:
         raise OutputError(
             f"the temporary folder {tempfile.gettempdir()} can't be written: {error.strerror}"
@@ -170,6 +173,8 @@ def _try_program(identity: str) -> int:
         raise broken_ffmpeg(first_line(error), find_ffmpeg()) from error
     except ResultError as error:
         raise broken_ffmpeg("it can't decode what it encoded", find_ffmpeg()) from error
+    if tag is None:
+        raise broken_ffmpeg("it writes no settings into an mp4", find_ffmpeg())
     if decoded.shape != frames.shape:
         reason = f"frames of shape {frames.shape} were decoded as {decoded.shape}"
         raise broken_ffmpeg(reason, find_ffmpeg())
@@ -177,21 +182,3 @@ def _try_program(identity: str) -> int:
     if error > LARGEST_ERROR:
         raise broken_ffmpeg(f"decoded frames differ by {error:.0f} of 255", find_ffmpeg())
     return len(decoded)
-
-
-def read_tag(path: Path) -> dict | None:
-    """The JSON content of a video's ``TAG``; None if it has none.
-
-    Raises:
-        ResultError: if the file is missing.
-    """
-    done = run_ffmpeg([*input_file(path), "-f", "ffmetadata", "-"])
-    metadata = done.stdout.decode("utf-8", errors="replace")
-    match = re.search(rf"^{TAG}=((?:\\.|[^\\\n])*)", metadata, re.MULTILINE | re.DOTALL)
-    if match is None:
-        return None
-    try:
-        # The format escapes = ; # \ and line ends with a backslash.
-        return json.loads(re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL))
-    except ValueError:
-        return None

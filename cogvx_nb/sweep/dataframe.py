@@ -16,7 +16,8 @@ import numpy as np
 from ..errors import OutputError, ResultError, optional_import
 from ..files import translate_errors, write_whole
 from ..planning import probe
-from ..results import export, result, video
+from ..results import export, video
+from ..results.stored import stored_settings
 from ..text import GIB
 from .folder import VIDEO, SweepFolder
 
@@ -186,7 +187,7 @@ def _row(
     row |= {"state": "done", "error": "", "seconds": marker.get("seconds", np.nan)}
     path = folder.root / run_id / VIDEO
     try:
-        settings, sha256 = result.read_result(path).settings, marker["files"][VIDEO][1]
+        settings, sha256 = stored_settings(path)[0], marker["files"][VIDEO][1]
         row |= {f"{stage}_seconds": value for stage, value in settings.seconds.items()}
         if settings.plan.peak_bytes is not None:
             row["predicted_gib"] = settings.plan.peak_bytes / GIB

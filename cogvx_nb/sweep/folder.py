@@ -19,17 +19,16 @@ import os
 import re
 import shutil
 import statistics
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
 from .. import settings
 from ..errors import ResultError, SpecError
 from ..files import fsync, fsync_folder, rename_in_notebook, translate_errors, write_whole
 from ..hashing import fingerprint, is_unchanged
 from ..notebooks.template import NotebookTemplate
-from ..results import video
-from ..results.records import Sidecar, parse_sidecar, read_sidecar
 from .lock import Share
 
 NAME = re.compile(r"\w[\w.-]{0,59}")
@@ -46,27 +45,11 @@ LATEST = 20
 """Number of latest runs whose mean time predicts the rest."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedVideo:
-    """What the sidecar of a run's video must say."""
+class VideoCheck(Protocol):
+    """What a run's video must show; ``expected.ExpectedVideo``."""
 
-    request: dict[str, object]  # the settings that decide the frames, see ``VideoRequest.settings``
-    sha256: dict[str, str]  # of the checkpoint's files
-    enriched_from: str = ""  # the prompt as typed, where a chat model rewrites it
-    may_reduce: bool = False  # whether frames and steps may be fewer, after memory ran out
-
-    def check(self, sidecar: Sidecar) -> None:
-        """Raise ResultError unless a sidecar has the expected settings."""
-        recorded, expected = asdict(sidecar.request), dict(self.request)
-        if self.enriched_from:
-            expected["prompt"] = sidecar.request.prompt
-        if self.may_reduce:
-            reduced = {change.field: change.used for change in sidecar.adjustments}
-            expected |= {name: reduced[name] for name in ("frames", "steps") if name in reduced}
-        if recorded != expected or sidecar.enriched_from != self.enriched_from:
-            raise ResultError(f"{VIDEO} shows something else than was asked for")
-        if sidecar.checkpoint.sha256 != self.sha256:
-            raise ResultError(f"{VIDEO} was made with another checkpoint than was asked for")
+    def check_file(self, path: Path) -> None:
+        """Raise ResultError unless an mp4 is the video that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +60,7 @@ class SweepRun:
     number: int  # of its row, from 1
     parameters: dict[str, object]  # of the notebook
     varied: dict[str, object]  # those parameters that differ between runs
-    expected: ExpectedVideo | None = field(default=None, repr=False)  # None: it makes no video
+    expected: VideoCheck | None = field(default=None, repr=False)  # None: it makes no video
     seconds: float | None = None  # predicted, with the model loaded; None if unknown
     peak_bytes: int | None = None  # predicted peak of device memory; None if unknown
     disk_bytes: int = 0  # predicted
@@ -164,7 +147,7 @@ class SweepFolder:
             seconds=statistics.mean(times) if times else None,
         )
 
-    def is_done(self, run_id: str, expected: ExpectedVideo | None = None) -> bool:
+    def is_done(self, run_id: str, expected: VideoCheck | None = None) -> bool:
         """Whether a run is done, its files are unchanged, and its video is the expected one."""
         folder = self.root / run_id
         try:
@@ -173,7 +156,8 @@ class SweepFolder:
                 is_unchanged(folder / name, recorded) for name, recorded in marker["files"].items()
             ):
                 return False
-            _check_video(folder, expected)
+            if expected is not None:
+                expected.check_file(folder / VIDEO)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ResultError):
             return False
         return True
@@ -197,7 +181,8 @@ class SweepFolder:
         """
         home = self.root / run.id
         with translate_errors(home):
-            _check_video(work, run.expected)
+            if run.expected is not None:
+                run.expected.check_file(work / VIDEO)
             rename_in_notebook(work / NOTEBOOK, work, home)
             files = {}
             for path in sorted(path for path in work.rglob("*") if path.is_file()):
@@ -273,18 +258,3 @@ def _marker_seconds(marker: Path) -> float:
         return float(json.loads(marker.read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):  # deleted meanwhile, or damaged
         return 0.0
-
-
-def _check_video(folder: Path, expected: ExpectedVideo | None) -> None:
-    """Raise ResultError unless a folder holds the expected video, if there is to be one."""
-    if expected is None:
-        return
-    path = folder / VIDEO
-    if not path.is_file():
-        raise ResultError(f"there is no file {path}")
-    if not path.with_suffix(".json").is_file():
-        raise ResultError(f"{VIDEO} has no sidecar")
-    sidecar = read_sidecar(path.with_suffix(".json")) or parse_sidecar(video.read_tag(path))
-    if sidecar is None:
-        raise ResultError(f"{path} carries no settings: it was not made with this workbench")
-    expected.check(sidecar)

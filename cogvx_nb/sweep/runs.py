@@ -26,7 +26,8 @@ from ..planning.request import VideoRequest
 from ..planning.rows import ParameterRow
 from ..planning.yaml_loading import explain_value
 from ..results.catalogue import Catalogue
-from .folder import VIDEO, ExpectedVideo, SweepRun
+from .expected import ExpectedVideo
+from .folder import VIDEO, SweepRun
 from .spec import SweepSpec
 
 ID_DIGITS = 16

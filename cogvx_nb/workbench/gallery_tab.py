@@ -184,11 +184,11 @@ class Gallery(widgets.VBox):
         self._attempt(lambda: self._on_load(result.read_result(path).settings))
 
     def _again(self, path: Path) -> None:
-        from .. import workflow  # late: it may load torch, which browsing does not need
+        from .. import reproduction  # late: it may load torch, which browsing does not need
 
         def submit() -> None:
             original = result.read_result(path)
-            self._session.queue.submit(workflow.request_of(original.settings), original)
+            self._session.queue.submit(reproduction.request_of(original.settings), original)
             self.message.value = html_lines([f"{path.name} is in the queue, to be made again"])
 
         self._attempt(submit)

@@ -16,7 +16,7 @@ from PIL import Image
 from .. import files, settings
 from ..errors import CogvxError, RequestError
 from ..planning.request import VideoRequest
-from ..results import result, video
+from ..results import output, video
 from ..results.sheet import Sheet, SheetLayout, common_pace, plan_sheet
 from ..text import full_number
 from .jobs import DONE, Job
@@ -179,7 +179,7 @@ class Grid:
             for x, job in enumerate(row):
                 if job.state == DONE:  # one at a time: a hundred decoded videos take gigabytes
                     sheet.paste(y, x, video.decode_video(job.result.path), job.request.fps)
-        name = f"{datetime.now():%Y-%m-%d-%H%M%S}-{result.slug(done[0].request.prompt)}"
+        name = f"{datetime.now():%Y-%m-%d-%H%M%S}-{output.slug(done[0].request.prompt)}"
         tag = json.dumps({"grid": self._description()}, ensure_ascii=True)
         self.saved = _write_sheet(settings.outputs_dir() / "grids" / name, sheet, tag)
         return self.saved

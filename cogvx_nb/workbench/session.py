@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import leftovers, settings, workflow
+from .. import leftovers, reproduction, settings, workflow
 from ..checkpoints.registry import Model
 from ..errors import CogvxError
 from ..planning import cost, planner, probe
@@ -143,8 +143,8 @@ class Session:
             listener(event)
 
         if job.original:
-            reproduction = workflow.reproduce(job.original, listen, job.cancelled)
-            listener(Note(str(reproduction)))
+            again = reproduction.reproduce(job.original, listen, job.cancelled)
+            listener(Note(str(again)))
             return job.original
         return workflow.make_video(job.request, on_event=listen, cancel=job.cancelled)
 

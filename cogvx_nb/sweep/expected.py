@@ -1,0 +1,40 @@
+"""The video that a run is to make, compared with the one in its folder."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import ResultError
+from ..results.records import Sidecar
+from ..results.stored import stored_settings
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedVideo:
+    """What the settings of a run's video must say."""
+
+    request: dict[str, object]  # the settings that decide the frames, see ``VideoRequest.settings``
+    sha256: dict[str, str]  # of the checkpoint's files
+    enriched_from: str = ""  # the prompt as typed, where a chat model rewrites it
+    may_reduce: bool = False  # whether frames and steps may be fewer, after memory ran out
+
+    def check_file(self, path: Path) -> None:
+        """Raise ResultError unless an mp4 has the expected settings, and a sidecar."""
+        settings, _ = stored_settings(path)
+        if not path.with_suffix(".json").is_file():
+            raise ResultError(f"{path.name} has no sidecar")
+        self.check(settings)
+
+    def check(self, sidecar: Sidecar) -> None:
+        """Raise ResultError unless settings are the expected ones."""
+        recorded, expected = asdict(sidecar.request), dict(self.request)
+        if self.enriched_from:
+            expected["prompt"] = sidecar.request.prompt
+        if self.may_reduce:
+            reduced = {change.field: change.used for change in sidecar.adjustments}
+            expected |= {name: reduced[name] for name in ("frames", "steps") if name in reduced}
+        if recorded != expected or sidecar.enriched_from != self.enriched_from:
+            raise ResultError("its video shows something else than was asked for")
+        if sidecar.checkpoint.sha256 != self.sha256:
+            raise ResultError("its video was made with another checkpoint than was asked for")
