@@ -139,6 +139,15 @@ def test_text_stays_text():
 # --- what is in the page --------------------------------------------------------------------------
 
 
+def test_labels_that_a_page_cuts_alike_are_numbered():
+    prompts = [f"{CIRCLE}, {end}" for end in ("slowly", "fast")]
+    assert sweep_page._distinct_labels([*prompts, "red"]) == {
+        prompts[0]: f"1: {prompts[0]}",
+        prompts[1]: f"2: {prompts[1]}",
+        "red": "red",
+    }
+
+
 @pytest.mark.slow
 def test_a_page_of_videos(outputs, capsys):
     assert main(["sweep", "report", "shown"]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,9 @@ MOST_PLAYING = 24
 
 MOST_BYTES = 20_000_000
 """Limit for the videos embedded in a page; those beyond it are linked."""
+
+LABEL_START = 40
+"""Characters of a label that a page shows at least."""
 
 GENERATOR = "<meta name='generator' content='cogvx sweep report'>"
 """Near the start of each page; a file that has it may be replaced by a new page."""
@@ -131,12 +135,24 @@ def contact_sheet(
         down=down,
         across=across,
         cells=cells,
+        rows=_distinct_labels(view.values(down)),
+        columns=_distinct_labels(view.values(across)),
         clips=clips,
         links={run.id: relative_link(run.video, folder) for run in view.shown} if folder else {},
         captioned=[name for name in view.varying if name not in (down, across)],
         autoplay=sum(bool(clip.moving) for clip in clips.values()) <= MOST_PLAYING,
         short=SHORT_VALUE,
     )
+
+
+def _distinct_labels(values: list[str]) -> dict[str, str]:
+    """What the sheet shows of each value: numbered where the start is that of others too, since a
+    page cuts long ones."""
+    starts = Counter(value[:LABEL_START] for value in values)
+    return {
+        value: f"{number}: {value}" if starts[value[:LABEL_START]] > 1 else value
+        for number, value in enumerate(values, 1)
+    }
 
 
 def runs_table(view: SweepView, folder: Path | None = None) -> str:
