@@ -12,7 +12,7 @@ from conftest import CIRCLE
 
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.errors import PromptUnknown, RequestError
-from cogvx_nb.planning import request
+from cogvx_nb.planning import planner, request, speedups
 
 
 @pytest.fixture(scope="session")
@@ -169,3 +169,117 @@ def test_the_end_of_a_long_prompt_is_shown(tiny):
     assert tokens.cut.endswith("tail")
     assert prompt.endswith(tokens.cut)
     assert "has no effect" in str(request.make_request(tiny, prompt))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("a red circel moving right", "'circel' (did you mean 'circle'?)"),
+        (
+            "a bluee squar, Rigth",
+            "'bluee' (did you mean 'blue'?), 'squar' (did you mean 'square'?), ",
+        ),
+        ("a red circle zyzzyva moving right zyzzyva", "'zyzzyva'"),
+        ("a red circle 龘 moving right", "'龘'"),
+        ("a red circle moving right, " + "x" * 90, f"'{'x' * 30}…'"),
+    ],
+)
+def test_unknown_words_are_named_with_the_nearest_known(tiny, prompt, named):
+    (note,) = request.make_request(tiny, prompt, allow_unknown=True).notes
+    assert note.startswith(f"unknown to cogvideox-tiny and ignored in the prompt: {named}")
+    (note,) = request.make_request(tiny, CIRCLE, negative_prompt=prompt).notes
+    assert note.startswith(f"unknown to cogvideox-tiny and ignored in the negative prompt: {named}")
+
+
+def test_only_so_many_words_are_named(tiny):
+    words = [f"zyzzyva{letter}" for letter in "abcdefghijkl"]
+    (note,) = request.make_request(tiny, CIRCLE, negative_prompt=" ".join(words)).notes
+    assert note.endswith(f"{', '.join(map(repr, words[:8]))}, 4 more")
+
+
+def test_words_of_another_script_have_none_near(like_5b):
+    text = "a panda eats 竹"
+    (note,) = request.make_request(like_5b, text).notes
+    assert note == "unknown to CogVideoX-5b and ignored in the prompt: '竹'"
+
+
+@pytest.mark.parametrize(
+    ("negative", "values", "notes"),
+    [
+        ("a blue square", {}, []),
+        (" \t ", {"guidance": 1.0}, []),
+        ("", {"guidance": 0}, []),
+        ("a blue square", {"guidance": 1}, ["has no effect at guidance 1: raise it above 1"]),
+        ("模糊", {"guidance": 0.5}, ["has no effect at guidance 0.5: raise it above 1"]),
+        ("模糊", {}, ["has no effect, all of it is unknown to cogvideox-tiny: '模', '糊'"]),
+        ("blue square " * 60, {}, ["has 121 tokens of 64; this end of it has no effect: 'square"]),
+        (
+            "blurry " + "blue " * 80,
+            {},
+            ["unknown to cogvideox-tiny and ignored in", "has 82 tokens"],
+        ),
+    ],
+)
+def test_a_negative_prompt_that_cannot_act_is_noted(tiny, negative, values, notes):
+    found = request.make_request(tiny, CIRCLE, negative_prompt=negative, **values).notes
+    assert len(found) == len(notes)
+    for note, part in zip(found, notes, strict=True):
+        assert part in note
+        assert "negative prompt" in note
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("sagee", "is unknown, did you mean 'sage'?"),
+        ("flash-4", "is unknown, did you mean 'flash4'?"),
+        ("SDPA", "is unknown, did you mean 'sdpa'?"),
+        ("", "is unknown; use one of auto, sdpa, flash4, flash, "),
+    ],
+)
+def test_an_unknown_attention_is_refused_at_once(tiny, name, remedy):
+    with pytest.raises(RequestError) as caught:
+        request.make_request(tiny, CIRCLE, attention=name)
+    assert str(caught.value).startswith(f"attention = {name!r}: {remedy}")
+
+
+def test_an_unknown_prompt_is_refused_with_a_word_of_it(tiny):
+    with pytest.raises(PromptUnknown, match=r"80% of it, such as 'catt', is unknown"):
+        request.make_request(tiny, "a catt")
+
+
+@pytest.mark.parametrize("name", ["stock", "sdpa", "flash4", "_native_math", "sage_hub"])
+def test_known_attentions_are_taken_on_any_machine(tiny, name):
+    assert request.make_request(tiny, CIRCLE, attention=name).attention == name
+
+
+def test_the_attentions_are_those_of_diffusers():
+    from diffusers.models.attention_dispatch import AttentionBackendName
+
+    assert set(speedups.BACKENDS) == {backend.value for backend in AttentionBackendName}
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"speed": "exact"}, ""),
+        (
+            {"speed": "turbo", "steps": 8},
+            "turbo changes nothing here, the video is made as with exact: 8-bit quantization pays "
+            "off on a GPU only; the step cache needs 20 steps or more: 8 are too few",
+        ),
+        (
+            {"speed": "turbo"},
+            "turbo does without a part here: 8-bit quantization pays off on a GPU only",
+        ),
+        (
+            {"speed": "fast"},
+            "fast changes nothing here, the video is made as with exact: 8-bit quantization pays "
+            "off on a GPU only",
+        ),
+    ],
+)
+def test_a_speed_that_brings_nothing_says_why(tiny, here, values, text):
+    cpu = replace(here, gpus=())
+    plan = planner.plan_request(request.make_request(tiny, CIRCLE, **values), cpu)
+    assert speedups.missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons) == text

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import ModelCorrupt
 from ..text import first_line, plain_line
 
-MOST_NAMED = 5
+MOST_NAMED = 8
 """Unknown words that are named."""
 
 LARGE_VOCABULARY = 5_000

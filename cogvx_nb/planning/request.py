@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -171,11 +172,12 @@ def _read_prompt(
     tokens, allowed = count_tokens(model, prompt), ()
     if tokens.unknown_share > 0.5:
         if not allow_unknown:
+            first = name_words(model, tokens.unknown_words[:1])
             raise PromptUnknown(
                 "prompt",
                 prompt,
-                f"{tokens.unknown_share:.0%} of it is unknown to {model.name} and would be "
-                f"ignored; {model.checkpoint.reads} (allow_unknown runs it anyway)",
+                f"{tokens.unknown_share:.0%} of it, such as {first}, is unknown to {model.name} "
+                f"and ignored; {model.checkpoint.reads} (allow_unknown runs it anyway)",
             )
         allowed = ("allow_unknown",)
     return _reading_notes(model, "prompt", prompt), allowed
@@ -186,20 +188,18 @@ def _read_negative_prompt(model: Model, text: str, guidance: float) -> tuple[str
     if not text.strip():
         return ()
     if guidance <= 1:
-        return (
-            f"the negative prompt has no effect: guidance {guidance:g} is off, above 1 it is on",
-        )
+        return (f"the negative prompt has no effect at guidance {guidance:g}: raise it above 1",)
     return _reading_notes(model, "negative prompt", text)
 
 
 def _reading_notes(model: Model, kind: str, text: str) -> tuple[str, ...]:
     """What a checkpoint doesn't read of a text of that kind: unknown words, and the end."""
     tokens, notes = count_tokens(model, text), ()
-    if tokens.unknown:
-        notes += (
-            f"ignored in the {kind}, since {model.name} doesn't know it: "
-            f"{name_unknown(model, text)}",
-        )
+    words = name_words(model, tokens.unknown_words)
+    if tokens.unknown_share == 1:
+        notes += (f"the {kind} has no effect, all of it is unknown to {model.name}: {words}",)
+    elif tokens.unknown:
+        notes += (f"unknown to {model.name} and ignored in the {kind}: {words}",)
     if tokens.cut:
         notes += (
             f"the {kind} has {tokens.count} tokens of {tokens.limit}; this end of it has no "
@@ -226,14 +226,12 @@ def count_tokens(model: Model, text: str) -> Tokens:
     return prompt_tokens.count_tokens(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
 
 
-def name_unknown(model: Model, text: str) -> str:
-    """The words of a text that the checkpoint's tokenizer doesn't know, with the nearest known
-    ones, for a person; empty if it knows all.
+def name_words(model: Model, words: Sequence[str]) -> str:
+    """Unknown words for a person, the first few, with the nearest that the checkpoint knows.
 
     Raises:
         ModelCorrupt: if the tokenizer can't be loaded.
     """
-    words = count_tokens(model, text).unknown_words
     return prompt_tokens.name_words(_tokenizer_folder(model), words)
 
 

@@ -5,11 +5,10 @@ How each takes effect on a pipeline is in ``pipeline.optimization.APPLY``.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ..errors import RequestError, missing_package
+from ..errors import RequestError, did_you_mean, missing_package
 
 AUTO, SDPA, FLASH4 = "auto", "sdpa", "flash4"
 """Attentions that aren't backends of diffusers: the fastest exact one, the pipeline's default
@@ -75,10 +74,9 @@ def check_attention(name: str) -> None:
     """Raise RequestError if there is no such attention, on any machine."""
     known = (AUTO, SDPA, FLASH4, *FORMER_ATTENTIONS, *BACKENDS)
     if name not in known:
-        near = difflib.get_close_matches(name, known, 1)
-        shown = ", ".join(name for name in BACKENDS if not name.startswith("_"))
-        remedy = f"did you mean {near[0]!r}" if near else f"use {AUTO}, {SDPA}, {FLASH4}, {shown}"
-        raise RequestError("attention", name, remedy)
+        listed = (AUTO, SDPA, FLASH4, *(name for name in BACKENDS if not name.startswith("_")))
+        remedy = did_you_mean(name, known) or f"; use one of {', '.join(listed)}"
+        raise RequestError("attention", name, f"is unknown{remedy}")
 
 
 def first_cached_step(steps: int) -> int:

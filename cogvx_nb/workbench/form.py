@@ -268,7 +268,7 @@ def token_note(model: Model, prompt: str) -> str:
     tokens = request.count_tokens(model, prompt)
     note = f"{tokens.count} of {tokens.limit} tokens"
     if tokens.unknown:
-        unknown = escape(request.name_unknown(model, prompt))
+        unknown = escape(request.name_words(model, tokens.unknown_words))
         note += f", {tokens.unknown} unknown to {escape(model.name)}: {unknown}"
     if tokens.cut:
         note += f"; this end has no effect: <s>{escape(tokens.cut)}</s>"
