@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from conftest import ROOT, without_tag
 
@@ -300,6 +301,39 @@ def test_the_gallery_outlives_the_kernel(page):
     page.wait_for_selector(".cogvx-prompt textarea", state="visible")
     assert page.locator(".cogvx-prompt textarea").input_value() == "a blue circle moving left"
     assert page.locator(".cogvx-steps input").input_value() == "4"
+
+
+def kill_kernel(page) -> None:
+    """End the notebook's kernel as the system does where memory runs out."""
+    kernel = page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.id")
+    for process in psutil.process_iter(["cmdline"]):
+        if any(kernel in part for part in process.info["cmdline"] or ()):
+            process.kill()
+    page.locator(".jp-Dialog button.jp-mod-accept").click(timeout=60_000)
+
+
+def test_a_queue_of_five_outlives_a_killed_kernel(page):
+    fill(page, "a red circle moving right", steps=2)
+    generate(page)
+    fill(page, "a blue square moving left", frames=2, steps=500)
+    for _ in range(4):
+        generate(page)
+    page.wait_for_function(f"{STEP} > 2", timeout=120_000)
+    kill_kernel(page)
+    run_all(page)
+    page.wait_for_selector(".cogvx-unfinished:has-text('4 jobs left unfinished')", timeout=60_000)
+    left = page.inner_text(".cogvx-unfinished")
+    assert left.count("waiting: a blue square moving left · 49 frames") == 3
+    assert left.count("was running: a blue square moving left · 49 frames") == 1
+    assert page.inner_text(".cogvx-queue").strip() == "", "nothing starts unasked"
+    keep(page, "8-unfinished")
+    page.locator("button.cogvx-run-these").click()
+    page.wait_for_function(f"{STEP} > 2", timeout=120_000)
+    queue = page.inner_text(".cogvx-queue")
+    assert (queue.count("running"), queue.count("waiting")) == (1, 3)
+    assert page.inner_text(".cogvx-unfinished").strip() == ""
+    keep(page, "9-resumed")
+    empty_queue(page)
 
 
 def test_two_are_compared_in_step(page, two_videos):

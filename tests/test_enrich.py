@@ -331,6 +331,35 @@ def test_what_models_put_around_a_prompt_goes(endpoint, answer, text):
     assert enrich.enrich_prompt(TYPED, COGVIDEOX_5B).after == text
 
 
+def test_a_prompt_is_asked_for_once(endpoint, monkeypatch):
+    first = enrich.enrich_prompt(TYPED, COGVIDEOX_5B)
+    endpoint.reply = Reply("Another kite.")
+    assert enrich.enrich_prompt(TYPED, COGVIDEOX_5B) == first
+    assert len(endpoint.requests) == 1
+    assert enrich.enrich_prompt(TYPED, COGVIDEOX_5B, again=True).after == "Another kite."
+    assert enrich.enrich_prompt(TYPED, COGVIDEOX_5B).after == "Another kite."
+    assert len(endpoint.requests) == 2
+    enrich.enrich_prompt(f"{TYPED} ", COGVIDEOX_5B)
+    monkeypatch.setenv("COGVX_CHAT_MODEL", "another")
+    enrich.enrich_prompt(TYPED, COGVIDEOX_5B)
+    assert len(endpoint.requests) == 4
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"I'm sorry, no.", b"x" * 10_000, None], ids=lambda c: f"{c!r:.9}"
+)
+def test_a_damaged_answer_is_asked_for_again(endpoint, outputs, content):
+    enrich.enrich_prompt(TYPED, COGVIDEOX_5B)
+    (path,) = (outputs / ".enriched").iterdir()
+    path.unlink()
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    assert enrich.enrich_prompt(TYPED, COGVIDEOX_5B).after == BETTER
+    assert len(endpoint.requests) == 2
+
+
 def test_the_embedded_model_is_not_for_it(endpoint, capsys, outputs):
     code = main.main(["generate", "--enrich", "--prompt", CIRCLE, "--model", "tiny"])
     printed = capsys.readouterr()

@@ -260,6 +260,31 @@ def test_a_prompt_is_enriched_and_both_are_kept(tiny, session, endpoint):
     assert another.form.enrich.layout.display == "none", "its model can't read such prompts"
 
 
+def test_the_notebook_can_ask_for_enriching(tiny, session, endpoint):
+    readable = replace(tiny, checkpoint=replace(tiny.checkpoint, enrichable=True))
+    endpoint.reply = Reply("a blue star moving up on a white background")
+    shown = form.Form(readable, session.predict, prompt="一个蓝色的星星", enrich=True)
+    wait_for(lambda: shown.typed.value == "一个蓝色的星星", seconds=30)
+    assert shown.inputs["prompt"].value == "a blue star moving up on a white background"
+    refused = form.Form(tiny, session.predict, prompt=CIRCLE, enrich=True)
+    wait_for(lambda: "can't be enriched" in html.unescape(refused.enriching.value), seconds=30)
+
+
+def test_a_prediction_knows_the_attention(tiny, session):
+    shown = form.Form(tiny, session.predict)
+    assert "GiB" in shown.predictions.value
+    shown.inputs["attention"].value = "flash4"
+    assert "FlashAttention 4 needs a GPU" in shown.predictions.value
+
+
+def test_an_unknown_attention_is_not_queued(shown, session):
+    shown.form.inputs["attention"].value = "sagee"
+    shown.generate.click()
+    assert "did you mean 'sage'" in html.unescape(shown.message.value)
+    assert session.queue.running is None
+    assert not session.queue.waiting
+
+
 def test_enriching_is_not_offered_without_an_endpoint(tiny, session, monkeypatch):
     monkeypatch.delenv("COGVX_CHAT_BASE_URL", raising=False)
     readable = replace(tiny, checkpoint=replace(tiny.checkpoint, enrichable=True))

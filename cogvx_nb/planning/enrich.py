@@ -6,13 +6,17 @@ model first. Off unless ``COGVX_CHAT_BASE_URL`` is set; nothing is sent anywhere
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
-from .. import settings
+from .. import files, settings
 from ..checkpoints.registry import Checkpoint
 from ..errors import BadAnswer, EnrichError, RequestError
+from ..paths import read_bounded
 from . import chat_client
 from .fields import MAX_PROMPT
 
@@ -62,12 +66,20 @@ def is_configured() -> bool:
 
 
 def enrich_prompt(
-    prompt: str, checkpoint: Checkpoint, *, timeout_seconds: float = TIMEOUT_SECONDS
+    prompt: str,
+    checkpoint: Checkpoint,
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    again: bool = False,
 ) -> Enriched:
     """Ask the chat endpoint for a better prompt. If this fails, ``prompt`` can be used as it is.
 
+    Answers are kept in ``outputs/.enriched/``, so that the runs of a sweep ask once for a prompt
+    and all have the same.
+
     Args:
         timeout_seconds: as for ``chat_client.ask_chat_model``.
+        again: ask also where there is an answer, which is replaced.
 
     Raises:
         RequestError: if the prompt is empty or too long, or doesn't suit the checkpoint.
@@ -81,8 +93,30 @@ def enrich_prompt(
         {"role": "system", "content": INSTRUCTION.format(words=words)},
         {"role": "user", "content": prompt},
     ]
+    path = _answer_path(endpoint, messages)
+    if not again and (text := _kept_answer(path, endpoint.model)):
+        return Enriched(prompt, text, endpoint.model)
     answer = _answer_text(chat_client.ask_chat_model(endpoint, messages, timeout_seconds), endpoint)
-    return Enriched(prompt, _check_answer(clean_answer(answer), endpoint.model), endpoint.model)
+    text = _check_answer(clean_answer(answer), endpoint.model)
+    with contextlib.suppress(OSError):  # then it is asked for once more
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path, text.encode(), sync=False)
+    return Enriched(prompt, text, endpoint.model)
+
+
+def _answer_path(endpoint: settings.Chat, messages: list[dict[str, str]]) -> Path:
+    """Where the answer to messages is kept; no two models or endpoints share one."""
+    asked = json.dumps([endpoint.base_url, endpoint.model, messages])
+    name = hashlib.sha256(asked.encode()).hexdigest()
+    return settings.outputs_dir() / ".enriched" / f"{name}.txt"
+
+
+def _kept_answer(path: Path, model: str) -> str:
+    """The answer in a file, checked as one that arrives; empty if there is none."""
+    try:
+        return _check_answer(read_bounded(path, 4 * MAX_PROMPT).decode(), model)
+    except (OSError, ValueError, BadAnswer):
+        return ""
 
 
 def clean_answer(answer: str) -> str:

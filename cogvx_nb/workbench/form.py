@@ -69,7 +69,7 @@ class Form(widgets.VBox):
         self.typed.value = values.get("enriched_from", "")
         self._observe()
         if FIELDS["enrich"].check(values.get("enrich", False)) and not self.typed.value:
-            self._enrich()
+            self._enrich(again=False)
         self.show_tokens()
         self.show_predictions()
 
@@ -228,15 +228,17 @@ class Form(widgets.VBox):
         offered = enrich.is_configured() and self.model.checkpoint.enrichable
         self.enrich.layout.display = None if offered else "none"
 
-    def _enrich(self) -> None:
+    def _enrich(self, again: bool = True) -> None:
         """Ask the chat model in a thread: it may take a minute."""
         self.enrich.disabled, self.enriching.value = True, "asking the chat model…"
-        threading.Thread(target=self._ask_chat_model, name="cogvx enrich", daemon=True).start()
+        threading.Thread(
+            target=self._ask_chat_model, args=(again,), name="cogvx enrich", daemon=True
+        ).start()
 
-    def _ask_chat_model(self) -> None:
+    def _ask_chat_model(self, again: bool) -> None:
         prompt = self.typed.value or self.inputs["prompt"].value
         try:
-            enriched = enrich.enrich_prompt(prompt, self.model.checkpoint)
+            enriched = enrich.enrich_prompt(prompt, self.model.checkpoint, again=again)
         except CogvxError as error:
             self.enriching.value = bold_html(error)
         else:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import stat
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from ..errors import CogvxError, RequestError, ResultError
+from ..paths import read_json
 from ..planning.fields import complete_values
 from ..results.result import read_result
 from ..text import first_line, plain_line
@@ -52,7 +51,7 @@ def read_kept_job(path: Path) -> KeptJob:
     """
     try:
         name = _NAME.fullmatch(path.name)
-        content = json.loads(_read_bounded(path))
+        content = read_json(path, MOST_BYTES)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r}, where {FORMAT} is known")
         return KeptJob(
@@ -64,19 +63,9 @@ def read_kept_job(path: Path) -> KeptJob:
             enriched_from=_typed(content["enriched_from"], str),
             original=_typed(content["original"], str),
         )
-    except (OSError, ValueError, TypeError, LookupError, RecursionError, RequestError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RequestError) as error:
         reason = plain_line(f"{type(error).__name__}: {first_line(error)}")[:150]
         raise ResultError(f"{path} is no job of the queue ({reason})") from error
-
-
-def _read_bounded(path: Path) -> str:
-    if not stat.S_ISREG(path.stat().st_mode):  # opening a FIFO would wait for a writer
-        raise ValueError("not a file")
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"more than {MOST_BYTES} bytes")
-    return content.decode("utf-8")
 
 
 def _typed(value: object, kind: type) -> object:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from .. import files
+from ..paths import read_json
 from ..results.pictures import MAX_SIDE, fitted_size
 
 PREVIEW_WIDTH = 180
@@ -110,12 +111,10 @@ def preview_animation(frames: np.ndarray, fps: float) -> bytes:
 def load_colours(path: Path) -> ColourMap:
     """A stored map; ``NEUTRAL`` if there is none, or it can't be read."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            return NEUTRAL
-        sums = json.loads(path.read_text(encoding="utf-8"))
+        sums = read_json(path, MOST_BYTES)
         gram, cross = np.array(sums["gram"], float), np.array(sums["cross"], float)
         colours = ColourMap(gram.reshape(17, 17), cross.reshape(17, 3))
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError):
         return NEUTRAL
     return colours if np.isfinite(gram).all() and np.isfinite(cross).all() else NEUTRAL
 
