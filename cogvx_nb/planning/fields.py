@@ -7,6 +7,7 @@ sweep its checks, a sidecar and the index their columns, and a comparison its ro
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,6 +175,7 @@ FIELDS: dict[str, Field] = {field.name: field for field in _ROWS}
 ALIASES = {field.alias: field.name for field in _ROWS if field.alias}
 
 
+@functools.cache
 def names_deciding(*kinds: str) -> tuple[str, ...]:
     """Names of the fields that decide ``FRAMES``, ``PLAN``, ``CHECKS`` or ``SOURCE``."""
     return tuple(name for name, field in FIELDS.items() if field.decides in kinds)

@@ -50,7 +50,7 @@ def read_prompt_file(path: Path) -> tuple[ParameterRow, ...]:
 def _text_rows(text: str, name: str) -> Iterator[ParameterRow]:
     lines = re.split(r"\r\n|\r|\n", text)
     first = next((line for line in lines if line.strip(INVISIBLE)), "")
-    if ending := _ending_of(text, first):
+    if ending := _ending_of(text, first, lines):
         raise SpecError(f"{name} holds {ending[1:].upper()}: rename it to end in {ending}")
     for number, line in enumerate(lines, 1):
         prompt, origin = line.strip(INVISIBLE), f"line {number} of {name}"
@@ -63,10 +63,12 @@ def _text_rows(text: str, name: str) -> Iterator[ParameterRow]:
             yield ParameterRow({"prompt": prompt}, origin, from_file=True)
 
 
-def _ending_of(text: str, first: str) -> str:
+def _ending_of(text: str, first: str, lines: list[str]) -> str:
     """The ending that a file should have whose name says plain text; empty for plain text."""
     if tables.is_heading(first):
         return ".csv"
+    if first and all(line.startswith("- ") for line in lines if line.strip(INVISIBLE)):
+        return ".yaml"
     if first.lstrip(INVISIBLE)[:1] in ("{", "["):
         for ending, content in ((".jsonl", first), (".json", text)):
             try:

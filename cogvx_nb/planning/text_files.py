@@ -22,6 +22,8 @@ SIGNATURES = {
     b"\x1f\x8b": "compressed",
     b"%PDF": "a PDF",
     b"{\\rtf": "rich text",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
 }
 """Of content that isn't plain UTF-8, by its first bytes."""
 

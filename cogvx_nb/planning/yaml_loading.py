@@ -24,6 +24,12 @@ MAX_DIGITS = 300
 TAG = "tag:yaml.org,2002:"
 PLAIN_TAGS = {f"{TAG}{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
 
+HINTS = {
+    "mapping values are not allowed": ": quote a text that holds ': '",
+    "cannot start any token": ": indent with blanks, and quote texts that begin with @, % or `",
+}
+"""What PyYAML's messages of frequent slips leave out."""
+
 OCTAL = re.compile(r"[-+]?0[0-7_]*[1-7][0-7_]*")
 
 
@@ -40,7 +46,8 @@ def load_yaml(text: str) -> object:
         return yaml.load(text, _loader_class())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ValueError(f"line {line} is no YAML: {error.problem}") from error
+        hint = next((hint for words, hint in HINTS.items() if words in str(error.problem)), "")
+        raise ValueError(f"line {line} is no YAML: {error.problem}{hint}") from error
     except (yaml.YAMLError, RecursionError, LookupError, AttributeError) as error:
         # PyYAML raises the last two for a wrong value under a tag, such as !!bool maybe.
         raise ValueError(f"it is no YAML: {' '.join(str(error).split())[:100]}") from error
@@ -185,7 +192,7 @@ def explain_value(value: object, kind: str) -> str:
     shown = repr(number)
     if "." not in shown:
         shown = shown.replace("e", ".0e")  # YAML takes 1e-05 for text
-    if re.fullmatch(r"[-+]?(\d+(\.\d*)?|\.\d+)", value):
+    if re.fullmatch(r"[-+]?(0|[1-9]\d*|\d+\.\d*|\.\d+)", value):  # numbers of YAML 1.1
         return f"write {shown} without quotes"
     return f"{value!r} is text in YAML: write {shown}"
 
