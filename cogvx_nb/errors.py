@@ -31,6 +31,7 @@
     │   └── BadAnswer          its answer is no prompt
     ├── DoesNotFit             no plan fits this machine
     ├── OutOfMemory            memory ran out at the last plan
+    ├── DeviceFailed           the GPU, its driver or torch failed
     ├── BadFrames              the frames are NaN or black
     ├── FfmpegError            ffmpeg doesn't work
     ├── OutputError            the video can't be written
@@ -214,6 +215,10 @@ class DoesNotFit(CogvxError):
 
 class OutOfMemory(CogvxError):
     """Memory ran out, and there is no smaller plan left to try."""
+
+
+class DeviceFailed(CogvxError):
+    """The GPU, its driver or torch failed while it worked."""
 
 
 class BadFrames(CogvxError):

@@ -12,6 +12,7 @@ from conftest import CIRCLE, run_cogvx
 from cogvx_nb import progress
 from cogvx_nb.errors import RequestError
 from cogvx_nb.pipeline import attention, generate, loader
+from cogvx_nb.pipeline.failures import SpeedUpFailed
 from cogvx_nb.planning import planner, request, speedups
 from cogvx_nb.results import result
 
@@ -76,6 +77,19 @@ def test_flash_attention_that_fails_gives_way_to_sdpa(tiny, here, monkeypatch):
     )  # there, and no kernel for this
     assert loader.load_pipeline(chosen).plan.attention == "sdpa"
     attention.attention_processor.cache_clear()
+
+
+def test_one_that_fails_half_way_is_said():
+    def fail(error):
+        raise error
+
+    with pytest.raises(RequestError, match="attention = 'native': a kernel; use sdpa"):
+        attention._reporting("native", fail, False)(RuntimeError("a kernel\nfailed"))
+    with pytest.raises(SpeedUpFailed, match="attention = 'flash4': a kernel; use sdpa") as caught:
+        attention._reporting("flash4", fail, False)(RuntimeError("a kernel"))
+    assert caught.value.name == "flash4"
+    with pytest.raises(torch.OutOfMemoryError):
+        attention._reporting("flash4", fail, False)(torch.OutOfMemoryError("memory"))
 
 
 @pytest.mark.slow

@@ -130,6 +130,7 @@ def test_a_baseline_decodes_as_diffusers_does(tiny, here):
     fitted = planner.plan_request(asked, here)
     beside = baselines.DiffusersBaseline("stock", baselines.baseline_plan("stock", fitted))
     assert type(beside.vae) is diffusers.AutoencoderKLCogVideoX
+    assert beside.vae._decode.__func__ is diffusers.AutoencoderKLCogVideoX._decode
     times = measure.measure_decodes(beside, asked, repeats=1)
     assert times["whole"].seconds.median > 0
     assert times["tiled"] is None, "its own tiles don't add up to so small a clip"

@@ -17,7 +17,7 @@ from conftest import CIRCLE
 
 from cogvx_nb import progress
 from cogvx_nb.checkpoints import registry
-from cogvx_nb.errors import Cancelled, ModelError
+from cogvx_nb.errors import BadFrames, Cancelled, DeviceFailed, ModelError
 from cogvx_nb.pipeline import generate, loader
 from cogvx_nb.pipeline.vae import decode_latents
 from cogvx_nb.planning import planner, request
@@ -91,6 +91,78 @@ def test_a_cancelled_token_stops_before_any_work(make):
     with pytest.raises(Cancelled):
         make(on_event=seen.append, cancel=cancel)
     assert seen == []
+
+
+SMALL = {"height": 32, "width": 48, "allow_untrained_size": True}
+
+
+class Interrupted(Exception):
+    """Of a listener, as Ctrl-C comes at any time."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Interrupted])
+def test_a_video_after_interrupted_ones_is_the_same(make, generated, kind):
+    seen = []
+    for number in range(6):
+
+        def interrupt(event, number=number):
+            seen.append(event)
+            if len(seen) > number:
+                raise kind
+
+        with pytest.raises(kind):
+            make(on_event=interrupt, **SMALL)
+        seen.clear()
+    assert np.array_equal(make(**SMALL).frames, generated(**SMALL).frames)
+
+
+@pytest.fixture
+def failing(tiny, here, monkeypatch):
+    """Makes the transformer do something else in one of its calls; returns what then comes out."""
+
+    def run(action, call: int = 2, **values):
+        video = request.make_request(tiny, CIRCLE, steps=2, **SMALL | values)
+        loaded = loader.load_pipeline(planner.plan_request(video, here))
+        calls, forward = [], loaded.pipe.transformer.forward
+
+        def act(*args, **kwargs):
+            calls.append(1)
+            return action() if len(calls) == call else forward(*args, **kwargs)
+
+        monkeypatch.setattr(loaded.pipe.transformer, "forward", act)
+        return generate.generate_frames(video, loaded)
+
+    return run
+
+
+def raising(error: Exception):
+    def act():
+        raise error
+
+    return act
+
+
+@pytest.mark.slow
+def test_the_plan_that_is_recorded_made_the_frames(failing, generated):
+    size = SMALL | {"height": 64, "width": 96}  # larger than a tile
+    ended = failing(raising(torch.OutOfMemoryError("CUDA out of memory")), **size)
+    assert ended.plan.tiled
+    assert ended.plan.reasons[-1] == "memory ran out with no_offload"
+    assert loader._loaded.pipe.vae.use_tiling
+    assert not np.array_equal(ended.frames, generated(**size).frames), "tiles are an approximation"
+
+
+def test_a_device_that_fails_is_one_line(failing, generated):
+    text = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
+    with pytest.raises(DeviceFailed, match=r"^cpu failed .CUDA error: an illegal memory") as caught:
+        failing(raising(RuntimeError(text)))
+    assert "\n" not in str(caught.value)
+
+
+def test_nan_is_met_in_the_step_that_makes_it(failing):
+    nothing = (torch.full((2, 4, 16, 4, 6), float("nan")),)
+    with pytest.raises(BadFrames, match=r"step 1 of 2 gave NaN: try another seed"):
+        failing(lambda: nothing, call=1)
 
 
 LIMITED = """

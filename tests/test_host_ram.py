@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from cogvx_nb.pipeline import optimization
+from cogvx_nb.pipeline import failures
 from cogvx_nb.planning import probe
 
 GIB = 2**30
@@ -88,6 +88,6 @@ def test_without_groups_it_is_the_machine(groups):
     ],
 )
 def test_memory_runs_out_in_other_places_too(text):
-    assert optimization.is_out_of_memory(RuntimeError(text))
-    assert not optimization.is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
-    assert not optimization.is_out_of_memory(ValueError(text))
+    assert failures.is_out_of_memory(RuntimeError(text))
+    assert not failures.is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
+    assert not failures.is_out_of_memory(ValueError(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from dataclasses import replace
 
@@ -13,8 +14,8 @@ from conftest import CIRCLE
 from cogvx_nb import progress, settings
 from cogvx_nb.errors import ModelError
 from cogvx_nb.pipeline import generate, loader, optimization
-from cogvx_nb.pipeline.attention import SpeedUpFailed
-from cogvx_nb.pipeline.vae import Autoencoder
+from cogvx_nb.pipeline.failures import SpeedUpFailed
+from cogvx_nb.pipeline.vae import FastDecoder, use_fast_decoder
 from cogvx_nb.planning import planner, probe, request, speedups
 
 
@@ -84,6 +85,29 @@ def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
     assert str(change).startswith("compiling the blocks failed: ")
     assert "; trying again: cogvideox-tiny on cpu" in str(change)
     assert torch.equal(found, stock)
+
+
+def test_a_plan_never_records_compiled_code_that_did_not_run():
+    toggle = optimization.CompileToggle(torch.nn.Identity(), exact=True)
+    assert toggle(1) == 1
+    toggle.enable(True)
+    off = "a variable of torch switches its compiler off"
+    with torch._dynamo.config.patch(disable=True), pytest.raises(SpeedUpFailed, match=off):
+        toggle(1)
+    toggle._compiled = toggle._eager  # as with another of its variables
+    with pytest.raises(SpeedUpFailed, match=off):
+        toggle(1)
+
+    def fail(error):
+        raise error
+
+    toggle._compiled = fail
+    with pytest.raises(SpeedUpFailed, match=r"^a kernel$"):
+        toggle(RuntimeError("a kernel\nfailed"))
+    with pytest.raises(torch.OutOfMemoryError):
+        toggle(torch.OutOfMemoryError("CUDA out of memory"))
+    toggle.enable(False)
+    assert toggle(1) == 1
 
 
 @pytest.mark.slow
@@ -166,11 +190,10 @@ def test_cached_steps_are_not_computed(run, here):
     ("frames", "size", "tile"), [(2, (6, 8), None), (5, (6, 8), None), (3, (12, 18), (48, 80))]
 )
 def test_the_fast_decoder_equals_the_stock_one(tiny, frames, size, tile):
-    folder = tiny.folder / "vae"
     stock, fast = (
-        kind.from_pretrained(folder) for kind in (diffusers.AutoencoderKLCogVideoX, Autoencoder)
+        diffusers.AutoencoderKLCogVideoX.from_pretrained(tiny.folder / "vae") for _ in range(2)
     )
-    fast.use_fast_decoder()
+    use_fast_decoder(fast)
     if tile:
         stock.enable_tiling(*tile)
         fast.enable_tiling(*tile)
@@ -182,24 +205,43 @@ def test_the_fast_decoder_equals_the_stock_one(tiny, frames, size, tile):
 
 
 def test_tiles_as_wide_as_the_clip_have_none_beside_them(tiny, monkeypatch):
-    fast = Autoencoder.from_pretrained(tiny.folder / "vae")
-    fast.use_fast_decoder()
+    fast = diffusers.AutoencoderKLCogVideoX.from_pretrained(tiny.folder / "vae")
+    use_fast_decoder(fast)
     fast.enable_tiling(48, 144)
     latents = torch.randn(1, 16, 3, 12, 18, generator=torch.Generator().manual_seed(0))
-    shapes, tile = [], fast._tile
-    monkeypatch.setattr(fast, "_tile", lambda z: shapes.append(tuple(z.shape[-2:])) or tile(z))
+    shapes, whole = [], FastDecoder._whole
+    monkeypatch.setattr(
+        FastDecoder, "_whole", lambda self, z: shapes.append(tuple(z.shape[-2:])) or whole(self, z)
+    )
     with torch.no_grad():
         decoded = fast.decode(latents).sample
         fast.disable_tiling()
         whole = fast.decode(latents).sample
-    assert shapes == [(6, 18), (6, 18), (2, 18)]
+    assert shapes == [(6, 18), (6, 18), (2, 18), (12, 18)]
     assert decoded.shape == whole.shape
     assert (decoded - whole).abs().mean() < 0.1
 
 
 def test_the_fast_decoder_is_for_gpus(tiny, here):
     loaded = loader.load_pipeline(planner.plan_request(request.make_request(tiny, CIRCLE), here))
-    assert loaded.pipe.vae.fast is (loaded.plan.device != "cpu")
+    fast = isinstance(loaded.pipe.vae._decode, FastDecoder)
+    assert fast is (loaded.plan.device != "cpu")
+
+
+def test_the_fast_decoder_leaves_gradients_and_copies_to_diffusers(tiny, tmp_path):
+    kind = diffusers.AutoencoderKLCogVideoX
+    stock, fast = (kind.from_pretrained(tiny.folder / "vae") for _ in range(2))
+    use_fast_decoder(fast)
+    latents = torch.randn(1, 16, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    trained = fast.decode(latents).sample
+    assert distance(trained, stock.decode(latents).sample) < 1e-5
+    trained.sum().backward()
+    assert fast.decoder.conv_in.conv.weight.grad.isfinite().all()
+    other = copy.deepcopy(fast)
+    assert other._decode._vae is other
+    fast.save_pretrained(tmp_path)
+    weights = kind.from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in stock.state_dict().items())
 
 
 def test_each_speed_up_takes_effect_on_a_pipeline():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import ModelCorrupt, ModelError, ModelIncomplete, ModelMissing, PickledWeights
+from cogvx_nb.planning import planner, request
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -137,3 +139,99 @@ def test_hashes_follow_the_files(copy_of_tiny):
     path.write_bytes(data)
     after = store.file_hashes(store.locate_checkpoint(str(copy_of_tiny)))
     assert {name for name in before if before[name] != after[name]} == {TRANSFORMER}
+
+
+CONFIGURATIONS = [
+    ("transformer/config.json", {"sample_frames": 10**7}, "sample_frames = 10000000"),
+    ("transformer/config.json", {"text_embed_dim": "4096"}, "text_embed_dim = '4096'"),
+    ("transformer/config.json", {"norm_eps": float("nan")}, "norm_eps = nan"),
+    ("transformer/config.json", {"patch_size": -2}, "patch_size = -2"),
+    ("transformer/config.json", {"attention_bias": "yes"}, "attention_bias = 'yes'"),
+    ("transformer/config.json", {"quantization_config": {"bits": 4}}, "of quantized weights"),
+    ("vae/config.json", {"block_out_channels": [8] * 10**5}, "block_out_channels = .8, 8, "),
+    ("vae/config.json", {"layers_per_block": 10**9}, "layers_per_block = 1000000000"),
+    ("vae/config.json", {"scaling_factor": "1"}, "scaling_factor = '1'"),
+    ("vae/config.json", {"temporal_compression_ratio": 3}, "temporal_compression_ratio = 3"),
+    ("text_encoder/config.json", {"num_layers": 10**9}, "num_layers = 1000000000"),
+    ("text_encoder/config.json", {"vocab_size": 600}, "fewer tokens than its tokenizer"),
+    ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**12}, "num_train_timesteps"),
+    ("scheduler/scheduler_config.json", {"prediction_type": "x"}, "prediction_type = 'x'"),
+    ("scheduler/scheduler_config.json", {"_class_name": "Euler"}, "of 'Euler': the model was made"),
+    ("model_index.json", {"tokenizer": ["transformers", "AutoTokenizer"]}, "no known tokenizer"),
+    ("model_index.json", {"tokenizer": ["os", "system"]}, "no known tokenizer"),
+    ("model_index.json", {"tokenizer": 5}, "can't be read: fetch it again"),
+    ("tokenizer/tokenizer_config.json", {"pad_token": None}, "has no token for padding"),
+]
+"""What would run code, take terabytes or hours, or make another video than the weights' own."""
+
+
+@pytest.mark.parametrize(("name", "values", "reason"), CONFIGURATIONS)
+def test_configurations_are_checked_before_anything_is_made_of_them(
+    copy_of_tiny, here, name, values, reason
+):
+    path = copy_of_tiny / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(ModelCorrupt, match=reason) as caught:
+        assemble(copy_of_tiny, here)
+    assert str(copy_of_tiny) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def assemble(folder, here):
+    """Load all parts of a checkpoint without keeping them."""
+    from cogvx_nb.pipeline import components  # late: it loads torch
+
+    video = request.make_request(store.locate_checkpoint(str(folder)), "a circle", strict=False)
+    plan = planner.plan_request(video, here)
+    return components.assemble_pipeline(plan, lambda name, part: None)
+
+
+@pytest.mark.parametrize(
+    ("component", "name", "change", "reason"),
+    [
+        ("transformer", "proj_out.bias", None, "lacks 1 weights, such as proj_out.bias"),
+        ("transformer", "proj_out.more", "zeros", "has no place for 1 weights, such as proj_out"),
+        ("transformer", "proj_out.bias", "int32", "is no safetensors file of weights"),
+        ("transformer", "proj_out.bias", "longer", "can't be loaded: fetch it again .ValueError"),
+        ("text_encoder", "encoder.final_layer_norm.weight", None, "lacks 1 weights"),
+        ("vae", "decoder.conv_in.conv.bias", "nan", "holds NaN or infinity in decoder.conv_in"),
+    ],
+)
+def test_weights_are_whole_and_numbers(copy_of_tiny, here, component, name, change, reason):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    (path,) = (copy_of_tiny / component).glob("*.safetensors")
+    weights = load_file(path)
+    stored = weights.pop(name, torch.zeros(3))
+    changes = {
+        "zeros": stored,
+        "int32": stored.int(),
+        "longer": torch.cat([stored, stored]),
+        "nan": stored * float("nan"),
+    }
+    save_file(weights | ({name: changes[change]} if change else {}), path)
+    with pytest.raises(ModelCorrupt, match=reason) as caught:
+        assemble(copy_of_tiny, here)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_two_shards_hold_are_refused(copy_of_tiny):
+    shard = copy_of_tiny / TRANSFORMER
+    names = [f"diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    for name in names:
+        shard.with_name(name).write_bytes(shard.read_bytes())
+    header = shard.read_bytes()
+    (length,) = struct.unpack("<Q", header[:8])
+    tensors = json.loads(header[8 : 8 + length]).keys() - {"__metadata__"}
+    index = {"weight_map": dict.fromkeys(tensors, names[0]) | {min(tensors): names[1]}}
+    shard.with_suffix(".safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelCorrupt, match="lists fewer weights than its files hold"):
+        store.locate_checkpoint(str(copy_of_tiny))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("no")])
+def test_what_is_no_file_is_not_hashed(copy_of_tiny, make):
+    make(copy_of_tiny / "extra.json")
+    with pytest.raises(ModelCorrupt, match=r"extra\.json is no file: remove it"):
+        store.file_hashes(store.locate_checkpoint(str(copy_of_tiny)))

@@ -45,8 +45,6 @@ class DiffusersBaseline:
     def __init__(self, kind: str, plan: Plan) -> None:
         self.plan, start = plan, time.perf_counter()
         self._pipe = components.assemble_pipeline(plan, lambda name, part: None)
-        # The workbench's VAE has a faster decoder; this is the class that diffusers would load.
-        self._pipe.vae.__class__ = diffusers.AutoencoderKLCogVideoX
         (self._configure_seed if kind == "seed" else self._move_to_device)()
         synchronize(plan.device)
         self.load_seconds = time.perf_counter() - start

@@ -15,6 +15,7 @@ import torch
 
 from .. import workflow
 from ..pipeline import loader, optimization
+from ..pipeline.failures import is_out_of_memory
 from ..pipeline.vae import decode_latents
 from ..planning.plan import Plan
 from ..planning.request import VideoRequest
@@ -253,7 +254,7 @@ def measure_decodes(
             except ValueError:  # of decode_latents, for tiles that don't add up
                 continue
             except Exception as error:
-                if not optimization.is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
     finally:
         vae.use_tiling = tiling

@@ -49,7 +49,7 @@ def locate_checkpoint(name: str) -> Model:
         raise ModelMissing(_missing_message(name, known, folder))
     index = read_config(folder / "model_index.json")
     config = read_config(folder / "transformer" / "config.json")
-    pipeline_class = index.get("_class_name", "")
+    pipeline_class = str(index.get("_class_name", ""))
     checkpoint = registry.checkpoint_of_config(config, pipeline_class, folder.name)
     if checkpoint is None:
         raise ModelError(f"{folder} holds a {pipeline_class} that is none of: {_known_names()}")
@@ -99,6 +99,8 @@ def file_hashes(model: Model) -> dict[str, str]:
         hidden = relative.parts[0].startswith(".")
         if hidden or path.suffix not in HASHED_SUFFIXES or name == manifest.NAME:
             continue
+        if not path.is_file():  # a folder, a pipe, or a link that leads nowhere
+            raise ModelCorrupt(f"{path} is no file: remove it")
         status = path.stat()
         listed = known.files.get(name) if known else None
         if listed and listed.bytes == status.st_size and status.st_mtime_ns <= written:
@@ -131,8 +133,11 @@ def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
         raise ModelIncomplete(
             _incomplete_message(home / missing[0], registry.find_checkpoint(folder.name))
         )
-    totals = [_read_header(home / shard) for shard in shards]
-    return sum(total[0] for total in totals), sum(total[1] for total in totals)
+    headers = [_read_header(home / shard) for shard in shards]
+    stored, parameters, tensors = (sum(counts) for counts in zip(*headers, strict=True))
+    if index.is_file() and tensors > len(read_config(index)["weight_map"]):
+        raise ModelCorrupt(f"{index} lists fewer weights than its files hold: fetch it again")
+    return stored, parameters
 
 
 def _listed_shards(index: Path) -> list[str]:
@@ -152,12 +157,16 @@ def _all_text(values: dict) -> bool:
     return all(isinstance(value, str) for value in values.values())
 
 
-HEADER_BYTES = 100_000_000
-"""Most bytes of a header, as the safetensors library has it (MAX_HEADER_SIZE in tensor.rs)."""
+HEADER_BYTES = 2**24
+"""Most bytes of a header; CogVideoX-5b's largest has 0.1 MB. The safetensors library allows 100 MB,
+which take half a minute and gigabytes to read."""
+
+WEIGHT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
+"""Bytes of each type of weights, by its name in safetensors files."""
 
 
-def _read_header(path: Path) -> tuple[int, int]:
-    """Bytes of data and parameters that a safetensors file declares.
+def _read_header(path: Path) -> tuple[int, int, int]:
+    """Bytes of data, weights and tensors that a safetensors file declares.
 
     The format is 8 bytes of header length, a JSON header with the offsets of each tensor, then data
     (https://github.com/huggingface/safetensors#format).
@@ -174,8 +183,7 @@ def _read_header(path: Path) -> tuple[int, int]:
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         data = max(operator.index(tensor["data_offsets"][1]) for tensor in header.values())
-        shapes = [map(operator.index, tensor["shape"]) for tensor in header.values()]
-        parameters = sum(map(math.prod, shapes))
+        counts = [_count_weights(tensor) for tensor in header.values()]
     except OSError as error:
         raise ModelCorrupt(f"{path} can't be read: {error.strerror}") from error
     except (
@@ -187,13 +195,21 @@ def _read_header(path: Path) -> tuple[int, int]:
         RecursionError,
     ) as error:
         raise ModelCorrupt(
-            f"{path} is no safetensors file: {_repair_hint(path.parents[1])}"
+            f"{path} is no safetensors file of weights: {_repair_hint(path.parents[1])}"
         ) from error
     if size != 8 + length + data:
         raise ModelCorrupt(
             f"{path} has {size:,} bytes of {8 + length + data:,}: {_repair_hint(path.parents[1])}"
         )
-    return data, parameters
+    return data, sum(counts), len(counts)
+
+
+def _count_weights(tensor: dict) -> int:
+    """How many a tensor of a header holds; ValueError or LookupError if it holds something else."""
+    count, (start, end) = math.prod(map(operator.index, tensor["shape"])), tensor["data_offsets"]
+    if count * WEIGHT_BYTES[tensor["dtype"]] != end - start:
+        raise ValueError("a tensor of another size than it declares")
+    return count
 
 
 def read_config(path: Path) -> dict:

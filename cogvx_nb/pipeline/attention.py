@@ -13,6 +13,7 @@ from ..errors import RequestError, missing_package
 from ..planning.plan import Plan
 from ..planning.speedups import FLASH4, SDPA, SPEED_UPS
 from ..text import first_line
+from .failures import SpeedUpFailed, is_out_of_memory
 
 
 class AttentionProcessor:
@@ -61,14 +62,6 @@ def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
     return (x.float() * cos + rotated.float() * sin).to(x.dtype)
 
 
-class SpeedUpFailed(Exception):
-    """A speed-up doesn't work here; the message is the first line of its error."""
-
-    def __init__(self, name: str, message: str) -> None:
-        super().__init__(message)
-        self.name = name  # in SPEED_UPS
-
-
 def check_flash_attention_4() -> None:
     """Raise RequestError if FlashAttention 4 can't be imported."""
     try:
@@ -106,13 +99,10 @@ def try_attention(plan: Plan) -> None:
     """
     try:
         processor = attention_processor(plan.attention, plan.compiled)
-        if plan.attention != SDPA:
-            _attend_once(processor, plan)
     except RequestError as error:
-        for row in plan.speed_ups:
-            if row.field == "attention":
-                raise SpeedUpFailed(row.name, str(error)) from error
-        raise
+        raise _attention_failure(plan.attention, error) from error
+    if plan.attention != SDPA:
+        _attend_once(processor, plan)
 
 
 def _attend_once(processor: AttentionProcessor, plan: Plan) -> None:
@@ -122,11 +112,16 @@ def _attend_once(processor: AttentionProcessor, plan: Plan) -> None:
         tokens = torch.ones(shape, dtype=dtype, device=plan.device)
         with torch.no_grad():
             processor.attend(tokens, tokens, tokens)
-    except torch.OutOfMemoryError:  # says nothing about the attention
-        return
     except Exception as error:  # of its package, its kernel or the GPU
-        remedy = f"{first_line(error)}; use {SDPA}"
-        raise RequestError("attention", plan.attention, remedy) from error
+        if not is_out_of_memory(error):  # which says nothing about the attention
+            raise _attention_failure(plan.attention, error) from error
+
+
+def _attention_failure(name: str, error: Exception) -> SpeedUpFailed | RequestError:
+    """The exception for an attention that doesn't work: of a speed-up if it is one."""
+    if not isinstance(error, RequestError | SpeedUpFailed):
+        error = RequestError("attention", name, f"{first_line(error)}; use {SDPA}")
+    return SpeedUpFailed(name, str(error)) if name in SPEED_UPS else error
 
 
 @functools.cache  # blocks are compiled again for another processor, even an equal one
@@ -144,7 +139,7 @@ def attention_processor(
         name = attention_dispatch.AttentionBackendName.NATIVE.value  # scaled_dot_product_attention
     if name == FLASH4:
         check_flash_attention_4()
-        return AttentionProcessor(flash_attention_4)
+        return AttentionProcessor(_reporting(name, flash_attention_4, compiled))
     backends = {backend.value: backend for backend in attention_dispatch.AttentionBackendName}
     if name not in backends:
         raise RequestError("attention", name, f"use one of {', '.join((SDPA, FLASH4, *backends))}")
@@ -154,8 +149,29 @@ def attention_processor(
     except Exception as error:  # of its package, its hub or the GPU
         remedy = f"isn't available here: {first_line(error)}"
         raise RequestError("attention", name, remedy) from error
-    dispatch = attention_dispatch.dispatch_attention_fn
-    return AttentionProcessor(functools.partial(dispatch, backend=backends[name]))
+    attend = functools.partial(attention_dispatch.dispatch_attention_fn, backend=backends[name])
+    return AttentionProcessor(_reporting(name, attend, compiled))
+
+
+def _reporting(
+    name: str, attend: Callable[..., torch.Tensor], compiled: bool
+) -> Callable[..., torch.Tensor]:
+    """The attention, its errors those of ``_attention_failure`` whenever they occur.
+
+    Where it is compiled into the blocks, ``CompileToggle`` reports them.
+    """
+    if compiled:
+        return attend
+
+    def attend_reporting(*tokens: torch.Tensor) -> torch.Tensor:
+        try:
+            return attend(*tokens)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise _attention_failure(name, error) from error
+
+    return attend_reporting
 
 
 def set_attention(transformer: torch.nn.Module, name: str, compiled: bool) -> None:

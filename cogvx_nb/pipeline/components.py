@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 
 import accelerate
 import diffusers
 import torch
 import transformers
-from torch.overrides import TorchFunctionMode
 
 from .. import settings
 from ..checkpoints.registry import ARCHITECTURE_KEYS, TINY, Checkpoint
 from ..checkpoints.store import read_config
 from ..planning import request
 from ..planning.plan import Plan
-from .vae import Autoencoder
+from .weights import COMPONENT_CLASSES, check_configurations, load_component, load_scheduler
 
 COMPONENTS = ("text_encoder", "transformer", "vae", "scheduler")
 
@@ -63,86 +58,14 @@ def _embedded_config(component: str) -> dict:
     return read_config(settings.models_dir() / TINY.name / component / name)
 
 
-DRAWS = 2
-"""Noise tensors that ``CogVideoXDPMScheduler.step`` draws, except in the first and last step."""
-
-
-class Scheduler(diffusers.CogVideoXDPMScheduler):
-    """``CogVideoXDPMScheduler`` of diffusers that draws noise ahead; its results are the same bits.
-
-    A step of diffusers draws up to two noise tensors with a CPU generator, which makes the same
-    noise for every device, while the device is idle: 28 ms each of a step of 1.4 s at 49 frames
-    on an H100. Here the next step's are drawn while the device computes.
-    """
-
-    _noise: _CpuNoise | None = None
-
-    def step(self, *args, generator=None, **kwargs):
-        """See ``CogVideoXDPMScheduler.step``."""
-        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
-            return super().step(*args, generator=generator, **kwargs)
-        if self._noise is None or self._noise.generator is not generator:
-            self._noise = _CpuNoise(generator)
-        with self._noise:
-            result = super().step(*args, generator=generator, **kwargs)
-        self._noise.draw_ahead()
-        return result
-
-
-class _CpuNoise(TorchFunctionMode):
-    """While active, ``torch.randn`` returns tensors drawn ahead, in the order of the draws."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        super().__init__()
-        self.generator = generator
-        self._ready: deque[torch.Tensor] = deque()
-        self._thread: threading.Thread | None = None
-        self._arguments: tuple[tuple, dict] = ((), {})
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is not torch.randn:
-            return func(*args, **kwargs)
-        self._arguments = (args, kwargs)
-        self._wait()
-        return self._ready.popleft() if self._ready else func(*args, **kwargs)
-
-    def draw_ahead(self) -> None:
-        """Draw what the next step will need, in a thread that ends with that."""
-        self._wait()
-        self._thread = threading.Thread(target=self._draw, name="noise")
-        self._thread.start()
-
-    def _draw(self) -> None:
-        args, kwargs = self._arguments
-        while len(self._ready) < DRAWS:
-            drawn = torch.randn(*args, **kwargs)
-            if torch.cuda.is_available():
-                # From pinned memory the copy is asynchronous.
-                with contextlib.suppress(RuntimeError):  # none left: only slower
-                    drawn = drawn.pin_memory()
-            self._ready.append(drawn)
-
-    def _wait(self) -> None:
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-
-
 diffusers.utils.logging.set_verbosity_error()
 diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
 EXPOSED_LOOP_VARIABLES = ("old_pred_original_sample", "noise_pred")
 """Local variables of the denoising loop of diffusers that step callbacks read for previews, added
 to its public list."""
-
-COMPONENT_CLASSES = {
-    "transformer": diffusers.CogVideoXTransformer3DModel,
-    "text_encoder": transformers.T5EncoderModel,
-    "vae": Autoencoder,
-}
-"""In the order in which they are loaded: the largest first, while most memory is free."""
 
 
 def assemble_pipeline(
@@ -155,29 +78,25 @@ def assemble_pipeline(
             RAM has to hold only what stays there.
 
     Raises:
-        OSError, ValueError, RuntimeError, KeyError: from the libraries, for bad files.
+        ModelCorrupt: if the files can't be loaded.
     """
-    load = _load_from_files if plan.model.folder else _make_random
-    modules = {}
+    model, dtype = plan.model, getattr(torch, plan.dtype)
+    tokenizer, modules = request.load_tokenizer(model), {}
+    if model.folder is None:
+        config = random_configs(model.checkpoint)["scheduler"]
+        scheduler = getattr(diffusers, model.checkpoint.scheduler).from_config(config)
+    else:
+        check_configurations(model, tokenizer)
+        scheduler = load_scheduler(model)
     for name in COMPONENT_CLASSES:
-        modules[name] = load(name, plan).eval().requires_grad_(False)
-        place(name, modules[name])
-    pipe = diffusers.CogVideoXPipeline(
-        tokenizer=request.load_tokenizer(plan.model),
-        scheduler=_load_scheduler(plan),
-        **modules,
-    )
+        part = load_component(name, model, dtype) if model.folder else _make_random(name, plan)
+        modules[name] = part.eval().requires_grad_(False)
+        place(name, part)
+        del part
+    pipe = diffusers.CogVideoXPipeline(tokenizer=tokenizer, scheduler=scheduler, **modules)
     pipe.set_progress_bar_config(disable=True)
     pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *EXPOSED_LOOP_VARIABLES]
     return pipe
-
-
-def _load_from_files(name: str, plan: Plan) -> torch.nn.Module:
-    folder, dtype = Path(plan.model.folder) / name, getattr(torch, plan.dtype)
-    options = {"use_safetensors": True, "local_files_only": True}
-    if name == "text_encoder":
-        return COMPONENT_CLASSES[name].from_pretrained(folder, dtype=dtype, **options)
-    return COMPONENT_CLASSES[name].from_pretrained(folder, torch_dtype=dtype, **options)
 
 
 def _make_random(name: str, plan: Plan) -> torch.nn.Module:
@@ -211,15 +130,3 @@ def _fill_random(module: torch.nn.Module, device: str, dtype: torch.dtype) -> No
         accelerate.utils.set_module_tensor_to_device(
             module, name, device, value=flat.view(empty.shape), dtype=kind
         )
-
-
-def _load_scheduler(plan: Plan):
-    checkpoint: Checkpoint = plan.model.checkpoint
-    kind = getattr(diffusers, checkpoint.scheduler)
-    if kind is diffusers.CogVideoXDPMScheduler:
-        kind = Scheduler
-    if plan.model.folder is None:
-        return kind.from_config(random_configs(checkpoint)["scheduler"])
-    folder = Path(plan.model.folder) / "scheduler"
-    config = kind.load_config(folder, local_files_only=True)
-    return kind.from_config(config, timestep_spacing=checkpoint.timestep_spacing)

@@ -27,6 +27,7 @@ from ..results.generated import Generated
 from ..results.video import is_black
 from .components import EXPOSED_LOOP_VARIABLES
 from .loader import Loaded, fallback_plan
+from .noise import noise_drawn_ahead
 from .optimization import free_memory
 from .vae import decode_latents
 
@@ -76,6 +77,7 @@ def generate_frames(
             if plan is None:
                 cause = error.with_traceback(None)  # its frames hold the tensors that fill memory
         else:
+            _raise_if_cancelled(cancel)
             emit(FramesDone(generated))
             return generated
         free_memory()
@@ -134,6 +136,8 @@ def _denoise(
         if clean is None:  # DDIM keeps none
             clean = _clean_estimate(pipe.scheduler, timestep, noisy.pop(), tensors["noise_pred"])
             noisy.append(tensors["latents"])
+        if not torch.isfinite(clean).all():  # and it would stay so
+            raise BadFrames(f"step {step} of {request.steps} gave NaN: {BAD_FRAMES_REMEDY}")
         emit(Step(step, request.steps, seconds_left, clean))
         _raise_if_cancelled(cancel)
         return {}
@@ -141,20 +145,21 @@ def _denoise(
     noisy = [None]
     # On the CPU, where a seed makes the same noise for every device.
     generator = torch.Generator("cpu").manual_seed(request.seed)
-    return pipe(
-        prompt_embeds=embeds,
-        negative_prompt_embeds=negative,
-        height=request.height,
-        width=request.width,
-        num_frames=request.frames,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance,
-        use_dynamic_cfg=request.model.checkpoint.dynamic_cfg,
-        generator=generator,
-        output_type="latent",
-        callback_on_step_end=after_step,
-        callback_on_step_end_tensor_inputs=["latents", *EXPOSED_LOOP_VARIABLES],
-    ).frames
+    with noise_drawn_ahead(pipe.scheduler):
+        return pipe(
+            prompt_embeds=embeds,
+            negative_prompt_embeds=negative,
+            height=request.height,
+            width=request.width,
+            num_frames=request.frames,
+            num_inference_steps=request.steps,
+            guidance_scale=request.guidance,
+            use_dynamic_cfg=request.model.checkpoint.dynamic_cfg,
+            generator=generator,
+            output_type="latent",
+            callback_on_step_end=after_step,
+            callback_on_step_end_tensor_inputs=["latents", *EXPOSED_LOOP_VARIABLES],
+        ).frames
 
 
 def _decode(

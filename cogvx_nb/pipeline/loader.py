@@ -19,15 +19,15 @@ from safetensors import SafetensorError
 
 from .. import files, settings
 from ..checkpoints.store import file_hashes
-from ..errors import ModelCorrupt, OutOfMemory
+from ..errors import DeviceFailed, OutOfMemory
 from ..planning.plan import Plan, compiled_key
 from ..planning.planner import next_plan
 from ..planning.probe import remember_compiled
 from ..planning.request import VideoRequest
 from ..text import first_line
 from . import attention, components, optimization
-from .attention import SpeedUpFailed
-from .optimization import free_memory, is_out_of_memory
+from .failures import SpeedUpFailed, is_out_of_memory
+from .optimization import free_memory
 
 MOST_EMBEDDINGS = 500
 """Cached prompt embeddings; the oldest are deleted first. One of CogVideoX-5b has 226 × 4096
@@ -107,7 +107,9 @@ class Loaded:
         hashes = {
             path: value for path, value in self.hashes.items() if path.startswith(EMBEDDING_FILES)
         }
-        kind = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+        # The number of CPU threads can change the last bit.
+        on_cpu = device.type == "cpu"
+        kind = f"cpu {torch.get_num_threads()}" if on_cpu else torch.cuda.get_device_name(device)
         limit = plan.model.checkpoint.text_tokens
         versions = torch.__version__, importlib.metadata.version("transformers")
         parts = [text, sorted(hashes.items()), plan.dtype, kind, versions, limit]
@@ -183,12 +185,18 @@ def fallback_plan(error: Exception, plan: Plan, task: str) -> Plan | None:
         task: what failed; see ``planner.next_plan``.
 
     Raises:
+        DeviceFailed: if the device, its driver or torch failed otherwise.
         Exception: the error itself, where another plan is no remedy.
     """
     if isinstance(error, SpeedUpFailed):
         return next_plan(plan, error.name, str(error))
     if is_out_of_memory(error):
         return next_plan(plan, task)
+    if isinstance(error, RuntimeError):  # what torch raises for whatever a device or driver does
+        raise DeviceFailed(
+            f"{plan.device} failed ({first_line(error)}): start a new process, since a GPU that "
+            "failed stays unusable in this one; cogvx check shows what torch can use"
+        ) from error
     raise error
 
 
@@ -223,13 +231,8 @@ def _load_with_fallbacks(plan: Plan) -> tuple[diffusers.CogVideoXPipeline, Plan]
 
 def _load_once(plan: Plan) -> diffusers.CogVideoXPipeline:
     place = functools.partial(optimization.place_component, plan)
-    try:
-        pipe = components.assemble_pipeline(plan, place)
-        optimization.install_offload_hooks(pipe, plan)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        if is_out_of_memory(error) or plan.model.folder is None:
-            raise
-        raise ModelCorrupt(f"{plan.model.folder} can't be loaded: {first_line(error)}") from error
+    pipe = components.assemble_pipeline(plan, place)
+    optimization.install_offload_hooks(pipe, plan)
     return pipe
 
 

@@ -15,7 +15,9 @@ from ..errors import RequestError, optional_import
 from ..planning.plan import Plan
 from ..planning.speedups import CACHE_INTERVAL, SPEED_UPS, first_cached_step
 from ..text import first_line
-from .attention import SpeedUpFailed, set_attention
+from .attention import set_attention
+from .failures import SpeedUpFailed, is_out_of_memory
+from .vae import use_fast_decoder
 
 QUANTIZED_LAYERS = ("attn1.", "ff.")
 """Linear layers with nine tenths of a block's weights; the others are given two rows at a time."""
@@ -34,24 +36,38 @@ from float32 (``benchmarks/equality.py --random``)."""
 class CompileToggle:
     """A block's forward, compiled or eager; hooks that wrap it later needn't know which.
 
+    Compiled code that fails raises SpeedUpFailed, whenever it does so: a block is compiled again
+    for another shape. torch would run it eagerly instead where its variables say so, or where it
+    has compiled too many shapes, and a plan would record what wasn't done.
+
     Args:
         exact: whether compiled code rounds as eager code does.
     """
 
     def __init__(self, block: torch.nn.Module, exact: bool) -> None:
-        self._eager = self._forward = block.forward
+        self._eager, self._compiled, self._enabled = block.forward, None, False
         self._options = ROUND_AS_EAGER if exact else {}
-        self._compiled = None
 
     def enable(self, compiled: bool) -> None:
         """Run compiled or eager code from now on; compilation happens at the first call."""
         if compiled and self._compiled is None:
-            torch._dynamo.config.recompile_limit = MAX_COMPILED_SHAPES
+            config = torch._dynamo.config
+            config.recompile_limit = MAX_COMPILED_SHAPES
+            config.suppress_errors, config.fail_on_recompile_limit_hit = False, True
             self._compiled = torch.compile(self._eager, dynamic=False, options=self._options)
-        self._forward = self._compiled if compiled else self._eager
+        self._enabled = compiled
 
     def __call__(self, *args, **kwargs):
-        return self._forward(*args, **kwargs)
+        if not self._enabled:
+            return self._eager(*args, **kwargs)
+        if self._compiled is self._eager or torch._dynamo.config.disable:
+            raise SpeedUpFailed("compiled", "a variable of torch switches its compiler off")
+        try:
+            return self._compiled(*args, **kwargs)
+        except Exception as error:  # of the compiler, its toolchain or the code that it made
+            if is_out_of_memory(error):
+                raise
+            raise SpeedUpFailed("compiled", first_line(error)) from None
 
 
 def wrap_blocks(transformer: torch.nn.Module, exact: bool) -> None:
@@ -84,17 +100,14 @@ def compile_blocks(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
         rotary = pipe._prepare_rotary_positional_embeddings(
             plan.height, plan.width, latent_frames, torch.device(device)
         )
-    try:
-        with torch.no_grad(), pipe.transformer.cache_context("warm"):
-            pipe.transformer(
-                hidden_states=latents,
-                encoder_hidden_states=text,
-                timestep=torch.zeros(plan.batch, dtype=torch.int64, device=device),
-                image_rotary_emb=rotary,
-                return_dict=False,
-            )
-    except torch._dynamo.exc.TorchDynamoException as error:
-        raise SpeedUpFailed("compiled", first_line(error)) from None
+    with torch.no_grad(), pipe.transformer.cache_context("warm"):
+        pipe.transformer(
+            hidden_states=latents,
+            encoder_hidden_states=text,
+            timestep=torch.zeros(plan.batch, dtype=torch.int64, device=device),
+            image_rotary_emb=rotary,
+            return_dict=False,
+        )
 
 
 def quantize_transformer(transformer: torch.nn.Module, kind: str, device: str) -> None:
@@ -187,7 +200,7 @@ def place_component(plan: Plan, name: str, part: torch.nn.Module) -> None:
         apply_speed_ups(LOAD, part, plan)
         wrap_blocks(part, exact=not plan.quantized)
     if name == "vae" and plan.device != "cpu":
-        part.use_fast_decoder()
+        use_fast_decoder(part)
     if name in plan.offload.streamed:
         _stream_component(part, name, plan)
     elif name in plan.offload.on_gpu:
@@ -253,18 +266,6 @@ def _stream_component(part: torch.nn.Module, name: str, plan: Plan) -> None:
     )
 
 
-OUT_OF_MEMORY_MESSAGES = (
-    "can't allocate memory",
-    "could not create a primitive",
-    "could not create a memory",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-)
-"""Parts of the messages when memory runs out outside torch's allocator of GPU memory: in that of
-the CPU, oneDNN, CUDA (also for pinned RAM) and its libraries."""
-
-
 def free_memory() -> None:
     """Return memory that no tensor uses to the device and to the system."""
     gc.collect()
@@ -282,12 +283,3 @@ def synchronize(device: str) -> None:
     """Wait until a device has finished its queue."""
     if device != "cpu":
         torch.cuda.synchronize(device)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of torch says that memory ran out, on a GPU or in RAM."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        part in str(error) for part in OUT_OF_MEMORY_MESSAGES
-    )

@@ -23,47 +23,50 @@ frames of 480 × 720 with the last block's channels. Twice as much is 5 % faster
 more."""
 
 
-class Autoencoder(AutoencoderKLCogVideoX):
-    """``AutoencoderKLCogVideoX`` of diffusers that can decode with the faster decoder."""
+def use_fast_decoder(vae: AutoencoderKLCogVideoX) -> None:
+    """Have an autoencoder decode with the faster decoder, whose results differ by rounding.
 
-    fast = False
+    Its class stays that of diffusers, so that diffusers saves it and passes it on as its own. Not
+    worth it on a CPU, where channels-last is slow.
+    """
+    layouts = {nn.Conv2d: torch.channels_last, nn.Conv3d: torch.channels_last_3d}
+    for module in vae.decoder.modules():
+        for kind, layout in layouts.items():
+            if isinstance(module, kind):
+                module.weight.data = module.weight.data.contiguous(memory_format=layout)
+    vae._decode = FastDecoder(vae)
 
-    def use_fast_decoder(self) -> None:
-        """Use it from now on; not worth it on a CPU, where channels-last is slow."""
-        self.fast = True
-        layouts = {nn.Conv2d: torch.channels_last, nn.Conv3d: torch.channels_last_3d}
-        for module in self.decoder.modules():
-            for kind, layout in layouts.items():
-                if isinstance(module, kind):
-                    module.weight.data = module.weight.data.contiguous(memory_format=layout)
 
-    def _decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
-        if not self.fast:
-            return super()._decode(z, return_dict=return_dict)
-        small = z.shape[-2] <= self.tile_latent_min_height
-        small = small and z.shape[-1] <= self.tile_latent_min_width
-        if self.use_tiling and not small:
-            return self.tiled_decode(z, return_dict=return_dict)
-        clips = [_ClipDecoder(self).frames(clip) for clip in z]
-        sample = torch.stack(clips).permute(0, 4, 1, 2, 3)
-        return DecoderOutput(sample=sample) if return_dict else (sample,)
+class FastDecoder:
+    """Takes the place of an autoencoder's ``_decode``. For inference: where gradients are wanted
+    diffusers' own decoder runs."""
 
-    def tiled_decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
-        """Decode in tiles that are blended where they overlap: an approximation.
+    def __init__(self, vae: AutoencoderKLCogVideoX) -> None:
+        self._vae = vae
 
-        Tiles as wide as the clip have no neighbours to the left or right.
-
-        Args:
-            z: (batch, 16, latent frames, height / 8, width / 8).
+    def __call__(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
+        """Decode (batch, 16, latent frames, height / 8, width / 8).
 
         Returns:
             (batch, 3, frames, height, width), in -1 … 1.
         """
-        if not self.fast:
-            return super().tiled_decode(z, return_dict=return_dict)
-        ratio = self.tile_sample_min_height // self.tile_latent_min_height
-        size = (self.tile_latent_min_height, self.tile_latent_min_width)
-        factors = (self.tile_overlap_factor_height, self.tile_overlap_factor_width)
+        vae = self._vae
+        if torch.is_grad_enabled():
+            return type(vae)._decode(vae, z, return_dict=return_dict)
+        small = z.shape[-2] <= vae.tile_latent_min_height
+        small = small and z.shape[-1] <= vae.tile_latent_min_width
+        sample = self._tiled(z) if vae.use_tiling and not small else self._whole(z)
+        return DecoderOutput(sample=sample) if return_dict else (sample,)
+
+    def _tiled(self, z: Tensor) -> Tensor:
+        """Decode in tiles that are blended where they overlap: an approximation.
+
+        Tiles as wide as the clip have no neighbours to the left or right.
+        """
+        vae = self._vae
+        ratio = vae.tile_sample_min_height // vae.tile_latent_min_height
+        size = (vae.tile_latent_min_height, vae.tile_latent_min_width)
+        factors = (vae.tile_overlap_factor_height, vae.tile_overlap_factor_width)
         step = [int(n * (1 - factor)) for n, factor in zip(size, factors, strict=True)]
         blend = [int(ratio * n * factor) for n, factor in zip(size, factors, strict=True)]
         if size[1] >= z.shape[-1]:
@@ -71,23 +74,23 @@ class Autoencoder(AutoencoderKLCogVideoX):
         rows, above = [], None
         for top in range(0, z.shape[-2], step[0]):
             tiles = [
-                self._tile(z[..., top : top + size[0], left : left + size[1]])
+                self._whole(z[..., top : top + size[0], left : left + size[1]])
                 for left in range(0, z.shape[-1], step[1])
             ]
             parts = []
             for index, tile in enumerate(tiles):
                 if above is not None:
-                    tile = self.blend_v(above[index], tile, blend[0])
+                    tile = vae.blend_v(above[index], tile, blend[0])
                 if index:
-                    tile = self.blend_h(tiles[index - 1], tile, blend[1])
+                    tile = vae.blend_h(tiles[index - 1], tile, blend[1])
                 parts.append(tile[..., : ratio * step[0], : ratio * step[1]])
             rows.append(torch.cat(parts, dim=-1))
             above = tiles
-        sample = torch.cat(rows, dim=-2)
-        return DecoderOutput(sample=sample) if return_dict else (sample,)
+        return torch.cat(rows, dim=-2)
 
-    def _tile(self, z: Tensor) -> Tensor:
-        return torch.stack([_ClipDecoder(self).frames(clip) for clip in z]).permute(0, 4, 1, 2, 3)
+    def _whole(self, z: Tensor) -> Tensor:
+        clips = [_ClipDecoder(self._vae).frames(clip) for clip in z]
+        return torch.stack(clips).permute(0, 4, 1, 2, 3)
 
 
 class _ClipDecoder:
@@ -98,7 +101,7 @@ class _ClipDecoder:
     result.
     """
 
-    def __init__(self, vae: Autoencoder) -> None:
+    def __init__(self, vae: AutoencoderKLCogVideoX) -> None:
         self._vae = vae
         self._last_frames: dict[nn.Module, Tensor] = {}  # last two inputs of each convolution
 

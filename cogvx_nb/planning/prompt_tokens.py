@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelCorrupt
-from ..text import first_line, plain_line
+from ..paths import read_json
+from ..text import error_line, plain_line
 
 MOST_NAMED = 8
 """Unknown words that are named."""
@@ -97,6 +97,11 @@ def _known_words(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(word for word in words if len(word) >= 3 and word.isalpha()))
 
 
+TOKENIZERS = ("T5Tokenizer", "T5TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+"""Classes of transformers for the family's tokenizers. Others, such as ``AutoTokenizer``, can run
+code that is stored beside the files."""
+
+
 @functools.lru_cache(maxsize=4)
 def load_tokenizer(folder: Path):
     """The tokenizer of the checkpoint in a folder, of the class that its ``model_index.json``
@@ -109,12 +114,16 @@ def load_tokenizer(folder: Path):
 
     index, path = folder / "model_index.json", folder / "tokenizer"
     try:
-        library, name = json.loads(index.read_text(encoding="utf-8"))["tokenizer"]
+        library, name = read_json(index)["tokenizer"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelCorrupt(f"{index} can't be read: fetch it again") from error
-    if library != "transformers" or not hasattr(transformers, name):
+    if library != "transformers" or name not in TOKENIZERS:
         raise ModelCorrupt(f"{index} names no known tokenizer: {name!r}")
     try:
-        return getattr(transformers, name).from_pretrained(path)
+        tokenizer = getattr(transformers, name).from_pretrained(path, local_files_only=True)
     except Exception as error:  # the library raises whatever its parsers do
-        raise ModelCorrupt(f"{path} can't be loaded: {first_line(error)}") from error
+        line = f"{path} can't be loaded: fetch it again ({error_line(error):.160})"
+        raise ModelCorrupt(line) from error
+    if tokenizer.pad_token is None or tokenizer.eos_token is None:
+        raise ModelCorrupt(f"{path} has no token for padding or the end: fetch it again")
+    return tokenizer
