@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipywidgets as widgets
 
 from ..errors import CogvxError
-from .controls import bold_html, button, control_row, html_lines, html_note
+from .controls import bold_html, button, control_row, html_lines, html_note, html_paragraph
 from .session import Session
 
 
@@ -29,7 +29,7 @@ class UnfinishedBox(widgets.VBox):
         if unfinished is self._shown:
             return
         self._shown = unfinished
-        self._text.value = html_lines(unfinished.lines)
+        self._text.value = html_paragraph(html_lines(unfinished.lines)) if unfinished.lines else ""
         self._buttons.layout.display = None if unfinished.jobs else "none"
 
     def _run(self) -> None:
