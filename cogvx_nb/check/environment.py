@@ -192,7 +192,8 @@ def probe_without_torch(torch: Probe) -> tuple[Machine, str]:
     gpus = (Gpu(**g | {"capability": tuple(g["capability"])}) for g in torch.value.get("gpus", ()))
     threads = torch.value.get("threads") or usable_cores()
     *_, error = host_ram()
-    return describe_machine(tuple(gpus), threads), error
+    limits = torch.value.get("limits")
+    return describe_machine(tuple(gpus), threads, limits and [*map(tuple, limits)]), error
 
 
 def ram_row(machine: Machine, error: str, needed_bytes: int, needed: str) -> Row:

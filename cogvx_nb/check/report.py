@@ -186,6 +186,7 @@ def _torch() -> dict:
         value["gpus"] = [asdict(gpu) for gpu in probe.cuda_gpus(torch)]
         value["kernels"] = torch.cuda.get_arch_list()
         value["threads"] = torch.get_num_threads()
+        value["limits"] = probe.process_limits()
     except Exception as error:  # from the driver; torch itself works
         value["error"] = error_line(error)
     return value

@@ -48,10 +48,10 @@ def verify_checkpoints(options: argparse.Namespace) -> int:
     from ..progress import TransferProgress
 
     names = [path.parent.name for path in settings.models_dir().glob(f"*/{manifest.NAME}")]
-    if not (options.model or names):
+    if options.model is None and not names:
         raise ModelMissing(f"no checkpoint in {settings.models_dir()} has a {manifest.NAME} yet")
     bad = False
-    for name in [options.model] if options.model else sorted(names):
+    for name in sorted(names) if options.model is None else [options.model]:
         with TransferProgress() as progress:
             verified = transfer.verify_checkpoint(name, progress)
         print(verified)

@@ -86,15 +86,14 @@ def finish_output(code: int, out: SafeStream, err: SafeStream) -> int:
     The reader of a pipe that ends early, such as ``head``, is no error to report.
     """
     out.flush()
-    if out.error is not None and code == 0:
-        code = 1
-        if getattr(out.error, "errno", None) == errno.EPIPE:
-            code = READER_GONE
-        else:
-            reason = getattr(out.error, "strerror", None) or out.error
-            err.write(f"cogvx: write error: {reason}\n")
     err.flush()
-    return code
+    if out.error is None:
+        return code
+    if getattr(out.error, "errno", None) == errno.EPIPE:
+        return code or READER_GONE
+    err.write(f"cogvx: write error: {getattr(out.error, 'strerror', None) or out.error}\n")
+    err.flush()
+    return code or 1
 
 
 def _open_missing() -> None:

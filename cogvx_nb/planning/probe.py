@@ -36,14 +36,20 @@ def probe_machine() -> Machine:
     return describe_machine(cuda_gpus(torch), torch.get_num_threads())
 
 
-def describe_machine(gpus: tuple[Gpu, ...], threads: int) -> Machine:
-    """This machine, with the GPUs and the CPU threads that torch reports. Loads no torch."""
+def describe_machine(gpus: tuple[Gpu, ...], threads: int, limits: Limits | None = None) -> Machine:
+    """This machine, with the GPUs and the CPU threads that torch reports. Loads no torch.
+
+    Args:
+        limits: those of the process that would generate, as ``process_limits`` returns them; by
+            default of this one.
+    """
+    limits = process_limits() if limits is None else limits
     return Machine(
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         cores=usable_cores(),
         threads=threads,
-        ram_bytes=ram_total_bytes(),
-        ram_free_bytes=ram_free_bytes(),
+        ram_bytes=ram_total_bytes(limits),
+        ram_free_bytes=ram_free_bytes(limits),
         gpus=gpus,
         versions={name: installed_version(name) for name in PACKAGES},
         compiled=_compiled_keys(),
@@ -122,11 +128,15 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 
 LIMITS = {
-    "": ("memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    "": (("memory.max", "memory.high"), "memory.current", "inactive_file"),
+    "memory": (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"),
 }
-"""By controller, for cgroup version 2 and 1: the files of the limit and of the memory in use, and
-the key of reclaimable cache in ``memory.stat`` (docs.kernel.org, cgroup-v2)."""
+"""By controller, for cgroup version 2 and 1: the files of the limits and of the memory in use, and
+the key of reclaimable cache in ``memory.stat`` (docs.kernel.org, cgroup-v2). A process beyond
+``memory.high``, as systemd's MemoryHigh sets it, is slowed down until it hardly runs."""
+
+Limits = list[tuple[int, int]]
+"""Limits of memory and how much of each is used, in bytes."""
 
 
 def host_ram() -> tuple[int, int, str]:
@@ -149,20 +159,40 @@ def host_ram() -> tuple[int, int, str]:
         return 0, 0, error
 
 
-def ram_total_bytes() -> int:
-    """RAM of this machine, or the limit of its cgroup."""
+def ram_total_bytes(limits: Limits | None = None) -> int:
+    """RAM of this machine, or the limit of its cgroup or of this process."""
     total, _, _ = host_ram()
-    return min([total, *(limit for limit, _ in _cgroup_limits())])
+    limits = process_limits() if limits is None else limits
+    return min([total, *(limit for limit, _ in [*_cgroup_limits(), *limits])])
 
 
-def ram_free_bytes() -> int:
+def ram_free_bytes(limits: Limits | None = None) -> int:
     """RAM that no other process needs.
 
     What this process holds counts as free, since a loaded model makes room for the next.
     """
     _, free, _ = host_ram()
-    free = min([free, *(limit - used for limit, used in _cgroup_limits())])
-    return min(max(free, 0) + ram_own_bytes(), ram_total_bytes())
+    limits = process_limits() if limits is None else limits
+    free = min([free, *(limit - used for limit, used in [*_cgroup_limits(), *limits])])
+    return min(max(free, 0) + ram_own_bytes(), ram_total_bytes(limits))
+
+
+def process_limits() -> Limits:
+    """Limits of this process's address space and data, as ``ulimit -v`` and ``-d`` set them.
+
+    Libraries such as torch take gigabytes of the first, so they must be loaded when it is asked.
+    """
+    with contextlib.suppress(ImportError, OSError, KeyError, ValueError):  # no Linux
+        import resource
+
+        status = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+        kinds = ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData"))
+        pairs = [
+            (resource.getrlimit(kind)[0], int(status[name].split()[0]) * 1024)
+            for kind, name in kinds
+        ]
+        return [(limit, used) for limit, used in pairs if limit != resource.RLIM_INFINITY]
+    return []
 
 
 def ram_own_bytes() -> int:
@@ -178,7 +208,7 @@ def ram_own_bytes() -> int:
         return 0
 
 
-def _cgroup_limits() -> list[tuple[int, int]]:
+def _cgroup_limits() -> Limits:
     """(limit, used) in bytes of each cgroup of this process that has a limit."""
     try:
         entries = [line.split(":", 2)[1:] for line in OWN_CGROUP.read_text().splitlines()]
@@ -198,11 +228,12 @@ def _cgroup_limits() -> list[tuple[int, int]]:
     return limits
 
 
-def _read_cgroup(folder: Path, limit: str, used: str, cache: str) -> list[tuple[int, int]]:
-    try:
-        limit_bytes = int((folder / limit).read_text())
-        used_bytes = int((folder / used).read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return [(limit_bytes, used_bytes - int(stat.get(cache, 0)))]
-    except (OSError, ValueError):  # no such cgroup, or its limit is "max"
-        return []
+def _read_cgroup(folder: Path, names: tuple[str, ...], used: str, cache: str) -> Limits:
+    limits = []
+    for name in names:
+        with contextlib.suppress(OSError, ValueError):  # no such cgroup, or its limit is "max"
+            limit_bytes = int((folder / name).read_text())
+            used_bytes = int((folder / used).read_text())
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            limits.append((limit_bytes, used_bytes - int(stat.get(cache, 0))))
+    return limits
