@@ -39,7 +39,9 @@ def tried() -> dict[str, Probe]:
 def quick(tried, monkeypatch) -> dict[str, Probe]:
     """A check in this process with those answers; a test may put others in their place."""
     answers = dict(tried)
-    monkeypatch.setattr(report, "run_probes", lambda names: answers)
+    run_probes = report.run_probes
+    others = lambda names: run_probes(names) if names is report.HUB_PROBES else answers  # noqa: E731
+    monkeypatch.setattr(report, "run_probes", others)
     return answers
 
 

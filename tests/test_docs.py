@@ -214,7 +214,6 @@ def test_each_row_of_check_is_explained(page, monkeypatch, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / ".incomplete" / "CogVideoX-5b").mkdir(parents=True)
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path))
-    monkeypatch.setattr(report, "run_probe", lambda name: report.Probe({"shown": "http://hub"}))
     failed = report.Probe({}, "broken")
     monkeypatch.setattr(report, "run_probes", lambda names: dict.fromkeys(names, failed))
     shown = []

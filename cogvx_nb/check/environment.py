@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..files import nearest_existing_folder
@@ -228,11 +227,7 @@ def disk_row(name: str, folder: Path, needed_bytes: int, needed: str, bad: str) 
 
 def hub_rows() -> list[Row]:
     """Whether each hub, or the mirror that is set for it, answers the client of downloads."""
-    with ThreadPoolExecutor(len(report.HUB_PROBES)) as pool:
-        probes = pool.map(report.run_probe, report.HUB_PROBES)
-        return [
-            _hub_row(name, probe) for name, probe in zip(report.HUB_PROBES, probes, strict=True)
-        ]
+    return [_hub_row(*pair) for pair in report.run_probes(report.HUB_PROBES).items()]
 
 
 def _hub_row(name: str, probe: Probe) -> Row:

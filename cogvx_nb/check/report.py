@@ -13,8 +13,8 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,28 +143,43 @@ class Probe:
 
 
 def run_probes(names: Iterable[str]) -> dict[str, Probe]:
-    """Run some of ``PROBES``, all at once."""
-    names = list(names)
-    with ThreadPoolExecutor(len(names)) as pool:
-        return dict(zip(names, pool.map(run_probe, names), strict=True))
-
-
-def run_probe(name: str) -> Probe:
-    """Run one of ``PROBES`` or ``HUB_PROBES`` in a process of its own."""
+    """Run some of ``PROBES`` and ``HUB_PROBES``, all at once, each in a process of its own. None
+    outlives the call, however it ends."""
     code = "from cogvx_nb.check import report\nreport.child_main(sys.argv[1])"
-    command = settings.child_python(code, name)
+    children: dict[str, subprocess.Popen] = {}
+    outcomes, deadline = {}, time.monotonic() + PATIENCE
     try:
-        done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False)
+        for name in names:
+            try:
+                children[name] = subprocess.Popen(
+                    settings.child_python(code, name),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
+            except OSError as error:
+                outcomes[name] = Probe({}, error_line(error))
+        for name, child in children.items():
+            outcomes[name] = _outcome_of(child, deadline - time.monotonic())
+    finally:
+        for child in children.values():
+            child.kill()
+            child.wait()
+    return outcomes
+
+
+def _outcome_of(child: subprocess.Popen, seconds: float) -> Probe:
+    """What a child printed, after at most so many seconds."""
+    try:
+        out, err = child.communicate(timeout=max(0, seconds))
     except subprocess.TimeoutExpired:
         return Probe({}, f"no end after {PATIENCE} s")
-    except OSError as error:
-        return Probe({}, error_line(error))
-    lines = done.stdout.decode(errors="replace").splitlines()
+    lines = out.decode(errors="replace").splitlines()
     try:
         return Probe(**json.loads(lines[-1]))
     except (IndexError, ValueError, TypeError):
-        errors = done.stderr.decode(errors="replace").strip().splitlines()
-        end = f"ended by signal {-done.returncode}" if done.returncode < 0 else "ended early"
+        errors = err.decode(errors="replace").strip().splitlines()
+        end = f"ended by signal {-child.returncode}" if child.returncode < 0 else "ended early"
         return Probe({}, errors[-1][:300] if errors else end)
 
 
