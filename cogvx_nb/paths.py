@@ -42,10 +42,9 @@ def user_path(
     Raises:
         PathError: with the name and what is wrong with it.
     """
-    try:
-        text = decode_argument(os.fspath(name))
-    except (TypeError, AttributeError):  # AttributeError: bytes
-        raise PathError(f"{what} {shorten(name)}: a path must be text") from None
+    if not isinstance(name, str | os.PathLike):
+        raise PathError(f"{what} {shorten(name)}: a path must be text")
+    text = decode_argument(os.fspath(name))
     problem = _name_problem(text, folder, new)
     if not problem:
         try:
@@ -123,18 +122,17 @@ def _path_problem(path: Path) -> str:
 
 
 def read_bounded(path: Path, most_bytes: int = FILE_BYTES) -> bytes:
-    """A regular file as a whole. Never waits, as reading a pipe or a terminal does.
+    """A regular file as a whole. Reading a pipe or a terminal would wait.
 
     Raises:
         OSError: if it can't be read, is no regular file, or is larger.
     """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(handle, "rb") as file:
-        status = os.fstat(handle)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with path.open("rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {most_bytes / 1e6:.0f} MB", str(path))
