@@ -100,7 +100,7 @@ def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"12345")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path, tmp_path / "large"):
-        with pytest.raises(OSError, match="regular file|folder|larger"):
+        with pytest.raises(OSError, match=r"regular file|folder|larger"):
             paths.read_bounded(path, most_bytes=4)
     assert paths.read_bounded(tmp_path / "large", most_bytes=5) == b"12345"
 
@@ -239,7 +239,7 @@ def test_offline_names_the_variable(monkeypatch):
 def test_all_hubs_that_were_tried_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", "ftp://a")
     monkeypatch.setenv("HF_ENDPOINT", "ftp://b")
-    with pytest.raises(DownloadError, match="MODELSCOPE_ENDPOINT .*; then huggingface: HF_"):
+    with pytest.raises(DownloadError, match=r"MODELSCOPE_ENDPOINT .*; then huggingface: HF_"):
         download.prepare_download(registry.COGVIDEOX_5B, models_dir=tmp_path)
 
 
