@@ -291,6 +291,14 @@ def test_enriching_is_not_offered_without_an_endpoint(tiny, session, monkeypatch
     assert app.GenerateTab(readable, session).form.enrich.layout.display == "none"
 
 
+def test_a_front_end_that_cannot_be_seen_is_told_how(monkeypatch, capsys):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    monkeypatch.delenv("COGVX_UI", raising=False)
+    monkeypatch.setattr(app, "in_notebook", lambda: True)
+    app.take_over_notebook()
+    assert "run `%env COGVX_UI=1` and then this cell again" in capsys.readouterr().out
+
+
 def test_headless_there_is_no_panel(monkeypatch):
     monkeypatch.setenv("COGVX_UI", "0")
     monkeypatch.setenv("JPY_SESSION_NAME", "inherited")

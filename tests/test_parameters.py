@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import nbformat
 import pytest
 from conftest import ROOT
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from cogvx_nb.errors import ParameterError, SpecError
 from cogvx_nb.notebooks.parameters import read_parameters
@@ -58,7 +62,7 @@ def defaults(source: str) -> dict:
         ("a: int", {"a": ...}),
         ("import os\na = os.environ.get('A', '1')", {"a": ...}),
         ("if True:\n    a: int = 1\nelse:\n    a = 2", {"a": ...}),
-        ("if (n := 10) > 5:\n    pass", {"n": 10}),
+        ("if (n := 10) > 5:\n    pass", {"n": ...}),
         ("%matplotlib inline\n!ls\na = 1\nfiles = !ls", {"a": 1, "files": ...}),
         ("%%time\na = 1", {"a": 1}),
         ("a = 1\r\nb = 2\r\n", {"a": 1, "b": 2}),
@@ -67,6 +71,7 @@ def defaults(source: str) -> dict:
         ("größe = 1", {"größe": 1}),
         ("def f(x=1):\n    y = 2\nclass A:\n    z = 3", {}),
         ("for i in range(3):\n    pass", {}),
+        ("a = b = c = 1\nimport a\ndef b(): ...\nfor c in (): ...", {"c": ...}),
         ("x.a = 1\nd['k'] = 2", {}),
         ("a = r'\\d'\nb = '\\d'", {"a": "\\d", "b": "\\d"}),
         ("", {}),
@@ -86,7 +91,7 @@ def test_defaults(source, expected):
         ("%%bash\na=1", "cell 2 can't be read: %%bash is no Python"),
         ("a = 1\0", "null byte"),
         ("a = " + "[" * 5000, "too many nested"),
-        ("a = " + "-" * 200_000 + "1", "cell 2 can't be read"),
+        ("a = " + "-" * 20_000 + "1", "cell 2 can't be read"),
         ("a = 1\n" * 200_000, "it has 1200000 characters"),
         ("a = 1\ngenerate_video('x')", "cell 2, line 2 calls generate_video"),
     ],
@@ -289,3 +294,77 @@ def test_a_sweep_refuses_what_it_cannot_plan(template, replaced, words):
     with pytest.raises(SpecError) as caught:
         template(replaced)
     assert words in str(caught.value)
+
+
+NAMES = st.sampled_from(["a", "b", "steps", "größe", "_x", "A1"])
+LITERALS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+VALUES = LITERALS.map(repr) | NAMES | st.sampled_from(["1 + 2", "-3", "2 * 8", "'a' 'b'", "[*[1]]"])
+STATEMENTS = st.one_of(
+    st.builds("{} = {}".format, NAMES, VALUES),
+    st.builds("{} = {}  # {} = 1; b".format, NAMES, VALUES, NAMES),
+    st.builds("{}: 'int | None' = {}".format, NAMES, VALUES),
+    st.builds("{} = {} = {}".format, NAMES, NAMES, VALUES),
+    st.builds("{}, {} = {}, {}".format, NAMES, NAMES, VALUES, VALUES),
+    st.builds("{}, {} = {}".format, NAMES, NAMES, VALUES),
+    st.builds("{} += {}".format, NAMES, VALUES),
+    st.builds("{} = (\n    {}  # one\n)".format, NAMES, VALUES),
+    st.builds("if {}:\n    {} = {}".format, VALUES, NAMES, VALUES),
+    st.builds("for {} in [1]:\n    {} = {}".format, NAMES, NAMES, VALUES),
+    st.builds("[({} := {}) for _ in [1]]".format, NAMES, VALUES),
+    st.builds("def {}():\n    {} = {}".format, NAMES, NAMES, VALUES),
+    st.builds("{} and ({} := {})".format, VALUES, NAMES, VALUES),
+    st.builds("class {}: pass".format, NAMES),
+    st.builds("import os as {}".format, NAMES),
+    st.builds("del {}".format, NAMES),
+    st.builds("{} = 1; {} = {}".format, NAMES, NAMES, VALUES),
+)
+EXAMPLES = settings(max_examples=150, deadline=None)
+
+
+@EXAMPLES
+@given(st.lists(STATEMENTS, min_size=1, max_size=5))
+def test_defaults_are_what_the_cell_sets(statements):
+    source, values = "\n".join(statements), {}
+    try:
+        exec(source, values)
+    except Exception:
+        assume(False)
+    for name, parameter in read(source).parameters.items():
+        if parameter.has_default and name in values:
+            got, expected = parameter.default, values[name]
+            assert repr(got) == repr(expected), source
+    assigned = {
+        name
+        for name, value in values.items()
+        if not (callable(value) or isinstance(value, ModuleType) or name.startswith("__"))
+    }
+    loops = {line.split()[1] for line in statements if line.startswith("for")}
+    assert assigned - loops <= read(source).parameters.keys(), source
+
+
+@EXAMPLES
+@given(st.text(max_size=60) | st.text("=:;#\"'\\\n\r\t()[]{}%!?>,.ab1 ", max_size=60))
+def test_any_text_is_read_or_said(source):
+    cell = read(source)
+    assert cell.unsettable.count("\n") == 0
+    assert not cell.unsettable or cell.unsettable.startswith("cell 2")
+
+
+@EXAMPLES
+@given(st.text(max_size=30), st.sampled_from(["int", "bool", "list[int]", "str | None", "'Any'"]))
+def test_any_text_is_converted_or_refused(text, annotation):
+    parameter = read(f"x: {annotation} = f()").parameters["x"]
+    try:
+        value = parameter.parse(text)
+    except ParameterError:
+        return
+    assert is_plain_value(value)
+    assert repr(parameter.fit(value)) == repr(value)

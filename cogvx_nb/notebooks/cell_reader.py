@@ -101,8 +101,8 @@ class CellReader:
     def _read_statement(self, node: ast.stmt, comment: str) -> None:
         self._find_hidden_names(node)
         for inner in own_nodes(node):
-            if isinstance(inner, ast.NamedExpr):
-                self._set(inner.target, inner.value, "")
+            if isinstance(inner, ast.NamedExpr):  # which may be run or not
+                self._set(inner.target, None, "", uses=loaded_names(inner.value))
         match node:
             case ast.Assign(targets=targets, value=value):
                 for target in targets:
@@ -115,10 +115,21 @@ class CellReader:
             case ast.Delete(targets=targets):
                 for target in targets:
                     self.parameters.pop(getattr(target, "id", ""), None)
+            case (
+                ast.FunctionDef(name=name)
+                | ast.AsyncFunctionDef(name=name)
+                | ast.ClassDef(name=name)
+            ):
+                self.parameters.pop(name, None)
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                for alias in aliases:
+                    self.parameters.pop(alias.asname or alias.name.partition(".")[0], None)
             case ast.stmt() if isinstance(node, BLOCKS):
                 for inner in own_nodes(node):
                     if isinstance(inner, ast.Assign | ast.AnnAssign | ast.AugAssign):
                         self._set_computed(inner)
+                    elif _is_stored(inner) and inner.id in self.parameters:  # by a loop
+                        self._set(inner, None, "")
 
     def _assign(self, target: ast.expr, value: ast.expr, comment: str) -> None:
         if not isinstance(target, ast.Tuple | ast.List):
@@ -171,7 +182,7 @@ class CellReader:
         kind = read_annotation(getattr(node, "annotation", None))
         for target in getattr(node, "targets", None) or [node.target]:
             for each in ast.walk(target):
-                if isinstance(getattr(each, "ctx", None), ast.Store):
+                if _is_stored(each):
                     self._set(each, None, "", kind, loaded_names(node))
 
     def _evaluate(self, node: ast.expr) -> object:
@@ -205,6 +216,10 @@ class CellReader:
     def _comment_of(self, node: ast.stmt) -> str:
         lines = range(node.end_lineno, node.lineno - 1, -1)
         return next((self._comments[line] for line in lines if line in self._comments), "")
+
+
+def _is_stored(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
 
 
 def _calculate(op: ast.operator, left: object, right: object) -> object:
