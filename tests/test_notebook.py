@@ -230,7 +230,7 @@ def last_line(capsys, *arguments: str) -> tuple[int, str]:
         (["import os; os._exit(1)"], 1, "the kernel died"),
         (["import os; os.kill(os.getpid(), 9)"], 1, "the kernel died"),
         (["exit()", "1", "2"], 1, "ended early in cell 2: 2 cells after it were not run"),
-        (["raise SystemExit", "1"], 1, "ended early in cell 2: 1 cells after it were not run"),
+        (["raise SystemExit", "1"], 1, "ended early in cell 2: a cell after it was not run"),
     ],
 )
 def test_a_notebook_that_fails_is_one_line(book, capsys, tmp_path, monkeypatch, cells, code, words):
@@ -326,7 +326,10 @@ def test_a_notebook_that_is_no_file(capsys, tmp_path):
         ({"argv": ["/nonexistent/python"]}, "there is no '/nonexistent/python'; install"),
         ({"argv": []}, "there is no ''"),
         ([], "its kernel.json is damaged"),
-        ({"argv": [sys.executable, "-c", "1"]}, "the kernel didn't start"),
+        (
+            {"argv": [sys.executable, "-c", "1"]},
+            "the kernel 'broken' didn't start: Kernel died before replying",
+        ),
     ],
 )
 def test_a_kernel_that_does_not_start_is_one_line(

@@ -733,3 +733,10 @@ def test_cancelled_from_within(book, outputs):
     with pytest.raises(Cancelled):
         driver.run_sweep(spec, view=view)
     assert driver.run_sweep(spec).done == 2
+
+
+@pytest.mark.parametrize("end", ["exit()", "raise SystemExit", "import sys; sys.exit(0)"])
+def test_a_run_that_ends_early_is_not_done(book, end):
+    ended = driver.run_sweep({"notebook": book(f"if x == 1: {end}", "1"), "grid": {"x": [1, 2]}})
+    assert ended.done == 1
+    assert list(ended.failed.values()) == ["ended early in cell 2: a cell after it was not run"]

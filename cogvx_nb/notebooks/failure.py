@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import traceback
 from dataclasses import dataclass, field
@@ -15,6 +16,12 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 NO_START = ("Kernel died before replying", "Kernel didn't respond")
 """Beginnings of the messages of jupyter_client about a kernel that doesn't start."""
+
+INJECTED = "injected-parameters"
+"""Tag of the cell that papermill inserts."""
+
+SKIPPED = "skip-execution"
+"""Tag of cells that nbclient doesn't run."""
 
 EXIT_INTERRUPTED = 130
 
@@ -94,32 +101,29 @@ def end_at_exit(cell, cell_index: int, execute_reply: dict) -> None:
         raise CellExecutionError("", "SystemExit", "0")
 
 
-def cells_not_run(notebook) -> tuple[int, int]:
-    """(the cell at which a run ended early, number of code cells after it that were not run).
+def explain_early_end(notebook) -> str:
+    """Where a run ended before its last cell, without an error; empty if it didn't.
 
-    ``exit()`` and ``sys.exit(0)`` end a notebook without an error.
+    ``exit()`` and ``sys.exit(0)`` end a notebook so.
 
     Args:
         notebook: as papermill returns it.
-
-    Returns:
-        (0, 0) if all cells were run. Cells are counted from 1.
     """
+    own = [cell for cell in notebook.cells if not _has_tag(cell, INJECTED)]
     code = [
         (number, cell.get("execution_count"))
-        for number, cell in enumerate(notebook.cells, 1)
-        if cell.cell_type == "code" and cell.source.strip() and not _is_skipped(cell)
+        for number, cell in enumerate(own, 1)
+        if cell.cell_type == "code" and cell.source.strip() and not _has_tag(cell, SKIPPED)
     ]
-    skipped = 0
-    for number, count in reversed(code):
-        if count is not None:
-            return (number, skipped) if skipped else (0, 0)
-        skipped += 1
-    return 0, skipped
+    left = list(itertools.takewhile(lambda each: each[1] is None, reversed(code)))
+    if not left or len(left) == len(code):
+        return ""
+    cells = "a cell after it was" if len(left) == 1 else f"{len(left)} cells after it were"
+    return f"ended early in cell {code[-len(left) - 1][0]}: {cells} not run"
 
 
-def _is_skipped(cell) -> bool:
-    return "skip-execution" in cell.metadata.get("tags", ())  # by nbclient
+def _has_tag(cell, tag: str) -> bool:
+    return tag in cell.metadata.get("tags", ())
 
 
 def _one_line(error: object) -> str:

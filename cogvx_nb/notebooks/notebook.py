@@ -17,13 +17,12 @@ from ..errors import NotebookError, OutputError, OutputExists, ParameterError
 from ..files import is_disk_full, translate_errors
 from ..paths import user_path
 from ..text import plain_line, print_error
-from .failure import cells_not_run, end_at_exit, explain_failure
+from .failure import explain_early_end, explain_failure
 from .parameters import ParameterCell, read_parameters
 from .source import Kernel, find_kernel, find_notebook, injected_names, read_notebook
 
-IPYTHON_FLAGS = ("--log-level=CRITICAL",)
-"""Users don't need the kernel's own log. Other kernels have other flags."""
-
+SLOT = "run"
+"""Of the kernel, among those of the engine."""
 
 QUIET_SECONDS = 10
 """Seconds until a user is told what is waited for."""
@@ -70,45 +69,47 @@ def run_notebook(
     target = _prepare_copy(path, output)
     with _explain_failures(target):
         executed = _execute(path, target, values, kernel)
-    number, skipped = cells_not_run(executed)
-    if skipped:
-        raise NotebookError(
-            f"{path.name} ended early in cell {number}: {skipped} cells after it were not run "
-            f"(the notebook so far: {target})"
-        )
+    if reason := explain_early_end(executed):
+        raise NotebookError(f"{path.name} {reason} (the notebook so far: {target})")
     return target
 
 
 def _execute(path: Path, target: Path, values: dict[str, object], kernel: Kernel):
+    """The executed notebook, in a kernel of its own that ends with all that it started."""
     import papermill
 
-    os.environ.update(settings.headless_environment())
+    from . import warm_engine
+
+    warm_engine.register_engine()
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what matters is raised too
-    with warnings.catch_warnings(), _note_if_slow(kernel) as on_start:
-        warnings.simplefilter("ignore")  # of papermill: on ids of cells, and endings of names
-        return papermill.execute_notebook(
-            escape_path(path),
-            escape_path(target),
-            parameters=values,
-            progress_bar=False,
-            kernel_name=kernel.name,
-            language=kernel.language,
-            on_notebook_start=on_start,
-            on_cell_executed=end_at_exit,
-            extra_arguments=list(IPYTHON_FLAGS if kernel.is_ipython else ()),
-        )
+    try:
+        with warnings.catch_warnings(), _note_if_slow(kernel) as on_start:
+            warnings.simplefilter("ignore")  # of papermill: on ids of cells, and endings of names
+            return papermill.execute_notebook(
+                escape_path(path),
+                escape_path(target),
+                parameters=values,
+                engine_name=warm_engine.NAME,
+                slot=SLOT,
+                progress_bar=False,
+                kernel_name=kernel.name,
+                language=kernel.language,
+                on_cell_execute=on_start,
+            )
+    finally:
+        warm_engine.close_kernels(SLOT)
 
 
 @contextlib.contextmanager
 def _note_if_slow(kernel: Kernel) -> Iterator[Callable]:
-    """Tell the user what is waited for; yields nbclient's hook of a kernel that has started."""
+    """Tell the user what is waited for; yields nbclient's hook of a cell that begins."""
     timer = threading.Timer(
         QUIET_SECONDS, print_error, [f"cogvx: waiting for the kernel {kernel.name!r} to start"]
     )
     timer.daemon = True
     timer.start()
     try:
-        yield lambda notebook: timer.cancel()
+        yield lambda **_: timer.cancel()
     finally:
         timer.cancel()
 

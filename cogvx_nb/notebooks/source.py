@@ -119,7 +119,6 @@ class Kernel:
 
     name: str
     language: str
-    is_ipython: bool  # takes IPython's flags
     note: str = ""  # where the notebook doesn't name it
 
 
@@ -161,7 +160,7 @@ def find_kernel(notebook, path: Path) -> Kernel:
         ) from error
     _check_command(name, spec)
     language = (spec.language or written_in or "python").lower()
-    return Kernel(name, language, any("ipykernel" in word for word in spec.argv), note)
+    return Kernel(name, language, note)
 
 
 def _check_command(name: str, spec) -> None:

@@ -18,6 +18,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
 
+from .failure import end_at_exit
 from .warm_kernel import WarmKernel
 
 NAME = "cogvx"
@@ -133,7 +134,7 @@ class WarmEngine(NBClientEngine):
             client = WarmClient(
                 nb_man,
                 kernel,
-                **{"iopub_timeout": IOPUB_SECONDS} | options,
+                **{"iopub_timeout": IOPUB_SECONDS, "on_cell_executed": end_at_exit} | options,
                 timeout=execution_timeout or timeout,
                 kernel_name=kernel_name,
                 log_output=log_output,

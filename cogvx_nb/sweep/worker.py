@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..notebooks import notebook
-from ..notebooks.failure import COLOURS, explain_failure
+from ..notebooks.failure import COLOURS, explain_early_end, explain_failure
 from ..text import plain_line
 
 MAX_ERROR = 500
@@ -54,7 +54,7 @@ class SweepWorker:
         """Execute a task. Failures are returned, not raised."""
         start = time.perf_counter()
         try:
-            self._execute_notebook(task)
+            executed = self._execute_notebook(task)
         except Exception as error:  # the sweep must outlive whatever a run does
             failure = explain_failure(error, task.timeout)
             return RunOutcome(
@@ -64,7 +64,7 @@ class SweepWorker:
                 kernel_died=failure.kernel_died,
                 disk_full=failure.disk_full,
             )
-        return RunOutcome(time.perf_counter() - start)
+        return RunOutcome(time.perf_counter() - start, explain_early_end(executed))
 
     def stop(self) -> None:
         """End the kernel now; a task that is running fails."""
@@ -78,13 +78,13 @@ class SweepWorker:
 
         warm_engine.close_kernels(self._slot)
 
-    def _execute_notebook(self, task: RunTask) -> None:
+    def _execute_notebook(self, task: RunTask):
         import papermill
 
         from ..notebooks import warm_engine
 
         warm_engine.register_engine()
-        papermill.execute_notebook(
+        return papermill.execute_notebook(
             notebook.escape_path(task.notebook),
             notebook.escape_path(task.output),
             parameters=task.parameters,
