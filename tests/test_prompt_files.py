@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cogvx_nb.errors import SpecError
 from cogvx_nb.planning.cells import read_cell
 from cogvx_nb.planning.prompt_files import READERS, read_prompt_file
+from cogvx_nb.planning.tables import SPREADSHEET_ERRORS
 from cogvx_nb.planning.text_files import MAX_BYTES, read_text_file
 from cogvx_nb.planning.yaml_loading import explain_value, load_json, load_yaml
 from cogvx_nb.sweep.spec import read_spec
@@ -246,10 +247,13 @@ def test_what_yaml_made_of_a_value_is_explained(value, kind, hint):
 # --- fuzzed -------------------------------------------------------------------------------------
 
 QUICK = settings(
-    max_examples=100, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    deadline=5000,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
-PROMPTS = TEXTS.filter(str.strip)
+PROMPTS = TEXTS.filter(lambda text: text.strip() and text.strip() not in SPREADSHEET_ERRORS)
 PIECES = st.sampled_from(
     ["prompt", "seed", ",", ";", "\t", '"', "\n", "\r", "[", "]", "{", "}", ":", "- ", "#", "&a ",
      "*a", "<<", "!!int ", "!", "'", "1e1", "42.0", "sep=;", "null", "\ufeff", "? ", "| ", "---"]

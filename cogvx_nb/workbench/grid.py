@@ -199,12 +199,16 @@ def _parse_numbers(name: str, part: str) -> Sequence[float]:
         if name == "guidance":
             return (float(part),)
         first, _, last = part.replace("–", "-").partition("-")
-        numbers = range(int(first), int(last or first) + 1)
+        first, last = int(first), int(last or first)
     except ValueError:
         raise RequestError(name, part, "is no number") from None
-    if not numbers:
+    if last < first:
         raise RequestError(name, part, "the lower number comes first")
-    return numbers[: MOST + 1]
+    if last - first >= MOST:
+        raise RequestError(
+            name, part, f"has more than {MOST} values: make it of 2 to {MOST} videos"
+        )
+    return range(first, last + 1)
 
 
 def _cell_request(
