@@ -194,7 +194,7 @@ def test_pages_name_no_folder_of_one_machine(page):
         ("torch and the driver", ("check/gpu.py",)),
         ("Downloading and verifying", ("cli/*.py", "checkpoints/*.py", "files.py")),
         ("Memory", ("planning/*.py", "pipeline/*.py")),
-        ("Sweeps", ("sweep/*.py", "planning/*.py")),
+        ("Sweeps", ("sweep/*.py", "planning/*.py", "notebooks/*.py")),
         ("Enriching a prompt", ("planning/*.py", "settings.py", "errors.py")),
     ],
 )

@@ -245,7 +245,7 @@ def test_a_notebook_that_fails_is_one_line(book, capsys, tmp_path, monkeypatch, 
     ("name", "value", "lines", "expected"),
     [
         ("RequestError", "a = 5: b", 1, ("a = 5: b", 2, False)),
-        ("DiskFull", "the disk is full", 1, ("the disk is full", 1, True)),
+        ("DiskFull", "the disk is full", 1, ("the disk is full", 1, False)),  # asked of the disk
         ("DiskFull", "of the notebook's own", 4, ("DiskFull: of the notebook's own", 1, False)),
         ("SystemExit", "3", 1, ("SystemExit: 3", 1, False)),
         ("KeyboardInterrupt", "", 9, ("interrupted", 130, False)),

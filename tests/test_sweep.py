@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from cogvx_nb.cli.main import main
 from cogvx_nb.errors import Cancelled, DiskFull, NotebookError, ResultError, SpecError, SweepBusy
 from cogvx_nb.planning.request import Adjustment
 from cogvx_nb.results import result, video
-from cogvx_nb.sweep import driver, lock, runs
+from cogvx_nb.sweep import driver, lock, runs, workplace
 from cogvx_nb.sweep.folder import SweepFolder
 from cogvx_nb.sweep.lock import Share
 from cogvx_nb.sweep.worker import RunOutcome, SweepWorker
@@ -432,6 +433,145 @@ def test_fail_fast_ends_at_the_first(outputs, book):
     spec = {"notebook": book("1 / (x - 2)", REPORT), "grid": {"x": [1, 2, 3]}}
     ended = driver.run_sweep(spec, fail_fast=True)
     assert (ended.done, ended.waiting, len(ended.failed)) == (1, 1, 1)
+
+
+class Harmful(SweepWorker):
+    """Its second run harms its own place."""
+
+    def __init__(self, harm) -> None:
+        super().__init__("harm")
+        self._harm = harm
+
+    def execute(self, task):
+        task.output.write_text("{}")
+        (task.output.parent / "x.json").write_text(json.dumps([task.parameters["x"], ""]))
+        if task.parameters["x"] == 2:
+            self._harm(task.output.parent)
+        return RunOutcome(0.1)
+
+
+def replace_by_link(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to("/")
+
+
+def replace_running_by_file(folder: Path) -> None:
+    shutil.rmtree(folder.parent)
+    folder.parent.write_text("")
+
+
+HARM = [
+    (shutil.rmtree, "it removed, renamed or replaced the folder that it ran in"),
+    (lambda work: work.rename(work.with_name("elsewhere")), "it removed, renamed or replaced"),
+    (replace_by_link, "it removed, renamed or replaced"),
+    (replace_running_by_file, "it removed, renamed or replaced"),
+    (lambda work: (work / "run.json" / "a").mkdir(parents=True), "it made run.json, a name that"),
+    (lambda work: (work / "run.json").write_text("{}"), "it made run.json"),
+    (lambda work: (work / "traceback.txt").mkdir(), "it made traceback.txt"),
+    (lambda work: ((work / "notebook.ipynb").unlink(), (work / "notebook.ipynb").mkdir()),
+     "it replaced notebook.ipynb, its own executed copy"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("harm", "words"), HARM, ids=range(len(HARM)))
+def test_a_run_that_harms_its_place_fails_and_the_others_go_on(outputs, book, harm, words):
+    spec = {"notebook": book(REPORT), "grid": {"x": [1, 2, 3]}}
+    for _ in range(2):
+        workers = contextlib.nullcontext([Harmful(harm)])
+        ended = driver.run_sweep(spec, workers=workers)
+        assert (ended.done, len(ended.failed)) == (2, 1)
+        (line,) = ended.failed.values()
+        assert words in line
+        (failed,) = (outputs / "sweeps" / "sweep" / "failed").iterdir()
+        assert json.loads((failed / "run.json").read_text())["error"] == line
+    assert hidden(outputs) == []
+    assert driver.run_sweep(spec, workers=contextlib.nullcontext([Harmful(str)])).done == 3
+
+
+HARM_TO_OTHERS = [
+    lambda root: [path.unlink() for path in root.glob(".[lnr]*") if path.is_file()],
+    lambda root: [(path.unlink(), path.mkdir()) for path in root.glob(".[lnr]*") if path.is_file()],
+    lambda root: next(root.glob(".notebook-*")).write_text("{}"),
+    lambda root: (root / "failed").write_text(""),
+]
+
+
+@pytest.mark.parametrize("harm", HARM_TO_OTHERS, ids=range(len(HARM_TO_OTHERS)))
+def test_a_run_that_harms_its_sweep_keeps_no_other_from_being_done(outputs, book, harm):
+    spec = {"notebook": book(REPORT), "grid": {"x": [1, 2, 3]}}
+    root = SweepFolder("sweep").root
+
+    class Last(Harmful):
+        def execute(self, task):
+            outcome = super().execute(task)
+            if task.parameters["x"] == 3:
+                assert nbformat.read(task.notebook, as_version=4).cells
+                assert [holder.pid for holder in lock.lock_holders(root)] == [os.getpid()]
+                return replace(outcome, error="failed")
+            return outcome
+
+    workers = contextlib.nullcontext([Last(lambda work: harm(work.parent.parent))])
+    ended = driver.run_sweep(spec, workers=workers)
+    assert (ended.done, [*ended.failed.values()]) == (2, ["failed"])
+    assert SweepFolder("sweep").status().total == 3
+    assert lock.lock_holders(root) == []
+    assert driver.run_sweep(spec, workers=contextlib.nullcontext([Harmful(str)])).done == 3
+
+
+def test_folders_that_were_locked_are_deleted(tmp_path):
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    for name in ("a/b/c", "a/b", "a"):
+        (tmp_path / name).chmod(0)
+    (tmp_path / "link").symlink_to(tmp_path)
+    for name in ("link", "a", "nothing"):
+        workplace.delete_tree(tmp_path / name)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_room_is_asked_of_the_disk(small_disk, tmp_path):
+    disk = small_disk(400)
+    assert workplace.has_room(disk, 300_000)
+    assert not workplace.has_room(disk, 500_000)
+    assert workplace.has_room(tmp_path / "nothing", 1)
+    assert [*disk.iterdir()] == []
+
+
+EARLY = "ended early in cell 2: a cell after it was not run"
+
+
+class Early(SweepWorker):
+    """Its notebooks end before they make a video."""
+
+    def execute(self, task):
+        task.output.write_text("{}")
+        return RunOutcome(0.1, ended_early=EARLY)
+
+
+def test_a_run_that_ended_before_its_video_is_not_done(outputs):
+    spec = {"parameters": {"prompt": CIRCLE, "steps": 2}, "seeds": 1}
+    ended = driver.run_sweep(spec, workers=contextlib.nullcontext([Early()]))
+    assert [*ended.failed.values()] == [f"no video: the notebook made no video.mp4 ({EARLY})"]
+
+
+ENDINGS = """
+import sys
+if x == 3: raise OSError(28, "No space left on device")
+if x == 4: raise type("DiskFull", (Exception,), {})("no room")
+if x == 5: raise type("Cancelled", (Exception,), {})("stop")
+if x == 6: sys.modules.clear()
+"""
+
+
+@pytest.mark.slow
+def test_what_a_notebook_says_is_no_fact(outputs, book):
+    """Not that the disk is full, nor that somebody cancelled it; a broken kernel is replaced."""
+    spec = {"notebook": book(ENDINGS, REPORT), "grid": {"x": [*range(3, 8)]}}
+    ended = driver.run_sweep(spec)
+    assert [*ended.failed.values()] == [
+        "OSError: [Errno 28] No space left on device", "DiskFull: no room",
+        "Cancelled: stop", "the kernel died",
+    ]  # fmt: skip
+    assert reports(outputs) == [[7, ""]]
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ class NotebookFailure:
     exit_code: int = 1
     traceback: str = field(default="", repr=False)  # without colours
     kernel_died: bool = False
-    disk_full: bool = False
+    disk_full: bool = False  # whether this process found it full; a cell can say anything
 
 
 def explain_failure(error: Exception, timeout: float | None = None) -> NotebookFailure:
@@ -83,7 +83,6 @@ def _explain_cell_error(error) -> NotebookFailure:
         message=message,
         exit_code=exit_code,
         traceback=COLOURS.sub("", "\n".join(error.traceback)),
-        disk_full=(known and kind is errors.DiskFull) or "No space left on device" in text,
     )
 
 

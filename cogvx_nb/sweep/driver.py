@@ -4,67 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import defaultdict, deque
-from collections.abc import Sequence, Set
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from .. import leftovers, settings
-from ..errors import Cancelled, DiskFull, NotebookError, ResultError
+from ..errors import Cancelled, DiskFull, NotebookError, OutputError, ResultError
 from ..notebooks.template import NotebookTemplate, read_template
 from . import lock
-from .folder import NOTEBOOK, SweepFolder, timestamp
+from .crashes import CrashLog
+from .folder import SweepFolder, timestamp
 from .lock import Holder, Share
 from .progress import Progress, View
 from .runs import SweepRun, plan_runs
 from .spec import SweepSpec, make_spec, read_spec
 from .worker import RunOutcome, RunTask, SweepWorker
-
-MAX_WORKER_CRASHES = 3
-"""Runs that may crash on one worker and on no other before the worker is blamed, not the runs."""
-
-
-class CrashLog:
-    """Which runs crashed their kernel on which worker. Workers are numbers, runs are ids."""
-
-    def __init__(self) -> None:
-        self._workers_of: dict[str, set[int]] = defaultdict(set)
-        self._recent_on: dict[int, set[str]] = defaultdict(set)
-        self._in_a_row: set[str] = set()
-
-    @property
-    def in_a_row(self) -> int:
-        """Number of runs that crashed since the last one that didn't, on any worker."""
-        return len(self._in_a_row)
-
-    def record_end(self, worker: int, run_id: str, crashed: bool) -> None:
-        """Record how a run ended; one that didn't crash resets its worker's count."""
-        if not crashed:
-            self._in_a_row.clear()
-            self._recent_on[worker].clear()
-            return
-        self._in_a_row.add(run_id)
-        self._recent_on[worker].add(run_id)
-        self._workers_of[run_id].add(worker)
-
-    def healthy(self, workers: Set[int]) -> set[int]:
-        """The workers that aren't blamed for crashes, or all of them if each one is.
-
-        A worker on which every run crashes at once would take most of the runs.
-        """
-        return {worker for worker in workers if not self._is_blamed(worker)} or set(workers)
-
-    def may_run_on(self, run_id: str, worker: int, healthy: Set[int]) -> bool:
-        """Whether a run may be given to a worker: to one on which it crashed only when it has
-        crashed on all healthy ones."""
-        crashed_on = self._workers_of.get(run_id, set())
-        return worker not in crashed_on or healthy <= crashed_on
-
-    def _is_blamed(self, worker: int) -> bool:
-        only_here = [run for run in self._recent_on[worker] if self._workers_of[run] == {worker}]
-        return len(only_here) >= MAX_WORKER_CRASHES
-
+from .workplace import NOTEBOOK, find_harm
 
 TICK = 0.25
 """Seconds between updates of the view, and between checks for a cancellation."""
@@ -122,11 +79,13 @@ def run_sweep(
         progress = Progress(spec.name, len(shared), len(shared) - len(todo), len(todo), 1)
         if not todo:
             return progress
-        driver = _Driver(spec, book, path, folder, holder, progress, view or (lambda _: None))
+        view = view or (lambda _: None)
+        driver = _Driver(spec, book, path, folder, part, holder, progress, view)
         try:
             with workers or contextlib.nullcontext([SweepWorker()]) as hands:
                 progress.workers = len(hands)
                 driver.execute_runs(deque(todo), list(hands), fail_fast)
+            folder.restore()
         finally:
             folder.clean_up(part)
     return progress
@@ -157,12 +116,13 @@ class _Driver:
         book: NotebookTemplate,
         notebook: Path,
         folder: SweepFolder,
+        part: Share,
         holder: Holder,
         progress: Progress,
         view: View,
     ) -> None:
         self._spec, self._book, self._notebook = spec, book, notebook
-        self._folder, self._holder = folder, holder
+        self._folder, self._part, self._holder = folder, part, holder
         self._progress, self._view = progress, view
         self._attempts: dict[str, int] = {}
         self._crashes = CrashLog()
@@ -222,6 +182,8 @@ class _Driver:
 
     def _make_task(self, run: SweepRun) -> tuple[RunTask, Path]:
         """(an attempt at a run, the folder that it works in)."""
+        self._folder.restore()
+        lock.renew_lock(self._folder.root, self._part, self._holder)
         attempt = self._attempts[run.id] = self._attempts.get(run.id, 0) + 1
         work = self._folder.workspace(run.id, attempt)
         task = RunTask(
@@ -231,6 +193,7 @@ class _Driver:
             str(self._book.path.parent),
             PIPELINE_MODULE if self._book.makes_video else "",
             self._spec.timeout,
+            run.disk_bytes,
         )
         return task, work
 
@@ -245,11 +208,28 @@ class _Driver:
             raise NotebookError(f"{outcome.error}: no worker is left; start again when there is")
         return True
 
+    def _publish(self, run: SweepRun, work: Path, record: dict, outcome: RunOutcome) -> str:
+        """Publish an attempt; returns why that can't be done, empty if it was.
+
+        Raises:
+            DiskFull: if there is no room for it.
+        """
+        early = outcome.ended_early
+        if early and run.expected is None:
+            return early
+        try:
+            self._folder.publish(run, work, record)
+        except DiskFull:
+            raise
+        except (ResultError, OutputError) as error:  # of this run's files
+            return f"{error} ({early})" if early else str(error)
+        return ""
+
     def _store_outcome(self, run: SweepRun, work: Path, outcome: RunOutcome) -> bool:
         """Publish an attempt, or keep it as failed; returns whether to repeat the run instead."""
         if outcome.disk_full:
             raise DiskFull(f"the disk is full ({outcome.error}): make room, and start again")
-        attempt, error = self._attempts[run.id], outcome.error
+        attempt = self._attempts[run.id]
         record = {
             "notebook": self._book.path.name,
             "code_sha256": self._book.code_hash,
@@ -257,11 +237,7 @@ class _Driver:
             "seconds": round(outcome.seconds, 3),
             "ended": timestamp(),
         }
-        if not error:
-            try:
-                self._folder.publish(run, work, record)
-            except ResultError as wrong:
-                error = str(wrong)
+        error = find_harm(work) or outcome.error or self._publish(run, work, record, outcome)
         if not error:
             self._progress.done += 1
             self._progress.seconds.append(outcome.seconds)

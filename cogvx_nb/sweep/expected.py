@@ -21,6 +21,8 @@ class ExpectedVideo:
 
     def check_file(self, path: Path) -> None:
         """Raise ResultError unless an mp4 has the expected settings, and a sidecar."""
+        if not path.is_file():
+            raise ResultError(f"no video: the notebook made no {path.name}")
         settings, _ = stored_settings(path)
         if not path.with_suffix(".json").is_file():
             raise ResultError(f"{path.name} has no sidecar")

@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import statistics
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,15 +25,16 @@ from typing import Protocol
 
 from .. import settings
 from ..errors import ResultError, SpecError
-from ..files import fsync, fsync_folder, rename_in_notebook, translate_errors, write_whole
-from ..hashing import fingerprint, is_unchanged
+from ..files import fsync_folder, rename_in_notebook, translate_errors, write_whole
+from ..hashing import is_unchanged
 from ..notebooks.template import NotebookTemplate
+from . import workplace
 from .lock import Share
+from .workplace import MARKER, NOTEBOOK, TRACEBACK, delete_tree
 
 NAME = re.compile(r"\w[\w.-]{0,59}")
 """Name of a sweep; its at most 240 bytes of UTF-8 fit the name of a folder."""
 
-NOTEBOOK, MARKER, TRACEBACK = "notebook.ipynb", "run.json", "traceback.txt"
 FAILED, RUNNING, RUNS = "failed", ".running", ".runs.json"
 REPLACED = ".replaced-"
 
@@ -88,26 +88,34 @@ class SweepFolder:
         if not NAME.fullmatch(name):
             raise SpecError(f"{name!r} is no name of a sweep")
         self.root = settings.outputs_dir() / "sweeps" / name
+        self._own: dict[Path, bytes] = {}
 
     def prepare(self, book: NotebookTemplate, runs: list[SweepRun]) -> Path:
         """Record the runs of a sweep; returns the copy of the notebook that they execute."""
         listed = {run.id: run.varied for run in runs}
         path = self.root / f".notebook-{hashlib.sha256(book.content).hexdigest()[:12]}.ipynb"
-        with translate_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            write_whole(path, book.content)
-            write_whole(self.root / RUNS, _json({"notebook": book.path.name, "runs": listed}))
+        self._own = {
+            path: book.content,
+            self.root / RUNS: _json({"notebook": book.path.name, "runs": listed}),
+        }
+        self.restore()
         return path
+
+    def restore(self) -> None:
+        """Write the files of ``prepare`` where they aren't: a run may have removed them."""
+        with translate_errors(self.root):
+            for path, content in self._own.items():
+                workplace.write_if_changed(path, content)
 
     def clean_up(self, part: Share) -> None:
         """Delete attempts that a share's last driver left, and restore results it had set aside."""
         for aside in self.root.glob(f"{REPLACED}*"):
             home = self.root / aside.name.removeprefix(REPLACED)
             if home.name in part:
-                shutil.rmtree(aside, ignore_errors=True) if home.exists() else aside.rename(home)
+                delete_tree(aside) if home.exists() else aside.rename(home)
         for work in (self.root / RUNNING).glob("*"):
-            if work.name.split("-")[0] in part:
-                shutil.rmtree(work, ignore_errors=True)
+            if part.count == 1 or work.name.split("-")[0] in part:  # a run may have renamed its own
+                delete_tree(work)
         with contextlib.suppress(OSError):  # runs of other shares are in it, or there is none
             (self.root / RUNNING).rmdir()
 
@@ -166,7 +174,8 @@ class SweepFolder:
         """Make the folder of an attempt; no other process uses the same name."""
         folder = self.root / RUNNING / f"{run_id}-{os.getpid()}-{attempt}"
         with translate_errors(self.root):
-            folder.mkdir(parents=True)
+            workplace.make_folder(self.root / RUNNING)
+            folder.mkdir()
         return folder
 
     def publish(self, run: SweepRun, work: Path, record: dict) -> Path:
@@ -184,40 +193,37 @@ class SweepFolder:
             if run.expected is not None:
                 run.expected.check_file(work / VIDEO)
             rename_in_notebook(work / NOTEBOOK, work, home)
-            files = {}
-            for path in sorted(path for path in work.rglob("*") if path.is_file()):
-                with contextlib.suppress(PermissionError):  # a read-only file
-                    fsync(path)
-                files[path.relative_to(work).as_posix()] = fingerprint(path)
+            files = workplace.record_files(work)
             marker = {"id": run.id, "parameters": run.parameters, **record, "files": files}
             write_whole(work / MARKER, _json(marker))
             aside = self.root / f"{REPLACED}{run.id}"
             if home.exists():
-                shutil.rmtree(aside, ignore_errors=True)
+                delete_tree(aside)
                 home.rename(aside)
             work.rename(home)
             fsync_folder(self.root)
-            shutil.rmtree(aside, ignore_errors=True)
-            shutil.rmtree(self.root / FAILED / run.id, ignore_errors=True)
+            delete_tree(aside)
+            delete_tree(self.root / FAILED / run.id)
         return home
 
     def keep_failure(self, run: SweepRun, work: Path, record: dict, traceback: str) -> Path:
         """Keep an attempt that failed in place of an earlier one; returns its folder."""
         home = self.root / FAILED / run.id
         with translate_errors(home):
+            workplace.make_usable(work)
             if (work / NOTEBOOK).exists():
                 rename_in_notebook(work / NOTEBOOK, work, home)
             (work / TRACEBACK).write_text(traceback, encoding="utf-8", errors="replace")
             marker = {"id": run.id, "parameters": run.parameters, **record}
             write_whole(work / MARKER, _json(marker))
-            home.parent.mkdir(exist_ok=True)
-            shutil.rmtree(home, ignore_errors=True)
+            workplace.make_folder(home.parent)
+            delete_tree(home)
             work.rename(home)
         return home
 
     def discard(self, work: Path) -> None:
         """Delete an attempt."""
-        shutil.rmtree(work, ignore_errors=True)
+        delete_tree(work)
 
     def read_marker(self, run_id: str) -> dict | None:
         """The marker of a run that is done; None if it isn't, or the marker can't be read."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import SpecError, SweepBusy
 from ..files import translate_errors
+from .workplace import delete_tree, make_folder
 
 try:
     import fcntl
@@ -96,7 +97,32 @@ def hold_lock(folder: Path, part: Share, started: str) -> Iterator[Holder]:
             yield me
         finally:
             _request(folder, me).unlink(missing_ok=True)
-            os.ftruncate(handle, 0)
+            for each in (handle, *_renewed.pop(me.token, ())):
+                os.ftruncate(each, 0)
+                if each != handle:
+                    os.close(each)
+
+
+_renewed: dict[str, list[int]] = {}
+"""Lock files that were made again, by the token of their holder."""
+
+
+def renew_lock(folder: Path, part: Share, me: Holder) -> None:
+    """Make a lock's file again where a run has deleted it.
+
+    Raises:
+        SweepBusy: if another driver has taken it since.
+    """
+    path = _path(folder, part)
+    if path.is_file():
+        return
+    delete_tree(path)
+    with translate_errors(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        _renewed.setdefault(me.token, []).append(handle)
+        if not _try_lock(handle, exclusive=True):
+            raise SweepBusy(f"sweep {folder.name} is being run by another process by now")
+        os.pwrite(handle, json.dumps(asdict(me)).encode(), 0)
 
 
 def lock_holders(folder: Path) -> list[Holder]:
@@ -147,7 +173,9 @@ def _refuse_other_shares(folder: Path, part: Share) -> None:
 @contextlib.contextmanager
 def _locked(path: Path, exclusive: bool) -> Iterator[int]:
     with translate_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        if path.is_dir():
+            delete_tree(path)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         deadline = time.monotonic() + PATIENCE

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..notebooks import notebook
 from ..notebooks.failure import COLOURS, explain_early_end, explain_failure
 from ..text import plain_line
+from .workplace import has_room
 
 MAX_ERROR = 500
 """Characters of an error's line; the traceback has all of it."""
@@ -24,6 +25,7 @@ class RunTask:
     import_from: str = ""  # a further folder to import modules from
     preload: str = ""  # a module that a new kernel imports before its first notebook
     timeout: float | None = None  # seconds for the whole notebook; None for no limit
+    disk_bytes: int = 0  # predicted; a run that fails where they don't fit has filled the disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class RunOutcome:
     traceback: str = ""
     kernel_died: bool = False  # also where its worker or node was lost
     disk_full: bool = False
+    ended_early: str = ""  # where its notebook ended, if cells after that were not run
     no_place: bool = False  # the task was never started: its worker found no node to run on
 
 
@@ -62,9 +65,10 @@ class SweepWorker:
                 error=_error_line(failure.message),
                 traceback=failure.traceback,
                 kernel_died=failure.kernel_died,
-                disk_full=failure.disk_full,
+                disk_full=failure.disk_full or not has_room(task.output.parent, task.disk_bytes),
             )
-        return RunOutcome(time.perf_counter() - start, explain_early_end(executed))
+        seconds = time.perf_counter() - start
+        return RunOutcome(seconds, ended_early=explain_early_end(executed))
 
     def stop(self) -> None:
         """End the kernel now; a task that is running fails."""
