@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import ipywidgets as widgets
 import numpy as np
@@ -82,6 +83,19 @@ def test_long_seeds_are_told_apart(place):
     assert side_by_side.differing_settings(found) == {
         "seed": ("9007199254740991", "9007199254740992")
     }
+
+
+def test_long_texts_are_marked_as_a_whole(samples):
+    first, second = ("a b " * 2500, "b a " * 2500)
+    start = time.monotonic()
+    assert side_by_side._mark_words(first, second) == [(first, True)]
+    assert time.monotonic() - start < 1
+
+
+def test_a_comparison_says_where_settings_come_from(place, samples):
+    page = side_by_side.comparison_table([result.read_result(place()), samples[0]])
+    assert "carries no settings (another program may have dropped them)" in page
+    assert "carries no settings" not in side_by_side.comparison_table(samples)
 
 
 def test_words_that_differ_are_marked(samples):

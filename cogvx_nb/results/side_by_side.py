@@ -29,6 +29,10 @@ NAMES = {"enriched_from": "as typed", "checkpoint.name": "model"}
 
 NOTHING = "–"
 
+MOST_PAIRS = 4_000_000
+"""Words of one text times words of another up to which they are compared word by word, in at most a
+few seconds; prompts of the longest allowed have a quarter of that."""
+
 AS_USED = "as used"
 """In place of a value of ``asked`` that is the same in the request or the plan."""
 
@@ -44,7 +48,8 @@ def differing_settings(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
 
 def comparison_table(results: Sequence[Result]) -> str:
     """The settings of each result as an HTML table: first those that differ, with the different
-    words marked; then the rest of request and plan, the checkpoint and the times."""
+    words marked; then the rest of request and plan, the checkpoint, the times, and notes on where
+    the settings come from."""
     fields, differing = _values_by_field(results)
     rows = []
     for path in dict.fromkeys([*differing, *filter(_is_always_shown, fields), *TIMES]):
@@ -52,6 +57,8 @@ def comparison_table(results: Sequence[Result]) -> str:
         if path in differing or set(texts) != {NOTHING}:
             cells = _mark_differences(texts) if path in differing else [[(t, False)] for t in texts]
             rows.append((_field_name(path), cells))
+    if any(result.note for result in results):
+        rows.append(("settings", [[(result.note or NOTHING, False)] for result in results]))
     letters = LETTERS[: len(results)]
     return render_template("comparison.html", letters=letters, rows=rows)
 
@@ -124,6 +131,8 @@ def _mark_differences(texts: Sequence[str]) -> list[list[tuple[str, bool]]]:
 
 def _mark_words(text: str, other: str) -> list[tuple[str, bool]]:
     words, others = text.split(), other.split()
+    if len(words) * len(others) > MOST_PAIRS:
+        return [(text, True)]
     matcher = difflib.SequenceMatcher(None, others, words, autojunk=False)
     parts = [
         (" ".join(words[start:end]), kind != "equal")

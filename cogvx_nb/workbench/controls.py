@@ -195,5 +195,5 @@ def _result_text(result: Result, notes: Iterable[str]) -> str:
     stages = ", ".join(f"{name} {value:.1f} s" for name, value in sidecar.seconds.items())
     typed = [f"as typed: {sidecar.enriched_from}"] if sidecar.enriched_from else []
     lines = [*typed, result_summary(sidecar), stages, result.path]
-    lines += [*sidecar.adjustments, *sidecar.notes, *notes]
+    lines += [*sidecar.adjustments, *sidecar.notes, *filter(None, [result.note]), *notes]
     return html_paragraph(f"{bold_html(sidecar.request.prompt)}<br>{html_lines(lines)}")

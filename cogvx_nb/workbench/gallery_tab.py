@@ -181,7 +181,12 @@ class Gallery(widgets.VBox):
         self._attempt(lambda: replace_children(self.details, [Viewer(result.read_result(path))]))
 
     def _load_settings(self, path: Path) -> None:
-        self._attempt(lambda: self._on_load(result.read_result(path).settings))
+        def load() -> None:
+            read = result.read_result(path)
+            self._on_load(read.settings)
+            self.message.value = html_lines(filter(None, [read.note]))
+
+        self._attempt(load)
 
     def _again(self, path: Path) -> None:
         from .. import reproduction  # late: it may load torch, which browsing does not need
