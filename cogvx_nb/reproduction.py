@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .checkpoints import registry, store
-from .errors import CogvxError, ModelMissing
+from .errors import CogvxError, ModelMissing, RequestError
 from .files import translate_errors
 from .planning import planner, request
 from .planning.fields import CHECKS, FIELDS, names_deciding
@@ -104,15 +104,19 @@ def request_of(sidecar: Sidecar) -> VideoRequest:
 
     Raises:
         ModelError: if its checkpoint is not on this machine, or not whole.
-        RequestError: if it is no longer valid.
+        RequestError: if it is no longer valid, or would have to be adjusted.
     """
     values = {n: value for n, value in asdict(sidecar.request).items() if n in FIELDS}
     permitted = dict.fromkeys(set(sidecar.allowed) & set(names_deciding(CHECKS)), True)
-    return request.make_request(
+    wanted = request.make_request(
         _recorded_model(sidecar.checkpoint),
         **values | permitted,
         enriched_from=sidecar.enriched_from,
     )
+    if wanted.adjustments:  # else another video would be made
+        first = wanted.adjustments[0]
+        raise RequestError(first.field, first.asked, first.reason)
+    return wanted
 
 
 def _recorded_model(checkpoint: RecordedCheckpoint) -> registry.Model:
