@@ -21,8 +21,10 @@ from cogvx_nb.check import environment, report, run
 from cogvx_nb.check.report import Probe
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
+from cogvx_nb.errors import FfmpegError
 from cogvx_nb.planning import machine, planner, probe
 from cogvx_nb.planning.request import make_request
+from cogvx_nb.results import video
 
 H100 = "0, NVIDIA H100 80GB HBM3, 81559, 81008, 580.159.04, 9.0"
 RTX4090 = "0, NVIDIA GeForce RTX 4090, 24564, 23300, 580.159.04, 8.9"
@@ -198,6 +200,18 @@ def test_versions_are_compared_as_versions(tmp_path, monkeypatch, version, statu
     (row,) = [row for row in environment.package_rows() if row.name == "accelerate"]
     assert (row.status, row.found) == (status, version)
     assert status == "pass" or 'pip install "accelerate>=1.15"' in row.fix
+
+
+def test_a_variable_that_names_a_broken_ffmpeg_is_the_remedy(monkeypatch):
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nonexistent/ffmpeg")
+    with pytest.raises(
+        FfmpegError, match=r"/nonexistent/ffmpeg, which IMAGEIO_FFMPEG_EXE"
+    ) as broken:
+        video.try_ffmpeg()
+    row = environment._ffmpeg_row(report.Probe({}, str(broken.value)))
+    assert row.fix == "set IMAGEIO_FFMPEG_EXE to an ffmpeg with libx264, or unset it"
+    missing = environment._ffmpeg_row(report.Probe({}, "No module named 'imageio_ffmpeg'"))
+    assert 'pip install "imageio-ffmpeg' in missing.fix
 
 
 def test_broken_packages_are_rows(tmp_path):

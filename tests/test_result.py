@@ -17,7 +17,15 @@ from conftest import CIRCLE
 
 from cogvx_nb import progress, reproduction
 from cogvx_nb.cli.main import main
-from cogvx_nb.errors import BadFrames, DiskFull, OutputError, OutputExists, ResultError
+from cogvx_nb.errors import (
+    BadFrames,
+    DiskFull,
+    ModelError,
+    OutputError,
+    OutputExists,
+    RequestError,
+    ResultError,
+)
 from cogvx_nb.reports import display
 from cogvx_nb.results import ffmpeg, output, pictures, records, result, unsaved, video
 from cogvx_nb.results.typed import FieldError
@@ -334,6 +342,26 @@ def test_a_video_made_again_is_compared_with_the_file(generated, tmp_path, chang
     assert str(other).startswith("not identical: ")
     also = "the file itself was changed since it was made, too"
     assert (also in str(other)) == (hashed and not again.identical)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("frames", 9000, "frames = 9000: cogvideox-tiny makes 13"),
+        ("height", 112, "height = 112: cogvideox-tiny was trained at 96 × 144"),
+        ("prompt", " ", "prompt = ' ': is empty"),
+        ("seed", -1, "seed = -1: must be between 0 and"),
+    ],
+)
+def test_settings_that_would_be_adjusted_are_not_made_again(samples, name, value, words):
+    settings = samples[0].settings
+    wrong = replace(settings, request=replace(settings.request, **{name: value}))
+    with pytest.raises(RequestError, match=words):
+        reproduction.request_of(wrong)
+    assert reproduction.request_of(replace(settings, allowed=("seed", "model", "prompt")))
+    nameless = replace(settings, checkpoint=records.RecordedCheckpoint(name=""))
+    with pytest.raises(ModelError, match="no checkpoint is recorded"):
+        reproduction.request_of(nameless)
 
 
 def test_a_write_is_announced(generated, tmp_path):

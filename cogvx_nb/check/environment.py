@@ -9,6 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
+from .. import settings
 from ..files import nearest_existing_folder
 from ..planning.machine import Gpu, Machine
 from ..planning.probe import describe_machine, host_ram, installed_version, usable_cores
@@ -146,7 +147,10 @@ def _remedy(name: str, error: str) -> str:
 def _ffmpeg_row(probe: Probe) -> Row:
     needed = "frames encoded and decoded"
     if probe.error:
-        return Row("ffmpeg", FAIL, probe.error, needed, _remedy("imageio-ffmpeg", probe.error))
+        fix = _remedy("imageio-ffmpeg", probe.error)
+        if settings.named_ffmpeg() and settings.FFMPEG_VARIABLE in probe.error:
+            fix = f"set {settings.FFMPEG_VARIABLE} to an ffmpeg with libx264, or unset it"
+        return Row("ffmpeg", FAIL, probe.error, needed, fix)
     state = f"{probe.value['version']}, {probe.value['frames']} frames encoded and decoded"
     return Row("ffmpeg", PASS, state, needed)
 
