@@ -16,7 +16,7 @@ import nbformat
 import papermill
 import psutil
 import pytest
-from conftest import ROOT
+from conftest import ROOT, start, wait_for
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from cogvx_nb.notebooks import kernel_processes, warm_engine
@@ -313,6 +313,21 @@ def test_processes_that_a_notebook_leaves_are_ended(execute):
     assert sleeping("86411") == []
     (wanted,) = sleeping("86412")
     wanted.kill()
+
+
+@pytest.mark.slow
+def test_processes_of_a_notebook_whose_driver_is_killed_are_ended(tmp_path):
+    cells = ["import subprocess; subprocess.Popen(['sleep', '86413'], start_new_session=True)"]
+    cells += ["import time; time.sleep(600)"]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    command = [sys.executable, "-m", "cogvx_nb", "run", str(tmp_path / "in.ipynb")]
+    driver = start(command, tmp_path)
+    wait_for(lambda: sleeping("86413"), driver)
+    driver.kill()
+    driver.communicate()
+    wait_for(lambda: not sleeping("86413"), seconds=10)
 
 
 STRICT = """

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import sys
 import threading
 
 from IPython import get_ipython
+
+from . import kernel_processes
 
 BROKEN = 70
 """Exit code: EX_SOFTWARE of sysexits.h."""
@@ -69,6 +72,30 @@ def adopt_orphans() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent(mark: str) -> None:
+    """End what this kernel's notebooks started, should the process that started it be killed.
+
+    Linux only. ipykernel alone would end just itself.
+
+    Args:
+        mark: see ``kernel_processes.MARK``.
+    """
+    try:
+        parent = os.pidfd_open(os.getppid())
+    except (AttributeError, OSError):  # another system, or an old kernel
+        return
+    threading.Thread(target=_wait_for_parent, args=(parent, mark), daemon=True).start()
+
+
+def _wait_for_parent(parent: int, mark: str) -> None:
+    try:
+        select.select([parent], [], [])
+    except OSError:  # a notebook has closed it
+        return
+    kernel_processes.kill_family(kernel_processes.started_by(os.getpid(), mark), mark)
+    os._exit(BROKEN)
 
 
 def _make_check(kernel):

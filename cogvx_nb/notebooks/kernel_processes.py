@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable
 
@@ -96,7 +97,7 @@ def kill_family(processes: list[psutil.Process], mark: str) -> None:
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        processes = started_by(None, mark)
+        processes = [each for each in started_by(None, mark) if each.pid != os.getpid()]
 
 
 def is_active(process: psutil.Process) -> bool:

@@ -19,7 +19,7 @@ from types import FrameType
 
 from IPython import get_ipython
 
-from .kernel_guard import adopt_orphans, install_guard
+from .kernel_guard import adopt_orphans, end_with_parent, install_guard
 from .kernel_settings import record_settings, restore_settings
 
 LAST_ERROR = ("last_exc", "last_type", "last_value", "last_traceback")
@@ -28,12 +28,13 @@ _initial: dict[str, object] = {}
 """State of the process before its first notebook."""
 
 
-def prepare_process(preload: str = "") -> None:
+def prepare_process(preload: str = "", mark: str = "") -> None:
     """Record the state of a new process, to which ``clear_namespace`` returns.
 
     Args:
         preload: a module that its notebooks will need; none if empty. torch and diffusers are
             400,000 objects, which are exempted from garbage collection: 0.2 s each time.
+        mark: of the processes that the notebooks start, see ``kernel_processes.MARK``.
     """
     if preload:
         with contextlib.suppress(Exception):  # the notebook's own import says why
@@ -41,6 +42,7 @@ def prepare_process(preload: str = "") -> None:
             gc.collect()
             gc.freeze()
     adopt_orphans()
+    end_with_parent(mark)
     install_guard()
     record_settings()
     _initial.update(environ=dict(os.environ), path=list(sys.path), argv=list(sys.argv))

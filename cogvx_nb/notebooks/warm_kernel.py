@@ -34,7 +34,7 @@ ARGUMENTS = ("--log-level=CRITICAL", "--HistoryManager.hist_file=:memory:")
 IN_KERNEL = "__import__('cogvx_nb.notebooks.kernel_reset', fromlist=['_'])"
 """The module, as an expression to evaluate in the kernel: a statement would leave a name there."""
 
-PREPARE = IN_KERNEL + ".prepare_process({preload!r})"
+PREPARE = IN_KERNEL + ".prepare_process({preload!r}, {mark!r})"
 ENTER = IN_KERNEL + ".enter_folder({folder!r}, {path!r})"
 CLEAR = IN_KERNEL + ".clear_namespace()"
 
@@ -84,7 +84,7 @@ class WarmKernel:
             return
         self.close()
         self._start(folder, start_seconds)
-        prepare = PREPARE.format(preload=preload)
+        prepare = PREPARE.format(preload=preload, mark=self._mark)
         self._clean = (
             _is_ipykernel(self._manager)
             and self._ask(prepare, PRELOAD_SECONDS) is not None
