@@ -94,6 +94,9 @@ def test_prompts_in_every_form(tmp_path, name, content):
         ("a.csv", 'prompt\nb\n"a\nc', "line 3 of a.csv can't be read: its quotes aren't closed"),
         ("a.csv", "prompt,seed\n,1", "line 2 of a.csv has no prompt"),
         ("a.csv", "prompt\n#NAME?", "line 2 of a.csv: prompt = '#NAME\\?': an error of the sp"),
+        ("a.csv", "prompt" + "," * 30_000, "a.csv has more than 20,000 columns"),
+        ("a.csv", "prompt\n" + "," * 1_000_001, "line 2 of a.csv can't be read: it has 1,000,001"),
+        ("a.json", f"[{'[],' * 300_000}[]]", "more than 300,000 lists and objects: split it"),
         ("a.txt", "\n" * 1_000_001, "it has 1,000,001 lines; at most 1,000,000"),
         ("a.txt", "a\n" * 100_001, "a.txt has more than 100,000 prompts"),
         ("a.csv", "prompt\n" + "a\n" * 100_001, "a.csv has more than 100,000 rows"),
@@ -117,6 +120,16 @@ def test_a_file_that_is_none_does_not_wait(tmp_path):
         read_text_file(tmp_path)
     with pytest.raises(SpecError, match="can't be read: it is no regular file"):
         read_spec("/dev/zero")
+
+
+def test_a_sweep_in_json(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"parameters": {"prompt": f"{CIRCLE} 🔴"}, "seeds": 2}))
+    assert "\\ud83d" in path.read_text(), "half a character, which YAML doesn't take"
+    assert read_spec(path).parameters == {"prompt": f"{CIRCLE} 🔴"}
+    path.write_text('{"seeds": 2, "seeds": 3}')
+    with pytest.raises(SpecError, match="mine.json: 'seeds' is given twice in one object"):
+        read_spec(path)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +209,7 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
         (f"a: 0x{'f' * 5000}", "line 1: a number of 5,002 characters"),
         ("? [a]\n: b", "line 1: a name must be text"),
         ("a: 012", "line 1: 012 is 10 in YAML, an octal number: write 12 or 10, or quote it"),
-        ("a:\n- 12:30", "line 2: 12:30 is the number 750 in YAML, to base 60: quote it"),
+        ("a:\n- 12:30", "line 2: 12:30 is a number to base 60 in YAML: write 750, or quote it"),
         ("a: 2026-01-01", "line 1: 2026-01-01 is a date in YAML: quote it for text"),
         ("a: !!python/name:os.system", "line 1: the tag !!python/name:os.system isn't read"),
         ("a: !!binary aGk=", "line 1: the tag !!binary isn't read"),

@@ -204,7 +204,7 @@ def test_flags_precede_words_and_files_have_any_name(outputs, tmp_path, monkeypa
             r"guidance = '1e1': must be a number \('1e1' is text in YAML: ",
         ),
         ("grid: {prompt: [no]}", "prompt = False: must be text: quote it .YAML reads yes, no"),
-        ("prompts: [12:30]", "a.yaml: line 1: 12:30 is the number 750 in YAML"),
+        ("prompts: [12:30]", "a.yaml: line 1: 12:30 is a number to base 60 in YAML: write 750"),
         ("timeout: 1e1", "timeout = .1e1.: must be a number .'1e1' is text in YAML: write 10.0"),
         ("seeds: !!bool maybe", "is no YAML"),
         ("seeds: !!int ''", "is no YAML|invalid literal"),

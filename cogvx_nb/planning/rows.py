@@ -13,6 +13,9 @@ from .fields import FIELDS
 MAX_ROWS = 100_000
 """Of a file, and runs of a sweep; more are rather a slip than intended."""
 
+MAX_NAMES = 20_000
+"""Of a row, and columns of a table; spreadsheets have 16,384."""
+
 PROMPT_NAMES = {
     "prompt": (),
     "prompt_en": ("dimension", "auxiliary_info"),  # VBench's, with names that only its scores need
@@ -47,6 +50,8 @@ def unique_names(names: Iterable[str], where: str) -> dict[str, str]:
         SpecError: if two are the same parameter, or none or several could be the prompt.
     """
     names = list(names)
+    if len(names) > MAX_NAMES:
+        raise SpecError(f"{where} has {len(names):,} names: at most {MAX_NAMES:,}")
     parameters = [field_name(name) for name in names]
     (frequent, count), *_ = [*Counter(parameters).most_common(1), ("", 0)]
     if count > 1:

@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterator
 
 from ..errors import SpecError
-from .rows import MAX_ROWS, PROMPT_NAMES, ParameterRow, field_name, unique_names
+from .rows import MAX_NAMES, MAX_ROWS, PROMPT_NAMES, ParameterRow, field_name, unique_names
+
+MAX_LINE = 1_000_000
+"""Characters; a cell has at most 131,072."""
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 """What may be between columns, with what messages call it."""
@@ -69,6 +72,8 @@ def _find_delimiter(text: str, name: str) -> tuple[str, str, int]:
     if above and above[1] in DELIMITERS:
         return rest, above[1], 1
     heading = next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
+    if max(map(heading.count, DELIMITERS)) > MAX_NAMES:
+        raise SpecError(f"{name} has more than {MAX_NAMES:,} columns: save those with values only")
     usual = "\t" if name.lower().endswith(".tsv") else ","
     marks = sorted(DELIMITERS, key=lambda mark: mark != usual)
     named = [mark for mark in marks if {*PROMPT_NAMES} & {*_titles(heading, mark)}]
@@ -81,7 +86,7 @@ def _titles(line: str, delimiter: str) -> list[str]:
 
 def _read_records(text: str, delimiter: str, skipped: int, name: str) -> Iterator[Record]:
     """The lines of a table that aren't empty, the first ``MAX_ROWS`` and two."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(_bounded_lines(text), delimiter=delimiter, strict=True)
     count, line = 0, skipped + 1
     try:
         for cells in reader:
@@ -94,6 +99,13 @@ def _read_records(text: str, delimiter: str, skipped: int, name: str) -> Iterato
     except csv.Error as error:
         reason = "its quotes aren't closed" if "unexpected end" in str(error) else str(error)
         raise SpecError(f"line {line} of {name} can't be read: {reason}") from error
+
+
+def _bounded_lines(text: str) -> Iterator[str]:
+    for line in io.StringIO(text, newline=""):
+        if len(line) > MAX_LINE:
+            raise csv.Error(f"it has {len(line):,} characters; at most {MAX_LINE:,}")
+        yield line
 
 
 def _named_columns(head: list[str], rows: list[Record], where: str) -> dict[int, str]:

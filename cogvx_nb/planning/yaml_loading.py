@@ -109,7 +109,8 @@ def _loader_class() -> type:
             raise ValueError(f"line {line} is no YAML: {text!r} is no number") from error
         if ":" in text:
             raise ValueError(
-                f"line {line}: {text} is the number {value} in YAML, to base 60: quote it for text"
+                f"line {line}: {text[:40]} is a number to base 60 in YAML: write "
+                f"{str(value)[:40]}, or quote it for text"
             )
         if whole and OCTAL.fullmatch(text):
             raise ValueError(
@@ -137,6 +138,8 @@ def load_json(text: str) -> object:
     Raises:
         ValueError: with line and column, where they are known, and what is wrong there.
     """
+    if text.count("[") + text.count("{") > MAX_VALUES:
+        raise ValueError(f"it holds more than {MAX_VALUES:,} lists and objects: split it")
     try:
         value = json.loads(text, object_pairs_hook=_unique_names)
     except json.JSONDecodeError as error:
