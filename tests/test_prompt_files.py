@@ -128,7 +128,7 @@ def test_a_sweep_in_json(tmp_path):
     assert "\\ud83d" in path.read_text(), "half a character, which YAML doesn't take"
     assert read_spec(path).parameters == {"prompt": f"{CIRCLE} 🔴"}
     path.write_text('{"seeds": 2, "seeds": 3}')
-    with pytest.raises(SpecError, match="mine.json: 'seeds' is given twice in one object"):
+    with pytest.raises(SpecError, match=r"mine.json: 'seeds' is given twice in one object"):
         read_spec(path)
 
 
