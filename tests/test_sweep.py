@@ -70,6 +70,14 @@ def stamps(outputs: Path, name: str = "sweep") -> dict[str, int]:
 
 
 @pytest.mark.slow
+def test_notes_on_requests_are_printed_once(capsys):
+    grid = {"negative_prompt": ["bluee", "", "a blue square"], "seed": [1, 2]}
+    driver.prepare_sweep({"parameters": {"model": "tiny", "prompt": CIRCLE}, "grid": grid})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cogvx: the negative prompt has no effect, all of it is unknown to ")
+    assert line.endswith("'bluee' (did you mean 'blue'?) (2 of 6 runs)")
+
+
 def test_03_is_swept_resumed_and_widened(outputs, tiny):
     spec = {"parameters": {"steps": 2}, "grid": {"prompt": [CIRCLE]}, "seeds": 2}
     ended = driver.run_sweep(spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
@@ -13,6 +13,7 @@ from pathlib import Path
 from .. import leftovers, settings
 from ..errors import Cancelled, DiskFull, NotebookError, OutputError, ResultError
 from ..notebooks.template import NotebookTemplate, read_template
+from ..text import cut_line, print_error
 from . import lock
 from .crashes import CrashLog
 from .folder import SweepFolder, timestamp
@@ -31,6 +32,9 @@ PIPELINE_MODULE = "cogvx_nb.pipeline.loader"
 
 MAX_CRASHES_IN_A_ROW = 10
 """Runs that may crash one after another before the machine is blamed, not the runs."""
+
+MOST_NOTES, NOTE_COLUMNS = 8, 300
+"""Notes on requests that are printed, and columns of each."""
 
 
 def run_sweep(
@@ -104,7 +108,17 @@ def prepare_sweep(
     book = read_template(spec.notebook, spec.folder)
     runs = plan_runs(spec, book)
     book.print_notes({name for run in runs for name in run.parameters})
+    _print_request_notes(runs)
     return spec, book, runs
+
+
+def _print_request_notes(runs: list[SweepRun]) -> None:
+    """Print what the user should know of the runs' requests, each note once."""
+    counts = Counter(note for run in runs for note in run.notes)
+    for note, count in counts.most_common(MOST_NOTES):
+        print_error(f"cogvx: {cut_line(note, NOTE_COLUMNS)} ({count} of {len(runs)} runs)")
+    if len(counts) > MOST_NOTES:
+        print_error(f"cogvx: {len(counts) - MOST_NOTES} more such notes; each is with its video")
 
 
 class _Driver:

@@ -64,6 +64,7 @@ class SweepRun:
     seconds: float | None = None  # predicted, with the model loaded; None if unknown
     peak_bytes: int | None = None  # predicted peak of device memory; None if unknown
     disk_bytes: int = 0  # predicted
+    notes: tuple[str, ...] = ()  # those of its request
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,8 @@ class _RunPlanner:
             return SweepRun(run_id, number, parameters, shown, disk_bytes=NOTEBOOK_BYTES)
         prepared, expected = self._prepare_request(model, hashes, book.defaults | values)
         costs = self._predict_costs(prepared)
-        return SweepRun(run_id, number, parameters | {"output": VIDEO}, shown, expected, *costs)
+        parameters |= {"output": VIDEO}
+        return SweepRun(run_id, number, parameters, shown, expected, *costs, prepared.notes)
 
     def _prepare_request(
         self, model: Model, hashes: dict[str, str], values: dict[str, object]

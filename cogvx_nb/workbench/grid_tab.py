@@ -28,6 +28,9 @@ from .session import Session
 
 HINT = 'such as 1, 2, 5-8, or red, "blue, dark": the first one stands in the prompt'
 
+MOST_NOTES = 5
+"""Notes on the requests of a grid that are shown."""
+
 
 class GridTab(widgets.VBox):
     """Makes grids of the request in a form.
@@ -81,7 +84,8 @@ class GridTab(widgets.VBox):
         except CogvxError as error:
             self.message.value = bold_html(error)
             return
-        self.message.value = ""
+        notes = dict.fromkeys(note for row in requests for one in row for note in one.notes)
+        self.message.value = html_lines(list(notes)[:MOST_NOTES])
         self._session.grid = planned
         self._show_grid()
         for row in jobs:
