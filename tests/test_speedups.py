@@ -165,6 +165,8 @@ def test_8_bit_quantization_is_near(run):
     pytest.importorskip("torchao")
     stock, _ = run(steps=1)
     near, _ = run(steps=1, quantized="int8")
+    with pytest.raises(ModelError, match=r"quantized .* weights can't be saved"):
+        loader._loaded.pipe.save_pretrained("nowhere")
     assert 0 < distance(near, stock) < 0.3
     assert torch.equal(run(steps=1)[0], stock), "and the stock ones come back"
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from .. import files, settings
 from ..checkpoints.store import file_hashes
-from ..errors import DeviceFailed, OutOfMemory
+from ..errors import DeviceFailed, ModelError, OutOfMemory
 from ..planning.plan import Plan, compiled_key
 from ..planning.planner import next_plan
 from ..planning.probe import remember_compiled
@@ -233,7 +233,17 @@ def _load_once(plan: Plan) -> diffusers.CogVideoXPipeline:
     place = functools.partial(optimization.place_component, plan)
     pipe = components.assemble_pipeline(plan, place)
     optimization.install_offload_hooks(pipe, plan)
+    if plan.quantized or plan.offload.hooks == "sequential":
+        pipe.save_pretrained = _refuse_to_save
     return pipe
+
+
+def _refuse_to_save(*args, **kwargs) -> None:
+    """In place of ``save_pretrained`` where weights aren't in memory as diffusers saves them."""
+    raise ModelError(
+        "quantized or sequentially offloaded weights can't be saved: load the checkpoint on "
+        "another plan, by speed='exact' and with more memory"
+    )
 
 
 def _configure(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
