@@ -222,7 +222,12 @@ def test_somebody_elses_json_is_never_replaced(generated, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("a.avi", "must end in .mp4"), ("file/a.mp4", "is a file"), ("x" * 250 + ".mp4", "too long")],
+    [
+        ("a.avi", "must end in .mp4"),
+        ("file/a.mp4", "is a file"),
+        ("x" * 250 + ".mp4", "too long"),
+        ("x/" * 1950 + "a.mp4", "too long a path"),
+    ],
 )
 def test_bad_outputs_are_refused(generated, tmp_path, name, words):
     (tmp_path / "file").write_text("")
@@ -300,6 +305,20 @@ def test_a_damaged_file_of_frames_is_refused(generated, tmp_path, damage):
     with pytest.raises(ResultError, match=rf"{path}"):
         result.save_frames(path, tmp_path / "a.mp4")
     assert "a.mp4" not in names(tmp_path)
+
+
+def test_folders_may_be_deep(generated, tmp_path):
+    path = tmp_path / ("d/" * 1500 + "a.mp4")
+    assert result.save_result(generated(), path).path.is_file()
+    subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)  # Python's own recurses
+
+
+def test_frames_outlive_a_bug(generated, tmp_path, outputs, monkeypatch):
+    monkeypatch.setattr(video, "content_hash", lambda path: 1 / 0)
+    with pytest.raises(OutputError, match=r"ZeroDivisionError.*the frames are kept"):
+        result.save_result(generated(), tmp_path / "a.mp4")
+    assert names(tmp_path) == []
+    assert len(list((outputs / "unsaved").iterdir())) == 1
 
 
 def test_room_is_looked_for_before_the_work(small_disk):

@@ -23,7 +23,7 @@ from ..files import (
     publish,
     translate_errors,
 )
-from ..paths import read_json, user_path
+from ..paths import PATH_BYTES, read_json, user_path
 from ..text import format_bytes
 
 MIN_FREE_BYTES = 64 * 1024
@@ -32,6 +32,9 @@ why."""
 
 SLUG_LENGTH = 40
 """Characters of the prompt in a default file name."""
+
+TEMPORARY_BYTES = 255
+"""Of the name of a temporary file beside a video."""
 
 COMPRESSION = 20
 """A video takes less than one of so many parts of its pixels; noise takes more."""
@@ -60,6 +63,8 @@ def check_output(output: str | Path | None, *, overwrite: bool = False) -> Path 
         raise OutputError(
             f"output {path.name[:40]!r}... has too long a file name: use a shorter one"
         )
+    if len(os.fsencode(path.parent)) > PATH_BYTES - TEMPORARY_BYTES:
+        raise OutputError(f"output {str(path)[:40]!r}... is in too long a path: use a shorter one")
     if path.is_dir():
         raise OutputError(f"output {path} is a folder: name a file in it")
     if path.exists() and not path.is_file():
@@ -134,7 +139,8 @@ def new_folders(folder: Path) -> Iterator[None]:
     """Make a folder; those that were made are deleted after the block where they are empty."""
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for parent in reversed(made):  # not by mkdir(parents=True), which recurses
+            parent.mkdir(exist_ok=True)
         yield
     finally:
         for parent in made:

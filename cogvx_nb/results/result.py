@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__
-from ..errors import BadFrames, CogvxError, ResultError
+from ..errors import BadFrames, CogvxError, OutputError, ResultError
 from ..paths import user_path
 from ..planning import probe
 from ..progress import Listener, StageStarted
+from ..text import error_line
 from . import records, stored, unsaved, video
 from .generated import Generated
 from .mp4 import TAG, find_tag, overwrite_box
@@ -74,8 +75,9 @@ def save_result(
     sidecar = describe_video(generated)
     try:
         return _write_result(generated.frames, sidecar, output, overwrite)
-    except CogvxError as error:
-        failure = unsaved.keep_frames(error, generated.frames, sidecar)
+    except Exception as error:  # a bug too: the work isn't lost
+        reason = error if isinstance(error, CogvxError) else OutputError(error_line(error))
+        failure = unsaved.keep_frames(reason, generated.frames, sidecar)
         failure.generated = generated
         raise failure from error
 
