@@ -24,32 +24,32 @@ from pathlib import Path
 PROMPT = "a red circle moving right on a black background"
 FRAMES = 13
 ROOM = 64 * 2**20
-MOST_FREE = 600_000
+MOST_FREE = 250_000
 """Bytes; a video and its notebook take less, so that the disk runs full somewhere in between."""
 
 WORKBENCH = f"""
 import sys
 from cogvx_nb.checkpoints import store
 from cogvx_nb.planning import request
-from cogvx_nb.results import video
+from cogvx_nb.results import pictures
 from cogvx_nb.workbench.session import Session
 session, model = Session(), store.locate_checkpoint("tiny")
 jobs = [session.queue.submit(request.make_request(model, {PROMPT!r}, steps=2, seed=int(seed)))
         for seed in sys.argv[1:]]
 session.queue.wait()
-video.thumbnails(session.catalogue.find())
+pictures.thumbnails(session.catalogue.find())
 failed = [job.error for job in jobs if job.error]
 print(*failed, sep="\\n", file=sys.stderr)
 sys.exit(bool(failed))
 """
 
 GALLERY = """
-from cogvx_nb.results import video
+from cogvx_nb.results import pictures
 from cogvx_nb.results.catalogue import Catalogue
 catalogue = Catalogue()
 catalogue.refresh()
 entries = catalogue.find(limit=1000)
-assert all(video.thumbnails(entries))
+assert all(pictures.thumbnails(entries))
 """
 
 
@@ -80,7 +80,8 @@ class FullDisk:
     def __init__(self, outputs: Path, options: argparse.Namespace) -> None:
         self._outputs, self._options = outputs, options
         self._filler = outputs / ".filler"
-        os.environ["COGVX_OUTPUTS_DIR"] = str(outputs)
+        (outputs.parent / "tmp").mkdir()
+        os.environ |= {"COGVX_OUTPUTS_DIR": str(outputs), "TMPDIR": str(outputs.parent / "tmp")}
         self._spec = outputs.parent / "full.json"
         self._chance, self._seeds = random.Random(options.seed), iter(range(10_000))
         self._whole: set[Path] = set()  # videos that were there, and whole, before

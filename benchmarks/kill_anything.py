@@ -5,8 +5,9 @@ the command ``generate``, a kernel of the workbench with a queue, and a sweep's 
 with the embedded checkpoint. Half of the moments are spread over the whole run, the others follow
 the appearance of a temporary file. After each kill ``cogvx list`` is started and everything on disk
 is looked at: every video that was reported is there, every video can be read and has its settings,
-no temporary file is left. In the end the sweep is completed: none of its runs may be missing. The
-exit code is 1 if anything is lost, half-written or left.
+no temporary file is left, and the next kernel offers the jobs of the queue that made no video. In
+the end the sweep is completed: none of its runs may be missing. The exit code is 1 if anything is
+lost, half-written or left.
 """
 
 from __future__ import annotations
@@ -31,6 +32,20 @@ import psutil
 PROMPT = "a red circle moving right on a black background"
 FRAMES = 13
 SWEEP_RUNS = 3
+KINDS = (
+    "lost",
+    "half-written",
+    "left over",
+    "still running",
+    "no start",
+    "not queued",
+    "offered wrongly",
+)
+"""Of faults."""
+
+WRITES = {"generate": 2, "workbench": 15, "sweep": 15}
+"""Temporary files of a whole run, by part."""
+
 WRITING_SECONDS = 0.4
 """After a temporary file appeared, a kill comes within this time."""
 
@@ -45,17 +60,26 @@ import sys
 from cogvx_nb.checkpoints import store
 from cogvx_nb.planning import request
 from cogvx_nb.workbench.session import Session
-session, model = Session(), store.locate_checkpoint("tiny")
-jobs = [session.queue.submit(request.make_request(model, {PROMPT!r}, steps=2, seed=int(seed)))
-        for seed in sys.argv[1:]]
-reported = set()
-while not all(job.over for job in jobs):
-    session.queue.wait(0.01)
-    for job in jobs:
-        if job.result and job.number not in reported:
-            reported.add(job.number)
-            print(job.result.path, flush=True)
+session, model, jobs = Session(), store.locate_checkpoint("tiny"), []
+for seed in sys.argv[1:]:
+    job = session.queue.submit(request.make_request(model, {PROMPT!r}, steps=2, seed=int(seed)))
+    print("queued", job.id, seed, flush=True)
+    jobs.append(job)
+while not session.queue.wait(0.01):
+    for job in [job for job in jobs if job.result]:
+        jobs.remove(job)
+        print(job.result.path, flush=True)
 """
+"""A kernel with a queue, which it prints, and the videos that it made."""
+
+OFFER = """
+from cogvx_nb.workbench.session import Session
+session = Session()
+session.find_unfinished()
+print(*(job.id for job in session.unfinished.jobs), *session.unfinished.notes, sep="\\n")
+session.discard()
+"""
+"""The next kernel, which prints the jobs that it offers again."""
 
 
 def main() -> int:
@@ -84,6 +108,7 @@ class KillTest:
         self._spec.write_text(json.dumps({"parameters": values, "seeds": SWEEP_RUNS}))
         self._chance, self._seeds = random.Random(options.seed), iter(range(10_000))
         self._reported: list[Path] = []
+        self._queued: dict[str, str] = {}  # seed of each job of the latest that was killed, by id
         self._outliving: list[psutil.Process] = []  # of the latest that was killed
         self._usual: dict[str, float] = {}  # seconds of a whole run, by part
 
@@ -94,7 +119,7 @@ class KillTest:
         for number in range(self._options.kills):
             part = parts[number % len(parts)]
             after, state = self._kill(part)
-            found = self._faults()
+            found = self._queue_faults() + self._faults()
             faults.update(kind for kind, _ in found)
             print(
                 f"{number + 1:4}  {part:10}  {after:5.1f} s  {len(self._videos()):6}  {state}",
@@ -104,10 +129,8 @@ class KillTest:
         if "sweep" in parts:
             subprocess.run(self._command("sweep"), check=False, capture_output=True)
             faults.update(kind for kind, _ in self._faults() + self._sweep_faults())
-        kinds = ("lost", "half-written", "left over", "no start", "still running")
-        print(
-            f"{self._options.kills} kills:", ", ".join(f"{faults[kind]} {kind}" for kind in kinds)
-        )
+        counts = ", ".join(f"{faults[kind]} {kind}" for kind in KINDS)
+        print(f"{self._options.kills} kills: {counts}")
         return int(bool(faults))
 
     def _kill(self, part: str) -> tuple[float, str]:
@@ -115,7 +138,8 @@ class KillTest:
         command, start = self._command(part), time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         moment = self._chance.uniform(0, self._usual.get(part, 12))
-        writes = self._chance.choice((0, 0, 0, 1, 2, 3))  # after so many temporary files; 0: moment
+        # After so many temporary files; 0: at that moment.
+        writes = self._chance.choice((0, self._chance.randint(1, WRITES[part])))
         seen: set[str] = set()
         deadline = start + (600 if writes else moment)
         while time.monotonic() < deadline and process.poll() is None:
@@ -133,9 +157,10 @@ class KillTest:
         children = psutil.Process(process.pid).children(recursive=True) if not ended else []
         process.kill()
         self._outliving = psutil.wait_procs(children, timeout=SECONDS_TO_END)[1]
-        reported = process.stdout.read().decode().split("\n")
-        self._reported += [Path(line) for line in reported if line.endswith(".mp4")]
+        lines = process.stdout.read().decode().split("\n")
         process.wait()
+        self._reported += [Path(line) for line in lines if line.endswith(".mp4")]
+        self._queued = dict(line.split()[1:] for line in lines if line.startswith("queued "))
         return taken, state
 
     def _command(self, part: str) -> list[str]:
@@ -188,6 +213,22 @@ class KillTest:
         faults += [("left over", path) for path in self._folder.glob("tmp/*") if path.name != CACHE]
         faults += [("left over", path) for path in self._folder.glob("runtime/*")]
         return faults
+
+    def _queue_faults(self) -> list[tuple[str, Path]]:
+        """Jobs that the next kernel doesn't offer again although they made no video, and those that
+        it offers although they did."""
+        if not self._queued:
+            return []
+        command = [sys.executable, "-c", OFFER]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        offered = set(done.stdout.split("\n")[:-1])
+        made = {
+            job for job, seed in self._queued.items() if list(self._outputs.glob(f"*/*-{seed}.mp4"))
+        }
+        lost = self._queued.keys() - offered - made
+        wrong = offered - (self._queued.keys() - made)
+        faults = [("not queued", Path(job)) for job in lost]
+        return faults + [("offered wrongly", Path(job)) for job in wrong]
 
     def _sweep_faults(self) -> list[tuple[str, Path]]:
         """What is wrong with the sweep after its last start."""
