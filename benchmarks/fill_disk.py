@@ -29,6 +29,9 @@ ROOM = 64 * 2**20
 MOST_FREE = 150_000
 """Bytes; a video and its notebook take less, so that the disk runs full somewhere in between."""
 
+BEFORE_FREE = 2 * 2**20
+"""Bytes before it runs full while a part is working: little is left to take then."""
+
 FILES = {"generate": 2, "run": 2, "sweep": 9, "workbench": 14, "list": 1, "gallery": 4}
 """Temporary files of a part, with the embedded checkpoint."""
 
@@ -122,26 +125,23 @@ class FullDisk:
     def _fill(self, free: int) -> None:
         """Take all of the disk but so many bytes."""
         status = os.statvfs(self._outputs)
-        count = max(0, status.f_bavail - free // status.f_bsize)
-        with contextlib.suppress(OSError):  # the part was faster
-            self._filler.write_bytes(bytes(count * status.f_bsize))
+        more = status.f_bavail * status.f_bsize - free
+        with contextlib.suppress(OSError), self._filler.open("ab") as file:  # the part was faster
+            file.write(bytes(max(0, more)))
 
     def _start_and_fill(self, part: str, files: int, free: int) -> subprocess.CompletedProcess[str]:
         """Start a part, and fill the disk when it begins to write its next file after so many."""
-        if not files:
-            self._fill(free)
-            return self._start(part)
+        self._fill(BEFORE_FREE if files else free)
         process = subprocess.Popen(
             self._command(part), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         seen: set[str] = set()
-        while process.poll() is None and not self._filler.exists():
+        while files and len(seen) < files and process.poll() is None:
             with contextlib.suppress(OSError):
                 seen.update(path.name for path in (self._outputs / ".partial").iterdir())
-            if len(seen) >= files:
-                self._fill(free)
             time.sleep(0.001)
-        self._filler.touch()
+        if files:
+            self._fill(free)
         output, errors = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
