@@ -18,6 +18,7 @@ import io
 import json
 import multiprocessing
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -273,6 +274,50 @@ def file_inputs() -> Iterator[Input]:
             yield Input("sweep's file", name, ["sweep", "a.yaml"], files={"a.yaml": content})
 
 
+VALUES = (None, "x", -1, [], {}, 1e308, True, float("nan"), [1], {"a": 1}, 0, "\ud800", "x" * 9999)
+"""Put in place of a value of a JSON file."""
+
+
+def changed_inputs(count: int = 60) -> Iterator[Input]:
+    """A benchmark and the settings of a video, each with one value changed."""
+    chance = random.Random(0)
+    report = json.loads((DATA / "reference_h100.json").read_text())
+    report["rows"] = report["rows"][:2]
+    for number in range(count):
+        name, content = change_one(report, chance)
+        compare = ["bench", "compare", "a.json", "a.json"]
+        files = {"a.json": content}
+        yield Input("bench compare, changed", f"{number}: {name}", compare, {}, files, False)
+    if "COGVX_SAMPLE" not in os.environ:
+        return
+    video = Path(os.environ["COGVX_SAMPLE"])
+    settings = json.loads(video.with_suffix(".json").read_text())
+    for number in range(count):
+        name, content = change_one(settings, chance)
+        files = {"a.mp4": video.read_bytes(), "a.json": content}
+        yield Input("show, changed", f"{number}: {name}", ["show", "a.mp4"], {}, files, False)
+    for name, content in JSON_FILES.items():
+        files = {"a.mp4": video.read_bytes(), "a.json": content}
+        yield Input("show, sidecar", name, ["show", "a.mp4"], {}, files, False)
+
+
+DATA = Path(__file__).parent.parent / "cogvx_nb" / "data"
+
+
+def change_one(content: dict, chance: random.Random) -> tuple[str, bytes]:
+    """Where a value of a copy was changed, and the copy as JSON."""
+    changed = json.loads(json.dumps(content))
+    part, path = changed, []
+    while True:
+        key = chance.choice([*part] if isinstance(part, dict) else range(len(part)))
+        path.append(str(key))
+        inner = part[key]
+        if not isinstance(inner, dict | list) or not inner or chance.random() < 0.2:
+            part[key] = chance.choice(VALUES)
+            return ".".join(path), json.dumps(changed).encode()
+        part = inner
+
+
 def word_inputs() -> Iterator[Input]:
     for words in WORDS:
         yield Input("words", " ".join(words)[:40], list(words))
@@ -306,7 +351,7 @@ def variable_inputs() -> Iterator[Input]:
             yield Input(variable, value, command, environment)
 
 
-DOORS = (named_inputs, file_inputs, word_inputs, variable_inputs)
+DOORS = (named_inputs, file_inputs, changed_inputs, word_inputs, variable_inputs)
 
 
 def all_inputs() -> list[Input]:
@@ -357,8 +402,11 @@ def make_place(folder: Path, given: Input) -> None:
 
 def run_input(given: Input) -> Outcome:
     """Give an input to the command line in this process, in a folder of its own."""
+    from huggingface_hub.utils import close_session
+
     from cogvx_nb.cli.main import main
 
+    close_session()  # its client reads the proxies when it is made
     home, before = Path.cwd(), dict(os.environ)
     out, err, start = io.StringIO(), io.StringIO(), time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
@@ -379,8 +427,11 @@ def run_input(given: Input) -> Outcome:
 
 
 def _serve(pipe) -> None:
+    from cogvx_nb.planning import probe
+
     os.environ.pop("COGVX_OUTPUTS_DIR", None)
     _answer_probes_once()
+    probe.probe_machine()  # imports torch, which takes seconds, before anything is timed
     while True:
         given = pipe.recv()
         try:
@@ -500,8 +551,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="doors or names that hold this")
     parser.add_argument("--streams", action="store_true", help="also streams, in processes")
+    parser.add_argument("--sample", help="a video, whose settings are changed too")
     parser.add_argument("--verbose", action="store_true", help="print what each input prints")
     options = parser.parse_args()
+    if options.sample:
+        os.environ["COGVX_SAMPLE"] = str(Path(options.sample).absolute())
     tried, faults, server = Counter(), [], Server()
 
     def record(door: str, name: str, outcome: Outcome, problem: str) -> None:

@@ -91,3 +91,25 @@ def test_memory_runs_out_in_other_places_too(text):
     assert failures.is_out_of_memory(RuntimeError(text))
     assert not failures.is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
     assert not failures.is_out_of_memory(ValueError(text))
+
+
+def test_a_group_that_would_be_slowed_down_has_that_limit(groups):
+    used = {"memory__current": f"{GIB}\n", "memory__stat": "anon 1\n"}
+    groups("0::/\n", "", memory__max=f"{4 * GIB}\n", memory__high=f"{2 * GIB}\n", **used)
+    assert probe.ram_total_bytes() == 2 * GIB
+
+
+def test_a_process_has_its_own_limit(groups):
+    import resource
+
+    groups("", "empty")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (2**50, before[1]))
+    try:
+        ((limit, used),) = probe.process_limits()
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert limit == 2**50
+    assert 0 < used < limit
+    assert probe.ram_total_bytes([(GIB, 0)]) == GIB
+    assert probe.ram_free_bytes([(GIB, GIB // 2)]) <= GIB // 2 + probe.ram_own_bytes()

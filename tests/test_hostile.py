@@ -24,13 +24,13 @@ from cogvx_nb.errors import BadDownload, DownloadError, HubUnreachable, PathErro
 from cogvx_nb.text import hide_secrets
 
 KEPT = ("user", "long part", "no UTF-8", "NUL", "loop", "line break", "slash at the end", "pipe")
-READERS = ("show", "verify", "sweep", "bench report", "generate --model")
 INPUTS = [
     given
     for given in hostile_inputs.all_inputs()
     if given.door == "words"
     or (given.name in KEPT and given.door not in ("run", "check --model", "reproduce"))
     or (given.door in ("bench report FILE", "cogvx-manifest.json") and len(given.name) < 20)
+    or (given.door == "bench compare, changed" and int(given.name.partition(":")[0]) < 30)
 ]
 
 
@@ -94,6 +94,15 @@ def test_bytes_of_another_locale_are_read_as_utf8(monkeypatch):
     assert paths.decode_argument(escaped) == "红.mp4"
     assert paths.decode_argument("\udcff") == "\udcff"
     assert "encoding, ascii, lacks some of its characters: set PYTHONUTF8=1" in why(escaped)
+
+
+def test_a_default_name_can_be_written_in_the_locale(monkeypatch):
+    from cogvx_nb.results import output
+
+    assert output.slug("红色的 Kreis") == "红色的-kreis"
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    assert output.slug("红色的 Kreis") == "kreis"
+    assert output.slug("红色的") == "video"
 
 
 def test_only_regular_files_are_read(tmp_path):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from .. import files, settings
 from ..errors import OutputError, ResultError
 from ..paths import read_json, user_path
 from ..planning.plan import FORMER_PLACEMENTS, upgrade_choices
-from .report import FULL_STEPS, DecodeTiming, GpuUsage, Measurement, Report, Row, Timing
+from ..results.typed import FieldError, read_as
+from .report import FULL_STEPS, STAGES, GpuUsage, Report, Row
 
 FORMAT = 3
 """2 has other names, see ``_upgrade_report``. 1 has no speeds, peak throughput or baselines, and
@@ -96,7 +98,9 @@ def read_report(path: str | Path) -> Report:
         raise ResultError(f"{path} has format {number}, not 2 or {FORMAT}: measure again")
     try:
         return _parse_report(_upgrade_report(values) if values["format"] == 2 else values)
-    except (KeyError, TypeError, AttributeError) as error:
+    except FieldError as error:
+        raise ResultError(f"{path} is no benchmark of this workbench: {error}") from error
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ResultError(f"{path} is no benchmark of this workbench ({reason})") from error
 
@@ -118,37 +122,51 @@ def _check_suffix(path: Path, suffix: str) -> None:
         raise OutputError(f"output {path.name!r} must end in {suffix}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Gpu:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """What is shown of a report's machine."""
+
+    system: str
+    threads: int
+    gpus: tuple[_Gpu, ...]
+    versions: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A report without its rows."""
+
+    made: str
+    machine: _Machine
+    fingerprint: str
+    peak_tflops: dict[str, float]
+
+
 def _parse_report(values: Mapping) -> Report:
-    names = ("made", "machine", "fingerprint", "peak_tflops")
+    head = read_as(_Head, values)
     rows = tuple(map(_parse_row, values["rows"]))
-    return Report(**{name: values[name] for name in names}, rows=rows)
+    return Report(head.made, values["machine"], head.fingerprint, head.peak_tflops, rows)
 
 
-def _parse_row(values: Mapping) -> Row:
-    measured = values["measured"]
-    return Row(**values | {"measured": measured and _parse_measurement(measured)})
-
-
-def _parse_measurement(values: Mapping) -> Measurement:
-    decodes, throttled = values["decodes"], values["gpu"]["throttled"]
-    parsed = {
-        "seconds": {name: _parse_timing(timing) for name, timing in values["seconds"].items()},
-        "video_seconds": _parse_timing(values["video_seconds"]),
-        "step_seconds": _parse_timing(values["step_seconds"]),
-        "gpu": GpuUsage(
-            **values["gpu"] | {"throttled": None if throttled is None else tuple(throttled)}
-        ),
-        "decodes": decodes
-        and {
-            name: decode and DecodeTiming(_parse_timing(decode["seconds"]), decode["bytes"])
-            for name, decode in decodes.items()
-        },
-    }
-    return Measurement(**values | parsed)
-
-
-def _parse_timing(values: Mapping) -> Timing:
-    return Timing(values["median"], values["spread"], tuple(values["values"]))
+def _parse_row(values: object) -> Row:
+    """A row; its plan, which also holds lists, is checked by what is shown of it."""
+    measured, plan = values["measured"], {}
+    if measured is not None:
+        plan = measured["plan"]
+        values = values | {"measured": measured | {"plan": {}}}
+    row = read_as(Row, values)
+    if row.measured is not None:
+        row = replace(row, measured=replace(row.measured, plan=plan))
+        _ = row.setup  # raises KeyError where the plan lacks a choice
+        for name in (*STAGES, *row.measured.predicted_seconds):
+            if name not in row.measured.seconds:
+                raise FieldError("is missing", dataclasses.MISSING, name, "seconds", "measured")
+    return row
 
 
 def _upgrade_report(values: Mapping) -> dict:

@@ -50,7 +50,7 @@ def choose_model(asked: str, machine: Machine) -> ModelChoice:
 def model_row(asked: str, job: ModelChoice, deep: bool) -> Row:
     """Whether the model that would run is there and whole."""
     if job.model is None:
-        needed = f"{asked}, whole"
+        needed = f"{_shown(asked)}, whole"
         known = job.checkpoint
         fix = (
             _repair_command(known, settings.models_dir() / known.name)
@@ -140,6 +140,9 @@ def folder_bytes(folder: Path) -> int:
 STORED_BYTES = {"text_encoder": 2, "transformer": 2, "vae": 4}
 """Bytes per parameter in the hubs' files: the 5B's VAE is float32, the rest 16 bits."""
 
+SHOWN = 80
+"""Characters of a name of a model that is none."""
+
 MOST_NAMED = 6
 """At most this many failed rows are named in the verdict."""
 
@@ -175,8 +178,14 @@ def run_check(model: str = "auto", deep: bool = False, online: bool = False) -> 
     return _make_report(rows, verdicts, model, job, bool(machine.gpus))
 
 
+def _shown(asked: str) -> str:
+    """A name that was asked for, in one line that isn't too long for a table."""
+    line = text.plain_line(asked)
+    return line if len(line) <= SHOWN else f"{line[:SHOWN]}..."
+
+
 def _make_report(rows, verdicts, asked: str, job: ModelChoice, on_gpu: bool) -> Report:
-    name = job.checkpoint.name if job.checkpoint else asked
+    name = job.checkpoint.name if job.checkpoint else _shown(asked)
     failed = [row.name for row in rows if row.status == FAIL]
     if failed:
         more = f" and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""

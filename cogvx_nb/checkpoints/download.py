@@ -106,6 +106,8 @@ def prepare_download(
     home = settings.models_dir()
     if models_dir:
         home = user_path(models_dir, "models folder", folder=True)
+    if not (existing := nearest_existing_folder(home)).is_dir():
+        raise DownloadError(f"{home} can't be a folder, since {existing} is none: name another")
     hub, listing, note = _first_listing(checkpoint, sources, endpoint, send_token, revision)
     folder = home / checkpoint.name
     present = frozenset(f.path for f in listing.files if file_size(folder / f.path) == f.bytes)

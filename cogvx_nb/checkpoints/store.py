@@ -52,7 +52,8 @@ def locate_checkpoint(name: str) -> Model:
     pipeline_class = str(index.get("_class_name", ""))
     checkpoint = registry.checkpoint_of_config(config, pipeline_class, folder.name)
     if checkpoint is None:
-        raise ModelError(f"{folder} holds a {pipeline_class} that is none of: {_known_names()}")
+        kind = str(pipeline_class or "pipeline without a class")[:60]
+        raise ModelError(f"{folder} holds a {kind} that is none of: {_known_names()}")
     counts = {component: _count_parameters(folder, component) for component in WEIGHTED}
     for needed in ("scheduler/scheduler_config.json", "tokenizer"):
         if not (folder / needed).exists():

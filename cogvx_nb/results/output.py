@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -100,7 +101,8 @@ def default_path(prompt: str, seed: int) -> Path:
 
 def slug(text: str) -> str:
     """A short, safe part of a file name for any text: letters, digits and single hyphens."""
-    text = unicodedata.normalize("NFKC", text).lower()
+    encoding = sys.getfilesystemencoding()  # in the locale POSIX, names can't be Chinese
+    text = unicodedata.normalize("NFKC", text).lower().encode(encoding, "ignore").decode(encoding)
     return re.sub(r"[\W_]+", "-", text)[:SLUG_LENGTH].strip("-") or "video"
 
 
