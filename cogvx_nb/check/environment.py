@@ -150,7 +150,7 @@ def _ffmpeg_row(probe: Probe) -> Row:
         fix = _remedy("imageio-ffmpeg", probe.error)
         if settings.named_ffmpeg() and settings.FFMPEG_VARIABLE in probe.error:
             fix = f"set {settings.FFMPEG_VARIABLE} to an ffmpeg with libx264, or unset it"
-        return Row("ffmpeg", FAIL, probe.error, needed, fix)
+        return Row("ffmpeg", FAIL, probe.error.partition("; ")[0], needed, fix)
     state = f"{probe.value['version']}, {probe.value['frames']} frames encoded and decoded"
     return Row("ffmpeg", PASS, state, needed)
 

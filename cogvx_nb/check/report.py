@@ -187,6 +187,8 @@ def child_main(name: str) -> None:
     """Main function of the subprocess: run one probe and print its ``Probe`` as the last line."""
     try:
         outcome = Probe((PROBES | HUB_PROBES)[name]())
+    except CogvxError as error:  # its message says what to do, its cause doesn't
+        outcome = Probe({}, str(error))
     except BaseException as error:  # SystemExit too: a package that ends Python at import is broken
         outcome = Probe({}, error_line(error))
     print("\n" + json.dumps(asdict(outcome)), flush=True)
