@@ -140,7 +140,7 @@ def read_everywhere(path: Path) -> tuple[str, list[str]]:
 
 def run(examples: int, seed: int) -> int:
     """Try examples; returns the number of findings."""
-    chance, counts, found = random.Random(seed), Counter(), 0
+    chance, counts, total = random.Random(seed), Counter(), 0
     frames = np.full((2, 32, 48, 3), 90, np.uint8)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -154,13 +154,13 @@ def run(examples: int, seed: int) -> int:
                 outcome, findings = "exception", [f"{type(error).__name__}: {error}"[:200]]
             counts[kind, outcome] += 1
             for finding in findings:
-                found += 1
+                total += 1
                 print(f"example {number} ({kind}): {finding}")
     for (kind, outcome), count in sorted(counts.items()):
         print(f"{kind:8} {outcome:20} {count:7,}")
     minutes = (time.perf_counter() - start) / 60
-    print(f"{examples:,} examples in {minutes:.1f} minutes, {found} findings")
-    return found
+    print(f"{examples:,} examples in {minutes:.1f} minutes, {total} findings")
+    return total
 
 
 if __name__ == "__main__":

@@ -108,15 +108,15 @@ def request_of(sidecar: Sidecar) -> VideoRequest:
     """
     values = {n: value for n, value in asdict(sidecar.request).items() if n in FIELDS}
     permitted = dict.fromkeys(set(sidecar.allowed) & set(names_deciding(CHECKS)), True)
-    wanted = request.make_request(
+    repeated = request.make_request(
         _recorded_model(sidecar.checkpoint),
         **values | permitted,
         enriched_from=sidecar.enriched_from,
     )
-    if wanted.adjustments:  # else another video would be made
-        first = wanted.adjustments[0]
+    if repeated.adjustments:  # else another video would be made
+        first = repeated.adjustments[0]
         raise RequestError(first.field, first.asked, first.reason)
-    return wanted
+    return repeated
 
 
 def _recorded_model(checkpoint: RecordedCheckpoint) -> registry.Model:

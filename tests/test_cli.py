@@ -225,4 +225,5 @@ def test_signals_leave_nothing(folder, outputs, tmp_path, monkeypatch, sent, cod
     assert process.returncode == code, "".join(seen) + rest
     assert "Traceback" not in rest
     assert [path for path in folder.rglob("*") if path.is_file()] == []
-    assert {path.name for path in outputs.glob("*")} <= {".embeddings"}
+    assert {path.name for path in outputs.glob("*")} <= {".embeddings", ".partial"}
+    assert list(outputs.glob(".partial/*")) == [], "the list of temporary files is empty"

@@ -260,15 +260,15 @@ def test_frames_that_cannot_be_saved_are_kept(generated, tmp_path, outputs):
     (tmp_path / "taken.mp4").write_bytes(b"mine")
     with pytest.raises(OutputExists, match=r"taken\.mp4 exists.*the frames are kept") as failed:
         result.save_result(made, tmp_path / "taken.mp4")
-    (kept,) = (outputs / "unsaved").iterdir()
-    assert f"'cogvx save {kept} --output FILE'" in str(failed.value)
-    assert main(["save", str(kept), "--output", str(tmp_path / "taken.mp4")]) == 1
-    assert kept.exists(), "until it is saved"
-    assert main(["save", str(kept), "--output", str(tmp_path / "a.mp4")]) == 0
+    (frames_file,) = (outputs / "unsaved").iterdir()
+    assert f"'cogvx save {frames_file} --output FILE'" in str(failed.value)
+    assert main(["save", str(frames_file), "--output", str(tmp_path / "taken.mp4")]) == 1
+    assert frames_file.exists(), "until it is saved"
+    assert main(["save", str(frames_file), "--output", str(tmp_path / "a.mp4")]) == 0
     saved, direct = result.read_result(tmp_path / "a.mp4"), result.save_result(made)
     assert saved.settings.without_times() == direct.settings.without_times()
     assert np.array_equal(video.decode_video(saved.path), video.decode_video(direct.path))
-    assert not kept.exists()
+    assert not frames_file.exists()
 
 
 def test_frames_are_kept_where_there_is_room(generated, small_disk, tmp_path, monkeypatch):
@@ -280,8 +280,8 @@ def test_frames_are_kept_where_there_is_room(generated, small_disk, tmp_path, mo
     with pytest.raises(DiskFull, match="the frames are kept"):
         result.save_result(made)
     assert names(disk) == []
-    (kept,) = tmp_path.glob("cogvx-unsaved/*.frames")
-    assert np.array_equal(unsaved.read_frames(kept)[0], noise)
+    (frames_file,) = tmp_path.glob("cogvx-unsaved/*.frames")
+    assert np.array_equal(unsaved.read_frames(frames_file)[0], noise)
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
     with pytest.raises(DiskFull, match="nor could the frames be kept"):
         result.save_result(made)
@@ -349,8 +349,8 @@ def test_a_video_made_again_is_compared_with_the_file(generated, tmp_path, chang
         saved.sidecar.unlink()
     path = tmp_path / "b.mp4"
     command = [ffmpeg.find_ffmpeg(), "-loglevel", "error", "-i", str(saved.path), *arguments]
-    kept = ["-movflags", "use_metadata_tags", str(path)]
-    subprocess.run([*command, *kept] if arguments else ["cp", saved.path, path], check=True)
+    tagged = ["-movflags", "use_metadata_tags", str(path)]
+    subprocess.run([*command, *tagged] if arguments else ["cp", saved.path, path], check=True)
     original = result.read_result(path)
     assert original.note == ""
     again = reproduction._compare(original, made, video.decode_video(path, 14))

@@ -139,13 +139,13 @@ def _check_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def new_folders(folder: Path) -> Iterator[None]:
     """Make a folder; those that were made are deleted after the block where they are empty."""
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
-        for parent in reversed(made):  # not by mkdir(parents=True), which recurses
+        for parent in reversed(missing):  # not by mkdir(parents=True), which recurses
             parent.mkdir(exist_ok=True)
         yield
     finally:
-        for parent in made:
+        for parent in missing:
             with contextlib.suppress(OSError):  # it holds the file
                 parent.rmdir()
 
