@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -553,7 +553,7 @@ def run_shell(words: list[str], redirection: str, variables: dict[str, str]) -> 
     return Outcome(done.returncode, out, err, (time.perf_counter() - start) / 3)  # it starts Python
 
 
-def main() -> int:
+def main(inputs: Callable[[], Iterable[Input]] = all_inputs) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="doors or names that hold this")
     parser.add_argument("--streams", action="store_true", help="also streams, in processes")
@@ -576,7 +576,7 @@ def main() -> int:
         if problem:
             faults.append((door, problem))
 
-    for given in all_inputs():
+    for given in inputs():
         if options.only in f"{given.door}: {given.name}":
             outcome = server.run(given)
             record(given.door, given.name, outcome, outcome.problem(given))

@@ -6,7 +6,8 @@ import ast
 import itertools
 import operator
 import re
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, replace
 
 from .python_cells import (
     hidden_names,
@@ -97,6 +98,16 @@ class CellReader:
         for statement, following in itertools.zip_longest(statements, statements[1:]):
             shared = following is not None and following.lineno <= statement.end_lineno
             self._read_statement(statement, "" if shared else self._comment_of(statement))
+        self._drop_mutable(loaded_names(ast.Module(statements, [])))
+
+    def _drop_mutable(self, names: Set[str]) -> None:
+        """Forget defaults, such as lists, that the cell may change by another name or a method."""
+        for name in names & self.parameters.keys():
+            try:
+                hash(self.parameters[name].default)
+            except TypeError:
+                dropped = {"has_default": False, "default": None}
+                self.parameters[name] = replace(self.parameters[name], **dropped)
 
     def _read_statement(self, node: ast.stmt, comment: str) -> None:
         self._find_hidden_names(node)
@@ -104,9 +115,19 @@ class CellReader:
             if isinstance(inner, ast.NamedExpr):  # which may be run or not
                 self._set(inner.target, None, "", uses=loaded_names(inner.value))
         match node:
+            case ast.Assign(targets=[ast.Name() as target], value=value):
+                self._set(target, value, comment)
             case ast.Assign(targets=targets, value=value):
-                for target in targets:
-                    self._assign(target, value, comment)
+                stored = {
+                    each.id for target in targets for each in ast.walk(target) if _is_stored(each)
+                }
+                if stored & loaded_names(value):  # such as a, b = b, a
+                    self._set_computed(node)
+                else:
+                    for target in targets:
+                        self._assign(target, value, comment)
+                    if len(targets) > 1:
+                        self._drop_mutable(stored)
             case ast.AnnAssign(target=target, value=value, annotation=annotation):
                 self._set(target, value, comment, read_annotation(annotation))
             case ast.AugAssign(target=ast.Name(id=name) as target, op=op, value=value):
