@@ -143,6 +143,7 @@ def test_values_are_taken_or_refused(values):
 
 @BOUNDED
 @given(any_values())
+@example({"prompt": "\U000112eb\U00018cd6" * 20})
 def test_a_request_is_whole_or_refused(tiny, values):
     prompt = values.pop("prompt", CIRCLE)
     for name in ("model", "enrich"):

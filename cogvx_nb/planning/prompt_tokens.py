@@ -80,7 +80,8 @@ def name_words(folder: Path, words: Sequence[str]) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _named(folder: Path, word: str) -> str:
-    shown = f"'{plain_line(word[:30])}{'…' * (len(word) > 30)}'"
+    line = plain_line(word[:31])  # escapes take ten characters each
+    shown = f"'{line}'" if len(line) <= 30 else f"'{line[:30]}…'"
     known = _known_words(folder) if len(word) <= 30 else ()
     alike = [other for other in known if abs(len(other) - len(word)) <= 1]
     near = difflib.get_close_matches(word.casefold(), alike, 1, NEAR_RATIO)
