@@ -171,18 +171,15 @@ def test_what_is_wrong_is_one_line_before_the_first_run(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ([], "the following arguments are required: FILE"),
-        (["report"], "cogvx sweep report: the following arguments are required: NAME"),
+        (["report"], "name a sweep; there are: none yet"),
         (["mine.yaml", "status"], "unrecognized arguments: status"),
-        (["status", "mine", "--again"], "unrecognized arguments: --again"),
+        (["status", "mine", "--again"], "unknown flag --again"),
         (["--shard", "status"], "required: FILE"),
     ],
     ids=str,
 )
 def test_usage_is_one_line(capsys, flags, words):
-    with pytest.raises(SystemExit) as caught:
-        main(["sweep", *flags])
-    assert caught.value.code == 2
+    assert main(["sweep", *flags]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
 
