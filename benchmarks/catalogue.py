@@ -1,11 +1,11 @@
 """Times of the catalogue with any number of results.
 
-``python benchmarks/catalogue.py --results 10000 [--sweeps]`` makes hard links to one real video,
-each with different settings, in folders of a thousand or one folder each as in sweeps, and prints
-JSON: seconds to index all results, to open the catalogue in a new process with the first page and
-its thumbnails, the same after one more result; milliseconds of searches and filters (median and
-longest of 20); seconds and memory of all results as a DataFrame, CSV and Parquet, each in a new
-process.
+``python benchmarks/catalogue.py --results 10000 [--sweeps]`` makes copies of one real video, each
+with different settings in it and in its sidecar, in folders of a thousand or one folder each as in
+sweeps, and prints JSON: seconds to index all results, to open the catalogue in a new process with
+the first page and its thumbnails, the same after one more result; milliseconds of searches and
+filters (median and longest of 20); seconds and memory of all results as a DataFrame, CSV and
+Parquet, each in a new process.
 """
 
 from __future__ import annotations
@@ -121,21 +121,21 @@ def main() -> None:
 
 
 def make_results(folder: Path, count: int, sweeps: bool) -> None:
-    """One real result, and links to it, a thousand a day or a sweep."""
+    """One real result, and copies with other settings, a thousand a day or a sweep."""
     from cogvx_nb.checkpoints import store
     from cogvx_nb.pipeline import generate, loader
     from cogvx_nb.planning import planner, probe, request
-    from cogvx_nb.results import result
+    from cogvx_nb.results import mp4, result
 
-    prepared = request.make_request(store.locate_checkpoint("tiny"), "a red circle", steps=2)
+    # Its settings are longer than those of all others, which are padded to their length.
+    prompt = "a red circle moving right on a black background" + " and on" * 30
+    prepared = request.make_request(store.locate_checkpoint("tiny"), prompt, steps=2)
     generated = generate.generate_frames(
         prepared, loader.load_pipeline(planner.plan_request(prepared, probe.probe_machine()))
     )
     first = result.save_result(generated, folder / "first" / "0.mp4")
-    # The links' settings are in their sidecars only: the tag gets another name.
-    first.path.write_bytes(first.path.read_bytes().replace(b"mdtacogvx", b"mdtaother"))
-    chance, source = random.Random(1), first.path
-    start = datetime(2026, 1, 1, tzinfo=UTC)
+    box, video = mp4.find_tag(first.path, mp4.TAG), first.path.read_bytes()
+    chance, start = random.Random(1), datetime(2026, 1, 1, tzinfo=UTC)
     for number in range(1, count):
         at = start + timedelta(days=number // A_DAY, seconds=number % A_DAY)
         path = folder / f"{at:%Y-%m-%d}" / f"{number}.mp4"
@@ -147,9 +147,8 @@ def make_results(folder: Path, count: int, sweeps: bool) -> None:
         content = first.sidecar_json() | {"made": at.isoformat(), "frame_hash": f"{number:064}"}
         prompt = f"a {' '.join(words)} on a black background, number {number}"
         content["request"] = content["request"] | {"prompt": prompt, "seed": seed, "frames": frames}
-        if number % 50_000 == 0:  # file systems bound the links to a file
-            source = shutil.copy(first.path, folder / "first" / f"copy-{number}.mp4")
-        os.link(source, path)
+        tag = json.dumps(content, separators=(",", ":")).encode().ljust(box.end - box.start)
+        path.write_bytes(video[: box.start] + tag + video[box.end :])
         path.with_suffix(".json").write_text(json.dumps(content, ensure_ascii=False, indent=2))
     time.sleep(2.5)  # folders that have just changed are scanned once more
 
@@ -157,7 +156,7 @@ def make_results(folder: Path, count: int, sweeps: bool) -> None:
 def add_one(folder: Path) -> None:
     """Another result, in the folder of an existing one."""
     source = next(folder.rglob("*.mp4"))
-    os.link(source, source.with_name("new.mp4"))
+    shutil.copy(source, source.with_name("new.mp4"))
     shutil.copy(source.with_suffix(".json"), source.with_name("new.json"))
 
 
