@@ -221,7 +221,7 @@ class KillTest:
             return []
         command = [sys.executable, "-c", OFFER]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        offered = set(done.stdout.split("\n")[:-1])
+        offered = set(done.stdout.split())
         made = {
             job for job, seed in self._queued.items() if list(self._outputs.glob(f"*/*-{seed}.mp4"))
         }

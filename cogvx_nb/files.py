@@ -7,7 +7,9 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -80,6 +82,23 @@ def partial_file(path: Path, suffix: str = "") -> Iterator[Path]:
             yield partial
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A new folder in the system's temporary folder; deleted afterwards, and by the next start if
+    this process is killed.
+
+    Raises:
+        OSError: if it can't be made.
+    """
+    folder = Path(tempfile.gettempdir()) / f".cogvx.{uuid.uuid4().hex}.partial"
+    with listed(folder):
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_whole(path: Path, content: bytes, sync: bool = True) -> None:

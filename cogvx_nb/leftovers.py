@@ -12,6 +12,7 @@ import errno
 import os
 import platform
 import re
+import shutil
 import stat
 import time
 import uuid
@@ -24,7 +25,7 @@ except ImportError:  # Windows
     fcntl = None
 
 TEMPORARY = re.compile(r"\..*\.[0-9a-f]{32}\.partial(\.\w+)?", re.DOTALL)
-"""Names of temporary files, as ``files.partial_file`` makes them; no other file is ever deleted."""
+"""Names that ``files.partial_file`` and ``temporary_folder`` give; nothing else is ever deleted."""
 
 YOUNG_SECONDS = 60
 """An entry that names no file may be this new: its writer is about to lock it and to name one."""
@@ -96,7 +97,9 @@ def _remove_leftover(entry: Path) -> None:
     is_named = TEMPORARY.fullmatch(path.name) is not None
     if is_named and age < OLD_SECONDS and not (locked and host == platform.node()):
         return
-    if is_named:
+    if is_named and path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif is_named:
         path.unlink(missing_ok=True)
     if is_named or age > YOUNG_SECONDS:
         entry.unlink(missing_ok=True)

@@ -6,13 +6,12 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
 from .checkpoints import registry, store
 from .errors import CogvxError, ModelMissing, RequestError
-from .files import translate_errors
+from .files import temporary_folder, translate_errors
 from .planning import planner, request
 from .planning.fields import CHECKS, FIELDS, names_deciding
 from .planning.probe import probe_machine
@@ -182,8 +181,8 @@ def _is_as_written(original: Result) -> bool:
 def _is_encoding_of(decoded: np.ndarray, generated: Generated) -> bool:
     """Whether decoded frames are those that encoding some frames gives on this machine."""
     folder = tempfile.gettempdir()
-    with translate_errors(folder), tempfile.TemporaryDirectory(dir=folder) as inside:
-        path = Path(inside) / "again.mp4"
+    with translate_errors(folder), temporary_folder() as inside:
+        path = inside / "again.mp4"
         video.encode_video(generated.frames, path, generated.request.fps, "")
         return np.array_equal(video.decode_video(path), decoded)
 

@@ -17,8 +17,9 @@ import os, signal, sys
 from pathlib import Path
 from cogvx_nb import files, leftovers
 leftovers.begin(Path(sys.argv[2]))
-with files.partial_file(Path(sys.argv[1]), ".mp4") as partial:
+with files.partial_file(Path(sys.argv[1]), ".mp4") as partial, files.temporary_folder() as folder:
     partial.write_bytes(b"half a video")
+    (folder / "inside").write_bytes(b"half a video")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -48,8 +49,12 @@ def leave(entries):
     return put
 
 
-def kill_a_writer(path, outputs):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(path), str(outputs)], check=False)
+def kill_a_writer(path, outputs, temporary):
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path), str(outputs)],
+        env=os.environ | {"TMPDIR": str(temporary)},
+        check=False,
+    )
     assert done.returncode == -signal.SIGKILL
 
 
@@ -57,13 +62,16 @@ def kill_a_writer(path, outputs):
 def test_what_a_killed_process_left_is_deleted(outputs, entries, tmp_path, inside):
     folder = outputs / "2031-01-01" if inside else tmp_path
     folder.mkdir(exist_ok=True)
-    kill_a_writer(folder / "a clip.mp4", outputs)
-    assert len(list(folder.iterdir())) == 1
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    kill_a_writer(folder / "a clip.mp4", outputs, temporary)
+    assert len(list(folder.glob(".*"))) == len(list(temporary.iterdir())) == 1
     if inside:  # another machine may find the same folder elsewhere
         outputs.rename(outputs.with_name("moved"))
         outputs.symlink_to("moved")
     leftovers.begin(outputs)
-    assert list(folder.iterdir()) == list(entries.iterdir()) == []
+    left = [*folder.glob(".*"), *temporary.iterdir(), *entries.iterdir()]
+    assert left == []
 
 
 def test_what_is_being_written_stays(outputs, entries):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import traceback
 
-from .. import __version__
+from .. import __version__, leftovers, settings
 from ..errors import CogvxError
 from ..paths import decode_argument
 from ..text import error_line, plain_line, print_error
@@ -36,6 +37,8 @@ def _run_command(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         options = build_parser().parse_args(arguments)
+        with contextlib.suppress(CogvxError):  # commands that need the folder say what is wrong
+            leftovers.begin(settings.outputs_dir())
         return options.command(options)
     except CogvxError as error:
         _report(error, f"cogvx: {error}", debug)

@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-from .. import leftovers, settings
 from ..checkpoints import registry
 from ..errors import PathError, RequestError
 from ..planning.fields import FIELDS, Field
@@ -48,7 +47,6 @@ def list_results(options: argparse.Namespace) -> int:
         raise RequestError("limit", options.limit, "1 or more")
     if options.export is not None:
         export.resolve_output_path(options.export)
-    leftovers.begin(settings.outputs_dir())
     catalogue = Catalogue()
     catalogue.refresh()
     known = registry.find_checkpoint(options.model)

@@ -16,6 +16,7 @@ from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 
 from .. import settings
+from ..files import temporary_folder
 from . import kernel_processes
 from .kernel_processes import MARK
 
@@ -54,6 +55,7 @@ class WarmKernel:
         self._name, self._arguments = name, list(arguments)
         self._manager: AsyncKernelManager | None = None
         self._mark = ""
+        self._files = contextlib.ExitStack()  # temporary ones
         self._clean = False
         self._first_bytes: int | None = None
         self._growth = 0
@@ -144,10 +146,14 @@ class WarmKernel:
             run_sync(manager.cleanup_resources)()
         with contextlib.suppress(Exception):
             client.stop_channels()
+        self._files.close()
 
     def _start(self, folder: str, seconds: float) -> None:
         self._manager = manager = AsyncKernelManager(kernel_name=self._name, client_factory=_Client)
         self._mark = uuid.uuid4().hex
+        # Otherwise a file that stays where this process is killed.
+        folder_of_ports = self._files.enter_context(temporary_folder())
+        manager.connection_file = str(folder_of_ports / "kernel.json")
         environment = os.environ | settings.headless_environment() | settings.folders()
         own = ARGUMENTS if _is_ipykernel(manager) else ()
         with tempfile.TemporaryFile() as log:  # tracebacks of a broken kernel aren't for users

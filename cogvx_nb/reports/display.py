@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..benchmark.report import Report
 from ..errors import RequestError
+from ..files import temporary_folder
 from ..results import pictures, result, side_by_side
 from ..results.result import Result
 from ..sweep import driver
@@ -166,8 +166,8 @@ def _small_side_by_side(pair: list[Result]) -> bytes:
     data = side_by_side.side_by_side(pair)
     if len(data) <= PAIR_BYTES:
         return data
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "in-step.mp4"
+    with temporary_folder() as folder:
+        path = folder / "in-step.mp4"
         path.write_bytes(data)
         return pictures.shrink_video(path, PAIR_BYTES)
 

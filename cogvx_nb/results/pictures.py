@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from .. import settings, text
 from ..errors import CogvxError, ResultError
-from ..files import write_whole
+from ..files import temporary_folder, write_whole
 from ..planning import probe
 from .ffmpeg import input_file, run_ffmpeg
 
@@ -63,8 +62,8 @@ def shrink_video(path: Path, most_bytes: int, height: int = 240) -> bytes:
     Raises:
         ResultError: if there is no video to read, or no copy is small enough.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "small.mp4"
+    with temporary_folder() as folder:
+        copy = folder / "small.mp4"
         arguments = [
             "-y",
             *input_file(path),

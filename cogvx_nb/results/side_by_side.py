@@ -6,10 +6,9 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
+from ..files import temporary_folder
 from ..planning.plan import PREDICTED
 from ..text import full_number, render_template
 from . import video
@@ -154,7 +153,7 @@ def side_by_side(results: Sequence[Result]) -> bytes:
     sheet = Sheet(layout, count, pace)
     for column, (clip, rate) in enumerate(zip(clips, rates, strict=True)):
         sheet.paste(0, column, clip, rate)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "in-step.mp4"
+    with temporary_folder() as folder:
+        path = folder / "in-step.mp4"
         video.encode_video(sheet.pages, path, pace, "")
         return path.read_bytes()

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import OutputError, ResultError
-from ..files import partial_file
+from ..files import partial_file, temporary_folder
 from ..text import first_line, format_bytes
 from .ffmpeg import (
     broken_ffmpeg,
@@ -161,8 +161,8 @@ def _try_program(identity: str) -> int:
     """``try_ffmpeg``, once for each program."""
     frames = _trial_frames()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "trial.mp4"
+        with temporary_folder() as folder:
+            path = folder / "trial.mp4"
             encode_video(frames, path, 8, "{}")
             decoded, tag = decode_video(path), find_tag(path, TAG)
     except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import SpecError, missing_package
-from ..files import is_disk_full, rename_in_notebook
+from ..files import is_disk_full, rename_in_notebook, temporary_folder
 from ..planning.probe import run_nvidia_smi
 from ..text import first_line
 from . import cluster
@@ -195,10 +194,10 @@ class RayExecutor:
     def _execute_in_folder(
         self, task: RunTask, notebook: bytes
     ) -> tuple[RunOutcome, dict[str, bytes]]:
-        with tempfile.TemporaryDirectory(prefix="cogvx-") as folder:
-            work = Path(folder) / "work"
+        with temporary_folder() as folder:
+            work = folder / "work"
             work.mkdir()
-            book = Path(folder) / task.notebook.name
+            book = folder / task.notebook.name
             book.write_bytes(notebook)
             local = replace(task, notebook=book, output=work / task.output.name)
             outcome = self._worker.execute(local)
