@@ -43,8 +43,8 @@ KINDS = (
 )
 """Of faults."""
 
-WRITES = {"generate": 2, "workbench": 15, "sweep": 15}
-"""Temporary files of a whole run, by part."""
+WRITES = {"generate": 3, "workbench": 16, "sweep": 16}
+"""Temporary files and folders of a whole run, by part."""
 
 WRITING_SECONDS = 0.4
 """After a temporary file appeared, a kill comes within this time."""
@@ -115,6 +115,11 @@ class KillTest:
     def run(self) -> int:
         faults: Counter[str] = Counter()
         parts = self._options.parts.split(",")
+        for part in parts:
+            start = time.monotonic()
+            done = subprocess.run(self._command(part), capture_output=True, text=True, check=True)
+            self._usual[part] = time.monotonic() - start
+            self._reported += paths_in(done.stdout)
         print(f"{'kill':>4}  {'what':10}  {'after':>7}  {'videos':>6}  state of it")
         for number in range(self._options.kills):
             part = parts[number % len(parts)]
@@ -137,7 +142,7 @@ class KillTest:
         """Start a part and kill it; returns (seconds that it ran, the state it was in)."""
         command, start = self._command(part), time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        moment = self._chance.uniform(0, self._usual.get(part, 12))
+        moment = self._chance.uniform(0, self._usual[part])
         # After so many temporary files; 0: at that moment.
         writes = self._chance.choice((0, self._chance.randint(1, WRITES[part])))
         seen: set[str] = set()
@@ -151,15 +156,14 @@ class KillTest:
             time.sleep(0.002)
         ended = process.poll() is not None
         taken = time.monotonic() - start
-        if ended:
-            self._usual[part] = taken
         state = "had ended" if ended else "writing" if self._entries() else "running"
         children = psutil.Process(process.pid).children(recursive=True) if not ended else []
         process.kill()
         self._outliving = psutil.wait_procs(children, timeout=SECONDS_TO_END)[1]
-        lines = process.stdout.read().decode().split("\n")
+        output = process.stdout.read().decode()
         process.wait()
-        self._reported += [Path(line) for line in lines if line.endswith(".mp4")]
+        self._reported += paths_in(output)
+        lines = output.splitlines()
         self._queued = dict(line.split()[1:] for line in lines if line.startswith("queued "))
         return taken, state
 
@@ -244,6 +248,11 @@ class KillTest:
         ]
         left = [*folder.root.glob(".running/*"), *folder.root.glob(".replaced-*")]
         return faults + [("left over", path) for path in left]
+
+
+def paths_in(output: str) -> list[Path]:
+    """The videos that a process reported as made."""
+    return [Path(line) for line in output.splitlines() if line.endswith(".mp4")]
 
 
 if __name__ == "__main__":

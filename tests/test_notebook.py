@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import errno
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import papermill
 import psutil
 import pytest
 from conftest import CIRCLE, ROOT, run_cogvx, start
@@ -21,7 +23,7 @@ from hub import Hub
 
 from cogvx_nb.checkpoints import store
 from cogvx_nb.cli.main import main
-from cogvx_nb.notebooks import failure
+from cogvx_nb.notebooks import failure, notebook
 from cogvx_nb.notebooks.parameters import read_parameters
 from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.results import result, video
@@ -29,6 +31,23 @@ from cogvx_nb.results import result, video
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GENERATE = ROOT / "notebooks" / "03_generate.ipynb"
 DOWNLOAD = ROOT / "notebooks" / "02_download.ipynb"
+
+
+def test_a_copy_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    target = tmp_path / "copy {a}.ipynb"
+    with notebook.written_whole(target):
+        papermill.iorw.write_ipynb(nbformat.v4.new_notebook(), str(target))
+        before = target.read_bytes()
+
+        def fill(path, content):
+            path.touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", fill)
+        with pytest.raises(OSError, match="No space"):
+            papermill.iorw.write_ipynb(nbformat.v4.new_notebook(metadata={"a": 1}), str(target))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+    assert nbformat.reads(before.decode(), as_version=4).cells == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

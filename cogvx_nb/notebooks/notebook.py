@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import NotebookError, OutputError, OutputExists, ParameterError
-from ..files import is_disk_full, translate_errors
+from ..files import is_disk_full, translate_errors, write_whole
 from ..paths import user_path
 from ..text import plain_line, print_error
 from .failure import explain_early_end, explain_failure
@@ -83,7 +83,11 @@ def _execute(path: Path, target: Path, values: dict[str, object], kernel: Kernel
     warm_engine.register_engine()
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what matters is raised too
     try:
-        with warnings.catch_warnings(), _note_if_slow(kernel) as on_start:
+        with (
+            warnings.catch_warnings(),
+            written_whole(target),
+            _note_if_slow(kernel) as on_start,
+        ):
             warnings.simplefilter("ignore")  # of papermill: on ids of cells, and endings of names
             return papermill.execute_notebook(
                 escape_path(path),
@@ -98,6 +102,24 @@ def _execute(path: Path, target: Path, values: dict[str, object], kernel: Kernel
             )
     finally:
         warm_engine.close_kernels(SLOT)
+
+
+@contextlib.contextmanager
+def written_whole(target: Path) -> Iterator[None]:
+    """Have papermill write the copy whole or not at all: it writes it again after each cell, and
+    would leave half of it where the disk is full, or where it is killed."""
+    from papermill.iorw import LocalHandler, papermill_io
+
+    class WholeFile(LocalHandler):
+        def write(self, buf: str, path: str) -> None:
+            write_whole(Path(path), buf.encode(), sync=False)
+
+    entry = str(target), WholeFile()
+    papermill_io.register(*entry)
+    try:
+        yield
+    finally:
+        papermill_io._handlers.remove(entry)
 
 
 @contextlib.contextmanager
