@@ -84,7 +84,7 @@ def damaged_text(chance: random.Random) -> str:
             if kind == "missing":
                 del place[name]
             else:
-                place[name] = chance.choice(VALUES)
+                place[name] = copy.deepcopy(chance.choice(VALUES))
     text = json.dumps(content)
     if kind == "bytes":
         at = chance.randrange(len(text))

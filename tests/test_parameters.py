@@ -7,7 +7,7 @@ from types import ModuleType
 import nbformat
 import pytest
 from conftest import ROOT
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from cogvx_nb.errors import ParameterError, SpecError
@@ -358,6 +358,7 @@ def test_defaults_are_what_the_cell_sets(statements):
 
 @EXAMPLES
 @given(st.text(max_size=60) | st.text("=:;#\"'\\\n\r\t()[]{}%!?>,.ab1 ", max_size=60))
+@example("0\rÀ")
 def test_any_text_is_read_or_said(source):
     cell = read(source)
     assert cell.unsettable.count("\n") == 0

@@ -104,6 +104,6 @@ def comments(source: str) -> dict[int, str]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
             if token.type == tokenize.COMMENT:
                 comments[token.start[0]] = token.string
-    except (tokenize.TokenError, SyntaxError):
-        pass  # what was read up to there
+    except (tokenize.TokenError, SyntaxError, UnicodeError):
+        pass  # what was read up to there; Python 3.12 cuts a letter in two after a lone CR
     return comments
