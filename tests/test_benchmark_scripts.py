@@ -16,6 +16,7 @@ SCRIPTS = {
     "equality": ["--steps", "1", "--ways", "as planned", "cached embeddings", "int8"],
     "fill_disk": ["--times", "1", "--parts", "generate"],
     "flip_index": ["--times", "20", "--results", "20"],
+    "fuzz_settings": ["--examples", "30"],
     "hostile_inputs": ["--only", "sweep status"],
     "hostile_notebooks": ["--only", "parameters: run"],
     "jobs": ["--cancels", "1", "--settled", "1", "--videos", "1"],

@@ -321,7 +321,7 @@ def test_a_queue_of_five_outlives_a_killed_kernel(page):
     page.wait_for_function(f"{STEP} > 2", timeout=120_000)
     kill_kernel(page)
     run_all(page)
-    page.wait_for_selector(".cogvx-unfinished:has-text('4 jobs left unfinished')", timeout=60_000)
+    page.wait_for_selector(".cogvx-unfinished:has-text('4 jobs left unfinished')", timeout=180_000)
     left = page.inner_text(".cogvx-unfinished")
     assert left.count("waiting: a blue square moving left · 49 frames") == 3
     assert left.count("was running: a blue square moving left · 49 frames") == 1
