@@ -315,6 +315,7 @@ def kill_kernel(page) -> None:
 def test_a_queue_of_five_outlives_a_killed_kernel(page):
     fill(page, "a red circle moving right", steps=2)
     generate(page)
+    page.wait_for_selector(".cogvx-queue:has-text('red')")  # what is typed within 0.5 s counts
     fill(page, "a blue square moving left", frames=2, steps=500)
     for _ in range(4):
         generate(page)
