@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import sys
 from dataclasses import dataclass
@@ -240,8 +241,13 @@ def prepare_ray(own_cluster: bool) -> None:
         own_cluster: whether to remove those that a job on another cluster was given.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    for name in RAY_JOB if own_cluster else ():
-        os.environ.pop(name, None)
+    if own_cluster:
+        for name in RAY_JOB:
+            os.environ.pop(name, None)
+        # Ray keeps a token in memory for the process, and reads it from a file in the home folder
+        # in the servers that it starts: a second cluster fails where that file is gone by then.
+        if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def prepare_torch() -> None:
