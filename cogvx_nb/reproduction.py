@@ -13,7 +13,7 @@ from .checkpoints import registry, store
 from .errors import CogvxError, ModelMissing, RequestError
 from .files import temporary_folder, translate_errors
 from .planning import planner, request
-from .planning.fields import CHECKS, FIELDS, names_deciding
+from .planning.fields import CHECKS, FIELDS, SEEDS, names_deciding
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest
 from .progress import CancelToken, Listener
@@ -112,6 +112,9 @@ def request_of(sidecar: Sidecar) -> VideoRequest:
         **values | permitted,
         enriched_from=sidecar.enriched_from,
     )
+    if repeated.seeds != {name: values[name] for name in SEEDS}:
+        seed = sidecar.request.seed
+        raise RequestError("seed", seed, "is that of no video: a random seed is drawn first")
     if repeated.adjustments:  # else another video would be made
         first = repeated.adjustments[0]
         raise RequestError(first.field, first.asked, first.reason)

@@ -53,7 +53,7 @@ BAD_INPUT = [
     (2, "--frames: invalid int value: 'many'", ["--frames", "many"]),
     (2, "steps = 0", ["--steps", "0"]),
     (2, "guidance = nan", ["--guidance", "nan"]),
-    (2, "seed = -1", ["--seed", "-1"]),
+    (2, "seed = -2", ["--seed", "-2"]),
     (2, "seed = 9007199254740992", ["--seed", str(2**53)]),
     (2, "height = 100: not a multiple of 16", ["--height", "100", "--strict"]),
     (2, "frames = 14", ["--frames", "14", "--strict"]),

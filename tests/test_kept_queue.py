@@ -167,6 +167,25 @@ def test_a_job_comes_back_as_it_was_submitted(leave, tiny):
     assert kept_queue.restore_job(kept).request == make_request(tiny, steps=2, **values)
 
 
+def test_a_drawn_seed_is_kept(leave, tiny, generated):
+    leave(seed=-1, variation_seed=-1, variation_strength=0.5)
+    (kept,) = KeptQueue().unfinished().jobs
+    once, twice = (kept_queue.restore_job(kept).request for _ in range(2))
+    assert once == twice
+    assert once.seeds == {name: kept.values[name] for name in ("seed", "variation_seed")}
+    assert once.seed >= 0
+
+
+def test_a_job_with_a_drawn_seed_whose_video_was_published_is_over(tiny, generated, outputs):
+    began, kept = time.time_ns(), KeptQueue()
+    made = generated(seed=-1)
+    kept.keep(Job(made.request, order=1, started=began))
+    kept._lock.release()
+    assert len(KeptQueue().unfinished().jobs) == 1
+    save_result(made)
+    assert not KeptQueue().unfinished().jobs
+
+
 def test_discarded_jobs_are_gone(leave, tiny, outputs):
     leave(), leave()
     page = app.GenerateTab(tiny, Session())

@@ -383,6 +383,20 @@ def test_a_request_may_be_reduced_after_memory_ran_out(samples):
         replace(run.expected, may_reduce=False).check(sidecar)
 
 
+def test_each_run_draws_its_seed_once(samples):
+    spec = {"parameters": {"seed": -1}, "grid": {"steps": [2, 3]}}
+    first, second = driver.prepare_sweep(spec)[2]
+    assert first.parameters["seed"] == second.parameters["seed"] == -1
+    assert [run.id for run in driver.prepare_sweep(spec)[2]] == [first.id, second.id]
+    recorded = samples[0].settings
+    drawn = replace(recorded, request=replace(recorded.request, seed=123456))
+    first.expected.check(drawn)
+    with pytest.raises(ResultError, match="something else than was asked for"):
+        second.expected.check(drawn)
+    with pytest.raises(SpecError, match="the seed -1: give a whole number of 0 or more"):
+        driver.prepare_sweep(spec | {"seeds": 3})
+
+
 def test_a_run_is_what_decides_its_result(tmp_path, book, copy_of_tiny):
     def ids(**spec) -> list[str]:
         return [run.id for run in driver.prepare_sweep(spec)[2]]

@@ -17,9 +17,15 @@ from .parameters import VIDEO_FUNCTIONS, ParameterCell, read_parameters
 from .python_cells import names_in, parse_python, plain_python
 from .source import find_kernel, find_notebook, injected_names, name_kernel, read_notebook
 
-VIDEO_PARAMETERS = (*names_deciding(FRAMES), "model", "output")
-"""Parameters of a notebook of videos. Later fields, such as ``attention``, are optional: copies of
-older notebooks lack them."""
+LATER_FIELDS = ("variation_seed", "variation_strength")
+"""Fields that decide the frames and that copies of older notebooks lack."""
+
+VIDEO_PARAMETERS = (
+    *(name for name in names_deciding(FRAMES) if name not in LATER_FIELDS),
+    "model",
+    "output",
+)
+"""Parameters of a notebook of videos. ``LATER_FIELDS`` and those of the plan are optional."""
 
 
 @dataclass(frozen=True, slots=True)

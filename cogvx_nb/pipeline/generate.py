@@ -27,7 +27,7 @@ from ..results.generated import Generated
 from ..results.video import is_black
 from .components import EXPOSED_LOOP_VARIABLES
 from .loader import Loaded, fallback_plan
-from .noise import noise_drawn_ahead
+from .noise import noise_drawn_by, noise_of
 from .optimization import free_memory
 from .vae import decode_latents
 
@@ -143,9 +143,8 @@ def _denoise(
         return {}
 
     noisy = [None]
-    # On the CPU, where a seed makes the same noise for every device.
-    generator = torch.Generator("cpu").manual_seed(request.seed)
-    with noise_drawn_ahead(pipe.scheduler):
+    generator, draw = noise_of(request.seed, request.variation_seed, request.variation_strength)
+    with noise_drawn_by(draw, pipe):
         return pipe(
             prompt_embeds=embeds,
             negative_prompt_embeds=negative,

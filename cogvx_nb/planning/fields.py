@@ -20,6 +20,12 @@ from .speedups import AUTO, SPEEDS
 MAX_SEED = 2**53 - 1
 """The largest whole number that a browser's number field can hold."""
 
+RANDOM_SEED = -1
+"""Asks for a seed that is drawn; the drawn one is what is used and recorded."""
+
+DRAWN_BELOW = 2**31
+"""Drawn seeds are below this: short enough to read, and a seed of other programs too."""
+
 MAX_PROMPT = 2000
 """Characters. The 5B reads 226 tokens, about 1,000 characters; the mp4 carries the prompt too."""
 
@@ -43,6 +49,7 @@ class Field:
     required: bool = False  # a blank text is refused
     alias: str = ""  # the keyword of diffusers' pipelines, where it is another
     advanced: bool = True  # the form folds it away
+    seed: bool = False  # it seeds noise: ``RANDOM_SEED`` draws one
 
     @property
     def flag(self) -> str:
@@ -99,6 +106,7 @@ class Field:
 
 _SIZE = {"kind": int, "default": None, "least": SIZE_MULTIPLE, "most": 4096}
 _TEXT = {"kind": str, "default": "", "most": MAX_PROMPT}
+_SEED = {"kind": int, "least": RANDOM_SEED, "most": MAX_SEED, "seed": True}
 _CHECK = {"kind": bool, "default": False, "decides": CHECKS}
 
 _ROWS = (
@@ -130,12 +138,24 @@ _ROWS = (
     ),
     Field(
         "seed",
-        int,
-        42,
-        "the same seed makes the same video",
-        least=0,
-        most=MAX_SEED,
+        default=42,
+        help="the same seed makes the same video; -1 draws one at random",
         advanced=False,
+        **_SEED,
+    ),
+    Field(
+        "variation_seed",
+        default=0,
+        help="the seed whose noise is mixed in by variation_strength; -1 draws one",
+        **_SEED,
+    ),
+    Field(
+        "variation_strength",
+        float,
+        0.0,
+        "how far the noise is turned towards variation_seed's: 0 not at all, 1 all the way",
+        least=0,
+        most=1,
     ),
     Field("model", str, "auto", "a checkpoint's name, its folder, or auto", SOURCE, advanced=False),
     Field(
@@ -171,6 +191,9 @@ _ROWS = (
 
 FIELDS: dict[str, Field] = {field.name: field for field in _ROWS}
 """By name, in the order in which they are shown."""
+
+SEEDS = tuple(field.name for field in _ROWS if field.seed)
+"""Names of the fields that take ``RANDOM_SEED``."""
 
 ALIASES = {field.alias: field.name for field in _ROWS if field.alias}
 

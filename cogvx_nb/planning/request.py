@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,16 @@ from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE, Model
 from ..errors import ModelError, PromptUnknown, RequestError
 from ..text import full_number
 from . import prompt_tokens
-from .fields import FIELDS, FRAMES, PLAN, complete_values, names_deciding
+from .fields import (
+    DRAWN_BELOW,
+    FIELDS,
+    FRAMES,
+    PLAN,
+    RANDOM_SEED,
+    SEEDS,
+    complete_values,
+    names_deciding,
+)
 from .prompt_tokens import Tokens
 from .speedups import check_attention
 
@@ -41,9 +51,11 @@ class VideoRequest:
     height: int  # pixels, a multiple of 16
     width: int
     guidance: float
-    seed: int
+    seed: int  # as drawn, where a random one was asked for
     fps: int  # frames a second of the video
     model: Model
+    variation_seed: int = FIELDS["variation_seed"].default
+    variation_strength: float = FIELDS["variation_strength"].default  # 0 … 1
     speed: str = FIELDS["speed"].default
     attention: str = FIELDS["attention"].default
     fallback: str = FIELDS["fallback"].default
@@ -57,8 +69,16 @@ class VideoRequest:
         size = f"{self.frames} frames of {self.height} × {self.width} at {self.fps} fps"
         guidance = full_number(self.guidance)
         lines = [f"{size}, {self.steps} steps, guidance {guidance}, seed {self.seed}"]
+        if self.variation_strength:
+            strength = full_number(self.variation_strength)
+            lines[0] += f" varied by {strength} towards seed {self.variation_seed}"
         lines += [f"adjusted: {change}" for change in self.adjustments]
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """The seeds, as drawn, by the names of their fields."""
+        return {name: getattr(self, name) for name in SEEDS}
 
     @property
     def settings(self) -> dict[str, object]:
@@ -72,7 +92,8 @@ def make_request(
     """Validate what is wanted, once, and fit it to the checkpoint.
 
     Frames snap to the nearest count that the checkpoint supports and sizes to its native one (ties
-    down); each change is listed in ``adjustments``.
+    down); each change is listed in ``adjustments``. A seed of -1 is drawn here: each call with it
+    makes another request, whose ``asked`` keeps the -1.
 
     Args:
         enriched_from: the prompt as typed, if a chat model made ``prompt`` of it.
@@ -106,7 +127,7 @@ def make_request(
         notes += (f"{size['height']} × {size['width']} is outside the model's training",)
     notes += _read_negative_prompt(model, asked["negative_prompt"], asked["guidance"])
     notes += _check_steps(asked["steps"])
-    kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)}
+    kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | _draw_seeds(asked)
     return VideoRequest(
         **kept | {"frames": frames} | size,
         fps=checkpoint.fps,
@@ -117,6 +138,15 @@ def make_request(
         allowed=allowed,
         enriched_from=enriched_from,
     )
+
+
+def _draw_seeds(asked: dict[str, object]) -> dict[str, int]:
+    """The seeds to use: as asked for, or drawn."""
+    draw = random.SystemRandom()  # not of a state that a notebook may have set
+    return {
+        name: draw.randrange(DRAWN_BELOW) if asked[name] == RANDOM_SEED else asked[name]
+        for name in SEEDS
+    }
 
 
 def nearest(value: int, choices: tuple[int, ...]) -> int:

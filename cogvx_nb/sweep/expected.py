@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class ExpectedVideo:
     request: dict[str, object]  # the settings that decide the frames, see ``VideoRequest.settings``
     sha256: dict[str, str]  # of the checkpoint's files
     enriched_from: str = ""  # the prompt as typed, where a chat model rewrites it
+    drawn: Sequence[str] = ()  # names of the seeds that each run draws itself
     may_reduce: bool = False  # whether frames and steps may be fewer, after memory ran out
 
     def check_file(self, path: Path) -> None:
@@ -33,6 +35,7 @@ class ExpectedVideo:
         recorded, expected = asdict(sidecar.request), dict(self.request)
         if self.enriched_from:
             expected["prompt"] = sidecar.request.prompt
+        expected |= {name: recorded[name] for name in self.drawn}
         if self.may_reduce:
             reduced = {change.field: change.used for change in sidecar.adjustments}
             expected |= {name: reduced[name] for name in ("frames", "steps") if name in reduced}

@@ -20,7 +20,7 @@ from ..notebooks.template import NotebookTemplate
 from ..notebooks.value_types import is_plain_value
 from ..planning import cost, enrich, planner, request
 from ..planning.cells import read_cell
-from ..planning.fields import FIELDS
+from ..planning.fields import FIELDS, RANDOM_SEED, SEEDS
 from ..planning.machine import Machine
 from ..planning.request import VideoRequest
 from ..planning.rows import ParameterRow
@@ -146,6 +146,7 @@ class _RunPlanner:
             request=prepared.settings,
             sha256=hashes,
             enriched_from=prepared.prompt if enriches else "",
+            drawn=[name for name in SEEDS if prepared.asked[name] == RANDOM_SEED],  # as it runs
             may_reduce=bool(prepared.fallback),
         )
         return prepared, expected
@@ -205,8 +206,8 @@ def _seed_rows(spec: SweepSpec, book: NotebookTemplate) -> list[tuple[ParameterR
     if not spec.seeds:
         return []
     first = spec.parameters.get("seed", book.defaults.get("seed", 0))
-    if not isinstance(first, int):
-        raise SpecError(f"seeds counts from the seed {first!r}, which must be a whole number")
+    if not isinstance(first, int) or first == RANDOM_SEED:
+        raise SpecError(f"seeds counts from the seed {first!r}: give a whole number of 0 or more")
     return [tuple(ParameterRow({"seed": first + n}) for n in range(spec.seeds))]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import CogvxError, RequestError, ResultError
 from ..paths import read_json
-from ..planning.fields import complete_values
+from ..planning.fields import RANDOM_SEED, SEEDS, complete_values
 from ..results.result import read_result
 from ..text import first_line, plain_line
 
@@ -33,7 +33,8 @@ class KeptJob:
     id: str  # 32 hexadecimal digits
     order: int  # nanoseconds since 1970: jobs run in this order
     started: int  # nanoseconds since 1970; 0 if it waited
-    values: dict[str, object]  # of all ``FIELDS``, with the checkpoint's folder as ``model``
+    # Of all ``FIELDS``, with the checkpoint's folder as ``model`` and the seeds as drawn.
+    values: dict[str, object]
     enriched_from: str
     original: str  # mp4 to be made again and compared with; empty for a new video
 
@@ -59,13 +60,20 @@ def read_kept_job(path: Path) -> KeptJob:
             id=name[1],
             order=_typed(content["order"], int),
             started=_typed(content["started"], int),
-            values=complete_values(_typed(content["values"], dict)),
+            values=_values(content["values"]),
             enriched_from=_typed(content["enriched_from"], str),
             original=_typed(content["original"], str),
         )
     except (OSError, ValueError, TypeError, LookupError, RequestError) as error:
         reason = plain_line(f"{type(error).__name__}: {first_line(error)}")[:150]
         raise ResultError(f"{path} is no job of the queue ({reason})") from error
+
+
+def _values(content: object) -> dict[str, object]:
+    values = complete_values(_typed(content, dict))
+    if any(values[name] == RANDOM_SEED for name in SEEDS):  # it was drawn before it was kept
+        raise ValueError(f"a seed of {RANDOM_SEED}")
+    return values
 
 
 def _typed(value: object, kind: type) -> object:
@@ -96,5 +104,6 @@ def _is_video_of(path: Path, kept: KeptJob) -> bool:
     except (OSError, CogvxError):
         return False
     submitted = {name: value for name, value in kept.values.items() if value is not None}
-    recorded = sidecar.asked | {"model": sidecar.checkpoint.folder, "enrich": submitted["enrich"]}
+    recorded = sidecar.asked | {name: getattr(sidecar.request, name) for name in SEEDS}
+    recorded |= {"model": sidecar.checkpoint.folder, "enrich": submitted["enrich"]}
     return (recorded, sidecar.enriched_from) == (submitted, kept.enriched_from)

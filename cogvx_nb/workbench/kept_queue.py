@@ -185,13 +185,14 @@ def restore_job(kept: KeptJob) -> Job:
 
 def _content(job: Job) -> dict[str, object]:
     """A job as JSON: see ``kept_job.KeptJob``."""
-    model = job.request.model
+    request, model = job.request, job.request.model
+    values = request.asked | request.seeds | {"model": str(model.folder or model.name)}
     return {
         "format": kept_job.FORMAT,
         "order": job.order,
         "started": job.started,
-        "values": job.request.asked | {"model": str(model.folder or model.name)},
-        "enriched_from": job.request.enriched_from,
+        "values": values,
+        "enriched_from": request.enriched_from,
         "original": str(job.original.path) if job.original else "",
     }
 
