@@ -106,9 +106,9 @@ def ask_everything(catalogue) -> list:
         catalogue.find("circle", limit=10_000),
         [catalogue.count(text) for text in ("", "circle", "红色", "none such")],
         [catalogue.count(seed=seed) for seed in range(0, 1000, 50)],
-        [catalogue.count(frames=frames) for frames in catalogue.frame_counts()],
-        catalogue.models(),
-        catalogue.frame_counts(),
+        [catalogue.count(frames=frames) for frames in catalogue.values("frames")],
+        catalogue.values("model"),
+        catalogue.values("frames"),
         catalogue.paces("cogvideox-tiny", "cpu"),
         list(catalogue.pages()),
     ]

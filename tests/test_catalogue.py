@@ -17,7 +17,7 @@ import pytest
 from conftest import CIRCLE
 
 from cogvx_nb.errors import ResultError
-from cogvx_nb.results import catalogue, index, index_file, result
+from cogvx_nb.results import index, index_file, result, trash
 from cogvx_nb.results.catalogue import ENTRY_COLUMNS, Catalogue
 from cogvx_nb.results.index import NAME
 
@@ -94,8 +94,8 @@ def test_filters(add):
     add("a blue circle", model="CogVideoX-5b", seed=7)
     found = Catalogue()
     found.refresh()
-    assert found.models() == ["CogVideoX-5b", "cogvideox-tiny"]
-    assert found.frame_counts() == [13, 49]
+    assert found.values("model") == ["CogVideoX-5b", "cogvideox-tiny"]
+    assert found.values("frames") == [13, 49]
     assert found.count() == 3
     assert found.count(seed=7) == 2
     assert found.count(seed=0) == found.count(seed=10**30) == 0
@@ -358,13 +358,18 @@ def test_a_damaged_index_is_built_again(first, add, outputs):
         add(f"star {number}", seed=number)
     found = Catalogue()
     found.refresh()
-    right = found.find(), found.count("star"), found.models(), list(found.pages())
+    right = found.find(), found.count("star"), found.values("model"), list(found.pages())
     chance = random.Random(7)
     for _ in range(100):
         harm_index(outputs / NAME, chance)
         found = Catalogue()
         found.refresh()
-        assert (found.find(), found.count("star"), found.models(), list(found.pages())) == right
+        assert (
+            found.find(),
+            found.count("star"),
+            found.values("model"),
+            list(found.pages()),
+        ) == right
 
 
 @pytest.mark.parametrize("statement", ["SELECT none FROM results", "SELECT 1 FROM none", "SELEC"])
@@ -403,7 +408,7 @@ def test_the_index_may_be_deleted_in_use(first, all_of, outputs):
 def test_no_folder_is_an_empty_catalogue(tmp_path):
     found = Catalogue(tmp_path / "none")
     found.refresh()
-    assert (found.find(), found.count(), found.models()) == ([], 0, [])
+    assert (found.find(), found.count(), found.values("model")) == ([], 0, [])
     assert not (tmp_path / "none").exists()
 
 
@@ -448,44 +453,44 @@ def test_several_processes_and_threads_at_once(add, outputs):
 
 def test_the_trash_and_back(first, all_of, outputs):
     before = first.sidecar.read_bytes(), first.path.read_bytes()
-    moved = catalogue.move_to_trash(first.path)
+    moved = trash.move_to_trash(first.path)
     assert moved == outputs / "trash" / first.path.relative_to(outputs)
     assert all_of() == []
-    assert catalogue.restore(moved) == first.path
+    assert trash.restore(moved) == first.path
     assert (first.sidecar.read_bytes(), first.path.read_bytes()) == before
     assert all_of() == [CIRCLE]
 
 
 def test_the_trash_takes_nothing_twice(add, first, outputs):
     path = add("one", folder="x")
-    moved = catalogue.move_to_trash(path)
+    moved = trash.move_to_trash(path)
     os.link(first.path, path)
     path.with_suffix(".json").write_text("{}")
     moved.rename(moved.with_stem("kept"))  # and only its sidecar is left in its place
-    again = catalogue.move_to_trash(path)
+    again = trash.move_to_trash(path)
     moved.with_stem("kept").rename(moved)
     assert again == outputs / "trash" / ".2" / "x" / path.name
-    assert catalogue.restore(again) == path
-    assert catalogue.restore(moved) == path.with_stem(f"{path.stem}-2")
+    assert trash.restore(again) == path
+    assert trash.restore(moved) == path.with_stem(f"{path.stem}-2")
     assert path.with_suffix(".json").read_text() == "{}"
 
 
 def test_the_trash_says_what_is_wrong(first, add, outputs, tmp_path):
     with pytest.raises(ResultError, match="there is no file"):
-        catalogue.move_to_trash(outputs / "none.mp4")
+        trash.move_to_trash(outputs / "none.mp4")
     elsewhere = tmp_path / "x.mp4"
     elsewhere.write_bytes(b"")
-    moved = catalogue.move_to_trash(add("other"))
+    moved = trash.move_to_trash(add("other"))
     for path in (elsewhere, outputs / ".." / elsewhere.name, moved):
         with pytest.raises(ResultError, match="is not among the results"):
-            catalogue.move_to_trash(path)
+            trash.move_to_trash(path)
     with pytest.raises(ResultError, match="can't be taken out"):
-        catalogue.restore(elsewhere)
-    catalogue.restore(moved)
+        trash.restore(elsewhere)
+    trash.restore(moved)
     (outputs / "trash" / "2031-01-01").rmdir()
     (outputs / "trash").rmdir()
     (outputs / "trash").write_text("a file")
     with pytest.raises(ResultError, match="can't be moved"):
-        catalogue.move_to_trash(first.path)
+        trash.move_to_trash(first.path)
     assert first.path.exists()
     assert first.sidecar.exists()

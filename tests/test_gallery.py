@@ -89,7 +89,7 @@ def test_posters_show_the_video(video, session, outputs):
     shown = gallery_tab.Gallery(session)
     (poster,) = [widget for widget in everything(shown.cards) if isinstance(widget, widgets.Image)]
     picture = Image.open(io.BytesIO(bytes(poster.value))).convert("RGB")
-    assert picture.size == (180, 120)
+    assert picture.size == (240, 160)
     assert len(list((outputs / ".posters").iterdir())) == 1
     video.path.write_bytes(b"no video any more")
     assert gallery_tab.Gallery(session).cards.children, "the poster is kept"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cogvx_nb.errors import RequestError
 from cogvx_nb.planning import request
-from cogvx_nb.results import catalogue, video
+from cogvx_nb.results import trash, video
 from cogvx_nb.workbench import form, grid, grid_tab, jobs
 from cogvx_nb.workbench.session import Session
 
@@ -163,7 +163,7 @@ def test_the_sheet_fills_in_and_is_saved(shown, outputs):
     described = json.loads(tags.stdout.split("cogvx=")[1].splitlines()[0].replace("\\", ""))
     assert described["grid"]["rows"] == ["seed 1", "seed 2"]
 
-    catalogue.move_to_trash(session.grid.jobs[0][0].result.path)
+    trash.move_to_trash(session.grid.jobs[0][0].result.path)
     another = grid_tab.GridTab(shown._form, session)
     assert [widget for widget in everything(another) if isinstance(widget, widgets.Video)]
     moving = [widget for widget in everything(another.sheet) if isinstance(widget, widgets.Image)]

@@ -15,7 +15,7 @@ from conftest import CIRCLE, everything, wait_for
 
 from cogvx_nb.errors import CogvxError, RequestError
 from cogvx_nb.planning import fields, request
-from cogvx_nb.results import catalogue, result
+from cogvx_nb.results import result, trash
 from cogvx_nb.workbench import app, form, jobs
 from cogvx_nb.workbench.previews import load_colours
 from cogvx_nb.workbench.session import Session
@@ -80,7 +80,7 @@ def test_generate_makes_a_result_and_shows_it(shown, session, outputs):
 def test_a_result_in_the_trash_is_no_hindrance(shown, session):
     shown.generate.click()
     assert session.queue.wait(120)
-    catalogue.move_to_trash(session.finished[0].result.path)
+    trash.move_to_trash(session.finished[0].result.path)
     another = app.GenerateTab(shown.form.model, session)
     assert not [widget for widget in everything(another) if isinstance(widget, widgets.Video)]
 

@@ -1,23 +1,22 @@
-"""Find results through the index; move them to the trash and back."""
+"""Find results through the index."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import statistics
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import settings
-from ..errors import ResultError
-from ..files import numbered_paths
 from ..planning.cost import MeasuredPace
-from . import export, records
+from . import export
+from .columns import COLUMNS
+from .filters import KINDS, NEWEST_FIRST, Search, check_group, order_clause
 from .index import Index
-from .typed import MAX_INTEGER
 
 if TYPE_CHECKING:
     import pandas
@@ -29,7 +28,11 @@ PACE_SAMPLES = 5
 PAGE = 5000
 """Rows per query of ``Catalogue.pages``: about 10 MB of Python objects."""
 
-NEWEST_FIRST = "ORDER BY at DESC, folder, name"
+LISTS_KEPT = 4
+"""Lists of results that were found, kept while nothing changes, so that their pages are quick."""
+
+MOST_VALUES = 200
+"""Of a column, that are offered for a filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +51,35 @@ class Entry:
     guidance: float
     seed: int
     fps: int
+    speed: str | None
     device: str
     frame_hash: str  # SHA-256
+    seconds: float  # of making it
+    stars: int  # 0 to 5
+    tags: str  # separated by ", "
+    note: str
+    grid: str  # name of the grid that it was made for; else empty
+    sweep: str  # name of the sweep; else empty
+    marks_problem: str  # why stars, tags and note can't be read; else empty
 
 
 ENTRY_COLUMNS = tuple(field.name for field in fields(Entry))[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of a list of results."""
+
+    entries: list[Entry]
+    sizes: list[int]  # how many results each stands for: 1, or those of its group
+    total: int  # of the whole list
 
 
 class Catalogue:
     """The results in a folder and its sub-folders.
 
     The files are authoritative: ``refresh`` reads what changed on disk, the other methods read the
-    index only. Those that search take the same filters, which are combined with AND:
-
-    - ``text``: words that must all occur in the prompt, ignoring case, also within words;
-    - ``model``, ``frames``, ``seed``: equal to these; no filter if empty, 0 or None.
+    index only. Those that search take the fields of ``filters.Search`` as keywords, ``text`` first.
 
     Args:
         folder: the outputs folder by default.
@@ -71,6 +88,8 @@ class Catalogue:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or settings.outputs_dir()
         self._index = Index(self._folder)
+        self._lists: dict[tuple, tuple[array, array]] = {}  # row ids and sizes
+        self._listed_at = 0  # ``changes`` of the index when they were read
 
     def refresh(self) -> None:
         """Read what changed on disk. Only folders that changed are scanned."""
@@ -80,38 +99,119 @@ class Catalogue:
         self,
         text: str = "",
         *,
-        model: str = "",
-        frames: int = 0,
-        seed: int | None = None,
+        sort: str = "made",
+        ascending: bool = False,
         limit: int = 24,
         offset: int = 0,
+        **search: object,
     ) -> list[Entry]:
-        """A page of results, newest first."""
-        where, values = _where(text, model, frames, seed)
-        page = f"SELECT rowid FROM results {where} {NEWEST_FIRST} LIMIT ? OFFSET ?"
-        rows = self._index.query(
-            f"SELECT folder, name, {', '.join(ENTRY_COLUMNS)} FROM results WHERE rowid IN ({page})"
-            f" {NEWEST_FIRST}",
-            (*values, limit, offset),
-        )
-        return [Entry(self._folder / row[0] / row[1], *row[2:]) for row in rows]
+        """A page of results.
 
-    def count(
-        self, text: str = "", *, model: str = "", frames: int = 0, seed: int | None = None
-    ) -> int:
+        Args:
+            sort: ``made`` or a column of numbers, such as ``stars`` or ``seconds``.
+            search: see the class.
+
+        Raises:
+            RequestError: if a condition or the column isn't one.
+        """
+        where, values = Search(text, **search).clause()
+        order = order_clause(sort, ascending)
+        page = f"SELECT rowid FROM results {where} {order} LIMIT ? OFFSET ?"
+        return self._entries(f"WHERE rowid IN ({page}) {order}", (*values, limit, offset))
+
+    def browse(
+        self,
+        search: Search,
+        *,
+        sort: str = "made",
+        ascending: bool = False,
+        group: str = "",
+        limit: int = 60,
+        offset: int = 0,
+    ) -> Found:
+        """A page of a list that is looked through, at any offset: the list is kept meanwhile.
+
+        Args:
+            sort: as for ``find``.
+            group: one of ``filters.GROUPS``: of each group only the first is in the list, and of
+                results that are in none, none.
+
+        Raises:
+            RequestError: as ``find``, and if results can't be grouped by it.
+        """
+        rows, sizes = self._list(search, order_clause(sort, ascending), group)
+        wanted = rows[offset : offset + limit]
+        marks = ", ".join("?" * len(wanted))
+        found = self._rows(f"WHERE rowid IN ({marks})", wanted) if wanted else {}
+        kept = [n for n, row in enumerate(wanted) if row in found]  # one may be gone by now
+        page = sizes[offset : offset + limit]
+        return Found([found[wanted[n]] for n in kept], [page[n] for n in kept], len(rows))
+
+    def _list(self, search: Search, order: str, group: str) -> tuple[array, array]:
+        """Row ids of all results that match, in order, and how many results each stands for."""
+        if self._listed_at != self._index.changes:
+            self._lists.clear()
+            self._listed_at = self._index.changes
+        key = (search, order, group)
+        if key not in self._lists:
+            query, values = _list_query(search, order, group)
+            rows = self._index.query(query, values)
+            while len(self._lists) >= LISTS_KEPT:
+                del self._lists[next(iter(self._lists))]
+            columns = [array("q", column) for column in zip(*rows, strict=True)]
+            self._lists[key] = tuple(columns or [array("q"), array("q")])
+        return self._lists[key]
+
+    def _entries(self, rest: str, values: tuple) -> list[Entry]:
+        return list(self._rows(rest, values).values())
+
+    def _rows(self, rest: str, values: object) -> dict[int, Entry]:
+        """Entries by their row ids, of a query that ends so."""
+        columns = ", ".join(ENTRY_COLUMNS)
+        query = f"SELECT rowid, folder, name, {columns} FROM results {rest}"
+        rows = self._index.query(query, values)
+        return {row[0]: Entry(self._folder / row[1] / row[2], *row[3:]) for row in rows}
+
+    def entry(self, path: Path) -> Entry | None:
+        """The result of a path in the folder; None if the index has none."""
+        try:
+            within = path.relative_to(self._folder)
+        except ValueError:
+            return None
+        folder = "/".join(within.parts[:-1])
+        found = self._entries("WHERE folder = ? AND name = ?", (folder, within.name))
+        return found[0] if found else None
+
+    def paths(self) -> list[Path]:
+        """The mp4s of all results, newest first."""
+        rows = self._index.query(f"SELECT folder, name FROM results ORDER BY {NEWEST_FIRST}")
+        return [self._folder / folder / name for folder, name in rows]
+
+    def count(self, text: str = "", **search: object) -> int:
         """Number of results that match."""
-        where, values = _where(text, model, frames, seed)
+        where, values = Search(text, **search).clause()
         return self._index.query(f"SELECT count(*) FROM results {where}", values)[0][0]
 
-    def models(self) -> list[str]:
-        """Names of the checkpoints of all results."""
-        rows = self._index.query("SELECT DISTINCT model FROM results ORDER BY model")
-        return [row[0] for row in rows]
+    def values(self, column: str) -> list:
+        """The values of a column that occur in the results, in order, at most ``MOST_VALUES``."""
+        if column == "tags":
+            return self._tags()
+        rows = self._index.query(
+            f"SELECT DISTINCT {column} FROM results WHERE {column} IS NOT NULL AND {column} != ''"
+            f" ORDER BY {column} LIMIT {MOST_VALUES}"
+        )
+        return [bool(row[0]) if KINDS[column] is bool else row[0] for row in rows]
 
-    def frame_counts(self) -> list[int]:
-        """Numbers of frames that occur in the results."""
-        rows = self._index.query("SELECT DISTINCT frames FROM results ORDER BY frames")
-        return [row[0] for row in rows]
+    def _tags(self) -> list[str]:
+        """All tags, those of the most results first."""
+        rows = self._index.query(
+            "SELECT tags, count(*) FROM results WHERE tags != '' GROUP BY tags"
+        )
+        counts: dict[str, int] = {}
+        for tags, count in rows:
+            for tag in tags.split(", "):
+                counts[tag] = counts.get(tag, 0) + count
+        return sorted(counts, key=lambda tag: (-counts[tag], tag))[:MOST_VALUES]
 
     def paces(self, model: str, device: str) -> dict[int, MeasuredPace]:
         """Median pace of the newest results, by number of frames."""
@@ -132,26 +232,21 @@ class Catalogue:
             for frames, measured in samples.items()
         }
 
-    def pages(
-        self, text: str = "", *, model: str = "", frames: int = 0, seed: int | None = None
-    ) -> Iterator[list[tuple]]:
+    def pages(self, text: str = "", **search: object) -> Iterator[list[tuple]]:
         """All results that match, newest first, a page at a time: memory use doesn't grow with
         their number.
 
         Yields:
-            Rows of (time made in seconds since 1970, path of the mp4, ``records.COLUMNS``...), with
+            Rows of (time made in seconds since 1970, path of the mp4, ``columns.COLUMNS``...), with
             None for values that the sidecar doesn't have. No result occurs twice; those added or
             removed meanwhile may be missing.
         """
-        where, values = _where(text, model, frames, seed)
         after = "at <= ? AND (at < ? OR (folder, name) > (?, ?))"  # last row of the page before
-        page = (
-            f"SELECT rowid FROM results {where} {'AND' if where else 'WHERE'} {after}"
-            f" {NEWEST_FIRST} LIMIT {PAGE}"
-        )
+        where, values = Search(text, **search).clause(after)
+        page = f"SELECT rowid FROM results {where} ORDER BY {NEWEST_FIRST} LIMIT {PAGE}"
         query = (
-            f"SELECT at, folder, name, {', '.join(records.COLUMNS)} FROM results"
-            f" WHERE rowid IN ({page}) {NEWEST_FIRST}"
+            f"SELECT at, folder, name, {', '.join(COLUMNS)} FROM results"
+            f" WHERE rowid IN ({page}) ORDER BY {NEWEST_FIRST}"
         )
         root = os.fsencode(self._folder).decode(errors="replace")
         last = (math.inf, "", "")
@@ -159,122 +254,36 @@ class Catalogue:
             last = rows[-1][:3]
             yield [(row[0], os.path.join(root, *row[1:3]), *row[3:]) for row in rows]  # noqa: PTH118
 
-    def frame(
-        self, text: str = "", *, model: str = "", frames: int = 0, seed: int | None = None
-    ) -> pandas.DataFrame:
+    def frame(self, text: str = "", **search: object) -> pandas.DataFrame:
         """All results that match as a pandas DataFrame, one per row, newest first; read from the
         index only.
 
-        Columns and their types don't depend on the results: ``path`` and ``records.COLUMNS``, as
+        Columns and their types don't depend on the results: ``path`` and ``columns.COLUMNS``, as
         text, integers, floats or booleans; ``made`` is a time in UTC. Values that a sidecar doesn't
         have are NaN or NA. ``height`` and ``width`` are in pixels, ``fps`` in frames per second.
 
         Raises:
             CogvxError: if pandas or pyarrow is missing.
         """
-        return export.dataframe(self.pages(text, model=model, frames=frames, seed=seed))
+        return export.dataframe(self.pages(text, **search))
 
 
-def results_frame(
-    text: str = "", *, model: str = "", frames: int = 0, seed: int | None = None
-) -> pandas.DataFrame:
+def _list_query(search: Search, order: str, group: str) -> tuple[str, tuple]:
+    """(query for row ids and sizes, its values)."""
+    if not group:
+        where, values = search.clause()
+        return f"SELECT rowid, 1 FROM results {where} {order}", values
+    where, values = search.clause(f"{check_group(group)} != ''")
+    ranked = (
+        f"SELECT rowid AS id, row_number() OVER (PARTITION BY {group} {order}) AS place, count(*)"
+        f" OVER (PARTITION BY {group}) AS size FROM results {where}"
+    )
+    joined = f"({ranked}) JOIN results ON results.rowid = id"
+    return f"SELECT id, size FROM {joined} WHERE place = 1 {order}", values
+
+
+def results_frame(text: str = "", **search: object) -> pandas.DataFrame:
     """The results in the outputs folder as a pandas DataFrame; see ``Catalogue.frame``."""
     catalogue = Catalogue()
     catalogue.refresh()
-    return catalogue.frame(text, model=model, frames=frames, seed=seed)
-
-
-def _where(text: str, model: str, frames: int, seed: int | None) -> tuple[str, tuple]:
-    """(WHERE clause, its values)."""
-    tests = [
-        ("instr(folded, ?) > 0", _storable_text(records.fold_text(word))) for word in text.split()
-    ]
-    # The + keeps SQLite from using the index results_pace, whose rows it would have to sort.
-    tests += [("+model = ?", _storable_text(model))] if model else []
-    tests += [("frames = ?", _clamped(frames))] if frames else []
-    tests += [("seed = ?", _clamped(seed))] if seed is not None else []
-    if not tests:
-        return "", ()
-    return f"WHERE {' AND '.join(test for test, _ in tests)}", tuple(value for _, value in tests)
-
-
-def _storable_text(text: str) -> str:
-    """A text that SQLite accepts: lone surrogates, as from a command line, are escaped."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _clamped(number: int) -> int:
-    """Clamp to SQLite's 64-bit range; an out-of-range value still matches nothing."""
-    return max(-MAX_INTEGER, min(number, MAX_INTEGER))
-
-
-def move_to_trash(path: Path) -> Path:
-    """Move a result, mp4 and sidecar, to ``outputs/trash/``, keeping its relative path.
-
-    Returns:
-        The mp4's new path: in ``trash/.2/`` (``.3``, ...) if the trash holds one of its path.
-
-    Raises:
-        ResultError: if it doesn't exist, isn't in the outputs folder, is in the trash already or
-            can't be moved.
-    """
-    outputs, path = settings.outputs_dir(), _normalized(path)
-    if not path.is_relative_to(outputs) or path.is_relative_to(_trash_folder()):
-        raise ResultError(f"{path} is not among the results in {outputs}, which the trash is for")
-    within = path.relative_to(outputs)
-    more = (_trash_folder() / f".{number}" for number in itertools.count(2))
-    targets = (folder / within for folder in itertools.chain([_trash_folder()], more))
-    return _move_pair(path, next(filter(_is_unused, targets)))
-
-
-def restore(path: Path) -> Path:
-    """Move a result back to where it was, with ``-2``, ``-3``, ... if the name is taken.
-
-    Returns:
-        The mp4's path.
-
-    Raises:
-        ResultError: if it is not in the trash, or can't be moved.
-    """
-    path = _normalized(path)
-    if not path.is_relative_to(_trash_folder()):
-        raise ResultError(f"{path} is not in {_trash_folder()}, so it can't be taken out of it")
-    within = path.relative_to(_trash_folder())
-    if within.parts[0].startswith("."):
-        within = within.relative_to(within.parts[0])
-    targets = numbered_paths(settings.outputs_dir() / within)
-    return _move_pair(path, next(filter(_is_unused, targets)))
-
-
-def _normalized(path: Path) -> Path:
-    """A path without ``..``; links aren't resolved, since results may be in a linked folder."""
-    return Path(os.path.normpath(path))
-
-
-def _trash_folder() -> Path:
-    return settings.outputs_dir() / "trash"
-
-
-def _is_unused(path: Path) -> bool:
-    """Whether there is neither an mp4 nor a sidecar of that name."""
-    return not path.exists() and not path.with_suffix(".json").exists()
-
-
-def _move_pair(path: Path, target: Path) -> Path:
-    """Move mp4 and sidecar, both or neither."""
-    if not path.is_file():
-        raise ResultError(f"there is no file {path}")
-    sidecar, new_sidecar = path.with_suffix(".json"), target.with_suffix(".json")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if sidecar.exists():
-            sidecar.rename(new_sidecar)
-        try:
-            path.rename(target)
-        except OSError:
-            if new_sidecar.exists():
-                new_sidecar.rename(sidecar)
-            raise
-    except OSError as error:
-        raise ResultError(f"{path} can't be moved to {target}: {error.strerror}") from error
-    return target
+    return catalogue.frame(text, **search)

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, BinaryIO
 from ..errors import OutputExists, RequestError, optional_import
 from ..files import partial_file, publish, translate_errors
 from ..paths import user_path
-from . import records
+from . import columns
 
 if TYPE_CHECKING:
     import pandas
     import pyarrow
 
 
-KINDS = {"path": str} | {name: column.kind for name, column in records.COLUMNS.items()}
+KINDS = {"path": str} | {name: column.kind for name, column in columns.COLUMNS.items()}
 """Columns of the tables in their order, with their types: str, int, float or bool."""
 
 Rows = list[tuple]
@@ -47,15 +47,15 @@ def batches(pages: Iterable[Rows]) -> Iterator[pyarrow.RecordBatch]:
     """One record batch per page, of ``schema``."""
     import pyarrow
 
-    columns = schema()
+    table = schema()
     for rows in pages:
         at, *values = zip(*rows, strict=True)
-        values[columns.get_field_index("made")] = [round(seconds * 1e6) for seconds in at]
+        values[table.get_field_index("made")] = [round(seconds * 1e6) for seconds in at]
         arrays = [
             pyarrow.array(column_values).cast(column.type)
-            for column_values, column in zip(values, columns, strict=True)
+            for column_values, column in zip(values, table, strict=True)
         ]
-        yield pyarrow.record_batch(arrays, schema=columns)
+        yield pyarrow.record_batch(arrays, schema=table)
 
 
 def dataframe(pages: Iterable[Rows]) -> pandas.DataFrame:

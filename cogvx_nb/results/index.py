@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from .. import __version__
-from . import records
+from ..errors import ResultError
+from . import columns
 from .index_file import memory_database, read_database, write_database
+from .marks import SUFFIX, Marks, read_marks
 from .stored import find_settings
 
 NAME = ".catalogue.sqlite"
@@ -22,12 +24,15 @@ SETTLED_SECONDS = 2
 """A folder that changed less than this before a scan is scanned again the next time: another change
 may fall into the same tick of its file system's clock."""
 
-EXCLUDED_FOLDERS = ("trash", "benchmarks", "grids")
+TRASH = "trash"
+"""Folder in the outputs folder for results that were moved away."""
+
+EXCLUDED_FOLDERS = (TRASH, "benchmarks", "grids")
 """Folders in the outputs folder that hold no results."""
 
-RESULT_COLUMNS = ("folder", "name", "stamp", *records.SEARCH_COLUMNS, *records.COLUMNS)
-"""Folder of the mp4 relative to the index's, with ``/``, and its name; sizes and times of it and
-its sidecar; values of its settings."""
+RESULT_COLUMNS = ("folder", "name", "stamp", *columns.COMPUTED, *columns.COLUMNS)
+"""Folder of the mp4 relative to the index's, with ``/``, and its name; sizes and times of it, its
+sidecar and its marks; values of its settings and marks."""
 
 SCHEMA = f"""
 CREATE TABLE folders (path TEXT PRIMARY KEY, parent TEXT, changed INTEGER);
@@ -55,6 +60,7 @@ class Index:
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._saved = True
+        self.changes = 0  # how often rows have changed
 
     def refresh(self) -> None:
         """Take in what changed on disk. Only folders that changed are scanned."""
@@ -125,7 +131,9 @@ class Index:
             if known.get(name) != stamp:
                 settings = find_settings(self._folder / folder / name)
                 if settings is not None:
-                    self._write(INSERT, (folder, name, stamp, *records.record_values(settings)))
+                    marks, problem = _find_marks(self._folder / folder / name, settings.frame_hash)
+                    values = columns.result_values(folder, settings, marks, problem)
+                    self._write(INSERT, (folder, name, stamp, *values))
 
     def _forget(self, folder: str) -> None:
         """Delete the rows of a folder that is gone and of those in it; all rows for ``""``.
@@ -142,6 +150,7 @@ class Index:
         """Execute a statement; if it changes anything, the file is to be written."""
         if self._loaded().execute(statement, values).rowcount:
             self._saved = False
+            self.changes += 1
 
     def _rows(self, statement: str, values: Iterable) -> list[tuple]:
         return self._loaded().execute(statement, values).fetchall()
@@ -149,11 +158,13 @@ class Index:
     def _loaded(self) -> sqlite3.Connection:
         """The database; from the file at first, or empty."""
         if self._database is None:
-            self._database = read_database(self._folder / NAME, SCHEMA)
-        if self._database is None:
-            database = memory_database()
-            database.executescript(SCHEMA)
+            database = read_database(self._folder / NAME, SCHEMA)
+            if database is None:
+                database = memory_database()
+                database.executescript(SCHEMA)
+            database.create_function("fold", 1, _folded, deterministic=True)
             self._database = database
+            self.changes += 1
         return self._database
 
     def _save(self) -> None:
@@ -163,16 +174,28 @@ class Index:
         self._saved = True
 
 
+def _folded(text: object) -> str | None:
+    return None if text is None else columns.fold_text(str(text))
+
+
+def _find_marks(path: Path, frame_hash: str) -> tuple[Marks, str]:
+    """The marks of a video, none where they can't be read, and why."""
+    try:
+        return read_marks(path, frame_hash), ""
+    except ResultError as error:
+        return Marks(), str(error)
+
+
 def scan_folder(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
-    """The sub-folders of a folder, and the stamp of each mp4 and its sidecar by the mp4's name.
+    """The sub-folders of a folder, and by each mp4's name a stamp of it, its sidecar and its marks.
 
     Args:
         folder: relative to ``root``, with ``/``; empty for ``root`` itself.
     """
-    inside, mp4s, sidecars = [], {}, {}
+    inside, mp4s, beside = [], {}, {}
     with os.scandir(root / folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") and not _is_in_trash(entry.name, root, folder):
                 continue
             with contextlib.suppress(OSError, UnicodeError):  # deleted, or a dangling link
                 entry.name.encode()  # the index holds no name that isn't text
@@ -181,9 +204,19 @@ def scan_folder(root: Path, folder: str) -> tuple[list[str], dict[str, str]]:
                         inside.append(f"{folder}/{entry.name}" if folder else entry.name)
                 elif entry.name.lower().endswith(".mp4") and entry.is_file():
                     mp4s[entry.name] = _stamp(entry)
-                elif entry.name.endswith(".json") and entry.is_file():
-                    sidecars[entry.name[:-5]] = _stamp(entry)
-    return inside, {name: f"{stamp} {sidecars.get(name[:-4], '')}" for name, stamp in mp4s.items()}
+                elif entry.name.endswith((".json", SUFFIX)) and entry.is_file():
+                    beside[entry.name] = _stamp(entry)
+    ends = (".json", SUFFIX)
+    return inside, {
+        name: " ".join([stamp, *(beside.get(name[:-4] + end, "-") for end in ends)])
+        for name, stamp in mp4s.items()
+    }
+
+
+def _is_in_trash(name: str, root: Path, folder: str) -> bool:
+    """Whether a hidden folder is one of those in which the trash keeps results whose path it has
+    already."""
+    return root.name == TRASH and not folder and name[1:].isdecimal()
 
 
 def _stamp(entry: os.DirEntry) -> str:

@@ -26,6 +26,7 @@ from ..files import (
 )
 from ..paths import PATH_BYTES, read_json, user_path
 from ..text import format_bytes
+from .marks import marks_file
 
 MIN_FREE_BYTES = 64 * 1024
 """If ffmpeg fails where not even so much can be written, the disk is full: it doesn't always say
@@ -206,4 +207,7 @@ def publish_pair(mp4: Path, sidecar: Path, path: Path, overwrite: bool, numbered
             if not numbered:
                 raise
     sidecar.replace(target.with_suffix(".json"))
+    if overwrite:
+        with contextlib.suppress(OSError):  # they name other frames, so they count no more
+            marks_file(target).unlink(missing_ok=True)
     return target

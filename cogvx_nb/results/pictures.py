@@ -168,27 +168,56 @@ def filmstrip_png(frames: np.ndarray, count: int = 7, height: int = 120) -> byte
     return data.getvalue()
 
 
-THUMBNAIL_WIDTH = 180
-"""In pixels."""
+THUMBNAIL_WIDTH = 240
+"""Of a poster or clip, in pixels."""
+
+CLIP_SECONDS = 10
+"""A clip shows no more of a video."""
+
+CLIP_QUALITY = 55
+"""Of a clip's WebP, of 100: it is looked at in passing."""
 
 
 def thumbnails(entries: Iterable) -> list[bytes]:
     """A WebP of the middle frame of each catalogue entry; empty if its video can't be read."""
+    return _cached_pictures(entries, f"{THUMBNAIL_WIDTH}.webp", _poster)
+
+
+def moving_thumbnails(entries: Iterable) -> list[bytes]:
+    """A small animated WebP of each catalogue entry; empty if its video can't be read."""
+    return _cached_pictures(entries, f"{THUMBNAIL_WIDTH}.moving.webp", _clip)
+
+
+def _cached_pictures(entries: Iterable, end: str, draw: Callable) -> list[bytes]:
     with ThreadPoolExecutor(probe.usable_cores()) as pool:
-        return list(pool.map(_thumbnail, entries))
+        return list(pool.map(lambda entry: _cached_picture(entry, end, draw), entries))
 
 
-def _thumbnail(entry) -> bytes:
+def _cached_picture(entry, end: str, draw: Callable) -> bytes:
     # A sidecar may come from anywhere: its hash must not lead out of the folder.
-    name = "".join(filter(str.isalnum, entry.frame_hash))
-    cached = settings.outputs_dir() / ".posters" / f"{name}.webp"
+    name = "".join(filter(str.isalnum, entry.frame_hash))[:64]
+    cached = settings.outputs_dir() / ".posters" / f"{name}-{end}"
     with contextlib.suppress(OSError):
         return cached.read_bytes()
     try:
-        data = still_image(entry.path, entry.frames / entry.fps / 2, THUMBNAIL_WIDTH)
+        data = draw(entry)
     except CogvxError:
         return b""
     with contextlib.suppress(OSError):  # without a cache it is only slower
         cached.parent.mkdir(exist_ok=True)
         write_whole(cached, data, sync=False)
     return data
+
+
+def _poster(entry) -> bytes:
+    return still_image(entry.path, entry.frames / entry.fps / 2, THUMBNAIL_WIDTH)
+
+
+def _clip(entry) -> bytes:
+    arguments = [*input_file(entry.path), "-t", str(CLIP_SECONDS), "-map", "0:v:0"]
+    arguments += ["-vf", _scale_filter(THUMBNAIL_WIDTH, MAX_SIDE), "-c:v", "libwebp_anim"]
+    arguments += ["-quality", str(CLIP_QUALITY), "-compression_level", "2", "-loop", "0"]
+    done = run_ffmpeg([*arguments, "-f", "webp", "pipe:"])
+    if done.returncode or not done.stdout:
+        raise ResultError(f"{entry.path} can't be read as a video")
+    return done.stdout

@@ -1,13 +1,9 @@
-"""Sidecars as typed values, and the columns that the index keeps of them."""
+"""Sidecars as typed values."""
 
 from __future__ import annotations
 
 import dataclasses
-import operator
-import types
 import typing
-import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass, field, make_dataclass
 from datetime import datetime
 from typing import Annotated
@@ -170,66 +166,3 @@ def _json_value(value: object) -> object:
     if isinstance(value, tuple):
         return [_json_value(part) for part in value]
     return dict(value) if isinstance(value, dict) else value
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A value that the index keeps of each sidecar."""
-
-    kind: type  # str, int, float or bool; numbers that can be missing are float, for pandas
-    read: Callable[[Sidecar], object]  # None where the sidecar doesn't say
-
-
-def _column(path: str) -> Column:
-    """The column of a field, such as ``"plan.device"``; texts of a tuple joined by commas."""
-    kind: object = Sidecar
-    for name in path.split("."):
-        kind = typing.get_type_hints(kind)[name]
-    read = operator.attrgetter(path)
-    optional = typing.get_origin(kind) in (types.UnionType, typing.Union)
-    kind = typing.get_args(kind)[0] if optional else kind
-    if typing.get_origin(kind) is tuple:
-        return Column(str, lambda sidecar: _joined(read(sidecar)))
-    return Column(float if optional and kind is int else kind, read)
-
-
-def _joined(texts: tuple[str, ...] | None) -> str | None:
-    return None if texts is None else ", ".join(texts)
-
-
-def _stage_column(stage: str) -> Column:
-    return Column(float, lambda sidecar: sidecar.seconds.get(stage))
-
-
-COLUMNS = {
-    "made": _column("made"),
-    "model": _column("checkpoint.name"),
-    **{name: _column(f"request.{name}") for name in REQUEST_NAMES},
-    "enriched_from": Column(str, lambda sidecar: sidecar.enriched_from or None),
-    **{f"{stage}_seconds": _stage_column(stage) for stage in STAGES},
-    "device": _column("plan.device"),
-    "gpus": _column("machine.gpus"),
-    **{name: _column(f"plan.{name}") for name in RECORDED},
-    "predicted_peak_bytes": _column("plan.peak_bytes"),
-    "predicted_ram_bytes": _column("plan.ram_bytes"),
-    "frame_hash": _column("frame_hash"),
-}
-"""What the index keeps of each result, by name."""
-
-SEARCH_COLUMNS = ("at", "folded", "other_seconds")
-"""Computed, and stored before ``COLUMNS``: seconds since 1970; the prompt as ``fold_text`` returns
-it; seconds of all stages but denoising and ``ONE_TIME_STAGES``."""
-
-
-def record_values(sidecar: Sidecar) -> tuple:
-    """The values of ``SEARCH_COLUMNS`` and ``COLUMNS`` of a result."""
-    at = datetime.fromisoformat(sidecar.made).timestamp()
-    ignored = ("denoise", *ONE_TIME_STAGES)
-    other = sum(value for stage, value in sidecar.seconds.items() if stage not in ignored)
-    values = (column.read(sidecar) for column in COLUMNS.values())
-    return at, fold_text(sidecar.request.prompt), float(other), *values
-
-
-def fold_text(text: str) -> str:
-    """A text without the differences that a search ignores: case, full width, ligatures."""
-    return unicodedata.normalize("NFKC", text).casefold()

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import OutputError, ResultError, optional_import
 from ..files import translate_errors, write_whole
 from ..planning import probe
-from ..results import export, video
+from ..results import video
 from ..results.stored import stored_settings
 from ..text import GIB
 from .folder import VIDEO, SweepFolder
@@ -148,7 +148,7 @@ def sweep_dataframe(name: str) -> pandas.DataFrame:
         ResultError: if no such sweep was started.
         CogvxError: if pandas or OpenCV is missing.
     """
-    export.check_packages("pandas")
+    optional_import("pandas", "frame", "a DataFrame")
     import_opencv()
     import pandas
 

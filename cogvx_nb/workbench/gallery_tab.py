@@ -8,7 +8,7 @@ from pathlib import Path
 import ipywidgets as widgets
 
 from ..errors import CogvxError, RequestError
-from ..results import catalogue, pictures, result
+from ..results import pictures, result, trash
 from ..results.catalogue import Entry
 from ..results.records import Sidecar
 from ..results.side_by_side import MOST, comparison_table, side_by_side
@@ -65,8 +65,8 @@ class Gallery(widgets.VBox):
         """Update filters and page from the disk."""
         self._catalogue.refresh()
         filters = (
-            (self.model, self._catalogue.models()),
-            (self.frames, self._catalogue.frame_counts()),
+            (self.model, self._catalogue.values("model")),
+            (self.frames, self._catalogue.values("frames")),
         )
         for field, values in filters:
             options = [ANY, *values]
@@ -200,7 +200,7 @@ class Gallery(widgets.VBox):
 
     def _trash(self, path: Path) -> None:
         def move() -> None:
-            self._trashed.append(catalogue.move_to_trash(path))
+            self._trashed.append(trash.move_to_trash(path))
             self._select(path, False)
             self.message.value = html_lines([f"{path.name} is in {self._trashed[-1].parent}"])
             self._offer_undo()
@@ -210,9 +210,7 @@ class Gallery(widgets.VBox):
 
     def _restore(self) -> None:
         def move() -> None:
-            self.message.value = html_lines(
-                [f"{catalogue.restore(self._trashed.pop()).name} is back"]
-            )
+            self.message.value = html_lines([f"{trash.restore(self._trashed.pop()).name} is back"])
             self._offer_undo()
             self.show()
 

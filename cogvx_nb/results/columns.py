@@ -1,0 +1,113 @@
+"""What the index keeps of each result: values of its settings and marks, in columns."""
+
+from __future__ import annotations
+
+import operator
+import types
+import typing
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..planning.plan import RECORDED
+from .marks import Marks
+from .records import ONE_TIME_STAGES, REQUEST_NAMES, STAGES, Sidecar
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A value that the index keeps of each result."""
+
+    kind: type  # str, int, float or bool; numbers that can be missing are float, for pandas
+    read: Callable[[object], object]  # of a Sidecar or Marks; None where that doesn't say
+
+
+def _column(path: str) -> Column:
+    """The column of a field, such as ``"plan.device"``; texts of a tuple joined by commas."""
+    kind: object = Sidecar
+    for name in path.split("."):
+        kind = typing.get_type_hints(kind)[name]
+    read = operator.attrgetter(path)
+    optional = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    kind = typing.get_args(kind)[0] if optional else kind
+    if typing.get_origin(kind) is tuple:
+        return Column(str, lambda sidecar: _joined(read(sidecar)))
+    return Column(float if optional and kind is int else kind, read)
+
+
+def _joined(texts: tuple[str, ...] | None) -> str | None:
+    return None if texts is None else ", ".join(texts)
+
+
+def _stage_column(stage: str) -> Column:
+    return Column(float, lambda sidecar: sidecar.seconds.get(stage))
+
+
+SETTINGS = {
+    "made": _column("made"),
+    "model": _column("checkpoint.name"),
+    **{name: _column(f"request.{name}") for name in REQUEST_NAMES},
+    "enriched_from": Column(str, lambda sidecar: sidecar.enriched_from or None),
+    **{f"{stage}_seconds": _stage_column(stage) for stage in STAGES},
+    "device": _column("plan.device"),
+    "gpus": _column("machine.gpus"),
+    **{name: _column(f"plan.{name}") for name in RECORDED},
+    "predicted_peak_bytes": _column("plan.peak_bytes"),
+    "predicted_ram_bytes": _column("plan.ram_bytes"),
+    "frame_hash": _column("frame_hash"),
+}
+"""Columns of what a sidecar says."""
+
+MARKS = {
+    "stars": Column(int, lambda marks: marks.stars),
+    "tags": Column(str, lambda marks: _joined(marks.tags)),
+    "note": Column(str, lambda marks: marks.note),
+    "grid": Column(str, lambda marks: marks.grid),
+}
+"""Columns of what people noted; ``grid`` is the name of the grid that a video was made for."""
+
+COLUMNS = SETTINGS | MARKS
+"""What tables of results have, by name."""
+
+COMPUTED = {
+    "at": float,
+    "folded": str,
+    "tagged": str,
+    "other_seconds": float,
+    "seconds": float,
+    "sweep": str,
+    "marks_problem": str,
+}
+"""Types of what is computed, and stored before ``COLUMNS``: seconds since 1970; prompt, note and
+tags as ``fold_text`` returns them; tags as ``tag_text`` does; seconds of all stages but denoising
+and ``ONE_TIME_STAGES``; seconds of all stages; name of the sweep; why the marks can't be read."""
+
+
+def result_values(folder: str, sidecar: Sidecar, marks: Marks, problem: str = "") -> tuple:
+    """The values of ``COMPUTED`` and ``COLUMNS`` of a result.
+
+    Args:
+        folder: of the mp4, relative to the outputs folder, with ``/``.
+        problem: why the marks can't be read.
+    """
+    at = datetime.fromisoformat(sidecar.made).timestamp()
+    ignored = ("denoise", *ONE_TIME_STAGES)
+    other = sum(value for stage, value in sidecar.seconds.items() if stage not in ignored)
+    words = fold_text("\n".join([sidecar.request.prompt, marks.note, *marks.tags]))
+    top, _, below = folder.partition("/")
+    sweep = below.partition("/")[0] if top == "sweeps" else ""
+    seconds = float(sum(sidecar.seconds.values()))
+    computed = (at, words, tag_text(*marks.tags), float(other), seconds, sweep, problem)
+    settings = (column.read(sidecar) for column in SETTINGS.values())
+    return *computed, *settings, *(column.read(marks) for column in MARKS.values())
+
+
+def fold_text(text: str) -> str:
+    """A text without the differences that a search ignores: case, full width, ligatures."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def tag_text(*tags: str) -> str:
+    """Tags such that one of them can be found as a whole, ignoring case."""
+    return "".join(f",{fold_text(tag)}," for tag in tags)

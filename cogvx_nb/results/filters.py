@@ -1,0 +1,194 @@
+"""Filters and orders of results: a condition on any column of the index, and short ones for the
+usual questions."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..errors import RequestError, did_you_mean
+from .columns import COLUMNS, COMPUTED, fold_text, tag_text
+from .typed import MAX_INTEGER
+
+KINDS = {name: column.kind for name, column in COLUMNS.items()} | {
+    name: COMPUTED[name] for name in ("seconds", "sweep")
+}
+"""Columns that conditions can be on, with their types."""
+
+TESTS = {
+    "=": "{} = ?",
+    "!=": "{} IS NOT ?",
+    "<": "{} < ?",
+    "<=": "{} <= ?",
+    ">": "{} > ?",
+    ">=": "{} >= ?",
+    "~": "instr(fold({}), ?) > 0",  # contains, ignoring case
+}
+
+CONDITION = re.compile(r"\s*(\w+)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+
+NEWEST_FIRST = "at DESC, folder, name"
+
+GROUPS = ("prompt", "grid", "sweep")
+"""Columns by which results can be grouped: those of one text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A test of a column of each result; one without a value there passes ``!=`` only."""
+
+    column: str  # of ``KINDS``
+    test: str  # of ``TESTS``
+    value: str | float | bool
+
+    def clause(self) -> tuple[str, object]:
+        """(test in SQL, its value).
+
+        Raises:
+            RequestError: if there is no such column or test, or the value is not of its type.
+        """
+        if self.column not in KINDS:
+            remedy = f"is no value of a result{did_you_mean(self.column, KINDS)}"
+            raise RequestError("where", self.column, f"{remedy}; use one of {', '.join(KINDS)}")
+        if self.test not in TESTS:
+            raise RequestError("where", self.test, f"compare by one of {' '.join(TESTS)}")
+        # The + keeps SQLite from using the index results_pace, whose rows it would have to sort.
+        column = "at" if self.column == "made" else f"+{self.column}"
+        return TESTS[self.test].format(column), self._typed_value()
+
+    def _typed_value(self) -> object:
+        if self.column == "made":
+            return self._moment()
+        if self.test == "~":
+            return _storable(fold_text(str(self.value)))
+        kind = KINDS[self.column]
+        try:
+            return _READERS[kind](self.value)
+        except (ValueError, TypeError, OverflowError):
+            raise RequestError(self.column, self.value, f"must be {_NAMES[kind]}") from None
+
+    def _moment(self) -> float:
+        """Seconds since 1970; of this machine's time zone where none is said."""
+        try:
+            if self.test not in ("=", "!=", "~"):
+                return datetime.fromisoformat(str(self.value)).timestamp()
+            remedy = "compare times by < <= > >="
+        except (ValueError, OverflowError, OSError):
+            remedy = "must be a date or time, such as 2026-01-31 or 2026-01-31T18:30"
+        raise RequestError("made", self.value, remedy)
+
+
+def parse_condition(text: str) -> Condition:
+    """A condition as typed, such as ``steps >= 20`` or ``device = cuda``.
+
+    Raises:
+        RequestError: if it is none.
+    """
+    match = CONDITION.fullmatch(text)
+    if not match:
+        tests = " ".join(TESTS)
+        raise RequestError("where", text, f"write it like 'steps >= 20', with one of {tests}")
+    condition = Condition(*match.groups())
+    condition.clause()
+    return condition
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which results are wanted. All of it must be true of a result."""
+
+    text: str = ""  # words that all occur in prompt, note or tags, ignoring case, also within words
+    model: str = ""  # empty: any
+    frames: int = 0  # 0: any
+    seed: int | None = None
+    stars: int = 0  # at least
+    tag: str = ""  # ignoring case
+    where: tuple[Condition | str, ...] = ()  # texts as for ``parse_condition``
+
+    def clause(self, *more: str) -> tuple[str, tuple]:
+        """(WHERE clause, its values).
+
+        Args:
+            more: tests without values.
+
+        Raises:
+            RequestError: if a condition is none.
+        """
+        words = self.text.split()
+        tests = [("instr(folded, ?) > 0", _storable(fold_text(word))) for word in words]
+        tests += [("+model = ?", _storable(self.model))] if self.model else []
+        tests += [("frames = ?", _clamped(self.frames))] if self.frames else []
+        tests += [("seed = ?", _clamped(self.seed))] if self.seed is not None else []
+        tests += [("stars >= ?", _clamped(self.stars))] if self.stars else []
+        tests += [("instr(tagged, ?) > 0", _storable(tag_text(self.tag)))] if self.tag else []
+        tests += [
+            (parse_condition(one) if isinstance(one, str) else one).clause() for one in self.where
+        ]
+        parts = [*(test for test, _ in tests), *more]
+        where = f"WHERE {' AND '.join(parts)}" if parts else ""
+        return where, tuple(value for _, value in tests)
+
+
+def order_clause(column: str, ascending: bool) -> str:
+    """ORDER BY for a column, results without a value last, newest first among equal ones.
+
+    Raises:
+        RequestError: if results can't be sorted by it.
+    """
+    if column == "made":
+        return f"ORDER BY at {'ASC' if ascending else 'DESC'}, folder, name"
+    if KINDS.get(column) not in (int, float, bool):
+        names = [name for name, kind in KINDS.items() if kind is not str]
+        remedy = f"sort by made or one of {', '.join(names)}{did_you_mean(column, names)}"
+        raise RequestError("sort", column, remedy)
+    direction = "ASC" if ascending else "DESC"
+    return f"ORDER BY +{column} IS NULL, +{column} {direction}, {NEWEST_FIRST}"
+
+
+def check_group(column: str) -> str:
+    """The column by which to group.
+
+    Raises:
+        RequestError: if results can't be grouped by it.
+    """
+    if column not in GROUPS:
+        raise RequestError("group", column, f"use one of {', '.join(GROUPS)}")
+    return column
+
+
+def _whole_number(value: object) -> int:
+    return _clamped(value if type(value) is int else int(str(value)))
+
+
+def _number(value: object) -> float:
+    number = float(value) if not isinstance(value, bool) else math.nan
+    if math.isnan(number):
+        raise ValueError
+    return number
+
+
+def _true_or_false(value: object) -> bool:
+    return ("false", "true").index(str(value).lower()) == 1
+
+
+def _storable(text: str) -> str:
+    """A text that SQLite accepts: lone surrogates, as from a command line, are escaped."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _clamped(number: int) -> int:
+    """Clamp to SQLite's 64-bit range; an out-of-range value still matches nothing."""
+    return max(-MAX_INTEGER, min(number, MAX_INTEGER))
+
+
+_READERS: dict[type, Callable[[object], object]] = {
+    str: lambda value: _storable(str(value)),
+    int: _whole_number,
+    float: _number,
+    bool: _true_or_false,
+}
+
+_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
