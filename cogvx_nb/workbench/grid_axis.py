@@ -1,0 +1,212 @@
+"""The sides of a grid: what varies along each, and what that makes of a request's values."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from ..checkpoints.registry import SIZE_MULTIPLE, Checkpoint
+from ..errors import RequestError
+from ..planning.fields import FIELDS, FRAMES, PLAN, Field, names_deciding
+from ..results.typed import OneOf
+from ..text import full_number
+from .grid_values import NONE, parse_values, write_list
+
+PROMPT, WORDS = "prompt", "prompt words"
+"""Sides that vary the prompt: as a whole, or some words of it."""
+
+FALLBACK = "fallback"  # decides only what happens where memory runs out
+
+OFFERED = (
+    PROMPT,
+    WORDS,
+    *(n for n in names_deciding(FRAMES, PLAN) if n not in (PROMPT, FALLBACK)),
+    "model",
+)
+"""Names of what can vary along a side."""
+
+MOST_SUGGESTED = 3
+"""Words of the prompt that a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridAxis:
+    """What varies along a side of a grid; nothing where the name is empty."""
+
+    name: Annotated[str, OneOf(("", WORDS, *FIELDS))]
+    values: tuple[object, ...]
+    replaces: str = ""  # of ``WORDS``: those in the prompt that each value replaces
+
+    @property
+    def title(self) -> str:
+        """What the side is called."""
+        return f"{WORDS}: {self.replaces}" if self.name == WORDS else axis_title(self.name)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of each value."""
+        if self.name in ("", PROMPT, WORDS):
+            return tuple(map(str, self.values))
+        return tuple(f"{axis_title(self.name)} {_value_label(value)}" for value in self.values)
+
+    @property
+    def text(self) -> str:
+        """The list that ``parse_axis`` reads as these values."""
+        if self.name == PROMPT and not any("\n" in value for value in self.values):
+            return "\n".join(self.values) if len(self.values) > 1 else write_list(self.values)
+        return write_list(self.values)
+
+
+EMPTY = GridAxis("", ("",))
+"""A side along which nothing varies."""
+
+
+def axis_title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _value_label(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return full_number(value) if isinstance(value, float) else str(value) or NONE
+
+
+def parse_axis(name: str, text: str, replaces: str = "") -> GridAxis:
+    """A side from the name of what varies and the list of its values.
+
+    Args:
+        name: one of ``FIELDS``, ``WORDS``, or empty for ``EMPTY``.
+        text: see ``grid_values.parse_values``.
+        replaces: of ``WORDS``: which ones of the prompt; by default the first value.
+
+    Raises:
+        RequestError: with the part that is not a value, or is there twice.
+    """
+    if not name:
+        return EMPTY
+    if name == WORDS:
+        values = parse_values(_WORDS_FIELD, text)
+        return GridAxis(WORDS, values, replaces.strip() or values[0])
+    if name not in FIELDS:
+        raise RequestError("grid", name, f"vary one of {', '.join(OFFERED)}")
+    return GridAxis(name, parse_values(FIELDS[name], text))
+
+
+_WORDS_FIELD = Field(WORDS, str, "", "words of the prompt", most=FIELDS[PROMPT].most, required=True)
+
+
+def apply_axes(axes: Sequence[GridAxis], chosen: Sequence[object], values: dict) -> dict:
+    """The values of a request with one value of each side.
+
+    Raises:
+        RequestError: if the words to replace don't stand in the prompt.
+    """
+    changed, words = dict(values), {}
+    for axis, value in zip(axes, chosen, strict=True):
+        if axis.name == WORDS:
+            words[axis.replaces] = value
+        elif axis.name:
+            changed[axis.name] = value
+    if words:
+        changed[PROMPT] = replace_words(changed[PROMPT], words)
+    if any(axis.name in (PROMPT, WORDS) for axis in axes):
+        changed["enriched_from"] = ""  # that was another prompt
+    return changed
+
+
+JOINED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff"
+JOINED += "\U00020000-\U0003ffff"
+"""Letters of languages that are written without spaces, or with endings joined to words: Thai, Lao,
+Burmese, Khmer, Chinese, Japanese and Korean."""
+
+SPACED = f"(?:[^\\W{JOINED}]|[\u0300-\u036f])"
+"""A letter, digit or accent of the other languages."""
+
+
+def whole_words(words: str) -> re.Pattern:
+    """Matches some words where they aren't parts of longer ones: ``cat``, but not in
+    ``catalogue``."""
+    before = f"(?<!{SPACED})" if re.match(SPACED, words) else ""
+    after = f"(?!{SPACED})" if re.match(SPACED, words[-1:]) else ""
+    return re.compile(before + re.escape(words) + after)
+
+
+def replace_words(prompt: str, words: dict[str, str]) -> str:
+    """A prompt with some of its words replaced, all at once: what replaces one isn't replaced.
+
+    Raises:
+        RequestError: if some don't stand in it as whole words.
+    """
+    for word in words:
+        if not whole_words(word).search(prompt):
+            hint = " or ".join(repr(near) for near in _near_words(prompt, word))
+            remedy = "doesn't stand in the prompt; " + (
+                f"name words of it to replace, such as {hint}" if hint else "the prompt is empty"
+            )
+            raise RequestError(WORDS, word, remedy)
+    longest_first = sorted(words, key=len, reverse=True)
+    pattern = re.compile("|".join(whole_words(word).pattern for word in longest_first))
+    return pattern.sub(lambda match: words[match[0]], prompt)
+
+
+def _near_words(prompt: str, word: str) -> list[str]:
+    """Words of a prompt that may have been meant; its first ones where none is near."""
+    found = list(dict.fromkeys(re.findall(r"\w+", prompt)))
+    folded = {one.casefold(): one for one in found}
+    near = difflib.get_close_matches(word.casefold(), folded, 3, 0.6)
+    first = [one for one in found if len(one) > 2] or found
+    return [folded[one] for one in near] or [one[:20] for one in first[:MOST_SUGGESTED]]
+
+
+def axis_choices(checkpoint: Checkpoint, models: Sequence[str] = ()) -> Iterator[dict[str, object]]:
+    """What can vary, for a page: its name, title, kind, an example, the choices and a help.
+
+    Args:
+        checkpoint: the chosen one, whose sizes and numbers of frames are the examples.
+        models: names of the checkpoints on this machine.
+    """
+    for name in OFFERED:
+        field = _WORDS_FIELD if name == WORDS else FIELDS[name]
+        choices = models if name == "model" else [choice or NONE for choice in field.choices]
+        yield {
+            "name": name,
+            "title": "whole prompts" if name == PROMPT else axis_title(name),
+            "kind": field.kind.__name__,
+            "example": _EXAMPLES.get(name) or _example(field, checkpoint, choices),
+            "choices": list(choices),
+            "help": _HELP.get(name, field.help),
+        }
+
+
+_EXAMPLES = {
+    PROMPT: "one prompt a line",
+    WORDS: 'red, blue, "dark green"',
+    "negative_prompt": '"", blurry',
+    "seed": "42-45",
+    "steps": "20-50:10",
+}
+
+_HELP = {
+    PROMPT: "one a line, or with commas between them and quotes around those with commas",
+    WORDS: "each replaces the named words of the prompt, or else the first of these",
+}
+
+
+def _example(field: Field, checkpoint: Checkpoint, choices: Sequence[str]) -> str:
+    if field.kind is bool:
+        return "yes, no"
+    if field.kind is str:
+        return ", ".join(choices[:3]) or str(field.default)
+    own = getattr(checkpoint, field.name, field.default)
+    if isinstance(own, tuple):
+        return write_list(own)
+    least = own if isinstance(own, int | float) else 1
+    step = SIZE_MULTIPLE if field.default is None else 1
+    return write_list((_short(least), _short(least + step)))
+
+
+def _short(value: float) -> float:
+    return int(value) if value == int(value) else value

@@ -1,0 +1,205 @@
+"""A grid before its first video: its requests, their cost, and the layout of its sheets."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..checkpoints import store
+from ..checkpoints.registry import Model
+from ..errors import CogvxError, RequestError
+from ..planning import planner, probe
+from ..planning.fields import DRAWN_BELOW, RANDOM_SEED, SEEDS
+from ..planning.plan import RECORDED
+from ..planning.request import VideoRequest, make_request
+from ..results.sheet import SheetLayout, common_pace, plan_sheet
+from ..text import format_duration
+from .grid_axis import EMPTY, PROMPT, WORDS, GridAxis, apply_axes
+from .grid_values import MOST
+from .jobs import Prediction
+
+SIDES = ("across", "down", "pages")
+
+MOST_NOTES = 5
+"""Notes on the requests of a grid that are shown."""
+
+Predict = Callable[[Model, int, int, str, str], Prediction]
+"""(model, frames, steps, speed, attention) → time and memory; see ``Session.predict``."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridPlan:
+    """The requests of a grid: page by page, and row by row in a page."""
+
+    axes: tuple[GridAxis, ...]  # one for each of ``SIDES``
+    values: dict[str, object]  # of the request that it varies, by the names of ``FIELDS``
+    requests: tuple[VideoRequest, ...]
+    layouts: tuple[SheetLayout, ...]  # of each page
+    seconds: float | None  # predicted, of all; None where it is unknown
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What one should know of the requests, each once."""
+        found = dict.fromkeys(note for request in self.requests for note in request.notes)
+        return tuple(found)[:MOST_NOTES]
+
+    def __str__(self) -> str:
+        """Such as ``2 × 3 = 6 videos, about 40 s``."""
+        return describe_size(self.axes, self.seconds)
+
+
+def describe_size(axes: Sequence[GridAxis], seconds: float | None) -> str:
+    counts = [len(axis.values) for axis in axes if axis.name]
+    product = f"{' × '.join(map(str, counts))} = " if len(counts) > 1 else ""
+    time = f", about {format_duration(seconds)}" if seconds is not None else ""
+    return f"{product}{math.prod(counts)} videos{time}"
+
+
+def plan_grid(axes: Sequence[GridAxis], values: dict[str, object], predict: Predict) -> GridPlan:
+    """Plan a grid whole: nothing of one that can't be made is begun.
+
+    Args:
+        axes: one to three: across, down, and one sheet for each value of the third.
+        values: of the request that it varies, by the names of ``FIELDS``, with the checkpoint's
+            name or folder as ``model``; ``enriched_from`` may be among them.
+
+    Raises:
+        CogvxError: with the cell or side that can't be, and the remedy.
+    """
+    axes = (*axes, *[EMPTY] * (len(SIDES) - len(axes)))
+    _check_axes(axes)
+    values = values | {name: drawn_seed(values[name]) for name in SEEDS if name in values}
+    axes = tuple(
+        replace(axis, values=tuple(map(drawn_seed, axis.values))) if axis.name in SEEDS else axis
+        for axis in axes
+    )
+    find_model = functools.cache(store.locate_checkpoint)
+    requests = tuple(_cell_request(axes, chosen, values, find_model) for chosen in cells(axes))
+    _check_differences(axes, requests)
+    return GridPlan(
+        axes, values, requests, plan_layouts(axes, requests), _total_seconds(requests, predict)
+    )
+
+
+def cells(axes: Sequence[GridAxis]) -> list[tuple[object, ...]]:
+    """The values (across, down, page) of each cell: page by page, and row by row."""
+    across, down, pages = axes
+    turned = itertools.product(pages.values, down.values, across.values)
+    return [(x, y, page) for page, y, x in turned]
+
+
+def request_of(
+    values: dict[str, object], find_model: Callable[[str], Model] = store.locate_checkpoint
+) -> VideoRequest:
+    """The validated request of a cell's values.
+
+    Raises:
+        CogvxError: if it isn't valid, or its checkpoint isn't there.
+    """
+    values = dict(values)
+    return make_request(find_model(values.pop("model")), **values)
+
+
+def drawn_seed(seed: int) -> int:
+    """A seed; a drawn one for ``RANDOM_SEED``, once for all cells of a grid."""
+    return random.SystemRandom().randrange(DRAWN_BELOW) if seed == RANDOM_SEED else seed
+
+
+def plan_layouts(
+    axes: Sequence[GridAxis], requests: Sequence[VideoRequest]
+) -> tuple[SheetLayout, ...]:
+    """The layout of each page's sheet.
+
+    Raises:
+        OutputError: if no sheet of these videos can be encoded.
+    """
+    across, down, _ = axes
+    size = len(across.values) * len(down.values)
+    layouts = []
+    for start in range(0, len(requests), size):
+        part = requests[start : start + size]
+        frames, _ = common_pace([r.frames for r in part], [r.fps for r in part])
+        picture = part[0].height, part[0].width
+        layouts.append(plan_sheet(across.labels, down.labels, picture, frames))
+    return tuple(layouts)
+
+
+def _check_axes(axes: Sequence[GridAxis]) -> None:
+    count = math.prod(len(axis.values) for axis in axes)
+    if not 2 <= count <= MOST:
+        raise RequestError("grid", count, f"make it of 2 to {MOST} videos")
+    seen = set()
+    for axis in axes:
+        key = (axis.name, axis.replaces)
+        if axis.name and key in seen:
+            other = "other words" if axis.name == WORDS else "another field"
+            raise RequestError("grid", axis.title, f"vary {other} along the other side")
+        seen.add(key)
+
+
+def _cell_request(axes, chosen, values: dict, find_model) -> VideoRequest:
+    names = [axis.name for axis in axes]
+    cell = apply_axes(axes, chosen, values)
+    try:
+        request = request_of(cell, find_model)
+        for change in request.adjustments:
+            if change.field in names:  # else its label would be wrong
+                raise RequestError(change.field, change.asked, change.reason)
+        return request
+    except CogvxError as error:
+        field = PROMPT if WORDS in names else ""
+        if getattr(error, "field", None) in (*filter(None, names), field):  # it names the value
+            raise
+        position = ", ".join(str(value) for value in chosen if value != "")
+        raise RequestError("grid", position, str(error)) from error
+
+
+def _check_differences(axes: Sequence[GridAxis], requests: Sequence[VideoRequest]) -> None:
+    """Raise for a value that makes the same videos as another one of its side."""
+    signatures = dict(zip(_numbers(axes), map(_signature, requests), strict=True))
+    for side, axis in enumerate(axes):
+        groups: dict[tuple, list[int]] = {}
+        for number in range(len(axis.values)):
+            of_value = tuple(s for place, s in signatures.items() if place[side] == number)
+            groups.setdefault(of_value, []).append(number)
+        same = next((group for group in groups.values() if len(group) > 1), None)
+        if same is not None:
+            first, second = (axis.values[number] for number in same[:2])
+            remedy = f"makes the same video as {first!r} here: leave it out"
+            if len(groups) == 1:
+                remedy = f"makes no difference to {first!r} here: vary another field"
+            raise RequestError(axis.title, second, remedy)
+
+
+def _numbers(axes: Sequence[GridAxis]) -> list[tuple[int, ...]]:
+    """(number across, down, of the page) of each cell, in the order of ``cells``."""
+    return cells([GridAxis(axis.name, tuple(range(len(axis.values)))) for axis in axes])
+
+
+def _signature(request: VideoRequest) -> tuple:
+    """What decides a video and how it is made; equal where two requests come to the same."""
+    settings = dict(request.settings)
+    if settings["guidance"] <= 1:
+        settings |= {"guidance": 1, "negative_prompt": ""}  # it is off
+    if settings["variation_strength"] == 0:
+        settings |= {"variation_seed": 0}
+    plan = planner.plan_request(request, probe.probe_machine())
+    planned = tuple(getattr(plan, name) for name in (*RECORDED, "device") if name != "speed")
+    return (str(request.model.folder or request.model.name), *settings.values(), *planned)
+
+
+def _total_seconds(requests: Sequence[VideoRequest], predict: Predict) -> float | None:
+    known: dict[tuple, float | None] = {}
+    total = 0.0
+    for r in requests:
+        key = (str(r.model.folder or r.model.name), r.frames, r.steps, r.speed, r.attention)
+        if key not in known:
+            known[key] = predict(r.model, *key[1:]).seconds
+        if known[key] is None:
+            return None
+        total += known[key]
+    return total
