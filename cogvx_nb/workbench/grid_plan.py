@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..checkpoints import store
 from ..checkpoints.registry import Model
-from ..errors import CogvxError, RequestError
+from ..errors import CogvxError, ModelError, RequestError
 from ..planning import planner, probe
 from ..planning.fields import DRAWN_BELOW, RANDOM_SEED, SEEDS
 from ..planning.plan import RECORDED
@@ -151,9 +151,9 @@ def _cell_request(axes, chosen, values: dict, find_model) -> VideoRequest:
                 raise RequestError(change.field, change.asked, change.reason)
         return request
     except CogvxError as error:
-        field = PROMPT if WORDS in names else ""
-        if getattr(error, "field", None) in (*filter(None, names), field):  # it names the value
-            raise
+        known = {*filter(None, names), *([PROMPT] if WORDS in names else [])}
+        if isinstance(error, ModelError) or getattr(error, "field", "") in known:
+            raise  # it names the value itself
         position = ", ".join(str(value) for value in chosen if value != "")
         raise RequestError("grid", position, str(error)) from error
 
