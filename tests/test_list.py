@@ -17,7 +17,7 @@ from cogvx_nb import text
 from cogvx_nb.cli import videos
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import DiskFull, OutputExists
-from cogvx_nb.results import catalogue, export
+from cogvx_nb.results import catalogue, export, marks, result
 from cogvx_nb.results.catalogue import Catalogue
 
 HOSTILE = "two\nlines \x1b[31mred\x1b[0m \u202eback\u2066 \x07\r\x9b2J 圆形"
@@ -137,7 +137,7 @@ def test_a_sidecar_that_says_less_is_a_result_too(place):
 def test_the_table_is_newest_first(capsys, three, outputs, monkeypatch, tmp_path):
     monkeypatch.chdir(outputs)
     head, *rows = listed(capsys)
-    assert head.split() == list(videos.HEAD)
+    assert head.split() == [name for name in videos.HEAD if name not in videos.MARKS]
     assert [row.split()[-1] for row in rows] == ["x/3.mp4", "x/1.mp4", "x/2.mp4"]
     assert rows[0].split("  ")[0] == "2031-01-01 12:00"
     assert "a red circle moving right on a black ba…" in rows[1]
@@ -161,6 +161,27 @@ def test_the_table_is_newest_first(capsys, three, outputs, monkeypatch, tmp_path
 def test_the_filters(capsys, three, flags, seen):
     rows = listed(capsys, *flags)[1:]
     assert [row.rpartition("/")[2] for row in rows] == seen
+
+
+def test_marks_are_listed_and_asked_for(capsys, three, tmp_path):
+    blue = three[0]
+    frame_hash = result.read_result(blue).frame_hash
+    marks.change_marks(blue, frame_hash, stars=4, add_tags=["to keep"], note="a\nnote")
+    head, row = listed(capsys, "--stars", "3", "--tag", "To Keep")
+    assert head.split() == list(videos.HEAD)
+    assert r"4      to keep  a\nnote  a blue star" in row
+    assert len(listed(capsys)) == 4
+    rows = listed(capsys, "--where", "frames < 49", "--where", "model ~ TINY")[1:]
+    assert [row.rpartition("/")[2] for row in rows] == ["1.mp4"]
+    rows = listed(capsys, "--sort", "frames", "--ascending")[1:]
+    assert [row.rpartition("/")[2] for row in rows] == ["1.mp4", "2.mp4", "3.mp4"]
+    listed(capsys, "--stars", "1", "--export", str(tmp_path / "a.csv"))
+    (kept,) = pandas.read_csv(tmp_path / "a.csv").to_dict("records")
+    assert (kept["stars"], kept["tags"], kept["note"]) == (4, "to keep", "a\nnote")
+    assert refused(capsys, "--where", "stepz > 1")[0] == 2
+    marks.marks_file(blue).write_text("broken")
+    assert main(["list"]) == 0
+    assert "3.marks can't be read" in capsys.readouterr().err
 
 
 def test_twenty_by_default(capsys, place):

@@ -11,7 +11,7 @@ from .. import __version__, leftovers, settings
 from ..errors import CogvxError
 from ..paths import decode_argument
 from ..text import error_line, plain_line, print_error
-from . import bench, checkpoints, experiments, videos
+from . import bench, checkpoints, experiments, export, videos
 from .parser import OneLineParser, add_command
 from .signals import handle_signals
 from .streams import finish_output, safe_streams
@@ -76,6 +76,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--output-notebook", metavar="F", help="where the executed copy goes")
     videos.add_list(add_command(commands, "list", videos.list_results))
     videos.add_show(add_command(commands, "show", videos.show_settings))
+    export.add_export(add_command(commands, "export", export.export_video))
     videos.add_reproduce(add_command(commands, "reproduce", videos.reproduce_video))
     videos.add_save(add_command(commands, "save", videos.save_kept_frames))
     checkpoints.add_download(add_command(commands, "download", checkpoints.download_checkpoint))

@@ -15,19 +15,44 @@ from ..text import cut_line, pad_cell, plain_line, print_error, terminal_width
 PROMPT_WIDTH = 40
 """Terminal columns of a prompt. The path comes last and is never cut, so that it can be copied."""
 
-HEAD = ("made", "model", "frames", "size", "steps", "seed", "prompt", "file")
+NOTE_WIDTH = 24
+"""Terminal columns of tags, and of a note."""
+
+MARKS = ("stars", "tags", "note")
+"""Columns that are there if a result in the table has any."""
+
+HEAD = ("made", "model", "frames", "size", "steps", "seed", *MARKS, "prompt", "file")
 
 
 def add_list(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx list``."""
     command.add_argument(
-        "--search", default="", metavar="WORDS", help="words that the prompt contains"
+        "--search", default="", metavar="WORDS", help="words of the prompt, the note or the tags"
     )
     command.add_argument("--model", default="", help="only results of this checkpoint")
     command.add_argument(
         "--frames", type=int, default=0, help="only results with this number of frames"
     )
     command.add_argument("--seed", type=int, help="only results with this seed")
+    command.add_argument(
+        "--stars", type=int, default=0, metavar="N", help="only results of so many stars or more"
+    )
+    command.add_argument("--tag", default="", help="only results with this tag")
+    command.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="CONDITION",
+        help="only results for which it is true, such as 'steps >= 20' or 'device = cuda'; by any "
+        "column of --export, and more than once",
+    )
+    command.add_argument(
+        "--sort",
+        default="made",
+        metavar="COLUMN",
+        help="made, stars, seconds or another column of numbers, the highest first (default: made)",
+    )
+    command.add_argument("--ascending", action="store_true", help="the lowest or oldest first")
     command.add_argument(
         "--limit", type=int, default=20, help="print at most so many (default: 20)"
     )
@@ -51,16 +76,22 @@ def list_results(options: argparse.Namespace) -> int:
     catalogue.refresh()
     known = registry.find_checkpoint(options.model)
     model = known.name if known else options.model
-    filters = {"model": model, "frames": options.frames, "seed": options.seed}
+    filters = {
+        "model": model,
+        **{name: getattr(options, name) for name in ("frames", "seed", "stars", "tag", "where")},
+    }
     total = catalogue.count(options.search, **filters)
     if options.export is not None:
         path = export.save_export(catalogue.pages(options.search, **filters), options.export)
         print(f"results: {total:,}", file=sys.stderr)
         print(path)
         return 0
-    entries = catalogue.find(options.search, **filters, limit=min(options.limit, total))
+    order = {"sort": options.sort, "ascending": options.ascending}
+    entries = catalogue.find(options.search, **filters, **order, limit=min(options.limit, total))
     if entries:
         print("\n".join(format_table([result_row(entry) for entry in entries])))
+    for problem in filter(None, (entry.marks_problem for entry in entries)):
+        print_error(f"cogvx: {plain_line(problem)}")
     more = "; more by --limit, all by --export" if len(entries) < total else ""
     print(f"results: {len(entries):,} of {total:,}{more}", file=sys.stderr)
     return 0
@@ -76,16 +107,23 @@ def result_row(entry) -> tuple[str, ...]:
         f"{entry.height}×{entry.width}",
         str(entry.steps),
         str(entry.seed),
+        str(entry.stars or ""),
+        cut_line(plain_line(entry.tags), NOTE_WIDTH),
+        cut_line(plain_line(entry.note), NOTE_WIDTH),
         cut_line(plain_line(entry.prompt), PROMPT_WIDTH),
         str(path.relative_to(folder) if path.is_relative_to(folder) else path),
     )
 
 
 def format_table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Aligned lines under ``HEAD``, without control characters."""
+    """Aligned lines under ``HEAD``, without control characters; ``MARKS`` if there are any."""
     cells = [HEAD, *(tuple(map(plain_line, row)) for row in rows)]
-    widths = [max(map(terminal_width, column)) for column in zip(*cells, strict=True)]
-    return ["  ".join(map(pad_cell, row, widths)).rstrip() for row in cells]
+    columns = [
+        column for column in zip(*cells, strict=True) if column[0] not in MARKS or any(column[1:])
+    ]
+    widths = [max(map(terminal_width, column)) for column in columns]
+    lines = zip(*columns, strict=True)
+    return ["  ".join(map(pad_cell, line, widths)).rstrip() for line in lines]
 
 
 def generate_video_command(options: argparse.Namespace) -> int:

@@ -1,0 +1,73 @@
+"""What makes a result again, to be copied: a command line and a notebook cell."""
+
+from __future__ import annotations
+
+import shlex
+
+from ..checkpoints import registry
+from ..errors import RequestError, ResultError
+from ..planning.fields import CHECKS, FIELDS, FRAMES, PLAN, names_deciding
+from .records import Sidecar
+
+ALWAYS = ("prompt", "model", "frames", "steps", "seed")
+"""Fields that a recipe names even where they have their defaults."""
+
+
+def recipe_values(sidecar: Sidecar) -> dict[str, object]:
+    """The values of ``FIELDS`` that make a result again, without those that are the default anyway.
+
+    A prompt that a chat model wrote is given as it wrote it, a drawn seed as it was drawn.
+    """
+    known = registry.find_checkpoint(sidecar.checkpoint.name)
+    values: dict[str, object] = {"model": known.name if known else sidecar.checkpoint.folder}
+    for name in names_deciding(FRAMES):
+        values[name] = getattr(sidecar.request, name)
+    for name in names_deciding(PLAN):
+        values[name] = _asked_value(sidecar, name)
+    for name in names_deciding(CHECKS):
+        values[name] = name in sidecar.allowed
+    native = {"height": known.height, "width": known.width} if known else {}
+    return {
+        name: values[name]
+        for name, field in FIELDS.items()
+        if name in values
+        if name in ALWAYS or values[name] not in (field.default, native.get(name, field.default))
+    }
+
+
+def _asked_value(sidecar: Sidecar, name: str) -> object:
+    """A value as it was asked for; the default where the sidecar has none that can be used."""
+    field = FIELDS[name]
+    try:
+        return field.check(sidecar.asked.get(name, field.default))
+    except RequestError:
+        return field.default
+
+
+def command_line(sidecar: Sidecar) -> str:
+    """The ``cogvx generate`` command that makes a result again, for a POSIX shell.
+
+    Raises:
+        ResultError: if a text holds a NUL character, which no command line can.
+    """
+    words = ["cogvx", "generate"]
+    for name, value in recipe_values(sidecar).items():
+        flag = FIELDS[name].flag
+        text = str(value)
+        if "\0" in text:
+            raise ResultError(f"{name} holds a NUL character, which no command line can")
+        if value is True:
+            words.append(flag)
+        elif text.startswith("-"):
+            words.append(f"{flag}={shlex.quote(text)}")
+        else:
+            words += [flag, shlex.quote(text)]
+    return " ".join(words)
+
+
+def notebook_cell(sidecar: Sidecar) -> str:
+    """A cell that makes a result again."""
+    lines = [f"    {name}={value!r}," for name, value in recipe_values(sidecar).items()]
+    return "\n".join(
+        ["from cogvx_nb import generate_video", "", "video = generate_video(", *lines, ")"]
+    )
