@@ -2,172 +2,154 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from . import settings
-from .text import print_error
+from .events import (
+    Bytes,
+    CancelToken,
+    Event,
+    FramesDone,
+    Listener,
+    Note,
+    PlanChanged,
+    Planned,
+    RequestReduced,
+    StageStarted,
+    Started,
+    Step,
+    TransferEvent,
+    TransferListener,
+)
+from .text import format_duration, print_error
+from .time_left import TimeLeft
 
 if TYPE_CHECKING:
-    import torch
     from tqdm import tqdm
 
-
-@dataclass(frozen=True, slots=True)
-class StageStarted:
-    """A stage begins: ``text``, ``compile``, ``denoise``, ``decode`` or ``write``."""
-
-    stage: str
-    seconds: float = 0.0  # predicted; 0 if there is no prediction
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A denoising step is done."""
-
-    step: int  # from 1
-    steps: int  # of the whole video
-    seconds_left: float  # for the remaining steps, extrapolated from those done
-    latents: torch.Tensor  # predicted clean latents, (1, latent frames, 16, height / 8, width / 8)
-    # on the device: what a preview is made from. Listeners must not change them.
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A request was validated and planned; the work begins."""
-
-    request: object  # ``planning.request.VideoRequest``
-    plan: object  # ``planning.plan.Plan``
-    model_note: str = ""  # why this checkpoint, where the choice was not the user's
-
-    def __str__(self) -> str:
-        lines = [f"model: {self.model_note}"] if self.model_note else []
-        lines += [str(self.request), f"plan: {self.plan}"]
-        return "\n".join(lines + [f"approximate: {text}" for text in self.plan.approximations])
-
-
-@dataclass(frozen=True, slots=True)
-class PlanChanged:
-    """Memory ran out, or compiling failed; the same request is retried with another plan."""
-
-    plan: object
-
-    def __str__(self) -> str:
-        return f"{self.plan.reasons[-1]}; trying again: {self.plan}"
-
-
-@dataclass(frozen=True, slots=True)
-class RequestReduced:
-    """Memory ran out with every plan; the request is made smaller, as the caller allowed."""
-
-    request: object
-
-
-@dataclass(frozen=True, slots=True)
-class FramesDone:
-    """The frames are decoded."""
-
-    generated: object
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that the user should know, in a line."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-
-Event = Planned | StageStarted | Step | PlanChanged | RequestReduced | FramesDone | Note
-Listener = Callable[[Event], None]
-
-
-class CancelToken(Protocol):
-    """Says whether to stop, as a ``threading.Event`` does."""
-
-    def is_set(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A transfer stage begins: ``fetching`` or ``checking``."""
-
-    stage: str
-    total_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bytes:
-    """Bytes of a file were fetched or checked."""
-
-    path: str
-    count: int  # since the last event; negative if the file is fetched from the start again
-    file_bytes: int
-
-
-TransferEvent = Started | Bytes | Note
-TransferListener = Callable[[TransferEvent], None]
+__all__ = [
+    "Bytes",
+    "CancelToken",
+    "Event",
+    "FramesDone",
+    "Listener",
+    "Note",
+    "PlanChanged",
+    "Planned",
+    "Progress",
+    "RequestReduced",
+    "StageStarted",
+    "Started",
+    "Step",
+    "TimeLeft",
+    "TransferEvent",
+    "TransferListener",
+    "TransferProgress",
+]
 
 QUIET_SECONDS = 30
-"""Seconds between lines about a transfer, where no bar can be shown."""
+"""Seconds between lines about work or a transfer, where no bar can be shown."""
+
+REDRAW_SECONDS = 0.5
+"""Seconds between looks at a bar in a terminal while nothing happens."""
+
+BAR_COLUMNS = 24
+"""Of the bar in a terminal or a notebook."""
 
 
 class Progress:
-    """A listener for ``generate_frames`` and ``save_result``. Use it in a ``with`` statement."""
+    """A listener for ``generate_frames`` and ``save_result``. Use it in a ``with`` statement.
+
+    One bar over the whole video, and a line with its seconds for each stage that is done.
+    """
 
     def __init__(self) -> None:
-        self._stage = ""
-        self._bar: tqdm | None = None
+        self._time = TimeLeft()
+        self._step = ""  # such as "12/50"
+        self._begun = 0.0  # time at which the stage began
+        self._lines: list[str] = []  # what stays, in a notebook
+        self._lock, self._over = threading.RLock(), threading.Event()
         self._notebook = notebook_line() if in_notebook() else None
+        self._live = self._notebook is None and sys.stderr.isatty()
 
     def __enter__(self) -> Progress:
+        if self._notebook is None:
+            threading.Thread(target=self._redraw, name="cogvx progress", daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._close()
-        if self._notebook is not None:
-            self._show("stopped" if exception[0] else "done")
+        self._over.set()
+        with self._lock:
+            if exception[0] is None:
+                self._end_stage()
+            elif self._time.stage:
+                self._keep(f"stopped in {self._time.stage} {self._step}".rstrip())
+            self._draw("")
 
     def __call__(self, event: Event) -> None:
-        match event:
-            case StageStarted(stage, seconds):
-                self._close()
-                self._stage = stage
-                self._show(f"{stage}, about {seconds:.0f} s" if seconds else stage)
-            case Step(step, steps, seconds_left):
-                self._advance(step, steps, seconds_left)
-            case Planned() | PlanChanged() | Note():
-                self._close()
-                self._show(str(event))
-            case RequestReduced(request):
-                self._close()
-                changes = "; ".join(str(change) for change in request.adjustments)
-                self._show(f"memory ran out; making less: {changes}")
+        with self._lock:
+            if isinstance(event, StageStarted):
+                self._end_stage()
+                self._step, self._begun = "", time.monotonic()
+            self._time.record(event)
+            match event:
+                case Step(step, steps):
+                    self._step = f"{step}/{steps}"
+                case Planned():
+                    if self._notebook is None:  # which shows both itself
+                        self._keep(str(event))
+                case PlanChanged() | Note():
+                    self._keep(str(event))
+                case RequestReduced(request):
+                    changes = "; ".join(str(change) for change in request.adjustments)
+                    self._keep(f"memory ran out; making less: {changes}")
+            self._draw(self._status())
 
-    def _advance(self, step: int, steps: int, seconds_left: float) -> None:
+    def _end_stage(self) -> None:
+        if self._begun:
+            self._keep(f"{self._time.stage:8} {time.monotonic() - self._begun:6.1f} s")
+            self._begun = 0.0
+
+    def _status(self) -> str:
+        """The stage, its step, the bar, the share and the time left, in a line."""
+        stage = f"{self._time.stage or 'starting'} {self._step}".rstrip()
+        share, left = self._time.share, self._time.seconds_left
+        full = round(share * BAR_COLUMNS)
+        bar = "█" * full + "░" * (BAR_COLUMNS - full)
+        after = f", about {format_duration(left)} left" if left is not None else ""
+        return f"{stage:16} {bar} {share:4.0%}{after}"
+
+    def _keep(self, line: str) -> None:
+        """Show a line that stays."""
+        self._lines.append(line)
+        if self._notebook is None:
+            print_error(f"{CLEAR_LINE if self._live else ''}{line}")
+
+    def _draw(self, status: str) -> None:
+        """Show a line that the next one replaces."""
         if self._notebook is not None:
-            self._show(f"{self._stage} {step}/{steps}, {seconds_left:.0f} s left")
-        elif sys.stderr.isatty():
-            if self._bar is None:
-                self._bar = _terminal_bar()(desc=self._stage, total=steps, unit="step", leave=False)
-            self._bar.update(step - self._bar.n)
+            lines = "\n".join([*self._lines, *filter(None, [status])])
+            self._notebook.update({"text/plain": lines}, raw=True)
+        elif self._live:
+            columns = shutil.get_terminal_size().columns
+            print(f"{CLEAR_LINE}{status[: columns - 1]}", end="", file=sys.stderr, flush=True)
 
-    def _show(self, line: str) -> None:
-        if self._notebook is not None:
-            self._notebook.update({"text/plain": line}, raw=True)
-        else:
-            print_error(line)
+    def _redraw(self) -> None:
+        while not self._over.wait(REDRAW_SECONDS if self._live else QUIET_SECONDS):
+            with self._lock:
+                if self._over.is_set():
+                    return
+                if self._live:
+                    self._draw(self._status())
+                else:
+                    print_error(self._status())
 
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+
+CLEAR_LINE = "\r\x1b[K"
 
 
 class TransferProgress:

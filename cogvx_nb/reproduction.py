@@ -16,8 +16,9 @@ from .planning import planner, request
 from .planning.fields import CHECKS, FIELDS, SEEDS, names_deciding
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest
-from .progress import CancelToken, Listener
+from .progress import CancelToken, Listener, StageStarted
 from .results import video
+from .results.forecast import announce
 from .results.records import RecordedCheckpoint, Sidecar
 from .results.result import Generated, Result, describe_video
 
@@ -92,7 +93,11 @@ def reproduce(
     video.try_ffmpeg()
     recorded, content = request_of(original.settings), original.sidecar_json()
     decoded = video.decode_video(original.path, recorded.frames + 1)
-    loaded = loader.load_pipeline(planner.replay_plan(recorded, probe_machine(), content["plan"]))
+    plan = planner.replay_plan(recorded, probe_machine(), content["plan"])
+    if on_event is not None:
+        on_event(announce(recorded, plan, stages=("load", "text", "denoise", "decode")))
+        on_event(StageStarted("load"))
+    loaded = loader.load_pipeline(plan)
     with _cpu_threads(original.settings.machine.threads):
         generated = generate.generate_frames(recorded, loaded, on_event, cancel)
     return _compare(original, generated, decoded)

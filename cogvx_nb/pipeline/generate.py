@@ -126,19 +126,17 @@ def _denoise(
     request: VideoRequest, pipe, embeds, negative, emit: Listener, cancel: CancelToken | None
 ) -> torch.Tensor:
     """Latents (1, latent frames, 16, height / 8, width / 8)."""
-    start = time.perf_counter()
 
     def after_step(pipe, index, timestep, tensors):
         _raise_if_cancelled(cancel)
         step = index + 1
-        seconds_left = (time.perf_counter() - start) / step * (request.steps - step)
         clean = tensors["old_pred_original_sample"]
         if clean is None:  # DDIM keeps none
             clean = _clean_estimate(pipe.scheduler, timestep, noisy.pop(), tensors["noise_pred"])
             noisy.append(tensors["latents"])
         if not torch.isfinite(clean).all():  # and it would stay so
             raise BadFrames(f"step {step} of {request.steps} gave NaN: {BAD_FRAMES_REMEDY}")
-        emit(Step(step, request.steps, seconds_left, clean))
+        emit(Step(step, request.steps, clean))
         _raise_if_cancelled(cancel)
         return {}
 

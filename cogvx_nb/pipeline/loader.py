@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from .. import files, settings
+from ..checkpoints.registry import Model
 from ..checkpoints.store import file_hashes
 from ..errors import DeviceFailed, ModelError, OutOfMemory
 from ..planning.plan import Plan, compiled_key
@@ -167,6 +168,12 @@ def load_pipeline(plan: Plan) -> Loaded:
         _loaded.apply(plan)
     _loaded.seconds = time.perf_counter() - start
     return _loaded
+
+
+def is_loaded(model: Model) -> bool:
+    """Whether a checkpoint's pipeline is in memory."""
+    kept = _loaded.plan.model.folder if _loaded is not None and _loaded.pipe is not None else None
+    return kept is not None and kept == model.folder
 
 
 def release_pipeline() -> None:

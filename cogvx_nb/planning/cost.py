@@ -8,6 +8,7 @@ by how long a step takes there, and come from videos made on it once there are a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..text import GIB
@@ -266,10 +267,14 @@ class MeasuredPace:
 
     step_seconds: float  # a denoising step
     other_seconds: float  # text, decode and write together
+    load_seconds: float = 0.0  # where the checkpoint was not in memory; 0 if it always was
+    text_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    write_seconds: float = 0.0
 
 
 def predict_seconds(
-    plan: Plan, machine: Machine, steps: int, known: dict[int, MeasuredPace]
+    plan: Plan, machine: Machine, steps: int, known: Mapping[int, MeasuredPace]
 ) -> float | None:
     """Seconds of a video, its model loaded; None for an unknown GPU without measurements.
 
@@ -279,11 +284,15 @@ def predict_seconds(
             are scaled by their floating-point operations.
     """
     if known:
-        nearest = min(known, key=lambda frames: abs(frames - plan.frames))
-        ratio = total_step_flop(plan, plan.frames) / total_step_flop(plan, nearest)
-        pace = known[nearest]
+        pace, ratio = nearest_pace(plan, known)
         return ratio * (pace.other_seconds + steps * pace.step_seconds)
     if plan.device != "cpu":
         return sum(plan.seconds.values()) if plan.seconds else None
     step = total_step_flop(plan, plan.frames) / (CORE_RATE * machine.threads)
     return step * (plan.model.checkpoint.decode_steps + steps)
+
+
+def nearest_pace(plan: Plan, known: Mapping[int, MeasuredPace]) -> tuple[MeasuredPace, float]:
+    """(measurement with the nearest number of frames, what a plan's video takes over it)."""
+    nearest = min(known, key=lambda frames: abs(frames - plan.frames))
+    return known[nearest], total_step_flop(plan, plan.frames) / total_step_flop(plan, nearest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .. import settings
 from ..planning.cost import MeasuredPace
+from ..planning.stages import PACED_STAGES, median_pace
 from . import export
 from .columns import COLUMNS
 from .filters import KINDS, NEWEST_FIRST, Search, check_group, order_clause
@@ -215,22 +215,21 @@ class Catalogue:
 
     def paces(self, model: str, device: str) -> dict[int, MeasuredPace]:
         """Median pace of the newest results, by number of frames."""
+        stages = ", ".join(f"{stage}_seconds" for stage in PACED_STAGES)
         ranked = (
-            "SELECT frames, denoise_seconds / steps AS step, other_seconds, row_number() OVER"
-            " (PARTITION BY frames ORDER BY at DESC) AS place FROM results"
+            f"SELECT frames, denoise_seconds / steps AS step, other_seconds, {stages},"
+            " row_number() OVER (PARTITION BY frames ORDER BY at DESC) AS place FROM results"
             " WHERE model = ? AND device = ? AND guidance > 1"
         )
         rows = self._index.query(
-            f"SELECT frames, step, other_seconds FROM ({ranked}) WHERE place <= {PACE_SAMPLES}",
+            f"SELECT frames, step, other_seconds, {stages} FROM ({ranked})"
+            f" WHERE place <= {PACE_SAMPLES}",
             (model, device),
         )
         samples: dict[int, list] = {}
         for frames, *seconds in rows:
             samples.setdefault(frames, []).append(seconds)
-        return {
-            frames: MeasuredPace(*map(statistics.median, zip(*measured, strict=True)))
-            for frames, measured in samples.items()
-        }
+        return {frames: median_pace(measured) for frames, measured in samples.items()}
 
     def pages(self, text: str = "", **search: object) -> Iterator[list[tuple]]:
         """All results that match, newest first, a page at a time: memory use doesn't grow with

@@ -16,6 +16,7 @@ from ..planning import planner, probe
 from ..planning.fields import FIELDS
 from ..progress import Event, in_notebook
 from ..results.records import Sidecar
+from ..text import format_duration
 from . import controls
 from .controls import (
     WIDE,
@@ -185,10 +186,10 @@ class GenerateTab(widgets.VBox):
             self.stage.value, self.progress.value = "", 0
             self.preview.layout.display = "none"
             return
-        part = job.step / job.steps if job.steps else 0
-        left = f", step {job.step} of {job.steps}, {job.seconds_left:.0f} s left" if part else ""
-        self.progress.value = part
-        self.stage.value = html_lines([f"{job.stage or 'load'}{left}", *job.notes])
+        step, left = (f", step {job.step} of {job.steps}" if job.steps else ""), job.seconds_left
+        after = f", about {format_duration(left)} left" if left is not None else ""
+        self.progress.value = job.share
+        self.stage.value = html_lines([f"{job.stage or 'load'}{step}{after}", *job.notes])
 
     def _show_preview(self, data: bytes) -> None:
         self.preview.value = data

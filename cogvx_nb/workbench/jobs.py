@@ -23,6 +23,7 @@ from ..progress import (
 )
 from ..results.result import Result
 from ..text import error_line
+from ..time_left import TimeLeft
 
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
 
@@ -43,24 +44,35 @@ class Job:
     stage: str = ""  # of the running job
     step: int = 0  # of ``steps``; both are 0 outside of denoising
     steps: int = 0
-    seconds_left: float = 0.0  # of denoising
     notes: tuple[str, ...] = ()  # such as a change of plan
     result: Result | None = None  # of a job that is done
     error: str = ""  # of a job that failed, in one line
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
+    _time: TimeLeft = field(default_factory=TimeLeft, repr=False)
 
     @property
     def over(self) -> bool:
         """Whether its state is final."""
         return self.state in (DONE, CANCELLED, FAILED)
 
+    @property
+    def share(self) -> float:
+        """How much of it is done, over all stages, 0 … 1."""
+        return 1.0 if self.state == DONE else self._time.share
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until its file is written; None while nothing is known, 0 when it is over."""
+        return 0.0 if self.over else self._time.seconds_left
+
     def record(self, event: Event) -> None:
-        """Update stage, step and notes from a progress event."""
+        """Update stage, step, time and notes from a progress event."""
+        self._time.record(event)
         match event:
             case StageStarted(stage):
                 self.stage, self.step, self.steps = stage, 0, 0
-            case Step(step, steps, seconds_left):
-                self.step, self.steps, self.seconds_left = step, steps, seconds_left
+            case Step(step, steps):
+                self.step, self.steps = step, steps
             case Planned(_, plan):
                 self.notes += tuple(f"approximate: {text}" for text in plan.approximations)
             case PlanChanged():

@@ -125,10 +125,9 @@ class Session:
         """
         local = probe.probe_machine()
         plan = planner.predict_plan(model, local, frames, speed, steps, attention)
-        self.catalogue.refresh()
         # Most measured paces are of exact videos; others are predicted from their plans.
         usual = speed == "exact" and attention == AUTO
-        known = self.catalogue.paces(model.name, plan.device) if usual else {}
+        known = self._paces(model.name, plan.device) if usual else {}
         return Prediction(cost.predict_seconds(plan, local, steps, known), plan.peak_bytes)
 
     def _work(self, job: Job, listener: Listener) -> Result:
@@ -146,7 +145,13 @@ class Session:
             again = reproduction.reproduce(job.original, listen, job.cancelled)
             listener(Note(str(again)))
             return job.original
-        return workflow.make_video(job.request, on_event=listen, cancel=job.cancelled)
+        return workflow.make_video(
+            job.request, on_event=listen, cancel=job.cancelled, paces=self._paces
+        )
+
+    def _paces(self, model: str, device: str) -> dict[int, cost.MeasuredPace]:
+        self.catalogue.refresh()
+        return self.catalogue.paces(model, device)
 
     def _start_preview(self, step: Step, job: Job) -> None:
         """Start a preview of a step, if the rate limit allows one."""

@@ -1,0 +1,71 @@
+"""What a video is expected to take, from the results so far, as the event that begins its work."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Mapping
+
+from ..planning.cost import MeasuredPace
+from ..planning.plan import Plan
+from ..planning.probe import probe_machine
+from ..planning.request import VideoRequest
+from ..planning.speedups import AUTO
+from ..planning.stages import expected_seconds
+from ..progress import Planned
+from ..time_left import STAGES
+from .catalogue import Catalogue
+
+Paces = Callable[[str, str], Mapping[int, MeasuredPace]]
+"""How fast videos were made so far, from the name of a checkpoint and a device, by number of
+frames."""
+
+PIPELINE = "cogvx_nb.pipeline.loader"
+"""Imports torch and diffusers, and holds the loaded checkpoint."""
+
+
+def announce(
+    prepared: VideoRequest,
+    plan: Plan,
+    model_note: str = "",
+    paces: Paces | None = None,
+    stages: Collection[str] = STAGES,
+) -> Planned:
+    """The event that a video is planned, with the seconds that each stage is expected to take.
+
+    Args:
+        paces: by default from all results on disk.
+        stages: those that there will be.
+    """
+    # Most measured paces are of exact videos; others are predicted from their plans.
+    usual = prepared.speed == "exact" and prepared.attention == AUTO
+    paces = paces or measured_paces
+    known = paces(prepared.model.name, plan.device) if usual else {}
+    expected = expected_seconds(
+        plan,
+        probe_machine(),
+        prepared.steps,
+        known,
+        loaded=_is_loaded(prepared),
+        imported=PIPELINE in sys.modules,
+    )
+    computed = plan.step_cost.computed_steps(prepared.steps)
+    return Planned(
+        prepared,
+        plan,
+        model_note,
+        {stage: seconds for stage, seconds in expected.items() if stage in stages},
+        computed if len(computed) < prepared.steps else (),
+    )
+
+
+def measured_paces(model: str, device: str) -> dict[int, MeasuredPace]:
+    """How fast the videos in the outputs folder were made; see ``Catalogue.paces``."""
+    catalogue = Catalogue()
+    catalogue.refresh()
+    return catalogue.paces(model, device)
+
+
+def _is_loaded(prepared: VideoRequest) -> bool:
+    """Whether this process has a request's checkpoint in memory."""
+    loader = sys.modules.get(PIPELINE)  # not imported for this question
+    return loader is not None and loader.is_loaded(prepared.model)
