@@ -213,13 +213,13 @@ def keep(page, name: str) -> None:
 
 
 def test_from_a_prompt_to_a_playing_video(page):
-    assert page.locator(".cogvx-tokens").inner_text() == "10 of 64 tokens"
+    assert page.locator(".cogvx-tokens").inner_text() == "9 of 63 tokens"
     assert "quick · 13 frames" in page.inner_text(".cogvx-mode")
     assert len(re.findall(r"about \d+ s, [\d.]+ GiB", page.inner_text(".cogvx-predictions"))) == 3
     keep(page, "1-idle")
     fill(page, "a green star growing on a navy background", frames=2)
     page.wait_for_function(
-        "document.querySelector('.cogvx-tokens').innerText.startsWith('9 of 64')", timeout=10_000
+        "document.querySelector('.cogvx-tokens').innerText.startsWith('8 of 63')", timeout=10_000
     )
     generate(page)
     page.wait_for_function(f"{STEP} > 3", timeout=120_000)

@@ -39,9 +39,9 @@ def shown(tiny, session):
 
 
 def test_the_tokens_are_counted_while_typing(shown):
-    assert shown.form.tokens.value == "10 of 64 tokens"
+    assert shown.form.tokens.value == "9 of 63 tokens"
     shown.form.inputs["prompt"].value = CIRCLE + " zyzzyva"
-    unknown = "11 of 64 tokens, 1 unknown to cogvideox-tiny: "
+    unknown = "10 of 63 tokens, 1 unknown to cogvideox-tiny: "
     assert html.unescape(shown.form.tokens.value) == f"{unknown}'zyzzyva'"
     shown.form.inputs["prompt"].value = "a red circel"
     assert "'circel' (did you mean 'circle'?)" in html.unescape(shown.form.tokens.value)

@@ -137,7 +137,7 @@ BAD = [
     (2, "prompt = 7: must be text: quote it", {"prompts": [CIRCLE, 7]}),
     (2, "run 3 of 3 (row 3 of runs): steps = 0: must be between 1 and 1000",
      {"runs": [{"steps": 1}, {"steps": 2}, {"steps": 0}]}),
-    (2, "run 2 of 2 (row 2 of prompts): prompt = 'zyzzyva quokka axolotl': 100% of it, such as",
+    (2, "run 2 of 2 (row 2 of prompts): prompt = 'zyzzyva quokka axolotl': most of it, such as",
      {"prompts": [CIRCLE, "zyzzyva quokka axolotl"]}),
     (2, "output = 'a.mp4': each run writes video.mp4", {"parameters": {"output": "a.mp4"}}),
     (1, "cogvx download CogVideoX-5b", {"grid": {"model": ["tiny", "CogVideoX-5b"]}}),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import RequestError, did_you_mean
+from .demonstration import SHAPES, Demonstration
 
 SIZE_MULTIPLE = 16
 """Height and width are multiples of this: the VAE downsamples by 8, the patches by 2."""
@@ -68,6 +69,7 @@ class Checkpoint:
     enrichable: bool = True  # whether a chat model's long English prompts suit it
     pipeline_class: str = "CogVideoXPipeline"  # class name in diffusers
     in_channels: int = LATENT_CHANNELS  # of the transformer; twice as many with an image's latents
+    demonstration: Demonstration | None = None  # what a checkpoint of few things can draw
     cannot_run: str = ""  # why it is only fetched and verified here; empty for those that run
 
 
@@ -162,6 +164,7 @@ TINY = Checkpoint(
     reads="it knows one coloured shape moving on a plain background, such as 'a red circle moving "
     "right on a black background', or the same in Chinese",
     enrichable=False,
+    demonstration=SHAPES,
 )
 
 CHECKPOINTS = (COGVIDEOX_5B, COGVIDEOX_2B, COGVIDEOX_15_5B, TINY)

@@ -23,7 +23,7 @@ from .fields import (
     complete_values,
     names_deciding,
 )
-from .prompt_tokens import Tokens
+from .prompt_tokens import Span, Tokens
 from .speedups import check_attention
 
 
@@ -206,11 +206,18 @@ def _read_prompt(
             raise PromptUnknown(
                 "prompt",
                 prompt,
-                f"{tokens.unknown_share:.0%} of it, such as {first}, is unknown to {model.name} "
-                f"and ignored; {model.checkpoint.reads} (allow_unknown runs it anyway)",
+                f"most of it, such as {first}, is unknown to {model.name} and would be ignored; "
+                f"{model.checkpoint.reads} (or allow unknown words: --allow-unknown)",
             )
         allowed = ("allow_unknown",)
-    return _reading_notes(model, "prompt", prompt), allowed
+    return _reading_notes(model, "prompt", prompt) + cannot_draw(model, prompt), allowed
+
+
+def cannot_draw(model: Model, prompt: str) -> tuple[str, ...]:
+    """A sentence for each thing that a prompt asks for in words that a demonstration checkpoint
+    knows, and that it can't draw."""
+    demonstration = model.checkpoint.demonstration
+    return tuple(demonstration.cannot(prompt)) if demonstration else ()
 
 
 def _read_negative_prompt(model: Model, text: str, guidance: float) -> tuple[str, ...]:
@@ -232,8 +239,8 @@ def _reading_notes(model: Model, kind: str, text: str) -> tuple[str, ...]:
         notes += (f"unknown to {model.name} and ignored in the {kind}: {words}",)
     if tokens.cut:
         notes += (
-            f"the {kind} has {tokens.count} tokens of {tokens.limit}; this end of it has no "
-            f"effect: {tokens.cut!r}",
+            f"the {kind} has {tokens.count} tokens and {model.name} reads {tokens.limit}; this "
+            f"end of it has no effect: {tokens.cut!r}",
         )
     return notes
 
@@ -254,6 +261,15 @@ def count_tokens(model: Model, text: str) -> Tokens:
         ModelCorrupt: if the tokenizer can't be loaded.
     """
     return prompt_tokens.count_tokens(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
+
+
+def read_spans(model: Model, text: str) -> tuple[Span, ...]:
+    """The tokens of a text as places in it, by the checkpoint's tokenizer.
+
+    Raises:
+        ModelCorrupt: if the tokenizer can't be loaded.
+    """
+    return prompt_tokens.read_spans(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
 
 
 def name_words(model: Model, words: Sequence[str]) -> str:

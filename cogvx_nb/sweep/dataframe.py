@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import OutputError, ResultError, optional_import
 from ..files import translate_errors, write_whole
 from ..planning import probe
+from ..planning.fields import RANDOM_SEED, SEEDS
 from ..results import video
 from ..results.stored import stored_settings
 from ..text import GIB
@@ -188,6 +189,8 @@ def _row(
     path = folder.root / run_id / VIDEO
     try:
         settings, sha256 = stored_settings(path)[0], marker["files"][VIDEO][1]
+        drawn = [name for name in SEEDS if parameters.get(name) == RANDOM_SEED]
+        row |= {name: getattr(settings.request, name) for name in drawn}
         row |= {f"{stage}_seconds": value for stage, value in settings.seconds.items()}
         if settings.plan.peak_bytes is not None:
             row["predicted_gib"] = settings.plan.peak_bytes / GIB
