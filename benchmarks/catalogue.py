@@ -38,14 +38,11 @@ page = catalogue.find(limit=12); total = catalogue.count()
 listed = time.perf_counter()
 pictures = pictures.thumbnails(page); shown = time.perf_counter()
 import json, re
-from cogvx_nb.workbench.gallery_tab import Gallery
-from cogvx_nb.workbench.session import Session
-ready = time.perf_counter(); gallery = Gallery(Session()); shown_widget = time.perf_counter()
-assert len(page) == len(gallery.cards.children) == 12 and all(pictures)
+assert len(page) == 12 and all(pictures)
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
 print(json.dumps({"total": total, "import_seconds": imported - start,
     "list_seconds": listed - imported, "posters_seconds": shown - listed,
-    "gallery_widget_seconds": shown_widget - ready, "peak_rss_mib": peak / 1024}))
+    "peak_rss_mib": peak / 1024}))
 """
 
 FRAME = """

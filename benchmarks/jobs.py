@@ -2,7 +2,7 @@
 
 ``python benchmarks/jobs.py [--cancels 20] [--videos 50]`` cancels videos of 49 frames at random
 moments of their denoising, then makes 15 videos of 13 frames and 2 steps and as many more as
-``--videos`` says, with the workbench's widgets; on the embedded model.
+``--videos`` says, with the workbench's page; on the embedded model.
 Prints JSON: latency of each cancel in milliseconds and in steps of that video, and the process's
 memory (resident set, MiB) before and after those, as medians of ten.
 """
@@ -84,10 +84,12 @@ def cancels(session, video, begun: list[float], count: int) -> dict:
 
 
 def memory(session, video, settled: int, count: int) -> dict:
-    """Resident memory before and after ``count`` videos, with the widgets that show each result."""
-    from cogvx_nb.workbench.app import Workbench
+    """Resident memory before and after ``count`` videos, with the page that shows each result."""
+    from cogvx_nb.workbench.desk import Desk
+    from cogvx_nb.workbench.page import Page
 
-    shown, process, sizes = Workbench(video.model, session), psutil.Process(), []
+    shown = Page(Desk(video.model, session, {}), {})
+    process, sizes = psutil.Process(), []
     for _ in range(settled + count):
         session.queue.submit(video)
         session.queue.wait()

@@ -12,8 +12,6 @@ __version__ = "0.1.0"
 
 _API = {
     "Catalogue": "results.catalogue",
-    "Compare": "workbench.gallery_tab",
-    "Gallery": "workbench.gallery_tab",
     "catalogue": "results.catalogue",
     "generate_video": "workflow",
     "results_frame": "results.catalogue",
@@ -22,6 +20,9 @@ _API = {
     "save_frames": "results.result",
     "run_notebook": "notebooks.notebook",
     "run_sweep": "sweep.driver",
+    "show_compare": "workbench.app",
+    "show_gallery": "workbench.app",
+    "show_workbench": "workbench.app",
     "sweep_dataframe": "sweep.dataframe",
 }
 """Public names and the modules that define them; ``catalogue`` is a module itself."""

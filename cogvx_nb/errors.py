@@ -83,7 +83,7 @@ class RequestError(CogvxError):
     exit_code = 2
 
     def __init__(self, field: str, value: object, remedy: str) -> None:
-        self.field, self.value = field, value
+        self.field, self.value, self.remedy = field, value, remedy
         name = _printable(str(field)[:40])[:40]
         room = max(20, min(80, MOST_CHARACTERS - len(f"{name} = : {remedy}")))
         super().__init__(f"{name} = {_shown(value, room)}: {remedy}")

@@ -5,15 +5,10 @@ from __future__ import annotations
 import dataclasses
 import time
 
-import ipywidgets as widgets
-import numpy as np
-import pytest
-from conftest import CIRCLE, everything
+from conftest import CIRCLE
 
-from cogvx_nb.errors import RequestError, ResultError
 from cogvx_nb.planning.request import Adjustment
-from cogvx_nb.results import result, side_by_side, video
-from cogvx_nb.workbench import gallery_tab
+from cogvx_nb.results import result, side_by_side
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
@@ -105,30 +100,6 @@ def test_words_that_differ_are_marked(samples):
     assert "red" in marked
     assert "7" in marked
     assert not any("circle" in words.split() for words in marked)
-
-
-def test_they_play_in_step(samples, tmp_path):
-    shown = gallery_tab.Compare([one.path for one in samples])
-    (player,) = [one for one in everything(shown) if isinstance(one, widgets.Video)]
-    copy = tmp_path / "copy.mp4"
-    copy.write_bytes(bytes(player.value))
-    frames = video.decode_video(copy)
-    assert len(frames) == 25
-    assert frames.shape[2] > 3 * 144
-    third = frames.shape[2] // 3
-    held = frames[20, :, :third].astype(int) - frames[13, :, :third]
-    assert np.abs(held).mean() < 3, "the shorter one stays at its last frame"
-
-
-def test_two_to_six(samples):
-    shown = gallery_tab.Compare()
-    for paths in ([samples[0].path], [samples[0].path] * 7):
-        with pytest.raises(RequestError, match="choose two to 6"):
-            shown.show(paths)
-    with pytest.raises(ResultError, match="there is no file"):
-        shown.show([samples[0].path, samples[0].path.with_name("none.mp4")])
-    shown.show([one.path for one in samples] * 2)
-    assert [one for one in everything(shown) if isinstance(one, widgets.Video)]
 
 
 def test_text_of_users_is_inert(place):

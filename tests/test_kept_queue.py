@@ -16,7 +16,9 @@ from conftest import CIRCLE, wait_for
 from cogvx_nb.errors import BadFrames, Cancelled
 from cogvx_nb.planning.request import make_request
 from cogvx_nb.results.result import save_result
-from cogvx_nb.workbench import app, kept_job, kept_queue
+from cogvx_nb.workbench import kept_job, kept_queue, page, queue_actions
+from cogvx_nb.workbench.actions import NoArguments
+from cogvx_nb.workbench.desk import Desk
 from cogvx_nb.workbench.jobs import Job, JobQueue
 from cogvx_nb.workbench.kept_queue import KeptQueue
 from cogvx_nb.workbench.session import Session
@@ -120,17 +122,18 @@ def test_what_a_killed_process_left_is_offered_once(outputs):
 @pytest.mark.slow
 def test_the_page_offers_them_and_waits_for_the_click(killed, tiny, outputs):
     session = session_with(work := Seeds())
-    page = app.GenerateTab(tiny, session)
-    text = page.unfinished._text.value
-    assert ">4 jobs left unfinished by a kernel that ended (" in text
-    assert text.count("waiting: a red circle") == 3
-    assert f"was running: {CIRCLE} · 13 frames · seed 1" in text
+    shown = page.Page(Desk(tiny, session, {}), queue_actions.ACTIONS)
+    lines = shown.jobs["unfinished"]
+    assert lines[0].startswith("4 jobs left unfinished by a kernel that ended (")
+    assert sum(line.startswith("waiting: a red circle") for line in lines) == 3
+    assert f"was running: {CIRCLE} · 13 frames · seed 1" in lines
+    assert shown.jobs["resumable"] == 4
     assert work.made == []
-    page.unfinished.run.click()
+    shown._on_message(shown, {"ask": 1, "client": "a", "action": "queue.resume"}, [])
     assert session.queue.wait(60)
     assert work.made == [1, 2, 3, 4]
-    assert page.unfinished._text.value == ""
-    assert page.unfinished._buttons.layout.display == "none"
+    assert (shown.jobs["unfinished"], shown.jobs["resumable"]) == ((), 0)
+    shown.shut()
 
 
 @pytest.fixture
@@ -188,9 +191,10 @@ def test_a_job_with_a_drawn_seed_whose_video_was_published_is_over(tiny, generat
 
 def test_discarded_jobs_are_gone(leave, tiny, outputs):
     leave(), leave()
-    page = app.GenerateTab(tiny, Session())
-    page.unfinished.discard.click()
-    assert page.unfinished._text.value == ""
+    desk = Desk(tiny, Session(), {})
+    desk.session.find_unfinished()
+    assert len(desk.session.unfinished.jobs) == 2
+    queue_actions.discard_unfinished(desk, NoArguments())
     assert not KeptQueue().unfinished().jobs
     assert [path.name for path in (outputs / ".queue").iterdir()] == ["lock"]
 

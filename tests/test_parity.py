@@ -8,7 +8,8 @@ from test_notebook import execute
 
 from cogvx_nb.results import result
 from cogvx_nb.sweep import driver
-from cogvx_nb.workbench import app
+from cogvx_nb.workbench.desk import Desk
+from cogvx_nb.workbench.queue_actions import Submission, submit_form
 from cogvx_nb.workbench.session import Session
 
 NUMBERS = {"frames": 13, "steps": 4, "height": 96, "width": 144, "guidance": 4.5, "seed": 11}
@@ -42,7 +43,7 @@ def by_sweep(folder, outputs) -> result.Result:
 def by_workbench(tiny, outputs) -> result.Result:
     session = Session()
     values = {name: value for name, value in TEXTS.items() if name != "model"}
-    app.GenerateTab(tiny, session, **values, **NUMBERS).generate.click()
+    submit_form(Desk(tiny, session, {}), Submission(values | NUMBERS))
     assert session.queue.wait(120)
     (job,) = session.finished
     return result.read_result(job.result.path)

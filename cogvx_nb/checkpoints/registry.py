@@ -38,6 +38,10 @@ As wide as the clip, they overlap vertically only and decode 1.2 times its area;
 diffusers decode 2.3 times."""
 
 
+MODES = ("quick", "standard", "best")
+"""Names of a checkpoint's frame counts, in ascending order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """One member of the CogVideoX family."""

@@ -34,6 +34,10 @@ FRAMES, PLAN, CHECKS, SOURCE = "frames", "plan", "checks", "source"
 and prompt come from."""
 
 
+PROMPT, VIDEO, SEED, DETAILS = "prompt", "video", "seed", "details"
+"""Sections of the workbench's form, in their order; the last one is folded."""
+
+
 @dataclass(frozen=True, slots=True)
 class Field:
     """A value that a user gives."""
@@ -48,7 +52,7 @@ class Field:
     choices: tuple[str, ...] = ()  # of a text; all texts where empty
     required: bool = False  # a blank text is refused
     alias: str = ""  # the keyword of diffusers' pipelines, where it is another
-    advanced: bool = True  # the form folds it away
+    section: str = DETAILS  # of the workbench's form
     seed: bool = False  # it seeds noise: ``RANDOM_SEED`` draws one
 
     @property
@@ -110,8 +114,8 @@ _SEED = {"kind": int, "least": RANDOM_SEED, "most": MAX_SEED, "seed": True}
 _CHECK = {"kind": bool, "default": False, "decides": CHECKS}
 
 _ROWS = (
-    Field("prompt", help="what the video should show", required=True, advanced=False, **_TEXT),
-    Field("negative_prompt", help="what it should not show", **_TEXT),
+    Field("prompt", help="what the video should show", required=True, section=PROMPT, **_TEXT),
+    Field("negative_prompt", help="what it should not show", section=PROMPT, **_TEXT),
     Field(
         "frames",
         int,
@@ -120,7 +124,7 @@ _ROWS = (
         least=1,
         most=10_000,
         alias="num_frames",
-        advanced=False,
+        section=VIDEO,
     ),
     Field(
         "steps", int, 50, "denoising steps", least=1, most=MAX_STEPS, alias="num_inference_steps"
@@ -140,13 +144,14 @@ _ROWS = (
         "seed",
         default=42,
         help="the same seed makes the same video; -1 draws one at random",
-        advanced=False,
+        section=SEED,
         **_SEED,
     ),
     Field(
         "variation_seed",
         default=0,
         help="the seed whose noise is mixed in by variation_strength; -1 draws one",
+        section=SEED,
         **_SEED,
     ),
     Field(
@@ -154,10 +159,11 @@ _ROWS = (
         float,
         0.0,
         "how far the noise is turned towards variation_seed's: 0 not at all, 1 all the way",
+        section=SEED,
         least=0,
         most=1,
     ),
-    Field("model", str, "auto", "a checkpoint's name, its folder, or auto", SOURCE, advanced=False),
+    Field("model", str, "auto", "a checkpoint's name, its folder, or auto", SOURCE, section=VIDEO),
     Field(
         "speed",
         str,
@@ -165,7 +171,7 @@ _ROWS = (
         "exact, fast or turbo; turbo is approximate",
         PLAN,
         choices=tuple(SPEEDS),
-        advanced=False,
+        section=VIDEO,
     ),
     Field(
         "attention",

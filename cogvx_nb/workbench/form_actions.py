@@ -1,0 +1,102 @@
+"""Actions on the form: what is typed, what it would cost, and the settings of a result."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass, field
+
+from ..errors import CogvxError, DoesNotFit
+from ..planning import enrich
+from ..planning.speedups import SPEEDS
+from ..results.result import read_result
+from .actions import Action, NoArguments, Reply
+from .desk import Desk
+from .wording import explain_error, use_labels
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Values of fields, by name; ``model`` is a checkpoint's name."""
+
+    values: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A result."""
+
+    path: str
+
+
+def edit_form(desk: Desk, arguments: Values) -> Reply:
+    """Take what is typed.
+
+    Replies with ``problem``, why it can't be made, or None; and ``notes`` on what is adjusted.
+    """
+    desk.edit(arguments.values)
+    if not str(desk.form.values["prompt"]).strip():
+        return Reply({"problem": None, "notes": []})
+    try:
+        request = desk.form.request()
+    except CogvxError as error:
+        return Reply({"problem": asdict(explain_error(error)), "notes": []})
+    notes = [str(change) for change in request.adjustments] + list(request.notes)
+    return Reply({"problem": None, "notes": [use_labels(note) for note in notes]})
+
+
+def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
+    """Predicted time and memory of each length and speed.
+
+    Replies with a list of rows ``{"frames", "speed", "seconds", "bytes", "problem"}``; ``seconds``
+    is None where nothing is known of the GPU, ``problem`` empty where it fits.
+    """
+    values, model, rows = desk.form.filled, desk.form.model, []
+    for frames in model.checkpoint.frames:
+        for speed in SPEEDS:
+            row = {"frames": frames, "speed": speed, "seconds": None, "bytes": 0, "problem": ""}
+            try:
+                predicted = desk.session.predict(
+                    model, frames, values["steps"], speed, values["attention"]
+                )
+            except DoesNotFit as error:
+                row["problem"] = f"would not fit: {error}"
+            except CogvxError as error:
+                row["problem"] = explain_error(error).text
+            else:
+                row |= {"seconds": predicted.seconds, "bytes": predicted.peak_bytes}
+            rows.append(row)
+    return Reply(rows)
+
+
+def load_result(desk: Desk, arguments: Named) -> Reply:
+    """Take over the settings of a result; replies with the form, and a note."""
+    result = read_result(desk.path_of(arguments.path))
+    note = desk.form.load(result.settings)
+    desk.save_soon()
+    return Reply({"form": desk.form.as_json(), "note": note or result.note})
+
+
+def roll_seed(desk: Desk, arguments: NoArguments) -> Reply:
+    """A random seed."""
+    return Reply(random.SystemRandom().randrange(2**31))
+
+
+def enrich_prompt(desk: Desk, arguments: NoArguments) -> Reply:
+    """Let the chat model rewrite the prompt, in a thread: it may take a minute."""
+    model = desk.form.model.checkpoint
+    prompt = str(desk.form.values["enriched_from"] or desk.form.values["prompt"])
+
+    def ask() -> Reply:
+        enriched = enrich.enrich_prompt(prompt, model, again=True)
+        return Reply(asdict(enriched))
+
+    return desk.in_background(ask)
+
+
+ACTIONS = {
+    "form.edit": Action(Values, edit_form),
+    "form.predict": Action(NoArguments, predict_costs),
+    "form.load": Action(Named, load_result),
+    "form.seed": Action(NoArguments, roll_seed),
+    "form.enrich": Action(NoArguments, enrich_prompt),
+}

@@ -1,0 +1,105 @@
+"""Actions that send pictures and videos to the page, in pieces that a Jupyter server lets pass."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+from ..errors import ResultError
+from ..results import pictures, video
+from ..results.result import read_result
+from ..results.typed import MAX_INTEGER, Range
+from .actions import Action, Reply
+from .desk import Desk
+from .page_state import roll_row
+
+PIECE = 512 * 1024
+"""Bytes of a reply. A Jupyter server drops what a kernel sends beyond 1 MB/s, averaged over three
+seconds (``iopub_data_rate_limit``), so the page asks for one piece after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a file, from an offset in bytes."""
+
+    path: str
+    offset: Annotated[int, Range(0, MAX_INTEGER)] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Some results."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A result."""
+
+    path: str
+
+
+def read_video(desk: Desk, arguments: Piece) -> Reply:
+    """A piece of an mp4; replies with the size of the whole."""
+    path = desk.path_of(arguments.path)
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(arguments.offset)
+            return Reply({"size": size}, (file.read(PIECE),))
+    except OSError as error:
+        raise ResultError(f"{path.name} can't be read: {error.strerror}") from error
+
+
+def film_strip(desk: Desk, arguments: Named) -> Reply:
+    """A row of a result's frames, as PNG."""
+    path = desk.path_of(arguments.path)
+
+    def draw() -> Reply:
+        return Reply(None, (pictures.filmstrip_png(video.decode_video(path), count=9),))
+
+    return desk.in_background(draw)
+
+
+def posters(desk: Desk, arguments: Paths) -> Reply:
+    """The middle frame of each result, as WebP; empty where there is none."""
+    paths = [desk.path_of(path) for path in arguments.paths]
+
+    def draw() -> Reply:
+        return Reply(None, tuple(map(_poster, paths)))
+
+    return desk.in_background(draw)
+
+
+def _poster(path) -> bytes:
+    try:
+        return pictures.thumbnails([_Entry.of(read_result(path))])[0]
+    except ResultError:
+        return b""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    path: object
+    frames: int
+    fps: int
+    frame_hash: str
+
+    @classmethod
+    def of(cls, result) -> _Entry:
+        request = result.settings.request
+        return cls(result.path, request.frames, request.fps, result.frame_hash)
+
+
+def describe_result(desk: Desk, arguments: Named) -> Reply:
+    """A result as the stage shows it, also one that isn't on the film roll."""
+    return Reply(asdict(roll_row(arguments.path, read_result(desk.path_of(arguments.path)))))
+
+
+ACTIONS = {
+    "result.row": Action(Named, describe_result),
+    "media.video": Action(Piece, read_video),
+    "media.strip": Action(Named, film_strip),
+    "media.posters": Action(Paths, posters),
+}

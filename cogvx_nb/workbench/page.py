@@ -1,0 +1,226 @@
+"""The page of the workbench: an anywidget that shows a desk. Its state is traits, what it asks for
+are messages; see ``actions``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import anywidget
+import traitlets
+
+from ..progress import Event
+from ..text import render_template
+from .actions import Action, Refusal, Reply, perform
+from .desk import Desk
+from .jobs import CANCELLED, FAILED, Job
+from .page_state import Jobs, Progress, as_trait, describe_setup, job_row, roll_row
+from .session import PreviewReady
+
+STATIC = Path(__file__).with_name("static")
+
+SCRIPTS = (
+    "dom",
+    "link",
+    "media",
+    "form",
+    "form_parts",
+    "stage",
+    "roll",
+    "bar",
+    "keys",
+    "drops",
+    "main",
+)
+"""Files that together are the page's ES module, in this order."""
+
+STYLES = ("page", "form", "stage")
+"""Its stylesheets, besides the theme that reports share."""
+
+PAUSE = 0.2
+"""Seconds between two messages about the progress: at most five a second."""
+
+ROLL_SHOWN = 60
+"""Results of the film roll that a page gets; the gallery has all."""
+
+ENDED_SHOWN = 8
+"""Failed and cancelled jobs that the page lists."""
+
+
+def read_script() -> str:
+    """The page's ES module."""
+    return "\n".join((STATIC / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
+
+
+def read_style() -> str:
+    """The page's stylesheet."""
+    parts = [(STATIC / f"{name}.css").read_text("utf-8") for name in STYLES]
+    return "\n".join([str(render_template("theme.css")), *parts])
+
+
+class Page(anywidget.AnyWidget):
+    """Shows a desk in any number of browser tabs.
+
+    Args:
+        desk: the form, the queue and the results.
+        actions: what the page can ask for, by name.
+
+    Attributes:
+        setup, form, jobs, progress, roll, ended: see the types of ``page_state``, as JSON.
+        preview: an animated WebP of the running job; empty without one.
+        opening: the view to begin with, ``{"view": …, "paths": […]}``; empty: the form.
+        focus: whether the next view is to scroll to itself and take the keyboard.
+    """
+
+    _esm = traitlets.Unicode().tag(sync=True)
+    _css = traitlets.Unicode().tag(sync=True)
+    setup = traitlets.Dict().tag(sync=True)
+    form = traitlets.Dict().tag(sync=True)
+    jobs = traitlets.Dict().tag(sync=True)
+    progress = traitlets.Dict().tag(sync=True)
+    roll = traitlets.List().tag(sync=True)
+    ended = traitlets.List().tag(sync=True)
+    preview = traitlets.Bytes().tag(sync=True)
+    opening = traitlets.Dict().tag(sync=True)
+    focus = traitlets.Bool(True).tag(sync=True)
+
+    def __init__(self, desk: Desk, actions: Mapping[str, Action]) -> None:
+        self.desk, self._actions = desk, actions
+        self._costs: dict[tuple, float | None] = {}
+        self._steady = Steady(PAUSE, self._show_progress)
+        models = list(desk.form.models.values())
+        super().__init__(
+            _esm=read_script(),
+            _css=read_style(),
+            setup=as_trait(describe_setup(models)),
+            form=desk.form.as_json(),
+        )
+        self.on_msg(self._on_message)
+        desk.session.find_unfinished()
+        self._show_jobs()
+        self._show_roll()
+        self._show_progress()
+        self._stop = desk.session.listen(self._on_change)
+
+    def shut(self) -> None:
+        """Stop listening, keep the desk on disk, and close the widget."""
+        self._stop()
+        self._steady.stop()
+        self.desk.close()
+        self.close()
+
+    # --- from the page ----------------------------------------------------------------------------
+
+    def _on_message(self, widget: Page, message: object, buffers: list) -> None:
+        if not isinstance(message, dict):
+            return
+        address = {"reply": message.get("ask"), "client": message.get("client")}
+
+        def answer(outcome: Reply | Refusal) -> None:
+            if isinstance(outcome, Refusal):
+                self.send({**address, "error": as_trait(outcome.sentence)})
+            else:
+                self.send({**address, "data": outcome.data}, list(outcome.buffers))
+
+        data = bytes(buffers[0]) if buffers else b""
+        perform(self._actions, self.desk, message, data, answer)
+        self.form = self.desk.form.as_json()
+        if str(message.get("action")).startswith("queue."):
+            self._show_jobs()
+
+    # --- to the page ------------------------------------------------------------------------------
+
+    def _on_change(self, job: Job, event: Event | PreviewReady | None) -> None:
+        if isinstance(event, PreviewReady):
+            self.preview = event.data
+            return
+        if event is None:
+            if job.over:
+                self.preview = b""
+                self.desk.add_finished(job)
+                self._show_roll()
+            self._show_jobs()
+        self._steady.request(now=event is None)
+
+    def _show_jobs(self) -> None:
+        queue, unfinished = self.desk.session.queue, self.desk.session.unfinished
+        running, waiting = queue.running, queue.waiting
+        costs = [self._cost_of(job) for job in (running, *waiting) if job is not None]
+        shown = Jobs(
+            running=job_row(running, self._cost_of(running)) if running else None,
+            waiting=[job_row(job, self._cost_of(job)) for job in waiting],
+            seconds=None if None in costs else sum(costs),
+            unfinished=tuple(unfinished.lines),
+            resumable=len(unfinished.jobs),
+        )
+        self.jobs = as_trait(shown)
+
+    def _cost_of(self, job: Job) -> float | None:
+        """Predicted seconds of a job; equal ones are predicted once."""
+        request = job.request
+        kind = (request.model.name, request.frames, request.steps, request.speed)
+        if kind not in self._costs:
+            self._costs[kind] = self.desk.predict_seconds(request)
+        return self._costs[kind]
+
+    def _show_roll(self) -> None:
+        rows = [roll_row(name, result) for name, result in self.desk.roll[:ROLL_SHOWN]]
+        self.roll = [as_trait(row) for row in rows]
+        ended = [job for job in self.desk.session.finished if job.state in (FAILED, CANCELLED)]
+        again = [job for job in self.desk.session.finished if job.original and job.result]
+        shown = sorted((*ended, *again), key=lambda job: job.number)[-ENDED_SHOWN:]
+        self.ended = [as_trait(job_row(job)) for job in reversed(shown)]
+        self._costs.clear()  # a measured pace is better than a prediction
+
+    def _show_progress(self) -> None:
+        job = self.desk.session.queue.running
+        if job is None:
+            self.progress = as_trait(Progress())
+            return
+        self.progress = as_trait(
+            Progress(
+                id=job.id,
+                stage=job.stage or "load",
+                step=job.step,
+                steps=job.steps,
+                share=job.step / job.steps if job.steps else 0.0,
+                seconds_left=job.seconds_left,
+                notes=job.notes,
+            )
+        )
+
+
+class Steady:
+    """Calls a function at most once in so many seconds, and always after the last request."""
+
+    def __init__(self, pause: float, act: Callable[[], None]) -> None:
+        self._pause, self._act = pause, act
+        self._lock, self._last = threading.Lock(), 0.0
+        self._timer: threading.Timer | None = None
+
+    def request(self, now: bool = False) -> None:
+        """Ask for a call: at once if the last one is long ago, or ``now``."""
+        with self._lock:
+            left = self._last + self._pause - time.monotonic()
+            if self._timer is not None and not now:
+                return
+            if left > 0 and not now:
+                self._timer = threading.Timer(left, self._later)
+                self._timer.daemon = True
+                self._timer.start()
+                return
+            self._last = time.monotonic()
+        self._act()
+
+    def stop(self) -> None:
+        """Call no more."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _later(self) -> None:
+        with self._lock:
+            self._timer, self._last = None, time.monotonic()
+        self._act()

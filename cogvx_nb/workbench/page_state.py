@@ -1,0 +1,232 @@
+"""What a page shows, as typed values; each becomes a trait as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from ..checkpoints import store
+from ..checkpoints.registry import CHECKPOINTS, MODES, Model
+from ..planning import enrich
+from ..planning.fields import FIELDS, MAX_PROMPT, Field
+from ..results.records import Sidecar
+from ..results.result import Result
+from .draft import NAMES
+from .jobs import Job
+from .wording import label_of
+
+CHOICE_LABELS = {"": "none"}
+"""How choices are shown, where not by their own name."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRow:
+    """A field of the form."""
+
+    name: str
+    label: str
+    control: str  # prompt, text, whole, number, choice or check: what the page makes of it
+    section: str  # of the form
+    help: str
+    default: object
+    least: float | None = None
+    most: float | None = None
+    step: float | None = None
+    choices: tuple[tuple[str, str], ...] = ()  # (value, label)
+
+
+def field_rows() -> list[FieldRow]:
+    """The fields of the form, in their order."""
+    return [_field_row(FIELDS[name]) for name in NAMES]
+
+
+def _field_row(row: Field) -> FieldRow:
+    """A field of a request as the form shows it, by its kind, bounds and choices."""
+    kinds = {bool: "check", int: "whole", float: "number", str: "text"}
+    control = "choice" if row.choices else kinds[row.kind]
+    if control == "text" and row.most >= MAX_PROMPT:
+        control = "prompt"
+    least, most, step = None, None, None
+    if row.kind in (int, float):
+        least, most = row.least, row.most
+        # Sizes are multiples of the smallest.
+        step = max(row.least, 1) if row.kind is int else 0.05 if row.most <= 1 else 0.5
+    choices = tuple((choice, CHOICE_LABELS.get(choice, choice)) for choice in row.choices)
+    default = row.default
+    return FieldRow(
+        row.name, label_of(row.name), control, row.section, row.help, default, least, most, step,
+        choices,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """A checkpoint that can be chosen."""
+
+    name: str
+    modes: tuple[tuple[str, int, float], ...]  # (name, frames, seconds of video)
+    height: int
+    width: int
+    licence: str
+    embedded: bool  # the small model that ships with the repository
+    enrichable: bool
+
+
+def model_row(model: Model) -> ModelRow:
+    """A checkpoint as the form shows it."""
+    facts = model.checkpoint
+    modes = zip(MODES, facts.frames, strict=False)
+    return ModelRow(
+        name=model.name,
+        modes=tuple((name, count, round(count / facts.fps, 1)) for name, count in modes),
+        height=facts.height,
+        width=facts.width,
+        licence=f"{facts.licence}: {facts.licence_note}",
+        embedded=not facts.modelscope,
+        enrichable=enrich.is_configured() and facts.enrichable,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What doesn't change while a page is open."""
+
+    fields: list[FieldRow]
+    models: list[ModelRow]
+    missing: list[tuple[str, str, str]]  # (checkpoint, size, command that fetches it)
+
+
+def describe_setup(models: list[Model]) -> Setup:
+    """The form's fields, the checkpoints, and those that can be fetched."""
+    known = {model.name for model in models}
+    missing = [
+        (row.name, f"{sum(row.parameters.values()) * 2e-9:.0f} GB", store.download_command(row))
+        for row in CHECKPOINTS
+        if row.name not in known and not row.cannot_run and row.modelscope
+    ]
+    return Setup(field_rows(), [model_row(model) for model in models], missing)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job of the queue, or one that ended without a video."""
+
+    id: str
+    prompt: str
+    frames: int
+    steps: int
+    seed: int
+    speed: str
+    model: str
+    state: str  # see ``jobs``
+    again: bool  # a result made again, to compare
+    seconds: float | None  # predicted
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+
+def job_row(job: Job, seconds: float | None = None) -> JobRow:
+    """A job as the page shows it."""
+    request = job.request
+    return JobRow(
+        id=job.id,
+        prompt=request.prompt,
+        frames=request.frames,
+        steps=request.steps,
+        seed=request.seed,
+        speed=request.speed,
+        model=request.model.name,
+        state=job.state,
+        again=job.original is not None,
+        seconds=seconds,
+        notes=job.notes,
+        error=job.error,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The queue."""
+
+    running: JobRow | None = None
+    waiting: list[JobRow] = field(default_factory=list)
+    seconds: float | None = None  # predicted for all of them; None if it isn't known of one
+    unfinished: tuple[str, ...] = ()  # lines about jobs of kernels that ended
+    resumable: int = 0  # of those that can be put into the queue
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The running job."""
+
+    id: str = ""  # empty: nothing runs
+    stage: str = ""
+    step: int = 0
+    steps: int = 0
+    share: float = 0.0  # of the whole job, 0 … 1
+    seconds_left: float | None = None  # of the whole job
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RollRow:
+    """An entry of the film roll."""
+
+    path: str  # of the mp4, relative to the outputs folder
+    prompt: str
+    negative_prompt: str
+    facts: tuple[tuple[str, str], ...]  # (name, value) of the main settings
+    frames: int
+    fps: int
+    height: int
+    width: int
+    seed: int
+    model: str
+    made: str  # ISO 8601
+    seconds: float  # of making it
+    lines: tuple[str, ...] = ()  # adjustments, notes and approximations
+
+
+FACTS = ("frames", "steps", "guidance", "seed")
+"""Fields of a result that are always shown; others where they aren't the default."""
+
+
+def roll_row(path: str, result: Result) -> RollRow:
+    """A result as the film roll and the stage show it."""
+    sidecar = result.settings
+    request = sidecar.request
+    stages = ", ".join(f"{name} {value:.1f} s" for name, value in sidecar.seconds.items())
+    typed = (f"as typed: {sidecar.enriched_from}",) if sidecar.enriched_from else ()
+    changes = map(str, sidecar.adjustments)
+    lines = (*typed, *changes, *sidecar.notes, *filter(None, [result.note]), stages)
+    return RollRow(
+        path=path,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        facts=_facts(sidecar),
+        frames=request.frames,
+        fps=request.fps,
+        height=request.height,
+        width=request.width,
+        seed=request.seed,
+        model=sidecar.checkpoint.name,
+        made=sidecar.made,
+        seconds=round(sum(sidecar.seconds.values()), 1),
+        lines=lines,
+    )
+
+
+def _facts(sidecar: Sidecar) -> tuple[tuple[str, str], ...]:
+    values = {name: getattr(sidecar.request, name) for name in FACTS}
+    for name in ("height", "width"):
+        if name in sidecar.asked:
+            values[name] = getattr(sidecar.request, name)
+    for name in ("speed", "attention", "placement", "device"):
+        values[name] = getattr(sidecar.plan, name)
+    shown = {name: value for name, value in values.items() if value not in (None, "")}
+    return tuple((label_of(name), f"{value:g}" if isinstance(value, float) else str(value))
+                 for name, value in shown.items())  # fmt: skip
+
+
+def as_trait(value: object) -> dict:
+    """A typed value as the JSON of a trait."""
+    return asdict(value)

@@ -1,0 +1,94 @@
+// The bar on top, always in sight: views, progress, Cancel and Generate; and the notices.
+
+const BAR_VIEWS = [["make", "Make"], ["grid", "Grid"], ["gallery", "Gallery"], ["compare", "Compare"]];
+
+/** The bar; the page's views are its tabs. */
+function Bar(app, open) {
+  const tabs = BAR_VIEWS.map(([view, title]) =>
+    h("button", { type: "button", role: "tab", class: "cogvx-tab", id: `${app.id}-${view}-tab`, "aria-controls": `${app.id}-${view}`, text: title, on: { click: () => open(view) } }));
+  const list = h("div", { class: "cogvx-tabs", role: "tablist", "aria-label": "Views", on: { keydown: walk } }, tabs);
+  const fill = h("div", { class: "cogvx-fill" });
+  const track = h("div", { class: "cogvx-track", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0 }, fill);
+  const text = h("span", { class: "cogvx-stage-text", text: "ready" });
+  const queue = h("span", { class: "cogvx-queue-text" });
+  const cancel = button("Cancel", { icon: "stop", class: "cogvx-cancel", title: "stop the running video (Esc)", on: () => app.cancel() });
+  const add = button("Add", { icon: "add", class: "cogvx-add", title: "put it at the end of the queue (Shift+Enter)", on: () => app.submit({ first: false }) });
+  const generate = button("Generate", { icon: "play", primary: true, class: "cogvx-generate", title: "make this video next (Ctrl+Enter)", on: () => app.submit() });
+  const help = button("", { icon: "help", title: "keys (?)", on: () => app.help() });
+  cancel.disabled = true;
+  const element = h("header", { class: "cogvx-bar" }, list,
+    h("div", { class: "cogvx-progress" }, h("div", { class: "cogvx-progress-text" }, text, queue), track), help, cancel, add, generate);
+
+  function walk(event) {
+    const places = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!places) return;
+    const next = tabs[(tabs.indexOf(document.activeElement) + places + tabs.length) % tabs.length];
+    next.focus();
+    next.click();
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  function showView(view) {
+    BAR_VIEWS.forEach(([name], place) => {
+      tabs[place].setAttribute("aria-selected", String(name === view));
+      tabs[place].tabIndex = name === view ? 0 : -1;
+    });
+  }
+
+  function showProgress(progress, jobs) {
+    const percent = Math.round(100 * (progress.share ?? 0));
+    const stage = progress.id ? BAR_STAGES[progress.stage] ?? progress.stage : starting ? "starting" : "ready";
+    const left = progress.id && progress.seconds_left ? ` · ${formatSeconds(progress.seconds_left)} left` : "";
+    const step = progress.steps ? ` ${progress.step}/${progress.steps}` : "";
+    setText(text, progress.id ? `${percent} % · ${stage}${step}${left}` : stage);
+    const waiting = jobs.waiting?.length ?? 0;
+    const total = jobs.seconds ? `, about ${formatSeconds(jobs.seconds)} in all` : "";
+    setText(queue, waiting ? `${waiting} waiting${total}` : "");
+    fill.style.transform = `scaleX(${progress.share ?? 0})`;
+    track.setAttribute("aria-valuenow", percent);
+    track.setAttribute("aria-valuetext", text.textContent);
+    track.classList.toggle("cogvx-busy", Boolean(progress.id || starting) && !percent);
+    cancel.disabled = !progress.id;
+  }
+
+  let starting = false;
+  return {
+    element,
+    showView,
+    showProgress,
+    starting(on, progress, jobs) {
+      starting = on;
+      generate.classList.toggle("cogvx-pressed", on);
+      showProgress(progress, jobs);
+    },
+  };
+}
+
+const BAR_STAGES = {
+  load: "loading the model",
+  text: "reading the prompt",
+  compile: "compiling, once per machine",
+  denoise: "denoising",
+  decode: "decoding",
+  write: "writing the file",
+};
+
+/** Notices over the page: they move nothing, and a screen reader says them. */
+function Notices() {
+  const element = h("div", { class: "cogvx-notices", role: "status", "aria-live": "polite" });
+
+  /** `undo`: what the button of the notice does; `label`: what it says. */
+  function tell(sentence, kind = "info", undo = null, label = "Undo") {
+    const close = () => notice.remove();
+    const notice = h("div", { class: `cogvx-notice cogvx-notice-${kind}` },
+      h("span", { text: sentence }),
+      undo ? button(label, { icon: label === "Undo" ? "undo" : null, on: () => { close(); undo(); } }) : null,
+      button("", { icon: "close", title: "Dismiss", on: close }));
+    element.append(notice);
+    while (element.children.length > 4) element.firstChild.remove();
+    setTimeout(close, kind === "error" || undo ? 20000 : 6000);
+  }
+
+  return { element, tell };
+}

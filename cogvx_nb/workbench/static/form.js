@@ -1,0 +1,209 @@
+// The request: prompt, length and speed with what they cost, seed, and the other settings.
+
+const FORM_SETTLE = 120; // milliseconds of silence after which what was typed is checked
+
+/** A field of the form by its kind: {element, value}. A new kind is a row here. */
+const FORM_CONTROLS = {
+  check(row, changed) {
+    const input = h("input", { type: "checkbox", on: { change: changed } });
+    const element = h("label", { class: "cogvx-check", title: row.help }, input, row.label);
+    return { element, get value() { return input.checked; }, set value(v) { input.checked = Boolean(v); } };
+  },
+  choice(row, changed) {
+    const options = row.choices.map(([value, label]) => h("option", { value, text: label }));
+    const input = h("select", { on: { change: changed } }, options);
+    return formLabelled(row, input, (text) => text);
+  },
+  text(row, changed) {
+    return formLabelled(row, h("input", { type: "text", on: { input: changed } }), (text) => text);
+  },
+  whole: (row, changed) => formNumber(row, changed),
+  number: (row, changed) => formNumber(row, changed),
+  prompt(row, changed) {
+    return formLabelled(row, h("textarea", { rows: 2, on: { input: changed } }), (text) => text);
+  },
+};
+
+function formNumber(row, changed) {
+  const { least: min, most: max, step } = row;
+  const input = h("input", { type: "number", min, max, step, on: { input: changed } });
+  return formLabelled(row, input, (text) => (text === "" ? null : Number(text)));
+}
+
+function formLabelled(row, input, parse) {
+  input.name = row.name;
+  input.classList.add(`cogvx-${row.name.replaceAll("_", "-")}`);
+  const element = h("label", { class: "cogvx-field", title: row.help }, h("span", { text: row.label }), input);
+  return {
+    element,
+    input,
+    get value() { return parse(input.value); },
+    set value(value) { input.value = value ?? ""; },
+  };
+}
+
+/** The left column. `values` are those of all fields, by name. */
+function Form(app) {
+  const { setup } = app.traits;
+  const rows = Object.fromEntries(setup.fields.map((row) => [row.name, row]));
+  const check = debounce(checkForm, FORM_SETTLE);
+  const changed = () => check();
+  const models = new Map(setup.models.map((model) => [model.name, model]));
+
+  const model = h("select", { class: "cogvx-model", "aria-label": "Model", on: { change: onModel } },
+    setup.models.map(({ name }) => h("option", { value: name, text: name })));
+  const demo = FormDemo(app);
+  const prompts = Object.fromEntries(
+    setup.fields.filter((row) => row.section === "prompt").map((row) => [row.name, FormPrompt(app, row, changed)]));
+  const lengths = FormLengths(app, changed);
+  const seed = FormSeed(app, rows, changed);
+  const details = setup.fields.filter((row) => row.section === "details");
+  const controls = Object.fromEntries(details.map((row) => [row.name, FORM_CONTROLS[row.control](row, changed)]));
+  const problem = h("p", { class: "cogvx-problem", role: "alert" });
+  const anyway = button("Generate anyway", { class: "cogvx-anyway", on: () => allowAndSubmit() });
+  const notes = h("ul", { class: "cogvx-notes", "aria-label": "Notes on this request" });
+  anyway.hidden = true;
+  let permission = "";
+  let latest = 0;
+
+  const element = h("form", { class: "cogvx-form", "aria-label": "Request", on: { submit: (e) => e.preventDefault() } },
+    h("div", { class: "cogvx-model-row" }, model, demo.element),
+    Object.values(prompts).map((field) => field.element),
+    h("div", { class: "cogvx-reserved" }, problem, anyway, notes),
+    lengths.element,
+    seed.element,
+    h("details", { class: "cogvx-details" }, h("summary", { text: "More settings" }),
+      h("div", { class: "cogvx-controls" }, Object.values(controls).map((control) => control.element))));
+
+  /** All values, by name. */
+  function values() {
+    const found = { model: model.value, ...lengths.value, ...seed.value };
+    for (const [name, field] of Object.entries({ ...prompts, ...controls })) found[name] = field.value;
+    return found;
+  }
+
+  /** Show other values, such as those of a result. */
+  function fill(form) {
+    if (models.has(form.model)) model.value = form.model;
+    lengths.show(models.get(model.value));
+    demo.show(models.get(model.value));
+    for (const [name, field] of Object.entries({ ...prompts, ...controls }))
+      if (name in form) field.value = form[name];
+    lengths.value = form;
+    seed.value = form;
+    enrichedFrom = form.enriched_from ?? "";
+    check();
+    predict();
+  }
+  let enrichedFrom = "";
+
+  function onModel() {
+    lengths.show(models.get(model.value));
+    demo.show(models.get(model.value));
+    check();
+  }
+
+  const known = { key: "" };
+  function predict() {
+    const { model: name, steps, attention } = values();
+    const key = JSON.stringify([name, steps, attention]);
+    if (key === known.key) return;
+    known.key = key;
+    app.ask("form.predict").then(({ data }) => lengths.showCosts(data), () => (known.key = ""));
+  }
+
+  async function checkForm() {
+    const number = ++latest;
+    try {
+      const { data } = await app.ask("form.edit", { values: { ...values(), enriched_from: enrichedFrom } });
+      if (number !== latest) return;
+      predict();
+      showProblem(data.problem);
+      keepChildren(notes, data.notes, (note) => note, (note) => h("li", { text: note }));
+    } catch (error) {
+      showProblem(error);
+    }
+  }
+
+  function showProblem(error) {
+    setText(problem, error?.text ?? error?.message ?? "");
+    permission = error?.permission ?? "";
+    anyway.hidden = !permission;
+    for (const name of Object.keys(rows)) {
+      const input = element.querySelector(`[name="${name}"]`);
+      if (error?.field === name) input?.setAttribute("aria-invalid", "true");
+      else input?.removeAttribute("aria-invalid");
+    }
+  }
+
+  /** Put what is typed into the queue; `first`: before those that wait. */
+  async function submit({ first = true, again = false } = {}) {
+    latest++; // an answer under way is about other values
+    app.starting(true);
+    try {
+      const submission = { values: { ...values(), enriched_from: enrichedFrom }, copies: seed.copies, first, again };
+      const { data } = await app.ask("queue.submit", submission);
+      showProblem(null);
+      if (data.known) offerKnown(data.known);
+      else app.follow();
+      prompts.prompt.submitted?.();
+    } catch (error) {
+      showProblem(error);
+      app.tell(error.message, "error");
+    } finally {
+      app.starting(false);
+    }
+  }
+
+  function offerKnown(path) {
+    app.choose(path);
+    const act = () => submit({ again: true });
+    app.tell("You have this video already: here it is.", "info", act, "Make it again");
+  }
+
+  function allowAndSubmit() {
+    if (permission in controls) controls[permission].value = true;
+    submit();
+  }
+
+  function setValue(name, value) {
+    const field = prompts[name] ?? controls[name];
+    if (field) field.value = value;
+    else seed.value = { [name]: value };
+    check();
+  }
+
+  return { element, values, fill, submit, setValue, focus: () => prompts.prompt.focus(), prompts };
+}
+
+/** The chip of the embedded model: what it is, and how to get a large one. */
+function FormDemo(app) {
+  const element = h("div", { class: "cogvx-demo" });
+  function show(model) {
+    element.replaceChildren();
+    element.hidden = !model?.embedded;
+    if (!model?.embedded) return;
+    const [large] = app.traits.setup.missing;
+    element.append(h("span", { text: "small demonstration model" }));
+    if (large) {
+      const [name, size, command] = large;
+      element.append(button(`Get ${name}`, { class: "cogvx-link", on: () =>
+        app.dialog(`Get ${name}`, h("div", {},
+          h("p", { text: `${name} draws anything that one can describe in English; it has ${size} and wants a GPU. Run notebook 02_download, or in a terminal:` }),
+          h("pre", { text: command, tabindex: 0 }),
+          button("Copy", { icon: "copy", on: () => app.copy(command) }))) }));
+    }
+  }
+  return { element, show };
+}
+
+/** A prompt; the part `prompt.js` colours its tokens. */
+function FormPrompt(app, row, changed) {
+  if (typeof PromptField === "function") {
+    const field = PromptField(app, row);
+    field.onInput = changed;
+    return field;
+  }
+  const field = FORM_CONTROLS.prompt(row, changed);
+  return Object.assign(field, { focus: () => field.input.focus() });
+}

@@ -1,0 +1,114 @@
+// Parts of the form: length and speed with what each costs, and the seed.
+
+/** Length and speed: a table of radio buttons, each with its predicted time and memory. */
+function FormLengths(app, changed) {
+  const group = `cogvx-length-${Math.random().toString(36).slice(2)}`;
+  const table = h("table", { class: "cogvx-lengths" });
+  const element = h("fieldset", { class: "cogvx-lengths-box" }, h("legend", { text: "Length and speed" }), table);
+  const speeds = app.traits.setup.fields.find((row) => row.name === "speed").choices;
+  const cells = new Map(); // "frames speed" → {input, cost}
+
+  function show(model) {
+    const chosen = value();
+    cells.clear();
+    table.replaceChildren(
+      h("thead", {}, h("tr", {}, h("td"), speeds.map(([, label]) => h("th", { scope: "col", text: label })))),
+      h("tbody", {}, model.modes.map(([name, frames, seconds]) =>
+        h("tr", {},
+          h("th", { scope: "row", title: `${frames} frames` }, name, h("small", { text: `${seconds} s video` })),
+          speeds.map(([speed]) => cell(name, frames, speed))))));
+    if (chosen.frames) set(chosen);
+  }
+
+  function cell(name, frames, speed) {
+    const input = h("input", { type: "radio", name: group, value: `${frames} ${speed}`, "aria-label": `${name}, ${frames} frames, ${speed}`, on: { change: changed } });
+    const cost = h("span", { class: "cogvx-cost" });
+    cells.set(`${frames} ${speed}`, { input, cost });
+    return h("td", {}, h("label", {}, input, cost));
+  }
+
+  /** Rows of "form.predict". */
+  function showCosts(rows) {
+    for (const row of rows) {
+      const cell = cells.get(`${row.frames} ${row.speed}`);
+      if (!cell) continue;
+      const parts = row.problem
+        ? [h("b", { text: "would not fit" })]
+        : [h("b", { text: row.seconds === null ? "time unknown" : `≈ ${formatSeconds(row.seconds)}` }), h("small", { text: formatGib(row.bytes) })];
+      cell.cost.replaceChildren(...parts);
+      cell.cost.parentElement.title = row.problem;
+    }
+  }
+
+  function value() {
+    const [frames, speed] = (table.querySelector("input:checked")?.value ?? "").split(" ");
+    return frames ? { frames: Number(frames), speed } : {};
+  }
+
+  function set({ frames, speed }) {
+    if (frames === undefined && speed === undefined) return;
+    const now = value();
+    const counts = [...new Set([...cells.keys()].map((key) => Number(key.split(" ")[0])))];
+    const wanted = frames ?? now.frames ?? counts[0];
+    const nearest = counts.reduce((a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a), counts[0]);
+    const cell = cells.get(`${nearest} ${speed ?? now.speed ?? "exact"}`);
+    if (cell) cell.input.checked = true;
+  }
+
+  return { element, show, showCosts, get value() { return value(); }, set value(form) { set(form); } };
+}
+
+/** The seed: at random for each video, or fixed; how many videos; and variations of a seed. */
+function FormSeed(app, rows, changed) {
+  const random = h("input", { type: "checkbox", on: { change: onRandom } });
+  const number = h("input", { type: "number", class: "cogvx-seed", name: "seed", min: 0, max: rows.seed.most, step: 1, "aria-label": "Seed", on: { input: changed } });
+  const last = button("Last", { title: "the seed of the video that is shown", on: useLast });
+  const roll = button("", { icon: "dice", title: "another seed", on: async () => setSeed((await app.ask("form.seed")).data) });
+  const copies = h("input", { type: "number", class: "cogvx-copies", min: 1, max: 100, step: 1, value: 1, "aria-label": "Videos" });
+  const variation = app.traits.setup.fields.filter((row) => row.section === "seed" && row.name !== "seed")
+    .map((row) => [row.name, FORM_CONTROLS[row.control](row, changed)]);
+  const extra = h("div", { class: "cogvx-controls" }, variation.map(([, control]) => control.element));
+  const element = h("fieldset", { class: "cogvx-seed-box" }, h("legend", { text: "Seed" }),
+    h("div", { class: "cogvx-seed-row" },
+      h("label", { class: "cogvx-check", title: "each video gets another seed, which is kept with it" }, random, "Random"),
+      number, roll, last,
+      h("label", { class: "cogvx-copies-label", title: "videos at once: with a fixed seed it counts upwards" }, "Videos", copies)),
+    variation.length ? extra : null);
+
+  function onRandom() {
+    number.disabled = random.checked;
+    changed();
+  }
+
+  function setSeed(seed) {
+    random.checked = false;
+    number.disabled = false;
+    number.value = seed;
+    changed();
+  }
+
+  function useLast() {
+    const shown = app.shown();
+    if (shown) setSeed(shown.seed);
+    else app.tell("There is no video yet.");
+  }
+
+  return {
+    element,
+    setSeed,
+    get copies() { return Math.max(1, Math.min(100, Number(copies.value) || 1)); },
+    get value() {
+      const found = { seed: random.checked || number.value === "" ? -1 : Number(number.value) };
+      for (const [name, control] of variation) found[name] = control.value;
+      return found;
+    },
+    set value(form) {
+      if ("seed" in form) {
+        random.checked = form.seed === null || form.seed < 0;
+        number.disabled = random.checked;
+        if (!random.checked) number.value = form.seed;
+      }
+      for (const [name, control] of variation) if (name in form) control.value = form[name];
+    },
+  };
+}

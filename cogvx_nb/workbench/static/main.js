@@ -1,0 +1,225 @@
+// The page: its parts, and what they ask each other for.
+
+/** Show the page of a model in an element. */
+function render({ model, el }) {
+  const id = `cogvx-${Math.random().toString(36).slice(2)}`;
+  const banner = h("div", { class: "cogvx-banner", role: "alert", hidden: true });
+  const root = h("div", {
+    class: "cogvx-page cogvx-theme",
+    tabindex: -1,
+    role: "region",
+    "aria-label": "CogVideoX workbench",
+    "data-lm-suppress-shortcuts": "true",
+  });
+  const link = Link(model, (silent) => {
+    banner.hidden = !silent;
+    setText(banner, silent ? "The kernel doesn't answer: it is busy in another cell, or has ended. Nothing is lost. If it has ended, run this cell again; the page goes on by itself where it was only busy." : "");
+  });
+  const media = Media(link);
+  const notices = Notices();
+  const traits = Object.fromEntries(["setup", "form", "jobs", "progress", "roll", "ended"].map((name) => [name, model.get(name)]));
+  const watchers = [];
+  let view = "make";
+  let following = true; // whether the running video and the newest result are shown as they come
+  let newest = ""; // path of the newest result
+  let runningId = "";
+
+  const app = {
+    id,
+    traits,
+    media,
+    ask: link.ask,
+    tell: notices.tell,
+    view: () => view,
+    stillness: () => matchMedia("(prefers-reduced-motion: reduce)").matches,
+    watch(name, act) {
+      const hear = () => act((traits[name] = model.get(name)));
+      model.on(`change:${name}`, hear);
+      watchers.push(() => model.off(`change:${name}`, hear));
+      hear();
+    },
+    /** Ask for something and say what goes wrong. */
+    async run(action, args = {}) {
+      try {
+        return await link.ask(action, args);
+      } catch (error) {
+        notices.tell(error.message, "error");
+        return { data: null, buffers: [] };
+      }
+    },
+    submit: (options) => parts.form.submit(options),
+    cancel: () => traits.progress.id && app.run("queue.cancel", { id: traits.progress.id }),
+    starting: (on) => parts.bar.starting(on, traits.progress, traits.jobs),
+    shown: () => parts.stage.row ?? traits.roll[0],
+    escape() {
+      const popup = root.querySelector("[data-cogvx-popup]");
+      if (popup) popup.dispatchEvent(new CustomEvent("cogvx-close"));
+      else if (view !== "make") open("make");
+      else app.cancel();
+    },
+    follow() {
+      following = true;
+      parts.roll.choose("");
+      const { running } = traits.jobs;
+      if (running || traits.jobs.waiting?.length || !traits.roll.length) parts.stage.follow(running);
+    },
+    async choose(path) {
+      following = false;
+      open("make");
+      parts.roll.choose(path);
+      const row = parts.roll.find(path) ?? (await app.run("result.row", { path })).data;
+      if (row) parts.stage.show(row);
+    },
+    step: (places) => parts.roll.step(places),
+    toggle: () => parts.stage.toggle(),
+    another: () => parts.stage.row && app.run("queue.repeat", { path: parts.stage.row.path, changes: { seed: -1 } }),
+    star: () => root.querySelector(".cogvx-stage .cogvx-star")?.click(),
+    useSeed(seed) {
+      parts.form.setValue("seed", seed);
+      app.tell(`The form has seed ${seed}.`);
+    },
+    async load(path) {
+      app.filled(await app.run("form.load", { path }), parts.form.values());
+    },
+    filled({ data }, before) {
+      if (!data) return;
+      parts.form.fill(data.form);
+      open("make");
+      app.tell(data.note || "Its settings are in the form.", "info", () => parts.form.fill(before));
+    },
+    async trash(path) {
+      const { data } = await app.run("gallery.trash", { paths: [path] });
+      if (!data) return;
+      app.follow();
+      app.tell("It is in the trash.", "info", () => app.run("gallery.restore", { paths: data.trashed ?? data }));
+    },
+    async download(path, type = "mp4") {
+      const url = await media.video(path);
+      h("a", { href: url, download: path.split("/").at(-1) ?? `video.${type}` }).click();
+    },
+    async copy(text) {
+      try {
+        await navigator.clipboard.writeText(text);
+        app.tell("Copied.");
+      } catch {
+        app.dialog("Copy this", h("pre", { text, tabindex: 0 }));
+      }
+    },
+    open,
+    focusPrompt() {
+      open("make");
+      parts.form.focus();
+    },
+    compare(paths) {
+      open("compare");
+      parts.views.compare?.show(paths);
+    },
+    help: () => app.dialog("Keys", keysTable()),
+    dialog(title, content) {
+      const box = h("dialog", { class: "cogvx-dialog", "aria-label": title },
+        h("div", { class: "cogvx-dialog-head" }, h("h2", { text: title }), button("", { icon: "close", title: "Close", on: () => box.close() })), content);
+      box.addEventListener("close", () => box.remove());
+      root.append(box);
+      box.showModal();
+      return box;
+    },
+  };
+
+  const parts = { views: {} };
+  parts.bar = Bar(app, open);
+  parts.form = Form(app);
+  parts.stage = Stage(app);
+  parts.roll = Roll(app);
+  const makers = {
+    grid: typeof GridPlanner === "function" ? GridPlanner : null,
+    gallery: typeof Gallery === "function" ? Gallery : null,
+    compare: typeof Compare === "function" ? Compare : null,
+  };
+  const panels = Object.fromEntries(BAR_VIEWS.map(([name]) =>
+    [name, h("div", { class: `cogvx-panel cogvx-panel-${name}`, id: `${id}-${name}`, role: "tabpanel", tabindex: name === "make" ? null : 0, "aria-labelledby": `${id}-${name}-tab` })]));
+  panels.make.append(parts.form.element, parts.stage.element);
+  root.append(parts.bar.element, h("div", { class: "cogvx-body" }, Object.values(panels)), parts.roll.element, notices.element, banner);
+  el.append(root);
+
+  function open(name) {
+    view = name;
+    if (makers[name] && !parts.views[name]) {
+      parts.views[name] = makers[name](app);
+      panels[name].append(parts.views[name].element);
+    }
+    for (const [other, panel] of Object.entries(panels)) panel.hidden = other !== name;
+    parts.bar.showView(name);
+    parts.views[name]?.open?.();
+  }
+
+  bindKeys(root, app);
+  bindDrops(root, app, () => parts.form.values());
+  const opening = model.get("opening");
+  open(opening.view ?? "make");
+  parts.form.fill(traits.form);
+  app.watch("roll", (rows) => {
+    parts.roll.set("roll", rows);
+    const path = rows[0]?.path ?? "";
+    if (following && path && path !== newest) showNewest(path);
+    newest = path;
+  });
+  app.watch("ended", (rows) => parts.roll.set("ended", rows));
+  app.watch("jobs", (jobs) => {
+    parts.roll.set("jobs", jobs);
+    parts.bar.showProgress(traits.progress, jobs);
+    if (following && jobs.running && jobs.running.id !== runningId) parts.stage.follow(jobs.running);
+    runningId = jobs.running?.id ?? "";
+  });
+  let before = {};
+  app.watch("progress", (progress) => {
+    parts.bar.showProgress(progress, traits.jobs);
+    parts.stage.showProgress(progress);
+    tellOutside(progress, before);
+    before = progress;
+  });
+  const showPreview = () => parts.stage.showPreview(model.get("preview"));
+  model.on("change:preview", showPreview);
+  showPreview();
+
+  function showNewest(path) {
+    parts.roll.choose(path);
+    parts.stage.show(parts.roll.find(path));
+  }
+
+  if (opening.paths) app.compare(opening.paths);
+  takeKeyboard(model, root, parts.form);
+  return () => {
+    for (const stop of watchers) stop();
+    model.off("change:preview", showPreview);
+    link.close();
+    media.close();
+    document.title = document.title.replace(/^\d+ % · /, "");
+  };
+}
+
+/** Say the progress where the page isn't looked at: in the tab's title, and at the end by a notification. */
+function tellOutside(progress, before) {
+  const plain = document.title.replace(/^\d+ % · /, "");
+  document.title = progress.id ? `${Math.round(100 * progress.share)} % · ${plain}` : plain;
+  if (before.id && !progress.id && document.hidden && globalThis.Notification?.permission === "granted")
+    new Notification("CogVideoX: the queue is done");
+}
+
+/** After the cell has run: the page in view, and the keyboard in the prompt; once. */
+function takeKeyboard(model, root, form) {
+  if (!model.get("focus")) return;
+  model.set("focus", false);
+  model.save_changes();
+  let tries = 0;
+  const settle = () => {
+    if (!root.isConnected && tries++ < 40) return setTimeout(settle, 50);
+    root.scrollIntoView({ block: "start" });
+    if (tries++ < 8 && !root.contains(document.activeElement)) form.focus();
+    return tries < 12 ? setTimeout(settle, 100) : undefined;
+  };
+  const stop = () => (tries = 100);
+  for (const event of ["wheel", "pointerdown", "keydown"]) addEventListener(event, stop, { once: true, capture: true });
+  settle();
+}
+
+export default { render };

@@ -1,0 +1,96 @@
+// Pictures and videos of results, as blob URLs that are kept for a while.
+
+const MEDIA_KEPT = { poster: 600, clip: 60, video: 16, strip: 60 };
+const MEDIA_BATCH = 16; // posters that are asked for at once
+const MEDIA_PATIENCE = 5000; // milliseconds until a piece that a server dropped is asked for again
+
+function Media(link) {
+  const caches = Object.fromEntries(Object.keys(MEDIA_KEPT).map((kind) => [kind, new Map()]));
+
+  /** The URL of a picture or video; asked for once while it is kept. */
+  function kept(kind, path, fetchBlob) {
+    const cache = caches[kind];
+    const known = cache.get(path);
+    cache.delete(path);
+    const url = known ?? fetchBlob().then((blob) => (blob ? URL.createObjectURL(blob) : ""));
+    if (!known) url.catch(() => cache.delete(path));
+    cache.set(path, url);
+    if (cache.size > MEDIA_KEPT[kind]) {
+      const [oldest, old] = cache.entries().next().value;
+      cache.delete(oldest);
+      old.then((address) => address && URL.revokeObjectURL(address), () => {});
+    }
+    return url;
+  }
+
+  const wanted = new Map(); // path → [resolve, reject] of posters not asked for yet
+  let timer = 0;
+
+  function askForPosters() {
+    timer = 0;
+    const batch = [...wanted.entries()].slice(0, MEDIA_BATCH);
+    for (const [path] of batch) wanted.delete(path);
+    if (wanted.size) timer = setTimeout(askForPosters, 20);
+    link.ask("media.posters", { paths: batch.map(([path]) => path) }).then(
+      ({ buffers }) =>
+        batch.forEach(([, [resolve]], place) => {
+          const data = buffers[place];
+          resolve(data?.byteLength ? new Blob([data], { type: "image/webp" }) : null);
+        }),
+      (error) => batch.forEach(([, [, reject]]) => reject(error)),
+    );
+  }
+
+  function poster(path) {
+    return kept(
+      "poster",
+      path,
+      () =>
+        new Promise((resolve, reject) => {
+          wanted.set(path, [resolve, reject]);
+          if (!timer) timer = setTimeout(askForPosters, 10);
+        }),
+    );
+  }
+
+  /** A piece of a video, asked for again where a server drops what comes too fast. */
+  async function piece(path, offset) {
+    for (let attempt = 0; ; attempt++) {
+      const answer = link.ask("media.video", { path, offset });
+      const late = new Promise((resolve) => setTimeout(resolve, MEDIA_PATIENCE, null));
+      const got = await Promise.race([answer, late]);
+      if (got) return got;
+      if (attempt === 5) return answer;
+    }
+  }
+
+  async function whole(path) {
+    const parts = [];
+    let size = 1;
+    for (let offset = 0; offset < size; ) {
+      const { data, buffers } = await piece(path, offset);
+      size = data.size;
+      if (!buffers[0]?.byteLength) break;
+      parts.push(buffers[0]);
+      offset += buffers[0].byteLength;
+    }
+    return new Blob(parts, { type: "video/mp4" });
+  }
+
+  const picture = (action, type) => (path) =>
+    link.ask(action, { path }).then(({ buffers }) => new Blob(buffers, { type }));
+  const strip = picture("media.strip", "image/png");
+  const clip = picture("gallery.clip", "image/webp");
+
+  return {
+    poster,
+    clip: (path) => kept("clip", path, () => clip(path)),
+    video: (path) => kept("video", path, () => whole(path)),
+    strip: (path) => kept("strip", path, () => strip(path)),
+    close() {
+      for (const cache of Object.values(caches))
+        for (const url of cache.values())
+          url.then((address) => address && URL.revokeObjectURL(address), () => {});
+    },
+  };
+}

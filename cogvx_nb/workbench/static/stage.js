@@ -1,0 +1,161 @@
+// The video that is looked at: the running one with its preview, or a chosen result.
+
+/** The right column. */
+function Stage(app) {
+  const video = h("video", { class: "cogvx-video", loop: true, playsinline: true, controls: true, "aria-label": "Result" });
+  video.muted = true;
+  const preview = h("img", { class: "cogvx-preview", alt: "Preview of the running video" });
+  const empty = h("p", { class: "cogvx-empty", text: "Describe a video on the left and press Generate." });
+  const badge = h("span", { class: "cogvx-badge" });
+  const screen = h("div", { class: "cogvx-screen" }, video, preview, empty, badge);
+  const strip = h("img", { class: "cogvx-strip", alt: "" });
+  const title = h("h2", { class: "cogvx-title" });
+  const facts = h("dl", { class: "cogvx-facts" });
+  const lines = h("ul", { class: "cogvx-lines" });
+  const marks = h("div", { class: "cogvx-marks-place" });
+  const actions = h("div", { class: "cogvx-actions", role: "toolbar", "aria-label": "Result" });
+  const live = button("Show the running one", { class: "cogvx-live", icon: "play", on: () => app.follow() });
+  live.hidden = true;
+  const element = h("section", { class: "cogvx-stage", "aria-label": "Video" },
+    screen, h("div", { class: "cogvx-strip-box" }, strip), h("div", { class: "cogvx-title-row" }, title, live), marks, facts, actions, lines);
+  let row = null; // of the result that is shown; null while the running one is
+  let previewUrl = "";
+
+  strip.addEventListener("click", (event) => {
+    if (video.duration) video.currentTime = (event.offsetX / strip.clientWidth) * video.duration;
+  });
+
+  function mode(shown) {
+    video.hidden = shown !== "video";
+    preview.hidden = shown !== "preview";
+    empty.hidden = shown !== "empty";
+    badge.hidden = shown !== "preview";
+    if (shown !== "video") video.pause();
+  }
+
+  async function show(result) {
+    if (row?.path === result.path) return;
+    row = result;
+    setText(title, result.prompt);
+    describe(result);
+    mode("video");
+    video.setAttribute("aria-label", `Video: ${result.prompt}`);
+    strip.style.visibility = "hidden";
+    try {
+      const [source, poster] = [app.media.video(result.path), app.media.poster(result.path)];
+      poster.then((url) => { if (row === result && url) video.poster = url; }, () => {});
+      video.src = await source;
+      if (row !== result) return;
+      if (!app.stillness()) await video.play().catch(() => {});
+      strip.src = await app.media.strip(result.path);
+      if (row !== result) return;
+      strip.alt = `Frames of the video, from the first to the last`;
+      strip.style.visibility = "";
+    } catch (error) {
+      if (row === result) app.tell(error.message, "error");
+    }
+  }
+
+  function describe(result) {
+    facts.replaceChildren(...result.facts.map(([name, value]) =>
+      h("div", {}, h("dt", { text: name }), h("dd", {}, name === "Seed" ? seedButton(value) : value))));
+    lines.replaceChildren(
+      h("li", { text: `made ${formatAgo(result.made)} in ${formatSeconds(result.seconds)}` }),
+      ...result.lines.map((line) => h("li", { text: line })));
+    marks.replaceChildren();
+    if (typeof MarksEditor === "function") marks.append(MarksEditor(app, result.path).element);
+    actions.replaceChildren(
+      button("Another seed", { icon: "dice", title: "the same with another seed; the form stays as it is", on: () => repeat({ seed: -1 }) }),
+      button("Variations", { icon: "again", title: "four videos from noise near this one's", on: () => vary() }),
+      button("Same but…", { icon: "more", title: "the same with one setting changed", on: () => sameBut() }),
+      button("Load", { icon: "load", title: "its settings into the form", on: () => app.load(result.path) }),
+      button("Check", { icon: "check", title: "make it again and compare the frames", on: () => app.run("queue.reproduce", { path: result.path }) }),
+      shareButton(result.path),
+      button("", { icon: "trash", title: "move it to the trash", class: "cogvx-trash", on: () => app.trash(result.path) }));
+  }
+
+  function seedButton(seed) {
+    return h("button", { type: "button", class: "cogvx-link cogvx-seed-of-result", title: "use this seed in the form", text: seed, on: { click: () => app.useSeed(Number(seed)) } });
+  }
+
+  function shareButton(path) {
+    if (typeof ShareMenu === "function") return ShareMenu(app, path).element;
+    return button("Download", { icon: "share", on: () => app.download(path) });
+  }
+
+  const repeat = (changes, copies = 1) => app.run("queue.repeat", { path: row.path, changes, copies });
+
+  async function vary() {
+    const strength = h("input", { type: "range", min: 0.05, max: 0.6, step: 0.05, value: 0.2, "aria-label": "Strength" });
+    const shown = h("output", { text: strength.value });
+    strength.addEventListener("input", () => setText(shown, strength.value));
+    const go = button("Make 4 variations", { primary: true, on: async () => {
+      const path = row.path;
+      dialog.close();
+      for (let count = 0; count < 4; count++) {
+        const { data } = await app.ask("form.seed");
+        await app.run("queue.repeat", { path, changes: { variation_seed: data, variation_strength: Number(strength.value) } });
+      }
+    } });
+    const dialog = app.dialog("Variations", h("div", { class: "cogvx-column" },
+      h("label", { class: "cogvx-field" }, "How far from this one's noise", strength), shown, go));
+  }
+
+  function sameBut() {
+    const rows = app.traits.setup.fields;
+    const choice = h("select", { "aria-label": "Setting" }, rows.map(({ name, label }) => h("option", { value: name, text: label })));
+    const place = h("div");
+    const path = row.path;
+    const chosen = row;
+    let control;
+    const pick = () => {
+      const field = rows.find(({ name }) => name === choice.value);
+      control = FORM_CONTROLS[field.control](field, () => {});
+      control.value = field.name === "prompt" ? chosen.prompt : field.name === "negative_prompt" ? chosen.negative_prompt : chosen[field.name] ?? field.default;
+      place.replaceChildren(control.element);
+    };
+    choice.addEventListener("change", pick);
+    choice.value = "steps";
+    pick();
+    const go = button("Make it", { primary: true, on: () => {
+      dialog.close();
+      app.run("queue.repeat", { path, changes: { [choice.value]: control.value } });
+    } });
+    const dialog = app.dialog("The same, but with another…", h("div", { class: "cogvx-column" }, choice, place, go));
+  }
+
+  /** Show the running job: its preview where there is one. */
+  function follow(job) {
+    row = null;
+    setText(title, job ? job.prompt : "");
+    facts.replaceChildren();
+    lines.replaceChildren();
+    actions.replaceChildren();
+    marks.replaceChildren();
+    strip.style.visibility = "hidden";
+    mode(job ? "preview" : "empty");
+  }
+
+  function showPreview(data) {
+    if (previewUrl) URL.revokeObjectURL(previewUrl);
+    previewUrl = data?.byteLength ? URL.createObjectURL(new Blob([data], { type: "image/webp" })) : "";
+    if (previewUrl) preview.src = previewUrl;
+    else preview.removeAttribute("src");
+    preview.classList.toggle("cogvx-waiting", !previewUrl);
+  }
+
+  function showProgress(progress) {
+    setText(badge, progress.steps ? `preview · step ${progress.step} of ${progress.steps}` : progress.stage || "starting");
+    live.hidden = !(row && progress.id);
+    if (!row) keepChildren(lines, progress.notes ?? [], (note) => note, (note) => h("li", { text: note }));
+  }
+
+  function toggle() {
+    if (video.hidden) return;
+    if (video.paused) video.play();
+    else video.pause();
+  }
+
+  mode("empty");
+  return { element, show, follow, showPreview, showProgress, toggle, get row() { return row; } };
+}
