@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated
 
+from .. import settings
 from ..errors import ResultError
 from ..results import pictures, video
+from ..results.catalogue import Entry
 from ..results.result import read_result
 from ..results.typed import MAX_INTEGER, Range
 from .actions import Action, Reply
 from .desk import Desk
 from .page_state import roll_row
+from .rows import read_entry
 
 PIECE = 512 * 1024
 """Bytes of a reply. A Jupyter server drops what a kernel sends beyond 1 MB/s, averaged over three
@@ -67,29 +72,17 @@ def posters(desk: Desk, arguments: Paths) -> Reply:
     paths = [desk.path_of(path) for path in arguments.paths]
 
     def draw() -> Reply:
-        return Reply(None, tuple(map(_poster, paths)))
+        found = {path: entry for path in paths if (entry := _entry(path))}
+        pictured = dict(zip(found, pictures.thumbnails(found.values()), strict=True))
+        return Reply(None, tuple(pictured.get(path, b"") for path in paths))
 
     return desk.in_background(draw)
 
 
-def _poster(path) -> bytes:
-    try:
-        return pictures.thumbnails([_Entry.of(read_result(path))])[0]
-    except ResultError:
-        return b""
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    path: object
-    frames: int
-    fps: int
-    frame_hash: str
-
-    @classmethod
-    def of(cls, result) -> _Entry:
-        request = result.settings.request
-        return cls(result.path, request.frames, request.fps, result.frame_hash)
+def _entry(path: Path) -> Entry | None:
+    with contextlib.suppress(ResultError):
+        return read_entry(path, settings.outputs_dir())
+    return None
 
 
 def describe_result(desk: Desk, arguments: Named) -> Reply:

@@ -185,7 +185,7 @@ class Page(anywidget.AnyWidget):
                 stage=job.stage or "load",
                 step=job.step,
                 steps=job.steps,
-                share=job.step / job.steps if job.steps else 0.0,
+                share=round(job.share, 4),
                 seconds_left=job.seconds_left,
                 notes=job.notes,
             )
