@@ -63,7 +63,6 @@ class Session:
         self.catalogue = Catalogue()
         self.finished: list[Job] = []
         self.preview: bytes = b""  # the latest of the running job
-        self.grid = None  # the latest ``grid.Grid``
         self._listeners: list[SessionListener] = []
         self._limit = RateLimit()
         # In a thread, so that the GPU continues while a preview is drawn.
