@@ -344,6 +344,8 @@ def test_a_grid_is_made_and_its_sheets_written(session, grids, outputs):
     assert session.queue.wait(120)
     grid = grid_file.read_grid(made.name)
     assert [state.state for state in grids.states(grid)] == [jobs.DONE] * 8
+    session.catalogue.refresh()
+    assert session.catalogue.count(where=[f"grid = {grid.name}"]) == 8
     assert all((outputs / cell.path).is_file() for cell in grid.cells)
     assert set(grid_file.grids_of_results().values()) == {grid.name}
 

@@ -42,7 +42,7 @@ class Condition:
 
     column: str  # of ``KINDS``
     test: str  # of ``TESTS``
-    value: str | float | bool
+    value: object  # text, a number, true or false
 
     def clause(self) -> tuple[str, object]:
         """(test in SQL, its value).
@@ -66,6 +66,8 @@ class Condition:
             return _storable(fold_text(str(self.value)))
         kind = KINDS[self.column]
         try:
+            if self.value is None:
+                raise ValueError
             return _READERS[kind](self.value)
         except (ValueError, TypeError, OverflowError):
             raise RequestError(self.column, self.value, f"must be {_NAMES[kind]}") from None
@@ -132,6 +134,11 @@ class Search:
         return where, tuple(value for _, value in tests)
 
 
+def is_sortable(column: str) -> bool:
+    """Whether results can be sorted by a column."""
+    return column == "made" or KINDS.get(column) in (int, float, bool)
+
+
 def order_clause(column: str, ascending: bool) -> str:
     """ORDER BY for a column, results without a value last, newest first among equal ones.
 
@@ -140,8 +147,8 @@ def order_clause(column: str, ascending: bool) -> str:
     """
     if column == "made":
         return f"ORDER BY at {'ASC' if ascending else 'DESC'}, folder, name"
-    if KINDS.get(column) not in (int, float, bool):
-        names = [name for name, kind in KINDS.items() if kind is not str]
+    if not is_sortable(column):
+        names = [name for name in KINDS if is_sortable(name) and name != "made"]
         remedy = f"sort by made or one of {', '.join(names)}{did_you_mean(column, names)}"
         raise RequestError("sort", column, remedy)
     direction = "ASC" if ascending else "DESC"

@@ -12,6 +12,7 @@ from pathlib import Path
 from .. import settings
 from ..errors import CogvxError, RequestError
 from ..planning.fields import FIELDS, SEEDS
+from ..results.marks import change_marks
 from ..results.result import Result, read_result
 from .grid_file import GridCell, KeptGrid, list_grids, new_grid, read_grid, write_grid
 from .grid_plan import GridPlan, drawn_seed, request_of
@@ -171,6 +172,8 @@ class Grids:
                         path = relative_path(job.result.path) if job.result else ""
                         outcome = {"path": path, "state": job.state, "error": job.error}
                         self._write(grid.with_cell(number, **outcome))
+                        if job.result:
+                            _note_grid(job.result, grid.name)
                         return
 
     @staticmethod
@@ -179,6 +182,14 @@ class Grids:
             write_grid(grid)
         except CogvxError:  # such as a full disk: ``recover`` finds the video later
             log.exception("a grid could not be written")
+
+
+def _note_grid(result: Result, name: str) -> None:
+    """Record in the marks of a video which grid it was made for: galleries group by it."""
+    try:
+        change_marks(result.path, result.frame_hash, grid=name)
+    except CogvxError:
+        log.exception("the grid of a video could not be noted")
 
 
 def relative_path(path: Path) -> str:
