@@ -64,7 +64,7 @@ class Demonstration:
         """
         group = next((group for group in self.groups if group.name == name), None)
         if group is None or word not in group.words:
-            raise ValueError(f"{word!r} is no word of {name!r}")
+            raise ValueError(f"is no word of {name!r}")
         match = group.found.search(prompt)
         if match:
             start, end = match.span("word")

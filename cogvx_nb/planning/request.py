@@ -207,7 +207,7 @@ def _read_prompt(
                 "prompt",
                 prompt,
                 f"most of it, such as {first}, is unknown to {model.name} and would be ignored; "
-                f"{model.checkpoint.reads} (or allow unknown words: --allow-unknown)",
+                f"{model.checkpoint.reads} (allow_unknown runs it anyway)",
             )
         allowed = ("allow_unknown",)
     return _reading_notes(model, "prompt", prompt) + cannot_draw(model, prompt), allowed
