@@ -15,7 +15,7 @@ from ..planning import planner, probe
 from ..planning.fields import FIELDS
 from ..progress import in_notebook
 from ..results.side_by_side import MOST
-from . import drop_actions, form_actions, media_actions, queue_actions
+from . import drop_actions, form_actions, media_actions, prompt_actions, queue_actions
 from .actions import Action, NoArguments, Reply
 from .desk import Desk
 from .page import Page
@@ -31,6 +31,7 @@ NO_WORKBENCH = (
 ACTIONS = {
     "page.pulse": Action(NoArguments, lambda desk, arguments: Reply()),
     **form_actions.ACTIONS,
+    **prompt_actions.ACTIONS,
     **queue_actions.ACTIONS,
     **media_actions.ACTIONS,
     **drop_actions.ACTIONS,

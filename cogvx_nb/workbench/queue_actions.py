@@ -13,6 +13,7 @@ from .actions import Action, NoArguments, Reply
 from .desk import Desk
 from .draft import recorded_values
 from .jobs import Job
+from .prompt_history import remember_prompt
 
 MOST_COPIES = 100
 """Videos of one click."""
@@ -63,6 +64,8 @@ def submit_form(desk: Desk, arguments: Submission) -> Reply:
     requests = [desk.form.request(seed=s) for s in _seeds(seed, arguments.copies)]
     if len(requests) == 1 and not arguments.again and (known := desk.find_equal(requests[0])):
         return Reply({"ids": [], "known": known})
+    request = requests[0]
+    remember_prompt(request.enriched_from or request.prompt, request.negative_prompt)
     jobs = [Job(request) for request in requests]
     for job in jobs:
         desk.session.queue.add(job)
