@@ -45,17 +45,40 @@ def differing_settings(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
     return {_field_name(path): tuple(map(_value_text, fields[path])) for path in differing}
 
 
-def comparison_table(results: Sequence[Result]) -> str:
-    """The settings of each result as an HTML table: first those that differ, with the different
-    words marked; then the rest of request and plan, the checkpoint, the times, and notes on where
-    the settings come from."""
+Words = tuple[tuple[str, bool], ...]
+"""A text in parts, each with whether the other results lack it."""
+
+DIFFERS, SAME, TIME = "differs", "same", "time"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A setting of several results."""
+
+    name: str
+    kind: str  # ``DIFFERS``, ``SAME``, or ``TIME``, which differs by chance
+    cells: tuple[Words, ...]  # of each result; marked where it differs
+
+
+def comparison_rows(results: Sequence[Result]) -> list[Row]:
+    """The settings of each result: first those that differ, with the different words marked; then
+    the rest of request and plan, the checkpoint, and the seconds of each stage."""
     fields, differing = _values_by_field(results)
     rows = []
-    for path in dict.fromkeys([*differing, *filter(_is_always_shown, fields), *TIMES]):
+    times = [*TIMES, *(path for path in fields if path.startswith("seconds."))]
+    for path in dict.fromkeys([*differing, *filter(_is_always_shown, fields), *times]):
         texts = [_value_text(value) for value in fields[path]]
-        if path in differing or set(texts) != {NOTHING}:
-            cells = _mark_differences(texts) if path in differing else [[(t, False)] for t in texts]
-            rows.append((_field_name(path), cells))
+        if path in differing:
+            rows.append(Row(_field_name(path), DIFFERS, _mark_differences(texts)))
+        elif set(texts) != {NOTHING}:
+            kind = TIME if path in times else SAME
+            rows.append(Row(_field_name(path), kind, tuple(((text, False),) for text in texts)))
+    return rows
+
+
+def comparison_table(results: Sequence[Result]) -> str:
+    """``comparison_rows`` as an HTML table, and notes on where the settings come from."""
+    rows = [(row.name, row.cells) for row in comparison_rows(results)]
     if any(result.note for result in results):
         rows.append(("settings", [[(result.note or NOTHING, False)] for result in results]))
     letters = LETTERS[: len(results)]
@@ -120,24 +143,24 @@ def _value_text(value: object) -> str:
     return NOTHING if value is None else text or NOTHING
 
 
-def _mark_differences(texts: Sequence[str]) -> list[list[tuple[str, bool]]]:
+def _mark_differences(texts: Sequence[str]) -> tuple[Words, ...]:
     """The words of each text, marked where the first doesn't have them; the first against the
     second."""
-    return [
+    return tuple(
         _mark_words(text, texts[0] if number else texts[1]) for number, text in enumerate(texts)
-    ]
+    )
 
 
-def _mark_words(text: str, other: str) -> list[tuple[str, bool]]:
+def _mark_words(text: str, other: str) -> Words:
     words, others = text.split(), other.split()
     if len(words) * len(others) > MOST_PAIRS:
-        return [(text, True)]
+        return ((text, True),)
     matcher = difflib.SequenceMatcher(None, others, words, autojunk=False)
     parts = [
         (" ".join(words[start:end]), kind != "equal")
         for kind, _, _, start, end in matcher.get_opcodes()
     ]
-    return [part for part in parts if part[0]]
+    return tuple(part for part in parts if part[0])
 
 
 def side_by_side(results: Sequence[Result]) -> bytes:

@@ -13,7 +13,7 @@ from ..errors import RequestError
 from ..planning.fields import FIELDS, FRAMES, PLAN, Field, names_deciding
 from ..results.typed import OneOf
 from ..text import full_number
-from .grid_values import NONE, parse_values, write_list
+from .grid_values import NONE, parse_values, write_list, write_value
 
 PROMPT, WORDS = "prompt", "prompt words"
 """Sides that vary the prompt: as a whole, or some words of it."""
@@ -55,9 +55,12 @@ class GridAxis:
     @property
     def text(self) -> str:
         """The list that ``parse_axis`` reads as these values."""
-        if self.name == PROMPT and not any("\n" in value for value in self.values):
-            return "\n".join(self.values) if len(self.values) > 1 else write_list(self.values)
-        return write_list(self.values)
+        return ("\n" if self.name == PROMPT else ", ").join(self.written)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """Each value as the list has it."""
+        return tuple(map(write_value, self.values))
 
 
 EMPTY = GridAxis("", ("",))

@@ -69,7 +69,7 @@ def split_list(name: str, text: str, by_line: bool = False, blank: bool = False)
     if by_line and len(lines) > 1:
         return [_unquoted(line) for line in lines]
     parts = []
-    for match in LISTED.finditer(" ".join(lines)):
+    for match in LISTED.finditer(", ".join(lines)):
         quoted, plain = match.groups()
         if quoted is not None and not quoted.strip() and not blank:
             raise RequestError(name, quoted, "is empty")
@@ -84,10 +84,11 @@ def split_list(name: str, text: str, by_line: bool = False, blank: bool = False)
 
 def write_list(values: tuple[object, ...]) -> str:
     """The list that ``parse_values`` reads as these values."""
-    return ", ".join(_written(value) for value in values)
+    return ", ".join(map(write_value, values))
 
 
-def _written(value: object) -> str:
+def write_value(value: object) -> str:
+    """A value as a list has it: in quotes where it must be."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = str(value)
