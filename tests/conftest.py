@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -261,6 +262,20 @@ def everything(widget) -> list:
     return [widget] + [
         one for child in getattr(widget, "children", ()) for one in everything(child)
     ]
+
+
+def ask_page(actions: dict, desk, action: str, **arguments) -> object:
+    """What a page gets that asks for an action: the data, through JSON, or the sentence."""
+    from cogvx_nb.workbench import actions as page_actions
+
+    answers: queue.Queue = queue.Queue()
+    message = {"action": action, "arguments": arguments}
+    page_actions.perform(actions, desk, message, b"", answers.put)
+    answer = answers.get(timeout=60)
+    if isinstance(answer, page_actions.Refusal):
+        assert "Internal error" not in answer.sentence.text
+        return answer.sentence.text
+    return json.loads(json.dumps(answer.data))
 
 
 def start(command: list[str], cwd: Path) -> subprocess.Popen:

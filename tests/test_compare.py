@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 
-from conftest import CIRCLE
+import pytest
+from conftest import CIRCLE, ask_page
 
 from cogvx_nb.planning.request import Adjustment
-from cogvx_nb.results import result, side_by_side
+from cogvx_nb.results import result, side_by_side, video
+from cogvx_nb.workbench import compare_actions
+from cogvx_nb.workbench.desk import Desk
+from cogvx_nb.workbench.session import Session
 
 XSS = f'{CIRCLE}, {CIRCLE}, {CIRCLE} <script>alert(1)</script> "><img src=x onerror=alert(2)>'
 
@@ -83,7 +87,7 @@ def test_long_seeds_are_told_apart(place):
 def test_long_texts_are_marked_as_a_whole(samples):
     first, second = ("a b " * 2500, "b a " * 2500)
     start = time.monotonic()
-    assert side_by_side._mark_words(first, second) == [(first, True)]
+    assert side_by_side._mark_words(first, second) == ((first, True),)
     assert time.monotonic() - start < 1
 
 
@@ -111,3 +115,81 @@ def test_text_of_users_is_inert(place):
     assert "<script" not in page
     assert "<img" not in page
     assert "&lt;script&gt;" in page
+
+
+# --- on the page ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(tiny, outputs):
+    desk = Desk(tiny, Session(), {})
+    yield desk
+    desk.close()
+
+
+def test_the_page_gets_clips_and_rows(desk, place):
+    place("2026-01-01/a", prompt=XSS, seed=2**53 - 1)
+    place("2026-01-02/b", prompt=CIRCLE)
+    paths = ["2026-01-01/a.mp4", "2026-01-02/b.mp4"]
+    data = ask_page(compare_actions.ACTIONS, desk, "compare.open", paths=paths)
+    assert [clip["letter"] for clip in data["clips"]] == ["A", "B"]
+    assert data["clips"][0] | {"note": ""} == {
+        "letter": "A",
+        "path": paths[0],
+        "prompt": XSS,
+        "seed": 2**53 - 1,
+        "frames": 13,
+        "fps": 8,
+        "height": 96,
+        "width": 144,
+        "note": "",
+    }
+    rows = {name: (kind, cells) for name, kind, cells in data["rows"]}
+    assert rows["seed"] == ("differs", [[["9007199254740991", True]], [["42", True]]])
+    assert [text for text, marked in rows["prompt"][1][1] if marked] == []
+    assert any("<script>" in text for text, marked in rows["prompt"][1][0] if marked)
+    kinds = {name: kind for name, (kind, _) in rows.items()}
+    assert {kinds[n] for n in ("speed", "attention", "placement")} == {"same"}
+    assert {kinds[n] for n in ("denoising", "made", "seconds decode")} == {"time"}
+    assert [kind for _, kind, _ in data["rows"]][: len(rows)].index("same") == sum(
+        kind == "differs" for kind in kinds.values()
+    ), "first those that differ"
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["a.mp4"], "choose two to 6"),
+        (["a.mp4"] * 7, "choose two to 6"),
+        (["a.mp4", "none.mp4"], "there is no file"),
+        (["a.mp4", "../a.mp4"], "isn't in the outputs folder"),
+        (["a.mp4", "/etc/passwd"], "isn't in the outputs folder"),
+        (["a.mp4", 7], "must be text"),
+        ("a.mp4", "must be a list"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(desk, place, paths, message):
+    place("a")
+    for action in ("compare.open", "compare.save"):
+        assert message in ask_page(compare_actions.ACTIONS, desk, action, paths=paths)
+
+
+def test_results_are_found_by_words(desk, place):
+    place("2026-01-01/a", prompt="a red circle")
+    place("2026-01-02/b", prompt="a blue square")
+    find = {"text": "blue"}
+    (found,) = ask_page(compare_actions.ACTIONS, desk, "compare.find", **find)
+    assert (found["path"], found["prompt"]) == ("2026-01-02/b.mp4", "a blue square")
+    assert len(ask_page(compare_actions.ACTIONS, desk, "compare.find")) == 2
+
+
+def test_a_comparison_is_saved_with_all_clips_in_step(desk, place, outputs):
+    place("a")
+    place("b")
+    asked = {"paths": ["a.mp4", "b.mp4"]}
+    saved = ask_page(compare_actions.ACTIONS, desk, "compare.save", **asked)["path"]
+    assert saved.startswith("comparisons/")
+    frames = video.decode_video(outputs / saved)
+    assert len(frames) == 13
+    assert frames.shape[2] > 2 * 144
+    assert len(ask_page(compare_actions.ACTIONS, desk, "compare.find")) == 2, "it is no result"

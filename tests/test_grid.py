@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
 import pytest
-from conftest import CIRCLE
+from conftest import CIRCLE, ask_page
 from PIL import Image
 
 from cogvx_nb.errors import CogvxError, ModelMissing, OutputError, RequestError, ResultError
 from cogvx_nb.planning.fields import FIELDS, FRAMES, PLAN, names_deciding
 from cogvx_nb.planning.yaml_loading import load_yaml
-from cogvx_nb.results import mp4, trash, video
+from cogvx_nb.results import catalogue, mp4, trash, video
 from cogvx_nb.results.sheet import MAX_SIDE
 from cogvx_nb.sweep import spec
 from cogvx_nb.workbench import (
+    grid_actions,
     grid_axis,
     grid_file,
     grid_plan,
@@ -25,6 +27,7 @@ from cogvx_nb.workbench import (
     grid_work,
     jobs,
 )
+from cogvx_nb.workbench.desk import Desk
 from cogvx_nb.workbench.grid_axis import parse_axis
 from cogvx_nb.workbench.session import Session
 
@@ -191,7 +194,7 @@ def test_words_of_two_sides_are_replaced_at_once():
     ],
 )
 def test_the_words_that_could_be_meant_are_named(words, replaces, named):
-    with pytest.raises(RequestError, match=f"doesn't stand in the prompt.*{named}"):
+    with pytest.raises(RequestError, match=f"is not in the prompt: name.*{named}"):
         plan(("prompt words", words, replaces))
 
 
@@ -348,6 +351,9 @@ def test_a_grid_is_made_and_its_sheets_written(session, grids, outputs):
     assert session.catalogue.count(where=[f"grid = {grid.name}"]) == 8
     assert all((outputs / cell.path).is_file() for cell in grid.cells)
     assert set(grid_file.grids_of_results().values()) == {grid.name}
+    found = catalogue.Catalogue()
+    found.refresh()
+    assert {entry.grid for entry in found.find()} == {grid.name}
 
     png, film = grid_sheet.save_sheet(grid, 1)
     assert (png.parent, png.stem) == (outputs / "grids", f"{grid.name}-page-2")
@@ -434,6 +440,57 @@ def test_nothing_is_queued_where_the_grid_cannot_be_written(session, grids, outp
         grids.make(plan(("seed", "1-2")))
     assert not session.queue.waiting
     assert session.queue.running is None
+
+
+# --- on the page ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ask(tiny, session, outputs):
+    desk = Desk(tiny, session, VALUES | {"steps": 100})
+    yield functools.partial(ask_page, grid_actions.ACTIONS, desk)
+    desk.close()
+
+
+def test_the_page_plans_as_one_types(ask):
+    offered = ask("grid.fields")
+    assert offered["sides"] == ["across", "down", "pages"]
+    assert "guidance" in [row["name"] for row in offered["fields"]]
+    sides = [{"name": "seed", "text": "1-3"}, {"name": "prompt words", "text": 'red, "a, b"'}]
+    planned = ask("grid.plan", sides=sides)
+    assert planned["text"].startswith("3 × 2 = 6 videos, about ")
+    assert planned["sides"][0]["labels"] == ["seed 1", "seed 2", "seed 3"]
+    assert planned["sides"][1]["written"] == ["red", '"a, b"']
+    assert planned["sides"][2]["labels"] == [""]
+    wrong = [{"name": "prompt words", "text": "purple, blue"}]
+    assert ask("grid.plan", sides=wrong).startswith(
+        "Prompt words purple is not in the prompt: name"
+    )
+    assert ask("grid.plan", sides=[]) == "Grid 1: make it of 2 to 100 videos"
+    assert "at most 3 sides" in ask("grid.plan", sides=sides * 2)
+    text = ask("grid.sweep", sides=sides)["text"]
+    assert "seed: [1, 2, 3]" in text
+    assert 'model: "cogvideox-tiny"' in text
+    assert load_yaml(text)["parameters"]["steps"] == 100
+
+
+def test_the_page_makes_and_opens_a_grid(ask, session):
+    made = ask("grid.make", sides=[{"name": "seed", "text": "1-3"}])
+    assert [cell["state"] for cell in made["cells"][1:]] == ["waiting", "waiting"]
+    assert made["cells"][2]["job"] == session.queue.waiting[-1].id
+    assert not made["over"]
+    (listed,) = ask("grid.list")["grids"]
+    assert (listed["name"], listed["count"], listed["done"]) == (made["name"], 3, 0)
+    ask("grid.cancel", name=made["name"])
+    assert session.queue.wait(60)
+    opened = ask("grid.open", name=made["name"])
+    assert {cell["state"] for cell in opened["cells"]} == {"cancelled"}
+    assert opened["over"]
+    again = ask("grid.again", name=made["name"], cell=1, seed=-1)
+    assert again["cells"][1]["changed"]["seed"] >= 0
+    assert again["cells"][1]["state"] in ("waiting", "running")
+    assert "there is no grid" in ask("grid.state", name="2026-01-01-000000-none")
+    assert "no video of this sheet" in ask("grid.sheet", name=made["name"])
 
 
 # --- as a sweep -----------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ may fall into the same tick of its file system's clock."""
 TRASH = "trash"
 """Folder in the outputs folder for results that were moved away."""
 
-EXCLUDED_FOLDERS = (TRASH, "benchmarks", "grids")
+EXCLUDED_FOLDERS = (TRASH, "benchmarks", "grids", "comparisons")
 """Folders in the outputs folder that hold no results."""
 
 RESULT_COLUMNS = ("folder", "name", "stamp", *columns.COMPUTED, *columns.COLUMNS)

@@ -15,7 +15,15 @@ from ..planning import planner, probe
 from ..planning.fields import FIELDS
 from ..progress import in_notebook
 from ..results.side_by_side import MOST
-from . import drop_actions, form_actions, media_actions, prompt_actions, queue_actions
+from . import (
+    compare_actions,
+    drop_actions,
+    form_actions,
+    grid_actions,
+    media_actions,
+    prompt_actions,
+    queue_actions,
+)
 from .actions import Action, NoArguments, Reply
 from .desk import Desk
 from .page import Page
@@ -35,6 +43,8 @@ ACTIONS = {
     **queue_actions.ACTIONS,
     **media_actions.ACTIONS,
     **drop_actions.ACTIONS,
+    **compare_actions.ACTIONS,
+    **grid_actions.ACTIONS,
 }
 """What the page can ask for."""
 
@@ -58,7 +68,9 @@ def show_workbench(model: str = FIELDS["model"].default, **values: object) -> Pa
     checkpoint = _find_model(model, values)
     while _shown:
         _shown.pop().shut()
-    desk = Desk(checkpoint, current_session(), {"model": model, **values})
+    session = current_session()
+    grid_actions.grids_of(session)  # it writes down what jobs of earlier kernels make for grids
+    desk = Desk(checkpoint, session, {"model": model, **values})
     _shown.append(Page(desk, ACTIONS))
     return _shown[0]
 

@@ -146,9 +146,8 @@ def replace_words(prompt: str, words: dict[str, str]) -> str:
     for word in words:
         if not whole_words(word).search(prompt):
             hint = " or ".join(repr(near) for near in _near_words(prompt, word))
-            remedy = "doesn't stand in the prompt; " + (
-                f"name words of it to replace, such as {hint}" if hint else "the prompt is empty"
-            )
+            what = f"name a word of it, such as {hint}" if hint else "which is empty"
+            remedy = f"is not in the prompt: {what}"
             raise RequestError(WORDS, word, remedy)
     longest_first = sorted(words, key=len, reverse=True)
     pattern = re.compile("|".join(whole_words(word).pattern for word in longest_first))

@@ -158,7 +158,11 @@ class Grids:
             catalogue.refresh()
             found = catalogue.find(seed=request.seed, frames=request.frames, limit=MOST_SEARCHED)
             for entry in found:
-                if entry.made >= grid.made and _recorded_key(read_result(entry.path)) == key:
+                if entry.made < grid.made:
+                    continue
+                result = read_result(entry.path)
+                if _recorded_key(result) == key:
+                    _note_grid(result, grid.name)
                     return relative_path(entry.path)
         return ""
 

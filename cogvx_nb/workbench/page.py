@@ -32,11 +32,17 @@ SCRIPTS = (
     "bar",
     "keys",
     "drops",
+    "compare",
+    "compare_frames",
+    "compare_parts",
+    "grid",
+    "grid_sides",
+    "grid_sheet",
     "main",
 )
 """Files that together are the page's ES module, in this order."""
 
-STYLES = ("page", "form", "stage")
+STYLES = ("page", "form", "stage", "compare", "grid")
 """Its stylesheets, besides the theme that reports share."""
 
 PAUSE = 0.2
