@@ -15,6 +15,11 @@ from .wording import Sentence, explain_error
 log = logging.getLogger(__name__)
 
 
+PIECE = 512 * 1024
+"""Bytes of a reply. A Jupyter server drops what a kernel sends beyond 1 MB/s, averaged over three
+seconds (``iopub_data_rate_limit``), so the page asks for one piece after another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The answer to an action."""
@@ -46,6 +51,20 @@ class Action:
 @dataclass(frozen=True, slots=True)
 class NoArguments:
     """Of an action that takes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Some results."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A result."""
+
+    path: str
 
 
 Answer = Callable[[Reply | Refusal], None]

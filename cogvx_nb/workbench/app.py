@@ -19,10 +19,12 @@ from . import (
     compare_actions,
     drop_actions,
     form_actions,
+    gallery_actions,
     grid_actions,
     media_actions,
     prompt_actions,
     queue_actions,
+    result_actions,
 )
 from .actions import Action, NoArguments, Reply
 from .desk import Desk
@@ -44,7 +46,9 @@ ACTIONS = {
     **media_actions.ACTIONS,
     **drop_actions.ACTIONS,
     **compare_actions.ACTIONS,
+    **gallery_actions.ACTIONS,
     **grid_actions.ACTIONS,
+    **result_actions.ACTIONS,
 }
 """What the page can ask for."""
 

@@ -53,6 +53,7 @@ class Desk:
         self.dropped = bytearray()  # of a file that is being dropped
         self._lock = threading.Lock()
         self._roll: dict[str, Result] = {}  # newest first
+        self._taken_off: set[str] = set()  # names of results that were on it
         self._timer: threading.Timer | None = None
         self._helpers = ThreadPoolExecutor(2, thread_name_prefix="cogvx page")
         self._read_roll(kept)
@@ -136,11 +137,14 @@ class Desk:
     def take_off(self, name: str) -> None:
         """Take a result off the film roll; its files stay."""
         with self._lock:
-            self._roll.pop(name, None)
+            if self._roll.pop(name, None) is not None:
+                self._taken_off.add(name)
         self.save_soon()
 
     def put_back(self, name: str) -> None:
-        """Put a result on the film roll that was taken off, at its place by time."""
+        """Put a result on the film roll, at its place by time, if it was taken off."""
+        if name not in self._taken_off:
+            return
         result = read_result(self.path_of(name))
         with self._lock:
             entries = {**self._roll, name: result}.items()

@@ -13,14 +13,10 @@ from ..results import pictures, video
 from ..results.catalogue import Entry
 from ..results.result import read_result
 from ..results.typed import MAX_INTEGER, Range
-from .actions import Action, Reply
+from .actions import PIECE, Action, Named, Paths, Reply
 from .desk import Desk
 from .page_state import roll_row
 from .rows import read_entry
-
-PIECE = 512 * 1024
-"""Bytes of a reply. A Jupyter server drops what a kernel sends beyond 1 MB/s, averaged over three
-seconds (``iopub_data_rate_limit``), so the page asks for one piece after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +25,6 @@ class Piece:
 
     path: str
     offset: Annotated[int, Range(0, MAX_INTEGER)] = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Paths:
-    """Some results."""
-
-    paths: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A result."""
-
-    path: str
 
 
 def read_video(desk: Desk, arguments: Piece) -> Reply:

@@ -129,6 +129,8 @@ class Page(anywidget.AnyWidget):
                 self.send({**address, "error": as_trait(outcome.sentence)})
             else:
                 self.send({**address, "data": outcome.data}, list(outcome.buffers))
+            if message.get("action") in ("gallery.trash", "gallery.restore"):
+                self._show_roll()
 
         data = bytes(buffers[0]) if buffers else b""
         perform(self._actions, self.desk, message, data, answer)

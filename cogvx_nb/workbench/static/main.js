@@ -90,8 +90,10 @@ function render({ model, el }) {
     async trash(path) {
       const { data } = await app.run("gallery.trash", { paths: [path] });
       if (!data) return;
+      for (const problem of data.problems) app.tell(problem, "error");
+      if (!data.done.length) return;
       app.follow();
-      app.tell("It is in the trash.", "info", () => app.run("gallery.restore", { paths: data.trashed ?? data }));
+      app.tell("It is in the trash.", "info", () => app.run("gallery.restore", { paths: data.done }));
     },
     async download(path, type = "mp4") {
       const url = await media.video(path);

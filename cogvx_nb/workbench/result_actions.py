@@ -1,0 +1,81 @@
+"""What a page can ask about a result: its marks, a moving picture, other formats, what makes it
+again."""
+
+from __future__ import annotations
+
+import functools
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from .. import settings
+from ..errors import CogvxError, ResultError
+from ..results import clips, pictures, recipe
+from ..results.result import read_result
+from ..results.typed import Range
+from .actions import PIECE, Action, Named, Reply
+from .desk import Desk
+from .rows import entry_row, read_entry
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A piece of a result in another format, from an offset in bytes."""
+
+    path: str
+    format: str  # of ``clips.FORMATS``
+    offset: Annotated[int, Range(0, clips.MAX_DOWNLOAD)] = 0
+
+
+def read_row(desk: Desk, wanted: Named) -> Reply:
+    """The row of a result, with its marks as they are on disk."""
+    outputs = settings.outputs_dir()
+    return Reply(entry_row(read_entry(desk.path_of(wanted.path), outputs), outputs))
+
+
+def moving_picture(desk: Desk, wanted: Named) -> Future:
+    """A small animated WebP of a result; empty if its video can't be read."""
+    entry = read_entry(desk.path_of(wanted.path), settings.outputs_dir())
+    return desk.in_background(lambda: Reply(None, tuple(pictures.moving_thumbnails([entry]))))
+
+
+def export(desk: Desk, wanted: Export) -> Future:
+    """A piece of a result in another format, for a download; with its size and a name for it."""
+    return desk.in_background(_export, desk.path_of(wanted.path), wanted)
+
+
+def _export(path: Path, wanted: Export) -> Reply:
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError as error:
+        raise ResultError(f"{path} can't be read: {error.strerror}") from error
+    data = _exported(path, wanted.format, changed)
+    kind = clips.FORMATS[wanted.format]
+    facts = {"size": len(data), "name": f"{path.stem}{kind.suffix}", "type": kind.mime_type}
+    return Reply(facts, (data[wanted.offset : wanted.offset + PIECE],))
+
+
+@functools.lru_cache(maxsize=1)
+def _exported(path: Path, name: str, changed: int) -> bytes:
+    """The latest export, whose pieces are asked for one after another."""
+    return clips.clip_bytes(path, name)
+
+
+def copy_recipe(desk: Desk, wanted: Named) -> Reply:
+    """Command line and notebook cell that make a result again."""
+    sidecar = read_result(desk.path_of(wanted.path)).settings
+    try:
+        command, problem = recipe.command_line(sidecar), ""
+    except CogvxError as error:
+        command, problem = "", str(error)
+    cell = recipe.notebook_cell(sidecar)
+    return Reply({"command": command, "problem": problem, "cell": cell})
+
+
+ACTIONS: dict[str, Action] = {
+    "gallery.row": Action(Named, read_row),
+    "gallery.clip": Action(Named, moving_picture),
+    "result.export": Action(Export, export),
+    "result.recipe": Action(Named, copy_recipe),
+}
