@@ -151,7 +151,6 @@ _ROWS = (
         "variation_seed",
         default=0,
         help="the seed whose noise is mixed in by variation_strength; -1 draws one",
-        section=SEED,
         **_SEED,
     ),
     Field(
@@ -159,7 +158,6 @@ _ROWS = (
         float,
         0.0,
         "how far the noise is turned towards variation_seed's: 0 not at all, 1 all the way",
-        section=SEED,
         least=0,
         most=1,
     ),

@@ -15,6 +15,7 @@ from ..checkpoints import store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, PathError
 from ..paths import user_path
+from ..planning.fields import FIELDS, RANDOM_SEED
 from ..planning.request import VideoRequest
 from ..results.result import Result, read_result
 from .draft import Draft, kept_values
@@ -47,6 +48,8 @@ class Desk:
         if unchanged:
             named = values.get("model")
             model = next((known for known in models if known.name == named), model)
+        if not kept.form and values.get("seed", FIELDS["seed"].default) == FIELDS["seed"].default:
+            values["seed"] = RANDOM_SEED  # who iterates wants another one each time
         changed = {name: v for name, v in self._given.items() if values.get(name) == v}
         typed = {"enriched_from": str(values.get("enriched_from", ""))}
         self.form = Draft(models, model, kept_values(values) | changed | typed)

@@ -47,23 +47,32 @@ def edit_form(desk: Desk, arguments: Values) -> Reply:
 def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
     """Predicted time and memory of each length and speed.
 
-    Replies with a list of rows ``{"frames", "speed", "seconds", "bytes", "problem"}``; ``seconds``
-    is None where nothing is known of the GPU, ``problem`` empty where it fits.
+    Replies with a list of rows ``{"frames", "speed", "seconds", "bytes", "problem", "note"}``:
+    ``seconds`` is None where nothing is known of the GPU, ``problem`` empty where it fits, ``note``
+    says what the speed does without here.
     """
     values, model, rows = desk.form.filled, desk.form.model, []
     for frames in model.checkpoint.frames:
         for speed in SPEEDS:
-            row = {"frames": frames, "speed": speed, "seconds": None, "bytes": 0, "problem": ""}
+            row = {
+                "frames": frames,
+                "speed": speed,
+                "seconds": None,
+                "bytes": 0,
+                "problem": "",
+                "note": "",
+            }
             try:
                 predicted = desk.session.predict(
                     model, frames, values["steps"], speed, values["attention"]
                 )
             except DoesNotFit as error:
-                row["problem"] = f"would not fit: {error}"
+                row["problem"] = f"would not fit: {use_labels(str(error))}"
             except CogvxError as error:
                 row["problem"] = explain_error(error).text
             else:
                 row |= {"seconds": predicted.seconds, "bytes": predicted.peak_bytes}
+                row["note"] = predicted.note
             rows.append(row)
     return Reply(rows)
 

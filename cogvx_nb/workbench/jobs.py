@@ -224,3 +224,4 @@ class Prediction:
 
     seconds: float | None  # None if nothing is known of the GPU
     peak_bytes: float  # on the device
+    note: str = ""  # what the speed does without here

@@ -25,7 +25,7 @@ from .. import leftovers, reproduction, settings, workflow
 from ..checkpoints.registry import Model
 from ..errors import CogvxError
 from ..planning import cost, planner, probe
-from ..planning.speedups import AUTO
+from ..planning.speedups import AUTO, missing_speed_ups
 from ..progress import Event, FramesDone, Listener, Note, Step
 from ..results.catalogue import Catalogue
 from ..results.result import Result
@@ -125,9 +125,11 @@ class Session:
         local = probe.probe_machine()
         plan = planner.predict_plan(model, local, frames, speed, steps, attention)
         # Most measured paces are of exact videos; others are predicted from their plans.
-        usual = speed == "exact" and attention == AUTO
+        usual = attention == AUTO and all(row.exact for row in plan.speed_ups)
         known = self._paces(model.name, plan.device) if usual else {}
-        return Prediction(cost.predict_seconds(plan, local, steps, known), plan.peak_bytes)
+        seconds = cost.predict_seconds(plan, local, steps, known)
+        missing = missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons)
+        return Prediction(seconds, plan.peak_bytes, missing)
 
     def _work(self, job: Job, listener: Listener) -> Result:
         latest: list[Step] = []

@@ -43,8 +43,10 @@ function Bar(app, open) {
     const step = progress.steps ? ` ${progress.step}/${progress.steps}` : "";
     setText(text, progress.id ? `${percent} % · ${stage}${step}${left}` : stage);
     const waiting = jobs.waiting?.length ?? 0;
-    const total = jobs.seconds ? `, about ${formatSeconds(jobs.seconds)} in all` : "";
+    const total = jobs.seconds ? ` · ≈ ${formatSeconds(jobs.seconds)} in all` : "";
     setText(queue, waiting ? `${waiting} waiting${total}` : "");
+    queue.title = queue.textContent;
+    text.title = text.textContent;
     fill.style.transform = `scaleX(${progress.share ?? 0})`;
     track.setAttribute("aria-valuenow", percent);
     track.setAttribute("aria-valuetext", text.textContent);
@@ -66,12 +68,12 @@ function Bar(app, open) {
 }
 
 const BAR_STAGES = {
-  load: "loading the model",
-  text: "reading the prompt",
-  compile: "compiling, once per machine",
+  load: "loading",
+  text: "encoding text",
+  compile: "compiling",
   denoise: "denoising",
   decode: "decoding",
-  write: "writing the file",
+  write: "writing",
 };
 
 /** Notices over the page: they move nothing, and a screen reader says them. */

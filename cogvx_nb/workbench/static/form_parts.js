@@ -33,10 +33,11 @@ function FormLengths(app, changed) {
       const cell = cells.get(`${row.frames} ${row.speed}`);
       if (!cell) continue;
       const parts = row.problem
-        ? [h("b", { text: "would not fit" })]
-        : [h("b", { text: row.seconds === null ? "time unknown" : `≈ ${formatSeconds(row.seconds)}` }), h("small", { text: formatGib(row.bytes) })];
+        ? [h("b", { text: row.problem.startsWith("would not fit") ? "would not fit" : "not here" })]
+        : [h("b", { text: row.seconds === null ? "time unknown" : `≈ ${formatSeconds(row.seconds)}` }), h("small", { text: row.note ? "as exact" : formatGib(row.bytes) })];
       cell.cost.replaceChildren(...parts);
-      cell.cost.parentElement.title = row.problem;
+      cell.cost.parentElement.title = row.problem || row.note;
+      cell.cost.classList.toggle("cogvx-same", Boolean(row.note));
     }
   }
 
@@ -58,22 +59,18 @@ function FormLengths(app, changed) {
   return { element, show, showCosts, get value() { return value(); }, set value(form) { set(form); } };
 }
 
-/** The seed: at random for each video, or fixed; how many videos; and variations of a seed. */
+/** The seed: at random for each video, or fixed; and how many videos. */
 function FormSeed(app, rows, changed) {
   const random = h("input", { type: "checkbox", on: { change: onRandom } });
   const number = h("input", { type: "number", class: "cogvx-seed", name: "seed", min: 0, max: rows.seed.most, step: 1, "aria-label": "Seed", on: { input: changed } });
   const last = button("Last", { title: "the seed of the video that is shown", on: useLast });
   const roll = button("", { icon: "dice", title: "another seed", on: async () => setSeed((await app.ask("form.seed")).data) });
   const copies = h("input", { type: "number", class: "cogvx-copies", min: 1, max: 100, step: 1, value: 1, "aria-label": "Videos" });
-  const variation = app.traits.setup.fields.filter((row) => row.section === "seed" && row.name !== "seed")
-    .map((row) => [row.name, FORM_CONTROLS[row.control](row, changed)]);
-  const extra = h("div", { class: "cogvx-controls" }, variation.map(([, control]) => control.element));
   const element = h("fieldset", { class: "cogvx-seed-box" }, h("legend", { text: "Seed" }),
     h("div", { class: "cogvx-seed-row" },
       h("label", { class: "cogvx-check", title: "each video gets another seed, which is kept with it" }, random, "Random"),
       number, roll, last,
-      h("label", { class: "cogvx-copies-label", title: "videos at once: with a fixed seed it counts upwards" }, "Videos", copies)),
-    variation.length ? extra : null);
+      h("label", { class: "cogvx-copies-label", title: "videos at once: with a fixed seed it counts upwards" }, "Videos", copies)));
 
   function onRandom() {
     number.disabled = random.checked;
@@ -98,9 +95,7 @@ function FormSeed(app, rows, changed) {
     setSeed,
     get copies() { return Math.max(1, Math.min(100, Number(copies.value) || 1)); },
     get value() {
-      const found = { seed: random.checked || number.value === "" ? -1 : Number(number.value) };
-      for (const [name, control] of variation) found[name] = control.value;
-      return found;
+      return { seed: random.checked || number.value === "" ? -1 : Number(number.value) };
     },
     set value(form) {
       if ("seed" in form) {
@@ -108,7 +103,6 @@ function FormSeed(app, rows, changed) {
         number.disabled = random.checked;
         if (!random.checked) number.value = form.seed;
       }
-      for (const [name, control] of variation) if (name in form) control.value = form[name];
     },
   };
 }

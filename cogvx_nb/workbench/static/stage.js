@@ -156,6 +156,7 @@ function Stage(app) {
     else video.pause();
   }
 
+  strip.style.visibility = "hidden";
   mode("empty");
   return { element, show, follow, showPreview, showProgress, toggle, get row() { return row; } };
 }
