@@ -9,7 +9,7 @@ function GridPlanner(app) {
   const kept = h("p", { class: "cogvx-grid-kept" });
   const make = button("Make grid", { icon: "play", primary: true, title: "put all of its videos into the queue", on: submit });
   const sweep = button("As a sweep", { icon: "copy", title: "the file of a sweep that makes the same videos headless", on: showSweep });
-  const sheet = GridSheet(app, { refresh, extend });
+  const sheet = GridSheet(app, { refresh: () => refresh(), extend });
   const list = h("ul", { class: "cogvx-grid-list-made" });
   const none = h("small", { text: "There is none yet." });
   const earlier = h("details", { class: "cogvx-grid-earlier" }, h("summary", { text: "Earlier grids" }), none, list);
