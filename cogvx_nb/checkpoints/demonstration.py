@@ -40,7 +40,10 @@ class Limit:
             matches = (re.search(pattern, text) for pattern in self.alternatives)
             found = sorted(matches := [match for match in matches if match], key=re.Match.start)
             found = [match[0] for match in found] if len(matches) > 1 else []
-        return self.sentence.format(" and ".join(f"'{words}'" for words in found)) if found else ""
+        if not found:
+            return ""
+        *first, last = (f"'{words}'" for words in found)
+        return self.sentence.format(" or ".join(filter(None, (", ".join(first), last))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +184,14 @@ SHAPES = Demonstration(
             rf"\b({_DARK}) {_ADJECTIVES}{_SHAPE}\b|"
             rf"(黑|灰|深蓝|藏青|藏蓝|海军蓝|棕|褐|咖啡)色?的?{_THING}",
         ),
-        Limit("it draws one shape: {} together may become either", alternatives=_SHAPES),
+        Limit("it draws one shape: {}, or a mixture", alternatives=_SHAPES),
         Limit(
             "it draws one shape, whatever the number: {}",
             rf"\b((?:two|three|four|five|six|seven|eight|many|several|[2-8]) "
             rf"(?!pointed|sided)(?:\w+ ){{0,2}}?{_SHAPE})\b|([两二三四五六七八几][个颗只枚])",
         ),
         Limit(
-            "the shape has one colour: {} together may become either",
+            "the shape has one colour: {}, or a mixture",
             alternatives=(
                 r"\b(?:red|crimson|scarlet)\b|红",
                 r"\b(?:green|emerald|lime)\b|绿",
@@ -204,7 +207,7 @@ SHAPES = Demonstration(
             r"深蓝|藏青|藏蓝|海军蓝|橘黄|青绿|翠绿|金黄|.{1,2}色?的?背景|背景[是为].{1,3}",
         ),
         Limit(
-            "it shows one motion: {} together may become either",
+            "it shows one motion: {}, or a mixture",
             alternatives=(
                 r"\bright(?:wards?)?\b|[向往朝]右",
                 r"\bleft(?:wards?)?\b|[向往朝]左",

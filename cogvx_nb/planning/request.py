@@ -240,7 +240,7 @@ def _reading_notes(model: Model, kind: str, text: str) -> tuple[str, ...]:
     if tokens.cut:
         notes += (
             f"the {kind} has {tokens.count} tokens and {model.name} reads {tokens.limit}; this "
-            f"end of it has no effect: {tokens.cut!r}",
+            f"end of it has no effect: {tokens.cut[:60]!r}{'…' * (len(tokens.cut) > 60)}",
         )
     return notes
 

@@ -25,6 +25,8 @@ SCRIPTS = (
     "dom",
     "link",
     "media",
+    "prompt",
+    "prompt_menus",
     "form",
     "form_parts",
     "stage",
@@ -42,7 +44,7 @@ SCRIPTS = (
 )
 """Files that together are the page's ES module, in this order."""
 
-STYLES = ("page", "form", "stage", "compare", "grid")
+STYLES = ("page", "form", "prompt", "stage", "compare", "grid")
 """Its stylesheets, besides the theme that reports share."""
 
 PAUSE = 0.2
