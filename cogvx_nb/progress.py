@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 import time
@@ -25,7 +24,8 @@ from .events import (
     TransferEvent,
     TransferListener,
 )
-from .text import format_duration, print_error
+from .live_line import QUIET_SECONDS, LiveLine, bar_line, in_notebook
+from .text import print_error
 from .time_left import TimeLeft
 
 if TYPE_CHECKING:
@@ -51,15 +51,6 @@ __all__ = [
     "TransferProgress",
 ]
 
-QUIET_SECONDS = 30
-"""Seconds between lines about work or a transfer, where no bar can be shown."""
-
-REDRAW_SECONDS = 0.5
-"""Seconds between looks at a bar in a terminal while nothing happens."""
-
-BAR_COLUMNS = 24
-"""Of the bar in a terminal or a notebook."""
-
 
 class Progress:
     """A listener for ``generate_frames`` and ``save_result``. Use it in a ``with`` statement.
@@ -71,85 +62,47 @@ class Progress:
         self._time = TimeLeft()
         self._step = ""  # such as "12/50"
         self._begun = 0.0  # time at which the stage began
-        self._lines: list[str] = []  # what stays, in a notebook
-        self._lock, self._over = threading.RLock(), threading.Event()
-        self._notebook = notebook_line() if in_notebook() else None
-        self._live = self._notebook is None and sys.stderr.isatty()
+        self._line = LiveLine(self._status)
 
     def __enter__(self) -> Progress:
-        if self._notebook is None:
-            threading.Thread(target=self._redraw, name="cogvx progress", daemon=True).start()
+        self._line.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        with self._lock:
-            if exception[0] is None:
-                self._end_stage()
-            elif self._time.stage:
-                self._keep(f"stopped in {self._time.stage} {self._step}".rstrip())
-            self._draw("")
+        if exception[0] is None:
+            self._end_stage()
+        elif self._time.stage:
+            self._line.keep(f"stopped in {self._time.stage} {self._step}".rstrip())
+        self._line.__exit__(*exception)
 
     def __call__(self, event: Event) -> None:
-        with self._lock:
-            if isinstance(event, StageStarted):
-                self._end_stage()
-                self._step, self._begun = "", time.monotonic()
-            self._time.record(event)
-            match event:
-                case Step(step, steps):
-                    self._step = f"{step}/{steps}"
-                case Planned():
-                    if self._notebook is None:  # which shows both itself
-                        self._keep(str(event))
-                case PlanChanged() | Note():
-                    self._keep(str(event))
-                case RequestReduced(request):
-                    changes = "; ".join(str(change) for change in request.adjustments)
-                    self._keep(f"memory ran out; making less: {changes}")
-            self._draw(self._status())
+        if isinstance(event, StageStarted):
+            self._end_stage()
+            self._step, self._begun = "", time.monotonic()
+        self._time.record(event)
+        match event:
+            case Step(step, steps):
+                self._step = f"{step}/{steps}"
+                self._line.redraw()
+            case StageStarted():
+                self._line.redraw(now=True)
+            case Planned():
+                if not self._line.in_notebook:  # which shows both itself
+                    self._line.keep(str(event))
+            case PlanChanged() | Note():
+                self._line.keep(str(event))
+            case RequestReduced(request):
+                changes = "; ".join(str(change) for change in request.adjustments)
+                self._line.keep(f"memory ran out; making less: {changes}")
 
     def _end_stage(self) -> None:
         if self._begun:
-            self._keep(f"{self._time.stage:8} {time.monotonic() - self._begun:6.1f} s")
+            self._line.keep(f"{self._time.stage:8} {time.monotonic() - self._begun:6.1f} s")
             self._begun = 0.0
 
     def _status(self) -> str:
-        """The stage, its step, the bar, the share and the time left, in a line."""
         stage = f"{self._time.stage or 'starting'} {self._step}".rstrip()
-        share, left = self._time.share, self._time.seconds_left
-        full = round(share * BAR_COLUMNS)
-        bar = "█" * full + "░" * (BAR_COLUMNS - full)
-        after = f", about {format_duration(left)} left" if left is not None else ""
-        return f"{stage:16} {bar} {share:4.0%}{after}"
-
-    def _keep(self, line: str) -> None:
-        """Show a line that stays."""
-        self._lines.append(line)
-        if self._notebook is None:
-            print_error(f"{CLEAR_LINE if self._live else ''}{line}")
-
-    def _draw(self, status: str) -> None:
-        """Show a line that the next one replaces."""
-        if self._notebook is not None:
-            lines = "\n".join([*self._lines, *filter(None, [status])])
-            self._notebook.update({"text/plain": lines}, raw=True)
-        elif self._live:
-            columns = shutil.get_terminal_size().columns
-            print(f"{CLEAR_LINE}{status[: columns - 1]}", end="", file=sys.stderr, flush=True)
-
-    def _redraw(self) -> None:
-        while not self._over.wait(REDRAW_SECONDS if self._live else QUIET_SECONDS):
-            with self._lock:
-                if self._over.is_set():
-                    return
-                if self._live:
-                    self._draw(self._status())
-                else:
-                    print_error(self._status())
-
-
-CLEAR_LINE = "\r\x1b[K"
+        return bar_line(stage, self._time.share, self._time.seconds_left)
 
 
 class TransferProgress:
@@ -257,15 +210,3 @@ def _notebook_bar() -> type[tqdm]:
     from tqdm.notebook import tqdm as bar
 
     return bar
-
-
-def in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython else None
-    return shell is not None and hasattr(shell, "kernel")
-
-
-def notebook_line():
-    from IPython.display import display
-
-    return display({"text/plain": "starting"}, raw=True, display_id=True)

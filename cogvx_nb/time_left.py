@@ -41,6 +41,28 @@ LEAST_SECONDS = 4.0
 """A time left below this may change as if it were this."""
 
 
+class Steady:
+    """A time left that approaches what is estimated, without a jump."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.seconds: float | None = None  # as it was told last
+        self._then = 0.0
+
+    def approach(self, estimate: float) -> float:
+        """The time left to tell now."""
+        now = self._clock()
+        if self.seconds is None:
+            self.seconds, self._then = estimate, now
+            return estimate
+        past, self._then = now - self._then, now
+        counted = max(self.seconds - past, 0.0)
+        most, base = MOST_CHANGE ** min(past, 1.0), max(counted, LEAST_SECONDS)
+        lowest, highest = counted - base * (1 - 1 / most), counted + base * (most - 1)
+        self.seconds = max(min(max(estimate, lowest), highest), 0.0)
+        return self.seconds
+
+
 class TimeLeft:
     """Share done and seconds left of a video; a listener, which may be looked at from any thread.
 
@@ -62,7 +84,7 @@ class TimeLeft:
         self._step, self._steps, self._stepped = 0, 0, 0.0  # done, of how many, time of the last
         self._seconds, self._weight = 0.0, 0.0  # of the steps observed, the latest count most
         self._share = 0.0
-        self._told: tuple[float, float] | None = None  # seconds left, and when that was
+        self._told = Steady(clock)
 
     def record(self, event: Event) -> None:
         """Take in what an event says."""
@@ -98,7 +120,7 @@ class TimeLeft:
         """Seconds until the video is written; None while nothing is known."""
         with self._lock:
             self._look()
-            return None if self._told is None else self._told[0]
+            return self._told.seconds
 
     def _record_step(self, step: int, steps: int) -> None:
         now = self._clock()
@@ -151,7 +173,7 @@ class TimeLeft:
             self._share = max(self._share, min((before + own * self._part(now)) / whole, 1.0))
         scale = self._scale()
         if scale:
-            self._tell(self._stage_left(now, scale) + scale * following, now)
+            self._told.approach(self._stage_left(now, scale) + scale * following)
 
     def _place(self) -> int:
         """Number of the stage at work; -1 before the first."""
@@ -179,16 +201,3 @@ class TimeLeft:
             return self._weight_left() * pace - min(now - self._stepped, pace * weight)
         expected = self._expected(self._stage)
         return max(scale * expected - past, 0.1 * past) if expected else 0.0
-
-    def _tell(self, estimate: float, now: float) -> None:
-        """Approach an estimate without a jump."""
-        if self._told is None:
-            self._told = estimate, now
-            return
-        told, then = self._told
-        past = now - then
-        counted = max(told - past, 0.0)
-        most = MOST_CHANGE ** min(past, 1.0)
-        base = max(counted, LEAST_SECONDS)
-        lowest, highest = counted - base * (1 - 1 / most), counted + base * (most - 1)
-        self._told = max(min(max(estimate, lowest), highest), 0.0), now

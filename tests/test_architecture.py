@@ -11,7 +11,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "cogvx_nb"
 LAYERS = """text errors paths settings files hashing leftovers
-    events time_left progress < checkpoints < planning
+    events time_left live_line progress < checkpoints < planning
     < results notebooks < pipeline < workflow reproduction < check sweep benchmark workbench
     < reports < cli"""
 RANK = {name: rank for rank, row in enumerate(LAYERS.split("<")) for name in row.split()}

@@ -14,7 +14,8 @@ from conftest import ROOT
 from PIL import Image
 from test_notebook import execute, nbval, text_of
 
-from cogvx_nb.benchmark import measure, runner, storage
+from cogvx_nb.benchmark import measure, peak, runner, storage
+from cogvx_nb.benchmark.progress import BenchProgress
 from cogvx_nb.benchmark.report import (
     STAGES,
     DecodeTiming,
@@ -37,10 +38,26 @@ GIB = 2**30
 
 @pytest.fixture(scope="module")
 def measured(tiny, tmp_path_factory):
-    """A report, its log, and the file that it was written to."""
-    lines, path = [], tmp_path_factory.mktemp("bench") / "a.json"
+    """A report, what was shown, and the file that it was written to."""
+    shown, path = Shown(), tmp_path_factory.mktemp("bench") / "a.json"
     kinds = (["exact"], ["auto", "group_offload"], ["stock"])
-    return runner.run_benchmark(tiny, [13], 3, 3, *kinds, path, lines.append), lines, path
+    return runner.run_benchmark(tiny, [13], 3, 3, *kinds, path, shown), shown, path
+
+
+class Shown(BenchProgress):
+    """Also records the lines, and the share after each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines, self.shares = [], []
+
+    def keep(self, line):
+        self.lines.append(line)
+        super().keep(line)
+
+    def step(self):
+        super().step()
+        self.shares.append(self.share)
 
 
 @pytest.fixture
@@ -145,25 +162,30 @@ def test_a_baseline_decodes_as_diffusers_does(tiny, here):
 def test_mfu_is_relative_to_the_peak_matmul_throughput(report, here, tiny):
     assert report.peak_tflops["float32"] > 0
     assert report.rows[0].measured.mfu > 0
-    peak = {"float32": 1.0}
+    rates = {"float32": 1.0}
     plan = planner.plan_request(request.make_request(tiny, runner.PROMPT, steps=50), here)
-    exact = runner.model_flops_utilisation(plan, 50, 0.1, peak)
-    assert runner.model_flops_utilisation(plan, 50, 0.2, peak) == pytest.approx(exact / 2)
+    exact = peak.model_flops_utilisation(plan, 50, 0.1, rates)
+    assert peak.model_flops_utilisation(plan, 50, 0.2, rates) == pytest.approx(exact / 2)
     cached = replace(plan, step_cache=True)
-    assert runner.model_flops_utilisation(cached, 50, 0.1, peak) < exact / 2
-    assert runner.model_flops_utilisation(plan, 50, 0.1, {}) is None
+    assert peak.model_flops_utilisation(cached, 50, 0.1, rates) < exact / 2
+    assert peak.model_flops_utilisation(plan, 50, 0.1, {}) is None
 
 
 def test_reports_are_written_after_each_row_and_read_back(measured, outputs, tmp_path):
-    report, lines, path = measured
+    report, shown, path = measured
     again = storage.read_report(path)
     storage.save_report(again, tmp_path / "again.json")
     assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
     assert again.rows[0].measured.step_seconds == report.rows[0].measured.step_seconds
     assert again.rows[1] == report.rows[1]
     assert json.loads(path.read_bytes())["format"] == 3
-    assert "TFLOP/s: float32" in lines[0]
-    assert "diffusers (stock), no_offload: " in lines[-1]
+    assert "TFLOP/s: float32" in shown.lines[0]
+    assert "diffusers (stock), no_offload: " in shown.lines[-1]
+    assert shown.shares == sorted(shown.shares)
+    assert 0 < shown.shares[0] < 0.1
+    assert shown.shares[-1] > 0.9
+    timed_rows = [row for row in report.rows if row.measured]
+    assert len(shown.shares) == len(timed_rows) * (2 + 3 * 3), "of the warm-up and the videos"
     assert storage.resolve_output_path().parent == outputs / "benchmarks"
     with pytest.raises(OutputError, match="exists: choose another name"):
         storage.resolve_output_path(path)

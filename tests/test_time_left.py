@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -10,6 +11,8 @@ from cogvx_nb.events import PlanChanged, Planned, StageStarted, Step
 from cogvx_nb.planning import planner, request
 from cogvx_nb.planning.cost import MeasuredPace
 from cogvx_nb.planning.stages import expected_seconds, median_pace
+from cogvx_nb.sweep.folder import SweepRun
+from cogvx_nb.sweep.progress import START_SECONDS, Progress, predicted_seconds
 from cogvx_nb.time_left import CACHED_STEP, LEAST_SECONDS, TimeLeft
 
 LOOK = 0.25
@@ -192,3 +195,34 @@ def test_loading_counts_only_where_it_happened():
     pace = median_pace(videos)
     assert (pace.step_seconds, pace.other_seconds) == (0.5, 3.0)
     assert (pace.load_seconds, pace.decode_seconds, pace.write_seconds) == (5.0, 2.0, 0.0)
+
+
+def run_of(number: int, seconds: float | None) -> SweepRun:
+    return SweepRun(f"run-{number}", number, {}, {}, seconds=seconds)
+
+
+def test_a_sweep_has_a_time_left_before_its_first_run_ends():
+    runs = [run_of(number, 10.0) for number in range(5)]
+    sweep = Progress("mine", 5, 0, 4, 1, waiting_seconds=predicted_seconds(runs[1:]))
+    sweep.running[0] = runs[0], time.monotonic()
+    assert sweep.seconds_left == pytest.approx(50 + START_SECONDS, abs=1)
+    assert sweep.share < 0.01
+    sweep.running[0] = runs[0], time.monotonic() - 5
+    assert 0.03 < sweep.share < 0.2, "a part of the first of five"
+
+
+def test_a_sweep_is_corrected_by_the_runs_that_are_done():
+    sweep = Progress("mine", 5, 3, 2, 1, waiting_seconds=20.0)
+    sweep.seconds.extend([60.0, 20.0, 22.0])
+    sweep.slowdowns.extend([6.0, 2.0, 2.2])  # the first loaded the model
+    assert sweep.seconds_left == pytest.approx(42, abs=1)
+    assert sweep.share == 0.6
+    unpredicted = Progress("mine", 5, 3, 2, 2)
+    assert unpredicted.seconds_left is None
+    unpredicted.seconds.extend([10.0, 20.0, 30.0])
+    assert unpredicted.seconds_left == pytest.approx(20, abs=1), "two runs for two workers"
+
+
+def test_predictions_count_only_if_there_is_one_of_each_run():
+    assert predicted_seconds([run_of(1, 2.0), run_of(2, 3.0)]) == 5.0
+    assert predicted_seconds([run_of(1, 2.0), run_of(2, None)]) is None

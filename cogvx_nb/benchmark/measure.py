@@ -20,7 +20,7 @@ from ..pipeline.vae import decode_latents
 from ..planning.plan import Plan
 from ..planning.request import VideoRequest
 from ..progress import Event, FramesDone, Step
-from .report import STAGES, DecodeTiming, GpuUsage, Measurement, Timing
+from .report import STAGES, WARM_STEPS, DecodeTiming, GpuUsage, Measurement, Timing
 
 SM_CLOCK = 1
 """NVML_CLOCK_SM."""
@@ -110,9 +110,6 @@ class GpuMonitor:
         return None
 
 
-WARM_STEPS = 2
-"""Steps of the first video of a kind, which compiles and warms up and isn't counted."""
-
 DECODE_REPEATS = 3
 """Times that the same latents are decoded each way, after one that isn't counted."""
 
@@ -181,14 +178,16 @@ class WorkbenchUnderTest:
 class _StepTimer:
     """Records when each step ended."""
 
-    def __init__(self, device: str, monitor: GpuMonitor) -> None:
+    def __init__(self, device: str, monitor: GpuMonitor, after_step: Callable[[], None]) -> None:
         self._device, self._monitor, self._times = device, monitor, []
+        self._after_step = after_step
 
     def __call__(self) -> None:
         # diffusers synchronises in each step as well, where it draws the step's noise.
         optimization.synchronize(self._device)
         self._times.append(time.perf_counter())
         self._monitor.sample()
+        self._after_step()
 
     def step_seconds(self, denoise_seconds: float, step_cache: bool) -> float:
         """Mean of the steps without the first, during which models are still moved.
@@ -200,17 +199,19 @@ class _StepTimer:
         return (self._times[-1] - self._times[0]) / (len(self._times) - 1)
 
 
-def measure_video(system: SystemUnderTest, request: VideoRequest, repeats: int) -> Measurement:
+def measure_video(
+    system: SystemUnderTest, request: VideoRequest, repeats: int, after_step: Callable[[], None]
+) -> Measurement:
     """Make the same video several times; predictions and MFU are left open."""
     videos: list[dict[str, float]] = []
     steps: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         short = replace(request, steps=min(request.steps, WARM_STEPS))
-        warm = system.make(short, Path(scratch) / "warm.mp4", lambda: None)
+        warm = system.make(short, Path(scratch) / "warm.mp4", after_step)
         optimization.free_memory()
         monitor = GpuMonitor(system.plan.device)
         for number in range(repeats):
-            timer = _StepTimer(system.plan.device, monitor)
+            timer = _StepTimer(system.plan.device, monitor, after_step)
             videos.append(system.make(request, Path(scratch) / f"{number}.mp4", timer))
             steps.append(timer.step_seconds(videos[-1]["denoise"], system.plan.step_cache))
     usage = monitor.read()

@@ -11,6 +11,9 @@ from ..text import GIB
 STAGES = ("text", "denoise", "decode", "write")
 """Stages of each video. Loading and compiling, which only the first needs, are separate columns."""
 
+WARM_STEPS = 2
+"""Steps of the first video of a kind, which compiles and warms up and isn't counted."""
+
 MEMORY_TOLERANCE = 0.02
 """Relative differences of reserved memory up to this don't count: the allocator's vary."""
 
@@ -80,7 +83,7 @@ class Measurement:
     decodes: dict[str, DecodeTiming | None] | None  # "whole" and "tiled"; see measure_decodes
     predicted_bytes: int | None = None  # the plan's; None for a baseline
     predicted_seconds: dict[str, float] = field(default_factory=dict)  # of each stage
-    mfu: float | None = None  # see runner.model_flops_utilisation
+    mfu: float | None = None  # see peak.model_flops_utilisation
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,10 @@
-"""Benchmarks of whole videos by frames, speed and placement, and of baselines; matmul peak."""
+"""Benchmarks of whole videos by frames, speed and placement, and of baselines."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import json
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -16,114 +14,15 @@ from .. import __version__
 from ..checkpoints import registry, store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, RequestError
-from ..planning import cost, planner, request
+from ..planning import planner, request
 from ..planning.machine import Machine
-from ..planning.plan import FORMER_PLACEMENTS, PLACEMENTS, Plan
+from ..planning.plan import FORMER_PLACEMENTS, PLACEMENTS
 from ..planning.probe import probe_machine
 from ..planning.request import VideoRequest
 from ..planning.speedups import MIN_CACHED_STEPS, SPEEDS
-from . import storage
-from .report import BASELINES, Measurement, Report, Row
-
-GPU_SIZE, CPU_SIZE = 8192, 1024
-"""Rows and columns of the matrices. On a GPU 1.1 TFLOP, enough to fill an H100 for 1.4 ms."""
-
-GROUPS = 7
-"""Timings of a matrix product, after one that isn't counted."""
-
-PRODUCTS = 5
-"""Products in each timing: synchronising takes some 10 µs, which one product alone would show."""
-
-
-def measure_peak_throughput(device: str) -> dict[str, float]:
-    """TFLOP/s of large matrix products by dtype.
-
-    ``float8`` has row-wise scales, like quantized layers of the transformer. Dtypes that the device
-    doesn't support, or has no fast arithmetic for, are missing.
-
-    Args:
-        device: ``"cpu"`` or ``"cuda:N"``.
-    """
-    import torch
-
-    if device == "cpu":
-        products, size = {"float32": _plain_matmul}, CPU_SIZE
-    else:
-        capability = torch.cuda.get_device_capability(torch.device(device))
-        products, size = {"float16": _plain_matmul, "float32": _plain_matmul}, GPU_SIZE
-        if capability >= (8, 0):
-            products["bfloat16"] = _plain_matmul
-        if capability >= (8, 9):
-            products["float8"] = _float8_matmul
-    rates = {}
-    for dtype, prepare in products.items():
-        try:
-            multiply = prepare(size, device, dtype)
-            rates[dtype] = 2 * size**3 / _matmul_seconds(multiply, device) / 1e12
-        except RuntimeError:  # no kernel for this GPU, or no memory for the matrices
-            continue
-    return rates
-
-
-def model_flops_utilisation(
-    plan: Plan, steps: int, step_seconds: float, peak_tflops: dict[str, float]
-) -> float | None:
-    """MFU of denoising: FLOP/s over the peak matmul throughput of the weights' dtype.
-
-    Quantized models are compared with the 16-bit peak too, so that rows can be compared with each
-    other: it could exceed 1. Steps that a step cache skips count as no FLOP.
-
-    Args:
-        steps: of the video.
-        step_seconds: mean of all steps.
-
-    Returns:
-        None if the peak isn't known.
-    """
-    peak = peak_tflops.get(plan.dtype)
-    if not peak or not step_seconds:
-        return None
-    computed = len(plan.step_cost.computed_steps(steps)) / steps
-    return computed * cost.total_step_flop(plan, plan.frames) / step_seconds / (peak * 1e12)
-
-
-def _plain_matmul(size: int, device: str, dtype: str) -> Callable[[], object]:
-    """A product of random matrices: zeros would take less power, and be faster."""
-    import torch
-
-    a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
-    return lambda: torch.mm(a, b)
-
-
-def _float8_matmul(size: int, device: str, dtype: str) -> Callable[[], object]:
-    """The same in float8 with a scale for each row of the left and column of the right matrix."""
-    import torch
-
-    a, b = (torch.randn(size, size, device=device).to(torch.float8_e4m3fn) for _ in range(2))
-    rows, columns = torch.ones(size, 1, device=device), torch.ones(1, size, device=device)
-    return lambda: torch._scaled_mm(
-        a, b.t(), scale_a=rows, scale_b=columns, out_dtype=torch.bfloat16, use_fast_accum=True
-    )
-
-
-def _matmul_seconds(multiply: Callable[[], object], device: str) -> float:
-    """Seconds of one product: the median of ``GROUPS`` timings."""
-    import torch
-
-    def synchronize() -> None:
-        if device != "cpu":
-            torch.cuda.synchronize(device)
-
-    times = []
-    for _ in range(1 + GROUPS):
-        synchronize()
-        start = time.perf_counter()
-        for _ in range(PRODUCTS):
-            multiply()
-        synchronize()
-        times.append((time.perf_counter() - start) / PRODUCTS)
-    return statistics.median(times[1:])
-
+from . import peak, storage
+from .progress import BenchProgress
+from .report import BASELINES, WARM_STEPS, Measurement, Report, Row
 
 PROMPT = "a red circle moving right on a black background"
 
@@ -149,7 +48,7 @@ def run_benchmark(
     placements: Sequence[str] = ("auto",),
     baselines: Sequence[str] = (),
     path: Path | None = None,
-    log: Callable[[str], None] = print,
+    progress: BenchProgress | None = None,
 ) -> Report:
     """Time videos of each frame count at each speed with each placement, and of each baseline.
 
@@ -158,7 +57,7 @@ def run_benchmark(
         repeats: videos of each kind, after a short one that isn't counted; at least 3.
         baselines: of ``BASELINES``; the only rows if ``speeds`` is empty.
         path: written after each row, so that an interruption keeps what was done.
-        log: called with each line of progress.
+        progress: shows what is measured; by default one of its own.
 
     Returns:
         A report with a row for each kind; a row that failed has its error.
@@ -180,18 +79,21 @@ def run_benchmark(
 
     loader.release_pipeline()
     gpu = machine.gpu_with_most_free_memory
-    peak = measure_peak_throughput(f"cuda:{gpu.index}" if gpu else "cpu")
+    rates = peak.measure_peak_throughput(f"cuda:{gpu.index}" if gpu else "cpu")
     optimization.free_memory()
-    report = _new_report(machine, peak)
-    log(f"peak matmul throughput, TFLOP/s: {report.peaks}")
-    for setup, video in itertools.product(setups, requests):
-        size = f"{video.frames} frames × {steps} steps"
-        log(f"{model.name}, {size}, {setup.speed}, {setup.placement}")
-        row = _measure_row(video, setup, repeats, peak)
-        log(f"  {row}")
-        report = replace(report, rows=(*report.rows, row))
-        if path is not None:
-            storage.save_report(report, path)
+    report = _new_report(machine, rates)
+    kinds = list(itertools.product(setups, requests))
+    with progress or BenchProgress() as shown:
+        shown.keep(f"peak matmul throughput, TFLOP/s: {report.peaks}")
+        shown.plan([video.frames for _, video in kinds], WARM_STEPS + repeats * steps)
+        for setup, video in kinds:
+            size = f"{video.frames} frames × {steps} steps"
+            shown.begin_kind(f"{model.name}, {size}, {setup.speed}, {setup.placement}")
+            row = _measure_row(video, setup, repeats, rates, shown.step)
+            shown.end_kind(str(row))
+            report = replace(report, rows=(*report.rows, row))
+            if path is not None:
+                storage.save_report(report, path)
     loader.release_pipeline()
     return report
 
@@ -262,13 +164,18 @@ def _new_report(machine: Machine, peak_tflops: dict[str, float]) -> Report:
 
 
 def _measure_row(
-    video: VideoRequest, setup: Setup, repeats: int, peak_tflops: dict[str, float]
+    video: VideoRequest,
+    setup: Setup,
+    repeats: int,
+    peak_tflops: dict[str, float],
+    after_step: Callable[[], None],
 ) -> Row:
     """One kind of video, measured; or the error that prevented it."""
     size = (video.frames, video.steps, video.height, video.width)
     row = Row(video.model.name, *size, setup.speed, setup.placement)
     try:
-        return replace(row, measured=_measure_setup(video, setup, repeats, peak_tflops))
+        measured = _measure_setup(video, setup, repeats, peak_tflops, after_step)
+        return replace(row, measured=measured)
     except CogvxError as error:
         message = str(error)
     except Exception as error:  # of torch or a library: the other rows, and hours, go on
@@ -277,7 +184,11 @@ def _measure_row(
 
 
 def _measure_setup(
-    video: VideoRequest, setup: Setup, repeats: int, peak_tflops: dict[str, float]
+    video: VideoRequest,
+    setup: Setup,
+    repeats: int,
+    peak_tflops: dict[str, float],
+    after_step: Callable[[], None],
 ) -> Measurement:
     from . import baselines, measure
 
@@ -292,9 +203,9 @@ def _measure_setup(
         if setup.placement != "auto":
             chosen = planner.with_placement(chosen, setup.placement, machine, video.steps)
         system = measure.WorkbenchUnderTest(chosen)
-    measured = measure.measure_video(system, video, repeats)
+    measured = measure.measure_video(system, video, repeats, after_step)
     used, step = system.plan, measured.step_seconds.median
-    mfu = model_flops_utilisation(used, video.steps, step, peak_tflops)
+    mfu = peak.model_flops_utilisation(used, video.steps, step, peak_tflops)
     seconds = {name: value for name, value in used.seconds.items() if name != "compile"}
     predicted = {"predicted_bytes": used.peak_bytes or None, "predicted_seconds": seconds}
     return replace(measured, mfu=mfu, **predicted)

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from ..paths import user_path
-from ..text import print_error
 from .parser import add_subcommand
 
 BENCH_FLAGS = {
@@ -60,7 +59,6 @@ def run_bench(options: argparse.Namespace) -> int:
         runner.parse_names(options.placement),
         runner.parse_names(options.baseline),
         path,
-        print_error,
     )
     _write_page([report], path.with_suffix(".html"))
     print(path)

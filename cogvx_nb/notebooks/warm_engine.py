@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nbformat
@@ -31,6 +31,9 @@ IOPUB_SECONDS = 60
 busy machine."""
 
 
+MOST_STATUS = 200
+"""Characters of a line of progress that are passed on."""
+
 MOST_OUTPUT = 64 * 2**20
 """Characters of output that are kept of a notebook; more would fill this process's memory."""
 
@@ -38,8 +41,11 @@ MOST_OUTPUT = 64 * 2**20
 class WarmClient(PapermillNotebookClient):
     """Executes a notebook in a kernel that was started before."""
 
-    def __init__(self, nb_man, kernel: WarmKernel, **options) -> None:
+    def __init__(
+        self, nb_man, kernel: WarmKernel, on_status: Callable[[str], None] | None, **options
+    ) -> None:
         super().__init__(nb_man, km=kernel.manager, **options)
+        self._on_status = on_status or (lambda line: None)
         self.kc = kernel.client
         self._language_info = kernel.language_info
         self._room = MOST_OUTPUT
@@ -69,6 +75,14 @@ class WarmClient(PapermillNotebookClient):
                 )
             self.nb_man.cell_exception(cell, cell_index=cell_index)
             raise
+
+    def process_message(self, msg, cell, cell_index):
+        """Also pass on the last line of a display that is updated, such as a progress bar."""
+        if msg["msg_type"] == "update_display_data":
+            shown = msg["content"].get("data", {}).get("text/plain")
+            if isinstance(shown, str):
+                self._on_status(shown[-MOST_STATUS:].rpartition("\n")[2])
+        return super().process_message(msg, cell, cell_index)
 
     def output(self, outs, msg, display_id, cell_index):
         """Keep an output, as long as there is room for it; errors are always kept."""
@@ -105,6 +119,7 @@ class WarmEngine(NBClientEngine):
         run_timeout: float | None = None,
         most_growth: int = MOST_GROWTH,
         extra_arguments: Sequence[str] = (),
+        on_status: Callable[[str], None] | None = None,
         **options,
     ):
         """Execute a notebook in the kept kernel; see ``NBClientEngine`` for the other arguments.
@@ -118,14 +133,14 @@ class WarmEngine(NBClientEngine):
             run_timeout: seconds for the whole notebook, once its kernel is ready.
             most_growth: bytes; see ``MOST_GROWTH``.
             extra_arguments: of the kernel's command; other ones are another kernel.
+            on_status: called with the line of progress that the notebook shows, as it changes.
         """
-        for name in ("input_path", "startup_timeout"):
-            options.pop(name, None)
-        timeout = options.pop("timeout", None)
+        _, _, timeout = (options.pop(n, None) for n in ("input_path", "startup_timeout", "timeout"))
         kernel = _find_kernel(slot, kernel_name, extra_arguments)
         try:
-            directory = folder or str(Path.cwd())
-            kernel.prepare(directory, import_from, start_timeout, most_growth, preload)
+            kernel.prepare(
+                folder or str(Path.cwd()), import_from, start_timeout, most_growth, preload
+            )
             if run_timeout:
                 deadline = time.monotonic() + run_timeout
                 options["timeout_func"] = _cell_timeout(deadline, execution_timeout)
@@ -134,6 +149,7 @@ class WarmEngine(NBClientEngine):
             client = WarmClient(
                 nb_man,
                 kernel,
+                on_status,
                 **{"iopub_timeout": IOPUB_SECONDS, "on_cell_executed": end_at_exit} | options,
                 timeout=execution_timeout or timeout,
                 kernel_name=kernel_name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,7 +18,7 @@ from . import lock
 from .crashes import CrashLog
 from .folder import SweepFolder, timestamp
 from .lock import Holder, Share
-from .progress import Progress, View
+from .progress import Progress, View, predicted_seconds
 from .runs import SweepRun, plan_runs
 from .spec import SweepSpec, make_spec, read_spec
 from .worker import RunOutcome, RunTask, SweepWorker
@@ -168,7 +168,7 @@ class _Driver:
                         repeat = self._store_outcome(run, work, outcome)
                     todo.extendleft([run] if repeat else [])
                     stopping |= fail_fast and bool(self._progress.failed)
-                self._update_view(len(todo), available)
+                self._update_view(todo, workers, available)
                 if lock.is_asked_to_stop(self._folder.root, self._holder):
                     raise Cancelled(f"sweep {self._spec.name} was cancelled; start it to go on")
         finally:
@@ -187,11 +187,18 @@ class _Driver:
                 assigned.append((number, run))
         return assigned
 
-    def _update_view(self, waiting: int, available: set[int]) -> None:
+    def _update_view(
+        self, todo: Collection[SweepRun], workers: list[SweepWorker], available: set[int]
+    ) -> None:
         healthy = len(self._crashes.healthy(available))
         if healthy < self._progress.workers:
             self._progress.note += "; a worker gets no more runs"
-        self._progress.waiting, self._progress.workers = waiting, healthy
+        if self._progress.waiting != len(todo) or self._progress.waiting_seconds is None:
+            self._progress.waiting_seconds = predicted_seconds(todo)
+        self._progress.workers, self._progress.waiting = healthy, len(todo)
+        self._progress.status = {
+            number: workers[number].status for number in self._progress.running
+        }
         self._view(self._progress)
 
     def _make_task(self, run: SweepRun) -> tuple[RunTask, Path]:
@@ -255,6 +262,8 @@ class _Driver:
         if not error:
             self._progress.done += 1
             self._progress.seconds.append(outcome.seconds)
+            if run.seconds:
+                self._progress.slowdowns.append(outcome.seconds / run.seconds)
             self._progress.note = f"{run.id} done in {outcome.seconds:.1f} s"
             return False
         # A killed kernel is seldom the run's fault: it gets a second attempt in any case.

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from ..progress import in_notebook, notebook_line
+from ..live_line import bar_line, in_notebook, notebook_line
 from ..text import cut_line, format_duration, format_rate, plain_line
+from ..time_left import Steady
 from .folder import LATEST, SweepRun
+
+START_SECONDS = 15.0
+"""What the first run of a worker takes besides: its kernel, the imports, the model."""
 
 
 @dataclass
@@ -23,21 +28,65 @@ class Progress:
     done: int  # earlier ones included
     waiting: int  # runs not started yet
     workers: int
+    waiting_seconds: float | None = None  # predicted for those; None if it isn't for all
     failed: dict[str, str] = field(default_factory=dict)  # the error of each, by run id
     running: dict[int, tuple[SweepRun, float]] = field(default_factory=dict)  # since, by worker
+    status: dict[int, str] = field(default_factory=dict)  # what each shows of its run, by worker
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))  # of latest runs
+    # Of the same, over what was predicted for them.
+    slowdowns: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST))
     note: str = ""  # the last event, in one line
     start: float = field(default_factory=time.monotonic)
+    _told: Steady = field(default_factory=Steady)
+
+    @property
+    def share(self) -> float:
+        """How much of all runs is done, 0 … 1; a run that is running counts in part."""
+        now, parts = time.monotonic(), 0.0
+        for run, since in self.running.values():
+            if expected := self._expected(run):
+                parts += min((now - since) / expected, 0.95)
+        return (self.done + parts) / self.total if self.total else 1.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Predicted for the runs running and waiting; None before the first is done."""
-        if not self.seconds:
+        """For the runs running and waiting: as they were predicted, corrected by those done."""
+        estimate = self._estimate()
+        return None if estimate is None else self._told.approach(estimate)
+
+    def _estimate(self) -> float | None:
+        now, left = time.monotonic(), 0.0
+        for run, since in self.running.values():
+            expected, past = self._expected(run), now - since
+            if expected is None:
+                return None
+            left += max(expected - past, 0.1 * past)
+        if self.waiting_seconds is not None:
+            left += self._slowdown * self.waiting_seconds
+        elif self.seconds:
+            left += self.waiting * statistics.median(self.seconds)
+        elif self.waiting:
             return None
-        each = sum(self.seconds) / len(self.seconds)
-        now = time.monotonic()
-        running = sum(max(0.0, each - (now - since)) for _, since in self.running.values())
-        return (self.waiting * each + running) / self.workers
+        return left / max(self.workers, 1)
+
+    def _expected(self, run: SweepRun) -> float | None:
+        """Seconds that a run takes; None if nothing is known."""
+        if run.seconds:
+            start = 0.0 if self.slowdowns else START_SECONDS
+            return self._slowdown * run.seconds + start
+        return statistics.median(self.seconds) if self.seconds else None
+
+    @property
+    def _slowdown(self) -> float:
+        # The first run loads the model, so it counts only until there is another.
+        known = list(self.slowdowns)
+        return statistics.median(known[1:] or known or [1.0])
+
+
+def predicted_seconds(runs: Collection[SweepRun]) -> float | None:
+    """Predicted seconds of some runs together; None if that isn't known for one of them."""
+    known = [run.seconds for run in runs if run.seconds is not None]
+    return sum(known) if len(known) == len(runs) else None
 
 
 View = Callable[[Progress], None]
@@ -82,24 +131,35 @@ class ProgressTable:
 
 def progress_lines(progress: Progress) -> list[str]:
     """The lines of a live table."""
-    lines = [progress_summary(progress)]
+    lines = [bar_line(progress.name, progress.share, progress.seconds_left), _counts(progress)]
     for number, (run, since) in sorted(progress.running.items()):
-        seconds = time.monotonic() - since
-        lines.append(f"  worker {number + 1}  {run.id}  {seconds:5.0f} s  {describe_varied(run)}")
+        seconds, status = time.monotonic() - since, progress.status.get(number, "")
+        parts = (f"  worker {number + 1}", f"{seconds:4.0f} s", status, describe_varied(run))
+        lines.append("  ".join(filter(None, parts)))
     if progress.note:
-        lines.append(f"  last      {progress.note}")
+        lines.append(f"  last  {progress.note}")
     return lines
 
 
 def progress_summary(progress: Progress) -> str:
     """One line: runs done, running, failed and waiting; their rate; the time left."""
-    counts = f"{progress.done} of {progress.total} done, {len(progress.running)} running"
-    counts += f", {len(progress.failed)} failed, {progress.waiting} waiting"
-    if not progress.seconds:
-        return f"{progress.name}: {counts}"
-    each = sum(progress.seconds) / len(progress.seconds) / progress.workers
-    left = progress.seconds_left
-    return f"{progress.name}: {counts}; {format_rate(each)}, {format_duration(left)} left"
+    left = progress.seconds_left if progress.running or progress.waiting else None
+    after = f", about {format_duration(left)} left" if left is not None else ""
+    return f"{progress.name}: {_counts(progress)}{after}"
+
+
+def _counts(progress: Progress) -> str:
+    counts = [f"{progress.done} of {progress.total} done"]
+    for count, word in (
+        (len(progress.running), "running"),
+        (len(progress.failed), "failed"),
+        (progress.waiting, "waiting"),
+    ):
+        counts += [f"{count} {word}"] if count else []
+    if progress.seconds:
+        each = statistics.fmean(progress.seconds) / max(progress.workers, 1)
+        counts.append(format_rate(each))
+    return ", ".join(counts)
 
 
 def describe_varied(run: SweepRun) -> str:

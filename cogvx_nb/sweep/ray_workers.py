@@ -116,6 +116,8 @@ class RayWorker:
     When its process or node is lost, its current task fails and the next one gets a new actor.
     """
 
+    status = ""  # an actor at work can't be asked
+
     def __init__(self, slot: str, options: dict, environment: dict[str, str]) -> None:
         self._slot, self._options, self._environment = slot, options, environment
         self._actor = None

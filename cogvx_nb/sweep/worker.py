@@ -52,10 +52,11 @@ class SweepWorker:
 
     def __init__(self, slot: str = "1") -> None:
         self._slot = slot
+        self.status = ""  # the line of progress that the running notebook shows; any thread's
 
     def execute(self, task: RunTask) -> RunOutcome:
         """Execute a task. Failures are returned, not raised."""
-        start = time.perf_counter()
+        start, self.status = time.perf_counter(), ""
         try:
             executed = self._execute_notebook(task)
         except Exception as error:  # the sweep must outlive whatever a run does
@@ -99,7 +100,11 @@ class SweepWorker:
             import_from=task.import_from,
             preload=task.preload,
             run_timeout=task.timeout,
+            on_status=self._show_status,
         )
+
+    def _show_status(self, line: str) -> None:
+        self.status = plain_line(" ".join(line.split()))
 
 
 def _error_line(text: str) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 from .. import settings
 from ..checkpoints.registry import Model
 from ..errors import RequestError
+from ..live_line import in_notebook
 from ..notebooks import cell_errors
 from ..notebooks.cell_errors import CellEnded
 from ..paths import user_path
 from ..planning import planner, probe
 from ..planning.fields import FIELDS
-from ..progress import in_notebook
 from ..results.side_by_side import MOST
 from . import (
     compare_actions,
