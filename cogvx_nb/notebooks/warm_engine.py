@@ -138,12 +138,10 @@ class WarmEngine(NBClientEngine):
         _, _, timeout = (options.pop(n, None) for n in ("input_path", "startup_timeout", "timeout"))
         kernel = _find_kernel(slot, kernel_name, extra_arguments)
         try:
-            kernel.prepare(
-                folder or str(Path.cwd()), import_from, start_timeout, most_growth, preload
-            )
+            place = folder or str(Path.cwd())
+            kernel.prepare(place, import_from, start_timeout, most_growth, preload)
             if run_timeout:
-                deadline = time.monotonic() + run_timeout
-                options["timeout_func"] = _cell_timeout(deadline, execution_timeout)
+                options["timeout_func"] = _cell_timeout(run_timeout, execution_timeout)
             if logger.hasHandlers():  # without one, nbclient's own is silent
                 options["log"] = logger
             client = WarmClient(
@@ -201,8 +199,9 @@ def close_kernels(slot: str = "") -> None:
             _kernels.pop(key).close()
 
 
-def _cell_timeout(deadline: float, cell_seconds: float | None):
-    """nbclient's ``timeout_func``: seconds left for a cell before the notebook's deadline."""
+def _cell_timeout(seconds_left: float, cell_seconds: float | None):
+    """nbclient's ``timeout_func``: seconds left for a cell, of those left now for the notebook."""
+    deadline = time.monotonic() + seconds_left
 
     def seconds(cell) -> float:
         left = max(0.01, deadline - time.monotonic())
