@@ -16,9 +16,11 @@ import world
 from conftest import CIRCLE
 
 from cogvx_nb.checkpoints.registry import CHECKPOINTS, COGVIDEOX_5B, TINY
+from cogvx_nb.cli.main import main
 from cogvx_nb.errors import RequestError
 from cogvx_nb.planning import request, styles
 from cogvx_nb.planning.styles import Style
+from cogvx_nb.results.result import read_result
 from cogvx_nb.workbench import prompt_actions, prompt_history
 from cogvx_nb.workbench.actions import Reply, perform
 
@@ -206,6 +208,19 @@ def test_what_is_wrong_with_a_file_of_styles_is_one_line(outputs, content, words
     assert any(part in str(caught.value) for part in words.split("|"))
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == content, "a file that can't be read is not replaced"
+
+
+def test_styles_are_applied_from_the_command_line(outputs, capsys):
+    styles.save_style(Style("night", "{prompt} on a navy background", "red"))
+    styles.save_style(Style("still", "standing still"))
+    size = ["--height", "32", "--width", "48", "--allow-untrained-size", "--steps", "2"]
+    named = ["--style", "night", "--style", "still"]
+    assert main(["generate", "--prompt", "a star", "--model", "tiny", *size, *named]) == 0
+    recorded = read_result(capsys.readouterr().out.strip()).settings.request
+    assert recorded.prompt == "a star on a navy background, standing still"
+    assert recorded.negative_prompt == "red"
+    assert main(["generate", "--prompt", "a star", "--style", "nigth"]) == 2
+    assert "did you mean 'night'?" in capsys.readouterr().err
 
 
 def test_prompts_are_remembered_once_and_found(outputs):

@@ -129,9 +129,13 @@ def format_table(rows: list[tuple[str, ...]]) -> list[str]:
 def generate_video_command(options: argparse.Namespace) -> int:
     """Make a video from a prompt."""
     from .. import workflow
+    from ..planning.styles import find_style
     from ..progress import Progress
 
     values = {name: getattr(options, name) for name in FIELDS}
+    for name in options.style:
+        texts = find_style(name).apply(values["prompt"], values["negative_prompt"])
+        values["prompt"], values["negative_prompt"] = texts
     with Progress() as progress:
         video = workflow.generate_video(
             output=options.output, overwrite=options.overwrite, on_event=progress, **values
@@ -233,6 +237,13 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx generate``: a flag for each field of a request."""
     for field in FIELDS.values():
         _add_field(command, field)
+    command.add_argument(
+        "--style",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a style of outputs/styles.csv to put around the prompt; can be given more than once",
+    )
     add_output(command)
 
 

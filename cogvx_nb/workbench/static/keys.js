@@ -10,6 +10,7 @@ const KEYS = [
   ["R", "the same with another seed"],
   ["G, M", "to the gallery, and back"],
   ["/", "to the prompt"],
+  ["Alt+↑ Alt+↓", "in the prompt: earlier prompts, and back"],
   ["?", "this list"],
 ];
 
