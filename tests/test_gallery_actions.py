@@ -61,6 +61,7 @@ def test_pages_of_rows(ask, three):
     ]
     chosen = ask("gallery.select", text="circle")
     assert chosen.data == {"paths": ["x/3.mp4", "x/1.mp4"], "total": 2}
+    assert ask("gallery.select", offset=1, limit=1).data["paths"] == ["x/2.mp4"]
 
 
 def test_what_can_be_asked_for(ask, three):
@@ -71,7 +72,8 @@ def test_what_can_be_asked_for(ask, three):
     assert columns["denoise_seconds"] == {"name": "denoise_seconds", "kind": "float", "values": []}
     assert data["tags"] == ["keep"]
     assert {"made", "stars", "seconds", "steps"} <= set(data["sorts"])
-    assert set(data["formats"]) == {"mp4", "plain", "gif", "webp", "frames"}
+    assert ask("gallery.tags").data == ["keep"]
+    assert set(ask("gallery.formats").data) == {"mp4", "plain", "gif", "webp", "frames"}
 
 
 def test_marks(ask, three):

@@ -16,7 +16,7 @@ from ..results.catalogue import Catalogue
 from ..results.filters import GROUPS, KINDS, Condition, Search, is_sortable
 from ..results.marks import MOST_STARS, change_marks
 from ..results.typed import Range
-from .actions import Action, Paths, Reply
+from .actions import Action, NoArguments, Paths, Reply
 from .desk import Desk
 from .rows import entry_row, read_entry
 
@@ -121,8 +121,8 @@ def find(desk: Desk, wanted: Wanted) -> Reply:
 
 @_later
 def select(desk: Desk, wanted: Wanted) -> Reply:
-    """Paths of all results of a list, at most ``MOST_SELECTED``."""
-    found = _browse(desk, replace(wanted, limit=MOST_SELECTED, offset=0))
+    """Paths of a part of a list, at most ``MOST_SELECTED``."""
+    found = _browse(desk, wanted)
     outputs = settings.outputs_dir()
     paths = [entry.path.relative_to(outputs).as_posix() for entry in found.entries]
     return Reply({"paths": paths, "total": found.total})
@@ -147,9 +147,20 @@ def facets(desk: Desk, wanted: Wanted) -> Reply:
             "tags": catalogue.values("tags"),
             "sorts": [name for name in KINDS if is_sortable(name)],
             "groups": list(GROUPS),
-            "formats": {name: kind.about for name, kind in clips.FORMATS.items()},
         }
     )
+
+
+@_later
+def tags(desk: Desk, wanted: NoArguments) -> Reply:
+    """All tags, those of the most results first."""
+    desk.session.catalogue.refresh()
+    return Reply(desk.session.catalogue.values("tags"))
+
+
+def formats(desk: Desk, wanted: NoArguments) -> Reply:
+    """What each format of an export is, by its name."""
+    return Reply({name: kind.about for name, kind in clips.FORMATS.items()})
 
 
 def _each(desk: Desk, paths: Iterable[str], work: Callable[[Path], object]) -> Reply:
@@ -217,6 +228,8 @@ ACTIONS: dict[str, Action] = {
     "gallery.find": Action(Wanted, find),
     "gallery.select": Action(Wanted, select),
     "gallery.facets": Action(Wanted, facets),
+    "gallery.tags": Action(NoArguments, tags),
+    "gallery.formats": Action(NoArguments, formats),
     "gallery.mark": Action(Marking, mark),
     "gallery.trash": Action(Paths, move_to_trash),
     "gallery.restore": Action(Paths, restore),

@@ -40,11 +40,18 @@ SCRIPTS = (
     "grid",
     "grid_sides",
     "grid_sheet",
+    "marks",
+    "share",
+    "gallery_list",
+    "gallery_card",
+    "gallery_filters",
+    "gallery_bulk",
+    "gallery",
     "main",
 )
 """Files that together are the page's ES module, in this order."""
 
-STYLES = ("page", "form", "prompt", "stage", "compare", "grid")
+STYLES = ("page", "form", "prompt", "stage", "compare", "grid", "gallery")
 """Its stylesheets, besides the theme that reports share."""
 
 PAUSE = 0.2
