@@ -26,6 +26,8 @@ TIMES = {"seconds.denoise": "denoising", "made": "made"}
 NAMES = {"enriched_from": "as typed", "checkpoint.name": "model"}
 """Names in the table of fields that aren't called by their own."""
 
+HASHES = ("frame_hash", "content_hash")
+
 NOTHING = "–"
 
 MOST_PAIRS = 4_000_000
@@ -65,6 +67,7 @@ def comparison_rows(results: Sequence[Result]) -> list[Row]:
     the rest of request and plan, the checkpoint, and the seconds of each stage."""
     fields, differing = _values_by_field(results)
     rows = []
+    differing = sorted(differing, key=HASHES.__contains__)  # they differ wherever anything does
     times = [*TIMES, *(path for path in fields if path.startswith("seconds."))]
     for path in dict.fromkeys([*differing, *filter(_is_always_shown, fields), *times]):
         texts = [_value_text(value) for value in fields[path]]

@@ -22,8 +22,10 @@ function Compare(app) {
   const save = button("Save as one mp4", { icon: "share", on: saveAll });
   const clear = button("Clear", { icon: "close", on: () => setPaths([]) });
   const element = h("div", { class: "cogvx-compare", on: { keydown: keys } },
-    h("div", { class: "cogvx-compare-head" }, h("h2", { text: "Compare" }), controls.modes, h("span", { class: "cogvx-compare-gap" }), save, clear),
-    controls.options, screen.element, controls.player, status, table.element, tray.element);
+    h("div", { class: "cogvx-compare-main" },
+      h("div", { class: "cogvx-compare-head" }, h("h2", { text: "Compare" }), controls.modes, h("span", { class: "cogvx-compare-gap" }), save, clear),
+      controls.options, screen.element, controls.player, status, table.element),
+    tray.element);
 
   // --- what is compared ---------------------------------------------------------------------------
 
@@ -110,7 +112,6 @@ function Compare(app) {
 
   let timer = 0;
   function blink() {
-    clearTimeout(timer);
     if (state.mode !== "blink" || !element.isConnected || app.stillness()) return;
     if (state.clips.length > 1 && element.offsetParent) {
       state.blink += 1;
@@ -121,14 +122,15 @@ function Compare(app) {
 
   function setMode(mode) {
     state.mode = mode;
-    blink();
     screen.build();
     controls.build();
     draw();
+    clearTimeout(timer);
+    timer = setTimeout(blink, COMPARE_BLINK);
   }
 
   function keys(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input[type=search]")) return;
     const typing = event.target.matches("input, select, [role=slider]");
     const acts = { ",": () => (play(false), go(state.frame - 1)), ".": () => (play(false), go(state.frame + 1)) };
     if (!typing && !event.target.closest(".cogvx-compare-tray"))

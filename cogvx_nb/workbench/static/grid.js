@@ -44,7 +44,7 @@ function GridPlanner(app) {
     status.classList.toggle("cogvx-grid-wrong", wrong);
     make.disabled = sweep.disabled = !good;
     notes.replaceChildren(...lines.map((line) => h("li", { text: line })));
-    if (!good && !wrong) sides.show(null);
+    if (!good) sides.show(null);
   }
 
   async function submit() {

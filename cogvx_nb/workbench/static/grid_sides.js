@@ -32,7 +32,7 @@ function GridSide(app, key, title, fields, changed, place) {
   const name = h("select", { id: `${id}-name`, on: { change: choose } });
   const values = h("textarea", { id: `${id}-values`, rows: 1, class: "cogvx-grid-values", "aria-describedby": `${id}-help`, spellcheck: "false", on: { input: changed } });
   const replaces = h("input", { id: `${id}-words`, type: "text", autocomplete: "off", on: { input: changed } });
-  const words = h("div", { class: "cogvx-grid-field cogvx-grid-words" }, h("label", { for: `${id}-words`, text: "in place of" }), replaces);
+  const words = h("div", { class: "cogvx-grid-field cogvx-grid-words" }, h("label", { for: `${id}-words`, text: "replacing" }), replaces);
   const help = h("small", { id: `${id}-help` });
   const chips = h("ul", { class: "cogvx-grid-chips", "aria-label": `Values ${title.toLowerCase()}` });
   const more = h("div", { class: "cogvx-grid-more" });
