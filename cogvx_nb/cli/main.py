@@ -11,7 +11,7 @@ from .. import __version__, leftovers, settings
 from ..errors import CogvxError
 from ..paths import decode_argument
 from ..text import error_line, plain_line, print_error
-from . import bench, checkpoints, experiments, export, videos
+from . import bench, checkpoints, experiments, export, front_ends, videos
 from .parser import OneLineParser, add_command
 from .signals import handle_signals
 from .streams import finish_output, safe_streams
@@ -66,6 +66,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.help_if_bare = True
     parser.add_argument("--version", action="version", version=f"cogvx {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
+    front_ends.add_lab(add_command(commands, "lab", front_ends.open_lab))
+    front_ends.add_app(add_command(commands, "app", front_ends.open_app))
     checkpoints.add_check(add_command(commands, "check", checkpoints.check_machine))
     videos.add_generate(add_command(commands, "generate", videos.generate_video_command))
     command = add_command(commands, "run", experiments.run_notebook_command)

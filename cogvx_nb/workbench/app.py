@@ -79,6 +79,13 @@ def show_workbench(model: str = FIELDS["model"].default, **values: object) -> Pa
     return _shown[0]
 
 
+def show_alone() -> Page:
+    """The workbench's page for a window that shows nothing else: it fills it."""
+    page = show_workbench()
+    page.opening = {"alone": True}
+    return page
+
+
 def show_gallery() -> Page:
     """The workbench's page, opened on the gallery: everything in ``outputs/``."""
     page = show_workbench()

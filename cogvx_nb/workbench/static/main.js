@@ -157,6 +157,7 @@ function render({ model, el }) {
   bindKeys(root, app);
   bindDrops(root, app, () => parts.form.values());
   const opening = model.get("opening");
+  root.classList.toggle("cogvx-alone", Boolean(opening.alone));
   open(opening.view ?? "make");
   parts.form.fill(traits.form);
   app.watch("roll", (rows) => {
