@@ -69,7 +69,7 @@ function Form(app) {
   const element = h("form", { class: "cogvx-form", "aria-label": "Request", on: { submit: (e) => e.preventDefault() } },
     h("div", { class: "cogvx-model-row" }, model, demo.element),
     Object.values(prompts).map((field) => field.element),
-    h("div", { class: "cogvx-reserved" }, problem, anyway, notes),
+    h("div", { class: "cogvx-reserved", role: "group", tabindex: 0, "aria-label": "Messages on this request" }, problem, anyway, notes),
     lengths.element,
     seed.element,
     h("details", { class: "cogvx-details" }, h("summary", { text: "More settings" }),
