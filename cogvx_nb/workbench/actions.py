@@ -39,8 +39,8 @@ class Refusal:
 class Action:
     """Something that a page can ask for.
 
-    Actions run in the kernel's main thread, between cells: one that takes longer than about 0.2 s
-    returns a future.
+    Actions run one at a time, in the kernel's main thread or in the one that JupyterLab has for
+    messages of widgets while cells run: one that takes longer than about 0.2 s returns a future.
     """
 
     arguments: type  # a frozen dataclass, read with ``typed.read_as``

@@ -103,6 +103,8 @@ class Page(anywidget.AnyWidget):
 
     def __init__(self, desk: Desk, actions: Mapping[str, Action]) -> None:
         self.desk, self._actions = desk, actions
+        # JupyterLab moves a widget's messages to a thread of their own once that has started.
+        self._acting = threading.RLock()
         self._costs: dict[tuple, float | None] = {}
         self._steady = Steady(PAUSE, self._show_progress)
         models = list(desk.form.models.values())
@@ -142,10 +144,11 @@ class Page(anywidget.AnyWidget):
                 self._show_roll()
 
         data = bytes(buffers[0]) if buffers else b""
-        perform(self._actions, self.desk, message, data, answer)
-        self.form = self.desk.form.as_json()
-        if str(message.get("action")).startswith("queue."):
-            self._show_jobs()
+        with self._acting:
+            perform(self._actions, self.desk, message, data, answer)
+            self.form = self.desk.form.as_json()
+            if str(message.get("action")).startswith("queue."):
+                self._show_jobs()
 
     # --- to the page ------------------------------------------------------------------------------
 

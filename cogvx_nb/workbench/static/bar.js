@@ -14,10 +14,11 @@ function Bar(app, open) {
   const cancel = button("Cancel", { icon: "stop", class: "cogvx-cancel", title: "stop the running video (Esc)", on: () => app.cancel() });
   const add = button("Add", { icon: "add", class: "cogvx-add", title: "put it at the end of the queue (Shift+Enter)", on: () => app.submit({ first: false }) });
   const generate = button("Generate", { icon: "play", primary: true, class: "cogvx-generate", title: "make this video next (Ctrl+Enter)", on: () => app.submit() });
+  const bell = button("", { icon: "bell", class: "cogvx-bell", title: "say when the queue is done", on: () => app.toggleBell() });
   const help = button("", { icon: "help", title: "keys (?)", on: () => app.help() });
   cancel.disabled = true;
   const element = h("header", { class: "cogvx-bar" }, list,
-    h("div", { class: "cogvx-progress" }, h("div", { class: "cogvx-progress-text" }, text, queue), track), help, cancel, add, generate);
+    h("div", { class: "cogvx-progress" }, h("div", { class: "cogvx-progress-text" }, text, queue), track), bell, help, cancel, add, generate);
 
   function walk(event) {
     const places = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -59,6 +60,7 @@ function Bar(app, open) {
     element,
     showView,
     showProgress,
+    showBell: (on) => bell.setAttribute("aria-pressed", String(on)),
     starting(on, progress, jobs) {
       starting = on;
       generate.classList.toggle("cogvx-pressed", on);
@@ -79,6 +81,7 @@ const BAR_STAGES = {
 /** Notices over the page: they move nothing, and a screen reader says them. */
 function Notices() {
   const element = h("div", { class: "cogvx-notices", role: "status", "aria-live": "polite" });
+  const spoken = h("p", { class: "cogvx-hidden", "aria-live": "polite" });
 
   /** `undo`: what the button of the notice does; `label`: what it says. */
   function tell(sentence, kind = "info", undo = null, label = "Undo") {
@@ -92,5 +95,34 @@ function Notices() {
     setTimeout(close, kind === "error" || undo ? 20000 : 6000);
   }
 
-  return { element, tell };
+  return { element, spoken, tell, say: (sentence) => setText(spoken, sentence) };
+}
+
+/** Whether to say outside of the page when the queue is done: by a notification and a sound. */
+function Bell(app) {
+  const key = "cogvx-bell";
+  let on = localStorage.getItem(key) === "on" && globalThis.Notification?.permission !== "denied";
+
+  async function toggle() {
+    on = !on;
+    if (on && globalThis.Notification && Notification.permission === "default") await Notification.requestPermission();
+    localStorage.setItem(key, on ? "on" : "off");
+    app.tell(on ? "A sound, and a notification if the browser allows it, says when the queue is done." : "The end of the queue is silent.");
+    return on;
+  }
+
+  function ring() {
+    if (!on) return;
+    if (document.hidden && globalThis.Notification?.permission === "granted") new Notification("CogVideoX: the queue is done");
+    const audio = new AudioContext();
+    const [tone, volume] = [audio.createOscillator(), audio.createGain()];
+    volume.gain.setValueAtTime(0.1, audio.currentTime);
+    volume.gain.exponentialRampToValueAtTime(0.001, audio.currentTime + 0.6);
+    tone.connect(volume).connect(audio.destination);
+    tone.start();
+    tone.stop(audio.currentTime + 0.6);
+    tone.onended = () => audio.close();
+  }
+
+  return { toggle, ring, get on() { return on; } };
 }

@@ -63,12 +63,14 @@ function Form(app) {
   const anyway = button("Generate anyway", { class: "cogvx-anyway", on: () => allowAndSubmit() });
   const notes = h("ul", { class: "cogvx-notes", "aria-label": "Notes on this request" });
   anyway.hidden = true;
+  const enriching = FormEnrich(app, () => prompts.prompt, () => check());
   let permission = "";
   let latest = 0;
 
   const element = h("form", { class: "cogvx-form", "aria-label": "Request", on: { submit: (e) => e.preventDefault() } },
     h("div", { class: "cogvx-model-row" }, model, demo.element),
     Object.values(prompts).map((field) => field.element),
+    enriching.element,
     h("div", { class: "cogvx-reserved", role: "group", tabindex: 0, "aria-label": "Messages on this request" }, problem, anyway, notes),
     lengths.element,
     seed.element,
@@ -77,7 +79,7 @@ function Form(app) {
 
   /** All values, by name. */
   function values() {
-    const found = { model: model.value, ...lengths.value, ...seed.value };
+    const found = { model: model.value, enriched_from: enriching.typed, ...lengths.value, ...seed.value };
     for (const [name, field] of Object.entries({ ...prompts, ...controls })) found[name] = field.value;
     return found;
   }
@@ -85,22 +87,27 @@ function Form(app) {
   /** Show other values, such as those of a result. */
   function fill(form) {
     if (models.has(form.model)) model.value = form.model;
-    lengths.show(models.get(model.value));
-    demo.show(models.get(model.value));
+    showModel();
     for (const [name, field] of Object.entries({ ...prompts, ...controls }))
       if (name in form) field.value = form[name];
     lengths.value = form;
     seed.value = form;
-    enrichedFrom = form.enriched_from ?? "";
+    enriching.typed = form.enriched_from ?? "";
     check();
     predict();
   }
-  let enrichedFrom = "";
 
   function onModel() {
-    lengths.show(models.get(model.value));
-    demo.show(models.get(model.value));
+    showModel();
     check();
+  }
+
+  function showModel() {
+    const chosen = models.get(model.value);
+    for (const part of [lengths, demo, enriching]) part.show(chosen);
+    model.title = chosen?.licence ?? "";
+    for (const name of ["height", "width"])
+      if (chosen) controls[name]?.input.setAttribute("placeholder", chosen[name]);
   }
 
   const known = { key: "" };
@@ -115,7 +122,7 @@ function Form(app) {
   async function checkForm() {
     const number = ++latest;
     try {
-      const { data } = await app.ask("form.edit", { values: { ...values(), enriched_from: enrichedFrom } });
+      const { data } = await app.ask("form.edit", { values: values() });
       if (number !== latest) return;
       predict();
       showProblem(data.problem);
@@ -141,7 +148,7 @@ function Form(app) {
     latest++; // an answer under way is about other values
     app.starting(true);
     try {
-      const submission = { values: { ...values(), enriched_from: enrichedFrom }, copies: seed.copies, first, again };
+      const submission = { values: values(), copies: seed.copies, first, again };
       const { data } = await app.ask("queue.submit", submission);
       showProblem(null);
       if (data.known) offerKnown(data.known);
@@ -195,6 +202,46 @@ function FormDemo(app) {
     }
   }
   return { element, show };
+}
+
+/** Letting a chat model rewrite the prompt; `typed` is the prompt before. */
+function FormEnrich(app, prompt, changed) {
+  const text = h("span", { role: "status" });
+  const act = button("Enrich", { title: "let a chat model translate and expand the prompt", on: enrich });
+  const element = h("div", { class: "cogvx-enrich-row" }, act, text);
+  let typed = "";
+
+  async function enrich() {
+    act.disabled = true;
+    setText(text, "asking the chat model…");
+    try {
+      const { data } = await app.ask("form.enrich");
+      prompt().value = data.after;
+      setTyped(data.before);
+      changed();
+    } catch (error) {
+      setText(text, error.message);
+    }
+    act.disabled = false;
+  }
+
+  function setTyped(before) {
+    typed = before;
+    setText(text, typed ? `as typed: ${typed}` : "");
+    element.hidden = !(typed || offered);
+  }
+
+  let offered = false;
+  return {
+    element,
+    show(model) {
+      offered = Boolean(model?.enrichable);
+      act.hidden = !offered;
+      setTyped(typed);
+    },
+    get typed() { return typed; },
+    set typed(before) { setTyped(before); },
+  };
 }
 
 /** A prompt; the part `prompt.js` colours its tokens. */

@@ -116,6 +116,9 @@ function render({ model, el }) {
       open("compare");
       parts.views.compare?.show(paths);
     },
+    async toggleBell() {
+      parts.bar.showBell(await bell.toggle());
+    },
     help: () => app.dialog("Keys", keysTable()),
     dialog(title, content) {
       const box = h("dialog", { class: "cogvx-dialog", "aria-label": title },
@@ -127,6 +130,7 @@ function render({ model, el }) {
     },
   };
 
+  const bell = Bell(app);
   const parts = { views: {} };
   parts.bar = Bar(app, open);
   parts.form = Form(app);
@@ -140,7 +144,8 @@ function render({ model, el }) {
   const panels = Object.fromEntries(BAR_VIEWS.map(([name]) =>
     [name, h("div", { class: `cogvx-panel cogvx-panel-${name}`, id: `${id}-${name}`, role: "tabpanel", tabindex: name === "make" ? null : 0, "aria-labelledby": `${id}-${name}-tab` })]));
   panels.make.append(parts.form.element, parts.stage.element);
-  root.append(parts.bar.element, h("div", { class: "cogvx-body" }, Object.values(panels)), parts.roll.element, notices.element, banner);
+  root.append(parts.bar.element, h("div", { class: "cogvx-body" }, Object.values(panels)), parts.roll.element, notices.element, notices.spoken, banner);
+  parts.bar.showBell(bell.on);
   el.append(root);
 
   function open(name) {
@@ -164,6 +169,7 @@ function render({ model, el }) {
     parts.roll.set("roll", rows);
     const path = rows[0]?.path ?? "";
     if (following && path && path !== newest) showNewest(path);
+    if (newest && path && path !== newest) notices.say(`Done: ${rows[0].prompt}`);
     newest = path;
   });
   app.watch("ended", (rows) => parts.roll.set("ended", rows));
@@ -171,14 +177,13 @@ function render({ model, el }) {
     parts.roll.set("jobs", jobs);
     parts.bar.showProgress(traits.progress, jobs);
     if (following && jobs.running && jobs.running.id !== runningId) parts.stage.follow(jobs.running);
+    if (runningId && !jobs.running && !jobs.waiting.length) bell.ring();
     runningId = jobs.running?.id ?? "";
   });
-  let before = {};
   app.watch("progress", (progress) => {
     parts.bar.showProgress(progress, traits.jobs);
     parts.stage.showProgress(progress);
-    tellOutside(progress, before);
-    before = progress;
+    titleProgress(progress);
   });
   const showPreview = () => parts.stage.showPreview(model.get("preview"));
   model.on("change:preview", showPreview);
@@ -200,12 +205,10 @@ function render({ model, el }) {
   };
 }
 
-/** Say the progress where the page isn't looked at: in the tab's title, and at the end by a notification. */
-function tellOutside(progress, before) {
+/** Say the progress in the browser tab's title too. */
+function titleProgress(progress) {
   const plain = document.title.replace(/^\d+ % · /, "");
   document.title = progress.id ? `${Math.round(100 * progress.share)} % · ${plain}` : plain;
-  if (before.id && !progress.id && document.hidden && globalThis.Notification?.permission === "granted")
-    new Notification("CogVideoX: the queue is done");
 }
 
 /** After the cell has run: the page in view, and the keyboard in the prompt; once. */
