@@ -209,9 +209,10 @@ def test_every_cell_is_a_request():
         for seed in (1, 2, 3)
         for colour in ("red", "blue")
     ]
-    assert str(planned) == "2 × 3 × 2 = 12 videos, about 2 min"
+    assert planned.describe() == "2 × 3 × 2 = 12 videos, about 2 min"
+    assert planned.describe({0, 7}) == "2 × 3 × 2 = 12 videos, 2 of them there, about 2 min"
     assert len(planned.layouts) == 2
-    assert str(plan(("seed", "1-4"))) == "4 videos, about 40 s"
+    assert plan(("seed", "1-4")).describe() == "4 videos, about 40 s"
 
 
 def test_whole_prompts_need_none_in_the_form():
@@ -379,6 +380,8 @@ def test_a_grid_is_made_and_its_sheets_written(session, grids, outputs):
     again = grids.again(grid.name, 0)
     other = grids.again(grid.name, 3, seed=77)
     wider = plan(("prompt words", "red, blue, green"), ("seed", "1-2"), ("steps", "2, 4"))
+    there = grids.finished_cells(wider, grid.name)
+    assert sorted(there) == [1, 3, 6, 7, 9, 10], "not those made again, nor the new column"
     reused = grids.make(wider, reuse=grid.name)
     assert session.queue.wait(120)
     assert grid_file.read_grid(grid.name).cells[0].job == again.cells[0].job != grid.cells[0].job

@@ -83,13 +83,13 @@ def list_fields(desk: Desk, arguments: NoArguments) -> Reply:
 
 def show_plan(desk: Desk, arguments: Sides) -> object:
     """What a grid would be: its size and time in words, the labels of each side, notes."""
-    plan = _planner(desk, arguments)
+    plan, grids = _planner(desk, arguments), grids_of(desk.session)
 
     def show() -> Reply:
         planned = plan()
+        text = planned.describe(grids.finished_cells(planned, arguments.reuse))
         sides = [describe_axis(axis) for axis in planned.axes]
-        facts = {"text": str(planned), "count": len(planned.requests), "seconds": planned.seconds}
-        return Reply(facts | {"sides": sides, "notes": planned.notes})
+        return Reply({"text": text, "sides": sides, "notes": planned.notes})
 
     return desk.in_background(show)
 
@@ -137,7 +137,7 @@ def list_made(desk: Desk, arguments: NoArguments) -> object:
                 "name": grid.name,
                 "title": grid.title,
                 "made": grid.made,
-                "size": describe_size(grid.axes, None),
+                "size": describe_size(grid.axes),
                 "done": sum(bool(cell.path) for cell in grid.cells),
                 "count": len(grid.cells),
             }
@@ -216,7 +216,7 @@ def describe_grid(grids: Grids, grid: KeptGrid) -> dict[str, object]:
         "title": grid.title,
         "made": grid.made,
         "prompt": grid.values.get("prompt", ""),
-        "size": describe_size(grid.axes, None),
+        "size": describe_size(grid.axes),
         "sides": [describe_axis(axis) for axis in grid.axes],
         "cells": shown,
         "done": sum(state.state == DONE for state in states),

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 
 from ..checkpoints import store
@@ -39,7 +39,7 @@ class GridPlan:
     values: dict[str, object]  # of the request that it varies, by the names of ``FIELDS``
     requests: tuple[VideoRequest, ...]
     layouts: tuple[SheetLayout, ...]  # of each page
-    seconds: float | None  # predicted, of all; None where it is unknown
+    seconds: tuple[float | None, ...]  # predicted, of each request; None where it is unknown
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -47,16 +47,24 @@ class GridPlan:
         found = dict.fromkeys(note for request in self.requests for note in request.notes)
         return tuple(found)[:MOST_NOTES]
 
-    def __str__(self) -> str:
-        """Such as ``2 × 3 = 6 videos, about 40 s``."""
-        return describe_size(self.axes, self.seconds)
+    def describe(self, there: Container[int] = ()) -> str:
+        """Such as ``2 × 3 = 6 videos, 4 of them there, about 13 s``.
+
+        Args:
+            there: numbers of the cells whose videos need not be made.
+        """
+        left = [seconds for n, seconds in enumerate(self.seconds) if n not in there]
+        made = len(self.seconds) - len(left)
+        known = f", {made} of them there" if made else ""
+        time = "" if None in left else f", about {format_duration(sum(left))}"
+        return f"{describe_size(self.axes)}{known}{time}"
 
 
-def describe_size(axes: Sequence[GridAxis], seconds: float | None) -> str:
+def describe_size(axes: Sequence[GridAxis]) -> str:
+    """Such as ``2 × 3 = 6 videos``."""
     counts = [len(axis.values) for axis in axes if axis.name]
     product = f"{' × '.join(map(str, counts))} = " if len(counts) > 1 else ""
-    time = f", about {format_duration(seconds)}" if seconds is not None else ""
-    return f"{product}{math.prod(counts)} videos{time}"
+    return f"{product}{math.prod(counts)} videos"
 
 
 def plan_grid(axes: Sequence[GridAxis], values: dict[str, object], predict: Predict) -> GridPlan:
@@ -80,9 +88,8 @@ def plan_grid(axes: Sequence[GridAxis], values: dict[str, object], predict: Pred
     find_model = functools.cache(store.locate_checkpoint)
     requests = tuple(_cell_request(axes, chosen, values, find_model) for chosen in cells(axes))
     _check_differences(axes, requests)
-    return GridPlan(
-        axes, values, requests, plan_layouts(axes, requests), _total_seconds(requests, predict)
-    )
+    seconds = _predict_seconds(requests, predict)
+    return GridPlan(axes, values, requests, plan_layouts(axes, requests), seconds)
 
 
 def cells(axes: Sequence[GridAxis]) -> list[tuple[object, ...]]:
@@ -192,14 +199,14 @@ def _signature(request: VideoRequest) -> tuple:
     return (str(request.model.folder or request.model.name), *settings.values(), *planned)
 
 
-def _total_seconds(requests: Sequence[VideoRequest], predict: Predict) -> float | None:
+def _predict_seconds(
+    requests: Sequence[VideoRequest], predict: Predict
+) -> tuple[float | None, ...]:
     known: dict[tuple, float | None] = {}
-    total = 0.0
+    seconds = []
     for r in requests:
         key = (str(r.model.folder or r.model.name), r.frames, r.steps, r.speed, r.attention)
         if key not in known:
             known[key] = predict(r.model, *key[1:]).seconds
-        if known[key] is None:
-            return None
-        total += known[key]
-    return total
+        seconds.append(known[key])
+    return tuple(seconds)

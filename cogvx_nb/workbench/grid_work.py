@@ -62,15 +62,27 @@ class Grids:
         Raises:
             CogvxError: if its file can't be written, or there is no grid to reuse.
         """
-        known = dict(_finished_cells(read_grid(reuse))) if reuse else {}
+        known = self.finished_cells(plan, reuse)
         jobs = [Job(request) for request in plan.requests]
-        cells = [known.get(_key(job.request), GridCell(job.id)) for job in jobs]
+        cells = [known.get(number, GridCell(job.id)) for number, job in enumerate(jobs)]
         with self._writing:
             grid = new_grid(plan, cells)
         for job, cell in zip(jobs, cells, strict=True):
             if cell.job == job.id:
                 self._session.queue.add(job)
         return grid
+
+    @staticmethod
+    def finished_cells(plan: GridPlan, reuse: str) -> dict[int, GridCell]:
+        """The cells of another grid whose videos are there, by the number in a plan of the cell
+        with the same settings; none where ``reuse`` is empty.
+
+        Raises:
+            ResultError: if there is no such grid.
+        """
+        known = dict(_finished_cells(read_grid(reuse))) if reuse else {}
+        keys = map(_key, plan.requests)
+        return {number: known[key] for number, key in enumerate(keys) if key in known}
 
     def cancel(self, name: str) -> None:
         """Take the jobs of a grid out of the queue, and stop the one that runs."""

@@ -29,7 +29,7 @@ function GridPlanner(app) {
     const wanted = sides.get();
     if (!wanted.some((side) => side.name && side.text.trim())) return said("Choose what varies, and its values.", []);
     try {
-      const { data } = await app.ask("grid.plan", { sides: wanted });
+      const { data } = await app.ask("grid.plan", { sides: wanted, reuse });
       if (number !== asked) return undefined;
       sides.show(data.sides);
       return said(data.text, data.notes, true);

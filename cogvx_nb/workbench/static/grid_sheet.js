@@ -187,7 +187,7 @@ function GridCell(app, names, open, choose) {
   }
 
   function step(now) {
-    setText(text, now.steps ? `${now.step} of ${now.steps}` : now.stage || "running");
+    setText(text, now.steps ? `${now.step} of ${now.steps}` : BAR_STAGES[now.stage] ?? "running");
     fill.style.transform = `scaleX(${now.share ?? 0})`;
   }
 
