@@ -10,7 +10,7 @@ function Stage(app) {
   const screen = h("div", { class: "cogvx-screen" }, video, preview, empty, badge);
   const strip = h("img", { class: "cogvx-strip", alt: "" });
   const title = h("h2", { class: "cogvx-title" });
-  const facts = h("dl", { class: "cogvx-facts" });
+  const facts = h("ul", { class: "cogvx-facts" });
   const lines = h("ul", { class: "cogvx-lines" });
   const marks = h("div", { class: "cogvx-marks-place" });
   const actions = h("div", { class: "cogvx-actions", role: "toolbar", "aria-label": "Result" });
@@ -58,7 +58,7 @@ function Stage(app) {
 
   function describe(result) {
     facts.replaceChildren(...result.facts.map(([name, value]) =>
-      h("div", {}, h("dt", { text: name }), h("dd", {}, name === "Seed" ? seedButton(value) : value))));
+      h("li", {}, h("span", { class: "cogvx-fact-name", text: name }), name === "Seed" ? seedButton(value) : h("span", { text: value }))));
     lines.replaceChildren(
       h("li", { text: `made ${formatAgo(result.made)} in ${formatSeconds(result.seconds)}` }),
       ...result.lines.map((line) => h("li", { text: line })));
