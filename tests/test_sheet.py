@@ -107,3 +107,14 @@ def test_long_labels_are_cut_but_never_alike():
     page = pages_of([[plain(1, (0, 0, 0))] * 2], labels, [""], width=120)[0]
     left, right = page[:45, :120], page[:45, 126:246]
     assert (left != right).any(), "they are numbered"
+
+
+@pytest.mark.parametrize("height", [30, 96, 300])
+def test_a_whole_prompt_beside_a_row_stays_beside_it(height):
+    prompt = "a red circle moving right on a black background, slowly, " * 8
+    layout = plan_sheet(["x"], [prompt, ""], (height, 240), 1)
+    page = Sheet(layout, 1, 8).pages[0]
+    assert layout.left == 240, "as wide as a cell"
+    second = layout.corner(1, 0)[1]
+    assert page[layout.top : second, : layout.left].min() < 60
+    assert page[second:, : layout.left].min() == 255, "none of it beside the next row"

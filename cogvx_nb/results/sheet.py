@@ -31,6 +31,15 @@ LEAST_WIDTH = 8
 FONT_SIZE = 15
 """Of labels, in pixels."""
 
+LINE = 18
+"""Pixels from one line of a label to the next."""
+
+LONG = 60
+"""Characters of a label beyond which it gets more room."""
+
+MOST_LINES = 8
+"""Of a row's label."""
+
 FONTS = (
     "NotoSansCJK-Regular.ttc",
     "NotoSansSC-Regular.otf",
@@ -64,15 +73,18 @@ class SheetLayout:
 
     @property
     def left(self) -> int:
-        """Width of the rows' labels, in pixels."""
-        return max(self.cell[0] // 2, 60) if any(self.rows) else 0
+        """Width of the rows' labels, in pixels: that of a cell for whole prompts."""
+        if not any(self.rows):
+            return 0
+        return max(self.cell[0] // (1 if max(map(len, self.rows)) > LONG else 2), 60)
 
     @property
     def top(self) -> int:
         """Height of a band's labels, in pixels."""
         if not any(self.columns):
             return 0
-        return FONT_SIZE * (2 if max(map(len, self.columns)) < 20 else 3)
+        longest = max(map(len, self.columns))
+        return FONT_SIZE * (2 if longest < 20 else 3 if longest <= LONG else 5)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -166,13 +178,14 @@ def _labelled(layout: SheetLayout) -> Image.Image:
     page = Image.new("RGB", layout.size, PAPER)
     draw = ImageDraw.Draw(page)
     wide, tall = layout.cell
-    for number, label in enumerate(_wrapped_labels(draw, layout.columns, wide, 2)):
+    for number, label in enumerate(_wrapped_labels(draw, layout.columns, wide, max(2, layout.top // LINE))):
         x, y = layout.corner(0, number)
         _draw_label(draw, (x, y - layout.top + 2), *label)
         for row in range(len(layout.rows)):
             x, y = layout.corner(row, number)
             draw.rectangle((x, y, x + wide - 1, y + tall - 1), fill=EMPTY)
-    rows = _wrapped_labels(draw, layout.rows, layout.left - GAP, 4)
+    lines = max(1, min(MOST_LINES, (tall + GAP) // LINE))  # none runs into the next row
+    rows = _wrapped_labels(draw, layout.rows, layout.left - GAP, lines)
     for band in layout.bands:
         for number, label in enumerate(rows):
             _draw_label(draw, (2, layout.corner(number, band[0])[1]), *label)
@@ -209,10 +222,11 @@ def _wrap(draw: ImageDraw.ImageDraw, text: str, number: int, width: int, most: i
     lines, line = [], ""
     for letter in " ".join(text.split()):
         if line and draw.textlength(line + letter, font) > width:
-            lines, line = [*lines, line], ""
-            if len(lines) == most:
-                lines[-1] = f"{lines[-1][:-1]}…"
+            if len(lines) == most - 1:
+                lines, line = [*lines, f"{line[:-1]}…"], ""
                 break
+            words, gap, word = line.rpartition(" ")  # most languages break between words
+            lines, line = ([*lines, words], word) if gap else ([*lines, line], "")
         line += letter
     return "\n".join([*lines, line] if line else lines), font
 
