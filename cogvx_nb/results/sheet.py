@@ -178,7 +178,8 @@ def _labelled(layout: SheetLayout) -> Image.Image:
     page = Image.new("RGB", layout.size, PAPER)
     draw = ImageDraw.Draw(page)
     wide, tall = layout.cell
-    for number, label in enumerate(_wrapped_labels(draw, layout.columns, wide, max(2, layout.top // LINE))):
+    columns = _wrapped_labels(draw, layout.columns, wide, max(2, layout.top // LINE))
+    for number, label in enumerate(columns):
         x, y = layout.corner(0, number)
         _draw_label(draw, (x, y - layout.top + 2), *label)
         for row in range(len(layout.rows)):
