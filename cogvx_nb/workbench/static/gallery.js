@@ -66,7 +66,10 @@ function Gallery(app) {
     list.style.height = `${height}px`;
     element.style.setProperty("--cogvx-card", `${wide}px`);
     const kept = (index) => (index >= first && index <= last) || (index === current && cards.get(index)?.main === document.activeElement && index < (rows.total ?? 0));
-    for (const [index, card] of cards) if (!kept(index)) recycle(index, card);
+    for (const [index, card] of cards) if (!kept(index)) {
+      cards.delete(index);
+      spare.push(card);
+    }
     rows.want(first, Math.max(last, 0));
     const places = new Set([...cards.keys()]);
     for (let index = first; index <= last; index++) places.add(index);
@@ -80,6 +83,10 @@ function Gallery(app) {
       card.element.style.height = `${tall}px`;
       card.element.setAttribute("aria-setsize", rows.total ?? -1);
     }
+    for (const card of spare) if (!card.element.hidden) {
+      card.set(-1, undefined, false, false);
+      card.element.hidden = true;
+    }
     if (!cards.has(current) && cards.size) cards.get(Math.min(...cards.keys())).main.tabIndex = 0;
     showEmpty();
     bulk.show();
@@ -88,20 +95,31 @@ function Gallery(app) {
 
   const drawPictures = debounce(() => {
     for (const card of cards.values()) card.draw();
+    for (const card of spare) card.element.remove();
+    putInOrder();
   }, GALLERY_STILL);
 
-  function take(index) {
-    const card = spare.pop() ?? GalleryCard(app, act);
-    cards.set(index, card);
-    list.append(card.element);
-    return card;
+  /** Elements in the order of the results, for screen readers; the one with the keyboard stays where it is. */
+  function putInOrder() {
+    const fixed = [...cards.values()].find(({ main }) => main === document.activeElement);
+    const order = [...cards.keys()].sort((a, b) => a - b).map((index) => cards.get(index));
+    const place = fixed ? order.indexOf(fixed) : order.length;
+    let right = true; // so far
+    order.forEach(({ element: one }, at) => {
+      right &&= list.children[at] === one;
+      if (right || at === place) return;
+      if (at < place) list.insertBefore(one, fixed?.element ?? null);
+      else list.append(one);
+    });
   }
 
-  function recycle(index, card) {
-    cards.delete(index);
-    card.element.remove();
-    card.set(-1, undefined, false, false);
-    spare.push(card);
+  /** A card for a place; one that went out of sight, where there is one. */
+  function take(index) {
+    const card = spare.pop() ?? GalleryCard(app, act);
+    if (!card.element.isConnected) list.append(card.element);
+    card.element.hidden = false;
+    cards.set(index, card);
+    return card;
   }
 
   function showEmpty() {

@@ -11,7 +11,7 @@ function GalleryFilters(app, changed) {
   const state = { text: "", tag: "", stars: 0, where: [], sort: "made", ascending: false, group: "", trashed: false };
   let facets = { columns: [], tags: [], sorts: ["made"], groups: [] };
 
-  const text = h("input", { type: "search", class: "cogvx-gallery-search", placeholder: "words of prompt, note or tags", "aria-label": "Search" });
+  const text = h("input", { type: "search", class: "cogvx-gallery-search", placeholder: "words of prompt, note or tags", "aria-label": "Search results" });
   const stars = galleryChoice("Stars", [[0, "any stars"], ...[1, 2, 3, 4, 5].map((n) => [n, n === 5 ? "★★★★★" : `${"★".repeat(n)} or more`])]);
   const tag = galleryChoice("Tag", [["", "any tag"]]);
   const sort = galleryChoice("Sort by", [["made", "date"]]);

@@ -40,7 +40,7 @@ function MarksEditor(app, path) {
   const listId = `${app.id}-known-tags`;
   const known = h("datalist", { id: listId });
   const tag = h("input", { class: "cogvx-tag-input", "aria-label": "Add a tag", placeholder: "add a tag", maxlength: 40, list: listId, autocomplete: "off" });
-  const note = h("textarea", { class: "cogvx-note", rows: 1, "aria-label": "Note", placeholder: "note", maxlength: 2000 });
+  const note = h("textarea", { class: "cogvx-note", rows: 1, "aria-label": "Note on this video", placeholder: "note", maxlength: 2000 });
   const element = h("div", { class: "cogvx-marks" }, h("div", { class: "cogvx-marks-row" }, stars.element, tags, tag, known), note);
   let kept = ""; // the note as it is on disk
 
