@@ -8,7 +8,8 @@ function GalleryCard(app, act) {
   const none = h("span", { class: "cogvx-gallery-none", text: "no picture" });
   const prompt = h("span", { class: "cogvx-gallery-prompt" });
   const facts = h("small", { class: "cogvx-gallery-facts" });
-  const main = h("button", { type: "button", class: "cogvx-gallery-main", tabindex: -1 }, h("span", { class: "cogvx-gallery-screen" }, picture, none), prompt, facts);
+  const spoken = h("span", { class: "cogvx-gallery-spoken" });
+  const main = h("button", { type: "button", class: "cogvx-gallery-main", tabindex: -1 }, h("span", { class: "cogvx-gallery-screen" }, picture, none), prompt, facts, spoken);
   const check = h("input", { type: "checkbox", tabindex: -1, class: "cogvx-gallery-check" });
   const marks = h("span", { class: "cogvx-gallery-marks" });
   const count = h("span", { class: "cogvx-gallery-count" });
@@ -77,7 +78,7 @@ function GalleryCard(app, act) {
     count.hidden = !count.textContent;
     element.classList.toggle("cogvx-gallery-stack", Boolean(row && row.size > 1));
     main.title = row ? galleryTitle(row) : "";
-    main.setAttribute("aria-label", row ? galleryName(row) : "still loading");
+    setText(spoken, row ? gallerySpoken(row) : "still loading");
     check.setAttribute("aria-label", row ? `select: ${row.prompt}, seed ${row.seed}` : "select");
   };
   return card;
@@ -91,8 +92,9 @@ function galleryTitle(row) {
   return lines.join("\n");
 }
 
-function galleryName(row) {
+/** What is read out besides prompt and seed. */
+function gallerySpoken(row) {
+  if (row.size > 1) return `${row.size} results`;
   const stars = row.stars ? `, ${row.stars} ${row.stars === 1 ? "star" : "stars"}` : "";
-  if (row.size > 1) return `${row.size} results: ${row.prompt}`;
-  return `${row.prompt}, seed ${row.seed}, ${row.frames} frames${stars}`;
+  return `${row.frames} frames${stars}`;
 }
