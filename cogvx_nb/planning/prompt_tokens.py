@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,14 +167,23 @@ TOKENIZERS = ("T5Tokenizer", "T5TokenizerFast", "PreTrainedTokenizerFast", "Toke
 code that is stored beside the files."""
 
 
+_loading = threading.Lock()
+"""While transformers is imported, another thread finds the module without its classes."""
+
+
 @functools.lru_cache(maxsize=4)
 def load_tokenizer(folder: Path):
     """The tokenizer of the checkpoint in a folder, of the class that its ``model_index.json``
-    names.
+    names. Threads may call it at once.
 
     Raises:
         ModelCorrupt: if it can't be loaded.
     """
+    with _loading:
+        return _load_tokenizer(folder)
+
+
+def _load_tokenizer(folder: Path):
     import transformers
 
     index, path = folder / "model_index.json", folder / "tokenizer"
