@@ -11,6 +11,10 @@ const KEYS = [
   ["G, M", "to the gallery, and back"],
   ["/", "to the prompt"],
   ["Alt+↑ Alt+↓", "in the prompt: earlier prompts, and back"],
+  ["arrows, Enter", "gallery: to another result, and show it"],
+  ["0 … 5, F", "gallery: stars of the result or the chosen ones"],
+  ["Space, Ctrl+A", "gallery: choose it; choose all"],
+  ["Delete", "gallery: to the trash"],
   ["?", "this list"],
 ];
 

@@ -3,6 +3,7 @@
 const MEDIA_KEPT = { poster: 600, clip: 60, video: 16, strip: 60 };
 const MEDIA_BATCH = 16; // posters that are asked for at once
 const MEDIA_PATIENCE = 5000; // milliseconds until a piece that a server dropped is asked for again
+const MEDIA_DRAWING = 20000; // the same for what has to be drawn first
 
 function Media(link) {
   const caches = Object.fromEntries(Object.keys(MEDIA_KEPT).map((kind) => [kind, new Map()]));
@@ -53,11 +54,11 @@ function Media(link) {
     );
   }
 
-  /** A piece of a video, asked for again where a server drops what comes too fast. */
-  async function piece(path, offset) {
+  /** An answer, asked for again where a server drops what comes too fast. */
+  async function patient(action, args, patience) {
     for (let attempt = 0; ; attempt++) {
-      const answer = link.ask("media.video", { path, offset });
-      const late = new Promise((resolve) => setTimeout(resolve, MEDIA_PATIENCE, null));
+      const answer = link.ask(action, args);
+      const late = new Promise((resolve) => setTimeout(resolve, patience, null));
       const got = await Promise.race([answer, late]);
       if (got) return got;
       if (attempt === 5) return answer;
@@ -68,7 +69,7 @@ function Media(link) {
     const parts = [];
     let size = 1;
     for (let offset = 0; offset < size; ) {
-      const { data, buffers } = await piece(path, offset);
+      const { data, buffers } = await patient("media.video", { path, offset }, MEDIA_PATIENCE);
       size = data.size;
       if (!buffers[0]?.byteLength) break;
       parts.push(buffers[0]);
@@ -78,7 +79,7 @@ function Media(link) {
   }
 
   const picture = (action, type) => (path) =>
-    link.ask(action, { path }).then(({ buffers }) => new Blob(buffers, { type }));
+    patient(action, { path }, MEDIA_DRAWING).then(({ buffers }) => new Blob(buffers, { type }));
   const strip = picture("media.strip", "image/png");
   const clip = picture("gallery.clip", "image/webp");
 
