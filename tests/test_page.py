@@ -231,6 +231,17 @@ def test_first_is_before_those_that_wait(shown):
     assert len(retried) == 1
 
 
+def test_a_paused_queue_starts_nothing(shown):
+    shown.ask("queue.pause", {"on": True})
+    shown.submit()
+    shown.wait()
+    assert shown.page.jobs["paused"]
+    assert [job["seed"] for job in shown.page.jobs["waiting"]] == [7]
+    shown.ask("queue.pause", {"on": False})
+    shown.wait()
+    assert shown.session.finished[0].state == DONE
+
+
 def test_another_seed_leaves_the_form_alone(shown):
     shown.submit()
     shown.wait()

@@ -115,6 +115,7 @@ class JobQueue:
         self._last_order = 0
         self._waiting: list[Job] = []
         self._running: Job | None = None
+        self._paused = False
         self._idle = True  # no job is running, and ``tidy`` has returned
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -127,6 +128,16 @@ class JobQueue:
     def waiting(self) -> tuple[Job, ...]:
         with self._changed:
             return tuple(self._waiting)
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    def pause(self, on: bool = True) -> None:
+        """Start no further job until it is called with False; the running one continues."""
+        with self._changed:
+            self._paused = on
+            self._changed.notify_all()
 
     def submit(self, request: VideoRequest, original: Result | None = None) -> Job:
         """Append a request to the queue; see ``Job`` for ``original``."""
@@ -175,18 +186,20 @@ class JobQueue:
         self.on_change(job, None)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the queue is empty and idle.
+        """Block until the queue is idle, and empty or paused.
 
         Returns:
             False if ``timeout`` seconds passed first.
         """
         with self._changed:
-            return self._changed.wait_for(lambda: self._idle and not self._waiting, timeout)
+            return self._changed.wait_for(
+                lambda: self._idle and (self._paused or not self._waiting), timeout
+            )
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting)
+                self._changed.wait_for(lambda: self._waiting and not self._paused)
                 job = self._running = self._waiting.pop(0)
                 job.state, job.started, self._idle = RUNNING, time.time_ns(), False
             self._keep(job)

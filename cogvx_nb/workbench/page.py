@@ -172,6 +172,7 @@ class Page(anywidget.AnyWidget):
             running=job_row(running, self._cost_of(running)) if running else None,
             waiting=[job_row(job, self._cost_of(job)) for job in waiting],
             seconds=None if None in costs else sum(costs),
+            paused=queue.paused,
             unfinished=tuple(unfinished.lines),
             resumable=len(unfinished.jobs),
         )

@@ -150,6 +150,7 @@ class Jobs:
     running: JobRow | None = None
     waiting: list[JobRow] = field(default_factory=list)
     seconds: float | None = None  # predicted for all of them; None if it isn't known of one
+    paused: bool = False  # whether no further job is started
     unfinished: tuple[str, ...] = ()  # lines about jobs of kernels that ended
     resumable: int = 0  # of those that can be put into the queue
 
@@ -197,7 +198,7 @@ def roll_row(path: str, result: Result) -> RollRow:
     stages = ", ".join(f"{name} {value:.1f} s" for name, value in sidecar.seconds.items())
     typed = (f"as typed: {sidecar.enriched_from}",) if sidecar.enriched_from else ()
     changes = map(str, sidecar.adjustments)
-    lines = (*typed, *changes, *sidecar.notes, *filter(None, [result.note]), stages)
+    lines = (*typed, *changes, *sidecar.notes, *filter(None, [result.note]), stages, path)
     return RollRow(
         path=path,
         prompt=request.prompt,

@@ -45,6 +45,13 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Whether the queue starts no further job."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat:
     """A result to make again with some values changed."""
 
@@ -128,6 +135,12 @@ def move_job(desk: Desk, arguments: Move) -> Reply:
     return Reply()
 
 
+def pause_queue(desk: Desk, arguments: Pause) -> Reply:
+    """Start no further job, or go on."""
+    desk.session.queue.pause(arguments.on)
+    return Reply()
+
+
 def retry_job(desk: Desk, arguments: JobId) -> Reply:
     """Put a job that failed or was cancelled into the queue again."""
     over = (job for job in desk.session.finished if job.id == arguments.id)
@@ -153,6 +166,7 @@ ACTIONS = {
     "queue.cancel": Action(JobId, cancel_job),
     "queue.clear": Action(NoArguments, clear_waiting),
     "queue.move": Action(Move, move_job),
+    "queue.pause": Action(Pause, pause_queue),
     "queue.retry": Action(JobId, retry_job),
     "queue.resume": Action(NoArguments, resume_unfinished),
     "queue.discard": Action(NoArguments, discard_unfinished),

@@ -11,6 +11,7 @@ function Bar(app, open) {
   const track = h("div", { class: "cogvx-track", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0 }, fill);
   const text = h("span", { class: "cogvx-stage-text", text: "ready" });
   const queue = h("span", { class: "cogvx-queue-text" });
+  const pause = button("", { icon: "pause", class: "cogvx-pause", title: "pause the queue after the running video", on: () => app.run("queue.pause", { on: !paused }) });
   const cancel = button("Cancel", { icon: "stop", class: "cogvx-cancel", title: "stop the running video (Esc)", on: () => app.cancel() });
   const add = button("Add", { icon: "add", class: "cogvx-add", title: "put it at the end of the queue (Shift+Enter)", on: () => app.submit({ first: false }) });
   const generate = button("Generate", { icon: "play", primary: true, class: "cogvx-generate", title: "make this video next (Ctrl+Enter)", on: () => app.submit() });
@@ -18,7 +19,7 @@ function Bar(app, open) {
   const help = button("", { icon: "help", title: "keys (?)", on: () => app.help() });
   cancel.disabled = true;
   const element = h("header", { class: "cogvx-bar" }, list,
-    h("div", { class: "cogvx-progress" }, h("div", { class: "cogvx-progress-text" }, text, queue), track), bell, help, cancel, add, generate);
+    h("div", { class: "cogvx-progress" }, h("div", { class: "cogvx-progress-text" }, text, queue), track), bell, help, pause, cancel, add, generate);
 
   function walk(event) {
     const places = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -45,7 +46,10 @@ function Bar(app, open) {
     setText(text, progress.id ? `${percent} % · ${stage}${step}${left}` : stage);
     const waiting = jobs.waiting?.length ?? 0;
     const total = jobs.seconds ? ` · ≈ ${formatSeconds(jobs.seconds)} in all` : "";
-    setText(queue, waiting ? `${waiting} waiting${total}` : "");
+    paused = Boolean(jobs.paused);
+    pause.setAttribute("aria-pressed", String(paused));
+    const state = paused ? "paused · " : "";
+    setText(queue, state + (waiting ? `${waiting} waiting${total}` : ""));
     queue.title = queue.textContent;
     text.title = text.textContent;
     fill.style.transform = `scaleX(${progress.share ?? 0})`;
@@ -56,6 +60,7 @@ function Bar(app, open) {
   }
 
   let starting = false;
+  let paused = false;
   return {
     element,
     showView,

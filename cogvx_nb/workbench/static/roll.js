@@ -73,6 +73,7 @@ const ROLL_CARDS = {
     h("p", { class: "cogvx-card-text", text: job.prompt, title: rollTitle(job) }),
     h("small", { text: `waiting${job.seconds ? ` · ${formatSeconds(job.seconds)}` : ""}` }),
     h("span", { class: "cogvx-card-buttons" },
+      button("", { icon: "first", title: `make it next: ${job.prompt}`, on: () => app.run("queue.move", { id: job.id, places: -10000 }) }),
       button("", { icon: "left", title: `later: ${job.prompt}`, on: () => app.run("queue.move", { id: job.id, places: 1 }) }),
       button("", { icon: "right", title: `earlier: ${job.prompt}`, on: () => app.run("queue.move", { id: job.id, places: -1 }) }),
       button("", { icon: "close", title: `take it out: ${job.prompt}`, on: () => app.run("queue.cancel", { id: job.id }) })),
