@@ -1,9 +1,9 @@
 """Damaged settings and files of videos, thousands of them, through everything that reads them.
 
 ``python benchmarks/fuzz_settings.py [--examples 5000] [--seed 1]`` makes an mp4 in each example,
-changes its tag, its sidecar or bytes of the file at random, and reads it by ``cogvx show``, by the
-index and for ``reproduce``. It prints a table and every finding: an exception that is none of
-``cogvx_nb.errors``, an error of more than one line, more than a second of CPU, a list that shows
+changes its tag, its sidecar or bytes of the file at random, and reads it by ``cogvx show --json``,
+by the index and for ``reproduce``. It prints a table and every finding: an exception that is none
+of ``cogvx_nb.errors``, an error of more than one line, more than a second of CPU, a list that shows
 other values than ``show``. The exit code is 1 if there is any.
 """
 
@@ -119,7 +119,7 @@ def read_everywhere(path: Path) -> tuple[str, list[str]]:
     findings, start = [], time.process_time()
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["show", str(path)])
+        code = main(["show", "--json", str(path)])
     lines = err.getvalue().splitlines()
     if len(lines) > 1 or "internal error" in err.getvalue() or (code and not lines):
         findings.append(f"show: {code}, {lines}")

@@ -108,6 +108,11 @@ def headless_environment() -> dict[str, str]:
     return {"COGVX_UI": "0"}
 
 
+def wants_colour() -> bool:
+    """Whether terminals may be coloured: ``NO_COLOR`` is not set."""
+    return not os.environ.get("NO_COLOR")
+
+
 def live_ui() -> bool:
     """Whether to show widgets: ``COGVX_UI`` is 1, or it isn't 0 and a front end is attached."""
     value = os.environ.get("COGVX_UI")

@@ -83,7 +83,8 @@ def _render_command(parser: argparse.ArgumentParser, level: int) -> str:
     arguments = [action for action in parser._actions if _is_documented(action)]
     lines = [f"{'#' * level} `{parser.prog}`", "", _sentence(parser.description), ""]
     lines += [_sentence(parser.epilog), ""] if parser.epilog else []
-    lines += ["```bash", _synopsis(parser, arguments), "```"]
+    example = [f"{parser.example}   # for example"] if parser.example else []
+    lines += ["```bash", _synopsis(parser, arguments), *example, "```"]
     if arguments:
         lines += ["", "| argument | value | default | meaning |", "|---|---|---|---|"]
         lines += [_render_row(parser, action) for action in arguments]

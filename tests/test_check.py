@@ -17,7 +17,7 @@ import pytest
 from conftest import ROOT, run_cogvx
 from test_notebook import execute, nbval
 
-from cogvx_nb.check import environment, report, run
+from cogvx_nb.check import environment, report, run, terminal
 from cogvx_nb.check.report import Probe
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
@@ -42,7 +42,10 @@ def quick(tried, monkeypatch) -> dict[str, Probe]:
     """A check in this process with those answers; a test may put others in their place."""
     answers = dict(tried)
     run_probes = report.run_probes
-    others = lambda names: run_probes(names) if names is report.HUB_PROBES else answers  # noqa: E731
+
+    def others(names, watch=None):
+        return run_probes(names) if names is report.HUB_PROBES else answers
+
     monkeypatch.setattr(report, "run_probes", others)
     return answers
 
@@ -375,7 +378,7 @@ def test_frames_by_gpu(monkeypatch, quick, nvidia, free_gib, verdict, how):
     row = rows_of(report)["GPU 0: CogVideoX-5b"]
     assert how in row.found
     assert row.status == ("warn" if verdict == "does not fit" else "pass")
-    assert "8 / 12 / 18 GB" in row.needed
+    assert "8, 12 or 18 GB" in row.needed
 
 
 def test_the_big_model_on_a_big_gpu(capsys, monkeypatch, quick, nvidia, models):
@@ -495,7 +498,22 @@ def test_the_table_escapes_what_it_shows(quick, monkeypatch):
         page = report.check_table(run.Report((row,), (), "m", "v", False)).data
         assert page.startswith("<pre>✗ fail  &lt;b&gt;")
         assert "<script>" not in page
-    assert "\033[31m" in run.Report((row,), (), "m", "v", False).as_text(colour=True)
+
+
+def test_a_terminal_gets_lines_that_fit_and_no_colour_unasked():
+    rows = [run.Row(f"package {n}", "pass", "1.0", ">=1") for n in range(20)]
+    rows += [run.Row("GPU", "warn", "none " * 30, "a card " * 20, "buy one " * 20)]
+    shown = run.Report((*rows,), (), "m", "not ready: " + "word " * 30, False)
+    for width in (60, 100, 200):
+        lines = terminal.terminal_lines(shown, width)
+        assert max(map(len, lines)) <= width
+        text = " ".join(" ".join(lines).split())
+        assert "package 0 1.0, package 1 1.0" in text
+        assert all(part in text for part in ("needs a card", "fix: buy one", "not ready: word"))
+        assert "\033" not in text
+    coloured = terminal.terminal_lines(shown, 100, colour=True)
+    assert "\033[33m!" in "\n".join(coloured)
+    assert coloured[-1].startswith("\033[31m")
 
 
 @pytest.mark.slow

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 import time
@@ -15,8 +17,9 @@ import numpy as np
 import pytest
 from conftest import CIRCLE, run_cogvx, start
 
-from cogvx_nb.cli.main import main
-from cogvx_nb.results import result, video
+from cogvx_nb.cli import summary
+from cogvx_nb.cli.main import COMMANDS, build_parser, main
+from cogvx_nb.results import marks, result, video
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -156,7 +159,7 @@ def test_generate_show_and_reproduce(folder):
     assert video.decode_video(path).shape == (13, 96, 144, 3)
 
     path.with_suffix(".json").unlink()
-    shown = run_cogvx("show", "new/a.mp4", cwd=folder)
+    shown = run_cogvx("show", "new/a.mp4", "--json", cwd=folder)
     assert json.loads(shown.stdout)["request"]["prompt"] == CIRCLE
 
     again = run_cogvx("reproduce", "new/a.mp4", cwd=folder)
@@ -228,3 +231,44 @@ def test_signals_leave_nothing(folder, outputs, tmp_path, monkeypatch, sent, cod
     assert [path for path in folder.rglob("*") if path.is_file()] == []
     assert {path.name for path in outputs.glob("*")} <= {".embeddings", ".partial"}
     assert list(outputs.glob(".partial/*")) == [], "the list of temporary files is empty"
+
+
+def test_the_help_fits_a_screen_and_has_an_example_of_each(capsys):
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) < 80
+    for row in COMMANDS:
+        assert any(f"cogvx {row.name} " in line for line in lines), row.name
+
+
+def test_every_example_can_be_typed(capsys):
+    """Every command and its commands have one, which the parser understands."""
+    waiting = [build_parser()]
+    while waiting:
+        parser = waiting.pop()
+        groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+        waiting += [sub for group in groups for sub in group.choices.values()]
+        if parser.prog != "cogvx":
+            assert parser.example.startswith(parser.prog)
+            assert build_parser().parse_args(shlex.split(parser.example)[1:]).command
+            assert f"example:\n  {parser.example}" in parser.format_help()
+
+
+def test_show_is_short_and_says_how_to_make_it_again(capsys, folder, make):
+    saved = result.save_result(make(seed=2**31), "a.mp4")
+    marks.change_marks(saved.path, saved.frame_hash, stars=3, note="the\x1b[31m best")
+    assert main(["show", "a.mp4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 24
+    shown = "\n".join(lines)
+    assert "prompt     a red circle" in shown
+    assert f"seed       {2**31}" in shown
+    assert "stars      ★★★" in shown
+    assert "the\\x1b[31m best" in shown
+    (again,) = [line for line in lines if line.startswith("again:  ")]
+    options = build_parser().parse_args(shlex.split(again.removeprefix("again:  cogvx ")))
+    assert (options.seed, options.prompt) == (2**31, saved.settings.request.prompt)
+    for width in (60, 100):
+        wrapped = summary.summary_lines(saved, width)[1:-3]
+        assert max(map(len, wrapped)) <= width

@@ -215,7 +215,9 @@ def test_each_row_of_check_is_explained(page, monkeypatch, tmp_path):
     (tmp_path / ".incomplete" / "CogVideoX-5b").mkdir(parents=True)
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path))
     failed = report.Probe({}, "broken")
-    monkeypatch.setattr(report, "run_probes", lambda names: dict.fromkeys(names, failed))
+    monkeypatch.setattr(
+        report, "run_probes", lambda names, watch=None: dict.fromkeys(names, failed)
+    )
     shown = []
     for driver in (None, gpu.Driver("580.65.06", (GPU,))):
         monkeypatch.setattr(gpu, "nvidia_smi", lambda driver=driver: driver)

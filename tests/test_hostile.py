@@ -21,6 +21,7 @@ from cogvx_nb.checkpoints import download, hubs, manifest, registry
 from cogvx_nb.cli import main as command
 from cogvx_nb.cli.streams import SafeStream, finish_output
 from cogvx_nb.errors import BadDownload, DownloadError, HubUnreachable, PathError, SettingsError
+from cogvx_nb.results.catalogue import Catalogue
 from cogvx_nb.text import hide_secrets
 
 KEPT = ("user", "long part", "no UTF-8", "NUL", "loop", "line break", "slash at the end", "pipe")
@@ -161,10 +162,10 @@ def test_streams_of_a_process(redirection, variables, code, err):
 
 @pytest.mark.parametrize("error", [MemoryError(), RecursionError(), OSError(5, "x"), KeyError("a")])
 def test_what_nobody_expected_is_one_line(capsys, monkeypatch, error):
-    def fail(options) -> int:
+    def fail(catalogue) -> None:
         raise error
 
-    monkeypatch.setattr(command.videos, "list_results", fail)
+    monkeypatch.setattr(Catalogue, "refresh", fail)
     assert command.main(["list"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"cogvx: internal error: {type(error).__name__}")

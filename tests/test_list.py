@@ -355,3 +355,14 @@ def test_as_a_user_starts_it(three, tmp_path):
     assert (done.returncode, done.stderr) == (0, "results: 2\n")
     assert done.stdout == f"{tmp_path / 'a.csv'}\n"
     assert CIRCLE in (tmp_path / "a.csv").read_text("utf-8-sig")
+
+
+def test_a_narrow_terminal_is_kept_to():
+    facts = ("2030-01-01 00:00", "cogvideox-tiny", "13", "96×144", "50", "7")
+    row = (*facts, "3", "", "", "a red circle", "o/a.mp4")
+    for width in (40, 60, 80, 120):
+        lines = videos.format_table([row, row], width)
+        assert max(map(len, lines)) <= width
+        assert all("o/a.mp4" in line for line in lines[1:]), "the path is never cut"
+    assert "cogvideox-tiny" not in "".join(videos.format_table([row], 60))
+    assert "cogvideox-tiny" in videos.format_table([row])[1], "all columns where nobody looks"

@@ -21,8 +21,9 @@ from test_video import make_special
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import ResultError
 from cogvx_nb.planning.plan import PREDICTED, Plan
-from cogvx_nb.results import catalogue, records, result, stored, video
+from cogvx_nb.results import catalogue, columns, records, result, stored, video
 from cogvx_nb.results.ffmpeg import find_ffmpeg
+from cogvx_nb.results.marks import Marks
 from cogvx_nb.results.typed import FieldError
 
 CONTENT = {
@@ -128,7 +129,7 @@ def test_the_settings_in_the_video_count(save, capsys):
     assert read.settings.request.seed == 1
     differs = f"{path.with_suffix('.json')} differs from the settings in the video (request.seed)"
     assert read.note == f"{differs}; these are the video's"
-    assert main(["show", str(path)]) == 0
+    assert main(["show", "--json", str(path)]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["request"]["seed"] == 1
     assert shown.err == f"cogvx: {read.note}\n"
@@ -314,7 +315,7 @@ def test_any_value_is_read_or_named(path, value):
             line = str(error)
             named = path in line and line.isprintable() and len(line) < 250
         else:
-            records.record_values(read)
+            columns.result_values("", read, Marks())
             again = json.loads(json.dumps(read.as_json()))
             named = records.read_settings(again) == read
         assert named

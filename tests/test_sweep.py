@@ -858,7 +858,7 @@ def test_status_and_cancel_from_another_shell(outputs, slow, tmp_path, capsys):
     assert "sweep mine was cancelled; start it to go on" in printed
     assert hidden(outputs, "mine") == []
     assert main(["sweep", "status", "mine"]) == 0
-    assert "nobody is at work on it" in capsys.readouterr().out
+    assert "nobody is at work on it: start it again" in capsys.readouterr().out
     assert main(["sweep", "cancel", "mine"]) == 1
     assert main(["sweep", "status", "nothing"]) == 1
     assert "no sweep 'nothing' here; known: mine" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from .report import FITS, OFFLOAD, PASS, TOO_SMALL, WARN, Probe, Row, format_cap
 
 MIB = 2**20
 
-REFERENCE = "8 / 12 / 18 GB for 13 / 25 / 49 frames by the guide this began with (not measured)"
+REFERENCE = "8, 12 or 18 GB for 13, 25 or 49 frames (an estimate)"
 
 MINIMUM_DRIVER = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 """Oldest Linux driver that runs builds of each CUDA major version. Source: NVIDIA's CUDA
@@ -177,7 +177,7 @@ def _cpu_row(machine: Machine) -> Row:
         fitted = planner.predict_plan(big, replace(machine, gpus=()), big.frames[0])
         large = f"{big.name} too, in {fitted.peak_bytes / GIB:.0f} GiB of RAM, for hours"
     except DoesNotFit:
-        large = f"{big.name} not, for lack of RAM"
+        large = f"{big.name} needs more RAM than there is"
     state = f"none: on the CPU {registry.TINY.name} runs in seconds; {large}"
     fix = f"for {big.name}, a machine with an NVIDIA GPU"
     return Row("GPU", WARN, state, REFERENCE, fix)

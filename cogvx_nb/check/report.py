@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 PASS, WARN, FAIL = "pass", "warn", "fail"
 FITS, OFFLOAD, TOO_SMALL = "fits", "fits with offload", "does not fit"
 MARKS = {PASS: "✓", WARN: "!", FAIL: "✗"}
-TERMINAL = {PASS: "\033[32m", WARN: "\033[33m", FAIL: "\033[31m"}
-PLAIN = "\033[0m"
 FOUND_WIDTH = 34
 """Characters of the second column; longer text moves the third to the right."""
 
@@ -90,14 +88,12 @@ class Report:
             ],
         }
 
-    def as_text(self, colour: bool = False) -> str:
+    def as_text(self) -> str:
         """Aligned rows, with a fix below each that doesn't pass, and the verdict as last line."""
         width = max((len(row.name) for row in self.rows), default=0)
         lines = []
         for row in self.rows:
             mark = f"{MARKS[row.status]} {row.status}"
-            if colour:
-                mark = f"{TERMINAL[row.status]}{mark}{PLAIN}"
             line = f"{mark}  {row.name:<{width}}  {row.found:<{FOUND_WIDTH}}"
             lines.append(f"{line}  needs {row.needed}" if row.needed else line.rstrip())
             if row.fix:
@@ -142,9 +138,15 @@ class Probe:
     error: str = ""  # why it failed, in a line
 
 
-def run_probes(names: Iterable[str]) -> dict[str, Probe]:
+def run_probes(
+    names: Iterable[str], watch: Callable[[str], None] = lambda what: None
+) -> dict[str, Probe]:
     """Run some of ``PROBES`` and ``HUB_PROBES``, all at once, each in a process of its own. None
-    outlives the call, however it ends."""
+    outlives the call, however it ends.
+
+    Args:
+        watch: called with the names of those that haven't ended.
+    """
     code = "from cogvx_nb.check import report\nreport.child_main(sys.argv[1])"
     children: dict[str, subprocess.Popen] = {}
     outcomes, deadline = {}, time.monotonic() + PATIENCE
@@ -160,6 +162,7 @@ def run_probes(names: Iterable[str]) -> dict[str, Probe]:
             except OSError as error:
                 outcomes[name] = Probe({}, error_line(error))
         for name, child in children.items():
+            watch(f"{', '.join(other for other in children if other not in outcomes)}, for real")
             outcomes[name] = _outcome_of(child, deadline - time.monotonic())
     finally:
         for child in children.values():

@@ -147,20 +147,28 @@ MOST_NAMED = 6
 """At most this many failed rows are named in the verdict."""
 
 
-def run_check(model: str = "auto", deep: bool = False, online: bool = False) -> Report:
+def run_check(
+    model: str = "auto",
+    deep: bool = False,
+    online: bool = False,
+    watch: Callable[[str], None] = lambda what: None,
+) -> Report:
     """Check everything that generating a video needs.
 
     Args:
         model: a name, a folder, or ``auto``: the model that a request without one would take.
         deep: hash every file of every checkpoint; else only sizes are compared.
         online: check whether the hubs answer.
+        watch: called with what is being checked, as it changes.
     """
-    probed = report.run_probes(report.PROBES)
+    probed = report.run_probes(report.PROBES, watch)
+    watch("the machine and its packages")
     driver = gpu.nvidia_smi()
     machine, ram_error = environment.probe_without_torch(probed["torch"])
     job = choose_model(model, machine)
     subject = registry.COGVIDEOX_5B if not job.named else job.checkpoint
     gpus = machine.gpus or (driver.gpus if driver else ())
+    watch("the hubs, packages and checkpoints" if online else "packages and checkpoints")
     rows = [
         *_guarded("packages", environment.package_rows),
         *environment.import_rows(probed),

@@ -33,13 +33,13 @@ def add_bench(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx bench``: subcommands, and ``run`` where none is named."""
     actions = command.add_subparsers(metavar="run | compare | report", required=True)
     command.subcommands, command.default_subcommand = actions.choices, "run"
-    measuring = add_subcommand(actions, "run", run_bench)
+    measuring = add_subcommand(actions, "run", run_bench, "--frames 13,25 --steps 20")
     for flag, options in BENCH_FLAGS.items():
         measuring.add_argument(flag, **options)
-    comparing = add_subcommand(actions, "compare", compare_benchmarks)
+    comparing = add_subcommand(actions, "compare", compare_benchmarks, "before.json after.json")
     comparing.add_argument("before", metavar="A", help="JSON of a benchmark")
     comparing.add_argument("after", metavar="B", help="JSON of a later one")
-    reporting = add_subcommand(actions, "report", report_benchmarks)
+    reporting = add_subcommand(actions, "report", report_benchmarks, "--output bench.html")
     reporting.add_argument("files", nargs="*", help="JSON of benchmarks (default: the newest)")
     reporting.add_argument("--output", help="page to write (default: next to the first file)")
 

@@ -8,17 +8,23 @@ import sys
 
 from ..errors import ModelMissing, RequestError
 from ..text import print_error
+from .streams import output_colour, output_width
 
 
 def check_machine(options: argparse.Namespace) -> int:
     """Report whether this machine can make videos, and what to fix if not."""
+    from ..check.progress import CheckProgress
     from ..check.run import run_check
+    from ..check.terminal import terminal_lines
 
-    report = run_check(options.model, options.deep, options.online)
+    with CheckProgress() as watch:
+        report = run_check(options.model, options.deep, options.online, watch)
     if options.json:
         print(json.dumps(report.as_json(), indent=2))
+    elif width := output_width():
+        print("\n".join(terminal_lines(report, width, output_colour())))
     else:
-        print(report.as_text(colour=sys.stdout.isatty()))
+        print(report.as_text())
     return 0 if report.ok else 1
 
 

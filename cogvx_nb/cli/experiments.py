@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 
 from .. import settings
 from ..errors import CogvxError, ResultError, SpecError
 from ..files import nearest_existing_folder
 from ..text import GIB, print_error
 from .parser import add_subcommand
+from .streams import fit_line
 
 SWEEP_EPILOG = "'cogvx sweep FILE' is 'cogvx sweep run FILE'; a file named status is ./status."
 
@@ -21,7 +21,7 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
     actions = command.add_subparsers(metavar="FILE | status | cancel | report", required=True)
     command.subcommands, command.default_subcommand = actions.choices, "run"
     command.help_if_bare = True
-    running = add_subcommand(actions, "run", run_sweep_command)
+    running = add_subcommand(actions, "run", run_sweep_command, "guidance.yaml --dry-run")
     running.add_argument("sweep", metavar="FILE", help="a YAML file")
     flag = running.add_argument
     flag("--dry-run", action="store_true", help="list the runs, with time, memory and disk")
@@ -31,13 +31,22 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
     flag("--ray-address", metavar="ADDRESS", default="", help="address of a Ray cluster")
     flag("--shard", metavar="I/N", default="1/1", help="only the I-th of N shares of the runs")
     for name, function in (("status", print_sweep_status), ("cancel", cancel_sweep)):
-        _add_sweep_name(add_subcommand(actions, name, function))
-    reporting = add_subcommand(actions, "report", write_sweep_report)
+        _add_sweep_name(add_subcommand(actions, name, function, "guidance"))
+    reporting = add_subcommand(actions, "report", write_sweep_report, "guidance --columns seed")
     _add_sweep_name(reporting)
     flag = reporting.add_argument
     flag("--output", help="page to write (default: report.html in the sweep's folder)")
     flag("--rows", default="", metavar="NAME", help="the parameter that goes down")
     flag("--columns", default="", metavar="NAME", help="the parameter that goes across")
+
+
+def add_run(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx run``."""
+    command.add_argument("notebook", help="03_generate, or the path of a notebook")
+    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
+    command.add_argument("-p", help="a parameter, parsed as its type in the notebook", **pair)
+    command.add_argument("-r", help="a parameter that is text", **pair)
+    command.add_argument("--output-notebook", metavar="F", help="where the executed copy goes")
 
 
 def _add_sweep_name(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +73,7 @@ def run_sweep_command(options: argparse.Namespace) -> int:
 
 def _run_sweep(options: argparse.Namespace) -> int:
     from ..sweep import driver, lock, ray_workers
+    from ..sweep.folder import SweepFolder
     from ..sweep.progress import ProgressTable, progress_summary
 
     cluster = (options.workers, options.ray_address)
@@ -78,8 +88,9 @@ def _run_sweep(options: argparse.Namespace) -> int:
             workers=ray_workers.ray_workers(*cluster) if by_ray else None,
         )
     for run_id, error in progress.failed.items():
-        print(f"failed: {run_id}: {error}", file=sys.stderr)
+        print_error(f"failed: {run_id}: {error}")
     print(progress_summary(progress))
+    print_error(f"in {SweepFolder(progress.name).root}; next: cogvx sweep report {progress.name}")
     return int(bool(progress.failed))
 
 
@@ -101,7 +112,8 @@ def _print_dry_run(options: argparse.Namespace) -> int:
             todo.append(run)
         space = f"{_format_memory(run.peak_bytes)}  {run.disk_bytes / 1e6:6.1f} MB"
         duration = "done" if done else format_duration(run.seconds)
-        lines.append(f"{run.number:6}  {run.id}  {duration:>7}  {space}  {describe_varied(run)}")
+        line = f"{run.number:6}  {run.id}  {duration:>7}  {space}  {describe_varied(run)}"
+        lines.append(fit_line(line))
     known = [run.seconds for run in todo if run.seconds is not None]
     seconds = format_duration(sum(known)) if len(known) == len(todo) else "?"
     disk, free = sum(run.disk_bytes for run in todo), _free_bytes()
@@ -141,12 +153,12 @@ def print_sweep_status(options: argparse.Namespace) -> int:
         print(f"{format_rate(each)}, about {format_duration(seconds_left)} left")
     for driver in drivers:
         print(f"run by {driver}")
-    if not drivers:
-        print("nobody is at work on it")
+    if not drivers and waiting:
+        print("nobody is at work on it: start it again to go on")
     for run_id in running:
         print(f"running: {run_id}")
     for run_id, error in status.failed.items():
-        print(f"failed: {run_id}: {error}")
+        print(fit_line(f"failed: {run_id}: {error}"))
     return 0
 
 
@@ -158,7 +170,7 @@ def _list_sweeps() -> int:
         try:
             status = SweepFolder(name).status()
         except CogvxError as error:  # damaged, or a folder of another program
-            print(f"{name}: {error}")
+            print(fit_line(f"{name}: {error}"))
         else:
             print(f"{name}: {len(status.done)} of {status.total} done")
     print_error(f"sweeps: {len(names)} in {settings.outputs_dir() / 'sweeps'}")

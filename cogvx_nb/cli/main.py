@@ -12,6 +12,7 @@ from ..errors import CogvxError
 from ..paths import decode_argument
 from ..text import error_line, plain_line, print_error
 from . import bench, checkpoints, experiments, export, front_ends, videos
+from .commands import Command, overview
 from .parser import OneLineParser, add_command
 from .signals import handle_signals
 from .streams import finish_output, safe_streams
@@ -60,29 +61,129 @@ def _report(error: BaseException, line: str, debug: bool) -> None:
     print_error(plain_line(" ".join(line.splitlines())))
 
 
+COMMANDS = (
+    Command(
+        "make",
+        "generate",
+        videos.generate_video_command,
+        videos.add_generate,
+        '--prompt "a red star"',
+        "a video from a prompt",
+    ),
+    Command(
+        "make",
+        "reproduce",
+        videos.reproduce_video,
+        videos.add_reproduce,
+        "clip.mp4",
+        "the same again, compared",
+    ),
+    Command(
+        "make",
+        "save",
+        videos.save_kept_frames,
+        videos.add_save,
+        "kept.frames",
+        "frames kept on a full disk",
+    ),
+    Command(
+        "look",
+        "list",
+        videos.list_results,
+        videos.add_list,
+        "--search circle",
+        "results, newest first",
+    ),
+    Command(
+        "look",
+        "show",
+        videos.show_settings,
+        videos.add_show,
+        "clip.mp4",
+        "how a video was made",
+    ),
+    Command(
+        "look",
+        "export",
+        export.export_video,
+        export.add_export,
+        "clip.mp4 clip.gif",
+        "as GIF, WebP, frames, mp4",
+    ),
+    Command(
+        "experiment",
+        "sweep",
+        experiments.run_sweep_command,
+        experiments.add_sweep,
+        "guidance.yaml",
+        "many videos, resumable",
+    ),
+    Command(
+        "experiment",
+        "run",
+        experiments.run_notebook_command,
+        experiments.add_run,
+        "03_generate -p steps 20",
+        "a notebook with parameters",
+    ),
+    Command(
+        "experiment",
+        "bench",
+        bench.run_bench,
+        bench.add_bench,
+        "--frames 13 --steps 20",
+        "time this machine",
+    ),
+    Command(
+        "checkpoints",
+        "download",
+        checkpoints.download_checkpoint,
+        checkpoints.add_download,
+        "CogVideoX-5b",
+        "a checkpoint, verified",
+    ),
+    Command(
+        "checkpoints",
+        "verify",
+        checkpoints.verify_checkpoints,
+        checkpoints.add_verify,
+        "--repair",
+        "hash its files, mend them",
+    ),
+    Command(
+        "workbench",
+        "lab",
+        front_ends.open_lab,
+        front_ends.add_lab,
+        "",
+        "the workbench in JupyterLab",
+    ),
+    Command(
+        "workbench",
+        "app",
+        front_ends.open_app,
+        front_ends.add_app,
+        "--no-browser",
+        "the workbench alone",
+    ),
+    Command(
+        "workbench",
+        "check",
+        checkpoints.check_machine,
+        checkpoints.add_check,
+        "--model CogVideoX-5b",
+        "what this machine can run",
+    ),
+)
+"""In the order of the help."""
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; docs/cli.md is written from it."""
     parser = OneLineParser(prog="cogvx", description="A workbench for CogVideoX.")
-    parser.help_if_bare = True
+    parser.help_if_bare, parser.overview = True, lambda: overview(COMMANDS)
     parser.add_argument("--version", action="version", version=f"cogvx {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
-    front_ends.add_lab(add_command(commands, "lab", front_ends.open_lab))
-    front_ends.add_app(add_command(commands, "app", front_ends.open_app))
-    checkpoints.add_check(add_command(commands, "check", checkpoints.check_machine))
-    videos.add_generate(add_command(commands, "generate", videos.generate_video_command))
-    command = add_command(commands, "run", experiments.run_notebook_command)
-    command.add_argument("notebook", help="03_generate, or the path of a notebook")
-    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
-    command.add_argument("-p", help="a parameter, parsed as its type in the notebook", **pair)
-    command.add_argument("-r", help="a parameter that is text", **pair)
-    command.add_argument("--output-notebook", metavar="F", help="where the executed copy goes")
-    videos.add_list(add_command(commands, "list", videos.list_results))
-    videos.add_show(add_command(commands, "show", videos.show_settings))
-    export.add_export(add_command(commands, "export", export.export_video))
-    videos.add_reproduce(add_command(commands, "reproduce", videos.reproduce_video))
-    videos.add_save(add_command(commands, "save", videos.save_kept_frames))
-    checkpoints.add_download(add_command(commands, "download", checkpoints.download_checkpoint))
-    checkpoints.add_verify(add_command(commands, "verify", checkpoints.verify_checkpoints))
-    bench.add_bench(add_command(commands, "bench", bench.run_bench))
-    experiments.add_sweep(add_command(commands, "sweep", experiments.run_sweep_command))
+    for row in COMMANDS:
+        row.add_arguments(add_command(commands, row.name, row.run, row.example))
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..errors import did_you_mean
 from ..text import plain_line
@@ -25,10 +25,18 @@ class OneLineParser(argparse.ArgumentParser):
     subcommands: Mapping[str, argparse.ArgumentParser] = {}
     default_subcommand = ""  # the one of ``subcommands`` that is meant where none is named
     help_if_bare = False  # whether it prints its help where nothing follows it
+    example = ""  # a whole command line
+    overview: Callable[[], str] | None = None  # makes its help, instead of argparse
 
     def __init__(self, **options) -> None:
         super().__init__(**{"allow_abbrev": False} | options)
         self._dashed = False
+
+    def format_help(self) -> str:
+        if self.overview is not None:
+            return self.overview()
+        example = f"\nexample:\n  {self.example}\n" if self.example else ""
+        return super().format_help() + example
 
     def error(self, message: str) -> None:
         line = plain_line(message)
@@ -94,16 +102,20 @@ class OneLineParser(argparse.ArgumentParser):
             self.error(f"no subcommand {word!r}{hint}")
 
 
-def add_command(commands, name: str, function) -> argparse.ArgumentParser:
+def add_command(commands, name: str, function, example: str) -> argparse.ArgumentParser:
+    """A command. Its example is given without ``cogvx`` and its name."""
     command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
     command.add_argument("--debug", action="store_true", help="show tracebacks")
     command.set_defaults(command=function)
+    command.example = f"{command.prog} {example}".rstrip()
     return command
 
 
-def add_subcommand(actions, name: str, function) -> argparse.ArgumentParser:
+def add_subcommand(actions, name: str, function, example: str) -> argparse.ArgumentParser:
+    """A command of a command. Its example is given without the names of both."""
     parser = actions.add_parser(name, help=function.__doc__, description=function.__doc__)
     unset = {"default": argparse.SUPPRESS}  # keeps the value of a flag before the subcommand
     parser.add_argument("--debug", action="store_true", help="show tracebacks", **unset)
     parser.set_defaults(command=function)
+    parser.example = f"{parser.prog} {example}".rstrip()
     return parser

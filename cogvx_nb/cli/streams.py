@@ -6,9 +6,13 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import TextIO
+
+from .. import settings
+from ..text import cut_line
 
 READER_GONE = 141
 """Exit code of a program that SIGPIPE ends, as a shell reports it."""
@@ -102,3 +106,19 @@ def _open_missing() -> None:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number
+
+
+def output_width() -> int:
+    """Columns of the terminal that standard output is; 0 where it is none, and nothing is cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+
+def fit_line(line: str) -> str:
+    """A line cut to the terminal's width, where there is one."""
+    width = output_width()
+    return cut_line(line, width) if width else line
+
+
+def output_colour() -> bool:
+    """Whether standard output may be coloured: a terminal, and the user wants colours."""
+    return sys.stdout.isatty() and settings.wants_colour()

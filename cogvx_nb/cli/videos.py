@@ -5,12 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..checkpoints import registry
 from ..errors import PathError, RequestError
 from ..planning.fields import FIELDS, Field
-from ..text import cut_line, pad_cell, plain_line, print_error, terminal_width
+from ..text import (
+    cut_line,
+    format_duration,
+    pad_cell,
+    plain_line,
+    print_error,
+    terminal_width,
+)
+from .streams import output_width
 
 PROMPT_WIDTH = 40
 """Terminal columns of a prompt. The path comes last and is never cut, so that it can be copied."""
@@ -22,6 +31,11 @@ MARKS = ("stars", "tags", "note")
 """Columns that are there if a result in the table has any."""
 
 HEAD = ("made", "model", "frames", "size", "steps", "seed", *MARKS, "prompt", "file")
+
+
+SPARED = ("size", "model", "steps", "frames", "note", "prompt", "tags", "seed")
+"""Columns that are left out of a narrow terminal, the first first: the file's name has the prompt's
+words and the seed, and ``cogvx show`` the rest."""
 
 
 def add_list(command: argparse.ArgumentParser) -> None:
@@ -89,7 +103,8 @@ def list_results(options: argparse.Namespace) -> int:
     order = {"sort": options.sort, "ascending": options.ascending}
     entries = catalogue.find(options.search, **filters, **order, limit=min(options.limit, total))
     if entries:
-        print("\n".join(format_table([result_row(entry) for entry in entries])))
+        rows = [result_row(entry) for entry in entries]
+        print("\n".join(format_table(rows, output_width())))
     for problem in filter(None, (entry.marks_problem for entry in entries)):
         print_error(f"cogvx: {plain_line(problem)}")
     more = "; more by --limit, all by --export" if len(entries) < total else ""
@@ -115,15 +130,28 @@ def result_row(entry) -> tuple[str, ...]:
     )
 
 
-def format_table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Aligned lines under ``HEAD``, without control characters; ``MARKS`` if there are any."""
+def format_table(rows: list[tuple[str, ...]], width: int = 0) -> list[str]:
+    """Aligned lines under ``HEAD``, without control characters; ``MARKS`` if there are any.
+
+    Args:
+        width: terminal columns to keep to, as far as the paths allow: columns of ``SPARED`` are
+            left out until the lines fit; 0 for all columns.
+    """
     cells = [HEAD, *(tuple(map(plain_line, row)) for row in rows)]
     columns = [
         column for column in zip(*cells, strict=True) if column[0] not in MARKS or any(column[1:])
     ]
-    widths = [max(map(terminal_width, column)) for column in columns]
+    for name in SPARED:
+        if not width or sum(map(_column_width, columns)) + 2 * (len(columns) - 1) <= width:
+            break
+        columns = [column for column in columns if column[0] != name]
+    widths = list(map(_column_width, columns))
     lines = zip(*columns, strict=True)
     return ["  ".join(map(pad_cell, line, widths)).rstrip() for line in lines]
+
+
+def _column_width(column: Sequence[str]) -> int:
+    return max(map(terminal_width, column))
 
 
 def generate_video_command(options: argparse.Namespace) -> int:
@@ -140,20 +168,23 @@ def generate_video_command(options: argparse.Namespace) -> int:
         video = workflow.generate_video(
             output=options.output, overwrite=options.overwrite, on_event=progress, **values
         )
-    seconds = video.settings.seconds.items()
-    stages = ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds)
-    print_error(f"{video.settings.request.frames} frames: {stages}")
+    seconds = sum(video.settings.seconds.values())
+    print_error(f"{video.settings.request.frames} frames in {format_duration(seconds)}")
     print(video.path)
     return 0
 
 
 def show_settings(options: argparse.Namespace) -> int:
-    """Print a video's settings as JSON."""
+    """Print how a video was made, and the command that makes it again."""
     from ..results import result
+    from . import summary
 
     shown = result.read_result(_named_video(options))
     _print_note(shown)
-    print(json.dumps(shown.sidecar_json(), ensure_ascii=not _prints_unicode(), indent=2))
+    if options.json:
+        print(json.dumps(shown.sidecar_json(), ensure_ascii=not _prints_unicode(), indent=2))
+        return 0
+    print("\n".join(summary.summary_lines(shown, output_width())))
     return 0
 
 
@@ -216,12 +247,17 @@ def save_kept_frames(options: argparse.Namespace) -> int:
 
 def add_show(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx show``."""
+    _add_file(command)
+    command.add_argument("--json", action="store_true", help="print all that is recorded, as JSON")
+
+
+def _add_file(command: argparse.ArgumentParser) -> None:
     command.add_argument("file", nargs="?", help="an mp4 made with this workbench")
 
 
 def add_reproduce(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx reproduce``."""
-    add_show(command)
+    _add_file(command)
     command.add_argument(
         "--output", help="save the new video there; by default it is only compared"
     )

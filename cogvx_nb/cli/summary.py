@@ -1,0 +1,80 @@
+"""What ``cogvx show`` prints of a video for a person."""
+
+from __future__ import annotations
+
+import textwrap
+
+from ..errors import ResultError
+from ..results.marks import read_marks
+from ..results.recipe import command_line
+from ..results.records import Sidecar
+from ..results.result import Result
+from ..text import GIB, format_duration, full_number, plain_line
+
+NAME_WIDTH = 11
+"""Columns of the names."""
+
+LEAST_WIDTH = 40
+"""Columns that a value is wrapped at least to."""
+
+
+def summary_lines(result: Result, width: int = 0) -> list[str]:
+    """How a video was made, a name and its value a line, and the command that makes it again.
+
+    Args:
+        width: terminal columns that values are wrapped to; 0 for whole lines.
+    """
+    values = _values(result.settings) | _marks(result)
+    lines = [str(result.path)]
+    for name, value in values.items():
+        if value:
+            lines += _wrapped(name, plain_line(value), width)
+    try:
+        again = command_line(result.settings)
+    except ResultError as error:
+        again = f"({error})"
+    return [*lines, "", f"again:  {plain_line(again)}", "all of it:  cogvx show FILE --json"]
+
+
+def _values(sidecar: Sidecar) -> dict[str, str]:
+    request, plan, machine = sidecar.request, sidecar.plan, sidecar.machine
+    variation = ""
+    if request.variation_strength:
+        strength = full_number(request.variation_strength)
+        variation = f", turned {strength} towards {request.variation_seed}"
+    placed = [plan.device, plan.dtype, plan.placement, plan.attention]
+    placed += ["tiled VAE"] * bool(plan.tiled) + [plan.speed]
+    total = format_duration(sum(sidecar.seconds.values()))
+    stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in sidecar.seconds.items())
+    gpus = ", ".join(machine.gpus or ())
+    ram = f"{machine.ram_bytes / GIB:.0f} GiB" if machine.ram_bytes else ""
+    return {
+        "prompt": request.prompt,
+        "without": request.negative_prompt,
+        "typed": sidecar.enriched_from,
+        "model": sidecar.checkpoint.name,
+        "video": f"{request.frames} frames of {request.height} × {request.width}"
+        f" at {request.fps} fps",
+        "denoising": f"{request.steps} steps, guidance {full_number(request.guidance)}",
+        "seed": f"{request.seed}{variation}",
+        "plan": ", ".join(filter(None, placed)),
+        "seconds": f"{total}: {stages}",
+        "made": sidecar.made.replace("T", " ")[:16],
+        "machine": ", ".join(filter(None, [gpus, machine.system, ram])),
+        "adjusted": "; ".join(map(str, sidecar.adjustments)),
+        "notes": "; ".join(sidecar.notes),
+    }
+
+
+def _marks(result: Result) -> dict[str, str]:
+    try:
+        marks = read_marks(result.path, result.frame_hash)
+    except ResultError as error:
+        return {"marks": str(error)}
+    return {"stars": "★" * marks.stars, "tags": ", ".join(marks.tags), "note": marks.note}
+
+
+def _wrapped(name: str, value: str, width: int) -> list[str]:
+    parts = textwrap.wrap(value, max(width - NAME_WIDTH, LEAST_WIDTH)) if width else [value]
+    heads = [name, *[""] * (len(parts) - 1)]
+    return [f"{head:<{NAME_WIDTH}}{part}" for head, part in zip(heads, parts, strict=True)]
