@@ -14,7 +14,7 @@ import pytest
 from conftest import CIRCLE, run_cogvx
 
 from cogvx_nb import text
-from cogvx_nb.cli import videos
+from cogvx_nb.cli import table
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import DiskFull, OutputExists
 from cogvx_nb.results import catalogue, export, marks, result
@@ -137,7 +137,7 @@ def test_a_sidecar_that_says_less_is_a_result_too(place):
 def test_the_table_is_newest_first(capsys, three, outputs, monkeypatch, tmp_path):
     monkeypatch.chdir(outputs)
     head, *rows = listed(capsys)
-    assert head.split() == [name for name in videos.HEAD if name not in videos.MARKS]
+    assert head.split() == [name for name in table.HEAD if name not in table.MARKS]
     assert [row.split()[-1] for row in rows] == ["x/3.mp4", "x/1.mp4", "x/2.mp4"]
     assert rows[0].split("  ")[0] == "2031-01-01 12:00"
     assert "a red circle moving right on a black ba…" in rows[1]
@@ -168,7 +168,7 @@ def test_marks_are_listed_and_asked_for(capsys, three, tmp_path):
     frame_hash = result.read_result(blue).frame_hash
     marks.change_marks(blue, frame_hash, stars=4, add_tags=["to keep"], note="a\nnote")
     head, row = listed(capsys, "--stars", "3", "--tag", "To Keep")
-    assert head.split() == list(videos.HEAD)
+    assert head.split() == list(table.HEAD)
     assert r"4      to keep  a\nnote  a blue star" in row
     assert len(listed(capsys)) == 4
     rows = listed(capsys, "--where", "frames < 49", "--where", "model ~ TINY")[1:]
@@ -361,8 +361,8 @@ def test_a_narrow_terminal_is_kept_to():
     facts = ("2030-01-01 00:00", "cogvideox-tiny", "13", "96×144", "50", "7")
     row = (*facts, "3", "", "", "a red circle", "o/a.mp4")
     for width in (40, 60, 80, 120):
-        lines = videos.format_table([row, row], width)
+        lines = table.format_table([row, row], width)
         assert max(map(len, lines)) <= width
         assert all("o/a.mp4" in line for line in lines[1:]), "the path is never cut"
-    assert "cogvideox-tiny" not in "".join(videos.format_table([row], 60))
-    assert "cogvideox-tiny" in videos.format_table([row])[1], "all columns where nobody looks"
+    assert "cogvideox-tiny" not in "".join(table.format_table([row], 60))
+    assert "cogvideox-tiny" in table.format_table([row])[1], "all columns where nobody looks"

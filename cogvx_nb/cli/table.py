@@ -1,0 +1,66 @@
+"""Results as lines of a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..text import cut_line, pad_cell, plain_line, terminal_width
+
+PROMPT_WIDTH = 40
+"""Terminal columns of a prompt. The path comes last and is never cut, so that it can be copied."""
+
+NOTE_WIDTH = 24
+"""Terminal columns of tags, and of a note."""
+
+MARKS = ("stars", "tags", "note")
+"""Columns that are there if a result in the table has any."""
+
+HEAD = ("made", "model", "frames", "size", "steps", "seed", *MARKS, "prompt", "file")
+
+
+SPARED = ("size", "model", "steps", "frames", "note", "prompt", "tags", "seed")
+"""Columns that are left out of a narrow terminal, the first first: the file's name has the prompt's
+words and the seed, and ``cogvx show`` the rest."""
+
+
+def result_row(entry) -> tuple[str, ...]:
+    """The cells of a result, in the order of ``HEAD``."""
+    folder, path = Path.cwd(), entry.path
+    return (
+        entry.made.replace("T", " ")[:16],
+        entry.model,
+        str(entry.frames),
+        f"{entry.height}×{entry.width}",
+        str(entry.steps),
+        str(entry.seed),
+        str(entry.stars or ""),
+        cut_line(plain_line(entry.tags), NOTE_WIDTH),
+        cut_line(plain_line(entry.note), NOTE_WIDTH),
+        cut_line(plain_line(entry.prompt), PROMPT_WIDTH),
+        str(path.relative_to(folder) if path.is_relative_to(folder) else path),
+    )
+
+
+def format_table(rows: list[tuple[str, ...]], width: int = 0) -> list[str]:
+    """Aligned lines under ``HEAD``, without control characters; ``MARKS`` if there are any.
+
+    Args:
+        width: terminal columns to keep to, as far as the paths allow: columns of ``SPARED`` are
+            left out until the lines fit; 0 for all columns.
+    """
+    cells = [HEAD, *(tuple(map(plain_line, row)) for row in rows)]
+    columns = [
+        column for column in zip(*cells, strict=True) if column[0] not in MARKS or any(column[1:])
+    ]
+    for name in SPARED:
+        if not width or sum(map(_column_width, columns)) + 2 * (len(columns) - 1) <= width:
+            break
+        columns = [column for column in columns if column[0] != name]
+    widths = list(map(_column_width, columns))
+    lines = zip(*columns, strict=True)
+    return ["  ".join(map(pad_cell, line, widths)).rstrip() for line in lines]
+
+
+def _column_width(column: Sequence[str]) -> int:
+    return max(map(terminal_width, column))
