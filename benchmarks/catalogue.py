@@ -4,8 +4,9 @@
 with different settings in it and in its sidecar, in folders of a thousand or one folder each as in
 sweeps, and prints JSON: seconds to index all results, to open the catalogue in a new process with
 the first page and its thumbnails, the same after one more result; milliseconds of searches and
-filters (median and longest of 20); seconds and memory of all results as a DataFrame, CSV and
-Parquet, each in a new process.
+filters (median and longest of 20), and of lists in the gallery (the first page, and the longest of
+20 others); seconds and memory of all results as a DataFrame, CSV and Parquet, each in a new
+process.
 """
 
 from __future__ import annotations
@@ -92,6 +93,14 @@ QUERIES = {
     "all of these": {"text": "blue", "frames": 13, "model": "cogvideox-tiny"},
 }
 
+LISTS = {
+    "all": ({}, {}),
+    "a word": ({"text": "circle"}, {}),
+    "a condition": ({"where": ("steps >= 2",)}, {}),
+    "by time taken": ({}, {"sort": "seconds"}),
+    "same prompt": ({}, {"group": "prompt"}),
+}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -111,6 +120,9 @@ def main() -> None:
         report["opened_with_one_more"] = run_python(OPEN)
         report["milliseconds"] = {name: time_query(query) for name, query in QUERIES.items()}
         report["milliseconds"]["last page"] = time_query({}, offset=count - 12)
+        report["gallery_milliseconds"] = {
+            name: time_pages(query, order) for name, (query, order) in LISTS.items()
+        }
         report["frame"] = run_python(MEASURED % FRAME)
         report["csv"] = run_python(MEASURED % EXPORT, "csv")
         report["parquet"] = run_python(MEASURED % EXPORT, "parquet")
@@ -174,6 +186,23 @@ def time_query(query: dict, offset: int = 0, repeats: int = 20) -> dict:
         catalogue.find(**query, limit=12, offset=offset)
         taken.append(1000 * (time.perf_counter() - start))
     return {"found": count, "median": statistics.median(taken[1:]), "longest": max(taken[1:])}
+
+
+def time_pages(query: dict, order: dict, repeats: int = 20) -> dict:
+    """Pages of a list that is scrolled through, from its start to its end."""
+    from cogvx_nb.results.catalogue import Catalogue
+    from cogvx_nb.results.filters import Search
+
+    catalogue, taken, total = Catalogue(), [], 0
+    catalogue.count()  # reads the index
+    for number in range(repeats + 1):
+        start = time.perf_counter()
+        found = catalogue.browse(
+            Search(**query), **order, limit=60, offset=total * number // (repeats + 1)
+        )
+        total = found.total
+        taken.append(1000 * (time.perf_counter() - start))
+    return {"found": total, "first": taken[0], "longest": max(taken[1:])}
 
 
 def rounded(value):

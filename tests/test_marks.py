@@ -276,13 +276,17 @@ def test_groups_show_their_first(three, place):
         catalogue.browse(Search(), group="seed")
 
 
-def test_values_for_filters(three):
+def test_values_for_filters(three, place):
     catalogue = Catalogue()
     catalogue.refresh()
     assert catalogue.values("steps") == [10, 20, 50]
     assert catalogue.values("tags") == ["x", "Ä b"]
     assert catalogue.values("sweep") == ["s"]
     assert catalogue.values("tiled") == [False]
+    place("new", steps=7)
+    assert catalogue.values("steps") == [10, 20, 50]
+    catalogue.refresh()
+    assert catalogue.values("steps") == [7, 10, 20, 50]
     assert set(filters.KINDS) >= {"placement", "speed", "attention", "seed", "denoise_seconds"}
 
 

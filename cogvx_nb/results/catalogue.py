@@ -15,7 +15,7 @@ from ..planning.cost import MeasuredPace
 from ..planning.stages import PACED_STAGES, median_pace
 from . import export
 from .columns import COLUMNS
-from .filters import KINDS, NEWEST_FIRST, Search, check_group, order_clause
+from .filters import KINDS, NEWEST_FIRST, Search, list_query, order_clause
 from .index import Index
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class Catalogue:
         self._folder = folder or settings.outputs_dir()
         self._index = Index(self._folder)
         self._lists: dict[tuple, tuple[array, array]] = {}  # row ids and sizes
-        self._listed_at = 0  # ``changes`` of the index when they were read
+        self._values: dict[str, list] = {}  # by column
+        self._kept_at = 0  # ``changes`` of the index when these were read
 
     def refresh(self) -> None:
         """Read what changed on disk. Only folders that changed are scanned."""
@@ -154,18 +155,23 @@ class Catalogue:
 
     def _list(self, search: Search, order: str, group: str) -> tuple[array, array]:
         """Row ids of all results that match, in order, and how many results each stands for."""
-        if self._listed_at != self._index.changes:
-            self._lists.clear()
-            self._listed_at = self._index.changes
+        self._forget_old()
         key = (search, order, group)
         if key not in self._lists:
-            query, values = _list_query(search, order, group)
+            query, values = list_query(search, order, group)
             rows = self._index.query(query, values)
             while len(self._lists) >= LISTS_KEPT:
                 del self._lists[next(iter(self._lists))]
             columns = [array("q", column) for column in zip(*rows, strict=True)]
             self._lists[key] = tuple(columns or [array("q"), array("q")])
         return self._lists[key]
+
+    def _forget_old(self) -> None:
+        """Forget what was kept, if the index has changed since."""
+        if self._kept_at != self._index.changes:
+            self._kept_at = self._index.changes
+            self._lists.clear()
+            self._values.clear()
 
     def _entries(self, rest: str, values: tuple) -> list[Entry]:
         return list(self._rows(rest, values).values())
@@ -199,8 +205,12 @@ class Catalogue:
 
     def values(self, column: str) -> list:
         """The values of a column that occur in the results, in order, at most ``MOST_VALUES``."""
-        if column == "tags":
-            return self._tags()
+        self._forget_old()
+        if column not in self._values:
+            self._values[column] = self._tags() if column == "tags" else self._distinct(column)
+        return self._values[column]
+
+    def _distinct(self, column: str) -> list:
         rows = self._index.query(
             f"SELECT DISTINCT {column} FROM results WHERE {column} IS NOT NULL AND {column} != ''"
             f" ORDER BY {column} LIMIT {MOST_VALUES}"
@@ -270,20 +280,6 @@ class Catalogue:
             CogvxError: if pandas or pyarrow is missing.
         """
         return export.dataframe(self.pages(text, **search))
-
-
-def _list_query(search: Search, order: str, group: str) -> tuple[str, tuple]:
-    """(query for row ids and sizes, its values)."""
-    if not group:
-        where, values = search.clause()
-        return f"SELECT rowid, 1 FROM results {where} {order}", values
-    where, values = search.clause(f"{check_group(group)} != ''")
-    ranked = (
-        f"SELECT rowid AS id, row_number() OVER (PARTITION BY {group} {order}) AS place, count(*)"
-        f" OVER (PARTITION BY {group}) AS size FROM results {where}"
-    )
-    joined = f"({ranked}) JOIN results ON results.rowid = id"
-    return f"SELECT id, size FROM {joined} WHERE place = 1 {order}", values
 
 
 def results_frame(text: str = "", **search: object) -> pandas.DataFrame:

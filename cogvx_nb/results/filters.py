@@ -155,15 +155,28 @@ def order_clause(column: str, ascending: bool) -> str:
     return f"ORDER BY +{column} IS NULL, +{column} {direction}, {NEWEST_FIRST}"
 
 
-def check_group(column: str) -> str:
-    """The column by which to group.
+def list_query(search: Search, order: str, group: str) -> tuple[str, tuple]:
+    """(query for row ids and how many results each stands for, its values).
+
+    Args:
+        order: of ``order_clause``.
+        group: one of ``GROUPS``, or empty: only the first of each group, and none without one.
 
     Raises:
-        RequestError: if results can't be grouped by it.
+        RequestError: if a condition is none, or results can't be grouped by it.
     """
-    if column not in GROUPS:
-        raise RequestError("group", column, f"use one of {', '.join(GROUPS)}")
-    return column
+    if not group:
+        where, values = search.clause()
+        return f"SELECT rowid, 1 FROM results {where} {order}", values
+    if group not in GROUPS:
+        raise RequestError("group", group, f"use one of {', '.join(GROUPS)}")
+    where, values = search.clause(f"{group} != ''")
+    ranked = (
+        f"SELECT rowid AS id, row_number() OVER (PARTITION BY {group} {order}) AS place, count(*)"
+        f" OVER (PARTITION BY {group}) AS size FROM results {where}"
+    )
+    joined = f"({ranked}) JOIN results ON results.rowid = id"
+    return f"SELECT id, size FROM {joined} WHERE place = 1 {order}", values
 
 
 def _whole_number(value: object) -> int:
