@@ -243,7 +243,10 @@ function Gallery(app) {
     if (scroller.clientWidth !== width || scroller.clientWidth) draw();
     width = scroller.clientWidth;
   }).observe(scroller);
-  marksListeners.add((row) => rows.update(row));
+  marksListeners.add((row) => {
+    rows.update(row);
+    filters.hear(row);
+  });
   app.watch("roll", () => rows.total !== null && app.view() === "gallery" && reload());
 
   return {

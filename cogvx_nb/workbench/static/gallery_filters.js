@@ -67,6 +67,12 @@ function GalleryFilters(app, changed) {
     change({ where: [...rest, condition] });
   }
 
+  async function refresh() {
+    const { data } = await app.run("gallery.facets", { trashed: state.trashed });
+    if (data) facets = data;
+    show();
+  }
+
   const withChosen = (values, chosen) => (chosen && !values.includes(chosen) ? [chosen, ...values] : values);
 
   show();
@@ -79,11 +85,9 @@ function GalleryFilters(app, changed) {
       add(condition);
     },
     clear: () => change({ text: (text.value = ""), tag: "", stars: 0, where: [], group: "" }),
-    async refresh() {
-      const { data } = await app.run("gallery.facets", { trashed: state.trashed });
-      if (data) facets = data;
-      show();
-    },
+    refresh,
+    /** A result was marked: a new tag can be asked for too. */
+    hear: debounce((row) => row.tags.every((name) => facets.tags.includes(name)) || refresh(), 100),
     focus: () => text.focus(),
     get empty() {
       return !(state.text || state.tag || state.stars || state.where.length || state.group);
