@@ -18,7 +18,7 @@ function Bar(app, open) {
   const bell = button("", { icon: "bell", class: "cogvx-bell", title: "say when the queue is done", on: () => app.toggleBell() });
   const help = button("", { icon: "help", title: "keys (?)", on: () => app.help() });
   cancel.disabled = true;
-  const element = h("header", { class: "cogvx-bar" }, list,
+  const element = h("div", { class: "cogvx-bar" }, list,
     h("div", { class: "cogvx-progress" }, h("div", { class: "cogvx-progress-text" }, text, queue), track), bell, help, pause, cancel, add, generate);
 
   function walk(event) {

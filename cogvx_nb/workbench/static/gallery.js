@@ -255,7 +255,8 @@ function Gallery(app) {
     open() {
       if (rows.total === null) search();
       else reload();
-      draw();
+      drawNow();
+      if (document.activeElement?.matches(".cogvx-page")) cards.get(current)?.main.focus({ preventScroll: true });
     },
     show() {
       this.open();

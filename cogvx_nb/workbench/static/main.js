@@ -154,7 +154,9 @@ function render({ model, el }) {
       parts.views[name] = makers[name](app);
       panels[name].append(parts.views[name].element);
     }
+    const left = Object.entries(panels).some(([other, panel]) => other !== name && panel.contains(document.activeElement));
     for (const [other, panel] of Object.entries(panels)) panel.hidden = other !== name;
+    if (left) root.focus({ preventScroll: true }); // else the notebook would get the next key
     parts.bar.showView(name);
     parts.views[name]?.open?.();
   }
