@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import leftovers, settings
+from .imports import importing
 from .planning import enrich, planner, request
 from .planning.fields import complete_values
 from .planning.plan import Plan
@@ -72,7 +73,7 @@ def prepare_request(
     emit = on_event or (lambda event: None)
     values = complete_values({"prompt": prompt, **values})
     name = values.pop("model")
-    model, model_note = planner.find_model(name, probe_machine(), values["frames"])
+    model, model_note = planner.find_model(name, probe_machine, values["frames"])
     enriched_from = ""
     if values["enrich"]:
         emit(StageStarted("enrich"))
@@ -115,7 +116,8 @@ def make_video(
     if missing := missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons):
         emit(Note(missing))
     emit(StageStarted("load"))
-    from .pipeline import generate, loader  # imports torch, which is a part of loading
+    with importing:  # of torch and diffusers, which is a part of loading
+        from .pipeline import generate, loader
 
     generated = generate.generate_frames(
         prepared, loader.load_pipeline(plan), on_event, cancel, reuse_text=reuse_text

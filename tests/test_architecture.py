@@ -10,7 +10,7 @@ import sys
 from conftest import ROOT
 
 PACKAGE = ROOT / "cogvx_nb"
-LAYERS = """text errors paths settings files hashing leftovers
+LAYERS = """text errors imports paths settings files hashing leftovers
     events time_left live_line progress < checkpoints < planning
     < results notebooks < pipeline < workflow reproduction < check sweep benchmark workbench
     < reports < cli"""

@@ -108,7 +108,7 @@ def find_benchmark_model(name: str, weights: str) -> Model:
         return store.random_model(registry.get_checkpoint(name))
     if weights != "files":
         raise RequestError("weights", weights, "use files or random")
-    return planner.find_model(name, probe_machine())[0]
+    return planner.find_model(name, probe_machine)[0]
 
 
 def parse_numbers(text: str) -> list[int]:

@@ -40,7 +40,7 @@ def choose_model(asked: str, machine: Machine) -> ModelChoice:
     """The model of a name or folder; for ``auto`` the one that a request would take."""
     named = asked.strip().lower() != "auto"
     try:
-        model, note = planner.find_model(asked, machine)
+        model, note = planner.find_model(asked, lambda: machine)
         return ModelChoice(model.checkpoint, model, note, named)
     except (CogvxError, OSError, RuntimeError, ValueError) as error:  # ~nobody is a RuntimeError
         known = registry.find_checkpoint(asked) if named else registry.TINY

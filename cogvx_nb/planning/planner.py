@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,11 +38,14 @@ from .request import VideoRequest, nearest
 from .speedups import AUTO, SPEED_UPS
 
 
-def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, str]:
+def find_model(name: str, probe: Callable[[], Machine], frames: int = 13) -> tuple[Model, str]:
     """Find the checkpoint to run, and say why where it wasn't named.
 
     ``auto`` is CogVideoX-5b where it is complete and a plan for it fits a GPU, else the embedded
     checkpoint.
+
+    Args:
+        probe: describes the machine; called only where that decides.
 
     Returns:
         (model, note): the note is empty when a model was named.
@@ -56,6 +59,7 @@ def find_model(name: str, machine: Machine, frames: int = 13) -> tuple[Model, st
     command = store.download_command(large)
     try:
         model = store.locate_checkpoint(large.name)
+        machine = probe()
         if not machine.gpus:
             reason = f"there is no GPU here; name {large.name} to run it on the CPU"
         else:

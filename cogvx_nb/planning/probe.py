@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import SettingsError
+from ..imports import importing
 from ..text import error_line
 from .machine import Gpu, Machine
 
@@ -31,7 +32,8 @@ PACKAGES = (
 def probe_machine() -> Machine:
     """Describe this machine. Loads torch."""
     settings.prepare_torch()
-    import torch
+    with importing:
+        import torch
 
     return describe_machine(cuda_gpus(torch), torch.get_num_threads())
 

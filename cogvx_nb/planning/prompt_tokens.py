@@ -8,12 +8,12 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelCorrupt
+from ..imports import importing
 from ..paths import read_json
 from ..text import error_line, plain_line
 
@@ -167,10 +167,6 @@ TOKENIZERS = ("T5Tokenizer", "T5TokenizerFast", "PreTrainedTokenizerFast", "Toke
 code that is stored beside the files."""
 
 
-_loading = threading.Lock()
-"""While transformers is imported, another thread finds the module without its classes."""
-
-
 @functools.lru_cache(maxsize=4)
 def load_tokenizer(folder: Path):
     """The tokenizer of the checkpoint in a folder, of the class that its ``model_index.json``
@@ -179,7 +175,7 @@ def load_tokenizer(folder: Path):
     Raises:
         ModelCorrupt: if it can't be loaded.
     """
-    with _loading:
+    with importing:
         return _load_tokenizer(folder)
 
 

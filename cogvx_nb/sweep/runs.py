@@ -171,7 +171,7 @@ class _RunPlanner:
 
     def _locate_model(self, name: str, frames: int) -> tuple[Model | None, str, dict[str, str]]:
         try:
-            model, _ = planner.find_model(name, self._probe(), frames)
+            model, _ = planner.find_model(name, self._probe, frames)
         except CogvxError:
             if self._book.makes_video:
                 raise

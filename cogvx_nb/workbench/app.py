@@ -113,7 +113,7 @@ def show_compare(paths: Sequence[str | Path]) -> Page:
 
 def _find_model(name: str, values: dict[str, object]) -> Model:
     frames = FIELDS["frames"].check(values.get("frames", FIELDS["frames"].default))
-    return planner.find_model(name, probe.probe_machine(), frames)[0]
+    return planner.find_model(name, probe.probe_machine, frames)[0]
 
 
 def take_over_notebook(model: str = FIELDS["model"].default, **values: object) -> None:

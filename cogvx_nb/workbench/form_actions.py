@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import asdict, dataclass, field
 
+from ..checkpoints.registry import Model
 from ..errors import CogvxError, DoesNotFit
 from ..planning import enrich
 from ..planning.speedups import SPEEDS
@@ -51,7 +52,13 @@ def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
     ``seconds`` is None where nothing is known of the GPU, ``problem`` empty where it fits, ``note``
     says what the speed does without here.
     """
-    values, model, rows = desk.form.filled, desk.form.model, []
+    values, model = desk.form.filled, desk.form.model
+    # The first one imports torch.
+    return desk.in_background(lambda: Reply(_cost_rows(desk, model, values)))
+
+
+def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict[str, object]]:
+    rows = []
     for frames in model.checkpoint.frames:
         for speed in SPEEDS:
             row = {
@@ -74,7 +81,7 @@ def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
                 row |= {"seconds": predicted.seconds, "bytes": predicted.peak_bytes}
                 row["note"] = predicted.note
             rows.append(row)
-    return Reply(rows)
+    return rows
 
 
 def load_result(desk: Desk, arguments: Named) -> Reply:
