@@ -133,6 +133,7 @@ def test_the_page_gets_clips_and_rows(desk, place):
     paths = ["2026-01-01/a.mp4", "2026-01-02/b.mp4"]
     data = ask_page(compare_actions.ACTIONS, desk, "compare.open", paths=paths)
     assert [clip["letter"] for clip in data["clips"]] == ["A", "B"]
+    assert data["clips"][0]["note"].startswith("2026-01-01/a.mp4 carries no settings")
     assert data["clips"][0] | {"note": ""} == {
         "letter": "A",
         "path": paths[0],

@@ -74,7 +74,7 @@ def describe_clip(letter: str, path: str, result: Result) -> dict[str, object]:
         "fps": request.fps,
         "height": request.height,
         "width": request.width,
-        "note": result.note,
+        "note": result.note.replace(f"{settings.outputs_dir()}/", ""),
     }
 
 

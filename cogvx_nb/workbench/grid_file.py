@@ -142,7 +142,7 @@ def read_grid(name: str) -> KeptGrid:
         raise ResultError(f"{path} is no grid that can be read ({reason})") from error
 
 
-@functools.lru_cache(maxsize=MOST_LISTED)
+@functools.lru_cache(maxsize=2 * MOST_LISTED)
 def _read(path: Path, changed: int, size: int) -> KeptGrid:
     """The grid in a file, which is read again where its time or size changed."""
     grid = read_as(KeptGrid, read_json(path, MOST_BYTES))
@@ -174,17 +174,6 @@ def list_grids() -> tuple[list[KeptGrid], list[str]]:
         except CogvxError as error:
             problems.append(str(error))
     return grids, problems
-
-
-def grids_of_results() -> dict[str, str]:
-    """The name of the newest grid in which a result is, by the path of its mp4 relative to the
-    outputs folder, with ``/``."""
-    names: dict[str, str] = {}
-    for grid in list_grids()[0]:
-        for cell in grid.cells:
-            if cell.path:
-                names.setdefault(cell.path, grid.name)
-    return names
 
 
 def _path(name: str) -> Path:

@@ -1,6 +1,7 @@
 // Frames of clips, decoded once and drawn in step: beside each other, wiped, blinking, subtracted.
 
 const COMPARE_BYTES = 512 * 2 ** 20; // of all decoded frames; larger ones are made smaller
+const COMPARE_RATE = 24; // frames a second while they are taken
 const COMPARE_PATIENCE = 8000; // milliseconds for a frame
 
 /** An event of a video, or an error. */
@@ -23,24 +24,48 @@ async function compareDecode(url, clip, share, wanted) {
   const bytes = 4 * video.videoWidth * video.videoHeight * clip.frames;
   const scale = Math.min(1, Math.sqrt(share / bytes));
   const size = scale < 1 ? { resizeWidth: Math.round(scale * video.videoWidth), resizeHeight: Math.round(scale * video.videoHeight) } : {};
-  const pictures = [];
+  const pictures = new Array(clip.frames).fill(null);
+  const take = (number) => (pictures[number] ??= createImageBitmap(video, size));
   try {
+    await comparePlay(video, clip, take, wanted);
+    // What was skipped. Each seek decodes from the last key frame on, so it isn't the first choice.
     for (let number = 0; number < clip.frames && wanted(); number++) {
+      if (pictures[number]) continue;
       const there = compareEvent(video, "seeked");
       video.currentTime = (number + 0.5) / clip.fps; // the middle of its time
       await there;
-      pictures.push(await createImageBitmap(video, size));
+      take(number);
     }
+    return await Promise.all(pictures);
   } finally {
     video.removeAttribute("src");
     video.load();
   }
-  return pictures;
+}
+
+/** Play a clip once, as fast as its frames can be taken one by one. */
+function comparePlay(video, clip, take, wanted) {
+  if (!video.requestVideoFrameCallback) return Promise.resolve();
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, (3000 * clip.frames) / COMPARE_RATE + 1000);
+    const done = () => (clearTimeout(timer), video.pause(), resolve());
+    const see = (now, { mediaTime }) => {
+      const number = Math.round(mediaTime * clip.fps);
+      if (number < clip.frames) take(number);
+      if (number >= clip.frames - 1 || !wanted()) done();
+      else video.requestVideoFrameCallback(see);
+    };
+    video.requestVideoFrameCallback(see);
+    video.addEventListener("ended", () => setTimeout(done, 50), { once: true });
+    video.playbackRate = Math.min(16, COMPARE_RATE / clip.fps);
+    video.play().catch(done);
+  });
 }
 
 /** The decoded frames of the clips that are compared, by path. */
 function CompareFrames(app) {
   const kept = new Map(); // path → {pictures, failed}
+  let last = Promise.resolve(); // the end of what is being read
 
   function free(path) {
     for (const picture of kept.get(path)?.pictures ?? []) picture.close();
@@ -51,20 +76,29 @@ function CompareFrames(app) {
   async function load(clips, onReady) {
     const paths = new Set(clips.map((clip) => clip.path));
     for (const path of [...kept.keys()]) if (!paths.has(path)) free(path);
-    for (const clip of new Map(clips.map((clip) => [clip.path, clip])).values()) {
+    for (const clip of clips) {
       if (kept.has(clip.path)) continue;
       const entry = { pictures: [], failed: "" };
       kept.set(clip.path, entry);
-      const wanted = () => kept.get(clip.path) === entry;
-      try {
-        const url = await app.media.video(clip.path);
-        const pictures = await compareDecode(url, clip, COMPARE_BYTES / clips.length, wanted);
-        if (wanted()) entry.pictures = pictures;
-        else pictures.forEach((picture) => picture.close());
-      } catch (error) {
-        entry.failed = error.message;
-      }
-      onReady();
+      const turn = last;
+      last = read(clip, entry, turn, COMPARE_BYTES / clips.length).then(onReady);
+    }
+    await last;
+  }
+
+  /** One clip is decoded after the other, while the next ones come from the kernel. */
+  async function read(clip, entry, turn, share) {
+    const wanted = () => kept.get(clip.path) === entry;
+    try {
+      const url = await app.media.video(clip.path);
+      await turn;
+      if (!wanted()) return;
+      const pictures = await compareDecode(url, clip, share, wanted);
+      if (wanted()) entry.pictures = pictures;
+      else pictures.forEach((picture) => picture?.close());
+    } catch (error) {
+      entry.failed = error.message;
+      await turn;
     }
   }
 
