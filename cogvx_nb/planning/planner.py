@@ -56,16 +56,14 @@ def find_model(name: str, probe: Callable[[], Machine], frames: int = 13) -> tup
     if name.strip().lower() != "auto":
         return store.locate_checkpoint(name), ""
     large, embedded = registry.COGVIDEOX_5B, registry.TINY
-    command = store.download_command(large)
     try:
         model = store.locate_checkpoint(large.name)
-        machine = probe()
-        if not machine.gpus:
-            reason = f"there is no GPU here; name {large.name} to run it on the CPU"
-        else:
+        if (machine := probe()).gpus:
             predict_plan(model, machine, nearest(frames, large.frames))
             return model, f"{large.name}, which fits the GPU here"
+        reason = f"there is no GPU here; name {large.name} to run it on the CPU"
     except ModelMissing:
+        command = store.download_command(large)
         reason = f"{large.name} is not on this machine; get it with: {command}"
     except (ModelError, DoesNotFit) as error:
         reason = str(error)
