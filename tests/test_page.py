@@ -256,6 +256,21 @@ def test_another_seed_leaves_the_form_alone(shown):
     assert newest["seed"] not in (7, -1)
 
 
+def test_variations_start_near_its_noise(shown):
+    shown.submit()
+    shown.wait()
+    path = shown.page.roll[0]["path"]
+    ids = shown.ask("queue.vary", {"path": path, "strength": 0.2, "copies": 2})["data"]["ids"]
+    assert len(set(ids)) == 2
+    shown.wait()
+    made = [result.read_result(shown.page.desk.path_of(row["path"])) for row in shown.page.roll[:2]]
+    requests = [one.settings.request for one in made]
+    assert {(one.seed, one.variation_strength) for one in requests} == {(7, 0.2)}
+    assert len({one.variation_seed for one in requests}) == 2
+    answer = shown.ask("queue.vary", {"path": path, "strength": 2, "copies": 2})
+    assert "strength = 2" in answer["error"]["text"]
+
+
 def test_made_again_and_compared(shown):
     shown.submit()
     shown.wait()

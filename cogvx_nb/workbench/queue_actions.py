@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from ..planning.fields import MAX_SEED
+from ..planning.fields import MAX_SEED, RANDOM_SEED
 from ..results.result import read_result
 from ..results.typed import Range
 from .actions import Action, NoArguments, Reply
@@ -42,6 +42,15 @@ class Move:
 
     id: str
     places: Annotated[int, Range(-10_000, 10_000)]
+
+
+@dataclass(frozen=True, slots=True)
+class Vary:
+    """A result to vary: how far from its noise, and how often."""
+
+    path: str
+    strength: Annotated[float, Range(0, 1)]
+    copies: Annotated[int, Range(1, MOST_COPIES)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,13 @@ def repeat_result(desk: Desk, arguments: Repeat) -> Reply:
     seeds = _seeds(draft.filled["seed"], arguments.copies)
     jobs = [desk.session.queue.submit(draft.request(seed=seed)) for seed in seeds]
     return Reply({"ids": [job.id for job in jobs]})
+
+
+def vary_result(desk: Desk, arguments: Vary) -> Reply:
+    """Make a result again from noise near its own, each time from other noise; the form stays."""
+    changes = {"variation_strength": arguments.strength, "variation_seed": RANDOM_SEED}
+    repeats = [Repeat(arguments.path, changes) for _ in range(arguments.copies)]
+    return Reply({"ids": [repeat_result(desk, one).data["ids"][0] for one in repeats]})
 
 
 def reproduce_result(desk: Desk, arguments: Repeat) -> Reply:
@@ -162,6 +178,7 @@ def discard_unfinished(desk: Desk, arguments: NoArguments) -> Reply:
 ACTIONS = {
     "queue.submit": Action(Submission, submit_form),
     "queue.repeat": Action(Repeat, repeat_result),
+    "queue.vary": Action(Vary, vary_result),
     "queue.reproduce": Action(Repeat, reproduce_result),
     "queue.cancel": Action(JobId, cancel_job),
     "queue.clear": Action(NoArguments, clear_waiting),

@@ -85,17 +85,14 @@ function Stage(app) {
 
   const repeat = (changes, copies = 1) => app.run("queue.repeat", { path: row.path, changes, copies });
 
-  async function vary() {
+  function vary() {
     const strength = h("input", { type: "range", min: 0.05, max: 0.6, step: 0.05, value: 0.2, "aria-label": "Strength" });
     const shown = h("output", { text: strength.value });
     strength.addEventListener("input", () => setText(shown, strength.value));
-    const go = button("Make 4 variations", { primary: true, on: async () => {
-      const path = row.path;
+    const path = row.path;
+    const go = button("Make 4 variations", { primary: true, on: () => {
       dialog.close();
-      for (let count = 0; count < 4; count++) {
-        const { data } = await app.ask("form.seed");
-        await app.run("queue.repeat", { path, changes: { variation_seed: data, variation_strength: Number(strength.value) } });
-      }
+      app.run("queue.vary", { path, strength: Number(strength.value), copies: 4 });
     } });
     const dialog = app.dialog("Variations", h("div", { class: "cogvx-column" },
       h("label", { class: "cogvx-field" }, "How far from this one's noise", strength), shown, go));
