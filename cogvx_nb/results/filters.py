@@ -51,8 +51,8 @@ class Condition:
             RequestError: if there is no such column or test, or the value is not of its type.
         """
         if self.column not in KINDS:
-            remedy = f"is no value of a result{did_you_mean(self.column, KINDS)}"
-            raise RequestError("where", self.column, f"{remedy}; use one of {', '.join(KINDS)}")
+            hint = did_you_mean(self.column, KINDS) or f"; use one of {', '.join(KINDS)}"
+            raise RequestError("where", self.column, f"is no value of a result{hint}")
         if self.test not in TESTS:
             raise RequestError("where", self.test, f"compare by one of {' '.join(TESTS)}")
         # The + keeps SQLite from using the index results_pace, whose rows it would have to sort.
