@@ -44,6 +44,7 @@ def test_every_format_shows_every_frame(moving):
         assert archive.namelist() == [f"{number:03d}.png" for number in range(1, 14)]
         last = np.asarray(Image.open(io.BytesIO(archive.read("013.png"))).convert("RGB"))
         assert np.array_equal(last, decoded[12])
+        assert Image.open(io.BytesIO(archive.read("001.png"))).text == {"cogvx": "{}"}
 
 
 def test_without_settings_the_pictures_are_the_same(moving, tmp_path):

@@ -13,6 +13,7 @@ from ..files import fsync, partial_file, publish, temporary_folder, translate_er
 from ..paths import user_path
 from ..text import format_bytes
 from .ffmpeg import failure_reason, input_file, run_ffmpeg
+from .mp4 import TAG, find_tag, read_box
 
 QUALITY = 85
 """Of an animated WebP, of 100."""
@@ -62,11 +63,19 @@ def _write_webp(source: Path, target: Path) -> None:
 
 
 def _write_frames(source: Path, target: Path) -> None:
-    """Every frame as PNG, ``001.png`` onwards, in a zip."""
+    """Every frame as PNG with the video's settings, ``001.png`` onwards, in a zip."""
+    from PIL import Image, PngImagePlugin  # late: other formats need no images
+
+    box = find_tag(source, TAG)
+    about = PngImagePlugin.PngInfo()
+    if box is not None:
+        about.add_itxt(TAG, read_box(source, box).decode(errors="replace"))
     with temporary_folder() as folder, zipfile.ZipFile(target, "w") as archive:  # PNG is compressed
         _convert(source, folder / "%03d.png", "-fps_mode", "passthrough", "-f", "image2")
-        for picture in sorted(folder.iterdir(), key=lambda path: int(path.stem)):
-            archive.write(picture, picture.name)
+        for path in sorted(folder.iterdir(), key=lambda path: int(path.stem)):
+            with Image.open(path) as picture:
+                picture.save(path, pnginfo=about)
+            archive.write(path, path.name)
 
 
 def _check_readable(source: Path) -> None:
@@ -101,7 +110,8 @@ def export_clip(source: Path, output: str | Path, without_settings: bool = False
     """Write a video to another file, whole or not at all; its format follows from the name.
 
     Args:
-        without_settings: of an mp4, drop what it says about itself. Other formats never have it.
+        without_settings: of an mp4, drop what it says about itself. PNG frames carry the settings too,
+            GIF and WebP never.
 
     Raises:
         RequestError: if the name has no end of a format.
