@@ -22,7 +22,7 @@ function FormLengths(app, changed) {
 
   function cell(name, frames, speed) {
     const input = h("input", { type: "radio", name: group, value: `${frames} ${speed}`, "aria-label": `${name}, ${frames} frames, ${speed}`, on: { change: changed } });
-    const cost = h("span", { class: "cogvx-cost" });
+    const cost = h("span", { class: "cogvx-cost" }, h("small", { text: "…" }));
     cells.set(`${frames} ${speed}`, { input, cost });
     return h("td", {}, h("label", {}, input, cost));
   }

@@ -18,7 +18,7 @@ function PromptField(app, row) {
     id,
     name: row.name,
     class: `cogvx-prompt-input cogvx-${row.name.replaceAll("_", "-")}`,
-    rows: main ? 3 : 2,
+    rows: main ? 3 : 1,
     spellcheck: "false",
     autocomplete: "off",
     title: row.help,
