@@ -182,7 +182,7 @@ def test_a_click_makes_what_was_in_the_form_at_the_click(shown):
     shown.wait()
     wait_for(lambda: shown.page.roll)
     (row,) = shown.page.roll
-    assert (row["prompt"], row["seed"]) == (CIRCLE, 7)
+    assert (row["prompt"], row["seed"], row["values"]["steps"]) == (CIRCLE, 7, 2)
     assert ("Seed", "7") in [tuple(fact) for fact in row["facts"]]
     assert shown.page.form["prompt"] == "a blue star"
     assert shown.page.progress["id"] == ""

@@ -10,7 +10,7 @@ from ..planning import enrich
 from ..planning.fields import FIELDS, MAX_PROMPT, Field
 from ..results.records import Sidecar
 from ..results.result import Result
-from .draft import NAMES
+from .draft import NAMES, recorded_values
 from .jobs import Job
 from .wording import label_of
 
@@ -174,7 +174,7 @@ class RollRow:
 
     path: str  # of the mp4, relative to the outputs folder
     prompt: str
-    negative_prompt: str
+    values: dict[str, object]  # of all fields of the request
     facts: tuple[tuple[str, str], ...]  # (name, value) of the main settings
     frames: int
     fps: int
@@ -202,7 +202,7 @@ def roll_row(path: str, result: Result) -> RollRow:
     return RollRow(
         path=path,
         prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
+        values=recorded_values(sidecar),
         facts=_facts(sidecar),
         frames=request.frames,
         fps=request.fps,

@@ -108,7 +108,7 @@ function Stage(app) {
     const pick = () => {
       const field = rows.find(({ name }) => name === choice.value);
       control = FORM_CONTROLS[field.control](field, () => {});
-      control.value = field.name === "prompt" ? chosen.prompt : field.name === "negative_prompt" ? chosen.negative_prompt : chosen[field.name] ?? field.default;
+      control.value = chosen.values[field.name] ?? field.default;
       place.replaceChildren(control.element);
     };
     choice.addEventListener("change", pick);
