@@ -110,8 +110,8 @@ def export_clip(source: Path, output: str | Path, without_settings: bool = False
     """Write a video to another file, whole or not at all; its format follows from the name.
 
     Args:
-        without_settings: of an mp4, drop what it says about itself. PNG frames carry the settings too,
-            GIF and WebP never.
+        without_settings: of an mp4, drop what it says about itself. PNG frames carry the settings
+            too, GIF and WebP never.
 
     Raises:
         RequestError: if the name has no end of a format.
