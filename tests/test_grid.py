@@ -455,7 +455,7 @@ def ask(tiny, session, outputs):
 
 def test_the_page_plans_as_one_types(ask):
     offered = ask("grid.fields")
-    assert offered["sides"] == ["across", "down", "pages"]
+    assert offered["typed"] == []
     assert "guidance" in [row["name"] for row in offered["fields"]]
     sides = [{"name": "seed", "text": "1-3"}, {"name": "prompt words", "text": 'red, "a, b"'}]
     planned = ask("grid.plan", sides=sides)
@@ -463,6 +463,8 @@ def test_the_page_plans_as_one_types(ask):
     assert planned["sides"][0]["labels"] == ["seed 1", "seed 2", "seed 3"]
     assert planned["sides"][1]["written"] == ["red", '"a, b"']
     assert planned["sides"][2]["labels"] == [""]
+    typed = ask("grid.fields")["typed"]
+    assert [side["text"] for side in typed] == [side["text"] for side in sides]
     wrong = [{"name": "prompt words", "text": "purple, blue"}]
     assert ask("grid.plan", sides=wrong).startswith(
         "Prompt words purple is not in the prompt: name"

@@ -68,6 +68,10 @@ class Page:
     page: Annotated[int, Range(0, MOST)] = 0
 
 
+_TYPED: WeakKeyDictionary[Session, tuple[Side, ...]] = WeakKeyDictionary()
+"""The sides as they were last typed: a page that is loaded again has them."""
+
+
 def grids_of(session: Session) -> Grids:
     """The grids of a session; it listens to the jobs that end from the first call on."""
     if session not in _OF_SESSIONS:
@@ -76,13 +80,15 @@ def grids_of(session: Session) -> Grids:
 
 
 def list_fields(desk: Desk, arguments: NoArguments) -> Reply:
-    """What can vary along a side, and the names of the sides."""
+    """What can vary along a side, and the sides as they were typed in this kernel."""
     checkpoint, models = desk.form.model.checkpoint, list(desk.form.models)
-    return Reply({"sides": SIDES, "fields": list(axis_choices(checkpoint, models))})
+    typed = [dataclasses.asdict(side) for side in _TYPED.get(desk.session, ())]
+    return Reply({"typed": typed, "fields": list(axis_choices(checkpoint, models))})
 
 
 def show_plan(desk: Desk, arguments: Sides) -> object:
     """What a grid would be: its size and time in words, the labels of each side, notes."""
+    _TYPED[desk.session] = arguments.sides
     plan, grids = _planner(desk, arguments), grids_of(desk.session)
 
     def show() -> Reply:

@@ -184,7 +184,7 @@ def axis_choices(checkpoint: Checkpoint, models: Sequence[str] = ()) -> Iterator
 
 
 _EXAMPLES = {
-    PROMPT: "one prompt a line",
+    PROMPT: '"a cat, asleep", a dog',
     WORDS: 'red, blue, "dark green"',
     "negative_prompt": '"", blurry',
     "seed": "42-45",

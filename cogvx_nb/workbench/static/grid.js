@@ -28,6 +28,7 @@ function GridPlanner(app) {
     const number = ++asked;
     const wanted = sides.get();
     if (!wanted.some((side) => side.name && side.text.trim())) return said("Choose what varies, and its values.", []);
+    if (!status.textContent) setText(status, "counting…");
     try {
       const { data } = await app.ask("grid.plan", { sides: wanted, reuse });
       if (number !== asked) return undefined;
@@ -49,7 +50,9 @@ function GridPlanner(app) {
 
   async function submit() {
     make.disabled = true;
+    setText(status, "putting them into the queue…");
     const { data } = await app.run("grid.make", { sides: sides.get(), reuse });
+    plan();
     make.disabled = false;
     if (!data) return;
     setReuse("");
@@ -116,7 +119,8 @@ function GridPlanner(app) {
     sides.offer(data.fields);
     const seed = Number(app.traits.form.seed);
     const first = seed >= 0 && seed < 2 ** 52 ? seed : 1;
-    if (!sides.get().some((side) => side.name)) sides.set([{ name: "seed", text: `${first}-${first + 2}`, replaces: "" }]);
+    if (data.typed.some((side) => side.name)) sides.set(data.typed);
+    else sides.set([{ name: "seed", text: `${first}-${first + 2}`, replaces: "" }]);
     plan();
   }
 

@@ -17,7 +17,7 @@ function GridSheet(app, { refresh, extend }) {
   const chosen = new Set(); // paths to compare
   const title = h("h3", { class: "cogvx-grid-title" });
   const facts = h("p", { class: "cogvx-grid-facts", role: "status" });
-  const cancel = button("Cancel grid", { icon: "stop", title: "take the rest of it out of the queue", on: () => act("grid.cancel", { name: grid.name }) });
+  const cancel = button("Cancel grid", { icon: "stop", title: "take the rest of it out of the queue", on: cancelRest });
   const sheet = button("Save this sheet", { icon: "share", title: "as PNG and mp4", on: saveSheet });
   const change = button("Change it", { icon: "load", title: "its sides into the fields above; videos that are there are taken over", on: () => extend(grid) });
   const compare = button("Compare", { icon: "compare", on: () => app.compare([...chosen]) });
@@ -31,6 +31,12 @@ function GridSheet(app, { refresh, extend }) {
   async function act(action, args) {
     const { data } = await app.run(action, args);
     if (data) show(data);
+  }
+
+  function cancelRest() {
+    cancel.disabled = true; // at once; the kernel may take a moment
+    setText(facts, "cancelling…");
+    act("grid.cancel", { name: grid.name });
   }
 
   function show(now) {
