@@ -11,7 +11,7 @@ function GridPlanner(app) {
   const sweep = button("As a sweep", { icon: "copy", title: "the file of a sweep that makes the same videos headless", on: showSweep });
   const sheet = GridSheet(app, { refresh: () => refresh(), extend });
   const list = h("ul", { class: "cogvx-grid-list-made" });
-  const none = h("small", { text: "There is none yet." });
+  const none = h("small", { text: "There is none yet.", hidden: true });
   const earlier = h("details", { class: "cogvx-grid-earlier" }, h("summary", { text: "Earlier grids" }), none, list);
   const element = h("div", { class: "cogvx-grid" },
     h("div", { class: "cogvx-grid-head" }, h("h2", { text: "Grid" }), prompt),

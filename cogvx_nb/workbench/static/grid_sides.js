@@ -13,6 +13,7 @@ function GridSides(app, changed) {
   const sides = GRID_SIDES.map(([key, title], place) => GridSide(app, key, title, () => fields, changed, place));
   const element = h("div", { class: "cogvx-grid-sides" }, sides.map((side) => side.element));
 
+  for (const side of sides) side.offer();
   return {
     element,
     /** Offer what can vary. */
