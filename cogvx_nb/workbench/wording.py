@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import CogvxError, PromptUnknown, RequestError
-from ..planning.fields import CHECKS, FIELDS, names_deciding
+from ..planning.fields import CHECKS, FIELDS, PROMPT, names_deciding
 from ..text import plain_line
 
 LABELS = {
@@ -46,7 +46,8 @@ def explain_error(error: CogvxError) -> Sentence:
     remedy = use_labels(error.remedy)
     value = plain_line(str(error.value).strip()) if error.value is not None else ""
     subject = label_of(error.field)
-    if value and len(value) <= MOST_SHOWN:
+    told = FIELDS[name].section != PROMPT if name else True  # a prompt stands above the sentence
+    if value and told and len(value) <= MOST_SHOWN:
         subject = f"{subject} {value}"
     joint = " " if remedy.startswith(VERBS) else ": "
     return Sentence(plain_line(f"{subject}{joint}{remedy}"), name, permission)

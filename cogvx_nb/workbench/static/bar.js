@@ -45,12 +45,12 @@ function Bar(app, open) {
     const step = progress.steps ? ` ${progress.step}/${progress.steps}` : "";
     setText(text, progress.id ? `${percent} % · ${stage}${step}${left}` : stage);
     const waiting = jobs.waiting?.length ?? 0;
-    const total = jobs.seconds ? ` · ≈ ${formatSeconds(jobs.seconds)} in all` : "";
+    const total = jobs.seconds && !jobs.paused ? ` · ≈ ${formatSeconds(jobs.seconds)}` : "";
     paused = Boolean(jobs.paused);
     pause.setAttribute("aria-pressed", String(paused));
     const state = paused ? "paused · " : "";
     setText(queue, state + (waiting ? `${waiting} waiting${total}` : ""));
-    queue.title = queue.textContent;
+    queue.title = total ? `${queue.textContent} in all` : queue.textContent;
     text.title = text.textContent;
     fill.style.transform = `scaleX(${progress.share ?? 0})`;
     track.setAttribute("aria-valuenow", percent);

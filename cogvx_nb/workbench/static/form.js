@@ -71,7 +71,7 @@ function Form(app) {
     h("div", { class: "cogvx-model-row" }, model, demo.element),
     Object.values(prompts).map((field) => field.element),
     enriching.element,
-    h("div", { class: "cogvx-reserved", role: "group", tabindex: 0, "aria-label": "Messages on this request" }, problem, anyway, notes),
+    h("div", { class: "cogvx-reserved", role: "group", tabindex: 0, "aria-label": "Messages on this request" }, anyway, problem, notes),
     lengths.element,
     seed.element,
     h("details", { class: "cogvx-details" }, h("summary", { text: "More settings" }),

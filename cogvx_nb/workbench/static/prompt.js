@@ -109,7 +109,8 @@ function PromptField(app, row) {
 
   function follow() {
     tokens.scrollTop = input.scrollTop;
-    tokens.style.width = `${input.clientWidth}px`;
+    // clientWidth is rounded: a line that just fits would wrap here and not there.
+    tokens.style.width = `${input.getBoundingClientRect().width - (input.offsetWidth - input.clientWidth)}px`;
   }
 
   /** Type a text in place of a part of what is there; the browser's undo takes it back. */

@@ -142,7 +142,7 @@ function Stage(app) {
   }
 
   function showProgress(progress) {
-    setText(badge, progress.steps ? `preview · step ${progress.step} of ${progress.steps}` : progress.stage || "starting");
+    setText(badge, progress.steps ? `preview · step ${progress.step} of ${progress.steps}` : BAR_STAGES[progress.stage] ?? (progress.stage || "starting"));
     live.hidden = !(row && progress.id);
     if (!row) keepChildren(lines, progress.notes ?? [], (note) => note, (note) => h("li", { text: note }));
   }
