@@ -339,7 +339,7 @@ def test_the_page_is_self_contained(report):
     assert not re.search(r"(src|href)=['\"](?!data:)", page)
     assert "default-src 'none'; img-src data:;" in page
     pictures = re.findall(r"data:image/png;base64,([^'\"]+)", page)
-    assert len(pictures) == 3
+    assert len(pictures) == 1, "one number of frames is no line"
     for data in pictures:
         assert Image.open(io.BytesIO(base64.b64decode(data))).width == 900
     assert "sayakpaul/diffusers-torchao README.md" in page
@@ -367,11 +367,51 @@ def test_measurements_of_a_gpu_are_shown(on_gpu):
     assert "exact, no_offload, compiled, fp8, step cache" in tables
     assert tables.count("cogvideox-tiny") == tables.count("cogvideox-tiny (random weights)")
     figures = plots.bench_figures(on_gpu)
-    assert len(figures) == 4, "and memory where it is known"
+    assert len(figures) == 2, "stages, and memory where it is known"
     for figure in figures:
         axes = figure.axes[0]
         words = [axes.get_title(), *(text.get_text() for text in axes.texts)]
         assert "random weights" in " ".join(words)
+
+
+def test_only_the_same_checkpoint_elsewhere_is_beside_it(on_gpu):
+    def figures(model: str, *counts: int):
+        rows = [replace(on_gpu.rows[0], model=model, frames=count) for count in counts]
+        return plots.bench_figures(with_rows(on_gpu, *rows))
+
+    small = " ".join(text.get_text() for text in figures("cogvideox-tiny", 49)[-1].axes[0].texts)
+    assert "CogVideoX-5b" not in small
+    by_frames, *_, references = figures("CogVideoX-5b (random weights)", 13, 49)
+    assert [*by_frames.axes[0].get_xticks()] == [13, 49]
+    assert by_frames.axes[0].get_ylim()[1] > max(by_frames.axes[0].lines[0].get_ydata())
+    words = " ".join(text.get_text() for text in references.axes[0].texts)
+    assert "CogVideoX-5b" in words
+    assert "cogvideox-tiny" not in words
+    assert not any(references.axes[0].xaxis.get_minorticklabels()[n].get_text() for n in range(3))
+
+
+def test_a_busy_machine_is_marked(report):
+    row = next(row for row in report.rows if row.measured)
+    calm = with_rows(report, remeasured(row, video_seconds=timed(10.0, 0.05)))
+    busy = with_rows(report, remeasured(row, video_seconds=timed(10.0, 1.27)))
+    assert "busy" not in str(calm.rows[0]) + bench_page.bench_page(calm)
+    assert "the machine was busy" in str(busy.rows[0])
+    assert "not to be trusted" in bench_page.bench_verdict(busy)
+    assert "± 127% !" in bench_page.bench_tables(busy)
+    assert "measure again when it is idle" in bench_page.bench_tables(busy)
+
+
+def test_the_verdict_is_the_fastest_of_each_length(report):
+    row = next(row for row in report.rows if row.measured)
+    rows = [
+        replace(remeasured(row, video_seconds=timed(seconds)), frames=frames, steps=50, speed=speed)
+        for frames, seconds, speed in ((13, 9.0, "exact"), (13, 4.0, "turbo"), (49, 30.0, "exact"))
+    ]
+    short, long = bench_page.bench_verdict(with_rows(report, *rows)).splitlines()
+    assert "4 s for 13 frames and 50 steps, with turbo" in short
+    assert "30 s for 49 frames" in long
+    assert "extrapolated" not in short
+    assert bench_page.bench_verdict(with_rows(report)) == "Nothing could be measured."
 
 
 def test_shipped_references_are_shown_unless_they_are_the_report(report, tmp_path, monkeypatch):

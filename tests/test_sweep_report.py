@@ -212,6 +212,11 @@ def test_plots_of_numbers_and_of_texts(outputs):
     axes = plots.sweep_figure(found, "prompt", "seconds").axes[0]
     assert [*axes.get_xticks()] == [1, 2]
     assert len(axes.lines[0].get_xdata()) == 4
+    assert axes.get_ylim()[1] > max(axes.lines[0].get_ydata()), "no point is cut off"
+    assert axes.lines[1].get_linestyle() == "None", "texts have no order"
+    seeds = [replace(run, varied={"seed": n}) for n, run in enumerate(found.runs)]
+    axes = plots.sweep_figure(replace(found, runs=tuple(seeds)), "seed", "seconds").axes[0]
+    assert axes.lines[1].get_linestyle() == "None", "nor have seeds"
     rows = [replace(run, row=run.row | {"seconds": 1.0}) for run in found.runs]
     made = plots.sweep_plots(replace(found, runs=tuple(rows)))
     assert "The same in all runs: seconds of the notebook: 1;" in made

@@ -17,6 +17,9 @@ WARM_STEPS = 2
 MEMORY_TOLERANCE = 0.02
 """Relative differences of reserved memory up to this don't count: the allocator's vary."""
 
+BUSY_SPREAD = 0.2
+"""Relative spread of the repeats above which the machine was busy with something else."""
+
 FULL_STEPS = 50
 """Steps of the videos that are compared with published times: the default of CogVideoX."""
 
@@ -135,6 +138,12 @@ class Row:
         return ", ".join([self.title, plan["placement"], *tiled, *labels, *attention])
 
     @property
+    def busy(self) -> bool:
+        """Whether its repeats vary so much that its times can't be trusted."""
+        video = self.measured and self.measured.video_seconds
+        return bool(video and video.spread > BUSY_SPREAD)
+
+    @property
     def full_video_seconds(self) -> float:
         """Seconds of a video of ``FULL_STEPS``, extrapolated if this one has others."""
         return self.measured.video_seconds.median + self._extrapolated_seconds
@@ -156,7 +165,8 @@ class Row:
         stages = [f"{name} {self.measured.seconds[name].median:.2f} s" for name in STAGES]
         memory = [f"{reserved / GIB:.1f} GiB"] if reserved else []
         pace = f"{step.median:.3f} s a step (± {step.spread:.0%})"
-        return f"{self.setup}: {', '.join([pace, *stages, *memory])}"
+        busy = "; the machine was busy" if self.busy else ""
+        return f"{self.setup}: {', '.join([pace, *stages, *memory])}{busy}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..benchmark import storage
-from ..benchmark.report import BASELINES, FULL_STEPS, STAGES, Report, Row, speedups
+from ..benchmark.report import BASELINES, BUSY_SPREAD, FULL_STEPS, STAGES, Report, Row, speedups
 from ..benchmark.storage import ReferenceTime
-from ..text import GIB, data_url, format_number, render_template
+from ..text import GIB, data_url, format_duration, format_number, render_template
 from . import plots
+
+BUSY, BUSY_WORDS = " !", " (not to be trusted: the machine was busy)"
+
+BUSY_NOTE = (
+    f"A spread over {100 * BUSY_SPREAD:.0f} %, marked by an exclamation mark: the machine was busy "
+    "with something else. Don't trust these times; measure again when it is idle."
+)
 
 ROW_HEAD = ("model", "frames", "setup")
 """First columns of the tables with a line for each row of a report."""
@@ -23,24 +30,46 @@ class Table:
     rows: Sequence[Sequence[object]]
     numbers: Sequence[int]  # indexes of columns that are aligned right
     caption: str = ""
+    folded: str = ""  # what it is, where it is shown on a click only
+
+
+def bench_verdict(report: Report) -> str:
+    """What a video takes here at its fastest, a line for each number of frames."""
+    best: dict[tuple, Row] = {}
+    for row in report.measured_rows:
+        kept = best.setdefault(row.video, row)
+        if row.full_video_seconds < kept.full_video_seconds:
+            best[row.video] = row
+    lines = [
+        f"{row.model}: {format_duration(row.full_video_seconds)} for {row.frames} frames "
+        f"and {FULL_STEPS} steps, with {row.setup}"
+        + f", extrapolated from {row.steps} steps" * (row.steps != FULL_STEPS)
+        + BUSY_WORDS * row.busy
+        for row in best.values()
+    ]
+    return "\n".join(lines) or "Nothing could be measured."
 
 
 def bench_tables(report: Report) -> str:
     """A report as HTML: times; memory and energy with predictions; decoders; and how many times
     as fast as each baseline."""
-    tables = [_times(report), _memory(report), _decoders(report)]
+    times = _times(report)
+    if any(row.busy for row in report.rows):
+        times = replace(times, caption=BUSY_NOTE)
+    tables = [times, _memory(report), _decoders(report)]
     tables += [_speedups(report, name) for name in BASELINES]
     return render_template("tables.html", tables=[table for table in tables if table.rows])
 
 
 def reference_table(*reports: Report) -> str:
     """This machine and others as an HTML table, each with its source."""
-    times = [time for report in reports for time in storage.measured_times(report, "this machine")]
-    times += storage.reference_times(reports)
+    ours = [time for report in reports for time in storage.measured_times(report, "this machine")]
+    others = storage.reference_times(reports)
     head = ("GPU", "frames", f"s per video of {FULL_STEPS} steps", "s per step", "setup", "source")
     about = storage.published_timings()["about"]
-    table = Table(head, [_reference_cells(time) for time in times], (1, 2, 3), about)
-    return render_template("tables.html", tables=[table])
+    own, theirs = ([_reference_cells(time) for time in times] for times in (ours, others))
+    folded = Table(head, theirs, (1, 2, 3), about, f"{len(theirs)} times of other machines")
+    return render_template("tables.html", tables=[Table(head, own, (1, 2, 3)), folded])
 
 
 def bench_page(*reports: Report) -> str:
@@ -58,6 +87,7 @@ def bench_page(*reports: Report) -> str:
         reports=[
             {
                 "title": report.device,
+                "verdict": bench_verdict(report),
                 "facts": _facts(report),
                 "tables": bench_tables(report),
                 "pictures": [
@@ -73,7 +103,8 @@ def bench_page(*reports: Report) -> str:
 
 def _facts(report: Report) -> list[str]:
     machine = report.machine
-    versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
+    found = {name: value for name, value in machine["versions"].items() if value}
+    versions = ", ".join(f"{name} {value}" for name, value in found.items())
     peaks = f"peak matmul throughput, TFLOP/s: {report.peaks}"
     return [machine["system"], versions, peaks, report.made]
 
@@ -91,7 +122,7 @@ def _time_cells(row: Row) -> tuple:
         f"{step.median:.3f} ± {step.spread:.0%}",
         f"{measured.mfu:.0%}" if measured.mfu else "–",
         *(f"{measured.seconds[stage].median:.2f}" for stage in STAGES),
-        f"{video.median:.2f} ± {video.spread:.0%}",
+        f"{video.median:.2f} ± {video.spread:.0%}" + BUSY * row.busy,
         format_number(measured.load_seconds, 2),
         format_number(measured.compile_seconds, 2),
     )

@@ -83,6 +83,12 @@ def bench_pictures(report: Report) -> list[Picture]:
     return [Picture(data=figure_png(figure), format="png") for figure in bench_figures(report)]
 
 
+def show_bench_verdict(report: Report) -> HTML:
+    """What a video takes here; see ``bench_page.bench_verdict``."""
+    verdict = render_template("verdict.html", verdict=bench_page.bench_verdict(report))
+    return _styled_html(verdict)
+
+
 def show_bench_tables(report: Report) -> HTML:
     """A benchmark as tables; see ``bench_page.bench_tables``."""
     return _styled_html(bench_page.bench_tables(report))

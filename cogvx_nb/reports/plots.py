@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..benchmark import storage
 from ..benchmark.report import FULL_STEPS, STAGES, Report, Row
 from ..benchmark.storage import ReferenceTime
+from ..planning.fields import SEEDS
 from ..text import GIB, data_url, render_template
 from .experiment import RunView, SweepView
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 
 WIDTH, HEIGHT = 7.5, 3.4
-"""Inches of a figure of a benchmark, at least."""
+"""Inches of a figure of a benchmark; one with bars is as high as they need."""
 
-BAR_HEIGHT = 0.32
+BAR_HEIGHT = 0.36
 """Inches of each line of a figure with horizontal bars."""
 
 VIDEO_SECONDS = f"seconds per video of {FULL_STEPS} steps"
@@ -30,19 +31,24 @@ VIDEO_SECONDS = f"seconds per video of {FULL_STEPS} steps"
 SMALL_LABEL = 95
 """Characters from which on a label is set smaller, so that it fits the figure."""
 
-OURS, THEIRS = "tab:blue", "tab:gray"
+OURS, THEIRS = "#4a8ad4", "#8a8a8a"
+
+RANDOM = " (random weights)"
+"""End of the name of a model without its checkpoint's weights, which is as fast."""
 
 
 def bench_figures(report: Report) -> list[Figure]:
-    """Seconds of a video by frames; its stages; predicted and reserved memory (on a GPU); and
-    times of other machines. Titles name the models, including random weights."""
+    """Seconds of a video by frames, if there are several; its stages; predicted and reserved memory
+    (on a GPU); and times of other machines with the same checkpoint. Titles name the models,
+    including random weights. All can be read on white and on black."""
     rows = report.measured_rows
     if not rows:
         return []
-    figures = [_frames_figure(rows), _stages_figure(rows)]
+    several = len({row.frames for row in rows}) > 1
+    figures = [*([_frames_figure(rows)] if several else []), _stages_figure(rows)]
     if any(row.measured.gpu.reserved_bytes for row in rows):
         figures.append(_memory_figure(rows))
-    return [*figures, _reference_figure(report, max(row.frames for row in rows))]
+    return figures + _reference_figures(report, max(row.frames for row in rows))
 
 
 def figure_png(figure: Figure) -> bytes:
@@ -59,8 +65,9 @@ def _frames_figure(rows: Sequence[Row]) -> Figure:
         series.sort(key=lambda row: row.frames)
         seconds = [row.full_video_seconds for row in series]
         axes.plot([row.frames for row in series], seconds, marker="o", label=name)
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize="small", frameon=False)
+    axes.set_xticks(sorted({row.frames for row in rows}))
+    axes.set_ylim(0, HEADROOM * max(row.full_video_seconds for row in rows))
+    axes.legend(fontsize="small", frameon=False, labelcolor=INK)
     return figure
 
 
@@ -72,7 +79,7 @@ def _stages_figure(rows: Sequence[Row]) -> Figure:
         axes.barh(range(len(rows)), widths, left=left, label=stage)
         left = [start + width for start, width in zip(left, widths, strict=True)]
     _name_bars(axes, [_bar_name(row, rows) for row in rows])
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, labelcolor=INK)
     return figure
 
 
@@ -86,15 +93,20 @@ def _memory_figure(rows: Sequence[Row]) -> Figure:
         widths = [(size or 0) / GIB for size in sizes]
         axes.barh([y + shift for y in range(len(rows))], widths, 0.4, label=label)
     _name_bars(axes, [_bar_name(row, rows) for row in rows])
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, labelcolor=INK)
     return figure
 
 
-def _reference_figure(report: Report, frames: int) -> Figure:
+def _reference_figures(report: Report, frames: int) -> list[Figure]:
     """Videos of one length on this machine and on others, on a log scale; a range is a line. The
-    names are long, so each is written above its point."""
+    names are long, so each is written above its point. None for a checkpoint that nobody else
+    measured: another one says nothing about it."""
     ours = storage.measured_times(report, "this machine")
-    times = [t for t in (*ours, *storage.reference_times([report])) if t.frames == frames]
+    models = {row.model.removesuffix(RANDOM) for row in report.measured_rows}
+    others = [t for t in storage.reference_times([report]) if t.setup.startswith((*models,))]
+    times = [time for time in (*ours, *others) if time.frames == frames]
+    if len(times) == len(ours):
+        return []
     times.sort(key=lambda time: _low_and_high(time)[0])
     title = f"seconds per video of {frames} frames and {FULL_STEPS} steps"
     figure, axes = _figure([], title, "", len(times))
@@ -103,18 +115,19 @@ def _reference_figure(report: Report, frames: int) -> Figure:
         low, high = _low_and_high(time)
         colour = OURS if time in ours else THEIRS
         axes.plot([low, high], [y + 0.2] * 2, "o-", color=colour, linewidth=3)
-        axes.text(1.04 * high, y + 0.2, f"{high:.4g}", va="center", fontsize="small")
+        axes.text(1.04 * high, y + 0.2, f"{high:.4g}", va="center", fontsize="small", color=INK)
         name = f"{time.gpu}: {time.setup}" + (", steps only" if time.low is None else "")
         left = axes.get_yaxis_transform()
         size = "small" if len(name) < SMALL_LABEL else "x-small"
-        axes.text(0.01, y - 0.2, name, va="center", fontsize=size, transform=left)
+        axes.text(0.01, y - 0.2, name, va="center", fontsize=size, transform=left, color=INK)
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(lambda x, position: "")  # they would overlap
     axes.grid(axis="x", alpha=0.4)
     axes.set_yticks([])
     axes.set_ylim(len(times) - 0.5, -0.6)
     highest = max(_low_and_high(time)[1] for time in times)
     axes.set_xlim(_low_and_high(times[0])[0] / 1.5, 1.5 * highest)
-    return figure
+    return [figure]
 
 
 def _low_and_high(time: ReferenceTime) -> tuple[float, float]:
@@ -126,12 +139,12 @@ def _low_and_high(time: ReferenceTime) -> tuple[float, float]:
 def _figure(rows: Sequence[Row], x_title: str, y_title: str, bars: int = 0):
     from matplotlib.figure import Figure
 
-    size = (WIDTH, max(HEIGHT, 1.4 + BAR_HEIGHT * bars))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(", ".join(_models(rows)), fontsize="medium")
-    axes.set_xlabel(x_title)
-    axes.set_ylabel(y_title)
+    size = (WIDTH, 1.3 + BAR_HEIGHT * bars if bars else HEIGHT)
+    figure = Figure(figsize=size, layout="constrained", facecolor="none")
+    axes = figure.add_subplot(facecolor="none")
+    _ink_axes(axes, ", ".join(_models(rows)))
+    axes.set_xlabel(x_title, color=INK)
+    axes.set_ylabel(y_title, color=INK)
     return figure, axes
 
 
@@ -180,8 +193,8 @@ SWEEP_FIGURE_INCHES = (3.3, 2.3)
 HEADROOM = 1.08
 """Upper end of an axis over its highest value."""
 
-INK = "#808080"
-"""Readable on white and on black: the background of these plots is transparent."""
+INK = "#7b7b7b"
+"""Readable on white and on black: the background of the plots is transparent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +244,11 @@ def sweep_figure(view: SweepView, parameter: str, column: str) -> Figure:
     figure = Figure(figsize=SWEEP_FIGURE_INCHES, layout="constrained", facecolor="none")
     axes = figure.add_subplot(facecolor="none")
     pairs = [(x, y) for x, column_values in points.items() for y in column_values]
-    axes.plot(*zip(*pairs, strict=True), "o", color="tab:blue", alpha=0.65, markersize=5)
+    axes.plot(*zip(*pairs, strict=True), "o", color=OURS, alpha=0.75, markersize=5)
     means = [(x, statistics.fmean(points[x])) for x in sorted(points)]
-    axes.plot(*zip(*means, strict=True), "-" if numeric else "_", color="tab:orange", markersize=14)
+    # Seeds have no order, so nothing leads from one to the next.
+    style = "-" if numeric and parameter not in SEEDS else "_"
+    axes.plot(*zip(*means, strict=True), style, color="tab:orange", markersize=14)
     _style_axes(axes, COLUMNS[column], max(y for _, y in pairs))
     if not numeric:
         axes.set_xlim(0.5, len(order) + 0.5)
@@ -271,10 +286,15 @@ def _has_number(run: RunView, parameter: str) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
-def _style_axes(axes, title: str, highest: float) -> None:
+def _ink_axes(axes, title: str) -> None:
+    """Title, ticks and frame of a plot in a colour that is read on white and on black."""
     axes.set_title(title, fontsize="medium", color=INK)
     axes.tick_params(colors=INK, labelsize="small")
     for name, spine in axes.spines.items():
         spine.set_color(INK)
         spine.set_visible(name in ("left", "bottom"))
+
+
+def _style_axes(axes, title: str, highest: float) -> None:
+    _ink_axes(axes, title)
     axes.set_ylim(0, HEADROOM * highest or None)  # the highest point isn't cut off
