@@ -522,7 +522,8 @@ def test_04_under_papermill(tmp_path):
         notebook
     )
     shown = nbformat.writes(notebook)
-    assert shown.count("image/png") == 3
+    assert 1 <= shown.count("image/png") <= 2, "the stages, and the same checkpoint elsewhere"
+    assert "50 steps, with turbo" in shown, "the verdict"
     assert "published" in shown.lower()
     assert "widgets" not in notebook.metadata
     assert copy_path.stat().st_size < 2_000_000

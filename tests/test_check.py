@@ -524,7 +524,10 @@ def test_01_under_papermill_and_nbval(tmp_path):
     (marked,) = [c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])]
     assert "not ready: CogVideoX-6b" in marked.outputs[0].text
     tables = [
-        o.data["text/html"] for c in notebook.cells for o in c.get("outputs", []) if "data" in o
+        output.data["text/html"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "text/html" in output.get("data", {})
     ]
     assert report.TINTS["fail"] in tables[0]
     done = nbval(copy)
