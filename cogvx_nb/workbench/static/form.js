@@ -57,7 +57,9 @@ function Form(app) {
     setup.fields.filter((row) => row.section === "prompt").map((row) => [row.name, FormPrompt(app, row, changed)]));
   const lengths = FormLengths(app, changed);
   const seed = FormSeed(app, rows, changed);
-  const details = setup.fields.filter((row) => row.section === "details");
+  // Steps and guidance are changed most, and height stands beside width.
+  const details = setup.fields.filter((row) => row.section === "details")
+    .sort((a, b) => (b.name === "steps" || b.name === "guidance") - (a.name === "steps" || a.name === "guidance"));
   const controls = Object.fromEntries(details.map((row) => [row.name, FORM_CONTROLS[row.control](row, changed)]));
   const problem = h("p", { class: "cogvx-problem", role: "alert" });
   const anyway = button("Generate anyway", { class: "cogvx-anyway", on: () => allowAndSubmit() });
@@ -142,6 +144,12 @@ function Form(app) {
       else input?.removeAttribute("aria-invalid");
     }
   }
+
+  app.watch("roll", () => {
+    if (!known.key) return; // nothing is shown yet
+    known.key = ""; // each video that was made tells more about this machine
+    predict();
+  });
 
   /** Put what is typed into the queue; `first`: before those that wait. */
   async function submit({ first = true, again = false } = {}) {

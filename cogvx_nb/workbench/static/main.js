@@ -178,7 +178,11 @@ function render({ model, el }) {
   app.watch("jobs", (jobs) => {
     parts.roll.set("jobs", jobs);
     parts.bar.showProgress(traits.progress, jobs);
-    if (following && jobs.running && jobs.running.id !== runningId) parts.stage.follow(jobs.running);
+    if (following && jobs.running && jobs.running.id !== runningId) {
+      parts.roll.choose("");
+      parts.stage.follow(jobs.running);
+    }
+    if (runningId && !jobs.running) setTimeout(rest, 500); // its result, if there is one, comes first
     if (runningId && !jobs.running && !jobs.waiting.length) bell.ring();
     runningId = jobs.running?.id ?? "";
   });
@@ -190,6 +194,14 @@ function render({ model, el }) {
   const showPreview = () => parts.stage.showPreview(model.get("preview"));
   model.on("change:preview", showPreview);
   showPreview();
+
+  /** Where a job ended without a result, show the newest one in its place. */
+  function rest() {
+    const { running, waiting } = traits.jobs;
+    if (!following || running || waiting?.length || parts.stage.row) return;
+    if (newest) showNewest(newest);
+    else parts.stage.follow(null);
+  }
 
   function showNewest(path) {
     parts.roll.choose(path);

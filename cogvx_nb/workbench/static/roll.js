@@ -24,6 +24,7 @@ function Roll(app) {
   }
 
   function update(element, entry) {
+    if (entry.kind === "waiting") setText(element.querySelector("small"), rollWaiting(entry.job));
     if (entry.kind !== "result") return;
     const on = entry.key === state.chosen;
     element.classList.toggle("cogvx-chosen", on);
@@ -71,7 +72,7 @@ const ROLL_CARDS = {
   ],
   waiting: (app, { job }) => [
     h("p", { class: "cogvx-card-text", text: job.prompt, title: rollTitle(job) }),
-    h("small", { text: `waiting${job.seconds ? ` · ${formatSeconds(job.seconds)}` : ""}` }),
+    h("small", { text: rollWaiting(job) }),
     h("span", { class: "cogvx-card-buttons" },
       button("", { icon: "first", title: `make it next: ${job.prompt}`, on: () => app.run("queue.move", { id: job.id, places: -10000 }) }),
       button("", { icon: "left", title: `later: ${job.prompt}`, on: () => app.run("queue.move", { id: job.id, places: 1 }) }),
@@ -113,6 +114,10 @@ const ROLL_CARDS = {
     return [main];
   },
 };
+
+function rollWaiting(job) {
+  return `waiting${job.seconds ? ` · ≈ ${formatSeconds(job.seconds)}` : ""}`;
+}
 
 function rollTitle(row) {
   const facts = [`${row.frames} frames`, row.steps ? `${row.steps} steps` : "", `seed ${row.seed}`, row.speed ?? "", row.model];
