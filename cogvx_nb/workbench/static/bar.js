@@ -5,7 +5,7 @@ const BAR_VIEWS = [["make", "Make"], ["grid", "Grid"], ["gallery", "Gallery"], [
 /** The bar; the page's views are its tabs. */
 function Bar(app, open) {
   const tabs = BAR_VIEWS.map(([view, title]) =>
-    h("button", { type: "button", role: "tab", class: "cogvx-tab", id: `${app.id}-${view}-tab`, "aria-controls": `${app.id}-${view}`, text: title, on: { click: () => open(view) } }));
+    h("button", { type: "button", role: "tab", class: "cogvx-tab", id: `${app.id}-${view}-tab`, "aria-controls": `${app.id}-${view}`, "data-title": title, text: title, on: { click: () => open(view) } }));
   const list = h("div", { class: "cogvx-tabs", role: "tablist", "aria-label": "Views", on: { keydown: walk } }, tabs);
   const fill = h("div", { class: "cogvx-fill" });
   const track = h("div", { class: "cogvx-track", role: "progressbar", "aria-label": "Progress", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": 0 }, fill);

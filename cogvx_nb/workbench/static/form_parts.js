@@ -6,9 +6,12 @@ function FormLengths(app, changed) {
   const table = h("table", { class: "cogvx-lengths" });
   const element = h("fieldset", { class: "cogvx-lengths-box" }, h("legend", { text: "Length and speed" }), table);
   const speeds = app.traits.setup.fields.find((row) => row.name === "speed").choices;
+  let shown = ""; // name of the model whose lengths these are
   const cells = new Map(); // "frames speed" → {input, cost}
 
   function show(model) {
+    if (model.name === shown) return; // with what was predicted for it
+    shown = model.name;
     const chosen = value();
     cells.clear();
     table.replaceChildren(
