@@ -83,7 +83,7 @@ def test_cogvx_app_shows_the_page_alone_and_ends_with_its_kernels(page, folder):
 
 
 def test_cogvx_lab_opens_the_notebook_and_ends_with_its_kernels(page, folder):
-    server, address = command(folder, "lab", "--no-browser", "--", *["--allow-root"])
+    server, address = command(folder, "lab", "--no-browser", "--", "--allow-root")
     with kit.ended(server):
         assert "/lab/tree/notebooks/03_generate.ipynb?token=" in address
         page.goto(address)
@@ -107,7 +107,7 @@ def test_notebook_7_shows_the_same_page(page, folder):
         page.goto(f"{url}notebooks/03_generate.ipynb?token=T")
         page.wait_for_selector(".jp-MarkdownCell h1:visible", timeout=SLOW)
         page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells").click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.wait_for_selector(".cogvx-page", timeout=SLOW)
         make_one(page, "a red square shrinking")
         kit.keep(page, "notebook7")

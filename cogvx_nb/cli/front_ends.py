@@ -59,7 +59,8 @@ def open_lab(options: argparse.Namespace) -> int:
     # Its banner, which has the address thrice, and its farewell.
     server.log.addFilter(lambda record: record.levelno < logging.CRITICAL)
     page = f"lab/tree/{folder.name}/{NOTEBOOK}?token={server.identity_provider.token}"
-    _announce(f"{server.connection_url}{page}", options)
+    # It listens once its loop runs: what is called after that can open the page.
+    server.io_loop.add_callback(_announce, f"{server.connection_url}{page}", options)
     server.start()
     return 0
 
