@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -74,6 +75,16 @@ def test_the_script_with_ray_workers_runs_through():
     assert '"ratio"' in output
 
 
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_script_with_a_browser_runs_through():
+    pytest.importorskip("playwright", reason="pip install playwright")
+    if shutil.which("chromium") is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    output = run_script("page", ["--results", "30", "--repeats", "1", "--steps", "8"])
+    assert "messages a second while denoising" in output
+
+
 def test_every_script_is_listed():
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    assert scripts == {name.split()[0] for name in SCRIPTS} | {"sweep_ray"}
+    assert scripts == {name.split()[0] for name in SCRIPTS} | {"sweep_ray", "page"}

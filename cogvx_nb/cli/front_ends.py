@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import secrets
+import signal
 import socket
 import warnings
 import webbrowser
@@ -13,6 +14,7 @@ from pathlib import Path
 from .. import settings
 from ..errors import optional_import
 from ..text import print_error
+from .signals import ENDING
 
 NOTEBOOK = "03_generate.ipynb"
 APP = Path(__file__).parent.parent / "data" / "CogVideoX.ipynb"
@@ -47,7 +49,6 @@ def open_lab(options: argparse.Namespace) -> int:
     arguments = [
         f"--ServerApp.root_dir={folder.parent}",
         f"--ZMQChannelsWebsocketConnection.iopub_data_rate_limit={RATE}",
-        "--ServerApp.answer_yes=True",  # Ctrl-C ends it without asking
         "--Application.log_level=WARN",
         *([f"--ServerApp.port={options.port}"] if options.port else []),
         "--no-browser",  # opened below, with the address that is printed
@@ -58,6 +59,8 @@ def open_lab(options: argparse.Namespace) -> int:
         server = LabApp.initialize_server(argv=arguments)
     # Its banner, which has the address thrice, and its farewell.
     server.log.addFilter(lambda record: record.levelno < logging.CRITICAL)
+    for number in (signal.SIGINT, *ENDING):  # at once, also where there is no terminal to ask
+        signal.signal(number, lambda number, frame: server.stop(from_signal=True))
     page = f"lab/tree/{folder.name}/{NOTEBOOK}?token={server.identity_provider.token}"
     # It listens once its loop runs: what is called after that can open the page.
     server.io_loop.add_callback(_announce, f"{server.connection_url}{page}", options)

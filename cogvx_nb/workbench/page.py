@@ -121,6 +121,9 @@ class Page(anywidget.AnyWidget):
         self._show_progress()
         self._stop = desk.session.listen(self._on_change)
 
+    def __repr__(self) -> str:  # what is shown of it where there are no widgets
+        return "CogVideoX workbench"
+
     def shut(self) -> None:
         """Stop listening, keep the desk on disk, and close the widget."""
         self._stop()
