@@ -564,9 +564,9 @@ def test_a_grid_fills_in(page):
     view(page, "Grid")
     across, down = page.locator(".cogvx-grid-side").all()[:2]
     across.get_by_label("vary").select_option("prompt words")
-    across.get_by_label("values").fill("red, green")
+    across.locator(".cogvx-grid-values").fill("red, green")
     down.get_by_label("vary").select_option("seed")
-    down.get_by_label("values").fill("1-2")
+    down.locator(".cogvx-grid-values").fill("1-2")
     wait(page, "document.querySelector('.cogvx-grid-status').textContent.includes('4 videos')")
     page.get_by_role("button", name="Make grid").click()
     wait(page, "document.querySelectorAll('.cogvx-grid-cell img:not([hidden])').length === 4", SLOW)

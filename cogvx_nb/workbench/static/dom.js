@@ -123,10 +123,11 @@ function formatAgo(iso) {
 /** Call `act` once nothing has asked for it for so many milliseconds. */
 function debounce(act, milliseconds) {
   let timer = 0;
-  return (...values) => {
+  const later = (...values) => {
     clearTimeout(timer);
     timer = setTimeout(() => act(...values), milliseconds);
   };
+  return Object.assign(later, { cancel: () => clearTimeout(timer) });
 }
 
 /** Whether keys are text in the element that has the keyboard. */

@@ -154,6 +154,7 @@ function Form(app) {
   /** Put what is typed into the queue; `first`: before those that wait. */
   async function submit({ first = true, again = false } = {}) {
     latest++; // an answer under way is about other values
+    check.cancel(); // its answer would take back what this one says
     app.starting(true);
     try {
       const submission = { values: values(), copies: seed.copies, first, again };
