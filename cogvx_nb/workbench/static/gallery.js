@@ -48,6 +48,7 @@ function Gallery(app) {
     return { columns, wide, tall, step: tall + GALLERY_GAP, height, view, scale };
   }
 
+  let arriving = false; // whether the keyboard goes to a result as soon as there is one
   let frame = 0;
   function draw() {
     if (!frame) frame = requestAnimationFrame(() => {
@@ -91,6 +92,9 @@ function Gallery(app) {
     showEmpty();
     bulk.show();
     drawPictures();
+    if (!arriving || !cards.has(current)) return;
+    arriving = false; // the first time, the results come after the view
+    if (document.activeElement?.matches(".cogvx-page")) cards.get(current).main.focus({ preventScroll: true });
   }
 
   const drawPictures = debounce(() => {
@@ -255,8 +259,8 @@ function Gallery(app) {
     open() {
       if (rows.total === null) search();
       else reload();
+      arriving = true;
       drawNow();
-      if (document.activeElement?.matches(".cogvx-page")) cards.get(current)?.main.focus({ preventScroll: true });
     },
     show() {
       this.open();

@@ -107,7 +107,7 @@ function GridPlanner(app) {
     const rows = [...data.grids.map((grid) => ({ key: grid.name, grid })), ...data.problems.map((line) => ({ key: line, line }))];
     keepChildren(list, rows, (row) => row.key, ({ grid, line }) =>
       line ? h("li", {}, h("small", { text: line })) : h("li", {}, h("button", { type: "button", class: "cogvx-link cogvx-grid-earlier-title", on: { click: () => openGrid(grid.name) }, text: grid.title }), h("small")),
-    (item, { grid }) => grid && setText(item.lastChild, `${grid.size} · ${grid.done} of ${grid.count} there · ${formatAgo(grid.made)}`));
+    (item, { grid }) => grid && setText(item.lastChild, `${grid.size} · ${grid.done} of ${grid.count} made · ${formatAgo(grid.made)}`));
     if (!rows.length) list.replaceChildren();
     if (!sheet.name() && data.grids.length) openGrid(data.grids[0].name);
   }

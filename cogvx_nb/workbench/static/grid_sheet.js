@@ -19,7 +19,7 @@ function GridSheet(app, { refresh, extend }) {
   const facts = h("p", { class: "cogvx-grid-facts", role: "status" });
   const cancel = button("Cancel grid", { icon: "stop", title: "take the rest of it out of the queue", on: cancelRest });
   const sheet = button("Save this sheet", { icon: "share", title: "as PNG and mp4", on: saveSheet });
-  const change = button("Change it", { icon: "load", title: "its sides into the fields above; videos that are there are taken over", on: () => extend(grid) });
+  const change = button("Change it", { icon: "load", title: "its sides into the fields above; videos that are made already stay", on: () => extend(grid) });
   const compare = button("Compare", { icon: "compare", on: () => app.compare([...chosen]) });
   const tabs = h("div", { class: "cogvx-tabs cogvx-grid-pages", role: "tablist", "aria-label": "Pages of the grid" });
   const table = h("table", { class: "cogvx-grid-table" });
@@ -50,7 +50,7 @@ function GridSheet(app, { refresh, extend }) {
     setText(title, grid.title);
     const count = grid.cells.length;
     const failed = grid.cells.filter((cell) => cell.state === "failed").length;
-    setText(facts, `${grid.size} · ${grid.done} of ${count} there${failed ? ` · ${failed} failed` : ""} · ${formatAgo(grid.made)}`);
+    setText(facts, `${grid.size} · ${grid.done} of ${count} made${failed ? ` · ${failed} failed` : ""} · ${formatAgo(grid.made)}`);
     cancel.disabled = grid.over;
     sheet.disabled = !grid.done;
     if (another) build();

@@ -6,7 +6,7 @@ const KEYS = [
   ["Esc", "cancel the running video; close what is open"],
   ["← →", "walk the film roll"],
   ["Space", "play or pause"],
-  ["F", "mark the shown video with a star"],
+  ["F", "a star for the shown video, or none"],
   ["R", "the same with another seed"],
   ["G, M", "to the gallery, and back"],
   ["/", "to the prompt"],

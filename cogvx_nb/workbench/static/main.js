@@ -73,7 +73,13 @@ function render({ model, el }) {
     step: (places) => parts.roll.step(places),
     toggle: () => parts.stage.toggle(),
     another: () => parts.stage.row && app.run("queue.repeat", { path: parts.stage.row.path, changes: { seed: -1 } }),
-    star: () => root.querySelector(".cogvx-stage .cogvx-star")?.click(),
+    /** A star for the video that is shown, or none. */
+    star() {
+      const stars = [...root.querySelectorAll(".cogvx-stage .cogvx-star")];
+      const given = stars.filter((one) => one.classList.contains("cogvx-star-on"));
+      (given.at(-1) ?? stars[0])?.click();
+      if (given.length > 1) app.tell(`Its ${given.length} stars are taken away.`, "info", () => given.at(-1).click());
+    },
     useSeed(seed) {
       parts.form.setValue("seed", seed);
       app.tell(`The form has seed ${seed}.`);

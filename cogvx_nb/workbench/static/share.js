@@ -45,7 +45,7 @@ async function shareChoose(app, paths) {
     for (const path of paths) if (!(await shareDownload(app, path, format))) return;
   };
   const rows = Object.entries(data).map(([format, about]) =>
-    button(about, { icon: "share", class: "cogvx-share-format", on: () => download(format) }));
+    button(about[0].toUpperCase() + about.slice(1), { icon: "share", class: "cogvx-share-format", on: () => download(format) }));
   const content = h("div", { class: "cogvx-column" }, rows);
   if (paths.length === 1) content.append(...shareRecipes(app, paths[0], () => box.close()));
   const title = paths.length === 1 ? "Export and share" : `Export ${paths.length} results`;

@@ -14,7 +14,7 @@ function Stage(app) {
   const lines = h("ul", { class: "cogvx-lines" });
   const marks = h("div", { class: "cogvx-marks-place" });
   const actions = h("div", { class: "cogvx-actions", role: "toolbar", "aria-label": "Result" });
-  const live = button("Show the running one", { class: "cogvx-live", icon: "play", on: () => app.follow() });
+  const live = button("Show the running video", { class: "cogvx-live", icon: "play", on: () => app.follow() });
   live.hidden = true;
   const element = h("section", { class: "cogvx-stage", "aria-label": "Video" },
     screen, h("div", { class: "cogvx-strip-box" }, strip), h("div", { class: "cogvx-title-row" }, title, live), marks, facts, actions, lines);
