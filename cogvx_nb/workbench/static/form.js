@@ -178,7 +178,11 @@ function Form(app) {
   }
 
   function allowAndSubmit() {
-    if (permission in controls) controls[permission].value = true;
+    const allowed = permission;
+    if (allowed in controls) {
+      controls[allowed].value = true;
+      app.tell(`“${rows[allowed].label}” is on now, under More settings.`, "info", () => setValue(allowed, false), "Turn it off");
+    }
     submit();
   }
 

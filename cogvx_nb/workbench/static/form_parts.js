@@ -37,7 +37,7 @@ function FormLengths(app, changed) {
       if (!cell) continue;
       const parts = row.problem
         ? [h("b", { text: row.problem.startsWith("would not fit") ? "would not fit" : "not here" })]
-        : [h("b", { text: row.seconds === null ? "time unknown" : `≈ ${formatSeconds(row.seconds)}` }), h("small", { text: row.note ? "as exact" : formatGib(row.bytes) })];
+        : [h("b", { text: row.seconds === null ? "time unknown" : `≈ ${formatSeconds(row.seconds)}` }), h("small", { text: row.note.includes("changes nothing") ? "as exact" : formatGib(row.bytes) })];
       cell.cost.replaceChildren(...parts);
       cell.cost.parentElement.title = row.problem || row.note;
       cell.cost.classList.toggle("cogvx-same", Boolean(row.note));

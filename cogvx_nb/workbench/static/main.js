@@ -59,6 +59,7 @@ function render({ model, el }) {
     },
     follow() {
       following = true;
+      toStage();
       parts.roll.choose("");
       const { running } = traits.jobs;
       if (running || traits.jobs.waiting?.length || !traits.roll.length) parts.stage.follow(running);
@@ -66,6 +67,7 @@ function render({ model, el }) {
     async choose(path) {
       following = false;
       open("make");
+      toStage();
       parts.roll.choose(path);
       const row = parts.roll.find(path) ?? (await app.run("result.row", { path })).data;
       if (row) parts.stage.show(row);
@@ -200,6 +202,12 @@ function render({ model, el }) {
   const showPreview = () => parts.stage.showPreview(model.get("preview"));
   model.on("change:preview", showPreview);
   showPreview();
+
+  /** In one column the video is below the form: scroll to it. */
+  function toStage() {
+    const { make } = panels;
+    if (make.scrollHeight > make.clientHeight) make.scrollTop = parts.stage.element.offsetTop;
+  }
 
   /** Where a job ended without a result, show the newest one in its place. */
   function rest() {
