@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -73,16 +72,6 @@ def test_the_script_with_ray_workers_runs_through():
     pytest.importorskip("ray")
     output = run_script("sweep_ray", ["--runs", "3", "--steps", "1", "--warm", "1"])
     assert '"ratio"' in output
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_the_script_with_a_browser_runs_through():
-    pytest.importorskip("playwright", reason="pip install playwright")
-    if shutil.which("chromium") is None:
-        pytest.skip("there is no chromium: apt-get install chromium")
-    output = run_script("page", ["--results", "30", "--repeats", "1", "--steps", "8"])
-    assert "messages a second while denoising" in output
 
 
 def test_every_script_is_listed():
