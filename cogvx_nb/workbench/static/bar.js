@@ -112,7 +112,7 @@ function Bell(app) {
     on = !on;
     if (on && globalThis.Notification && Notification.permission === "default") await Notification.requestPermission();
     localStorage.setItem(key, on ? "on" : "off");
-    app.tell(on ? "A sound, and a notification if the browser allows it, says when the queue is done." : "The end of the queue is silent.");
+    app.tell(on ? "When the queue is done there is a sound, and a notification if the browser allows it." : "Nothing is said any more when the queue is done.");
     return on;
   }
 

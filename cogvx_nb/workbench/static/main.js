@@ -182,7 +182,13 @@ function render({ model, el }) {
     if (newest && path && path !== newest) notices.say(`Done: ${rows[0].prompt}`);
     newest = path;
   });
-  app.watch("ended", (rows) => parts.roll.set("ended", rows));
+  let ended = null; // ids of those that have been shown
+  app.watch("ended", (rows) => {
+    parts.roll.set("ended", rows);
+    const checked = rows.filter((job) => ended && !ended.has(job.id) && job.again && job.state === "done" && job.notes.length);
+    for (const job of checked) app.tell(job.notes.at(-1)); // what the comparison found
+    ended = new Set(rows.map((job) => job.id));
+  });
   app.watch("jobs", (jobs) => {
     parts.roll.set("jobs", jobs);
     parts.bar.showProgress(traits.progress, jobs);

@@ -168,7 +168,7 @@ function PromptStyles(app, fields) {
     const labelled = (text, input) => h("label", { class: "cogvx-field" }, h("span", { text }), input);
     const form = h("form", { class: "cogvx-column", on: { submit: keep } },
       labelled("Name", name),
-      labelled("Prompt: {prompt} is where the prompt goes; without it the style follows it", prompt),
+      labelled("Prompt: {prompt} is where the typed one goes; without it the style comes after", prompt),
       labelled("Negative prompt", negative),
       problem,
       h("div", {}, h("button", { type: "submit", class: "cogvx-button cogvx-primary", text: "Save" })));
