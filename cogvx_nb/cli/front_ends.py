@@ -37,7 +37,7 @@ def add_app(command: argparse.ArgumentParser) -> None:
 
 def _add_address(command: argparse.ArgumentParser) -> None:
     flag = command.add_argument
-    flag("--port", type=int, metavar="N", help="(default: a free one)")
+    flag("--port", type=int, metavar="N", help="to listen on (default: a free one)")
     flag("--no-browser", action="store_true", help="only print the address")
 
 
