@@ -109,8 +109,8 @@ function PromptField(app, row) {
 
   function follow() {
     tokens.scrollTop = input.scrollTop;
-    // clientWidth is rounded: a line that just fits would wrap here and not there.
-    tokens.style.width = `${input.getBoundingClientRect().width - (input.offsetWidth - input.clientWidth)}px`;
+    // A line that just fits must not wrap here: clientWidth is rounded, and so is the width of each token.
+    tokens.style.width = `${input.getBoundingClientRect().width - (input.offsetWidth - input.clientWidth) + 0.5}px`;
   }
 
   /** Type a text in place of a part of what is there; the browser's undo takes it back. */

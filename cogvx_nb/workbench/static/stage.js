@@ -95,7 +95,7 @@ function Stage(app) {
       app.run("queue.vary", { path, strength: Number(strength.value), copies: 4 });
     } });
     const dialog = app.dialog("Variations", h("div", { class: "cogvx-column" },
-      h("label", { class: "cogvx-field" }, h("span", {}, "Strength: how far the noise is turned from this video's, ", shown), strength), go));
+      h("label", { class: "cogvx-field" }, h("span", {}, "How far the noise is turned from this video's: ", shown), strength), go));
   }
 
   function sameBut() {
