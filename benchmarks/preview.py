@@ -79,12 +79,12 @@ def denoise(video, pipe, embeds, session, shown: list) -> list[float]:
 
     def listen(event) -> None:
         if session is not None:
-            optimization.synchronize(pipe._execution_device.type)
+            optimization.synchronize(embeds.device.type)
             start, due = time.perf_counter(), not session._limit.active
             session._start_preview(event, job)
             if due:
                 shown.append(time.perf_counter() - start)
-        optimization.synchronize(pipe._execution_device.type)
+        optimization.synchronize(embeds.device.type)
         moments.append(time.perf_counter())
 
     import torch
@@ -112,7 +112,6 @@ def true_shapes(steps: int):
     import torch
 
     from cogvx_nb.checkpoints import registry
-    from cogvx_nb.pipeline import components
     from cogvx_nb.planning import request
 
     known = registry.COGVIDEOX_5B
@@ -134,11 +133,6 @@ def true_shapes(steps: int):
         prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
     )
     pipe = diffusers.CogVideoXPipeline(None, None, vae, transformer, scheduler)
-    pipe.set_progress_bar_config(disable=True)
-    pipe._callback_tensor_inputs = [
-        *pipe._callback_tensor_inputs,
-        *components.EXPOSED_LOOP_VARIABLES,
-    ]
     embeds = torch.randn(1, 226, 4096, dtype=torch.bfloat16, device="cuda")
     return video, pipe, embeds
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import threading
 
 import diffusers
@@ -11,7 +10,7 @@ import pytest
 import torch
 
 from cogvx_nb.pipeline import noise
-from cogvx_nb.pipeline.noise import noise_drawn_ahead
+from cogvx_nb.pipeline.noise import Noise
 
 STEPS = 6
 
@@ -24,16 +23,19 @@ def trajectory(
         prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
     )
     scheduler.set_timesteps(STEPS)
-    generator = torch.Generator().manual_seed(7)
-    latents = torch.randn(1, 4, 16, 12, 18, generator=generator, dtype=dtype)
+    random = Noise(7)
+    latents = random.draw((1, 4, 16, 12, 18), dtype)
     before, old, seen = None, None, []
-    with noise_drawn_ahead(scheduler) if ahead else contextlib.nullcontext():
+    with random.ahead() if ahead else contextlib.nullcontext() as drawn:
         for timestep in scheduler.timesteps:
             torch.randn(3)  # of somebody else's: it takes nothing from the generator
             values = (latents.sin(), timestep, latents)
             if kind is diffusers.CogVideoXDPMScheduler:
                 values = (latents.sin(), old, timestep, before, latents)
-            result = scheduler.step(*values, generator=generator, return_dict=False)
+            with drawn or contextlib.nullcontext():
+                result = scheduler.step(*values, generator=random.generator, return_dict=False)
+            if drawn:
+                drawn.draw_ahead()
             latents, old, before = result[0].to(dtype), result[1], timestep
             seen.append(latents)
     return seen
@@ -72,17 +74,19 @@ def test_no_noise_is_lost_where_none_can_be_pinned(monkeypatch):
 
 
 def test_noise_is_drawn_between_steps_and_no_thread_stays():
-    scheduler, generator = diffusers.CogVideoXDPMScheduler(), torch.Generator().manual_seed(1)
+    scheduler, random = diffusers.CogVideoXDPMScheduler(), Noise(1)
     scheduler.set_timesteps(STEPS)
     latents, times = torch.zeros(1, 4, 16, 12, 18), scheduler.timesteps
     stock = torch.Generator().manual_seed(1)
     for _ in range(3):  # one of the first step, two of the second, drawn before it begins
         torch.randn(latents.shape, generator=stock)
-    with noise_drawn_ahead(scheduler):
-        assert "generator" in inspect.signature(scheduler.step).parameters
-        scheduler.step(latents, None, times[0], None, latents, generator=generator)
+    with random.ahead() as drawn:
+        with drawn:
+            scheduler.step(latents, None, times[0], None, latents, generator=random.generator)
+        assert not drawing()
+        drawn.draw_ahead()
         (thread,) = drawing()
-        while not torch.equal(generator.get_state(), stock.get_state()):
+        while not torch.equal(random.generator.get_state(), stock.get_state()):
             assert thread.is_alive()
     thread.join(10)
     assert not drawing()
@@ -92,15 +96,7 @@ def test_memory_that_runs_out_in_the_thread_is_met_by_the_step(monkeypatch, capf
     def fail(*args, **kwargs):
         raise RuntimeError("can't allocate memory")
 
-    monkeypatch.setattr(noise, "_draw", fail)
+    monkeypatch.setattr(noise, "_draw_pinned", fail)
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         trajectory(True, torch.float32)
     assert capfd.readouterr().err == "", "and not printed by the thread"
-
-
-def test_the_scheduler_is_as_it_was_afterwards():
-    scheduler = diffusers.CogVideoXDPMScheduler()
-    before = dict(vars(scheduler))
-    with pytest.raises(KeyboardInterrupt), noise_drawn_ahead(scheduler):
-        raise KeyboardInterrupt
-    assert vars(scheduler).keys() == before.keys()

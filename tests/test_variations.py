@@ -11,7 +11,7 @@ from conftest import CIRCLE
 
 from cogvx_nb import reproduction
 from cogvx_nb.errors import RequestError
-from cogvx_nb.pipeline.noise import noise_of, slerp
+from cogvx_nb.pipeline.noise import Noise, slerp
 from cogvx_nb.planning.request import make_request
 from cogvx_nb.results.result import read_result, save_result
 
@@ -91,9 +91,8 @@ def test_noise_between_two_seeds_is_standard_normal(dtype):
     shape = (1, 4, 16, 60, 90)
     drawn = {}
     for strength in (0, 0.5, 1):
-        generator, draw = noise_of(42, 7, strength)
-        drawn[strength] = draw(shape, generator=generator, dtype=dtype)
-        again = draw(shape, generator=generator, dtype=dtype)
+        noise = Noise(42, 7, strength)
+        drawn[strength], again = noise.draw(shape, dtype), noise.draw(shape, dtype)
         assert not torch.equal(drawn[strength], again), "each step has noise of its own"
     middle = drawn[0.5]
     assert middle.dtype == dtype

@@ -63,10 +63,6 @@ diffusers.utils.logging.disable_progress_bar()
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
-EXPOSED_LOOP_VARIABLES = ("old_pred_original_sample", "noise_pred")
-"""Local variables of the denoising loop of diffusers that step callbacks read for previews, added
-to its public list."""
-
 
 def assemble_pipeline(
     plan: Plan, place: Callable[[str, torch.nn.Module], None]
@@ -95,7 +91,6 @@ def assemble_pipeline(
         del part
     pipe = diffusers.CogVideoXPipeline(tokenizer=tokenizer, scheduler=scheduler, **modules)
     pipe.set_progress_bar_config(disable=True)
-    pipe._callback_tensor_inputs = [*pipe._callback_tensor_inputs, *EXPOSED_LOOP_VARIABLES]
     return pipe
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -25,9 +25,9 @@ from ..progress import (
 )
 from ..results.generated import Generated
 from ..results.video import is_black
-from .components import EXPOSED_LOOP_VARIABLES
+from . import condition, denoise
 from .loader import Loaded, fallback_plan
-from .noise import noise_drawn_by, noise_of
+from .noise import Noise
 from .optimization import free_memory
 from .vae import decode_latents
 
@@ -57,7 +57,7 @@ def generate_frames(
     Args:
         loaded: the request's checkpoint, loaded.
         on_event: called with each event, from this thread.
-        cancel: takes effect at the next step or stage.
+        cancel: takes effect at the transformer's next block, or the next stage.
         reuse_text: take a prompt's embedding from an earlier run, where there was one.
 
     Raises:
@@ -113,7 +113,8 @@ def _generate_once(
             loaded.prepare(request.steps)
             _release_reserved(loaded.plan)
             with _timed_stage("denoise", seconds, emit, cancel, device):
-                latents = _denoise(request, pipe, embeds, negative, emit, cancel)
+                streamed = "transformer" in loaded.plan.offload.streamed
+                latents = _denoise(request, pipe, embeds, negative, emit, cancel, streamed)
             _release_reserved(loaded.plan)
             with _timed_stage("decode", seconds, emit, cancel, device):
                 frames = _checked_frames(_decode(request, loaded, latents, emit))
@@ -123,40 +124,63 @@ def _generate_once(
 
 
 def _denoise(
-    request: VideoRequest, pipe, embeds, negative, emit: Listener, cancel: CancelToken | None
+    request: VideoRequest,
+    pipe,
+    embeds: torch.Tensor,
+    negative: torch.Tensor | None,
+    emit: Listener,
+    cancel: CancelToken | None,
+    streamed: bool = False,
 ) -> torch.Tensor:
-    """Latents (1, latent frames, 16, height / 8, width / 8)."""
+    """Latents (1, latent frames, 16, height / 8, width / 8).
 
-    def after_step(pipe, index, timestep, tensors):
+    Args:
+        streamed: whether the transformer's blocks are. What is fetched ahead follows the order in
+            which they first ran, so the first step isn't stopped between two of them.
+    """
+    done = []
+
+    def between_blocks(*_) -> None:
+        if done or not streamed:
+            _raise_if_cancelled(cancel)
+
+    def after_step(step: int, clean: torch.Tensor) -> None:
+        done.append(step)
         _raise_if_cancelled(cancel)
-        step = index + 1
-        clean = tensors["old_pred_original_sample"]
-        if clean is None:  # DDIM keeps none
-            clean = _clean_estimate(pipe.scheduler, timestep, noisy.pop(), tensors["noise_pred"])
-            noisy.append(tensors["latents"])
         if not torch.isfinite(clean).all():  # and it would stay so
             raise BadFrames(f"step {step} of {request.steps} gave NaN: {BAD_FRAMES_REMEDY}")
         emit(Step(step, request.steps, clean))
         _raise_if_cancelled(cancel)
-        return {}
 
-    noisy = [None]
-    generator, draw = noise_of(request.seed, request.variation_seed, request.variation_strength)
-    with noise_drawn_by(draw, pipe):
-        return pipe(
-            prompt_embeds=embeds,
-            negative_prompt_embeds=negative,
-            height=request.height,
-            width=request.width,
-            num_frames=request.frames,
-            num_inference_steps=request.steps,
-            guidance_scale=request.guidance,
-            use_dynamic_cfg=request.model.checkpoint.dynamic_cfg,
-            generator=generator,
-            output_type="latent",
-            callback_on_step_end=after_step,
-            callback_on_step_end_tensor_inputs=["latents", *EXPOSED_LOOP_VARIABLES],
-        ).frames
+    latent_frames = (request.frames - 1) // 4 + 1
+    wave = request.model.checkpoint.dynamic_cfg
+    with _called_between_blocks(pipe.transformer, between_blocks):
+        latents = denoise.denoise(
+            pipe.transformer,
+            pipe.scheduler,
+            embeds if negative is None else torch.cat([negative, embeds]),
+            (latent_frames, request.height // 8, request.width // 8),
+            request.steps,
+            (denoise.wave if wave else denoise.constant)(request.guidance),
+            condition.from_text(latent_frames, pipe.transformer.config),
+            Noise(request.seed, request.variation_seed, request.variation_strength),
+            after_step,
+        )
+    pipe.maybe_free_model_hooks()
+    return latents
+
+
+@contextlib.contextmanager
+def _called_between_blocks(
+    transformer: torch.nn.Module, call: Callable[..., None]
+) -> Iterator[None]:
+    """Call a function before each block: a step takes minutes on a CPU."""
+    hooks = [block.register_forward_pre_hook(call) for block in transformer.transformer_blocks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _decode(
@@ -178,20 +202,6 @@ def _decode(
     loaded.apply(plan)
     emit(PlanChanged(loaded.plan))
     return decode_latents(vae, latents, request.frames)[0]
-
-
-def _clean_estimate(scheduler, timestep, noisy: torch.Tensor | None, velocity: torch.Tensor):
-    """Predicted clean latents of a step, from its velocity and the noisy latents before it.
-
-    v = √a · noise - √(1 - a) · clean, where a = ``alphas_cumprod`` (arXiv 2202.00512, section 4).
-
-    Args:
-        noisy: None in the first step, whose latents are noise.
-    """
-    if noisy is None:
-        return -velocity  # a = 0
-    a = scheduler.alphas_cumprod[int(timestep)].item()
-    return a**0.5 * noisy - (1 - a) ** 0.5 * velocity.to(noisy.dtype)
 
 
 def _checked_frames(video: torch.Tensor) -> np.ndarray:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -16,30 +15,49 @@ DRAWS = 2
 """Noise tensors that ``CogVideoXDPMScheduler.step`` draws, except in the first and last step."""
 
 
-Draw = Callable[..., torch.Tensor]
-"""Draws a tensor as ``torch.randn`` does, and takes its arguments."""
-
-
-def noise_of(seed: int, variation_seed: int, strength: float) -> tuple[torch.Generator, Draw]:
-    """(generator to be given to the pipeline, how to draw with it).
+class Noise:
+    """All the noise of a video, from the first to the last draw.
 
     The draws are those of ``seed`` at strength 0 and those of ``variation_seed`` at 1, bit by bit;
     between, each is the spherical interpolation of both seeds' draws. This holds for the noise of
     the steps as well as for the first one, so that the whole way from one seed's video to the
     other's is continuous.
     """
-    # On the CPU, where a seed makes the same noise for every device.
-    generator = torch.Generator("cpu").manual_seed(variation_seed if strength == 1 else seed)
-    if strength in (0, 1):
-        return generator, torch.randn
-    other = torch.Generator("cpu").manual_seed(variation_seed)
 
-    def draw(*args, generator: torch.Generator, **kwargs) -> torch.Tensor:
-        first = torch.randn(*args, generator=generator, **kwargs)
-        second = torch.randn(*args, generator=other, **kwargs)
-        return slerp(first, second, strength)
+    def __init__(self, seed: int, variation_seed: int = 0, strength: float = 0.0) -> None:
+        # On the CPU, where a seed makes the same noise for every device.
+        first = variation_seed if strength == 1 else seed
+        self.generator = torch.Generator("cpu").manual_seed(first)
+        self._other = torch.Generator("cpu").manual_seed(variation_seed)
+        self._strength = strength
 
-    return generator, draw
+    def draw(
+        self, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """The next noise."""
+        return self.randn(shape, generator=self.generator, dtype=dtype).to(device)
+
+    def randn(self, *args, generator: torch.Generator, **kwargs) -> torch.Tensor:
+        """``torch.randn``, but for its values where there is a variation."""
+        drawn = torch.randn(*args, generator=generator, **kwargs)
+        if self._strength in (0, 1):
+            return drawn
+        other = torch.randn(*args, generator=self._other, **kwargs)
+        return slerp(drawn, other, self._strength)
+
+    @contextlib.contextmanager
+    def ahead(self) -> Iterator[DrawnAhead]:
+        """For the steps of a scheduler, whose noise is drawn while the device computes.
+
+        The results are the same bits: a CPU generator makes the same noise for every device, but
+        takes 28 ms a tensor of 49 frames, of a step of 1.4 s on an H100 that would be idle
+        meanwhile. The generator must serve nothing else within this context.
+        """
+        pool = ThreadPoolExecutor(1, thread_name_prefix="noise")
+        try:
+            yield DrawnAhead(self, pool)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def slerp(first: torch.Tensor, second: torch.Tensor, strength: float) -> torch.Tensor:
@@ -57,95 +75,39 @@ def slerp(first: torch.Tensor, second: torch.Tensor, strength: float) -> torch.T
     return (weights[0] * first.float() + weights[1] * second.float()).to(first.dtype)
 
 
-@contextlib.contextmanager
-def noise_drawn_by(draw: Draw, pipe) -> Iterator[None]:
-    """Within this context a pipeline draws all its noise by a function, that of the steps ahead;
-    see ``noise_drawn_ahead``."""
-    prepare = pipe.prepare_latents
+class DrawnAhead(TorchFunctionMode):
+    """While active, ``torch.randn`` with a generator of the CPU returns noise that was drawn ahead,
+    in the order of the draws.
 
-    def prepare_latents(*args, **kwargs):
-        with _Drawn(draw):
-            return prepare(*args, **kwargs)
-
-    pipe.prepare_latents = prepare_latents
-    try:
-        with noise_drawn_ahead(pipe.scheduler, draw):
-            yield
-    finally:
-        del pipe.prepare_latents
-
-
-@contextlib.contextmanager
-def noise_drawn_ahead(scheduler, draw: Draw = torch.randn) -> Iterator[None]:
-    """Within this context the steps of a scheduler draw the next step's noise ahead.
-
-    The results are the same bits: a CPU generator makes the same noise for every device, but takes
-    28 ms a tensor of 49 frames, of a step of 1.4 s on an H100 that would be idle meanwhile.
-    Outside of the context the scheduler is as it was. The generator that its steps are given must
-    serve nothing else within it.
+    Args:
+        pool: of one thread, since the order of the draws decides their values.
     """
-    step, pool = scheduler.step, ThreadPoolExecutor(1, thread_name_prefix="noise")
-    noise = _DrawnAhead(draw, pool)
 
-    @functools.wraps(step)  # the pipeline looks at its parameters
-    def step_with_noise(*args, **kwargs):
-        with noise:
-            result = step(*args, **kwargs)
-        noise.draw_ahead()
-        return result
-
-    scheduler.step = step_with_noise
-    try:
-        yield
-    finally:
-        del scheduler.step
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-class _Drawn(TorchFunctionMode):
-    """While active, ``torch.randn`` with a generator of the CPU draws by a function."""
-
-    def __init__(self, draw: Draw) -> None:
+    def __init__(self, noise: Noise, pool: ThreadPoolExecutor) -> None:
         super().__init__()
-        self._draw = draw
+        self._noise, self._pool = noise, pool
+        self._drawn: deque[Future[torch.Tensor]] = deque()
+        self._arguments: tuple[tuple, dict] | None = None  # of the last draw
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         generator = kwargs.get("generator")
         if func is not torch.randn or generator is None or generator.device.type != "cpu":
             return func(*args, **kwargs)
-        return self._drawn_by(*args, **kwargs)
-
-    def _drawn_by(self, *args, **kwargs) -> torch.Tensor:
-        return self._draw(*args, **kwargs)
-
-
-class _DrawnAhead(_Drawn):
-    """While active, ``torch.randn`` returns tensors drawn ahead, in the order of the draws.
-
-    Args:
-        pool: of one thread, since the order of the draws decides their values.
-    """
-
-    def __init__(self, draw: Draw, pool: ThreadPoolExecutor) -> None:
-        super().__init__(draw)
-        self._pool = pool
-        self._drawn: deque[Future[torch.Tensor]] = deque()
-        self._arguments: tuple[tuple, dict] | None = None  # of the last draw
-
-    def _drawn_by(self, *args, **kwargs) -> torch.Tensor:
         self._arguments = (args, kwargs)
-        return self._drawn.popleft().result() if self._drawn else self._draw(*args, **kwargs)
+        if self._drawn:
+            return self._drawn.popleft().result()
+        return self._noise.randn(*args, **kwargs)
 
     def draw_ahead(self) -> None:
         """Draw what the next step will need; nothing if the last step needed none."""
         while self._arguments and len(self._drawn) < DRAWS:
             args, kwargs = self._arguments
-            self._drawn.append(self._pool.submit(_draw, self._draw, *args, **kwargs))
+            self._drawn.append(self._pool.submit(_draw_pinned, self._noise, *args, **kwargs))
 
 
-def _draw(draw: Draw, *args, **kwargs) -> torch.Tensor:
-    drawn = draw(*args, **kwargs)
+def _draw_pinned(noise: Noise, *args, **kwargs) -> torch.Tensor:
+    drawn = noise.randn(*args, **kwargs)
     if torch.cuda.is_available():
         # From pinned memory the copy is asynchronous.
         with contextlib.suppress(RuntimeError):  # none left: only slower

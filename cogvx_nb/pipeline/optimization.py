@@ -16,7 +16,10 @@ from ..planning.plan import Plan
 from ..planning.speedups import CACHE_INTERVAL, SPEED_UPS, first_cached_step
 from ..text import first_line
 from .attention import set_attention
+from .condition import from_text, padding_of
+from .denoise import predict
 from .failures import SpeedUpFailed, is_out_of_memory
+from .positions import cut_learned_positions, rotary_positions
 from .vae import use_fast_decoder
 
 QUANTIZED_LAYERS = ("attn1.", "ff.")
@@ -89,24 +92,18 @@ def compile_blocks(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
         SpeedUpFailed: if the compiler fails, or there is none.
     """
     config, latent_frames = pipe.transformer.config, (plan.frames - 1) // 4 + 1
-    dtype, device = getattr(torch, plan.dtype), plan.device
-    zeros = functools.partial(torch.zeros, dtype=dtype, device=device)
-    latents = zeros(
-        plan.batch, latent_frames, config.in_channels, plan.height // 8, plan.width // 8
-    )
-    text = zeros(plan.batch, plan.model.checkpoint.text_tokens, config.text_embed_dim)
-    rotary = None
-    if config.use_rotary_positional_embeddings:
-        rotary = pipe._prepare_rotary_positional_embeddings(
-            plan.height, plan.width, latent_frames, torch.device(device)
-        )
-    with torch.no_grad(), pipe.transformer.cache_context("warm"):
-        pipe.transformer(
-            hidden_states=latents,
-            encoder_hidden_states=text,
-            timestep=torch.zeros(plan.batch, dtype=torch.int64, device=device),
-            image_rotary_emb=rotary,
-            return_dict=False,
+    text = plan.batch, plan.model.checkpoint.text_tokens, config.text_embed_dim
+    seen = latent_frames + padding_of(latent_frames, config), config.in_channels
+    size = plan.height // 8, plan.width // 8
+    zeros = functools.partial(torch.zeros, dtype=getattr(torch, plan.dtype), device=plan.device)
+    with torch.no_grad():
+        predict(
+            pipe.transformer,
+            zeros(1, *seen, *size),
+            zeros(*text),
+            torch.zeros((), dtype=torch.int64, device=plan.device),
+            rotary_positions(config, seen[0], *size, plan.device),
+            from_text(latent_frames, config),
         )
 
 
@@ -199,6 +196,7 @@ def place_component(plan: Plan, name: str, part: torch.nn.Module) -> None:
     if name == "transformer":
         apply_speed_ups(LOAD, part, plan)
         wrap_blocks(part, exact=not plan.quantized)
+        cut_learned_positions(part)
     if name == "vae" and plan.device != "cpu":
         use_fast_decoder(part)
     if name in plan.offload.streamed:

@@ -1,0 +1,123 @@
+"""What denoising starts from and sees at each step, besides the text.
+
+All of the family's tasks are one loop with different conditions. Pixels are (1, 3, frames, height,
+width) in -1 … 1, latents (1, latent frames, channels, height / 8, width / 8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .noise import Noise
+
+OFS = 2.0
+"""Input of the offset embedding that CogVideoX1.5-5B-I2V has; its authors give it no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """The part of a task that isn't text."""
+
+    start: Tensor | None = None  # clean latents that noise is added to; None to start from noise
+    first_step: int = 0  # steps that are left out, since the start has less noise
+    channels: Tensor | None = None  # latents next to the noisy ones at each step, padding included
+    padding: int = 0  # latent frames in front of the video's own, dropped after the last step
+    ofs: float | None = None  # input of the offset embedding; None for models without one
+
+
+def padding_of(latent_frames: int, config) -> int:
+    """Latent frames that a clip lacks to be cut into patches.
+
+    Args:
+        config: of the transformer; patches of CogVideoX1.5 span two latent frames.
+    """
+    return -latent_frames % (config.patch_size_t or 1)
+
+
+def from_text(latent_frames: int, config) -> Condition:
+    """For text alone."""
+    return Condition(padding=padding_of(latent_frames, config), ofs=_ofs(config))
+
+
+def from_image(
+    image: Tensor, latent_frames: int, vae, config, noise: Noise, scale: float | None = None
+) -> Condition:
+    """For a clip that begins with an image, of which the model sees the latents.
+
+    Args:
+        image: pixels of one frame.
+        noise: the image's latents are drawn before all others.
+        scale: factor of the image's latents; None for the one that the model was trained with,
+            see ``image_scale``.
+    """
+    scale = image_scale(vae.config) if scale is None else scale
+    latents = scale * encode(vae, image, noise)
+    padding = padding_of(latent_frames, config)
+    # Also where there is padding: the model was trained with the image's latents there.
+    channels = latents.new_zeros(1, latent_frames + padding, *latents.shape[2:])
+    channels[:, :1] = latents
+    return Condition(channels=channels, padding=padding, ofs=_ofs(config))
+
+
+def image_scale(config, as_diffusers: bool = False) -> float:
+    """Factor of an image's latents.
+
+    CogVideoX1.5 was trained without any, and its authors' code uses none. diffusers divides by the
+    scaling factor instead, which shows as a jump in brightness after the first frames.
+
+    Args:
+        config: of the VAE.
+    """
+    if not config.invert_scale_latents:
+        return config.scaling_factor
+    return 1 / config.scaling_factor if as_diffusers else 1.0
+
+
+def from_clip(clip: Tensor, strength: float, steps: int, vae, config, noise: Noise) -> Condition:
+    """For a clip that is changed: noise is added to it, and the steps after that are done.
+
+    Args:
+        strength: share of the steps that are done, above 0; at least one is.
+        noise: the clip's latents are drawn before all others.
+    """
+    start = _padded(vae.config.scaling_factor * encode(vae, clip, noise), config)
+    done = max(1, min(int(steps * strength), steps))
+    padding = padding_of(_latent_frames(clip), config)
+    return Condition(start, steps - done, padding=padding, ofs=_ofs(config))
+
+
+def from_control(clip: Tensor, vae, config) -> Condition:
+    """For a clip of poses, edges or depths, of which the model sees the latents."""
+    channels = _padded(vae.config.scaling_factor * encode(vae, clip), config)
+    padding = padding_of(_latent_frames(clip), config)
+    return Condition(channels=channels, padding=padding, ofs=_ofs(config))
+
+
+def encode(vae, pixels: Tensor, noise: Noise | None = None) -> Tensor:
+    """Latents of pixels, not scaled.
+
+    Args:
+        noise: that the latents are drawn with; None for the most likely ones.
+    """
+    found = vae.encode(pixels.to(vae.dtype)).latent_dist
+    latents = found.mean
+    if noise is not None:
+        latents = latents + found.std * noise.draw(latents.shape, latents.dtype, latents.device)
+    return latents.to(pixels.dtype).permute(0, 2, 1, 3, 4)
+
+
+def _latent_frames(clip: Tensor) -> int:
+    return (clip.shape[2] - 1) // 4 + 1
+
+
+def _padded(latents: Tensor, config) -> Tensor:
+    """With the first latent frame repeated in front, as in training."""
+    padding = padding_of(latents.shape[1], config)
+    return torch.cat([latents[:, :1]] * padding + [latents], dim=1)
+
+
+def _ofs(config) -> float | None:
+    return None if config.ofs_embed_dim is None else OFS

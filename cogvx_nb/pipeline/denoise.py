@@ -1,0 +1,149 @@
+"""The denoising loop, one for all tasks, over a transformer and a scheduler of diffusers.
+
+On equal inputs it computes what the pipelines of diffusers do, bit by bit
+(``tests/test_conformance.py``).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import diffusers
+import torch
+from torch import Tensor
+
+from .condition import Condition
+from .noise import Noise
+from .positions import rotary_positions
+
+Guidance = Callable[[list[int]], list[float]]
+"""The guidance scale of each step, from the timesteps of all of them."""
+
+
+def constant(scale: float) -> Guidance:
+    """The same scale at each step."""
+    return lambda timesteps: [scale] * len(timesteps)
+
+
+def wave(scale: float) -> Guidance:
+    """Between 1 and 1 + ``scale``, up and down from step to step.
+
+    The authors call it dynamic guidance. It is a formula for the index of a step that their code,
+    and that of diffusers, gives the timestep of 0 … 999.
+    """
+
+    def scales(timesteps: list[int]) -> list[float]:
+        count = len(timesteps)
+        parts = (((count - timestep) / count) ** 5.0 for timestep in timesteps)
+        return [1 + scale * ((1 - math.cos(math.pi * part)) / 2) for part in parts]
+
+    return scales
+
+
+def denoise(
+    transformer: torch.nn.Module,
+    scheduler: diffusers.SchedulerMixin,
+    text: Tensor,
+    shape: tuple[int, int, int],
+    steps: int,
+    guidance: Guidance,
+    condition: Condition,
+    noise: Noise,
+    on_step: Callable[[int, Tensor], None] = lambda step, clean: None,
+) -> Tensor:
+    """Clean latents (1, latent frames, channels, height / 8, width / 8).
+
+    Args:
+        scheduler: left as it is.
+        text: embedding of the prompt, (1, tokens, width), on the device and in the precision to
+            compute in; with guidance (2, tokens, width), that of the negative prompt first.
+        shape: latent frames, without padding, and height and width of the latents.
+        steps: of a start from noise; see ``Condition.first_step``.
+        on_step: called after each step with its number from 1 and the clean latents that it
+            predicts.
+    """
+    scheduler, device = copy.deepcopy(scheduler), text.device
+    scheduler.set_timesteps(steps, device=device)
+    timesteps = scheduler.timesteps[condition.first_step :]
+    latents = _noisy_start(scheduler, timesteps, text, shape, condition, noise, transformer.config)
+    rotary = rotary_positions(transformer.config, latents.shape[1], *shape[1:], device)
+    scales = guidance(timesteps.tolist())
+    clean = before = None
+    with noise.ahead() as drawn:
+        for index, (timestep, scale) in enumerate(zip(timesteps, scales, strict=True)):
+            seen = scheduler.scale_model_input(latents, timestep)
+            velocity = predict(transformer, seen, text, timestep, rotary, condition)
+            if len(text) == 2:
+                negative, positive = velocity.chunk(2)
+                velocity = negative + scale * (positive - negative)
+            with drawn:
+                latents, clean = _step(
+                    scheduler, velocity, clean, timestep, before, latents, noise.generator
+                )
+            drawn.draw_ahead()
+            latents, before = latents.to(text.dtype), timestep
+            on_step(index + 1, clean[:, condition.padding :])
+    return latents[:, condition.padding :]
+
+
+def predict(
+    transformer: torch.nn.Module,
+    latents: Tensor,
+    text: Tensor,
+    timestep: Tensor,
+    rotary: tuple[Tensor, Tensor] | None,
+    condition: Condition,
+) -> Tensor:
+    """The transformer's velocity of noisy latents for each text, float32."""
+    if condition.channels is not None:
+        latents = torch.cat([latents, condition.channels.to(latents)], dim=2)
+    ofs = None if condition.ofs is None else latents.new_full((1,), condition.ofs)
+    with transformer.cache_context("cond_uncond"):
+        return transformer(
+            hidden_states=latents.repeat(len(text), 1, 1, 1, 1),
+            encoder_hidden_states=text,
+            timestep=timestep.expand(len(text)),
+            ofs=ofs,
+            image_rotary_emb=rotary,
+            return_dict=False,
+        )[0].float()
+
+
+def _noisy_start(
+    scheduler,
+    timesteps: Tensor,
+    text: Tensor,
+    shape: tuple[int, int, int],
+    condition: Condition,
+    noise: Noise,
+    config,
+) -> Tensor:
+    """Latents before the first step, padding included."""
+    frames, height, width = shape
+    size = (1, frames + condition.padding, config.out_channels, height, width)
+    latents = noise.draw(size, text.dtype, text.device)
+    if condition.start is None:
+        return latents * scheduler.init_noise_sigma
+    return scheduler.add_noise(condition.start.to(latents), latents, timesteps[:1])
+
+
+def _step(
+    scheduler,
+    velocity: Tensor,
+    clean: Tensor | None,
+    timestep: Tensor,
+    before: Tensor | None,
+    latents: Tensor,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Latents after a step, and the clean ones that it predicts.
+
+    Args:
+        clean, before: clean latents and timestep of the step before; None in the first.
+    """
+    if isinstance(scheduler, diffusers.CogVideoXDPMScheduler):
+        values = (velocity, clean, timestep, before, latents)
+        return scheduler.step(*values, generator=generator, return_dict=False)
+    return scheduler.step(velocity, timestep, latents, return_dict=False)
