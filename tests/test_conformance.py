@@ -215,7 +215,7 @@ def control_to_video(parts: Parts, clip: torch.Tensor) -> torch.Tensor:
 def test_control_to_video(kind, frames, scheduler):
     parts = Parts(kind, scheduler, channels=8)
     clip = parts.clip(frames)
-    theirs = parts.theirs("control", control_video=clip)
+    theirs = parts.theirs("control", control_video=[clip])
     assert same(control_to_video(parts, clip), theirs)
 
 

@@ -76,7 +76,7 @@ def test_released_memory_is_loaded_again(make, generated):
     assert np.array_equal(make(**SMALL).frames, before.frames)
 
 
-def test_cancel_takes_effect_within_a_step(make):
+def test_cancel_takes_effect_after_a_step(make):
     cancel, seen = threading.Event(), []
 
     def listen(event):
@@ -89,6 +89,31 @@ def test_cancel_takes_effect_within_a_step(make):
     assert caught.value.exit_code == 130
     assert [event.step for event in seen if isinstance(event, progress.Step)] == [1, 2]
     assert make(**SMALL).frames.shape == (13, 32, 48, 3), "and the next run works"
+
+
+class SetLater:
+    """A token that is set once it was asked so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_cancel_takes_effect_within_a_step(make):
+    seen = []
+    asked = SetLater(10**6)
+    expected = make(on_event=seen.append, cancel=asked, **SMALL).frames
+    steps = sum(isinstance(event, progress.Step) for event in seen)
+    blocks = registry.TINY.architecture[0]
+    assert 10**6 - asked.left > steps * blocks, "it is asked before each block"
+    begun = []
+    with pytest.raises(Cancelled):
+        make(on_event=begun.append, cancel=SetLater(2 + blocks // 2), **SMALL)
+    assert [event.stage for event in begun] == ["text", "denoise"], "in the first step"
+    assert np.array_equal(make(**SMALL).frames, expected), "and the next video is the same"
 
 
 def test_a_cancelled_token_stops_before_any_work(make):
