@@ -8,6 +8,7 @@ import functools
 import gc
 from collections.abc import Callable
 
+import accelerate
 import diffusers
 import torch
 
@@ -206,12 +207,13 @@ def place_component(plan: Plan, name: str, part: torch.nn.Module) -> None:
 
 
 def install_offload_hooks(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
-    """Install the hooks of diffusers that move whole models, or single layers, when called."""
+    """Install hooks that move whole models, or single layers, when called."""
     if plan.offload.hooks == "model":
         pipe.enable_model_cpu_offload(device=plan.device)
     elif plan.offload.hooks == "sequential":
-        pipe._exclude_from_cpu_offload = sorted(plan.offload.on_gpu)
-        pipe.enable_sequential_cpu_offload(device=plan.device)
+        for name, part in pipe.components.items():
+            if isinstance(part, torch.nn.Module) and name not in plan.offload.on_gpu:
+                accelerate.cpu_offload(part, torch.device(plan.device))
 
 
 def move_pipeline(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
