@@ -27,6 +27,8 @@ from pathlib import Path
 from catalogue import make_results
 from playwright.sync_api import Page, sync_playwright
 
+from cogvx_nb.results.catalogue import Catalogue
+
 ROOT = Path(__file__).resolve().parent.parent
 FLAGS = ["--no-sandbox", "--disable-gpu", "--enable-precise-memory-info", "--js-flags=--expose-gc"]
 IDLE = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
@@ -110,6 +112,7 @@ def main() -> None:
         folder = Path(name)
         os.environ["COGVX_OUTPUTS_DIR"] = str(folder / "outputs")
         make_results(folder / "outputs", options.results, sweeps=False)
+        Catalogue(folder / "outputs").refresh()  # else the first click would wait for the index
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         with jupyter_lab(folder) as address:
             page = chromium.new_page(viewport={"width": 1400, "height": 1000})

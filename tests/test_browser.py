@@ -215,12 +215,15 @@ def test_a_queue_of_four(page):
         )
         return [re.search(r"seed (\d+)", title)[1] for title in titles]
 
-    assert seeds() == ["13", "12", "11"], "the next one is the rightmost"
-    first = page.locator(".cogvx-card-waiting").first
-    first.get_by_role("button", name="earlier").click()
+    assert seeds() == ["11", "12", "13"], "in the order in which they will run"
+    cards = page.locator(".cogvx-card-waiting")
+    cards.nth(1).get_by_role("button", name="earlier").click()
     wait(page, "document.querySelector('.cogvx-card-waiting p').title.includes('seed 12')")
-    assert seeds() == ["12", "13", "11"]
-    first.get_by_role("button", name="take it out").click()
+    assert seeds() == ["12", "11", "13"]
+    cards.nth(2).get_by_role("button", name="make it next").click()
+    wait(page, "document.querySelector('.cogvx-card-waiting p').title.includes('seed 13')")
+    assert seeds() == ["13", "12", "11"]
+    cards.nth(1).get_by_role("button", name="take it out").click()
     wait(page, waiting(2))
     assert seeds() == ["13", "11"]
     page.locator(".cogvx-cancel").click()

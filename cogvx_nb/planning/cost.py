@@ -283,13 +283,14 @@ def predict_seconds(
         known: measurements with this checkpoint and device, by number of frames; other numbers
             are scaled by their floating-point operations.
     """
+    computed = len(plan.step_cost.computed_steps(steps))  # a cached step takes next to nothing
     if known:
         pace, ratio = nearest_pace(plan, known)
-        return ratio * (pace.other_seconds + steps * pace.step_seconds)
+        return ratio * (pace.other_seconds + computed * pace.step_seconds)
     if plan.device != "cpu":
         return sum(plan.seconds.values()) if plan.seconds else None
     step = total_step_flop(plan, plan.frames) / (CORE_RATE * machine.threads)
-    return step * (plan.model.checkpoint.decode_steps + steps)
+    return step * (plan.model.checkpoint.decode_steps + computed)
 
 
 def nearest_pace(plan: Plan, known: Mapping[int, MeasuredPace]) -> tuple[MeasuredPace, float]:

@@ -72,7 +72,7 @@ def _measured(plan: Plan, steps: int, known: Mapping[int, MeasuredPace]) -> dict
     pace, ratio = cost.nearest_pace(plan, known)
     return {
         "text": pace.text_seconds,
-        "denoise": ratio * steps * pace.step_seconds,
+        "denoise": ratio * len(plan.step_cost.computed_steps(steps)) * pace.step_seconds,
         "decode": ratio * pace.decode_seconds,
         "write": ratio * pace.write_seconds,
     }
@@ -83,10 +83,11 @@ def _predicted(plan: Plan, machine: Machine, steps: int) -> dict[str, float]:
     if plan.device != "cpu":
         return plan.seconds | {"write": write} if plan.seconds else {}
     decode_steps = plan.model.checkpoint.decode_steps
-    step = cost.predict_seconds(plan, machine, steps, {}) / (decode_steps + steps)
+    computed = len(plan.step_cost.computed_steps(steps))
+    step = cost.predict_seconds(plan, machine, steps, {}) / (decode_steps + computed)
     return {
         "text": CPU_TEXT_STEPS * step,
-        "denoise": steps * step,
+        "denoise": computed * step,
         "decode": decode_steps * step,
         "write": write,
     }

@@ -229,12 +229,13 @@ class Catalogue:
         return sorted(counts, key=lambda tag: (-counts[tag], tag))[:MOST_VALUES]
 
     def paces(self, model: str, device: str) -> dict[int, MeasuredPace]:
-        """Median pace of the newest results, by number of frames."""
+        """Median pace of the newest results that were made exactly, by number of frames."""
         stages = ", ".join(f"{stage}_seconds" for stage in PACED_STAGES)
         ranked = (
             f"SELECT frames, denoise_seconds / steps AS step, other_seconds, {stages},"
             " row_number() OVER (PARTITION BY frames ORDER BY at DESC) AS place FROM results"
             " WHERE model = ? AND device = ? AND guidance > 1"
+            " AND NOT ifnull(step_cache, 0) AND ifnull(quantized, '') = ''"
         )
         rows = self._index.query(
             f"SELECT frames, step, other_seconds, {stages} FROM ({ranked})"

@@ -36,10 +36,7 @@ def announce(
         paces: by default from all results on disk.
         stages: those that there will be.
     """
-    # Most measured paces are of exact videos; others are predicted from their plans.
-    usual = prepared.speed == "exact" and prepared.attention == AUTO
-    paces = paces or measured_paces
-    known = paces(prepared.model.name, plan.device) if usual else {}
+    known = paces_for(plan, prepared.attention, paces or measured_paces)
     expected = expected_seconds(
         plan,
         probe_machine(),
@@ -56,6 +53,13 @@ def announce(
         {stage: seconds for stage, seconds in expected.items() if stage in stages},
         computed if len(computed) < prepared.steps else (),
     )
+
+
+def paces_for(plan: Plan, attention: str, paces: Paces) -> Mapping[int, MeasuredPace]:
+    """Those that hold for a plan: they are of exact videos, whose steps others may cache, but not
+    quantize; empty where seconds are predicted from the plan instead."""
+    usual = attention == AUTO and not plan.quantized
+    return paces(plan.model.name, plan.device) if usual else {}
 
 
 def measured_paces(model: str, device: str) -> dict[int, MeasuredPace]:

@@ -60,7 +60,7 @@ PAUSE = 0.2
 ROLL_SHOWN = 60
 """Results of the film roll that a page gets; the gallery has all."""
 
-ENDED_SHOWN = 8
+ENDED_SHOWN = 3
 """Failed and cancelled jobs that the page lists."""
 
 

@@ -10,6 +10,7 @@ from ..planning import enrich
 from ..planning.fields import FIELDS, MAX_PROMPT, Field
 from ..results.records import Sidecar
 from ..results.result import Result
+from ..text import full_number
 from .draft import NAMES, recorded_values
 from .jobs import Job
 from .wording import label_of
@@ -188,7 +189,10 @@ class RollRow:
 
 
 FACTS = ("frames", "steps", "guidance", "seed")
-"""Fields of a result that are always shown; others where they aren't the default."""
+"""Fields of a request that are shown of each result."""
+
+PLANNED_FACTS = ("speed", "attention", "placement", "device")
+"""Fields of a plan that are; a CPU has one attention and one placement."""
 
 
 def roll_row(path: str, result: Result) -> RollRow:
@@ -217,15 +221,16 @@ def roll_row(path: str, result: Result) -> RollRow:
 
 
 def _facts(sidecar: Sidecar) -> tuple[tuple[str, str], ...]:
-    values = {name: getattr(sidecar.request, name) for name in FACTS}
-    for name in ("height", "width"):
-        if name in sidecar.asked:
-            values[name] = getattr(sidecar.request, name)
-    for name in ("speed", "attention", "placement", "device"):
-        values[name] = getattr(sidecar.plan, name)
-    shown = {name: value for name, value in values.items() if value not in (None, "")}
-    return tuple((label_of(name), f"{value:g}" if isinstance(value, float) else str(value))
-                 for name, value in shown.items())  # fmt: skip
+    request, plan = sidecar.request, sidecar.plan
+    values = {name: getattr(request, name) for name in FACTS}
+    values["size"] = f"{request.height} × {request.width}"
+    names = ("speed", "device") if plan.device == "cpu" else PLANNED_FACTS
+    values |= {name: getattr(plan, name) for name in names}
+    shown = {label_of(name): value for name, value in values.items() if value not in (None, "")}
+    return tuple(
+        (label, value if isinstance(value, str) else full_number(value))
+        for label, value in shown.items()
+    )
 
 
 def as_trait(value: object) -> dict:

@@ -27,6 +27,7 @@ from ..errors import CogvxError
 from ..planning import cost, planner, probe
 from ..planning.speedups import AUTO, missing_speed_ups
 from ..progress import Event, FramesDone, Listener, Note, Step
+from ..results import forecast
 from ..results.catalogue import Catalogue
 from ..results.result import Result
 from .jobs import Job, JobQueue, Prediction
@@ -124,9 +125,7 @@ class Session:
         """
         local = probe.probe_machine()
         plan = planner.predict_plan(model, local, frames, speed, steps, attention)
-        # Most measured paces are of exact videos; others are predicted from their plans.
-        usual = attention == AUTO and all(row.exact for row in plan.speed_ups)
-        known = self._paces(model.name, plan.device) if usual else {}
+        known = forecast.paces_for(plan, attention, self._paces)
         seconds = cost.predict_seconds(plan, local, steps, known)
         missing = missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons)
         return Prediction(seconds, plan.peak_bytes, missing)
@@ -144,7 +143,7 @@ class Session:
 
         if job.original:
             again = reproduction.reproduce(job.original, listen, job.cancelled)
-            listener(Note(str(again)))
+            listener(Note(str(again).replace(str(job.original.path), job.original.path.name)))
             return job.original
         return workflow.make_video(
             job.request, on_event=listen, cancel=job.cancelled, paces=self._paces

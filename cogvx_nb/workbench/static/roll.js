@@ -1,4 +1,6 @@
-// The film roll: what waits, what ended without a video, and everything made, newest first.
+// The film roll: what runs and waits, what ended without a video, and everything made, newest first.
+
+const ROLL_WAITING = 4; // waiting jobs that are shown before the results
 
 /** The row at the foot of the page. */
 function Roll(app) {
@@ -10,8 +12,12 @@ function Roll(app) {
     const { jobs, roll, ended } = state;
     const entries = [];
     if (jobs.unfinished?.length) entries.push({ kind: "left", key: "left", lines: jobs.unfinished, count: jobs.resumable });
-    for (const job of [...(jobs.waiting ?? [])].reverse()) entries.push({ kind: "waiting", key: job.id, job });
     if (jobs.running) entries.push({ kind: "running", key: jobs.running.id, job: jobs.running });
+    const waiting = jobs.waiting ?? [];
+    const shown = state.unfolded ? waiting : waiting.slice(0, ROLL_WAITING);
+    for (const job of shown) entries.push({ kind: "waiting", key: job.id, job });
+    if (waiting.length > ROLL_WAITING)
+      entries.push({ kind: "more", key: `${waiting.length} ${shown.length}`, rest: waiting.length - shown.length });
     for (const job of ended) if (!state.dismissed?.has(job.id)) entries.push({ kind: "ended", key: job.id, job });
     for (const row of roll) entries.push({ kind: "result", key: row.path, row });
     keepChildren(list, entries, ({ kind, key }) => `${kind} ${key}`, make, update);
@@ -19,7 +25,7 @@ function Roll(app) {
   }
 
   function make(entry) {
-    const card = ROLL_CARDS[entry.kind](app, entry, dismiss);
+    const card = ROLL_CARDS[entry.kind](app, entry, entry.kind === "more" ? unfold : dismiss);
     return h("li", { class: `cogvx-card cogvx-card-${entry.kind}` }, card);
   }
 
@@ -33,6 +39,11 @@ function Roll(app) {
 
   function dismiss(id) {
     (state.dismissed ??= new Set()).add(id);
+    show();
+  }
+
+  function unfold() {
+    state.unfolded = !state.unfolded;
     show();
   }
 
@@ -70,13 +81,16 @@ const ROLL_CARDS = {
     count ? button("Run these", { icon: "play", class: "cogvx-run-these", on: () => resumeLeft(app) }) : null,
     count ? button("Discard", { icon: "trash", class: "cogvx-discard-these", on: () => app.run("queue.discard") }) : null,
   ],
+  more: (app, { rest }, unfold) => [
+    button(rest ? `${rest} more` : "Fewer", { title: "show or fold the jobs that wait", on: unfold }),
+  ],
   waiting: (app, { job }) => [
     h("p", { class: "cogvx-card-text", text: job.prompt, title: rollTitle(job) }),
     h("small", { text: rollWaiting(job) }),
     h("span", { class: "cogvx-card-buttons" },
       button("", { icon: "first", title: `make it next: ${job.prompt}`, on: () => app.run("queue.move", { id: job.id, places: -10000 }) }),
-      button("", { icon: "left", title: `later: ${job.prompt}`, on: () => app.run("queue.move", { id: job.id, places: 1 }) }),
-      button("", { icon: "right", title: `earlier: ${job.prompt}`, on: () => app.run("queue.move", { id: job.id, places: -1 }) }),
+      button("", { icon: "left", title: `earlier: ${job.prompt}`, on: () => app.run("queue.move", { id: job.id, places: -1 }) }),
+      button("", { icon: "right", title: `later: ${job.prompt}`, on: () => app.run("queue.move", { id: job.id, places: 1 }) }),
       button("", { icon: "close", title: `take it out: ${job.prompt}`, on: () => app.run("queue.cancel", { id: job.id }) })),
   ],
   running: (app, { job }) => [
