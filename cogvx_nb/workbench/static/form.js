@@ -257,13 +257,9 @@ function FormEnrich(app, prompt, changed) {
   };
 }
 
-/** A prompt; the part `prompt.js` colours its tokens. */
+/** A prompt whose tokens are coloured. */
 function FormPrompt(app, row, changed) {
-  if (typeof PromptField === "function") {
-    const field = PromptField(app, row);
-    field.onInput = changed;
-    return field;
-  }
-  const field = FORM_CONTROLS.prompt(row, changed);
-  return Object.assign(field, { focus: () => field.input.focus() });
+  const field = PromptField(app, row);
+  field.onInput = changed;
+  return field;
 }

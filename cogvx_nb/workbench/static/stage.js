@@ -63,24 +63,19 @@ function Stage(app) {
       h("li", { text: `made ${formatAgo(result.made)} in ${formatSeconds(result.seconds)}` }),
       ...result.lines.map((line) => h("li", { text: line })));
     marks.replaceChildren();
-    if (typeof MarksEditor === "function") marks.append(MarksEditor(app, result.path).element);
+    marks.append(MarksEditor(app, result.path).element);
     actions.replaceChildren(
       button("Another seed", { icon: "dice", title: "the same with another seed; the form stays as it is", on: () => repeat({ seed: -1 }) }),
       button("Variations", { icon: "again", title: "four videos from noise near this one's", on: () => vary() }),
       button("Same but…", { icon: "more", title: "the same with one setting changed", on: () => sameBut() }),
       button("Load", { icon: "load", title: "its settings into the form", on: () => app.load(result.path) }),
       button("Check", { icon: "check", title: "make it again and compare the frames", on: () => app.run("queue.reproduce", { path: result.path }) }),
-      shareButton(result.path),
+      ShareMenu(app, result.path).element,
       button("", { icon: "trash", title: "move it to the trash", class: "cogvx-trash", on: () => app.trash(result.path) }));
   }
 
   function seedButton(seed) {
     return h("button", { type: "button", class: "cogvx-link cogvx-seed-of-result", title: "use this seed in the form", text: seed, on: { click: () => app.useSeed(Number(seed)) } });
-  }
-
-  function shareButton(path) {
-    if (typeof ShareMenu === "function") return ShareMenu(app, path).element;
-    return button("Download", { icon: "share", on: () => app.download(path) });
   }
 
   const repeat = (changes, copies = 1) => app.run("queue.repeat", { path: row.path, changes, copies });
