@@ -101,7 +101,7 @@ def big_checkpoint(folder: Path, known=registry.COGVIDEOX_5B) -> None:
     """A checkpoint that is whole by its headers; the weights are holes, so it takes no disk."""
     layers, heads, width, height, across = known.architecture
     config = {"num_layers": layers, "num_attention_heads": heads, "attention_head_dim": width}
-    config |= {"sample_height": height, "sample_width": across}
+    config |= {"sample_height": height, "sample_width": across, "patch_size_t": known.patch_frames}
     texts = {
         "model_index.json": {"_class_name": "CogVideoXPipeline"},
         "transformer/config.json": config,

@@ -90,32 +90,50 @@ def test_an_unknown_architecture_is_refused(copy_of_tiny):
         store.locate_checkpoint(str(copy_of_tiny))
 
 
-def test_an_image_model_of_the_same_architecture_is_another_one(copy_of_tiny, tiny, monkeypatch):
-    known = tiny.checkpoint
-    with_image = replace(
-        known,
-        name="with-image",
-        pipeline_class="CogVideoXImageToVideoPipeline",
-        in_channels=32,
-        cannot_run="it starts from an image",
-    )
-    config = dict(zip(registry.ARCHITECTURE_KEYS, known.architecture, strict=True))
-    both = (
-        (config | {"in_channels": 16}, "CogVideoXPipeline", known),
-        (config | {"in_channels": 32}, "CogVideoXImageToVideoPipeline", with_image),
-    )
-    for order in ((with_image, known), (known, with_image)):
-        monkeypatch.setattr(registry, "CHECKPOINTS", order)
-        for transformer, pipeline_class, checkpoint in both:
-            assert registry.checkpoint_of_config(transformer, pipeline_class) is checkpoint
-    assert registry.checkpoint_of_config(config, "CogVideoXVideoToVideoPipeline") is None
-    path = copy_of_tiny / "transformer" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"in_channels": 32}))
-    with pytest.raises(ModelError, match="none of: "):
-        store.locate_checkpoint(str(copy_of_tiny))
-    index = copy_of_tiny / "model_index.json"
-    index.write_text(index.read_text().replace('"CogVideoXPipeline"', f'"{both[1][1]}"'))
-    assert store.locate_checkpoint(str(copy_of_tiny)).checkpoint is with_image
+def test_relatives_are_recognised_by_their_transformer_and_refused_by_what_they_are(copy_of_tiny):
+    from cogvx_nb.pipeline import components  # late: it loads torch
+
+    path, rows = copy_of_tiny / "transformer" / "config.json", {}
+    for known in registry.RELATIVES:
+        path.write_text(json.dumps(components.random_configs(known)["transformer"]))
+        model = store.locate_checkpoint(str(copy_of_tiny))
+        assert model.checkpoint.kind == known.kind
+        with pytest.raises(ModelError, match=f"can't be run here: {known.cannot_run}"):
+            request.make_request(model, "a cat")
+        rows.setdefault(known.kind, []).append(known.name)
+    assert all(len(names) == 1 for names in rows.values()), "none is taken for another"
+    fitted = [known.kind for known in registry.CHECKPOINTS]
+    assert not set(fitted) & set(rows)
+
+
+def test_the_folder_decides_between_checkpoints_of_one_kind(tiny, monkeypatch):
+    from cogvx_nb.pipeline import components  # late: it loads torch
+
+    config = components.random_configs(tiny.checkpoint)["transformer"]
+    other = replace(tiny.checkpoint, name="fine-tuned", aliases=())
+    monkeypatch.setattr(registry, "CHECKPOINTS", (tiny.checkpoint, other))
+    assert registry.checkpoint_of_config(config) is tiny.checkpoint
+    assert registry.checkpoint_of_config(config, "fine-tuned") is other
+    assert registry.checkpoint_of_config(config | {"sample_height": 7}) is tiny.checkpoint
+
+
+@pytest.mark.parametrize(
+    "known", [*registry.CHECKPOINTS, *registry.RELATIVES], ids=lambda known: known.name
+)
+def test_a_transformer_has_the_parameters_of_its_row(known):
+    import diffusers
+    import torch
+
+    from cogvx_nb.pipeline import components
+
+    config = components.random_configs(known)["transformer"]
+    with torch.device("meta"):
+        transformer = diffusers.CogVideoXTransformer3DModel(**config)
+    assert sum(p.numel() for p in transformer.parameters()) == known.parameters["transformer"]
+    patches = transformer.patch_embed.proj.weight
+    assert patches[0].numel() == known.in_channels * 2 * 2 * known.patch_frames
+    learned = "patch_embed.pos_embedding" in transformer.state_dict()
+    assert learned == known.learned_positions
 
 
 def test_random_weights_take_their_shapes_from_the_registry():

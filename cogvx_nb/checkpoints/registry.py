@@ -1,7 +1,7 @@
 """Facts of each checkpoint of the family. Nothing here reads a disk or a GPU.
 
-Sources: the model cards and ``config.json`` files of zai-org/CogVideoX-5b, CogVideoX-2b and
-CogVideoX1.5-5B, and the model card of the embedded checkpoint, ``models/cogvideox-tiny/README.md``.
+Sources: the model cards and ``config.json`` files of zai-org and alibaba-pai on Hugging Face, and
+the model card of the embedded checkpoint, ``models/cogvideox-tiny/README.md``.
 """
 
 from __future__ import annotations
@@ -71,10 +71,18 @@ class Checkpoint:
     licence_note: str  # what it means, in a line
     reads: str  # what its prompts may be written in, for error messages
     enrichable: bool = True  # whether a chat model's long English prompts suit it
-    pipeline_class: str = "CogVideoXPipeline"  # class name in diffusers
-    in_channels: int = LATENT_CHANNELS  # of the transformer; twice as many with an image's latents
+    in_channels: int = LATENT_CHANNELS  # of the transformer; more with an image or a clip beside
+    patch_frames: int = 1  # latent frames that a patch spans
+    learned_positions: bool = False  # whether the transformer has learned them
+    offset: bool = False  # whether the transformer has an offset embedding
     demonstration: Demonstration | None = None  # what a checkpoint of few things can draw
     cannot_run: str = ""  # why it is only fetched and verified here; empty for those that run
+
+    @property
+    def kind(self) -> tuple:
+        """What tells its transformer from those of others, in their files."""
+        inputs = (self.in_channels, self.patch_frames, self.learned_positions, self.offset)
+        return (*self.architecture[:3], *inputs)
 
 
 COGVIDEOX_5B = Checkpoint(
@@ -135,6 +143,7 @@ COGVIDEOX_15_5B = replace(
     width=1360,
     frames=(81,),
     fps=16,
+    patch_frames=2,
     parameters=COGVIDEOX_5B.parameters | {"transformer": 5_570_676_352},
     modelscope="ZhipuAI/CogVideoX1.5-5B",
     huggingface="zai-org/CogVideoX1.5-5B",
@@ -174,10 +183,49 @@ TINY = Checkpoint(
 CHECKPOINTS = (COGVIDEOX_5B, COGVIDEOX_2B, COGVIDEOX_15_5B, TINY)
 
 
+def _relative(base: Checkpoint, name: str, owners: tuple[str, str], parameters: int, **changed):
+    """A checkpoint of another one's shapes whose transformer sees more than text.
+
+    Args:
+        owners: of the model on ModelScope and on Hugging Face.
+        parameters: of the transformer.
+    """
+    modelscope, huggingface = (f"{owner}/{name}" for owner in owners)
+    return replace(
+        base,
+        name=name,
+        aliases=(name.lower().removeprefix("cogvideox").removeprefix("-"),),
+        parameters=base.parameters | {"transformer": parameters},
+        modelscope=modelscope,
+        huggingface=huggingface,
+        **changed,
+    )
+
+
+ZAI, PAI = ("ZhipuAI", "zai-org"), ("PAI", "alibaba-pai")
+IMAGE = {"in_channels": 32, "cannot_run": "it starts from an image, which it can't be given here"}
+INPAINT = {"in_channels": 33, "cannot_run": "it fills in clips, which it can't be given here"}
+CONTROL = {"in_channels": 32, "cannot_run": "it follows a clip, which it can't be given here"}
+FUN = "CogVideoX-Fun-V1."
+LEARNED = IMAGE | {"learned_positions": True}
+OFFSET = IMAGE | {"offset": True}
+
+RELATIVES = (
+    _relative(COGVIDEOX_5B, "CogVideoX-5b-I2V", ZAI, 5_570_479_680, **LEARNED),
+    _relative(COGVIDEOX_15_5B, "CogVideoX1.5-5B-I2V", ZAI, 5_571_594_880, **OFFSET),
+    _relative(COGVIDEOX_2B, f"{FUN}1-2b-InP", PAI, 1_693_914_432, **INPAINT),
+    _relative(COGVIDEOX_5B, f"{FUN}1-5b-InP", PAI, 5_570_491_968, **INPAINT),
+    _relative(COGVIDEOX_2B, f"{FUN}1-2b-Control", PAI, 1_693_906_752, **CONTROL),
+    _relative(COGVIDEOX_5B, f"{FUN}1-5b-Control", PAI, 5_570_479_680, **CONTROL),
+    _relative(COGVIDEOX_15_5B, f"{FUN}5-5b-InP", PAI, 5_571_094_144, **INPAINT),
+)
+"""Those that are recognised, fetched and verified, and refused by what they are."""
+
+
 def find_checkpoint(name: str) -> Checkpoint | None:
     """The checkpoint of a name or alias, in any case; None if there is none."""
     key = name.strip().lower()
-    for checkpoint in CHECKPOINTS:
+    for checkpoint in (*CHECKPOINTS, *RELATIVES):
         if key in (checkpoint.name.lower(), *checkpoint.aliases):
             return checkpoint
     return None
@@ -197,20 +245,22 @@ def get_checkpoint(name: str) -> Checkpoint:
     return checkpoint
 
 
-def checkpoint_of_config(config: dict, pipeline_class: str, name: str = "") -> Checkpoint | None:
+def checkpoint_of_config(config: dict, name: str = "") -> Checkpoint | None:
     """The checkpoint that files belong to, under whatever name they are stored.
 
     Args:
-        config: ``config.json`` of the transformer.
-        pipeline_class: ``_class_name`` of ``model_index.json``. Checkpoints for text and for images
-            can have the same architecture.
+        config: ``config.json`` of the transformer, which decides the shapes of its weights.
         name: of the folder, which decides among checkpoints that are alike in all of this.
     """
-    architecture = tuple(config.get(key) for key in ARCHITECTURE_KEYS)
-    in_channels = config.get("in_channels", LATENT_CHANNELS)
-    identity = (architecture, in_channels, pipeline_class)
-    for known in sorted(CHECKPOINTS, key=lambda known: known.name != name):
-        if (known.architecture, known.in_channels, known.pipeline_class) == identity:
+    kind = (
+        *(config.get(key) for key in ARCHITECTURE_KEYS[:3]),
+        config.get("in_channels", LATENT_CHANNELS),
+        config.get("patch_size_t") or 1,
+        bool(config.get("use_learned_positional_embeddings")),
+        config.get("ofs_embed_dim") is not None,
+    )
+    for known in sorted((*CHECKPOINTS, *RELATIVES), key=lambda known: known.name != name):
+        if known.kind == kind:
             return known
     return None
 

@@ -50,7 +50,7 @@ def locate_checkpoint(name: str) -> Model:
     index = read_config(folder / "model_index.json")
     config = read_config(folder / "transformer" / "config.json")
     pipeline_class = str(index.get("_class_name", ""))
-    checkpoint = registry.checkpoint_of_config(config, pipeline_class, folder.name)
+    checkpoint = registry.checkpoint_of_config(config, folder.name)
     if checkpoint is None:
         kind = str(pipeline_class or "pipeline without a class")[:60]
         raise ModelError(f"{folder} holds a {kind} that is none of: {_known_names()}")

@@ -47,8 +47,14 @@ def random_configs(checkpoint: Checkpoint) -> dict[str, dict]:
     transformer = dict(zip(ARCHITECTURE_KEYS, checkpoint.architecture, strict=True)) | {
         "in_channels": checkpoint.in_channels,
         "use_rotary_positional_embeddings": checkpoint.rotary_embeddings,
+        "use_learned_positional_embeddings": checkpoint.learned_positions,
+        "patch_size_t": None if checkpoint.patch_frames == 1 else checkpoint.patch_frames,
+        "ofs_embed_dim": 512 if checkpoint.offset else None,
     }
-    vae = {"scaling_factor": checkpoint.vae_scaling_factor}
+    vae = {
+        "scaling_factor": checkpoint.vae_scaling_factor,
+        "invert_scale_latents": checkpoint.patch_frames > 1,
+    }
     parts = (T5_XXL, transformer, vae, SCHEDULER | {"_class_name": checkpoint.scheduler})
     return dict(zip(COMPONENTS, parts, strict=True))
 
