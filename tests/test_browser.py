@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 from browser import SLOW, fill, generate, notice, plays, view, wait
-from conftest import without_tag
+from conftest import wait_for, without_tag
 
 from cogvx_nb.results import video
 
@@ -360,12 +360,12 @@ def test_a_reload_and_a_second_tab_show_the_same(page, chromium, lab):
     wait(page, kit.REST)
 
 
-def test_form_and_film_roll_outlive_the_kernel(page):
+def test_form_and_film_roll_outlive_the_kernel(page, folder):
     before = roll(page)
     assert before
     fill(page, "a red square, written before the restart", frames=25, steps=9, seed=50)
-    wait(page, "document.querySelector('.cogvx-notes').textContent.includes('written')")
-    page.wait_for_timeout(1000)  # kept on disk once nothing has changed for half a second
+    kept = folder / "outputs" / ".workbench.json"
+    wait_for(lambda: "written before the restart" in kept.read_text())
     page.evaluate(
         "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
         ".then(() => 0)"

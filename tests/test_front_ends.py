@@ -78,7 +78,7 @@ def test_cogvx_app_shows_the_page_alone_and_ends_with_its_kernels(page, folder):
         kernels = psutil.Process(server.pid).children(recursive=True)
         assert any("ipykernel" in " ".join(process.cmdline()) for process in kernels)
         server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+        assert server.wait(90) == 0
         assert psutil.wait_procs(kernels, timeout=10)[1] == []
 
 
@@ -92,7 +92,7 @@ def test_cogvx_lab_opens_the_notebook_and_ends_with_its_kernels(page, folder):
         wait(page, kit.IDLE, SLOW)
         kernels = psutil.Process(server.pid).children(recursive=True)
         server.send_signal(signal.SIGINT)
-        assert server.wait(30) == 0
+        assert server.wait(90) == 0
         assert kernels
         assert psutil.wait_procs(kernels, timeout=10)[1] == []
 
@@ -116,7 +116,7 @@ def saved(folder, chromium) -> nbformat.NotebookNode:
         kit.open_notebook(page, url)
         kit.run_all(page)
         make_one(page, "a blue circle moving left")
-        page.wait_for_selector(".cogvx-saved img", state="attached")
+        page.wait_for_selector(".cogvx-saved img[title*='blue circle']", state="attached")
         assert not page.locator(".cogvx-saved").is_visible(), "the page itself is there"
         kit.execute(page, "docmanager:save")
         page.close()

@@ -14,7 +14,9 @@ from conftest import ROOT, TERMINATED, wait_for
 
 CASES = [
     pytest.param("test_engine.py::test_what_hangs_is_ended_and_marked", id="kernel"),
-    pytest.param("test_browser.py::test_by_keyboard", id="browser", marks=pytest.mark.browser),
+    pytest.param(
+        "test_browser.py::test_by_keyboard_alone", id="browser", marks=pytest.mark.browser
+    ),
     pytest.param(
         "test_sweep_ray.py::test_the_command_shares_the_runs_among_processes",
         id="ray",

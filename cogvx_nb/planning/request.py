@@ -206,7 +206,7 @@ def _read_prompt(
             raise PromptUnknown(
                 "prompt",
                 prompt,
-                f"most of it, such as {first}, is unknown to {model.name} and would be ignored; "
+                f"most of it, such as {first}, is unknown to {model.name}; "
                 f"{model.checkpoint.reads} (allow_unknown runs it anyway)",
             )
         allowed = ("allow_unknown",)
