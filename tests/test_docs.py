@@ -22,7 +22,8 @@ from cogvx_nb.planning.machine import Gpu, Machine
 
 PAGES = [("README.md", "README.zh-CN.md"), ("docs/deploy.md", "docs/deploy.zh-CN.md")]
 ALL = [*PAGES[0], *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))]
-MODEL_CARDS = ["models/README.md", "models/cogvideox-tiny/README.md"]
+MODEL_CARDS = ["README.md", "cogvideox-tiny/README.md", "cogvideox-tiny-i2v/README.md"]
+MODEL_CARDS = [f"models/{card}" for card in MODEL_CARDS]
 pairs = pytest.mark.parametrize(("english", "chinese"), PAGES)
 pages = pytest.mark.parametrize("page", ALL)
 readmes = pytest.mark.parametrize("page", PAGES[0])

@@ -69,7 +69,7 @@ class Clips:
         size = 8 if device == "cpu" else 96 if frames == 13 else 48 if frames == 25 else 24
         while time.time() - start < seconds or not parts:
             attributes = sample(size, rng)
-            latents = encode(vae, attributes, frames, rng, device).sample()
+            latents = self.encode(vae, attributes, frames, rng, device)
             scaled = latents.transpose(1, 2) * vae.config.scaling_factor
             parts.append(scaled.to(torch.float16))
             self.attributes += attributes
@@ -78,6 +78,10 @@ class Clips:
         print(
             f"{len(self.latents)} clips of {frames} frames, {time.time() - start:.0f} s", flush=True
         )
+
+    def encode(self, vae, attributes, frames, rng, device) -> torch.Tensor:
+        """Latents of new clips, (batch, 16, latent frames, height / 8, width / 8)."""
+        return encode(vae, attributes, frames, rng, device).sample()
 
     def _tokens(self, tokenizer, rng: random.Random) -> torch.Tensor:
         texts = [
@@ -104,6 +108,9 @@ class Clips:
 
 def train_transformer(out: Path, minutes: float, device: str, batch: int, seconds: float) -> None:
     pipe = assemble(out).to(device)
+    pipe.register_to_config(_name_or_path="")
+    pipe.scheduler.save_pretrained(out / "scheduler")
+    pipe.save_config(out)
     vae, transformer, encoder = pipe.vae, pipe.transformer, pipe.text_encoder
     start = time.time()
     data = [
@@ -114,25 +121,36 @@ def train_transformer(out: Path, minutes: float, device: str, batch: int, second
     both = torch.nn.ModuleList([transformer, encoder])
     average = Average(both, 0.9993)
     optimizer = adam([(transformer, 1e-3), (encoder, 2.5e-4)], device)
-    generator, losses = torch.Generator().manual_seed(3), []
     clock = Clock(minutes - (time.time() - start) / 60)
+    fit(pipe, data, velocity_loss, average, optimizer, clock, batch, lambda: store(average, out))
+
+
+def fit(pipe, data, loss_of, average, optimizer, clock, batch, keep) -> None:
+    """Train on clips of each length in turn until the clock says stop, and keep what was learnt.
+
+    Args:
+        loss_of: called with the pipeline, latents, token ids and whether prompts are long.
+        batch: clips of 25 frames a step; as many values of other lengths.
+    """
+    device = pipe.transformer.device.type
+    generator, losses = torch.Generator().manual_seed(3), []
     try:
         for step in clock.steps():
             clips = data[step % len(data)]
-            size = max(2, round(batch * 442 / (64 + 54 * clips.latents.shape[1])))
+            size = max(2, round(batch * 442 / (64 + 54 * (clips.frames // 4 + 1))))
             with autocast(device):
                 latents, ids = clips.batch(size, generator)
-                loss = velocity_loss(pipe, latents, ids, step % 7 == 3)
-            descend(loss, optimizer, both, learning_rate(step, clock.progress, 1.0))
+                loss = loss_of(pipe, latents, ids, step % 7 == 3)
+            descend(loss, optimizer, average.model, learning_rate(step, clock.progress, 1.0))
             average.update(step)
             losses.append(loss.detach())
             if step % 3000 == 2999:
-                store(average, out)
+                keep()
             if step % 300 == 0:
                 report(f"transformer {step}", clock, torch.stack(losses).mean().item())
                 losses.clear()
     finally:  # also after an error or an interrupt: minutes of training are in it
-        store(average, out)
+        keep()
 
 
 def store(average: Average, out: Path) -> None:
@@ -148,9 +166,17 @@ def report(what: str, clock: Clock, loss: float) -> None:
 
 
 def velocity_loss(
-    pipe: CogVideoXPipeline, latents: torch.Tensor, ids: torch.Tensor, long: bool
+    pipe: CogVideoXPipeline,
+    latents: torch.Tensor,
+    ids: torch.Tensor,
+    long: bool,
+    condition: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean squared error of the predicted velocity at random noise levels."""
+    """Mean squared error of the predicted velocity at random noise levels.
+
+    Args:
+        condition: of the latents' shape, for a transformer that takes both.
+    """
     if long:
         ids = F.pad(ids, (0, LONG_TEXT_TOKENS - TEXT_TOKENS))
     scheduler, device = pipe.scheduler, latents.device
@@ -159,8 +185,9 @@ def velocity_loss(
     rotary = pipe._prepare_rotary_positional_embeddings(
         world.HEIGHT, world.WIDTH, latents.shape[1], device
     )
+    noisy = scheduler.add_noise(latents, noise, times)
     predicted = pipe.transformer(
-        hidden_states=scheduler.add_noise(latents, noise, times),
+        hidden_states=noisy if condition is None else torch.cat([noisy, condition], dim=2),
         encoder_hidden_states=embed(pipe.text_encoder, ids),
         timestep=times,
         image_rotary_emb=rotary,
@@ -173,14 +200,10 @@ def assemble(out: Path) -> CogVideoXPipeline:
     """A pipeline of the stored VAE and text encoder and a new transformer."""
     torch.manual_seed(4)
     transformer = CogVideoXTransformer3DModel(**TRANSFORMER)
-    pipe = CogVideoXPipeline(
+    return CogVideoXPipeline(
         tokenizer=PreTrainedTokenizerFast.from_pretrained(out / "tokenizer"),
         text_encoder=T5EncoderModel.from_pretrained(out / "text_encoder"),
         vae=AutoencoderKLCogVideoX.from_pretrained(out / "vae"),
         transformer=transformer,
         scheduler=CogVideoXDPMScheduler(**SCHEDULER),
     )
-    pipe.register_to_config(_name_or_path="")
-    pipe.scheduler.save_pretrained(out / "scheduler")
-    pipe.save_config(out)
-    return pipe

@@ -141,8 +141,8 @@ def draw(
             edge = distance(shape, xs - x[rows], ys - y[rows], radius[rows])
             covered[rows] = (0.5 - edge).clamp(0, 1)
     covered = covered[:, :, None]
-    ink = _pixels([COLOURS[one.colour] for one in attributes], device)
-    paper = _pixels([BACKGROUNDS[one.background] for one in attributes], device)
+    ink = pixels([COLOURS[one.colour] for one in attributes], device)
+    paper = pixels([BACKGROUNDS[one.background] for one in attributes], device)
     return paper + covered * (ink - paper)
 
 
@@ -157,7 +157,7 @@ def to_uint8(video: torch.Tensor) -> np.ndarray:
     return ((video + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
 
-def _pixels(colours: list[tuple[int, int, int]], device: str | torch.device) -> torch.Tensor:
+def pixels(colours: list[tuple[float, ...]], device: str | torch.device) -> torch.Tensor:
     """(batch, 1, 3, 1, 1) in -1 … 1."""
     return (torch.tensor(colours, device=device).float() / 127.5 - 1)[:, None, :, None, None]
 
@@ -192,23 +192,24 @@ def measure(frames: np.ndarray) -> Attributes:
     masks = away > 0.5 * np.linalg.norm(ink - paper)
     if masks.reshape(len(masks), -1).sum(axis=1).min() < SMALLEST_AREA:
         return Attributes(_nearest(ink, COLOURS), None, None, background)
-    return Attributes(_nearest(ink, COLOURS), _shape(masks), _motion(masks), background)
+    return Attributes(_nearest(ink, COLOURS), _shape(masks), motion(masks), background)
 
 
 def _nearest(colour: np.ndarray, palette: dict[str, tuple[int, int, int]]) -> str:
     return min(palette, key=lambda name: float(np.linalg.norm(colour - np.array(palette[name]))))
 
 
-def _centre(mask: np.ndarray) -> tuple[float, float, float]:
+def centre(mask: np.ndarray) -> tuple[float, float, float]:
     """(x, y, area) of a mask in pixels."""
     ys, xs = np.nonzero(mask)
     return float(xs.mean() + 0.5), float(ys.mean() + 0.5), float(len(xs))
 
 
-def _motion(masks: np.ndarray) -> str:
+def motion(masks: np.ndarray) -> str:
+    """The motion of a shape that is in every mask of a clip, (frames, height, width)."""
     ends = max(1, len(masks) // 8)
-    first = np.mean([_centre(mask) for mask in masks[:ends]], axis=0)
-    last = np.mean([_centre(mask) for mask in masks[-ends:]], axis=0)
+    first = np.mean([centre(mask) for mask in masks[:ends]], axis=0)
+    last = np.mean([centre(mask) for mask in masks[-ends:]], axis=0)
     dx, dy = last[:2] - first[:2]
     growth = math.log(last[2] / first[2])
     if abs(growth) > LEAST_GROWTH:
@@ -226,7 +227,7 @@ def _shape(masks: np.ndarray) -> str:
     ys = torch.arange(masks.shape[1])[:, None] + 0.5
     xs = torch.arange(masks.shape[2])[None, :] + 0.5
     for mask in masks[np.linspace(0, len(masks) - 1, 5).round().astype(int)]:
-        x, y, area = _centre(mask)
+        x, y, area = centre(mask)
         for shape in SHAPES:
             radius = torch.tensor(math.sqrt(area / UNIT_AREAS[shape]))
             drawn = (distance(shape, xs - x, ys - y, radius) < 0).numpy()
