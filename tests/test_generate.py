@@ -242,7 +242,7 @@ print(json.dumps([run(tiles / 4), run(tiles / 4, fallback="reduce"), run(tiles *
 
 @pytest.fixture(scope="module")
 def limited() -> list[list[str]]:
-    """Runs with a quarter of the memory that tiles take, also reduced, and with 2.5 times as much."""
+    """Runs with a quarter of the memory that tiles take, also reduced, and with 2.5 times it."""
     command = [sys.executable, "-c", LIMITED, CIRCLE]
     # By default the C library keeps what is freed in blocks of up to 32 MiB.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "4000000", "MALLOC_ARENA_MAX": "1"}
