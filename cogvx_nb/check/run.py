@@ -96,6 +96,9 @@ def _folder_row(name: str, folder: Path, deep: bool, bad: str) -> Row:
             first = f"{wrong[0].path} {wrong[0].detail}"
             more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
             return Row(name, bad, first + more, "every file whole", _repair_command(known, folder))
+        if listed and listed.shares:
+            state = f"{len(listed.files)} files whole by size, the others are {listed.shares}'s"
+            return Row(name, PASS, state, "every file whole")
         model = store.locate_checkpoint(str(folder))
     except (CogvxError, OSError) as error:
         return Row(name, bad, str(error), "every file whole", _repair_command(known, folder))

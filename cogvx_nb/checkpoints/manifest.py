@@ -52,6 +52,7 @@ class Manifest:
     repo: str  # id on the hub; a name for the embedded checkpoint
     revision: str
     files: dict[str, ManifestFile]  # by path relative to the folder, with ``/``
+    shares: str = ""  # name of the checkpoint whose other components belong to these
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,10 @@ def read_manifest(folder: Path) -> Manifest | None:
         content = read_json(path)
         listed = {name: _read_entry(**file) for name, file in content["files"].items()}
         origin = [content[name] for name in ("source", "repo", "revision")]
-        if not all(isinstance(value, str) for value in origin):
+        shares = content.get("shares", "")
+        if not all(isinstance(value, str) for value in (*origin, shares)):
             raise TypeError(origin)
-        return Manifest(*origin, listed)
+        return Manifest(*origin, listed, shares)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -91,7 +93,10 @@ def _read_entry(bytes: int, sha256: str) -> ManifestFile:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder, whole or not at all."""
-    content = json.dumps({"format": FORMAT} | asdict(manifest), indent=1)
+    content = {"format": FORMAT, **asdict(manifest)}
+    if not manifest.shares:
+        del content["shares"]
+    content = json.dumps(content, indent=1)
     files.write_whole(folder / NAME, content.encode())
 
 

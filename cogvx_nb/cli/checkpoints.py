@@ -53,7 +53,7 @@ def verify_checkpoints(options: argparse.Namespace) -> int:
     from ..checkpoints import manifest, transfer
     from ..progress import TransferProgress
 
-    names = [path.parent.name for path in settings.models_dir().glob(f"*/{manifest.NAME}")]
+    names = [str(path.parent) for path in settings.models_dir().glob(f"*/{manifest.NAME}")]
     if options.model is None and not names:
         raise ModelMissing(f"no checkpoint in {settings.models_dir()} has a {manifest.NAME} yet")
     bad = False
