@@ -78,6 +78,8 @@ def open_app(options: argparse.Namespace) -> int:
         def launch_browser(self) -> None:
             _announce(f"http://{host}:{self.port}/?token={token}", options)
 
+    # A shell lets what it starts in the background ignore it; here it is how to end the server.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     host, token = "127.0.0.1", secrets.token_hex(24)
     port = options.port or _free_port(host)
     App.launch_instance(
