@@ -10,7 +10,7 @@ from ..errors import CogvxError, DoesNotFit
 from ..planning import enrich
 from ..planning.speedups import SPEEDS
 from ..results.result import read_result
-from .actions import Action, NoArguments, Reply
+from .actions import Action, Named, NoArguments, Reply
 from .desk import Desk
 from .wording import explain_error, use_labels
 
@@ -20,13 +20,6 @@ class Values:
     """Values of fields, by name; ``model`` is a checkpoint's name."""
 
     values: dict[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A result."""
-
-    path: str
 
 
 def edit_form(desk: Desk, arguments: Values) -> Reply:
