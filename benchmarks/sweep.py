@@ -39,7 +39,7 @@ from cogvx_nb.reports import display
 from cogvx_nb.results import result
 prompt, frames, steps, count = sys.argv[1], *map(int, sys.argv[2:])
 this = probe.probe_machine()
-model, _ = planner.find_model("tiny", lambda: this, frames)
+model, _ = model_choice.find_model("tiny", lambda: this, frames)
 asked = request.make_request(model, prompt, frames=frames, steps=steps)
 loaded = loader.load_pipeline(planner.plan_request(asked, this))
 print(time.perf_counter() - start)

@@ -95,7 +95,7 @@ def reproduce(
     decoded = video.decode_video(original.path, recorded.frames + 1)
     plan = planner.replay_plan(recorded, probe_machine(), content["plan"])
     if on_event is not None:
-        on_event(announce(recorded, plan, stages=("load", "text", "denoise", "decode")))
+        on_event(announce(recorded, plan, stages=("load", "text", "encode", "denoise", "decode")))
         on_event(StageStarted("load"))
     loaded = loader.load_pipeline(plan)
     with _cpu_threads(original.settings.machine.threads):

@@ -19,7 +19,7 @@ USUAL_SHARES = {"load": 0.1, "text": 0.03, "denoise": 0.65, "decode": 0.2, "writ
 UNKNOWN_SECONDS = 60.0
 """Of a video, for the share done of what comes before the steps, where nothing is known."""
 
-STAGES = ("enrich", "load", "text", "compile", "denoise", "decode", "write")
+STAGES = ("enrich", "load", "text", "encode", "compile", "denoise", "decode", "write")
 """In the order in which they follow each other."""
 
 EXPECTED_WEIGHT = 1.5

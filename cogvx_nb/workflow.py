@@ -10,8 +10,9 @@ from pathlib import Path
 
 from . import leftovers, settings
 from .imports import importing
-from .planning import enrich, planner, request
+from .planning import enrich, model_choice, planner, request
 from .planning.fields import complete_values
+from .planning.inputs import given_names
 from .planning.plan import Plan
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest
@@ -73,7 +74,9 @@ def prepare_request(
     emit = on_event or (lambda event: None)
     values = complete_values({"prompt": prompt, **values})
     name = values.pop("model")
-    model, model_note = planner.find_model(name, probe_machine, values["frames"])
+    model, model_note = model_choice.find_model(
+        name, probe_machine, values["frames"], given_names(values)
+    )
     enriched_from = ""
     if values["enrich"]:
         emit(StageStarted("enrich"))

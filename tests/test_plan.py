@@ -10,7 +10,7 @@ from conftest import CIRCLE
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.registry import Model
 from cogvx_nb.errors import DoesNotFit, RequestError
-from cogvx_nb.planning import cost, plan, planner, request, speedups
+from cogvx_nb.planning import cost, model_choice, plan, planner, request, speedups
 from cogvx_nb.planning.machine import Gpu, Machine
 from cogvx_nb.text import GIB
 
@@ -307,18 +307,18 @@ def test_stepping_down_keeps_to_the_ram_that_there_is(big):
 def test_auto_takes_the_embedded_one_and_says_why(tmp_path, monkeypatch, tiny):
     (tmp_path / "cogvideox-tiny").symlink_to(tiny.folder)
     monkeypatch.setenv("COGVX_MODELS_DIR", str(tmp_path))
-    model, why = planner.find_model("auto", lambda: machine_with(79))
+    model, why = model_choice.find_model("auto", lambda: machine_with(79))
     assert model.name == "cogvideox-tiny"
     assert "cogvx download CogVideoX-5b" in why
     (tmp_path / "CogVideoX-5b").mkdir()
-    model, why = planner.find_model("auto", lambda: machine_with(79))
+    model, why = model_choice.find_model("auto", lambda: machine_with(79))
     assert model.name == "cogvideox-tiny"
     assert "incomplete" in why
 
 
 @pytest.mark.parametrize("name", ["tiny", "cogvideox-tiny", " CogVideoX-Tiny "])
 def test_a_named_model_is_taken_without_a_word(name):
-    model, why = planner.find_model(name, lambda: machine_with(None))
+    model, why = model_choice.find_model(name, lambda: machine_with(None))
     assert (model.name, why) == ("cogvideox-tiny", "")
 
 

@@ -14,7 +14,7 @@ from .. import __version__
 from ..checkpoints import registry, store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, RequestError
-from ..planning import planner, request
+from ..planning import model_choice, planner, request
 from ..planning.machine import Machine
 from ..planning.plan import FORMER_PLACEMENTS, PLACEMENTS
 from ..planning.probe import probe_machine
@@ -108,7 +108,7 @@ def find_benchmark_model(name: str, weights: str) -> Model:
         return store.random_model(registry.get_checkpoint(name))
     if weights != "files":
         raise RequestError("weights", weights, "use files or random")
-    return planner.find_model(name, probe_machine)[0]
+    return model_choice.find_model(name, probe_machine)[0]
 
 
 def parse_numbers(text: str) -> list[int]:

@@ -14,7 +14,7 @@ from .. import settings, text
 from ..checkpoints import download, manifest, registry, store
 from ..checkpoints.registry import Checkpoint, Model
 from ..errors import CogvxError, DoesNotFit
-from ..planning import cost, planner
+from ..planning import cost, model_choice, planner
 from ..planning.machine import Machine
 from . import environment, gpu, report
 from .gpu import fitting_frames
@@ -40,7 +40,7 @@ def choose_model(asked: str, machine: Machine) -> ModelChoice:
     """The model of a name or folder; for ``auto`` the one that a request would take."""
     named = asked.strip().lower() != "auto"
     try:
-        model, note = planner.find_model(asked, lambda: machine)
+        model, note = model_choice.find_model(asked, lambda: machine)
         return ModelChoice(model.checkpoint, model, note, named)
     except (CogvxError, OSError, RuntimeError, ValueError) as error:  # ~nobody is a RuntimeError
         known = registry.find_checkpoint(asked) if named else registry.TINY

@@ -273,6 +273,12 @@ class Model:
     folder: Path | None  # None for random weights
     bytes: dict[str, int]  # stored bytes of each component with weights
     parameters: dict[str, int]  # number of parameters of each component with weights
+    shared: Path | None = None  # folder of the checkpoint whose other parts it runs with
+
+    def part(self, name: str) -> Path:
+        """Folder of a component, the tokenizer or the scheduler; not for random weights."""
+        own = self.folder / name
+        return own if self.shared is None or own.is_dir() else self.shared / name
 
     @property
     def name(self) -> str:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
-import operator
-import struct
+from dataclasses import replace
 from pathlib import Path
 
 from .. import settings
@@ -21,6 +18,7 @@ from ..errors import (
 from ..hashing import sha256_all
 from ..paths import read_json, user_path
 from . import manifest, registry
+from .headers import read_header
 from .registry import Checkpoint, Model
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -47,23 +45,41 @@ def locate_checkpoint(name: str) -> Model:
     folder = _named_folder(name, known)
     if not folder.is_dir():
         raise ModelMissing(_missing_message(name, known, folder))
-    index = read_config(folder / "model_index.json")
+    shared = _shared_folder(folder)
+    index = read_config((shared or folder) / "model_index.json")
     config = read_config(folder / "transformer" / "config.json")
     pipeline_class = str(index.get("_class_name", ""))
     checkpoint = registry.checkpoint_of_config(config, folder.name)
     if checkpoint is None:
         kind = str(pipeline_class or "pipeline without a class")[:60]
         raise ModelError(f"{folder} holds a {kind} that is none of: {_known_names()}")
-    counts = {component: _count_parameters(folder, component) for component in WEIGHTED}
-    for needed in ("scheduler/scheduler_config.json", "tokenizer"):
-        if not (folder / needed).exists():
-            raise ModelIncomplete(_incomplete_message(folder / needed, checkpoint))
-    return Model(
-        checkpoint=checkpoint,
-        folder=folder,
+    model = Model(checkpoint, folder, {}, {}, shared)
+    counts = {component: _count_parameters(model.part(component)) for component in WEIGHTED}
+    for needed in (model.part("scheduler") / "scheduler_config.json", model.part("tokenizer")):
+        if not needed.exists():
+            raise ModelIncomplete(_incomplete_message(needed, checkpoint))
+    return replace(
+        model,
         bytes={component: count[0] for component, count in counts.items()},
         parameters={component: count[1] for component, count in counts.items()},
     )
+
+
+def _shared_folder(folder: Path) -> Path | None:
+    """Folder of the checkpoint whose other parts go with those in a folder, by its manifest.
+
+    Raises:
+        ModelIncomplete: if that isn't there.
+    """
+    listed = manifest.read_manifest(folder)
+    if listed is None or not listed.shares:
+        return None
+    known = registry.find_checkpoint(listed.shares)
+    shared = folder.parent / (known.name if known else "")
+    if known is None or not shared.is_dir():
+        remedy = download_command(known) if known else "fetch it again"
+        raise ModelIncomplete(f"{folder} needs {listed.shares!r:.80} beside it: {remedy}")
+    return shared
 
 
 def available_checkpoints() -> list[Model]:
@@ -91,11 +107,21 @@ def file_hashes(model: Model) -> dict[str, str]:
     """
     if model.folder is None:
         return {"random weights": model.checkpoint.name}
-    known = manifest.read_manifest(model.folder)
-    written = (model.folder / manifest.NAME).stat().st_mtime_ns if known else 0
+    own = _folder_hashes(model.folder)
+    if model.shared is None:
+        return own
+    parts = {name.split("/")[0] for name in own if "/" in name}
+    others = _folder_hashes(model.shared).items()
+    used = {name: value for name, value in others if name.split("/")[0] not in parts}
+    return dict(sorted((used | own).items()))
+
+
+def _folder_hashes(folder: Path) -> dict[str, str]:
+    known = manifest.read_manifest(folder)
+    written = (folder / manifest.NAME).stat().st_mtime_ns if known else 0
     hashes, unknown = {}, {}
-    for path in sorted(model.folder.rglob("*")):
-        relative = path.relative_to(model.folder)
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
         name = relative.as_posix()
         hidden = relative.parts[0].startswith(".")
         if hidden or path.suffix not in HASHED_SUFFIXES or name == manifest.NAME:
@@ -118,9 +144,9 @@ _hashed: dict[tuple[Path, int, int], str] = {}
 """Cache of this process: SHA-256 by path, size and modification time."""
 
 
-def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
-    """Stored bytes and parameters of a component, from its safetensors headers."""
-    home, stem = folder / component, WEIGHTED[component]
+def _count_parameters(home: Path) -> tuple[int, int]:
+    """Stored bytes and parameters of a component's folder, from its safetensors headers."""
+    stem = WEIGHTED[home.name]
     index = home / f"{stem}.safetensors.index.json"
     shards = _listed_shards(index) if index.is_file() else [f"{stem}.safetensors"]
     missing = [shard for shard in shards if not (home / shard).is_file()]
@@ -132,9 +158,10 @@ def _count_parameters(folder: Path, component: str) -> tuple[int, int]:
                 "not loaded: use a checkpoint with .safetensors weights"
             )
         raise ModelIncomplete(
-            _incomplete_message(home / missing[0], registry.find_checkpoint(folder.name))
+            _incomplete_message(home / missing[0], registry.find_checkpoint(home.parent.name))
         )
-    headers = [_read_header(home / shard) for shard in shards]
+    remedy = _repair_hint(home.parent)
+    headers = [read_header(home / shard, remedy) for shard in shards]
     stored, parameters, tensors = (sum(counts) for counts in zip(*headers, strict=True))
     if index.is_file() and tensors > len(read_config(index)["weight_map"]):
         raise ModelCorrupt(f"{index} lists fewer weights than its files hold: fetch it again")
@@ -156,61 +183,6 @@ def _listed_shards(index: Path) -> list[str]:
 
 def _all_text(values: dict) -> bool:
     return all(isinstance(value, str) for value in values.values())
-
-
-HEADER_BYTES = 2**24
-"""Most bytes of a header; CogVideoX-5b's largest has 0.1 MB. The safetensors library allows 100 MB,
-which take half a minute and gigabytes to read."""
-
-WEIGHT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
-"""Bytes of each type of weights, by its name in safetensors files."""
-
-
-def _read_header(path: Path) -> tuple[int, int, int]:
-    """Bytes of data, weights and tensors that a safetensors file declares.
-
-    The format is 8 bytes of header length, a JSON header with the offsets of each tensor, then data
-    (https://github.com/huggingface/safetensors#format).
-
-    Raises:
-        ModelCorrupt: if the header is damaged or the file has another size than it declares.
-    """
-    size = path.stat().st_size
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(size, HEADER_BYTES):
-                raise ValueError("header longer than the file, or than any")
-            header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        data = max(operator.index(tensor["data_offsets"][1]) for tensor in header.values())
-        counts = [_count_weights(tensor) for tensor in header.values()]
-    except OSError as error:
-        raise ModelCorrupt(f"{path} can't be read: {error.strerror}") from error
-    except (
-        ValueError,
-        struct.error,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        raise ModelCorrupt(
-            f"{path} is no safetensors file of weights: {_repair_hint(path.parents[1])}"
-        ) from error
-    if size != 8 + length + data:
-        raise ModelCorrupt(
-            f"{path} has {size:,} bytes of {8 + length + data:,}: {_repair_hint(path.parents[1])}"
-        )
-    return data, sum(counts), len(counts)
-
-
-def _count_weights(tensor: dict) -> int:
-    """How many a tensor of a header holds; ValueError or LookupError if it holds something else."""
-    count, (start, end) = math.prod(map(operator.index, tensor["shape"])), tensor["data_offsets"]
-    if count * WEIGHT_BYTES[tensor["dtype"]] != end - start:
-        raise ValueError("a tensor of another size than it declares")
-    return count
 
 
 def read_config(path: Path) -> dict:

@@ -17,15 +17,19 @@ from .parameters import VIDEO_FUNCTIONS, ParameterCell, read_parameters
 from .python_cells import names_in, parse_python, plain_python
 from .source import find_kernel, find_notebook, injected_names, name_kernel, read_notebook
 
-LATER_FIELDS = ("variation_seed", "variation_strength")
-"""Fields that decide the frames and that copies of older notebooks lack."""
-
 VIDEO_PARAMETERS = (
-    *(name for name in names_deciding(FRAMES) if name not in LATER_FIELDS),
+    "prompt",
+    "negative_prompt",
+    "frames",
+    "steps",
+    "height",
+    "width",
+    "guidance",
+    "seed",
     "model",
     "output",
 )
-"""Parameters of a notebook of videos. ``LATER_FIELDS`` and those of the plan are optional."""
+"""Parameters of a notebook of videos. Others are optional: copies of older notebooks lack them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ width) in -1 … 1, latents (1, latent frames, channels, height / 8, width / 8).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .noise import Noise
@@ -42,23 +44,79 @@ def from_text(latent_frames: int, config) -> Condition:
     return Condition(padding=padding_of(latent_frames, config), ofs=_ofs(config))
 
 
-def from_image(
-    image: Tensor, latent_frames: int, vae, config, noise: Noise, scale: float | None = None
+def from_images(
+    images: Mapping[int, Tensor],
+    latent_frames: int,
+    vae,
+    config,
+    noise: Noise,
+    scale: float | None = None,
 ) -> Condition:
-    """For a clip that begins with an image, of which the model sees the latents.
+    """For a clip with images at some of its frames, of which the model sees the latents.
 
     Args:
-        image: pixels of one frame.
-        noise: the image's latents are drawn before all others.
-        scale: factor of the image's latents; None for the one that the model was trained with,
-            see ``image_scale``.
+        images: pixels of one frame, by the index of a latent frame: 0 for an image that the clip
+            begins with, -1 for one that it ends with.
+        noise: the images' latents are drawn before all others.
+        scale: factor of the images' latents; None for the one that the model was trained with, see
+            ``image_scale``.
     """
     scale = image_scale(vae.config) if scale is None else scale
-    latents = scale * encode(vae, image, noise)
     padding = padding_of(latent_frames, config)
-    # Also where there is padding: the model was trained with the image's latents there.
-    channels = latents.new_zeros(1, latent_frames + padding, *latents.shape[2:])
-    channels[:, :1] = latents
+    channels = None
+    for index, image in images.items():
+        latents = scale * encode(vae, image, noise)
+        if channels is None:
+            channels = latents.new_zeros(1, latent_frames + padding, *latents.shape[2:])
+        # The first also where there is padding: the model was trained with its latents there.
+        channels[:, index] = latents[:, 0]
+    return Condition(channels=channels, padding=padding, ofs=_ofs(config))
+
+
+def from_nothing(latent_frames: int, height: int, width: int, config, like: Tensor) -> Condition:
+    """For text alone with a model that sees more than text, as where it was trained without.
+
+    Args:
+        height, width: of the latents.
+        like: any tensor of the wanted dtype and device.
+    """
+    padding = padding_of(latent_frames, config)
+    size = (1, latent_frames + padding, config.in_channels - config.out_channels, height, width)
+    return Condition(channels=like.new_zeros(size), padding=padding, ofs=_ofs(config))
+
+
+def from_known_frames(
+    known: Mapping[int, Tensor], frames: int, vae, config, noise: Noise, noise_level: float = 0.0
+) -> Condition:
+    """For the models of CogVideoX-Fun that fill in what a mask leaves out.
+
+    They see a mask and the latents of a clip in which unknown pixels are -1. This is what
+    VideoX-Fun does (``pipeline_cogvideox_fun_inpaint.py``), whose mask is 1 where pixels are known
+    and, like the latents, multiplied by the scaling factor.
+
+    Args:
+        known: pixels of one frame, by the index of a frame of the clip.
+        frames: of the clip, 4 N + 1.
+        noise_level: standard deviation of the noise on known pixels that a model was trained with.
+    """
+    height, width = next(iter(known.values())).shape[-2:]
+    example = next(iter(known.values()))
+    clip = example.new_full((1, 3, frames, height, width), -1.0)
+    mask = example.new_zeros(1, 1, frames, height, width)
+    for index, image in known.items():
+        grain = noise.draw(image.shape, image.dtype, image.device) * noise_level
+        clip[:, :, index] = torch.where(image == -1, image, image + grain)[:, :, 0]
+        mask[:, :, index] = 1.0
+    seen = vae.config.scaling_factor * encode(vae, clip)
+    sizes = ((1, *seen.shape[-2:]), (seen.shape[1] - 1, *seen.shape[-2:]))
+    parts = [
+        F.interpolate(part, size=size, mode="trilinear", align_corners=False)
+        for part, size in zip((mask[:, :, :1], mask[:, :, 1:]), sizes, strict=True)
+        if size[0]
+    ]
+    small = vae.config.scaling_factor * torch.cat(parts, dim=2).permute(0, 2, 1, 3, 4)
+    channels = _padded(torch.cat([small.to(seen), seen], dim=2), config)
+    padding = padding_of(seen.shape[1], config)
     return Condition(channels=channels, padding=padding, ofs=_ofs(config))
 
 

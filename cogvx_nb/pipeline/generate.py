@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,11 +27,15 @@ from ..progress import (
 )
 from ..results.generated import Generated
 from ..results.video import is_black
-from . import condition, denoise
+from . import denoise
+from .condition import Condition
+from .conditioning import Encoder
 from .loader import Loaded, fallback_plan
 from .noise import Noise
 from .optimization import free_memory
 from .vae import decode_latents
+
+T = TypeVar("T")
 
 BAD_FRAMES_REMEDY = (
     "try another seed, fetch the checkpoint again, or use a GPU with bfloat16 if this is float16"
@@ -102,32 +108,45 @@ def _generate_once(
 ) -> Generated:
     seconds = {"load": loaded.seconds}
     pipe, device = loaded.pipe, torch.device(loaded.plan.device)
+    noise = Noise(request.seed, request.variation_seed, request.variation_strength)
     try:
         with torch.no_grad(), _deterministic_cudnn():
             with _timed_stage("text", seconds, emit, cancel, device):
                 embeds, negative = loaded.encode(request, reuse_text)
+            encoder = Encoder(
+                request, pipe.vae, pipe.transformer.config, embeds.dtype, device, noise
+            )
+            if request.encoded_frames:
+                with _timed_stage("encode", seconds, emit, cancel, device):
+                    started_from = _encode(encoder, loaded, emit)
+            else:
+                started_from = encoder.condition()
             if loaded.to_compile:
                 expected = loaded.plan.seconds.get("compile", 0.0)
                 with _timed_stage("compile", seconds, emit, cancel, device, expected):
                     loaded.compile()
-            loaded.prepare(request.steps)
+            loaded.prepare(request.done_steps)
             _release_reserved(loaded.plan)
             with _timed_stage("denoise", seconds, emit, cancel, device):
                 streamed = "transformer" in loaded.plan.offload.streamed
-                latents = _denoise(request, pipe, embeds, negative, emit, cancel, streamed)
+                text = embeds if negative is None else torch.cat([negative, embeds])
+                latents = _denoise(request, pipe, text, started_from, noise, emit, cancel, streamed)
             _release_reserved(loaded.plan)
             with _timed_stage("decode", seconds, emit, cancel, device):
                 frames = _checked_frames(_decode(request, loaded, latents, emit))
     finally:
         pipe.maybe_free_model_hooks()
-    return Generated(frames, request, loaded.plan, loaded.hashes, seconds, torch.get_num_threads())
+    threads = torch.get_num_threads()
+    hashes = loaded.hashes
+    return Generated(frames, request, loaded.plan, hashes, seconds, threads, encoder.hashes)
 
 
 def _denoise(
     request: VideoRequest,
     pipe,
-    embeds: torch.Tensor,
-    negative: torch.Tensor | None,
+    text: torch.Tensor,
+    started_from: Condition,
+    noise: Noise,
     emit: Listener,
     cancel: CancelToken | None,
     streamed: bool = False,
@@ -135,6 +154,7 @@ def _denoise(
     """Latents (1, latent frames, 16, height / 8, width / 8).
 
     Args:
+        text: as for ``denoise.denoise``.
         streamed: whether the transformer's blocks are. What is fetched ahead follows the order in
             which they first ran, so the first step isn't stopped between two of them.
     """
@@ -148,8 +168,8 @@ def _denoise(
         done.append(step)
         _raise_if_cancelled(cancel)
         if not torch.isfinite(clean).all():  # and it would stay so
-            raise BadFrames(f"step {step} of {request.steps} gave NaN: {BAD_FRAMES_REMEDY}")
-        emit(Step(step, request.steps, clean))
+            raise BadFrames(f"step {step} of {request.done_steps} gave NaN: {BAD_FRAMES_REMEDY}")
+        emit(Step(step, request.done_steps, clean))
         _raise_if_cancelled(cancel)
 
     latent_frames = (request.frames - 1) // 4 + 1
@@ -158,12 +178,12 @@ def _denoise(
         latents = denoise.denoise(
             pipe.transformer,
             pipe.scheduler,
-            embeds if negative is None else torch.cat([negative, embeds]),
+            text,
             (latent_frames, request.height // 8, request.width // 8),
             request.steps,
             (denoise.wave if wave else denoise.constant)(request.guidance),
-            condition.from_text(latent_frames, pipe.transformer.config),
-            Noise(request.seed, request.variation_seed, request.variation_strength),
+            started_from,
+            noise,
             after_step,
         )
     pipe.maybe_free_model_hooks()
@@ -192,8 +212,27 @@ def _decode(
     would be lost otherwise.
     """
     vae = loaded.pipe.vae
+    decode = functools.partial(decode_latents, vae, latents, request.frames)
+    return _tiled_where_memory_is_short(decode, loaded, emit)[0]
+
+
+def _encode(encoder: Encoder, loaded: Loaded, emit: Listener) -> Condition:
+    """The condition of a request's pictures or clip; also in tiles where memory runs out."""
+    pipe, first = loaded.pipe, encoder.noise.state
+
+    def encode() -> Condition:
+        encoder.noise.state = first
+        return encoder.condition()
+
+    made = _tiled_where_memory_is_short(encode, loaded, emit)
+    pipe.maybe_free_model_hooks()  # the VAE would stay on the GPU beside the transformer
+    return made
+
+
+def _tiled_where_memory_is_short(work: Callable[[], T], loaded: Loaded, emit: Listener) -> T:
+    """What some work of the VAE returns, done in tiles where memory runs out."""
     try:
-        return decode_latents(vae, latents, request.frames)[0]
+        return work()
     except Exception as error:
         plan = fallback_plan(error, loaded.plan, "decode")
         if plan is None:
@@ -201,7 +240,7 @@ def _decode(
     free_memory()
     loaded.apply(plan)
     emit(PlanChanged(loaded.plan))
-    return decode_latents(vae, latents, request.frames)[0]
+    return work()
 
 
 def _checked_frames(video: torch.Tensor) -> np.ndarray:

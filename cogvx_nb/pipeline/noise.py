@@ -31,6 +31,16 @@ class Noise:
         self._other = torch.Generator("cpu").manual_seed(variation_seed)
         self._strength = strength
 
+    @property
+    def state(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """To be set again where what was drawn is drawn once more."""
+        return self.generator.get_state(), self._other.get_state()
+
+    @state.setter
+    def state(self, state: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self.generator.set_state(state[0])
+        self._other.set_state(state[1])
+
     def draw(
         self, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> torch.Tensor:

@@ -93,7 +93,7 @@ def check_configurations(model: Model, tokenizer) -> None:
         ModelCorrupt: with the file, the key and the value.
     """
     for name, kind in COMPONENT_CLASSES.items():
-        path = model.folder / name / "config.json"
+        path = model.part(name) / "config.json"
         config = _read_config(path)
         if config.get("quantization_config"):
             raise ModelCorrupt(
@@ -106,7 +106,7 @@ def check_configurations(model: Model, tokenizer) -> None:
         last = max(tokenizer.get_vocab().values())
         if is_t5 and last >= config.get("vocab_size", defaults["vocab_size"]):
             raise ModelCorrupt(f"{path} knows fewer tokens than its tokenizer, which has {last}")
-    _read_scheduler_config(model.folder)
+    _read_scheduler_config(model.part("scheduler"))
 
 
 def load_component(name: str, model: Model, dtype: torch.dtype) -> torch.nn.Module:
@@ -115,7 +115,7 @@ def load_component(name: str, model: Model, dtype: torch.dtype) -> torch.nn.Modu
     Raises:
         ModelCorrupt: if it can't be loaded whole, or holds what are no weights.
     """
-    folder = model.folder / name
+    folder = model.part(name)
     precision = "dtype" if name == "text_encoder" else "torch_dtype"
     with _reported_as_corrupt(folder):
         part, keys = COMPONENT_CLASSES[name].from_pretrained(
@@ -144,13 +144,13 @@ def load_scheduler(model: Model) -> diffusers.SchedulerMixin:
         ModelCorrupt: if it can't be read, or is of another kind.
     """
     kind = getattr(diffusers, model.checkpoint.scheduler)
-    config = _read_scheduler_config(model.folder)
-    with _reported_as_corrupt(model.folder / "scheduler"):
+    config = _read_scheduler_config(model.part("scheduler"))
+    with _reported_as_corrupt(model.part("scheduler")):
         return kind.from_config(config, timestep_spacing=model.checkpoint.timestep_spacing)
 
 
 def _read_scheduler_config(folder: Path) -> dict:
-    path = folder / "scheduler" / "scheduler_config.json"
+    path = folder / "scheduler_config.json"
     config = _read_config(path)
     _check_values(path, config, _defaults(SCHEDULER_CLASSES[1]), LARGEST["scheduler"])
     names = [kind.__name__ for kind in SCHEDULER_CLASSES]

@@ -34,8 +34,11 @@ FRAMES, PLAN, CHECKS, SOURCE = "frames", "plan", "checks", "source"
 and prompt come from."""
 
 
-PROMPT, VIDEO, SEED, DETAILS = "prompt", "video", "seed", "details"
+PROMPT, INPUT, VIDEO, SEED, DETAILS = "prompt", "input", "video", "seed", "details"
 """Sections of the workbench's form, in their order; the last one is folded."""
+
+PICTURE, CLIP = "picture", "clip"
+"""What a field that names a file takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class Field:
     alias: str = ""  # the keyword of diffusers' pipelines, where it is another
     section: str = DETAILS  # of the workbench's form
     seed: bool = False  # it seeds noise: ``RANDOM_SEED`` draws one
+    media: str = ""  # ``PICTURE`` or ``CLIP`` where it names a file of one
+    tunes: tuple[str, ...] = ()  # names of the fields of which one must be given for it to act
 
     @property
     def flag(self) -> str:
@@ -112,10 +117,66 @@ _SIZE = {"kind": int, "default": None, "least": SIZE_MULTIPLE, "most": 4096}
 _TEXT = {"kind": str, "default": "", "most": MAX_PROMPT}
 _SEED = {"kind": int, "least": RANDOM_SEED, "most": MAX_SEED, "seed": True}
 _CHECK = {"kind": bool, "default": False, "decides": CHECKS}
+_FILE = {"kind": str, "default": "", "most": 4096, "section": INPUT}
 
 _ROWS = (
     Field("prompt", help="what the video should show", required=True, section=PROMPT, **_TEXT),
     Field("negative_prompt", help="what it should not show", section=PROMPT, **_TEXT),
+    Field(
+        "image",
+        help="a picture that the video begins with: a file",
+        media=PICTURE,
+        **_FILE,
+    ),
+    Field(
+        "last_image",
+        help="a picture that it ends with",
+        media=PICTURE,
+        **_FILE,
+    ),
+    Field(
+        "video",
+        help="a clip to change by the prompt, or to follow: a file",
+        media=CLIP,
+        **_FILE,
+    ),
+    Field(
+        "strength",
+        float,
+        0.8,
+        "how much of the clip is changed: the share of the steps that are done",
+        least=0.01,
+        most=1,
+        section=INPUT,
+        tunes=("video",),
+    ),
+    Field(
+        "video_start",
+        float,
+        0.0,
+        "seconds of the clip that are skipped",
+        least=0,
+        most=86_400,
+        section=INPUT,
+        tunes=("video",),
+    ),
+    Field(
+        "fit",
+        str,
+        "crop",
+        "how pictures and clips are fitted to the video: crop, pad or stretch",
+        choices=("crop", "pad", "stretch"),
+        section=INPUT,
+        tunes=("image", "video"),
+    ),
+    Field(
+        "image_scale",
+        str,
+        "trained",
+        "scale of a picture's latents: trained, or diffusers, whose is another for CogVideoX1.5",
+        choices=("trained", "diffusers"),
+        tunes=("image",),
+    ),
     Field(
         "frames",
         int,
@@ -198,6 +259,9 @@ FIELDS: dict[str, Field] = {field.name: field for field in _ROWS}
 
 SEEDS = tuple(field.name for field in _ROWS if field.seed)
 """Names of the fields that take ``RANDOM_SEED``."""
+
+INPUTS = tuple(field.name for field in _ROWS if field.media)
+"""Names of the fields that name files."""
 
 ALIASES = {field.alias: field.name for field in _ROWS if field.alias}
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..checkpoints import registry, store
 from ..checkpoints.registry import Checkpoint, Model
-from ..errors import DoesNotFit, ModelError, ModelMissing
+from ..errors import DoesNotFit
 from ..text import GIB
 from . import cost
 from .machine import SPARE_GPU_BYTES, SPARE_RAM_BYTES, Machine
@@ -34,40 +33,8 @@ from .plan import (
     resolve_speed_ups,
     upgrade_choices,
 )
-from .request import VideoRequest, nearest
+from .request import VideoRequest
 from .speedups import AUTO, SPEED_UPS
-
-
-def find_model(name: str, probe: Callable[[], Machine], frames: int = 13) -> tuple[Model, str]:
-    """Find the checkpoint to run, and say why where it wasn't named.
-
-    ``auto`` is CogVideoX-5b where it is complete and a plan for it fits a GPU, else the embedded
-    checkpoint.
-
-    Args:
-        probe: describes the machine; called only where that decides.
-
-    Returns:
-        (model, note): the note is empty when a model was named.
-
-    Raises:
-        ModelError: if a named model is missing or incomplete.
-    """
-    if name.strip().lower() != "auto":
-        return store.locate_checkpoint(name), ""
-    large, embedded = registry.COGVIDEOX_5B, registry.TINY
-    try:
-        model = store.locate_checkpoint(large.name)
-        if (machine := probe()).gpus:
-            predict_plan(model, machine, nearest(frames, large.frames))
-            return model, f"{large.name}, which fits the GPU here"
-        reason = f"there is no GPU here; name {large.name} to run it on the CPU"
-    except ModelMissing:
-        command = store.download_command(large)
-        reason = f"{large.name} is not on this machine; get it with: {command}"
-    except (ModelError, DoesNotFit) as error:
-        reason = str(error)
-    return store.locate_checkpoint(embedded.name), f"the small embedded {embedded.name}: {reason}"
 
 
 def plan_request(request: VideoRequest, machine: Machine, videos: int = 1) -> Plan:

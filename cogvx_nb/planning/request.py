@@ -11,8 +11,9 @@ from .. import settings
 from ..checkpoints import registry
 from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE, Model
 from ..errors import ModelError, PromptUnknown, RequestError
+from ..media.given import Given
 from ..text import full_number
-from . import prompt_tokens
+from . import inputs, prompt_tokens
 from .fields import (
     DRAWN_BELOW,
     FIELDS,
@@ -56,6 +57,13 @@ class VideoRequest:
     model: Model
     variation_seed: int = FIELDS["variation_seed"].default
     variation_strength: float = FIELDS["variation_strength"].default  # 0 … 1
+    image: str = FIELDS["image"].default  # of pictures and clips the name under which it is kept
+    last_image: str = FIELDS["last_image"].default
+    video: str = FIELDS["video"].default
+    strength: float = FIELDS["strength"].default  # share of the steps that a clip is changed by
+    video_start: float = FIELDS["video_start"].default  # seconds
+    fit: str = FIELDS["fit"].default
+    image_scale: str = FIELDS["image_scale"].default
     speed: str = FIELDS["speed"].default
     attention: str = FIELDS["attention"].default
     fallback: str = FIELDS["fallback"].default
@@ -64,6 +72,7 @@ class VideoRequest:
     notes: tuple[str, ...] = ()  # what the user should know, though nothing was changed
     allowed: tuple[str, ...] = ()  # names of the ``allow_…`` permissions that it needed
     enriched_from: str = ""  # the prompt as typed, where a chat model made ``prompt`` of it
+    input_names: dict[str, str] = field(default_factory=dict)  # names of the files, by field
 
     def __str__(self) -> str:
         size = f"{self.frames} frames of {self.height} × {self.width} at {self.fps} fps"
@@ -72,6 +81,7 @@ class VideoRequest:
         if self.variation_strength:
             strength = full_number(self.variation_strength)
             lines[0] += f" varied by {strength} towards seed {self.variation_seed}"
+        lines += [f"{name}: {file}" for name, file in self.input_names.items()]
         lines += [f"adjusted: {change}" for change in self.adjustments]
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
 
@@ -79,6 +89,24 @@ class VideoRequest:
     def seeds(self) -> dict[str, int]:
         """The seeds, as drawn, by the names of their fields."""
         return {name: getattr(self, name) for name in SEEDS}
+
+    @property
+    def task(self) -> str:
+        """What it is made from: one of ``registry.TASKS``."""
+        return inputs.task_of(self.model.checkpoint, inputs.given_names(self.settings))
+
+    @property
+    def done_steps(self) -> int:
+        """The steps that are done: fewer than ``steps`` where a clip is changed by a part."""
+        if self.task != registry.CLIP:
+            return self.steps
+        return max(1, min(int(self.steps * self.strength), self.steps))
+
+    @property
+    def encoded_frames(self) -> int:
+        """Frames that the VAE encodes before the first step, each picture by itself."""
+        counts = {"image": 1, "last_image": 1, "video": self.frames}
+        return sum(counts[name] for name in inputs.given_names(self.settings))
 
     @property
     def settings(self) -> dict[str, object]:
@@ -115,7 +143,12 @@ def make_request(
     asked = complete_values({"prompt": prompt, **values})
     check_attention(asked["attention"])
     del asked["model"], asked["enrich"]
+    inputs.task_of(checkpoint, inputs.given_names(asked))  # before files are read
+    given = inputs.read_inputs(asked)
     frames, changes = _fit_frames(model, asked["frames"])
+    if "video" in given:
+        frames, shortened = _shorten(model, given["video"], frames, asked["video_start"])
+        changes += shortened
     size, size_changes = _fit_size(model, asked)
     changes += size_changes
     if asked["strict"] and changes:
@@ -127,9 +160,10 @@ def make_request(
         notes += (f"{size['height']} × {size['width']} is outside the model's training",)
     notes += _read_negative_prompt(model, asked["negative_prompt"], asked["guidance"])
     notes += _check_steps(asked["steps"])
+    notes += inputs.idle_fields(asked) + inputs.reading_notes(given, size, asked["fit"])
     kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | _draw_seeds(asked)
     return VideoRequest(
-        **kept | {"frames": frames} | size,
+        **kept | {"frames": frames} | size | {name: file.value for name, file in given.items()},
         fps=checkpoint.fps,
         model=model,
         asked=asked,
@@ -137,7 +171,19 @@ def make_request(
         notes=notes,
         allowed=allowed,
         enriched_from=enriched_from,
+        input_names={name: file.name for name, file in given.items()},
     )
+
+
+def _shorten(
+    model: Model, clip: Given, frames: int, start: float
+) -> tuple[int, list[Adjustment]]:
+    """The frames that a clip has for a video of so many."""
+    used = inputs.clip_frames(clip, frames, model.checkpoint, start)
+    if used == frames:
+        return used, []
+    reason = f"{clip.name} has no more at {model.checkpoint.fps} fps"
+    return used, [Adjustment("frames", frames, used, reason)]
 
 
 def _draw_seeds(asked: dict[str, object]) -> dict[str, int]:
@@ -291,4 +337,6 @@ def load_tokenizer(model: Model):
 
 
 def _tokenizer_folder(model: Model) -> Path:
-    return model.folder or settings.models_dir() / registry.TINY.name
+    if model.folder is None:
+        return settings.models_dir() / registry.TINY.name
+    return model.part("tokenizer").parent

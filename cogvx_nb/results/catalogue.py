@@ -236,6 +236,7 @@ class Catalogue:
             " row_number() OVER (PARTITION BY frames ORDER BY at DESC) AS place FROM results"
             " WHERE model = ? AND device = ? AND guidance > 1"
             " AND NOT ifnull(step_cache, 0) AND ifnull(quantized, '') = ''"
+            " AND ifnull(video, '') = ''"  # a changed clip has fewer steps than its request
         )
         rows = self._index.query(
             f"SELECT frames, step, other_seconds, {stages} FROM ({ranked})"

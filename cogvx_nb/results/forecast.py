@@ -40,18 +40,18 @@ def announce(
     expected = expected_seconds(
         plan,
         probe_machine(),
-        prepared.steps,
+        prepared.done_steps,
         known,
         loaded=_is_loaded(prepared),
         imported=PIPELINE in sys.modules,
     )
-    computed = plan.step_cost.computed_steps(prepared.steps)
+    computed = plan.step_cost.computed_steps(prepared.done_steps)
     return Planned(
         prepared,
         plan,
         model_note,
         {stage: seconds for stage, seconds in expected.items() if stage in stages},
-        computed if len(computed) < prepared.steps else (),
+        computed if len(computed) < prepared.done_steps else (),
     )
 
 

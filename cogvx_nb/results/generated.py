@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,3 +20,4 @@ class Generated:
     hashes: dict[str, str]  # SHA-256 of the checkpoint's files
     seconds: dict[str, float]  # of each stage: load, text, denoise, decode
     threads: int  # of torch on the CPU; they can change the last bit
+    input_hashes: dict[str, str] = field(default_factory=dict)  # of fitted pixels, by field

@@ -20,7 +20,7 @@ FORMAT = 2
 MAX_BYTES = 2**20
 """Of settings as JSON; a video's have some kilobytes."""
 
-STAGES = ("load", "text", "compile", "denoise", "decode", "write")
+STAGES = ("load", "text", "encode", "compile", "denoise", "decode", "write")
 
 ONE_TIME_STAGES = ("load", "compile")
 """Stages that the next video of a process doesn't have."""
@@ -79,6 +79,14 @@ class RecordedCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedInput:
+    """A picture or a clip that a video was made from. The request has what it is kept as."""
+
+    name: str  # of the file that was given
+    pixels: str  # SHA-256 of its uint8 RGB frames, fitted to the video's size
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedMachine:
     """The machine that made a video."""
 
@@ -105,6 +113,7 @@ class Sidecar:
     adjustments: tuple[Adjustment, ...] = ()
     notes: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()  # names of the allow_… permissions that were needed
+    inputs: dict[str, RecordedInput] = field(default_factory=dict)  # by field of the request
     plan: RecordedPlan
     checkpoint: RecordedCheckpoint
     versions: dict[str, str | None] = field(default_factory=dict)  # None: not installed
@@ -116,7 +125,7 @@ class Sidecar:
     def as_json(self) -> dict:
         """The JSON content of a sidecar in today's format."""
         content = {"format": FORMAT, **_json_value(self)}
-        for name in ("enriched_from", "content_hash"):
+        for name in ("enriched_from", "content_hash", "inputs"):
             if not content[name]:
                 del content[name]
         return content
@@ -165,4 +174,6 @@ def _json_value(value: object) -> object:
         }
     if isinstance(value, tuple):
         return [_json_value(part) for part in value]
-    return dict(value) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {key: _json_value(part) for key, part in value.items()}
+    return value

@@ -147,6 +147,10 @@ def describe_video(generated: Generated) -> Sidecar:
         adjustments=tuple(request.adjustments),
         notes=tuple(request.notes),
         allowed=tuple(request.allowed),
+        inputs={
+            name: records.RecordedInput(request.input_names[name], pixels)
+            for name, pixels in generated.input_hashes.items()
+        },
         plan=records.RecordedPlan(**generated.plan.choices),
         checkpoint=records.RecordedCheckpoint(
             name=request.model.name,

@@ -18,7 +18,7 @@ from ..errors import CogvxError, ParameterError, SpecError
 from ..notebooks.cell_reader import Parameter
 from ..notebooks.template import NotebookTemplate
 from ..notebooks.value_types import is_plain_value
-from ..planning import cost, enrich, planner, request
+from ..planning import cost, enrich, model_choice, planner, request
 from ..planning.cells import read_cell
 from ..planning.fields import FIELDS, RANDOM_SEED, SEEDS
 from ..planning.machine import Machine
@@ -171,7 +171,7 @@ class _RunPlanner:
 
     def _locate_model(self, name: str, frames: int) -> tuple[Model | None, str, dict[str, str]]:
         try:
-            model, _ = planner.find_model(name, self._probe, frames)
+            model, _ = model_choice.find_model(name, self._probe, frames)
         except CogvxError:
             if self._book.makes_video:
                 raise

@@ -12,7 +12,7 @@ from ..live_line import in_notebook
 from ..notebooks import cell_errors
 from ..notebooks.cell_errors import CellEnded
 from ..paths import user_path
-from ..planning import planner, probe
+from ..planning import model_choice, probe
 from ..planning.fields import FIELDS
 from ..results.side_by_side import MOST
 from . import (
@@ -113,7 +113,7 @@ def show_compare(paths: Sequence[str | Path]) -> Page:
 
 def _find_model(name: str, values: dict[str, object]) -> Model:
     frames = FIELDS["frames"].check(values.get("frames", FIELDS["frames"].default))
-    return planner.find_model(name, probe.probe_machine, frames)[0]
+    return model_choice.find_model(name, probe.probe_machine, frames)[0]
 
 
 def take_over_notebook(model: str = FIELDS["model"].default, **values: object) -> None:

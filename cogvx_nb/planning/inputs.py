@@ -1,0 +1,122 @@
+"""Pictures and clips of a request: the task that they make, and whether a checkpoint does it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from ..checkpoints import registry
+from ..checkpoints.registry import CLIP, CONTROL, FRAMES, IMAGE, TEXT, Checkpoint
+from ..errors import RequestError
+from ..media import given, pixels
+from ..media.given import Given
+from .fields import FIELDS, INPUTS, PICTURE
+
+INPUTS_OF = {
+    TEXT: (),
+    IMAGE: ("image",),
+    FRAMES: ("image", "last_image"),
+    CLIP: ("video",),
+    CONTROL: ("video",),
+}
+"""Fields that are given for each task."""
+
+TAKES = {
+    TEXT: "text alone",
+    IMAGE: "an image",
+    FRAMES: "an image and a last_image",
+    CLIP: "a video to change",
+    CONTROL: "a video to follow",
+}
+"""What each task starts from, for messages."""
+
+
+def read_inputs(values: Mapping[str, object]) -> dict[str, Given]:
+    """The pictures and clips that a request names, by field; each is kept by its content.
+
+    Raises:
+        RequestError: for one that can't be used, with the remedy.
+    """
+    return {name: _read(name, values[name]) for name in INPUTS if values.get(name)}
+
+
+def _read(name: str, value: object) -> Given:
+    read = given.read_picture if FIELDS[name].media == PICTURE else given.read_clip
+    return read(FIELDS[name].check(value), name)
+
+
+def given_names(values: Mapping[str, object]) -> tuple[str, ...]:
+    """Names of the fields with a picture or a clip."""
+    return tuple(name for name in INPUTS if values.get(name))
+
+
+def tasks_with(names: Collection[str]) -> list[str]:
+    """Tasks for which just those fields are given."""
+    return [task for task, needed in INPUTS_OF.items() if set(needed) == set(names)]
+
+
+def task_of(checkpoint: Checkpoint, names: Collection[str]) -> str:
+    """The task that a checkpoint does with what is given.
+
+    Args:
+        names: of the fields with a picture or a clip.
+
+    Raises:
+        RequestError: if it does none, with those that do.
+    """
+    tasks = tasks_with(names)
+    if not tasks:
+        if set(names) == {"last_image"}:
+            raise RequestError("image", "", "is missing: a last_image needs an image before it")
+        raise RequestError("video", "", "can't be given together with an image: leave one out")
+    for task in tasks:
+        if task in checkpoint.tasks:
+            return task
+    wanted = tasks[0]
+    able = [known.name for known in registry.CHECKPOINTS if wanted in known.tasks]
+    takes = " or ".join(TAKES[task] for task in checkpoint.tasks)
+    raise RequestError(
+        "model",
+        checkpoint.name,
+        f"takes {takes}, not {TAKES[wanted]}: use {', '.join(able)}",
+    )
+
+
+def idle_fields(asked: Mapping[str, object]) -> tuple[str, ...]:
+    """A note for each value that has no effect, since what it tunes isn't given."""
+    return tuple(
+        f"{name} has no effect without {' or '.join(field.tunes)}"
+        for name, field in FIELDS.items()
+        if field.tunes and asked[name] != field.default
+        if not any(asked[tuned] for tuned in field.tunes)
+    )
+
+
+def reading_notes(given: Mapping[str, Given], size: Mapping[str, int], fit: str) -> tuple[str, ...]:
+    """What reading and fitting changes of each picture and clip, for a person."""
+    notes = ()
+    for name, file in given.items():
+        fitted = pixels.fit_note(file, size["height"], size["width"], fit)
+        notes += tuple(f"{name}: {note}" for note in (*file.notes, fitted) if note)
+    return notes
+
+
+def clip_frames(clip: Given, frames: int, checkpoint: Checkpoint, start: float) -> int:
+    """The frames that a clip has for a video of so many: those, or fewer that the checkpoint makes.
+
+    Raises:
+        RequestError: if it has too few for any.
+    """
+    available = pixels.frames_available(clip, checkpoint.fps, start)
+    if available >= frames:
+        return frames
+    counts = [count for count in checkpoint.frame_counts if count <= available]
+    if not counts:
+        least = min(checkpoint.frame_counts)
+        after = f" after {start:g} s" if start else ""
+        raise RequestError(
+            "video",
+            clip.name,
+            f"has {available} frames at {checkpoint.fps} fps{after} and {checkpoint.name} makes at "
+            f"least {least}: use a longer clip",
+        )
+    return max(counts)
