@@ -168,7 +168,7 @@ def test_text_to_video_of_patches_in_time(frames, padding, scheduler):
 def image_to_video(parts: Parts, frames: int, **values) -> torch.Tensor:
     noise, image = Noise(SEED), as_pixels(parts.picture)
     count = (frames - 1) // 4 + 1
-    given = condition.from_image(image, count, parts.vae, parts.config, noise, **values)
+    given = condition.from_images({0: image}, count, parts.vae, parts.config, noise, **values)
     return parts.ours(frames, given, noise)
 
 
@@ -259,7 +259,7 @@ def test_the_image_of_1_5_has_the_scale_of_its_authors():
     assert condition.image_scale(Parts("5b-I2V", "DPM").vae.config, as_diffusers=True) == factor
     image, scaled = as_pixels(parts.picture), []
     for scale in (None, 1 / factor):
-        given = condition.from_image(image, 2, parts.vae, parts.config, Noise(SEED), scale)
+        given = condition.from_images({0: image}, 2, parts.vae, parts.config, Noise(SEED), scale)
         scaled.append(given.channels)
     assert torch.allclose(scaled[0], factor * scaled[1])
     assert torch.equal(scaled[0][:, :1], condition.encode(parts.vae, image, Noise(SEED)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import NotebookError, ParameterError, SpecError
 from ..paths import user_path
-from ..planning.fields import FIELDS, FRAMES, names_deciding
+from ..planning.fields import FIELDS
 from ..text import print_error
 from .cell_reader import Parameter
 from .parameters import VIDEO_FUNCTIONS, ParameterCell, read_parameters

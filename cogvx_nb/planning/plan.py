@@ -116,6 +116,7 @@ class Plan:
     height: int
     width: int
     guided: bool  # classifier-free guidance: two clips in a step
+    encoded_frames: int = 0  # of pictures and clips, by the VAE before the first step
     attention: str = SDPA  # or flash4, or the name of a backend of diffusers
     speed: str = "exact"  # one of SPEEDS, as requested
     compiled: bool = False  # the transformer's blocks are compiled

@@ -50,8 +50,13 @@ def plan_request(request: VideoRequest, machine: Machine, videos: int = 1) -> Pl
     """
     size = (request.frames, request.height, request.width, request.guidance > 1)
     draft = _draft_plan(request.model, machine, *size)
-    draft = replace(draft, attention=request.attention, speed=request.speed)
-    return _fastest_fitting(draft, machine, request.steps, videos)
+    draft = replace(
+        draft,
+        attention=request.attention,
+        speed=request.speed,
+        encoded_frames=request.encoded_frames,
+    )
+    return _fastest_fitting(draft, machine, request.done_steps, videos)
 
 
 def predict_plan(
@@ -85,8 +90,8 @@ def replay_plan(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
     changed = replace(plan, **settings, reasons=("as it was made before",))
     why = f"there is no placement {changed.placement!r}"
     if changed.placement in PLACEMENTS:
-        changed = _with_predictions(changed, machine, request.steps)
-        why = missing_requirement(changed, machine, request.steps)
+        changed = _with_predictions(changed, machine, request.done_steps)
+        why = missing_requirement(changed, machine, request.done_steps)
         if not why and not fits(changed, machine):
             why = f"{changed.placement} doesn't fit here"
     if why:

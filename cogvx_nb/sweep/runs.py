@@ -182,12 +182,12 @@ class _RunPlanner:
     def _predict_costs(self, prepared: VideoRequest) -> tuple[float | None, int, int]:
         """(seconds, peak bytes of device memory, bytes on disk)."""
         size = (prepared.frames, prepared.height, prepared.width)
-        key = (str(prepared.model.folder), *size, prepared.guidance > 1, prepared.steps)
+        key = (str(prepared.model.folder), *size, prepared.guidance > 1, prepared.done_steps)
         key += (prepared.speed, prepared.attention)
         if key not in self._costs:
             plan = planner.plan_request(prepared, self._probe())
             paces = self._measured_paces(prepared.model.name, plan.device)
-            seconds = cost.predict_seconds(plan, self._probe(), prepared.steps, paces)
+            seconds = cost.predict_seconds(plan, self._probe(), prepared.done_steps, paces)
             video = int(VIDEO_BYTES * math.prod(size))
             disk = NOTEBOOK_BYTES + video + min(4 * video // 3, EMBEDDED_BYTES)
             self._costs[key] = seconds, plan.peak_bytes, disk

@@ -98,7 +98,7 @@ class Desk:
 
     def predict_seconds(self, request: VideoRequest) -> float | None:
         """Predicted seconds of a request; None if nothing is known, or it doesn't fit."""
-        shape = request.frames, request.steps, request.speed, request.attention
+        shape = request.frames, request.done_steps, request.speed, request.attention
         with contextlib.suppress(CogvxError):
             return self.session.predict(request.model, *shape).seconds
         return None

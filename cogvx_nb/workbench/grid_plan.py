@@ -205,7 +205,7 @@ def _predict_seconds(
     known: dict[tuple, float | None] = {}
     seconds = []
     for r in requests:
-        key = (str(r.model.folder or r.model.name), r.frames, r.steps, r.speed, r.attention)
+        key = (str(r.model.folder or r.model.name), r.frames, r.done_steps, r.speed, r.attention)
         if key not in known:
             known[key] = predict(r.model, *key[1:]).seconds
         seconds.append(known[key])

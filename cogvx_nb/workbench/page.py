@@ -184,7 +184,7 @@ class Page(anywidget.AnyWidget):
     def _cost_of(self, job: Job) -> float | None:
         """Predicted seconds of a job; equal ones are predicted once."""
         request = job.request
-        kind = (request.model.name, request.frames, request.steps, request.speed)
+        kind = (request.model.name, request.frames, request.done_steps, request.speed)
         if kind not in self._costs:
             self._costs[kind] = self.desk.predict_seconds(request)
         return self._costs[kind]
