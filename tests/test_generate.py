@@ -17,7 +17,7 @@ from conftest import CIRCLE
 
 from cogvx_nb import progress
 from cogvx_nb.checkpoints import registry
-from cogvx_nb.errors import BadFrames, Cancelled, DeviceFailed, ModelError
+from cogvx_nb.errors import BadFrames, Cancelled, DeviceFailed
 from cogvx_nb.pipeline import generate, loader
 from cogvx_nb.pipeline.vae import decode_latents
 from cogvx_nb.planning import planner, request
@@ -300,9 +300,3 @@ def test_ddim_without_dynamic_guidance_as_the_2b_has_it(tiny, here):
     assert np.abs(last - generated.frames).mean() < 1, "the last estimate is the clip"
     colour = world.measure(half.round().astype(np.uint8)).colour
     assert colour == "red", "clean, not noisy, half way"
-
-
-def test_a_checkpoint_that_cannot_run_is_refused_by_name(tiny):
-    model = replace(tiny, checkpoint=registry.COGVIDEOX_15_5B)
-    with pytest.raises(ModelError, match=r"CogVideoX1\.5-5B can't be run here: its patches span"):
-        request.make_request(model, CIRCLE)

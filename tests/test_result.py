@@ -26,8 +26,9 @@ from cogvx_nb.errors import (
     RequestError,
     ResultError,
 )
+from cogvx_nb.media import ffmpeg
 from cogvx_nb.reports import display
-from cogvx_nb.results import ffmpeg, output, pictures, records, result, unsaved, video
+from cogvx_nb.results import output, pictures, records, result, unsaved, video
 from cogvx_nb.results.typed import FieldError
 
 NASTY = (

@@ -20,9 +20,9 @@ from test_video import make_special
 
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import ResultError
+from cogvx_nb.media.ffmpeg import find_ffmpeg
 from cogvx_nb.planning.plan import PREDICTED, Plan
 from cogvx_nb.results import catalogue, columns, records, result, stored, video
-from cogvx_nb.results.ffmpeg import find_ffmpeg
 from cogvx_nb.results.marks import Marks
 from cogvx_nb.results.typed import FieldError
 

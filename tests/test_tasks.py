@@ -1,4 +1,4 @@
-"""From pictures and clips to videos: the tasks, what is refused, and what comes back from a result."""
+"""From pictures and clips to videos: the tasks, what is refused, and what results give back."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_a_shorter_clip_makes_a_shorter_video(tiny, tmp_path, frames):
     assert asked.frames == 9
     assert "no more at 8 fps" in str(asked.adjustments[0])
     video.encode_video(frames[:5], path, 8, "")
-    with pytest.raises(RequestError, match="5 frames at 8 fps and .* at least 9"):
+    with pytest.raises(RequestError, match=r"5 frames at 8 fps and .* at least 9"):
         request.make_request(tiny, CIRCLE, video=str(path))
 
 

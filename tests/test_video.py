@@ -12,7 +12,8 @@ import pytest
 
 from cogvx_nb import settings
 from cogvx_nb.errors import FfmpegError, ResultError
-from cogvx_nb.results import ffmpeg, pictures, stored, video
+from cogvx_nb.media import ffmpeg
+from cogvx_nb.results import pictures, stored, video
 
 CONFUSING = [
     "Duration: 00:00:05,000 a red circle",

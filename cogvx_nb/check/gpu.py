@@ -187,7 +187,7 @@ def fitting_frames(
     gpu: Gpu, machine: Machine, subject: Checkpoint | None
 ) -> tuple[dict[str, str], str]:
     """Verdict by number of frames, and the same in a line, for one GPU."""
-    if subject is None or subject.cannot_run:
+    if subject is None:
         return {}, ""
     verdicts, summaries = {}, []
     for frames in subject.frames:

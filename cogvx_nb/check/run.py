@@ -58,9 +58,6 @@ def model_row(asked: str, job: ModelChoice, deep: bool) -> Row:
             else "name one of those"
         )
         return Row("model", FAIL, job.note, needed, fix)
-    if job.checkpoint.cannot_run:
-        state = f"{job.checkpoint.name} can't be run here: {job.checkpoint.cannot_run}"
-        return Row("model", FAIL, state, "", f"--model {registry.COGVIDEOX_5B.name}")
     row = _folder_row("model", job.model.folder, deep, FAIL)
     note = f"; auto takes {job.note}" if job.note else ""
     return replace(row, found=f"{job.checkpoint.name}: {row.found}{note}")
@@ -115,14 +112,14 @@ def _repair_command(known: Checkpoint | None, folder: Path) -> str:
     """The command that repairs or fetches a checkpoint."""
     if known is None or folder.parent != settings.models_dir():
         return "fetch or copy it there again"
-    if known.modelscope and (folder / manifest.NAME).is_file():
+    if not known.is_embedded and (folder / manifest.NAME).is_file():
         return f"cogvx verify --repair {known.name}"
     return store.download_command(known)
 
 
 def plan_row(machine: Machine, job: ModelChoice) -> Row:
     """The plan of a request without options."""
-    if job.checkpoint is None or job.checkpoint.cannot_run:
+    if job.checkpoint is None:
         return Row("plan", FAIL, "none without a model that runs", "", "name another --model")
     frames = job.checkpoint.frames[0]
     try:

@@ -98,7 +98,7 @@ def prepare_download(
         DownloadError: with the cause and the next step.
         DiskFull: if there is no room for it.
     """
-    if not checkpoint.modelscope:
+    if checkpoint.is_embedded:
         raise DownloadError(
             f"{checkpoint.name} ships with the repository: git checkout -- models/{checkpoint.name}"
         )
@@ -130,7 +130,7 @@ def _first_listing(
         DownloadError: if none does; that of the only hub, or one with the reasons of all.
     """
     failures: list[tuple[str, DownloadError]] = []
-    for name in sources:
+    for name in [source for source in sources if getattr(checkpoint, source)]:
         try:
             hub = hubs.connect_hub(name, endpoint, send_token)
             listing = _required_files(hub.listing(getattr(checkpoint, name), revision))

@@ -6,84 +6,43 @@ the model card of the embedded checkpoint, ``models/cogvideox-tiny/README.md``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from ..errors import RequestError, did_you_mean
-from .demonstration import SHAPES, Demonstration
-
-SIZE_MULTIPLE = 16
-"""Height and width are multiples of this: the VAE downsamples by 8, the patches by 2."""
-
-MAX_STEPS = 1000
-"""``num_train_timesteps`` of the schedulers."""
-
-
-ARCHITECTURE_KEYS = (
-    "num_layers",
-    "num_attention_heads",
-    "attention_head_dim",
-    "sample_height",
-    "sample_width",
+from .checkpoint import (
+    ARCHITECTURE_KEYS,
+    CLIP,
+    CONTROL,
+    FRAMES,
+    IMAGE,
+    LATENT_CHANNELS,
+    MAX_STEPS,
+    MODES,
+    SIZE_MULTIPLE,
+    TEXT,
+    TILE,
+    Checkpoint,
+    Model,
+    Sizes,
 )
-"""Keys of the transformer's ``config.json`` whose values are ``Checkpoint.architecture``."""
+from .demonstration import SHAPES
 
-LATENT_CHANNELS = 16
-"""Channels of a latent frame, the same for the whole family."""
-
-TILE = (144, 720)
-"""Tile of a tiled decode for the native 480 × 720. Tiles overlap by 1/6 of their height and 1/5 of
-their width, so height / 8 must be divisible by 6 and width / 8 by 5, or they don't cover the clip.
-As wide as the clip, they overlap vertically only and decode 1.2 times its area; the 240 × 360 of
-diffusers decode 2.3 times."""
-
-
-MODES = ("quick", "standard", "best")
-"""Names of a checkpoint's frame counts, in ascending order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """One member of the CogVideoX family."""
-
-    name: str  # also of its folder in ``models/``
-    aliases: tuple[str, ...]  # other names that it can be asked for by, lower case
-    architecture: tuple[int, int, int, int, int]  # see ``ARCHITECTURE_KEYS``
-    height: int  # native size in pixels
-    width: int
-    frames: tuple[int, ...]  # frame counts that it is offered with
-    fps: int  # frames per second of its training clips
-    gpu_dtype: str  # that it was trained in; GPUs without bfloat16 take float16 for it
-    cpu_dtype: str
-    scheduler: str  # class name in diffusers
-    timestep_spacing: str  # of the scheduler
-    dynamic_cfg: bool  # whether the guidance scale varies over the steps, as the authors do it
-    rotary_embeddings: bool  # ``use_rotary_positional_embeddings`` of the transformer
-    vae_scaling_factor: float
-    text_tokens: int  # longest prompt, end token included
-    decode_steps: float  # time of a decode, in denoising steps
-    vae_channels: int  # of the VAE's blocks at full size, which set the memory of a decode
-    tile: tuple[int, int]  # height and width in pixels of the tiles of a tiled decode; see ``TILE``
-    parameters: dict[str, int]  # number of parameters of each component with weights, about
-    modelscope: str  # hub ids; empty for the embedded one
-    huggingface: str
-    licence: str
-    licence_note: str  # what it means, in a line
-    reads: str  # what its prompts may be written in, for error messages
-    enrichable: bool = True  # whether a chat model's long English prompts suit it
-    in_channels: int = LATENT_CHANNELS  # of the transformer; more with an image or a clip beside
-    patch_frames: int = 1  # latent frames that a patch spans
-    learned_positions: bool = False  # whether the transformer has learned them
-    offset: bool = False  # whether the transformer has an offset embedding
-    demonstration: Demonstration | None = None  # what a checkpoint of few things can draw
-    cannot_run: str = ""  # why it is only fetched and verified here; empty for those that run
-
-    @property
-    def kind(self) -> tuple:
-        """What tells its transformer from those of others, in their files."""
-        inputs = (self.in_channels, self.patch_frames, self.learned_positions, self.offset)
-        return (*self.architecture[:3], *inputs)
-
+__all__ = [
+    "ARCHITECTURE_KEYS",
+    "CHECKPOINTS",
+    "CLIP",
+    "CONTROL",
+    "FRAMES",
+    "IMAGE",
+    "LATENT_CHANNELS",
+    "MAX_STEPS",
+    "MODES",
+    "SIZE_MULTIPLE",
+    "TEXT",
+    "Checkpoint",
+    "Model",
+    "Sizes",
+]
 
 COGVIDEOX_5B = Checkpoint(
     name="CogVideoX-5b",
@@ -92,6 +51,7 @@ COGVIDEOX_5B = Checkpoint(
     height=480,
     width=720,
     frames=(13, 25, 49),
+    frame_range=range(9, 50, 8),
     fps=8,
     gpu_dtype="bfloat16",
     cpu_dtype="bfloat16",
@@ -127,6 +87,7 @@ COGVIDEOX_2B = replace(
     dynamic_cfg=False,
     rotary_embeddings=False,
     vae_scaling_factor=1.15258426,
+    snr_shift_scale=3.0,
     parameters=COGVIDEOX_5B.parameters | {"transformer": 1_693_783_872},
     modelscope="ZhipuAI/CogVideoX-2b",
     huggingface="zai-org/CogVideoX-2b",
@@ -141,13 +102,15 @@ COGVIDEOX_15_5B = replace(
     architecture=(42, 48, 64, 300, 300),
     height=768,
     width=1360,
-    frames=(81,),
+    frames=(17, 49, 81),
+    frame_range=range(17, 162, 16),
     fps=16,
+    text_tokens=224,  # of the authors' training configuration
+    tile=(144, 1360),
     patch_frames=2,
     parameters=COGVIDEOX_5B.parameters | {"transformer": 5_570_676_352},
     modelscope="ZhipuAI/CogVideoX1.5-5B",
     huggingface="zai-org/CogVideoX1.5-5B",
-    cannot_run="its patches span two latent frames, which this workbench doesn't decode",
 )
 
 TINY = Checkpoint(
@@ -157,6 +120,7 @@ TINY = Checkpoint(
     height=96,
     width=144,
     frames=(13, 25, 49),
+    frame_range=range(9, 50, 8),
     fps=8,
     gpu_dtype="float32",
     cpu_dtype="float32",
@@ -180,22 +144,32 @@ TINY = Checkpoint(
     demonstration=SHAPES,
 )
 
-CHECKPOINTS = (COGVIDEOX_5B, COGVIDEOX_2B, COGVIDEOX_15_5B, TINY)
+TINY_I2V = replace(
+    TINY,
+    name="cogvideox-tiny-i2v",
+    aliases=("tiny-i2v",),
+    tasks=(TEXT, IMAGE, FRAMES),
+    in_channels=32,
+    parameters=TINY.parameters | {"transformer": 6_075_584},
+    shares=TINY.name,
+)
 
 
-def _relative(base: Checkpoint, name: str, owners: tuple[str, str], parameters: int, **changed):
+def _relative(
+    base: Checkpoint, name: str, owners: tuple[str, str], transformer: int, **changed
+) -> Checkpoint:
     """A checkpoint of another one's shapes whose transformer sees more than text.
 
     Args:
-        owners: of the model on ModelScope and on Hugging Face.
-        parameters: of the transformer.
+        owners: of the model on ModelScope, if it is there, and on Hugging Face.
+        transformer: its number of parameters.
     """
-    modelscope, huggingface = (f"{owner}/{name}" for owner in owners)
+    modelscope, huggingface = (f"{owner}/{name}" if owner else "" for owner in owners)
     return replace(
         base,
         name=name,
         aliases=(name.lower().removeprefix("cogvideox").removeprefix("-"),),
-        parameters=base.parameters | {"transformer": parameters},
+        parameters=base.parameters | {"transformer": transformer},
         modelscope=modelscope,
         huggingface=huggingface,
         **changed,
@@ -203,29 +177,75 @@ def _relative(base: Checkpoint, name: str, owners: tuple[str, str], parameters: 
 
 
 ZAI, PAI = ("ZhipuAI", "zai-org"), ("PAI", "alibaba-pai")
-IMAGE = {"in_channels": 32, "cannot_run": "it starts from an image, which it can't be given here"}
-INPAINT = {"in_channels": 33, "cannot_run": "it fills in clips, which it can't be given here"}
-CONTROL = {"in_channels": 32, "cannot_run": "it follows a clip, which it can't be given here"}
-FUN = "CogVideoX-Fun-V1."
-LEARNED = IMAGE | {"learned_positions": True}
-OFFSET = IMAGE | {"offset": True}
+PICTURE = {"in_channels": 32, "tasks": (IMAGE,)}
 
-RELATIVES = (
-    _relative(COGVIDEOX_5B, "CogVideoX-5b-I2V", ZAI, 5_570_479_680, **LEARNED),
-    _relative(COGVIDEOX_15_5B, "CogVideoX1.5-5B-I2V", ZAI, 5_571_594_880, **OFFSET),
-    _relative(COGVIDEOX_2B, f"{FUN}1-2b-InP", PAI, 1_693_914_432, **INPAINT),
-    _relative(COGVIDEOX_5B, f"{FUN}1-5b-InP", PAI, 5_570_491_968, **INPAINT),
-    _relative(COGVIDEOX_2B, f"{FUN}1-2b-Control", PAI, 1_693_906_752, **CONTROL),
-    _relative(COGVIDEOX_5B, f"{FUN}1-5b-Control", PAI, 5_570_479_680, **CONTROL),
-    _relative(COGVIDEOX_15_5B, f"{FUN}5-5b-InP", PAI, 5_571_094_144, **INPAINT),
+COGVIDEOX_5B_I2V = _relative(
+    COGVIDEOX_5B, "CogVideoX-5b-I2V", ZAI, 5_570_479_680, learned_positions=True, **PICTURE
 )
-"""Those that are recognised, fetched and verified, and refused by what they are."""
+
+COGVIDEOX_15_5B_I2V = _relative(
+    COGVIDEOX_15_5B,
+    "CogVideoX1.5-5B-I2V",
+    ZAI,
+    5_571_594_880,
+    offset=True,
+    sizes=Sizes(range(768, 769), range(768, 1361, SIZE_MULTIPLE)),
+    **PICTURE,
+)
+
+INTERPOLATION = _relative(
+    COGVIDEOX_5B_I2V,
+    "CogvideoX-Interpolation",
+    ("", "feizhengcong"),
+    5_570_479_680,
+    tasks=(FRAMES,),
+    licence="none stated",
+    licence_note="a fine-tune of CogVideoX-5b-I2V, whose licence is the CogVideoX License",
+)
+
+FUN = {"scheduler": "CogVideoXDDIMScheduler", "dynamic_cfg": False}
+"""What VideoX-Fun runs its models with."""
+
+FUN_SIZES = Sizes(range(256, 1025, SIZE_MULTIPLE), range(256, 1025, SIZE_MULTIPLE))
+INPAINT = FUN | {"in_channels": 33, "tasks": (TEXT, IMAGE, FRAMES), "sizes": FUN_SIZES}
+CONTROLLED = FUN | {"in_channels": 32, "tasks": (CONTROL,), "sizes": FUN_SIZES}
+FUN_15 = INPAINT | {
+    "height": 384,
+    "width": 672,
+    "frames": (13, 45, 85),
+    "frame_range": range(13, 86, 8),  # their latent frames make whole patches
+    "fps": 8,
+    "tile": (144, 1024),
+}
+
+CHECKPOINTS = (
+    COGVIDEOX_5B,
+    COGVIDEOX_2B,
+    COGVIDEOX_5B_I2V,
+    COGVIDEOX_15_5B,
+    COGVIDEOX_15_5B_I2V,
+    INTERPOLATION,
+    _relative(COGVIDEOX_2B, "CogVideoX-Fun-V1.1-2b-InP", PAI, 1_693_914_432, **INPAINT),
+    _relative(
+        COGVIDEOX_5B,
+        "CogVideoX-Fun-V1.1-5b-InP",
+        PAI,
+        5_570_491_968,
+        input_noise=0.0563,  # ``noise_aug_strength`` of VideoX-Fun's pipeline
+        **INPAINT,
+    ),
+    _relative(COGVIDEOX_2B, "CogVideoX-Fun-V1.1-2b-Control", PAI, 1_693_906_752, **CONTROLLED),
+    _relative(COGVIDEOX_5B, "CogVideoX-Fun-V1.1-5b-Control", PAI, 5_570_479_680, **CONTROLLED),
+    _relative(COGVIDEOX_15_5B, "CogVideoX-Fun-V1.5-5b-InP", PAI, 5_571_094_144, **FUN_15),
+    TINY,
+    TINY_I2V,
+)
 
 
 def find_checkpoint(name: str) -> Checkpoint | None:
     """The checkpoint of a name or alias, in any case; None if there is none."""
     key = name.strip().lower()
-    for checkpoint in (*CHECKPOINTS, *RELATIVES):
+    for checkpoint in CHECKPOINTS:
         if key in (checkpoint.name.lower(), *checkpoint.aliases):
             return checkpoint
     return None
@@ -259,28 +279,7 @@ def checkpoint_of_config(config: dict, name: str = "") -> Checkpoint | None:
         bool(config.get("use_learned_positional_embeddings")),
         config.get("ofs_embed_dim") is not None,
     )
-    for known in sorted((*CHECKPOINTS, *RELATIVES), key=lambda known: known.name != name):
+    for known in sorted(CHECKPOINTS, key=lambda known: known.name != name):
         if known.kind == kind:
             return known
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A checkpoint on this machine, or random weights of its shapes."""
-
-    checkpoint: Checkpoint
-    folder: Path | None  # None for random weights
-    bytes: dict[str, int]  # stored bytes of each component with weights
-    parameters: dict[str, int]  # number of parameters of each component with weights
-    shared: Path | None = None  # folder of the checkpoint whose other parts it runs with
-
-    def part(self, name: str) -> Path:
-        """Folder of a component, the tokenizer or the scheduler; not for random weights."""
-        own = self.folder / name
-        return own if self.shared is None or own.is_dir() else self.shared / name
-
-    @property
-    def name(self) -> str:
-        """Name for messages and records; random weights are marked."""
-        return self.checkpoint.name if self.folder else f"{self.checkpoint.name} (random weights)"

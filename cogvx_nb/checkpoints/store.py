@@ -83,18 +83,17 @@ def _shared_folder(folder: Path) -> Path | None:
 
 
 def available_checkpoints() -> list[Model]:
-    """The checkpoints in the models folder that are whole and can be run."""
+    """The checkpoints in the models folder that are whole."""
     models = []
     for checkpoint in registry.CHECKPOINTS:
         with contextlib.suppress(ModelError):
-            if not checkpoint.cannot_run:
-                models.append(locate_checkpoint(checkpoint.name))
+            models.append(locate_checkpoint(checkpoint.name))
     return models
 
 
 def download_command(checkpoint: Checkpoint) -> str:
     """The shell command that fetches a checkpoint into the models folder."""
-    if checkpoint.modelscope:
+    if not checkpoint.is_embedded:
         return f"cogvx download {checkpoint.name}"
     return f"git checkout -- models/{checkpoint.name}"
 
@@ -221,7 +220,7 @@ def _repair_hint(folder: Path) -> str:
     known = registry.find_checkpoint(folder.name)
     if known is None:
         return "fetch it again"
-    if known.modelscope:
+    if not known.is_embedded:
         return f"repair it with 'cogvx verify --repair {known.name}'"
     return f"repair it with {download_command(known)!r}"
 

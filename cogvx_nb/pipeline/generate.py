@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from ..errors import BadFrames, Cancelled, ModelError, OutOfMemory
+from ..planning.fit import Adjustment
 from ..planning.plan import Plan
 from ..planning.planner import with_frames
-from ..planning.request import Adjustment, VideoRequest
+from ..planning.request import VideoRequest
 from ..progress import (
     CancelToken,
     FramesDone,

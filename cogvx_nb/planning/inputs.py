@@ -91,11 +91,11 @@ def idle_fields(asked: Mapping[str, object]) -> tuple[str, ...]:
     )
 
 
-def reading_notes(given: Mapping[str, Given], size: Mapping[str, int], fit: str) -> tuple[str, ...]:
+def reading_notes(given: Mapping[str, Given], height: int, width: int, fit: str) -> tuple[str, ...]:
     """What reading and fitting changes of each picture and clip, for a person."""
     notes = ()
     for name, file in given.items():
-        fitted = pixels.fit_note(file, size["height"], size["width"], fit)
+        fitted = pixels.fit_note(file, height, width, fit)
         notes += tuple(f"{name}: {note}" for note in (*file.notes, fitted) if note)
     return notes
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection
 from ..checkpoints import registry, store
 from ..checkpoints.registry import Model
 from ..errors import DoesNotFit, ModelError, ModelMissing
+from .fit import nearest
 from .inputs import tasks_with
 from .machine import Machine
 from .planner import predict_plan
-from .request import nearest
 
 
 def find_model(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from .. import settings
 from ..checkpoints import registry
-from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE, Model
-from ..errors import ModelError, PromptUnknown, RequestError
+from ..checkpoints.registry import MAX_STEPS, Model
+from ..errors import PromptUnknown, RequestError
 from ..media.given import Given
 from ..text import full_number
 from . import inputs, prompt_tokens
@@ -24,21 +24,9 @@ from .fields import (
     complete_values,
     names_deciding,
 )
+from .fit import Adjustment, fit_frames, fit_size, is_trained, nearest
 from .prompt_tokens import Span, Tokens
 from .speedups import check_attention
-
-
-@dataclass(frozen=True, slots=True)
-class Adjustment:
-    """A value that was changed to one that the checkpoint supports."""
-
-    field: str
-    asked: object
-    used: object
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.field} {self.asked} → {self.used}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,40 +118,38 @@ def make_request(
 
     Raises:
         RequestError: with the value and the remedy.
-        ModelError: if this workbench can't run the checkpoint.
         PromptUnknown: if more than half of the prompt is unknown to the tokenizer.
     """
     checkpoint = model.checkpoint
-    if checkpoint.cannot_run:
-        raise ModelError(f"{model.name} can't be run here: {checkpoint.cannot_run}")
     FIELDS["prompt"].check(prompt)
     replace(FIELDS["negative_prompt"], name="enriched_from").check(enriched_from)
     if "frames" in values:
-        FIELDS["frames"].check(values["frames"], f"use one of {_frame_counts(model)}")
+        FIELDS["frames"].check(values["frames"], f"use {checkpoint.frame_rule}")
     asked = complete_values({"prompt": prompt, **values})
     check_attention(asked["attention"])
     del asked["model"], asked["enrich"]
     inputs.task_of(checkpoint, inputs.given_names(asked))  # before files are read
     given = inputs.read_inputs(asked)
-    frames, changes = _fit_frames(model, asked["frames"])
+    frames, changes = fit_frames(model, asked["frames"])
     if "video" in given:
         frames, shortened = _shorten(model, given["video"], frames, asked["video_start"])
         changes += shortened
-    size, size_changes = _fit_size(model, asked)
+    size, size_changes = fit_size(model, asked, given.get("image"))
     changes += size_changes
     if asked["strict"] and changes:
         first = changes[0]
         raise RequestError(first.field, first.asked, f"{first.reason}; use {first.used}")
     notes, allowed = _read_prompt(model, prompt, asked["allow_unknown"])
-    if size != {"height": checkpoint.height, "width": checkpoint.width}:
+    if not is_trained(checkpoint, size):
         allowed += ("allow_untrained_size",)
-        notes += (f"{size['height']} × {size['width']} is outside the model's training",)
+        notes += (f"{size[0]} × {size[1]} is outside the model's training",)
     notes += _read_negative_prompt(model, asked["negative_prompt"], asked["guidance"])
     notes += _check_steps(asked["steps"])
-    notes += inputs.idle_fields(asked) + inputs.reading_notes(given, size, asked["fit"])
+    notes += inputs.idle_fields(asked) + inputs.reading_notes(given, *size, asked["fit"])
     kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | _draw_seeds(asked)
+    files = {name: file.value for name, file in given.items()}
     return VideoRequest(
-        **kept | {"frames": frames} | size | {name: file.value for name, file in given.items()},
+        **kept | files | {"frames": frames, "height": size[0], "width": size[1]},
         fps=checkpoint.fps,
         model=model,
         asked=asked,
@@ -175,9 +161,7 @@ def make_request(
     )
 
 
-def _shorten(
-    model: Model, clip: Given, frames: int, start: float
-) -> tuple[int, list[Adjustment]]:
+def _shorten(model: Model, clip: Given, frames: int, start: float) -> tuple[int, list[Adjustment]]:
     """The frames that a clip has for a video of so many."""
     used = inputs.clip_frames(clip, frames, model.checkpoint, start)
     if used == frames:
@@ -193,42 +177,6 @@ def _draw_seeds(asked: dict[str, object]) -> dict[str, int]:
         name: draw.randrange(DRAWN_BELOW) if asked[name] == RANDOM_SEED else asked[name]
         for name in SEEDS
     }
-
-
-def nearest(value: int, choices: tuple[int, ...]) -> int:
-    """The choice nearest to ``value``, the lower one of two equally near."""
-    return min(choices, key=lambda choice: (abs(choice - value), choice))
-
-
-def _fit_frames(model: Model, frames: int) -> tuple[int, list[Adjustment]]:
-    used = nearest(frames, model.checkpoint.frames)
-    if used == frames:
-        return used, []
-    reason = f"{model.name} makes {_frame_counts(model)} frames"
-    return used, [Adjustment("frames", frames, used, reason)]
-
-
-def _fit_size(model: Model, asked: dict[str, object]) -> tuple[dict[str, int], list[Adjustment]]:
-    native = {"height": model.checkpoint.height, "width": model.checkpoint.width}
-    used, changes = dict(native), []
-    for name in native:
-        value = asked[name]
-        if value is None:
-            continue
-        if asked["allow_untrained_size"]:
-            below = value // SIZE_MULTIPLE * SIZE_MULTIPLE
-            used[name] = nearest(value, (below, below + SIZE_MULTIPLE))
-            reason = f"the model works in multiples of {SIZE_MULTIPLE} pixels"
-        else:
-            reason = (
-                f"{model.name} was trained at {native['height']} × {native['width']}; other "
-                f"multiples of {SIZE_MULTIPLE} only with allow_untrained_size"
-            )
-            if value % SIZE_MULTIPLE:
-                reason = f"not a multiple of {SIZE_MULTIPLE}, and {reason}"
-        if used[name] != value:
-            changes.append(Adjustment(name, value, used[name], reason))
-    return used, changes
 
 
 def _check_steps(steps: int) -> tuple[str, ...]:
@@ -289,10 +237,6 @@ def _reading_notes(model: Model, kind: str, text: str) -> tuple[str, ...]:
             f"end of it has no effect: {tokens.cut[:60]!r}{'…' * (len(tokens.cut) > 60)}",
         )
     return notes
-
-
-def _frame_counts(model: Model) -> str:
-    return " / ".join(str(frames) for frames in model.checkpoint.frames)
 
 
 def _nearest_divisor(steps: int) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ..errors import OutputExists, RequestError, ResultError
 from ..files import fsync, partial_file, publish, temporary_folder, translate_errors
+from ..media.ffmpeg import failure_reason, input_file, run_ffmpeg
 from ..paths import user_path
 from ..text import format_bytes
-from .ffmpeg import failure_reason, input_file, run_ffmpeg
 from .mp4 import TAG, find_tag, read_box
 
 QUALITY = 85

@@ -14,8 +14,8 @@ import numpy as np
 from .. import settings, text
 from ..errors import CogvxError, ResultError
 from ..files import temporary_folder, write_whole
+from ..media.ffmpeg import input_file, run_ffmpeg
 from ..planning import probe
-from .ffmpeg import input_file, run_ffmpeg
 
 MAX_SIDE = 8192
 """Pixels of a picture's longer side. WebP has at most 16,383, and players of H.264 show fewer."""

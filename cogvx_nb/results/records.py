@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Annotated
 
 from ..planning.fields import FIELDS, FRAMES, names_deciding
+from ..planning.fit import Adjustment
 from ..planning.plan import PREDICTED, RECORDED, Plan, rename_choices
-from ..planning.request import Adjustment, VideoRequest
+from ..planning.request import VideoRequest
 from ..planning.speedups import SPEEDS
 from .typed import MISSING, FieldError, OneOf, Passes, Range, read_as
 

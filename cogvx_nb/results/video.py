@@ -16,8 +16,7 @@ import numpy as np
 
 from ..errors import OutputError, ResultError
 from ..files import partial_file, temporary_folder
-from ..text import first_line, format_bytes
-from .ffmpeg import (
+from ..media.ffmpeg import (
     broken_ffmpeg,
     failure_reason,
     ffmpeg_output,
@@ -25,6 +24,7 @@ from .ffmpeg import (
     input_file,
     run_ffmpeg,
 )
+from ..text import first_line, format_bytes
 from .mp4 import TAG, find_tag
 
 QUALITY = 14

@@ -102,7 +102,7 @@ def describe_setup(models: list[Model]) -> Setup:
     missing = [
         (row.name, f"{sum(row.parameters.values()) * 2e-9:.0f} GB", store.download_command(row))
         for row in CHECKPOINTS
-        if row.name not in known and not row.cannot_run and row.modelscope
+        if row.name not in known and not row.is_embedded
     ]
     return Setup(field_rows(), [model_row(model) for model in models], missing)
 

@@ -1,0 +1,108 @@
+"""Frames and sizes of a request, fitted to what a checkpoint was trained for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ..checkpoints.registry import SIZE_MULTIPLE, Checkpoint, Model
+from ..media.given import Given
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """A value that was changed to one that the checkpoint supports."""
+
+    field: str
+    asked: object
+    used: object
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.asked} → {self.used}: {self.reason}"
+
+
+def nearest(value: int, choices: Iterable[int]) -> int:
+    """The choice nearest to ``value``, the lower one of two equally near."""
+    return min(choices, key=lambda choice: (abs(choice - value), choice))
+
+
+def fit_frames(model: Model, frames: int) -> tuple[int, list[Adjustment]]:
+    """The number of frames that a checkpoint makes nearest to one, and how that was changed."""
+    used = nearest(frames, model.checkpoint.frame_counts)
+    if used == frames:
+        return used, []
+    reason = f"{model.name} makes {model.checkpoint.frame_rule} frames"
+    return used, [Adjustment("frames", frames, used, reason)]
+
+
+def fit_size(
+    model: Model, asked: Mapping[str, object], picture: Given | None = None
+) -> tuple[Size, list[Adjustment]]:
+    """The size of a video, and how that was changed from what was asked for.
+
+    Args:
+        asked: ``height``, ``width`` (None where left open) and ``allow_untrained_size``.
+        picture: that the video begins with, whose aspect decides what was left open where the
+            checkpoint was trained for several.
+    """
+    checkpoint = model.checkpoint
+    used = list(_usual_size(checkpoint, picture))
+    names, changes = ("height", "width"), []
+    wanted = [asked[name] or usual for name, usual in zip(names, used, strict=True)]
+    if asked["allow_untrained_size"]:
+        used = [_multiple(side) for side in wanted]
+        reason = f"the model works in multiples of {SIZE_MULTIPLE} pixels"
+    elif checkpoint.sizes is not None:
+        used = list(_nearest_trained(checkpoint, *wanted))
+        reason = (
+            f"{model.name} was trained at {checkpoint.sizes}, upright too, in multiples of "
+            f"{SIZE_MULTIPLE}; others only with allow_untrained_size"
+        )
+    else:
+        reason = (
+            f"{model.name} was trained at {used[0]} × {used[1]}; other multiples of "
+            f"{SIZE_MULTIPLE} only with allow_untrained_size"
+        )
+    for name, side in zip(names, used, strict=True):
+        value = asked[name]
+        if value is not None and value != side:
+            odd = value % SIZE_MULTIPLE and not asked["allow_untrained_size"]
+            why = f"not a multiple of {SIZE_MULTIPLE}, and {reason}" if odd else reason
+            changes.append(Adjustment(name, value, side, why))
+    return (used[0], used[1]), changes
+
+
+def is_trained(checkpoint: Checkpoint, size: Size) -> bool:
+    """Whether a checkpoint was trained at a size."""
+    native = size == (checkpoint.height, checkpoint.width)
+    return native or (checkpoint.sizes is not None and size in checkpoint.sizes)
+
+
+def _usual_size(checkpoint: Checkpoint, picture: Given | None) -> Size:
+    """The native size; that of a picture's aspect with its shorter side, where there are several.
+
+    So do the authors of CogVideoX1.5 (``sat/sample_video.py``).
+    """
+    native = checkpoint.height, checkpoint.width
+    if checkpoint.sizes is None or picture is None:
+        return native
+    scale = min(native) / min(picture.height, picture.width)
+    return _nearest_trained(checkpoint, picture.height * scale, picture.width * scale)
+
+
+def _nearest_trained(checkpoint: Checkpoint, height: float, width: float) -> Size:
+    sizes = checkpoint.sizes
+    if (height, width) == (checkpoint.height, checkpoint.width):
+        return height, width
+    short, long = sorted((height, width))
+    sides = nearest(short, sizes.short), nearest(long, sizes.long)
+    return sides if height <= width else (sides[1], sides[0])
+
+
+def _multiple(side: int) -> int:
+    below = side // SIZE_MULTIPLE * SIZE_MULTIPLE
+    return nearest(side, (below, below + SIZE_MULTIPLE))
