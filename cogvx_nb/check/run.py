@@ -14,8 +14,8 @@ from .. import settings, text
 from ..checkpoints import download, manifest, registry, store
 from ..checkpoints.registry import Checkpoint, Model
 from ..errors import CogvxError, DoesNotFit
-from ..planning import cost, model_choice, planner
-from ..planning.machine import Machine
+from ..planning import model_choice, planner
+from ..planning.machine import ITEM_BYTES, Machine
 from . import environment, gpu, report
 from .gpu import fitting_frames
 from .report import FAIL, PASS, WARN, GpuVerdict, Report, Row
@@ -210,7 +210,7 @@ def _ram_row(machine: Machine, error: str, job: ModelChoice) -> Row:
     counts, what = job.checkpoint.parameters, "weights"
     if machine.gpus:  # the transformer can be streamed from its files
         counts, what = {"text_encoder": counts["text_encoder"]}, "text encoder"
-    needed = sum(counts.values()) * cost.ITEM_BYTES[kind]
+    needed = sum(counts.values()) * ITEM_BYTES[kind]
     what = f"{needed / text.GIB:.2f} GiB for the {what} of {job.checkpoint.name}"
     return environment.ram_row(machine, error, needed, what)
 

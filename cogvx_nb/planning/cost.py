@@ -2,8 +2,9 @@
 
 The constants were measured on one H100 80 GB (torch 2.11, diffusers 0.42.1) with the shapes of
 CogVideoX-5b and random weights, which neither depend on; ``cogvx bench`` measures what they
-predict. What depends on a speed-up is in ``speedups.StepCost``. Seconds on another GPU are scaled
-by how long a step takes there, and come from videos made on it once there are any.
+predict. What depends on a speed-up is in ``speedups.StepCost``, the VAE in ``vae_cost``. Seconds on
+another GPU are scaled by how long a step takes there, and come from videos made on it once there
+are any.
 """
 
 from __future__ import annotations
@@ -12,18 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..text import GIB
-from .machine import Gpu, Machine
+from .machine import ITEM_BYTES, Gpu, Machine
 from .plan import Placement, Plan
-
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-DECODE_COPIES = {"cpu": 22, "cuda": 8.4}
-"""Activations of a VAE decode, in copies of eight frames with the channels of its last blocks: the
-decoder of diffusers on the CPU, and the fast one of ``pipeline.vae``. At 480 × 720: 14.5 GiB, and
-5.9 GiB with ``DECODE_BYTES``."""
-
-DECODE_BYTES = 0.3 * GIB
-"""What the fast decoder takes at any size: the frames that a convolution is given."""
+from .vae_cost import decode_bytes, decode_seconds
 
 TEXT_BYTES = 0.3 * GIB
 """Activations of the text encoder, and its largest layer where it streams."""
@@ -77,14 +69,14 @@ def reserved_bytes(plan: Plan, room: float) -> int:
     needed = peak_bytes(plan)
     if plan.device == "cpu":
         return needed
-    relaxed = _used_bytes(plan) + RESERVED_DECODE_SHARE * _decode_bytes(plan) + RESERVED_BYTES
+    relaxed = _used_bytes(plan) + RESERVED_DECODE_SHARE * decode_bytes(plan) + RESERVED_BYTES
     return int(min(relaxed, max(needed, room)))
 
 
 def _used_bytes(plan: Plan) -> float:
     """Bytes of tensors at the peak: what stays on the device, and the largest stage besides."""
     sizes, placement = weight_bytes(plan), plan.offload
-    stages = {"transformer": _step_bytes(plan), "vae": _decode_bytes(plan)}
+    stages = {"transformer": _step_bytes(plan), "vae": decode_bytes(plan)}
     if "text_encoder" not in placement.on_gpu:
         stages["text_encoder"] = TEXT_BYTES
     if "transformer" in placement.streamed:
@@ -122,18 +114,6 @@ def _step_bytes(plan: Plan) -> float:
     return plan.step_cost.activation_copies * copy
 
 
-def _decode_bytes(plan: Plan) -> float:
-    checkpoint, area = plan.model.checkpoint, plan.height * plan.width
-    item = ITEM_BYTES[plan.dtype]
-    clip = 2 * plan.frames * area * 3 * item  # its parts, and the whole that they are copied to
-    if plan.tiled:
-        area = checkpoint.tile[0] * min(checkpoint.tile[1], plan.width)
-    copy = 8 * area * checkpoint.vae_channels * item
-    if plan.device == "cpu":
-        return DECODE_COPIES["cpu"] * copy + clip
-    return DECODE_COPIES["cuda"] * copy + DECODE_BYTES + clip
-
-
 STEP_OVERHEAD_SECONDS = 0.006
 """A step outside the blocks: the scheduler and guidance."""
 
@@ -148,12 +128,6 @@ PAGEABLE_RATE = 3e9
 
 DISK_RATE = 2e9
 """Bytes/s from a disk to a GPU."""
-
-DECODE_SECONDS = 1.2 / (49 * 480 * 720)
-"""Per pixel and frame decoded."""
-
-TILED_SLOWDOWN = 1.3
-"""Tiles overlap, and occupy the GPU less. Measured: 1.35 to 1.49 s instead of 1.2 s."""
 
 TEXT_SECONDS = 0.1
 """Encoding a prompt and a negative one, the text encoder on the GPU."""
@@ -181,11 +155,10 @@ def stage_seconds(
     """
     slowdown, cost = _slowdown(gpu) or 1.0, plan.step_cost
     computed = len(cost.computed_steps(steps))  # a cached step takes next to nothing
-    decode = slowdown * _decoded_frames(plan.frames) * plan.height * plan.width * DECODE_SECONDS
     seconds = {
         "text": _text_seconds(plan, gpu),
         "denoise": computed * _step_seconds(plan, gpu, slowdown) + steps * STEP_OVERHEAD_SECONDS,
-        "decode": decode * (TILED_SLOWDOWN if plan.tiled else 1.0),
+        "decode": decode_seconds(plan, slowdown),
     }
     compilation = cost.compile_seconds[1 if warm else 0]
     return seconds | ({"compile": compilation / videos} if compilation else {})
@@ -242,12 +215,6 @@ def _transfer_rate(placement: Placement, gpu: Gpu) -> float:
     if placement.from_disk:
         return DISK_RATE
     return H100_LINK if _slowdown(gpu) == 1.0 else OTHER_LINK
-
-
-def _decoded_frames(frames: int) -> int:
-    """Frames decoded for so many: an even number of latent frames is padded by one."""
-    latent_frames = (frames - 1) // 4 + 1
-    return 4 * (latent_frames - latent_frames % 2) + 1
 
 
 def _slowdown(gpu: Gpu) -> float | None:

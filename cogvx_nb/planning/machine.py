@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ..text import GIB
 
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of a number, by the name of its torch dtype."""
+
 SPARE_GPU_BYTES = 0.25 * GIB
 """GPU memory that plans leave free: libraries that are loaded after it was queried take some."""
 
