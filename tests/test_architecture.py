@@ -11,7 +11,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "cogvx_nb"
 LAYERS = """text errors imports paths settings files hashing leftovers
-    events time_left live_line progress < checkpoints < planning
+    events time_left live_line progress < media checkpoints < planning
     < results notebooks < pipeline < workflow reproduction < check sweep benchmark workbench
     < reports < cli"""
 RANK = {name: rank for rank, row in enumerate(LAYERS.split("<")) for name in row.split()}
@@ -63,13 +63,13 @@ def test_imports_lead_to_lower_layers_only():
     assert not {(a, b) for a, b in arrows if not may_import(package_of(a), package_of(b))}
 
 
-def test_no_imports_in_a_circle_and_no_chain_of_more_than_fourteen():
+def test_no_imports_in_a_circle_and_no_chain_of_more_than_nineteen():
     order = graphlib.TopologicalSorter(IMPORTS).static_order()  # CycleError names the circle
     chains: dict[str, list[str]] = {}
     for name in order:
         chains[name] = [name, *max((chains[other] for other in IMPORTS[name]), key=len, default=[])]
     longest = max(chains.values(), key=len)
-    assert len(longest) <= 14, " → ".join(longest)
+    assert len(longest) <= 19, " → ".join(longest)
 
 
 def test_only_the_pipeline_and_the_baselines_import_diffusers():
@@ -99,7 +99,7 @@ def test_only_settings_reads_the_environment():
 
 
 def test_modules_and_functions_are_short():
-    assert len(MODULES) <= 175
+    assert len(MODULES) <= 200
     assert not {name: lines for name in MODULES if (lines := SOURCES[name].count("\n")) > 300}
     functions = [
         (name, node.name)

@@ -217,7 +217,7 @@ def _ram_row(machine: Machine, error: str, job: ModelChoice) -> Row:
 
 def _disk_rows(job: ModelChoice) -> list[Row]:
     models, room, needed, bad = settings.models_dir(), 0, "no more for models", WARN
-    if job.checkpoint and job.checkpoint.modelscope and job.model is None:
+    if job.checkpoint and not job.checkpoint.is_embedded and job.model is None:
         stored = sum(STORED_BYTES[part] * n for part, n in job.checkpoint.parameters.items())
         staging = models / download.UNFINISHED / job.checkpoint.name
         room, bad = max(0, stored - folder_bytes(staging)) + download.RESERVE, FAIL

@@ -68,7 +68,5 @@ def kept_path(name: str) -> Path:
     if not path.is_file():
         raise ResultError(f"there is no {path}, which the video was made from: put it back there")
     if sha256(path) != NAME.fullmatch(name)[1]:
-        raise ResultError(
-            f"{path} was changed since it was kept: delete it, give the file again"
-        )
+        raise ResultError(f"{path} was changed since it was kept: delete it, give the file again")
     return path

@@ -9,8 +9,8 @@ import diffusers
 import torch
 import transformers
 
-from .. import settings
-from ..checkpoints.registry import ARCHITECTURE_KEYS, TINY, Checkpoint
+from ..checkpoints import store
+from ..checkpoints.registry import ARCHITECTURE_KEYS, Checkpoint
 from ..checkpoints.store import read_config
 from ..planning import request
 from ..planning.plan import Plan
@@ -35,15 +35,14 @@ SCHEDULER = {
     "beta_end": 0.012,
     "prediction_type": "v_prediction",
     "rescale_betas_zero_snr": True,
-    "snr_shift_scale": 1.0,
     "timestep_spacing": "trailing",
 }
 
 
 def random_configs(checkpoint: Checkpoint) -> dict[str, dict]:
     """Configuration of each of ``COMPONENTS``, as diffusers and transformers take it."""
-    if checkpoint.name == TINY.name:
-        return {name: _embedded_config(name) for name in COMPONENTS}
+    if checkpoint.is_embedded:
+        return {name: _embedded_config(checkpoint, name) for name in COMPONENTS}
     transformer = dict(zip(ARCHITECTURE_KEYS, checkpoint.architecture, strict=True)) | {
         "in_channels": checkpoint.in_channels,
         "use_rotary_positional_embeddings": checkpoint.rotary_embeddings,
@@ -55,13 +54,17 @@ def random_configs(checkpoint: Checkpoint) -> dict[str, dict]:
         "scaling_factor": checkpoint.vae_scaling_factor,
         "invert_scale_latents": checkpoint.patch_frames > 1,
     }
-    parts = (T5_XXL, transformer, vae, SCHEDULER | {"_class_name": checkpoint.scheduler})
+    scheduler = SCHEDULER | {
+        "_class_name": checkpoint.scheduler,
+        "snr_shift_scale": checkpoint.snr_shift_scale,
+    }
+    parts = (T5_XXL, transformer, vae, scheduler)
     return dict(zip(COMPONENTS, parts, strict=True))
 
 
-def _embedded_config(component: str) -> dict:
+def _embedded_config(checkpoint: Checkpoint, component: str) -> dict:
     name = "scheduler_config.json" if component == "scheduler" else "config.json"
-    return read_config(settings.models_dir() / TINY.name / component / name)
+    return read_config(store.locate_checkpoint(checkpoint.name).part(component) / name)
 
 
 diffusers.utils.logging.set_verbosity_error()

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TypeVar
 
-import numpy as np
 import torch
 
 from ..errors import BadFrames, Cancelled, ModelError, OutOfMemory
@@ -27,20 +24,13 @@ from ..progress import (
     Step,
 )
 from ..results.generated import Generated
-from ..results.video import is_black
 from . import denoise
 from .condition import Condition
 from .conditioning import Encoder
 from .loader import Loaded, fallback_plan
 from .noise import Noise
 from .optimization import free_memory
-from .vae import decode_latents
-
-T = TypeVar("T")
-
-BAD_FRAMES_REMEDY = (
-    "try another seed, fetch the checkpoint again, or use a GPU with bfloat16 if this is float16"
-)
+from .vae_stages import BAD_FRAMES_REMEDY, checked_frames, decode_frames, encode_inputs
 
 REDUCED_REQUEST = {"frames": 13, "steps": 20}
 """What ``fallback="reduce"`` allows after the smallest plan failed."""
@@ -119,7 +109,7 @@ def _generate_once(
             )
             if request.encoded_frames:
                 with _timed_stage("encode", seconds, emit, cancel, device):
-                    started_from = _encode(encoder, loaded, emit)
+                    started_from = encode_inputs(encoder, loaded, emit)
             else:
                 started_from = encoder.condition()
             if loaded.to_compile:
@@ -134,7 +124,7 @@ def _generate_once(
                 latents = _denoise(request, pipe, text, started_from, noise, emit, cancel, streamed)
             _release_reserved(loaded.plan)
             with _timed_stage("decode", seconds, emit, cancel, device):
-                frames = _checked_frames(_decode(request, loaded, latents, emit))
+                frames = checked_frames(decode_frames(request, loaded, latents, emit))
     finally:
         pipe.maybe_free_model_hooks()
     threads = torch.get_num_threads()
@@ -202,60 +192,6 @@ def _called_between_blocks(
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _decode(
-    request: VideoRequest, loaded: Loaded, latents: torch.Tensor, emit: Listener
-) -> torch.Tensor:
-    """float32 frames (frames, height, width, 3) in 0 … 1.
-
-    Where memory runs out the latents are decoded in tiles, an approximation: hours of denoising
-    would be lost otherwise.
-    """
-    vae = loaded.pipe.vae
-    decode = functools.partial(decode_latents, vae, latents, request.frames)
-    return _tiled_where_memory_is_short(decode, loaded, emit)[0]
-
-
-def _encode(encoder: Encoder, loaded: Loaded, emit: Listener) -> Condition:
-    """The condition of a request's pictures or clip; also in tiles where memory runs out."""
-    pipe, first = loaded.pipe, encoder.noise.state
-
-    def encode() -> Condition:
-        encoder.noise.state = first
-        return encoder.condition()
-
-    made = _tiled_where_memory_is_short(encode, loaded, emit)
-    pipe.maybe_free_model_hooks()  # the VAE would stay on the GPU beside the transformer
-    return made
-
-
-def _tiled_where_memory_is_short(work: Callable[[], T], loaded: Loaded, emit: Listener) -> T:
-    """What some work of the VAE returns, done in tiles where memory runs out."""
-    try:
-        return work()
-    except Exception as error:
-        plan = fallback_plan(error, loaded.plan, "decode")
-        if plan is None:
-            raise
-    free_memory()
-    loaded.apply(plan)
-    emit(PlanChanged(loaded.plan))
-    return work()
-
-
-def _checked_frames(video: torch.Tensor) -> np.ndarray:
-    """uint8 frames of a decoded clip.
-
-    Raises:
-        BadFrames: if they hold NaN or are all black.
-    """
-    if not torch.isfinite(video).all():
-        raise BadFrames(f"the frames hold NaN: {BAD_FRAMES_REMEDY}")
-    frames = video.mul(255).round().to(torch.uint8).cpu().numpy()
-    if is_black(frames):
-        raise BadFrames(f"all frames are black: {BAD_FRAMES_REMEDY}")
-    return frames
 
 
 def _release_reserved(plan: Plan) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..checkpoints.registry import SIZE_MULTIPLE, Checkpoint, Model
-from ..media.given import Given
+
+if TYPE_CHECKING:
+    from ..media.given import Given
 
 Size = tuple[int, int]
 """Height and width in pixels."""

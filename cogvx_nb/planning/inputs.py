@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from ..checkpoints import registry
 from ..checkpoints.registry import CLIP, CONTROL, FRAMES, IMAGE, TEXT, Checkpoint
 from ..errors import RequestError
-from ..media import given, pixels
-from ..media.given import Given
 from .fields import FIELDS, INPUTS, PICTURE
+
+if TYPE_CHECKING:
+    from ..media.given import Given
 
 INPUTS_OF = {
     TEXT: (),
@@ -40,6 +42,8 @@ def read_inputs(values: Mapping[str, object]) -> dict[str, Given]:
 
 
 def _read(name: str, value: object) -> Given:
+    from ..media import given  # late: ``cogvx check`` runs where no package is
+
     read = given.read_picture if FIELDS[name].media == PICTURE else given.read_clip
     return read(FIELDS[name].check(value), name)
 
@@ -93,6 +97,8 @@ def idle_fields(asked: Mapping[str, object]) -> tuple[str, ...]:
 
 def reading_notes(given: Mapping[str, Given], height: int, width: int, fit: str) -> tuple[str, ...]:
     """What reading and fitting changes of each picture and clip, for a person."""
+    from ..media import pixels  # late, too
+
     notes = ()
     for name, file in given.items():
         fitted = pixels.fit_note(file, height, width, fit)
@@ -106,6 +112,8 @@ def clip_frames(clip: Given, frames: int, checkpoint: Checkpoint, start: float) 
     Raises:
         RequestError: if it has too few for any.
     """
+    from ..media import pixels  # late, too
+
     available = pixels.frames_available(clip, checkpoint.fps, start)
     if available >= frames:
         return frames

@@ -169,10 +169,8 @@ class Plan:
     def __str__(self) -> str:
         labels = [row.label.format(getattr(self, row.field)) for row in self.speed_ups]
         parts = ", ".join([self.placement, *["tiled VAE"] * self.tiled, *labels])
-        return (
-            f"{self.model.name} on {self.device} in {self.dtype}, {parts}, "
-            f"about {self.peak_bytes / GIB:.1f} GiB"
-        )
+        memory = f"about {self.peak_bytes / GIB:.1f} GiB"
+        return f"{self.model.name} on {self.device} in {self.dtype}, {parts}, {memory}"
 
     def without(self, name: str) -> Plan:
         """The plan without a speed-up, and without those that are slow without it."""

@@ -6,12 +6,12 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import settings
 from ..checkpoints import registry
 from ..checkpoints.registry import MAX_STEPS, Model
 from ..errors import PromptUnknown, RequestError
-from ..media.given import Given
 from ..text import full_number
 from . import inputs, prompt_tokens
 from .fields import (
@@ -27,6 +27,9 @@ from .fields import (
 from .fit import Adjustment, fit_frames, fit_size, is_trained, nearest
 from .prompt_tokens import Span, Tokens
 from .speedups import check_attention
+
+if TYPE_CHECKING:
+    from ..media.given import Given
 
 
 @dataclass(frozen=True, slots=True)
