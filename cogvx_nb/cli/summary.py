@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from ..errors import ResultError
+from ..planning.schedulers import AUTO
 from ..results.marks import read_marks
 from ..results.recipe import command_line
 from ..results.records import Sidecar
@@ -56,6 +57,7 @@ def _values(sidecar: Sidecar) -> dict[str, str]:
         "video": f"{request.frames} frames of {request.height} × {request.width}"
         f" at {request.fps} fps",
         "denoising": f"{request.steps} steps, guidance {full_number(request.guidance)}",
+        "scheduler": "" if request.scheduler == AUTO else request.scheduler,
         "seed": f"{request.seed}{variation}",
         "plan": ", ".join(filter(None, placed)),
         "seconds": f"{total}: {stages}",

@@ -14,6 +14,7 @@ import diffusers
 import torch
 from torch import Tensor
 
+from . import schedulers
 from .condition import Condition
 from .noise import Noise
 from .positions import rotary_positions
@@ -65,8 +66,7 @@ def denoise(
             predicts.
     """
     scheduler, device = copy.deepcopy(scheduler), text.device
-    scheduler.set_timesteps(steps, device=device)
-    timesteps = scheduler.timesteps[condition.first_step :]
+    timesteps = schedulers.set_steps(scheduler, steps, condition.first_step, device)
     latents = _noisy_start(scheduler, timesteps, text, shape, condition, noise, transformer.config)
     rotary = rotary_positions(transformer.config, latents.shape[1], *shape[1:], device)
     scales = guidance(timesteps.tolist())
@@ -79,7 +79,7 @@ def denoise(
                 negative, positive = velocity.chunk(2)
                 velocity = negative + scale * (positive - negative)
             with drawn:
-                latents, clean = _step(
+                latents, clean = schedulers.step(
                     scheduler, velocity, clean, timestep, before, latents, noise.generator
                 )
             drawn.draw_ahead()
@@ -126,24 +126,4 @@ def _noisy_start(
     latents = noise.draw(size, text.dtype, text.device)
     if condition.start is None:
         return latents * scheduler.init_noise_sigma
-    return scheduler.add_noise(condition.start.to(latents), latents, timesteps[:1])
-
-
-def _step(
-    scheduler,
-    velocity: Tensor,
-    clean: Tensor | None,
-    timestep: Tensor,
-    before: Tensor | None,
-    latents: Tensor,
-    generator: torch.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Latents after a step, and the clean ones that it predicts.
-
-    Args:
-        clean, before: clean latents and timestep of the step before; None in the first.
-    """
-    if isinstance(scheduler, diffusers.CogVideoXDPMScheduler):
-        values = (velocity, clean, timestep, before, latents)
-        return scheduler.step(*values, generator=generator, return_dict=False)
-    return scheduler.step(velocity, timestep, latents, return_dict=False)
+    return schedulers.add_noise(scheduler, condition.start, latents, timesteps)

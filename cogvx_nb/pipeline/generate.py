@@ -14,6 +14,7 @@ from ..planning.fit import Adjustment
 from ..planning.plan import Plan
 from ..planning.planner import with_frames
 from ..planning.request import VideoRequest
+from ..planning.schedulers import has_wave
 from ..progress import (
     CancelToken,
     FramesDone,
@@ -24,7 +25,7 @@ from ..progress import (
     Step,
 )
 from ..results.generated import Generated
-from . import denoise
+from . import denoise, schedulers
 from .condition import Condition
 from .conditioning import Encoder
 from .loader import Loaded, fallback_plan
@@ -164,11 +165,11 @@ def _denoise(
         _raise_if_cancelled(cancel)
 
     latent_frames = (request.frames - 1) // 4 + 1
-    wave = request.model.checkpoint.dynamic_cfg
+    wave = has_wave(request.model.checkpoint, request.scheduler)
     with _called_between_blocks(pipe.transformer, between_blocks):
         latents = denoise.denoise(
             pipe.transformer,
-            pipe.scheduler,
+            schedulers.choose(pipe.scheduler, request.scheduler),
             text,
             (latent_frames, request.height // 8, request.width // 8),
             request.steps,

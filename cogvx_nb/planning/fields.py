@@ -15,6 +15,7 @@ from numbers import Integral, Real
 
 from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE
 from ..errors import RequestError, did_you_mean
+from .schedulers import SCHEDULERS
 from .speedups import AUTO, SPEEDS
 
 MAX_SEED = 2**53 - 1
@@ -122,23 +123,10 @@ _FILE = {"kind": str, "default": "", "most": 4096, "section": INPUT}
 _ROWS = (
     Field("prompt", help="what the video should show", required=True, section=PROMPT, **_TEXT),
     Field("negative_prompt", help="what it should not show", section=PROMPT, **_TEXT),
+    Field("image", help="a picture that the video begins with: a file", media=PICTURE, **_FILE),
+    Field("last_image", help="a picture that it ends with", media=PICTURE, **_FILE),
     Field(
-        "image",
-        help="a picture that the video begins with: a file",
-        media=PICTURE,
-        **_FILE,
-    ),
-    Field(
-        "last_image",
-        help="a picture that it ends with",
-        media=PICTURE,
-        **_FILE,
-    ),
-    Field(
-        "video",
-        help="a clip to change by the prompt, or to follow: a file",
-        media=CLIP,
-        **_FILE,
+        "video", help="a clip to change by the prompt, or to follow: a file", media=CLIP, **_FILE
     ),
     Field(
         "strength",
@@ -200,6 +188,13 @@ _ROWS = (
         least=0,
         most=100,
         alias="guidance_scale",
+    ),
+    Field(
+        "scheduler",
+        str,
+        AUTO,
+        f"auto, which is the checkpoint's own, {', '.join(SCHEDULERS)}",
+        choices=(AUTO, *SCHEDULERS),
     ),
     Field(
         "seed",

@@ -26,6 +26,7 @@ from .fields import (
 )
 from .fit import Adjustment, fit_frames, fit_size, is_trained, nearest
 from .prompt_tokens import Span, Tokens
+from .schedulers import AUTO, Scheduler, used_scheduler
 from .speedups import check_attention
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class VideoRequest:
     seed: int  # as drawn, where a random one was asked for
     fps: int  # frames a second of the video
     model: Model
+    scheduler: str = FIELDS["scheduler"].default
     variation_seed: int = FIELDS["variation_seed"].default
     variation_strength: float = FIELDS["variation_strength"].default  # 0 … 1
     image: str = FIELDS["image"].default  # of pictures and clips the name under which it is kept
@@ -72,6 +74,8 @@ class VideoRequest:
         if self.variation_strength:
             strength = full_number(self.variation_strength)
             lines[0] += f" varied by {strength} towards seed {self.variation_seed}"
+        if self.scheduler != AUTO:
+            lines[0] += f", scheduler {self.scheduler}"
         lines += [f"{name}: {file}" for name, file in self.input_names.items()]
         lines += [f"adjusted: {change}" for change in self.adjustments]
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
@@ -147,7 +151,7 @@ def make_request(
         allowed += ("allow_untrained_size",)
         notes += (f"{size[0]} × {size[1]} is outside the model's training",)
     notes += _read_negative_prompt(model, asked["negative_prompt"], asked["guidance"])
-    notes += _check_steps(asked["steps"])
+    notes += _check_steps(asked["steps"], used_scheduler(checkpoint, asked["scheduler"]))
     notes += inputs.idle_fields(asked) + inputs.reading_notes(given, *size, asked["fit"])
     kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | _draw_seeds(asked)
     files = {name: file.value for name, file in given.items()}
@@ -182,9 +186,9 @@ def _draw_seeds(asked: dict[str, object]) -> dict[str, int]:
     }
 
 
-def _check_steps(steps: int) -> tuple[str, ...]:
+def _check_steps(steps: int, scheduler: Scheduler) -> tuple[str, ...]:
     """A note where the schedule of so many steps doesn't end at zero noise."""
-    if MAX_STEPS % steps == 0:
+    if MAX_STEPS % steps == 0 or not scheduler.divides:
         return ()
     return (
         f"{steps} steps do not divide {MAX_STEPS}, so the last step leaves some noise: "

@@ -12,7 +12,6 @@ from ..planning.fields import FIELDS, FRAMES, names_deciding
 from ..planning.fit import Adjustment
 from ..planning.plan import PREDICTED, RECORDED, Plan, rename_choices
 from ..planning.request import VideoRequest
-from ..planning.speedups import SPEEDS
 from .typed import MISSING, FieldError, OneOf, Passes, Range, read_as
 
 FORMAT = 2
@@ -34,9 +33,9 @@ BOUNDS = {
     for name in ("frames", "steps", "height", "width", "guidance")
 } | {
     "fps": Range(1, 1000),
-    "speed": OneOf(tuple(SPEEDS)),
     "quantized": OneOf(("", "fp8", "int8")),
     "dtype": OneOf(("float32", "bfloat16", "float16")),
+    **{row.name: OneOf(row.choices) for row in FIELDS.values() if row.choices},
 }
 """Of fields of a request and a plan, besides their types."""
 

@@ -16,6 +16,7 @@ from ..planning import planner, probe
 from ..planning.fields import DRAWN_BELOW, RANDOM_SEED, SEEDS
 from ..planning.plan import RECORDED
 from ..planning.request import VideoRequest, make_request
+from ..planning.schedulers import used_scheduler
 from ..results.sheet import SheetLayout, common_pace, plan_sheet
 from ..text import format_duration
 from .grid_axis import EMPTY, PROMPT, WORDS, GridAxis, apply_axes
@@ -194,6 +195,7 @@ def _signature(request: VideoRequest) -> tuple:
         settings |= {"guidance": 1, "negative_prompt": ""}  # it is off
     if settings["variation_strength"] == 0:
         settings |= {"variation_seed": 0}
+    settings |= {"scheduler": used_scheduler(request.model.checkpoint, request.scheduler).name}
     plan = planner.plan_request(request, probe.probe_machine())
     planned = tuple(getattr(plan, name) for name in (*RECORDED, "device") if name != "speed")
     return (str(request.model.folder or request.model.name), *settings.values(), *planned)

@@ -1,0 +1,55 @@
+"""The schedulers that a request can choose from. No torch: ``pipeline.schedulers`` makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..checkpoints.registry import Checkpoint
+
+AUTO = "auto"
+"""The checkpoint's own scheduler."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    """A way to go from noise to a video in steps, each of which runs the transformer once."""
+
+    name: str
+    kind: str  # class name in diffusers
+    # Whether the last step ends at zero noise only with as many steps as divide those of training.
+    divides: bool = False
+    wave: bool = False  # whether it takes the wave of guidance of checkpoints that have it
+
+
+_ROWS = (
+    Scheduler("dpm", "CogVideoXDPMScheduler", divides=True, wave=True),
+    Scheduler("ddim", "CogVideoXDDIMScheduler", divides=True),
+    Scheduler("euler", "EulerDiscreteScheduler"),
+    Scheduler("euler_ancestral", "EulerAncestralDiscreteScheduler"),
+    Scheduler("unipc", "UniPCMultistepScheduler"),
+    Scheduler("dpm++", "DPMSolverMultistepScheduler"),
+)
+
+SCHEDULERS = {row.name: row for row in _ROWS}
+"""By name: the two of the authors, then others of diffusers. Not offered are those that run the
+transformer twice a step (Heun, DPM2, KDPM2), or more often than there are steps (PNDM)."""
+
+_OWN = {row.kind: row for row in _ROWS}
+
+
+def used_scheduler(checkpoint: Checkpoint, name: str) -> Scheduler:
+    """What a request's scheduler comes to with a checkpoint.
+
+    Args:
+        name: one of ``SCHEDULERS``, or ``AUTO``.
+    """
+    return _OWN[checkpoint.scheduler] if name == AUTO else SCHEDULERS[name]
+
+
+def has_wave(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether guidance goes up and down from step to step, with a scheduler of that name.
+
+    The authors do it with their DPM scheduler and switch it off for DDIM (``use_dynamic_cfg`` in
+    ``inference/cli_demo.py`` of zai-org/CogVideo).
+    """
+    return checkpoint.dynamic_cfg and used_scheduler(checkpoint, name).wave
