@@ -250,20 +250,41 @@ def test_drivers_and_hubs_are_those_of_the_code(page):
     for row in rows_of(page, "compute capability|计算能力")[:2]:
         assert row[1] == gpu.MINIMUM_DRIVER[int(row[0])]
         assert f"/{gpu.BUILDS[int(row[0])]}`" in row[3]
-    hosted = [checkpoint for checkpoint in registry.CHECKPOINTS if checkpoint.modelscope]
+    hosted = [checkpoint for checkpoint in registry.CHECKPOINTS if checkpoint.huggingface]
     rows = rows_of(page, "ModelScope \\| Hugging Face")
     assert [row[:3] for row in rows] == [
-        [checkpoint.name, f"`{checkpoint.modelscope}`", f"`{checkpoint.huggingface}`"]
-        for checkpoint in hosted
+        [known.name, f"`{known.modelscope}`" if known.modelscope else "–", f"`{known.huggingface}`"]
+        for known in hosted
     ]
 
 
 @readmes
-def test_each_model_is_in_the_table(page):
-    rows = rows_of(page, "its videos|生成的视频")
-    assert len(rows) == len(registry.CHECKPOINTS)
-    for row in rows:
-        known = registry.find_checkpoint(re.search("`(.*)`", row[0])[1])
-        numbers = [known.height, known.width, *known.frames, known.fps]
-        assert [int(number) for number in re.findall(r"\d+", row[1])] == numbers
-        assert row[3] == known.licence
+def test_models_of_the_readme_are_as_registered(page):
+    for row in rows_of(page, "its videos|生成的视频"):
+        for name in re.findall("`([^`]*)`", row[0]):
+            known = registry.get_checkpoint(name)
+            numbers = [known.height, known.width, *known.frames, known.fps]
+            assert [int(number) for number in re.findall(r"\d+", row[1])] == numbers
+            assert row[3] == known.licence
+
+
+def test_each_checkpoint_is_in_the_guide():
+    words = {
+        registry.TEXT: "text",
+        registry.IMAGE: "an image",
+        registry.FRAMES: "a first and a last image",
+        registry.CLIP: "a clip to change",
+        registry.CONTROL: "a clip to follow",
+    }
+    rows = [
+        [
+            f"`{known.name}`",
+            f"{known.sizes}, upright too" if known.sizes else f"{known.height} × {known.width}",
+            known.frame_rule,
+            str(known.fps),
+            ", ".join(words[task] for task in known.tasks),
+            known.licence,
+        ]
+        for known in registry.CHECKPOINTS
+    ]
+    assert rows_of("docs/guide.md", "starts from") == rows

@@ -150,7 +150,7 @@ def test_a_request_is_whole_or_refused(tiny, values):
         values.pop(name, None)
     wanted = refused_in_one_line(request.make_request, tiny, prompt, **values)
     if wanted is not None:
-        assert wanted.frames in tiny.checkpoint.frames
+        assert wanted.frames in tiny.checkpoint.frame_counts
         assert 1 <= wanted.steps <= 1000
         assert wanted.height % 16 == wanted.width % 16 == 0
         assert math.isfinite(wanted.guidance)

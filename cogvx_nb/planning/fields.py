@@ -169,7 +169,7 @@ _ROWS = (
         "frames",
         int,
         13,
-        "13, 25 or 49",
+        "13, 25, 49, or another 8 N + 1 up to 49; CogVideoX1.5: 16 N + 1 up to 161",
         least=1,
         most=10_000,
         alias="num_frames",
@@ -283,7 +283,7 @@ def complete_values(values: Mapping[str, object]) -> dict[str, object]:
         name = ALIASES.get(key, key)
         if name not in FIELDS:
             near = difflib.get_close_matches(str(key)[:60], [*FIELDS, *ALIASES], 1)
-            remedy = f"did you mean {near[0]!r}" if near else f"use some of {', '.join(FIELDS)}"
+            remedy = f"did you mean {near[0]!r}" if near else "cogvx generate --help has them"
             raise RequestError(key, value, f"is no field of a request; {remedy}")
         if name in given:
             raise RequestError(key, value, f"is given twice, as {name} too")

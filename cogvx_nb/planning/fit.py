@@ -28,7 +28,7 @@ class Adjustment:
         return f"{self.field} {self.asked} → {self.used}: {self.reason}"
 
 
-def nearest(value: int, choices: Iterable[int]) -> int:
+def nearest(value: float, choices: Iterable[int]) -> int:
     """The choice nearest to ``value``, the lower one of two equally near."""
     return min(choices, key=lambda choice: (abs(choice - value), choice))
 
@@ -49,13 +49,13 @@ def fit_size(
 
     Args:
         asked: ``height``, ``width`` (None where left open) and ``allow_untrained_size``.
-        picture: that the video begins with, whose aspect decides what was left open where the
-            checkpoint was trained for several.
+        picture: that the video begins with, or the clip that it follows; its aspect decides what
+            was left open where the checkpoint was trained for several.
     """
     checkpoint = model.checkpoint
-    used = list(_usual_size(checkpoint, picture))
     names, changes = ("height", "width"), []
-    wanted = [asked[name] or usual for name, usual in zip(names, used, strict=True)]
+    used = [checkpoint.height, checkpoint.width]
+    wanted = _wanted_size(checkpoint, asked["height"], asked["width"], picture)
     if asked["allow_untrained_size"]:
         used = [_multiple(side) for side in wanted]
         reason = f"the model works in multiples of {SIZE_MULTIPLE} pixels"
@@ -85,14 +85,20 @@ def is_trained(checkpoint: Checkpoint, size: Size) -> bool:
     return native or (checkpoint.sizes is not None and size in checkpoint.sizes)
 
 
-def _usual_size(checkpoint: Checkpoint, picture: Given | None) -> Size:
-    """The native size; that of a picture's aspect with its shorter side, where there are several.
+def _wanted_size(
+    checkpoint: Checkpoint, height: int | None, width: int | None, picture: Given | None
+) -> tuple[float, float]:
+    """A size with what was left open (None): native, or of the picture's aspect where several were
+    trained; then its shorter side is the native one if both were left open.
 
     So do the authors of CogVideoX1.5 (``sat/sample_video.py``).
     """
     native = checkpoint.height, checkpoint.width
-    if checkpoint.sizes is None or picture is None:
-        return native
+    if checkpoint.sizes is None or picture is None or (height and width):
+        return height or native[0], width or native[1]
+    if height or width:
+        scale = height / picture.height if height else width / picture.width
+        return height or picture.height * scale, width or picture.width * scale
     scale = min(native) / min(picture.height, picture.width)
     return _nearest_trained(checkpoint, picture.height * scale, picture.width * scale)
 
@@ -106,6 +112,6 @@ def _nearest_trained(checkpoint: Checkpoint, height: float, width: float) -> Siz
     return sides if height <= width else (sides[1], sides[0])
 
 
-def _multiple(side: int) -> int:
-    below = side // SIZE_MULTIPLE * SIZE_MULTIPLE
+def _multiple(side: float) -> int:
+    below = max(int(side) // SIZE_MULTIPLE, 1) * SIZE_MULTIPLE
     return nearest(side, (below, below + SIZE_MULTIPLE))

@@ -114,8 +114,8 @@ def make_request(
 ) -> VideoRequest:
     """Validate what is wanted, once, and fit it to the checkpoint.
 
-    Frames snap to the nearest count that the checkpoint supports and sizes to its native one (ties
-    down); each change is listed in ``adjustments``. A seed of -1 is drawn here: each call with it
+    Frames and size are fitted to what the checkpoint was trained for (``fit``); each change is
+    listed in ``adjustments``. A seed of -1 is drawn here: each call with it
     makes another request, whose ``asked`` keeps the -1.
 
     Args:
@@ -141,7 +141,7 @@ def make_request(
     if "video" in given:
         frames, shortened = _shorten(model, given["video"], frames, asked["video_start"])
         changes += shortened
-    size, size_changes = fit_size(model, asked, given.get("image"))
+    size, size_changes = fit_size(model, asked, given.get("image") or given.get("video"))
     changes += size_changes
     if asked["strict"] and changes:
         first = changes[0]
