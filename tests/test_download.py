@@ -17,7 +17,7 @@ from conftest import CIRCLE, run_cogvx
 from hub import FILES, INFO, LISTING, Fault, Hub
 
 from cogvx_nb import progress
-from cogvx_nb.checkpoints import download, manifest, registry, transfer
+from cogvx_nb.checkpoints import download, manifest, registry, transfer, verification
 from cogvx_nb.errors import (
     BadDownload,
     DiskFull,
@@ -90,7 +90,7 @@ def assert_whole(models: Path, origin: Path) -> None:
     listed = manifest.read_manifest(models / MODEL.name)
     assert listed.files.keys() == expected
     assert not manifest.find_problems(models / MODEL.name, listed, deep=True)
-    assert not (models / download.UNFINISHED / MODEL.name).exists()
+    assert not (models / manifest.UNFINISHED / MODEL.name).exists()
 
 
 def assert_unfinished(models: Path) -> None:
@@ -322,10 +322,10 @@ def test_a_flipped_byte_is_found_and_mended_alone(source, hub, fetch, origin, tm
         byte = file.read(1)
         file.seek(777)
         file.write(bytes([byte[0] ^ 1]))
-    verified = transfer.verify_checkpoint(str(folder))
+    verified = verification.verify_checkpoint(str(folder))
     assert [(problem.path, problem.kind) for problem in verified.problems] == [(SHARD, "hash")]
     hub.forget()
-    transfer.repair_checkpoint(verified, hub.url)
+    verification.repair_checkpoint(verified, hub.url)
     assert_whole(tmp_path / "models", origin)
     assert dict(hub.served) == {SHARD: SHARD_BYTES}
 
@@ -352,10 +352,10 @@ def test_verify_names_missing_and_short_files(fetch, tmp_path, monkeypatch):
 def test_verify_says_what_it_cannot_compare(copy_of_tiny, tmp_path):
     (copy_of_tiny / manifest.NAME).unlink(missing_ok=True)
     with pytest.raises(ModelError, match=f"no {manifest.NAME} to compare with"):
-        transfer.verify_checkpoint(str(copy_of_tiny))
-    assert not transfer.verify_checkpoint("tiny").problems
+        verification.verify_checkpoint(str(copy_of_tiny))
+    assert not verification.verify_checkpoint("tiny").problems
     with pytest.raises(ModelError, match="came from no hub"):
-        transfer.repair_checkpoint(transfer.verify_checkpoint("tiny"))
+        verification.repair_checkpoint(verification.verify_checkpoint("tiny"))
 
 
 def test_the_embedded_one_is_not_downloaded():
@@ -366,7 +366,7 @@ def test_the_embedded_one_is_not_downloaded():
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (["nope"], 2, "model = 'nope': use one of CogVideoX-5b, CogVideoX-2b, CogVideoX1.5-5B"),
+        (["nope"], 2, "model = 'nope': use one of CogVideoX-5b, CogVideoX-2b, CogVideoX-5b-I2V"),
         (["--endpoint", "HUB"], 2, "there is nobody to ask: add --yes"),
         (["2b", "--endpoint", "HUB", "--yes"], 1, "has no zai-org/CogVideoX-2b (404)"),
         (["--source", "ftp"], 2, "invalid choice"),

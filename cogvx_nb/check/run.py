@@ -72,7 +72,7 @@ def checkpoint_rows(job: ModelChoice, deep: bool) -> list[Row]:
     for folder in _subfolders(models):
         if folder.name[0] != "." and folder != taken:
             rows.append(_folder_row(f"checkpoint {folder.name}", folder, deep, WARN))
-    for folder in _subfolders(models / download.UNFINISHED):
+    for folder in _subfolders(models / manifest.UNFINISHED):
         state = f"{folder_bytes(folder) / 1e9:.1f} GB fetched, not finished"
         fix = f"cogvx download {folder.name} goes on with it; or delete {folder}"
         rows.append(Row(f"download {folder.name}", WARN, state, "", fix))
@@ -103,7 +103,7 @@ def _folder_row(name: str, folder: Path, deep: bool, bad: str) -> Row:
         state = "complete by its headers, but not verified"
         fix = store.download_command(model.checkpoint)
         return Row(name, WARN, state, f"a {manifest.NAME}", f"{fix}, which checks every file")
-    by = "size and SHA-256" if deep else "size"
+    by = ("size and SHA-256" if deep else "size") + listed.remark
     needed = "every file whole" if deep else "every file whole (--deep: by SHA-256 too)"
     return Row(name, PASS, f"{len(listed.files)} files whole by {by}", needed)
 
@@ -136,9 +136,6 @@ def _subfolders(parent: Path) -> list[Path]:
 def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
-
-STORED_BYTES = {"text_encoder": 2, "transformer": 2, "vae": 4}
-"""Bytes per parameter in the hubs' files: the 5B's VAE is float32, the rest 16 bits."""
 
 SHOWN = 80
 """Characters of a name of a model that is none."""
@@ -218,9 +215,9 @@ def _ram_row(machine: Machine, error: str, job: ModelChoice) -> Row:
 def _disk_rows(job: ModelChoice) -> list[Row]:
     models, room, needed, bad = settings.models_dir(), 0, "no more for models", WARN
     if job.checkpoint and not job.checkpoint.is_embedded and job.model is None:
-        stored = sum(STORED_BYTES[part] * n for part, n in job.checkpoint.parameters.items())
-        staging = models / download.UNFINISHED / job.checkpoint.name
-        room, bad = max(0, stored - folder_bytes(staging)) + download.RESERVE, FAIL
+        staging = models / manifest.UNFINISHED / job.checkpoint.name
+        left = max(0, job.checkpoint.stored_bytes - folder_bytes(staging))
+        room, bad = left + download.RESERVE, FAIL
         needed = f"{room / 1e9:.1f} GB more for {job.checkpoint.name}"
     outputs, least = settings.outputs_dir(), environment.OUTPUT_BYTES
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .demonstration import Demonstration
@@ -32,6 +32,9 @@ their width, so height / 8 must be divisible by 6 and width / 8 by 5, or they do
 As wide as the clip, they overlap vertically only and decode 1.2 times its area; the 240 × 360 of
 diffusers decode 2.3 times."""
 
+
+STORED = {"text_encoder": 2, "transformer": 2, "vae": 4}
+"""Bytes per parameter in the hubs' files: the 5B's VAE is float32, the rest 16 bits."""
 
 MODES = ("quick", "standard", "best")
 """Names of a checkpoint's frame counts, in ascending order."""
@@ -100,6 +103,12 @@ class Checkpoint:
     learned_positions: bool = False  # whether the transformer has learned them
     offset: bool = False  # whether the transformer has an offset embedding
     demonstration: Demonstration | None = None  # what a checkpoint of few things can draw
+    stored: dict[str, int] = field(default_factory=lambda: STORED)  # see ``STORED``
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of its weights on a hub, about."""
+        return sum(self.stored[part] * count for part, count in self.parameters.items())
 
     @property
     def frame_counts(self) -> tuple[int, ...]:

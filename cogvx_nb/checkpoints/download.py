@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from .. import settings
-from ..errors import BadDownload, DiskFull, DownloadError, UnsafeName
+from ..errors import DiskFull, DownloadError, RequestError
+from ..events import TransferListener
 from ..files import nearest_existing_folder
 from ..paths import user_path
 from ..text import format_bytes
-from . import hubs
-from .manifest import Listing
+from . import hubs, registry
+from .listings import Offer, first_offer
+from .manifest import UNFINISHED, HubFile
 from .registry import Checkpoint
-
-UNFINISHED = ".incomplete"
-"""Subfolder of the models folder that holds files until all of their checkpoint are verified."""
+from .reuse import Twin, find_twins
 
 RESERVE = 2**28
 """Bytes left free on the disk."""
-
-WEIGHTS = (".safetensors", ".model")
-CHECKPOINT_FILES = {
-    "": ("model_index.json", "LICENSE", "README.md", "configuration.json"),
-    "scheduler": (".json",),
-    "tokenizer": (".json", ".model", ".txt"),
-    "text_encoder": (".json", ".safetensors"),
-    "transformer": (".json", ".safetensors"),
-    "vae": (".json", ".safetensors"),
-}
-"""Endings of the names of a checkpoint's files, by folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,42 +30,80 @@ class Download:
 
     checkpoint: Checkpoint
     folder: Path  # that the checkpoint goes to
-    hub: hubs.HuggingFace | hubs.ModelScope
-    listing: Listing  # the required files, as listed by the hub
+    offer: Offer  # the required files, as listed by the hub
     present: frozenset[str]  # those of them that are in ``folder`` already, by their size
+    twins: dict[str, Twin]  # those that are in another checkpoint's folder, by their SHA-256
     disk_free: int  # bytes
-    note: str = ""  # why this hub was taken, if another was preferred
+
+    @property
+    def files(self) -> tuple[HubFile, ...]:
+        """All required files."""
+        return self.offer.files
 
     @property
     def total_bytes(self) -> int:
-        return sum(file.bytes for file in self.listing.files)
+        return _count_bytes(self.files)
 
     @property
     def left_bytes(self) -> int:
         """Bytes still to be fetched, less the partial files that the client resumes."""
-        missing = sum(file.bytes for file in self.listing.files if file.path not in self.present)
-        parts = (path for path in self.staging.rglob("*") if path.is_file())
-        if self.listing.source == "huggingface":  # whose client doesn't resume
-            parts = (path for path in parts if path.suffix != ".incomplete")
-        return max(0, missing - sum(path.stat().st_size for path in parts))
+        had = self.present | self.twins.keys()
+        missing = _count_bytes(file for file in self.files if file.path not in had)
+        parts = [path for path in self.staging.rglob("*") if path.is_file()]
+        if self.offer.listing.source == "huggingface":  # whose client doesn't resume
+            parts = [path for path in parts if path.suffix != ".incomplete"]
+        names = {part: part.relative_to(self.staging).as_posix() for part in parts}
+        names = {part: name.removesuffix(".incomplete") for part, name in names.items()}
+        kept = sum(part.stat().st_size for part, name in names.items() if name not in had)
+        return max(0, missing - kept)
+
+    @property
+    def room_bytes(self) -> int:
+        """Bytes that it needs on the disk: what is fetched and what is copied."""
+        return self.left_bytes + self._twin_bytes(linked=False)
 
     @property
     def staging(self) -> Path:
         """Folder that holds the files until all of them are verified."""
         return self.folder.parent / UNFINISHED / self.folder.name
 
+    def _twin_bytes(self, linked: bool) -> int:
+        paths = {path for path, twin in self.twins.items() if twin.linked == linked}
+        return _count_bytes(file for file in self.files if file.path in paths)
+
     def __str__(self) -> str:
-        listing, checkpoint = self.listing, self.checkpoint
+        listing, checkpoint, lent = self.offer.listing, self.checkpoint, self.offer.lent
+        reused = self._twin_bytes(linked=True) + self._twin_bytes(linked=False)
+        taken = f"; on the disk in other folders: {format_bytes(reused)}" if reused else ""
         lines = [
-            f"{checkpoint.name}: {len(listing.files)} files, {format_bytes(self.total_bytes)}, "
+            f"{checkpoint.name}: {len(self.files)} files, {format_bytes(self.total_bytes)}, "
             f"from {listing.repo} at {listing.endpoint} (revision {listing.revision})",
-            *(f"  {format_bytes(file.bytes):>9}  {file.path}" for file in listing.files),
-            f"here already: {format_bytes(self.total_bytes - self.left_bytes)}; to fetch: "
-            f"{format_bytes(self.left_bytes)}; free on the disk: {format_bytes(self.disk_free)}, "
-            f"{format_bytes(self.disk_free - self.left_bytes)} after it",
+            *([str(lent)] if lent else []),
+            *(self._file_line(file) for file in self.files),
+            f"here already: {format_bytes(self.total_bytes - reused - self.left_bytes)}{taken}; "
+            f"to fetch: {format_bytes(self.left_bytes)}; "
+            f"free on the disk: {format_bytes(self.disk_free)}, "
+            f"{format_bytes(self.disk_free - self.room_bytes)} after it",
+            *self._hints(),
             f"licence: {checkpoint.licence} – {checkpoint.licence_note}",
         ]
-        return "\n".join(([self.note] if self.note else []) + lines)
+        return "\n".join(([self.offer.note] if self.offer.note else []) + lines)
+
+    def _file_line(self, file: HubFile) -> str:
+        twin = self.twins.get(file.path)
+        how = f", {'linked' if twin.linked else 'copied'} from {twin.checkpoint}" if twin else ""
+        return f"  {format_bytes(file.bytes):>9}  {file.path}{how}"
+
+    def _hints(self) -> list[str]:
+        """Ways to fetch less."""
+        own = not self.offer.lent and self.checkpoint.stored["text_encoder"] == 4
+        if not own or self.left_bytes < self.total_bytes / 2:
+            return []
+        lender = registry.COGVIDEOX_5B.name
+        return [
+            f"its text encoder is stored in float32; that of {lender}, in bfloat16, is half as "
+            f"large: --text-encoder-from {lender}"
+        ]
 
 
 def prepare_download(
@@ -83,7 +112,9 @@ def prepare_download(
     endpoint: str = "",
     models_dir: str | Path = "",
     send_token: bool = False,
-    revision: str = "",
+    text_encoder_from: str = "",
+    revisions: Mapping[str, str] | None = None,
+    on_event: TransferListener = lambda event: None,
 ) -> Download:
     """List a checkpoint's files on a hub, and compare them with those on this machine.
 
@@ -92,9 +123,12 @@ def prepare_download(
             with an ``endpoint``, the interface of Hugging Face, which its mirrors have.
         models_dir: folder of the checkpoint's folder; by default ``settings.models_dir``.
         send_token: send a mirror the token of the hub's client.
-        revision: of the repository; by default the newest.
+        text_encoder_from: name of a checkpoint whose text encoder is taken instead of the own one.
+        revisions: of repositories, by their ids; by default the newest.
+        on_event: told which files of other folders are hashed.
 
     Raises:
+        RequestError: if the text encoder can't be taken from there.
         DownloadError: with the cause and the next step.
         DiskFull: if there is no room for it.
     """
@@ -102,81 +136,50 @@ def prepare_download(
         raise DownloadError(
             f"{checkpoint.name} ships with the repository: git checkout -- models/{checkpoint.name}"
         )
+    lender = _find_lender(text_encoder_from, checkpoint) if text_encoder_from else None
     sources = (source,) if source != "auto" else ("huggingface",) if endpoint else hubs.SOURCES
     home = settings.models_dir()
     if models_dir:
         home = user_path(models_dir, "models folder", folder=True)
     if not (existing := nearest_existing_folder(home)).is_dir():
         raise DownloadError(f"{home} can't be a folder, since {existing} is none: name another")
-    hub, listing, note = _first_listing(checkpoint, sources, endpoint, send_token, revision)
+    connect = functools.partial(hubs.connect_hub, endpoint=endpoint, send_token=send_token)
+    offer = first_offer(checkpoint, lender, sources, connect, revisions or {})
     folder = home / checkpoint.name
-    present = frozenset(f.path for f in listing.files if file_size(folder / f.path) == f.bytes)
+    staging = home / UNFINISHED / checkpoint.name
+    present = {f.path for f in offer.files if file_size(folder / f.path) == f.bytes}
+    staged = {f.path for f in offer.files if file_size(staging / f.path) == f.bytes}
+    missing = [f for f in offer.files if f.path not in present | staged]
+    twins = find_twins(missing, folder, on_event)
     free = shutil.disk_usage(nearest_existing_folder(folder)).free
-    planned = Download(checkpoint, folder, hub, listing, present, free, note)
-    if planned.left_bytes + RESERVE > free:
+    planned = Download(checkpoint, folder, offer, frozenset(present), twins, free)
+    if planned.room_bytes + RESERVE > free:
         raise DiskFull(
-            f"{checkpoint.name} needs {format_bytes(planned.left_bytes)} more at {folder.parent} "
+            f"{checkpoint.name} needs {format_bytes(planned.room_bytes)} more at {folder.parent} "
             f"and {format_bytes(free)} are free: make room, or choose another --models-dir"
         )
     return planned
 
 
-def _first_listing(
-    checkpoint: Checkpoint, sources: tuple[str, ...], endpoint: str, send_token: bool, revision: str
-) -> tuple[hubs.HuggingFace | hubs.ModelScope, Listing, str]:
-    """The first hub that lists a checkpoint, its listing, and why those before it didn't.
+def _find_lender(name: str, borrower: Checkpoint) -> Checkpoint:
+    """The checkpoint whose text encoder another one can have.
 
     Raises:
-        DownloadError: if none does; that of the only hub, or one with the reasons of all.
+        RequestError: if there is none of that name, or its text encoder is another.
     """
-    failures: list[tuple[str, DownloadError]] = []
-    for name in [source for source in sources if getattr(checkpoint, source)]:
-        try:
-            hub = hubs.connect_hub(name, endpoint, send_token)
-            listing = _required_files(hub.listing(getattr(checkpoint, name), revision))
-        except DownloadError as error:
-            failures.append((name, error))
-            continue
-        note = "; ".join(f"{failed}: {error}" for failed, error in failures)
-        return hub, listing, f"{note}; taking {name} instead" if note else ""
-    if len(failures) == 1:
-        raise failures[0][1]
-    kinds = {type(error) for _, error in failures}
-    kind = kinds.pop() if len(kinds) == 1 else DownloadError
-    tried = "; then ".join(f"{name}: {error}" for name, error in failures)
-    raise kind(f"no hub has {checkpoint.name} for this machine: {tried}") from failures[-1][1]
+    lender, needed = registry.find_checkpoint(name), borrower.parameters["text_encoder"]
+    fitting = [
+        known.name
+        for known in registry.CHECKPOINTS
+        if known.parameters["text_encoder"] == needed and known.name != borrower.name
+    ]
+    if lender is None or lender.name not in fitting:
+        raise RequestError("text_encoder_from", name, f"use one of {', '.join(fitting)}")
+    return lender
 
 
-def _required_files(listing: Listing) -> Listing:
-    """The listing without pickles, other formats and pictures.
-
-    Raises:
-        UnsafeName: if a file would be written outside of the checkpoint's folder.
-        BadDownload: if it isn't a checkpoint, or its weights can't be verified.
-    """
-    files = []
-    for file in listing.files:
-        path = PurePosixPath(file.path)
-        unsafe = path.is_absolute() or ".." in path.parts or set(file.path) & set("\\:\0\n")
-        if unsafe or path.as_posix() != file.path:
-            raise UnsafeName(
-                f"{listing.endpoint} lists a file {file.path!r} in {listing.repo}, which would be "
-                "outside the checkpoint's folder: nothing was fetched; tell the hub"
-            )
-        folder = "" if len(path.parts) == 1 else path.parts[0]
-        if len(path.parts) > 2 or not path.name.endswith(CHECKPOINT_FILES.get(folder, ())):
-            continue
-        if path.suffix == ".safetensors" and "." in path.stem:
-            continue  # a variant, such as model.fp16.safetensors
-        if path.suffix in WEIGHTS and not file.sha256:
-            raise BadDownload(
-                f"{listing.endpoint} gives no hash for {file.path}, so it can't be verified: try "
-                "another --source"
-            )
-        files.append(file)
-    if "model_index.json" not in {file.path for file in files}:
-        raise BadDownload(f"{listing.repo} at {listing.endpoint} is no checkpoint of diffusers")
-    return Listing(listing.source, listing.endpoint, listing.repo, listing.revision, tuple(files))
+def _count_bytes(files) -> int:
+    return sum(file.bytes for file in files)
 
 
 def file_size(path: Path) -> int:

@@ -35,6 +35,9 @@ class Listing:
 NAME = "cogvx-manifest.json"
 FORMAT = 1
 
+UNFINISHED = ".incomplete"
+"""Subfolder of the models folder that holds files until all of their checkpoint are verified."""
+
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
@@ -42,6 +45,15 @@ class ManifestFile:
 
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lender:
+    """The checkpoint whose text encoder another one has instead of its own."""
+
+    name: str
+    repo: str  # that the text encoder is of, on the hub of the rest
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,13 @@ class Manifest:
     revision: str
     files: dict[str, ManifestFile]  # by path relative to the folder, with ``/``
     shares: str = ""  # name of the checkpoint whose other components belong to these
+    text_encoder_from: Lender | None = None  # whose files in ``text_encoder/`` are
+
+    @property
+    def remark(self) -> str:
+        """What is not as in its repository, to follow a sentence; empty if nothing is."""
+        lender = self.text_encoder_from
+        return f", its text encoder is {lender.name}'s" if lender else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +94,14 @@ def read_manifest(folder: Path) -> Manifest | None:
         content = read_json(path)
         listed = {name: _read_entry(**file) for name, file in content["files"].items()}
         origin = [content[name] for name in ("source", "repo", "revision")]
-        shares = content.get("shares", "")
-        if not all(isinstance(value, str) for value in (*origin, shares)):
+        shares, lender = content.get("shares", ""), content.get("text_encoder_from")
+        lender = Lender(**lender) if lender is not None else None
+        lent = (lender.name, lender.repo, lender.revision) if lender else ()
+        if not all(isinstance(value, str) for value in (*origin, shares, *lent)):
             raise TypeError(origin)
-        return Manifest(*origin, listed, shares)
+        if lender and not (lender.name.isprintable() and len(lender.name) < 80):
+            raise ValueError(lender)
+        return Manifest(*origin, listed, shares, lender)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -94,8 +117,9 @@ def _read_entry(bytes: int, sha256: str) -> ManifestFile:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest of a folder, whole or not at all."""
     content = {"format": FORMAT, **asdict(manifest)}
-    if not manifest.shares:
-        del content["shares"]
+    for rare in ("shares", "text_encoder_from"):
+        if not content[rare]:
+            del content[rare]
     content = json.dumps(content, indent=1)
     files.write_whole(folder / NAME, content.encode())
 

@@ -19,6 +19,7 @@ from .checkpoint import (
     MAX_STEPS,
     MODES,
     SIZE_MULTIPLE,
+    STORED,
     TEXT,
     TILE,
     Checkpoint,
@@ -109,6 +110,7 @@ COGVIDEOX_15_5B = replace(
     tile=(144, 1360),
     patch_frames=2,
     parameters=COGVIDEOX_5B.parameters | {"transformer": 5_570_676_352},
+    stored=STORED | {"text_encoder": 4},
     modelscope="ZhipuAI/CogVideoX1.5-5B",
     huggingface="zai-org/CogVideoX1.5-5B",
 )
@@ -216,6 +218,7 @@ FUN_15 = INPAINT | {
     "frame_range": range(13, 86, 8),  # their latent frames make whole patches
     "fps": 8,
     "tile": (144, 1024),
+    "stored": STORED | {"vae": 2},
 }
 
 CHECKPOINTS = (

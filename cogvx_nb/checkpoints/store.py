@@ -15,9 +15,9 @@ from ..errors import (
     PickledWeights,
     did_you_mean,
 )
-from ..hashing import sha256_all
 from ..paths import read_json, user_path
 from . import manifest, registry
+from .file_hashes import computed_hashes, listed_hashes
 from .headers import read_header
 from .registry import Checkpoint, Model
 
@@ -116,31 +116,21 @@ def file_hashes(model: Model) -> dict[str, str]:
 
 
 def _folder_hashes(folder: Path) -> dict[str, str]:
-    known = manifest.read_manifest(folder)
-    written = (folder / manifest.NAME).stat().st_mtime_ns if known else 0
-    hashes, unknown = {}, {}
-    for path in sorted(folder.rglob("*")):
+    paths = []
+    for path in folder.rglob("*"):
         relative = path.relative_to(folder)
-        name = relative.as_posix()
         hidden = relative.parts[0].startswith(".")
-        if hidden or path.suffix not in HASHED_SUFFIXES or name == manifest.NAME:
+        if hidden or path.suffix not in HASHED_SUFFIXES or relative.as_posix() == manifest.NAME:
             continue
         if not path.is_file():  # a folder, a pipe, or a link that leads nowhere
             raise ModelCorrupt(f"{path} is no file: remove it")
-        status = path.stat()
-        listed = known.files.get(name) if known else None
-        if listed and listed.bytes == status.st_size and status.st_mtime_ns <= written:
-            hashes[name] = listed.sha256
-        else:
-            unknown[name] = (path, status.st_size, status.st_mtime_ns)
-    fresh = [key for key in unknown.values() if key not in _hashed]
-    computed = sha256_all([path for path, _, _ in fresh])
-    _hashed.update({key: computed[key[0]] for key in fresh})
-    return dict(sorted((hashes | {name: _hashed[key] for name, key in unknown.items()}).items()))
-
-
-_hashed: dict[tuple[Path, int, int], str] = {}
-"""Cache of this process: SHA-256 by path, size and modification time."""
+        paths.append(path)
+    hashes = listed_hashes(folder, paths)
+    hashes |= computed_hashes(path for path in paths if path not in hashes)
+    return {
+        name: hashes[folder / name]
+        for name in sorted(p.relative_to(folder).as_posix() for p in paths)
+    }
 
 
 def _count_parameters(home: Path) -> tuple[int, int]:

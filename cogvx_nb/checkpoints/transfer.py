@@ -7,18 +7,18 @@ import queue
 import shutil
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 from .. import files, hashing
-from ..errors import BadDownload, DownloadError, HubBusy, HubFailed, HubUnreachable, ModelError
+from ..errors import BadDownload, DownloadError, HubBusy, HubFailed, HubUnreachable, ModelCorrupt
 from ..files import exclusive_lock
 from ..hashing import sha256_all
 from ..progress import Bytes, Note, Started, TransferListener
-from . import download, manifest, registry
-from .download import UNFINISHED, Download, file_size
-from .manifest import NAME, HubFile, Manifest, ManifestFile, Problem, find_problems, read_manifest
-from .store import checkpoint_folder
+from . import manifest
+from .download import Download, file_size
+from .manifest import UNFINISHED, HubFile, Manifest, ManifestFile, read_manifest
+from .reuse import find_twins
 from .watcher import DownloadWatcher
 
 WORKERS = 4
@@ -62,21 +62,28 @@ def fetch_checkpoint(
         staging.mkdir(parents=True, exist_ok=True)
         for orphan in staging.rglob(".cache/huggingface/download/**/*.incomplete"):
             orphan.unlink()  # Hugging Face's client doesn't resume them
-        hashes = _verified_files(planned, staging, on_event)
-        missing = [file for file in planned.listing.files if file.path not in hashes]
+        hashes = _verified_files(planned, planned.files, on_event)
+        missing = [file for file in planned.files if file.path not in hashes]
+        hashes |= _take_twins(planned, missing, on_event)
+        missing = [file for file in missing if file.path not in hashes]
         if missing:
             on_event(Started("fetching", sum(file.bytes for file in missing)))
             hashes |= _fetch_all(planned, missing, staging, on_event, patience)
         return _move_into_place(planned, hashes, staging)
 
 
-def _verified_files(planned: Download, staging: Path, on_event: TransferListener) -> dict[str, str]:
+def _verified_files(
+    planned: Download, files: Iterable[HubFile], on_event: TransferListener
+) -> dict[str, str]:
     """SHA-256 by path of the files that match the listing. Others in staging are deleted."""
     present: dict[Path, HubFile] = {}
-    for file in planned.listing.files:
+    staging = planned.staging
+    for file in files:
         places = (staging / file.path, planned.folder / file.path)
         if path := next((place for place in places if file_size(place) == file.bytes), None):
             present[path] = file
+        elif places[0].is_file():
+            places[0].unlink()
     if present:
         on_event(Started("checking", sum(file.bytes for file in present.values())))
 
@@ -89,6 +96,30 @@ def _verified_files(planned: Download, staging: Path, on_event: TransferListener
             hashes[present[path].path] = sha256
         elif path.is_relative_to(staging):
             path.unlink()
+    return hashes
+
+
+def _take_twins(
+    planned: Download, missing: list[HubFile], on_event: TransferListener
+) -> dict[str, str]:
+    """Link or copy missing files that other folders have; SHA-256 by path of those that are right.
+
+    They are looked for again, since another download may have ended after this one was planned.
+    """
+    twins = find_twins(missing, planned.folder, on_event)
+    taken = [file for file in missing if file.path in twins]
+    if taken:
+        on_event(Started("linking", sum(file.bytes for file in taken)))
+    for file in taken:
+        twins[file.path].place(
+            planned.staging / file.path,
+            lambda count, file=file: on_event(Bytes(file.path, count, file.bytes)),
+        )
+    hashes = _verified_files(planned, taken, on_event)
+    for file in taken:
+        twin = twins[file.path]
+        if file.path not in hashes:
+            on_event(Note(f"{twin.path} is damaged, so {file.path} is fetched"))
     return hashes
 
 
@@ -151,7 +182,7 @@ def _fetch(
     A failed connection is retried while the file gets further than before, other content once.
     """
     seen, furthest, since, pause, distrusted = 0, 0, time.monotonic(), 1.0, False
-    hub = planned.hub
+    hub = planned.offer.hub
 
     def on_bytes(count: int) -> None:
         nonlocal seen, furthest, since
@@ -166,7 +197,7 @@ def _fetch(
         watcher = DownloadWatcher(lambda: hub.growing(file, staging), not hub.compares_hashes)
         try:
             with watcher:
-                hub.fetch(planned.listing, file, staging, on_bytes)
+                hub.fetch(planned.offer.listing_of(file), file, staging, on_bytes)
         except (HubUnreachable, HubFailed, HubBusy) as error:
             if time.monotonic() - since > patience:
                 raise
@@ -214,80 +245,35 @@ def _verify_file(path: Path, file: HubFile, compared: bool, watcher: DownloadWat
 
 
 def _move_into_place(planned: Download, hashes: dict[str, str], staging: Path) -> Manifest:
-    """Move verified files to the checkpoint's folder; its manifest is written last."""
-    listing, folder = planned.listing, planned.folder
-    listed = {file.path: ManifestFile(file.bytes, hashes[file.path]) for file in listing.files}
-    written = Manifest(listing.source, listing.repo, listing.revision, listed)
+    """Move verified files to the checkpoint's folder; its manifest is written last.
+
+    What it names of an earlier download that isn't needed any more is deleted.
+    """
+    offer, folder = planned.offer, planned.folder
+    listing, lent = offer.listing, offer.lent
+    listed = {file.path: ManifestFile(file.bytes, hashes[file.path]) for file in offer.files}
+    origin = (listing.source, listing.repo, listing.revision)
+    written = Manifest(*origin, listed, text_encoder_from=lent.lender if lent else None)
     folder.mkdir(parents=True, exist_ok=True)
+    former = _former_files(folder)
     manifest.remove_manifest(folder)
     for name in listed:
         if (staging / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (staging / name).replace(folder / name)
+    for path in former - {folder / name for name in listed}:
+        path.unlink(missing_ok=True)
     manifest.write_manifest(folder, written)
     shutil.rmtree(staging, ignore_errors=True)
     return written
 
 
-def repair_checkpoint(
-    verified: Verification,
-    endpoint: str = "",
-    send_token: bool = False,
-    on_event: TransferListener = lambda event: None,
-) -> Manifest:
-    """Fetch the files with problems again, from the hub that the manifest names.
-
-    Raises:
-        ModelError: if it came from no hub.
-        DownloadError, DiskFull: see ``download.prepare_download`` and ``fetch_checkpoint``.
-    """
-    source, folder = verified.manifest.source, verified.folder
-    known = registry.find_checkpoint(folder.name)
-    if known is None or source not in download.hubs.SOURCES:
-        raise ModelError(f"{folder} came from no hub: repair it with 'git checkout -- {folder}'")
-    revision = verified.manifest.revision
-    planned = download.prepare_download(
-        known, source, endpoint, folder.parent, send_token, revision
-    )
-    return fetch_checkpoint(planned, on_event)
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """A checkpoint's folder, compared with its manifest."""
-
-    folder: Path
-    manifest: Manifest
-    problems: tuple[Problem, ...]  # empty if the checkpoint is whole
-
-    def __str__(self) -> str:
-        if self.problems:
-            return "\n".join(f"{self.folder}/{p.path} {p.detail}" for p in self.problems)
-        return f"{self.folder}: all {len(self.manifest.files)} files are right"
-
-
-def verify_checkpoint(name: str, on_event: TransferListener = lambda event: None) -> Verification:
-    """Hash every file of a checkpoint and compare it with the manifest.
-
-    Args:
-        name: a checkpoint's name or alias, or a folder.
-
-    Raises:
-        ModelMissing: if there is no such folder.
-        ModelError: if it has no manifest to compare with.
-    """
-    folder = checkpoint_folder(name)
-    listed = read_manifest(folder)
-    if listed is None:
-        known = registry.find_checkpoint(folder.name)
-        fetch = f": 'cogvx download {known.name}' compares it with its hub" if known else ""
-        raise ModelError(f"{folder} has no {NAME} to compare with{fetch}")
-    on_event(Started("checking", sum(file.bytes for file in listed.files.values())))
-
-    def report(path: Path, count: int) -> None:
-        name = path.relative_to(folder).as_posix()
-        on_event(Bytes(name, count, listed.files[name].bytes))
-
-    return Verification(
-        folder, listed, tuple(find_problems(folder, listed, deep=True, on_bytes=report))
-    )
+def _former_files(folder: Path) -> set[Path]:
+    """The files in a folder that its manifest lists."""
+    try:
+        listed = read_manifest(folder)
+    except ModelCorrupt:
+        listed = None
+    names = listed.files if listed else ()
+    there = (*folder.glob("*"), *folder.glob("*/*"))
+    return {path for path in there if path.relative_to(folder).as_posix() in names}

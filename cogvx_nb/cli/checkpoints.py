@@ -35,9 +35,16 @@ def download_checkpoint(options: argparse.Namespace) -> int:
     from ..progress import TransferProgress
 
     known = registry.get_checkpoint(options.model)
-    planned = prepare_download(
-        known, options.source, options.endpoint, options.models_dir, options.send_token
-    )
+    with TransferProgress() as progress:
+        planned = prepare_download(
+            known,
+            options.source,
+            options.endpoint,
+            options.models_dir,
+            options.send_token,
+            options.text_encoder_from,
+            on_event=progress,
+        )
     print_error(str(planned))
     if not (options.yes or _user_agrees()):
         return 2
@@ -50,7 +57,7 @@ def download_checkpoint(options: argparse.Namespace) -> int:
 def verify_checkpoints(options: argparse.Namespace) -> int:
     """Hash a checkpoint's files and compare them with its manifest; all checkpoints by default."""
     from .. import settings
-    from ..checkpoints import manifest, transfer
+    from ..checkpoints import manifest, verification
     from ..progress import TransferProgress
 
     names = [str(path.parent) for path in settings.models_dir().glob(f"*/{manifest.NAME}")]
@@ -59,11 +66,13 @@ def verify_checkpoints(options: argparse.Namespace) -> int:
     bad = False
     for name in sorted(names) if options.model is None else [options.model]:
         with TransferProgress() as progress:
-            verified = transfer.verify_checkpoint(name, progress)
+            verified = verification.verify_checkpoint(name, progress)
         print(verified)
         if verified.problems and options.repair:
             with TransferProgress() as progress:
-                transfer.repair_checkpoint(verified, options.endpoint, options.send_token, progress)
+                verification.repair_checkpoint(
+                    verified, options.endpoint, options.send_token, progress
+                )
             print(f"{verified.folder}: repaired")
         bad |= bool(verified.problems) and not options.repair
     if bad:
@@ -96,6 +105,13 @@ def add_download(command: argparse.ArgumentParser) -> None:
         choices=sources,
         default="auto",
         help="hub to use; auto: the first that can be reached (default: auto)",
+    )
+    command.add_argument(
+        "--text-encoder-from",
+        default="",
+        metavar="NAME",
+        help="checkpoint whose text encoder is taken instead of the own one; CogVideoX-5b's has "
+        "half the size of those of CogVideoX1.5",
     )
     command.add_argument(
         "--models-dir", metavar="D", help="folder for its folder (default: models/)"
