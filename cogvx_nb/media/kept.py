@@ -1,56 +1,98 @@
-"""Files that videos were made from, kept by their content in the outputs folder."""
+"""Files that videos were made from, kept by their content in the outputs folder.
+
+A kept file never changes: its name is the SHA-256 of its content, and it is written whole,
+read-only, and compared with its name whenever it is used. Any number of processes can keep the same
+file.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import shutil
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import settings
-from ..errors import ResultError
-from ..files import partial_file, translate_errors
+from ..errors import RequestError, ResultError
+from ..files import fsync, partial_file, translate_errors
 from ..hashing import sha256
+from .kinds import HEAD, KINDS, Unusable, check_size, file_kind, kind_of
 
 FOLDER = "inputs"
 """In the outputs folder."""
 
-NAME = re.compile(rf"{FOLDER}/([0-9a-f]{{64}})\.([a-z0-9]{{2,5}})")
+NAME = re.compile(
+    rf"{FOLDER}/([0-9a-f]{{64}})\.({'|'.join(dict.fromkeys(kind.ending for kind in KINDS))})"
+)
 """A kept name: the folder, the SHA-256 of the content, and an ending that says what it is."""
 
+YOUNG_SECONDS = 24 * 3600
+"""A file that was given less than this ago isn't offered for removal: a form that is open, or a
+request on its way, may name it."""
 
-def keep_file(path: Path, ending: str) -> str:
-    """Keep a file, and return its kept name.
+_names: dict[str, str] = {}
+"""What the files were called that this process kept, by their kept names."""
 
-    Args:
-        ending: of the name, by what the content is.
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A kept file on disk."""
+
+    value: str  # its kept name
+    path: Path
+    count: int  # bytes
+    seconds: float  # since it was last given
+
+
+def keep_file(path: Path) -> str:
+    """Keep a copy of a picture or a clip, and return its kept name.
 
     Raises:
-        OSError: if it can't be read.
-        OutputError: if it can't be kept.
+        Unusable: if it is neither, or can't be read.
+        OutputError, DiskFull: if it can't be kept.
     """
-    name = f"{FOLDER}/{sha256(path)}.{ending}"
+    ending = file_kind(path).ending
+    try:
+        digest = sha256(path)
+    except OSError as error:
+        raise Unusable(f"can't be read ({error.strerror}): copy it, and give the copy") from error
+    name = f"{FOLDER}/{digest}.{ending}"
+    _names[name] = path.name
     target = settings.outputs_dir() / name
-    if not target.exists():
-        with translate_errors(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial_file(target) as partial:
-                shutil.copyfile(path, partial)
-                partial.replace(target)
+    if not _is_whole(target):
+        with _writing(target) as partial:
+            shutil.copyfile(path, partial)
+            if sha256(partial) != digest:
+                raise Unusable("changed while it was read: give it again")
     return name
 
 
-def keep_bytes(data: bytes, ending: str) -> str:
-    """The same for content in memory."""
-    name = f"{FOLDER}/{hashlib.sha256(data).hexdigest()}.{ending}"
-    target = settings.outputs_dir() / name
-    if not target.exists():
-        with translate_errors(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial_file(target) as partial:
-                partial.write_bytes(data)
-                partial.replace(target)
-    return name
+def keep_bytes(data: bytes, name: str) -> str:
+    """The same for content in memory, such as an upload.
+
+    Args:
+        name: what the file is called; its ending doesn't count.
+
+    Raises:
+        RequestError: if it is neither a picture nor a clip.
+        OutputError, DiskFull: if it can't be kept.
+    """
+    try:
+        check_size(len(data))
+        ending = kind_of(data[:HEAD]).ending
+    except Unusable as error:
+        raise RequestError("file", name, str(error)) from error
+    kept = f"{FOLDER}/{hashlib.sha256(data).hexdigest()}.{ending}"
+    _names[kept] = Path(name).name or kept
+    target = settings.outputs_dir() / kept
+    if not _is_whole(target):
+        with _writing(target) as partial:
+            partial.write_bytes(data)
+    return kept
 
 
 def is_kept_name(value: str) -> bool:
@@ -59,14 +101,108 @@ def is_kept_name(value: str) -> bool:
 
 
 def kept_path(name: str) -> Path:
-    """The file of a kept name.
+    """The file of a kept name, which holds what it held when it was kept.
 
     Raises:
         ResultError: if it isn't there, or was changed.
     """
-    path = settings.outputs_dir() / name
+    path = locate(name)
     if not path.is_file():
-        raise ResultError(f"there is no {path}, which the video was made from: put it back there")
-    if sha256(path) != NAME.fullmatch(name)[1]:
-        raise ResultError(f"{path} was changed since it was kept: delete it, give the file again")
+        raise ResultError(f"there is no {path}, which is needed as an input: put it back there")
+    with translate_read_errors(path):
+        if sha256(path) != NAME.fullmatch(name)[1]:
+            raise ResultError(f"{path} was changed since it was kept: give the original file again")
     return path
+
+
+def locate(name: str) -> Path:
+    """Where the file of a kept name is, if it is there.
+
+    Raises:
+        ResultError: if it is no kept name.
+    """
+    if not is_kept_name(name):
+        raise ResultError(f"{name[:100]!r} is no name of a kept input, {FOLDER}/<SHA-256>.<ending>")
+    return settings.outputs_dir() / name
+
+
+def name_for_people(value: str) -> str:
+    """What a kept file was called when this process kept it; else the end of its kept name."""
+    return _names.get(value, value.rpartition("/")[2])
+
+
+def kept_files() -> list[KeptFile]:
+    """All kept files, the newest first; other files in the folder are left out.
+
+    Raises:
+        ResultError: if the folder can't be read.
+    """
+    folder, now, files = settings.outputs_dir() / FOLDER, time.time(), []
+    if not folder.is_dir():
+        return []
+    with translate_read_errors(folder):
+        for path in folder.iterdir():
+            value = f"{FOLDER}/{path.name}"
+            if is_kept_name(value) and path.is_file():
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                    status = path.stat()
+                    files.append(KeptFile(value, path, status.st_size, now - status.st_mtime))
+    return sorted(files, key=lambda file: (file.seconds, file.value))
+
+
+def unused(needed: Collection[str]) -> list[KeptFile]:
+    """Kept files that can be removed: not needed, and not given within ``YOUNG_SECONDS``.
+
+    Args:
+        needed: SHA-256 hashes of the files that are needed.
+    """
+    return [
+        file
+        for file in kept_files()
+        if file.seconds >= YOUNG_SECONDS and NAME.fullmatch(file.value)[1] not in needed
+    ]
+
+
+def remove(files: Collection[KeptFile]) -> None:
+    """Delete kept files, but for those that were given again since they were listed.
+
+    Raises:
+        OutputError: if one can't be deleted.
+    """
+    for file in files:
+        with translate_errors(file.path, remedy="delete it by hand"):
+            if file.path.exists() and time.time() - file.path.stat().st_mtime >= YOUNG_SECONDS:
+                file.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def translate_read_errors(path: Path) -> Iterator[None]:
+    """Raise OSErrors as one line."""
+    try:
+        yield
+    except OSError as error:
+        raise ResultError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether a file is kept already, and undamaged; it is then as new as if it were kept now."""
+    try:
+        if sha256(target) != target.stem:
+            return False
+        with contextlib.suppress(PermissionError):  # another user's
+            target.touch()
+        return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[Path]:
+    """A file to write, which then becomes the kept one."""
+    with translate_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with partial_file(target) as partial:
+            yield partial
+            fsync(partial)
+            partial.chmod(0o444)
+            partial.replace(target)

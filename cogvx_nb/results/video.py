@@ -10,12 +10,12 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from ..errors import OutputError, ResultError
 from ..files import partial_file, temporary_folder
+from ..media import pixmaps
 from ..media.ffmpeg import (
     broken_ffmpeg,
     failure_reason,
@@ -93,11 +93,10 @@ def decode_video(path: Path, most_frames: int | None = None) -> np.ndarray:
         ResultError: if it is missing, no video, or too large.
         FfmpegError: if ffmpeg doesn't start.
     """
-    # Portable pixmaps carry their size themselves. ffmpeg's messages hold the metadata too, where
-    # a text can look like anything.
-    arguments = [*input_file(path), "-map", "0:v:0", "-pix_fmt", "rgb24", "-c:v", "ppm"]
-    with ffmpeg_output([*arguments, "-f", "image2pipe", "pipe:"]) as stream:
-        frames = list(itertools.islice(_read_pixmaps(stream, path), most_frames))
+    arguments = [*input_file(path), "-map", "0:v:0", "-pix_fmt", "rgb24", *pixmaps.ARGUMENTS]
+    with ffmpeg_output(arguments) as stream:
+        decoded = _bounded(pixmaps.read_pixmaps(stream), path)
+        frames = list(itertools.islice(decoded, most_frames))
     if not frames:
         raise ResultError(f"{path} can't be read as a video")
     if any(frame.shape != frames[0].shape for frame in frames):
@@ -105,21 +104,15 @@ def decode_video(path: Path, most_frames: int | None = None) -> np.ndarray:
     return np.stack(frames)
 
 
-def _read_pixmaps(stream: BinaryIO, path: Path) -> Iterator[np.ndarray]:
-    """The binary portable pixmaps of a stream; see netpbm.sourceforge.net/doc/ppm.html."""
+def _bounded(frames: Iterator[np.ndarray], path: Path) -> Iterator[np.ndarray]:
+    """Frames of a file up to ``MAX_DECODED_BYTES``."""
     total = 0
-    while stream.readline(16) == b"P6\n":
-        width, height = map(int, stream.readline(32).split())
-        stream.readline(16)  # the largest value, 255
-        size = width * height * 3
-        total += size
+    for frame in frames:
+        total += frame.nbytes
         if total > MAX_DECODED_BYTES:
             most = format_bytes(MAX_DECODED_BYTES)
             raise ResultError(f"{path} is too long to be read as a whole: more than {most}")
-        data = stream.read(size)
-        if len(data) < size:
-            return
-        yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+        yield frame
 
 
 def content_hash(path: Path) -> str:
