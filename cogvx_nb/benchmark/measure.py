@@ -221,8 +221,8 @@ def measure_video(
         plan=system.plan.choices,
         load_seconds=system.load_seconds,
         compile_seconds=warm.get("compile"),
-        seconds={name: summarize([seconds[name] for seconds in videos]) for name in STAGES},
-        video_seconds=summarize([sum(seconds[name] for name in STAGES) for seconds in videos]),
+        seconds={name: summarize([row.get(name, 0.0) for row in videos]) for name in STAGES},
+        video_seconds=summarize([sum(row.get(name, 0.0) for name in STAGES) for row in videos]),
         step_seconds=summarize(steps),
         gpu=usage,
         # On a CPU tiles take several times as long, and nobody asks for them.

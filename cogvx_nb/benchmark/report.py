@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ..checkpoints.registry import TEXT
 from ..planning.speedups import SDPA, SPEED_UPS
 from ..text import GIB
 
-STAGES = ("text", "denoise", "decode", "write")
+STAGES = ("text", "encode", "denoise", "decode", "write")
 """Stages of each video. Loading and compiling, which only the first needs, are separate columns."""
 
 WARM_STEPS = 2
@@ -18,7 +19,7 @@ MEMORY_TOLERANCE = 0.02
 """Relative differences of reserved memory up to this don't count: the allocator's vary."""
 
 BUSY_SPREAD = 0.2
-"""Relative spread of the repeats above which the machine was busy with something else."""
+"""Relative spread of the repeats above which something else kept the machine busy."""
 
 FULL_STEPS = 50
 """Steps of the videos that are compared with published times: the default of CogVideoX."""
@@ -100,6 +101,7 @@ class Row:
     width: int
     speed: str  # one of speedups.SPEEDS, or of BASELINES
     placement: str  # as requested: one of plan.PLACEMENTS, or "auto"
+    task: str = TEXT  # one of registry.TASKS
     error: str = ""
     measured: Measurement | None = None
 
@@ -107,7 +109,12 @@ class Row:
     def kind(self) -> str:
         """What was requested, in words; the same whenever it is measured again."""
         size = f"{self.frames} frames × {self.steps} steps"
-        return f"{self.model}, {size}, {self.speed}, {self.placement}"
+        return f"{self.model}, {self.made_of}{size}, {self.speed}, {self.placement}"
+
+    @property
+    def made_of(self) -> str:
+        """The task before the size; empty for text alone."""
+        return f"{self.task}, " * (self.task != TEXT)
 
     @property
     def kind_key(self) -> tuple:
@@ -115,9 +122,9 @@ class Row:
         return *self.video, self.steps, self.speed, self.placement
 
     @property
-    def video(self) -> tuple[str, int, int, int]:
-        """What rows to be compared have in common: model, frames, height, width."""
-        return self.model, self.frames, self.height, self.width
+    def video(self) -> tuple[str, int, int, int, str]:
+        """What rows to be compared have in common: model, frames, height, width, task."""
+        return self.model, self.frames, self.height, self.width, self.task
 
     @property
     def title(self) -> str:
@@ -130,18 +137,17 @@ class Row:
         if self.measured is None:
             return f"{self.title}, {self.placement}"
         plan = self.measured.plan
-        rows = [row for row in SPEED_UPS.values() if row.field != "attention"]
-        on = [row for row in rows if plan[row.field] in row.values]
-        labels = [row.label.format(plan[row.field]) for row in on]
+        others = [row for row in SPEED_UPS.values() if row.field != "attention"]
+        on = [(row, plan[row.field]) for row in others if plan[row.field] in row.values]
+        labels = [row.label.format(value) for row, value in on]
         attention = [plan["attention"]] if plan["attention"] != SDPA else []
-        tiled = ["tiled"] if plan["tiled"] else []
+        tiled = ["tiled"] * plan["tiled"]
         return ", ".join([self.title, plan["placement"], *tiled, *labels, *attention])
 
     @property
     def busy(self) -> bool:
         """Whether its repeats vary so much that its times can't be trusted."""
-        video = self.measured and self.measured.video_seconds
-        return bool(video and video.spread > BUSY_SPREAD)
+        return bool(self.measured and self.measured.video_seconds.spread > BUSY_SPREAD)
 
     @property
     def full_video_seconds(self) -> float:
@@ -162,11 +168,12 @@ class Row:
         if self.measured is None:
             return f"failed: {self.error}"
         step, reserved = self.measured.step_seconds, self.measured.gpu.reserved_bytes
-        stages = [f"{name} {self.measured.seconds[name].median:.2f} s" for name in STAGES]
+        seconds = self.measured.seconds
+        stages = [f"{n} {seconds[n].median:.2f} s" for n in STAGES if seconds[n].median]
         memory = [f"{reserved / GIB:.1f} GiB"] if reserved else []
         pace = f"{step.median:.3f} s a step (± {step.spread:.0%})"
-        busy = "; the machine was busy" if self.busy else ""
-        return f"{self.setup}: {', '.join([pace, *stages, *memory])}{busy}"
+        parts = ", ".join([pace, *stages, *memory])
+        return f"{self.setup}: {parts}" + "; the machine was busy" * self.busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +189,14 @@ class Report:
     @property
     def device(self) -> str:
         """What it ran on, in words."""
-        gpus = ", ".join(gpu["name"] for gpu in self.machine["gpus"])
-        return gpus or f"no GPU, {self.machine['threads']} threads"
+        names = [gpu["name"] for gpu in self.machine["gpus"]]
+        return ", ".join(names) or f"no GPU, {self.machine['threads']} threads"
 
     @property
     def peaks(self) -> str:
         """Peak matmul throughput of each dtype, in words."""
-        rates = {k: f"{v:.0f}" if v >= 100 else f"{v:.3g}" for k, v in self.peak_tflops.items()}
-        return ", ".join(f"{dtype} {rate}" for dtype, rate in rates.items()) or "not measured"
+        rates = [(k, f"{v:.0f}" if v >= 100 else f"{v:.3g}") for k, v in self.peak_tflops.items()]
+        return ", ".join(map(" ".join, rates)) or "not measured"
 
     @property
     def measured_rows(self) -> list[Row]:
@@ -200,7 +207,7 @@ class Report:
     def kinds(self) -> str:
         """What was measured, a line for each row: the same whenever it is measured again."""
         return "\n".join(
-            f"{row.model}, {row.frames} frames × {row.steps} steps: {row.setup}"
+            f"{row.model}, {row.made_of}{row.frames} frames × {row.steps} steps: {row.setup}"
             for row in self.rows
         )
 
@@ -286,7 +293,7 @@ def _timing_changes(old: Measurement, new: Measurement) -> Iterator[str]:
 
 def _decode_seconds(measured: Measurement, name: str) -> float | None:
     timing = (measured.decodes or {}).get(name)
-    return timing.seconds.median if timing else None
+    return timing and timing.seconds.median
 
 
 def _ratio(numerator: float | None, denominator: float | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -20,7 +21,7 @@ from ..planning.plan import FORMER_PLACEMENTS, PLACEMENTS
 from ..planning.probe import probe_machine
 from ..planning.request import VideoRequest
 from ..planning.speedups import MIN_CACHED_STEPS, SPEEDS
-from . import peak, storage
+from . import inputs, peak, storage
 from .progress import BenchProgress
 from .report import BASELINES, WARM_STEPS, Measurement, Report, Row
 
@@ -49,8 +50,10 @@ def run_benchmark(
     baselines: Sequence[str] = (),
     path: Path | None = None,
     progress: BenchProgress | None = None,
+    tasks: Sequence[str] = (),
 ) -> Report:
-    """Time videos of each frame count at each speed with each placement, and of each baseline.
+    """Time videos of each task and frame count at each speed with each placement, and of each
+    baseline.
 
     Args:
         model: may have random weights; see ``store.random_model``.
@@ -58,6 +61,8 @@ def run_benchmark(
         baselines: of ``BASELINES``; the only rows if ``speeds`` is empty.
         path: written after each row, so that an interruption keeps what was done.
         progress: shows what is measured; by default one of its own.
+        tasks: of ``registry.TASKS``; by default the checkpoint's first. Baselines make text to
+            video only.
 
     Returns:
         A report with a row for each kind; a row that failed has its error.
@@ -66,10 +71,7 @@ def run_benchmark(
         RequestError: if an argument is invalid.
         OutputError: if the report can't be written.
     """
-    requests = [
-        request.make_request(model, PROMPT, frames=count, steps=steps, strict=True)
-        for count in dict.fromkeys(frames)
-    ]
+    requests = _requests(model, tasks, frames, steps, baselines)
     setups = _setups(speeds, placements, baselines, repeats)
     if "turbo" in speeds and steps < MIN_CACHED_STEPS:
         why = f"the step cache of turbo needs {MIN_CACHED_STEPS} or more: use 50, or another speed"
@@ -87,7 +89,7 @@ def run_benchmark(
         shown.keep(f"peak matmul throughput, TFLOP/s: {report.peaks}")
         shown.plan([video.frames for _, video in kinds], WARM_STEPS + repeats * steps)
         for setup, video in kinds:
-            size = f"{video.frames} frames × {steps} steps"
+            size = f"{video.task}, {video.frames} frames × {steps} steps"
             shown.begin_kind(f"{model.name}, {size}, {setup.speed}, {setup.placement}")
             row = _measure_row(video, setup, repeats, rates, shown.step)
             shown.end_kind(str(row))
@@ -98,8 +100,39 @@ def run_benchmark(
     return report
 
 
-def find_benchmark_model(name: str, weights: str) -> Model:
-    """The checkpoint to time: ``files``, or its shapes with ``random`` weights.
+def _requests(
+    model: Model,
+    tasks: Sequence[str],
+    frames: Sequence[int],
+    steps: int,
+    baselines: Sequence[str],
+) -> list[VideoRequest]:
+    """A request for each task and frame count."""
+    able = model.checkpoint.tasks
+    tasks = list(dict.fromkeys(tasks)) or [able[0]]
+    for task in tasks:
+        if task not in able:
+            raise RequestError("task", task, f"{model.name} does {', '.join(able)}")
+        if baselines and task != registry.TEXT:
+            raise RequestError("baseline", baselines[0], "makes text to video only: use task text")
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            request.make_request(
+                model,
+                PROMPT,
+                frames=count,
+                steps=steps,
+                strict=True,
+                **inputs.task_values(task, model.checkpoint, count, Path(folder)),
+            )
+            for task in tasks
+            for count in dict.fromkeys(frames)
+        ]
+
+
+def find_benchmark_model(name: str, weights: str, tasks: Sequence[str] = ()) -> Model:
+    """The checkpoint to time: ``files``, or its shapes with ``random`` weights; for ``auto`` one
+    that does the first of some tasks.
 
     Raises:
         RequestError, ModelError: if there is no such checkpoint.
@@ -108,7 +141,8 @@ def find_benchmark_model(name: str, weights: str) -> Model:
         return store.random_model(registry.get_checkpoint(name))
     if weights != "files":
         raise RequestError("weights", weights, "use files or random")
-    return model_choice.find_model(name, probe_machine)[0]
+    given = inputs.INPUTS_OF.get(tasks[0], ()) if tasks else ()
+    return model_choice.find_model(name, probe_machine, given=given)[0]
 
 
 def parse_numbers(text: str) -> list[int]:
@@ -172,7 +206,7 @@ def _measure_row(
 ) -> Row:
     """One kind of video, measured; or the error that prevented it."""
     size = (video.frames, video.steps, video.height, video.width)
-    row = Row(video.model.name, *size, setup.speed, setup.placement)
+    row = Row(video.model.name, *size, setup.speed, setup.placement, video.task)
     try:
         measured = _measure_setup(video, setup, repeats, peak_tflops, after_step)
         return replace(row, measured=measured)

@@ -158,7 +158,10 @@ def _parse_row(values: object) -> Row:
     measured, plan = values["measured"], {}
     if measured is not None:
         plan = measured["plan"]
-        values = values | {"measured": measured | {"plan": {}}}
+        seconds = measured["seconds"]
+        if "encode" not in seconds:  # before there were pictures and clips
+            seconds = seconds | {"encode": {"median": 0.0, "spread": 0.0, "values": []}}
+        values = values | {"measured": measured | {"plan": {}, "seconds": seconds}}
     row = read_as(Row, values)
     if row.measured is not None:
         row = replace(row, measured=replace(row.measured, plan=plan))

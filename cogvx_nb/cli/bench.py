@@ -15,6 +15,10 @@ BENCH_FLAGS = {
         "default": "files",
         "help": "random: true shapes without a download (default: files)",
     },
+    "--task": {
+        "default": "",
+        "help": "text, image, frames or clip, with commas (default: the model's first)",
+    },
     "--frames": {"default": "13,25,49", "help": "frame counts, with commas (default: 13,25,49)"},
     "--steps": {"type": int, "default": 50, "help": "denoising steps (default: 50)"},
     "--speed": {"default": "exact", "help": "one or more, with commas (default: exact)"},
@@ -48,7 +52,8 @@ def run_bench(options: argparse.Namespace) -> int:
     """Time videos by frames, speed and placement; compare or show what was measured."""
     from ..benchmark import runner, storage
 
-    model = runner.find_benchmark_model(options.model, options.weights)
+    tasks = runner.parse_names(options.task)
+    model = runner.find_benchmark_model(options.model, options.weights, tasks)
     path = storage.resolve_output_path(options.output)
     report = runner.run_benchmark(
         model,
@@ -59,6 +64,7 @@ def run_bench(options: argparse.Namespace) -> int:
         runner.parse_names(options.placement),
         runner.parse_names(options.baseline),
         path,
+        tasks=tasks,
     )
     _write_page([report], path.with_suffix(".html"))
     print(path)
