@@ -41,7 +41,7 @@ def known_machine(request, here, monkeypatch):
     """This machine without a child process that imports torch, except in slow tests."""
     if not request.node.get_closest_marker("slow"):
         known = contextlib.nullcontext(lambda: here)
-        monkeypatch.setattr(runs, "_probe_in_child", lambda needed: known)
+        monkeypatch.setattr(runs, "probe_in_child", lambda needed: known)
 
 
 def file(folder: Path, spec: dict, name: str = "mine") -> Path:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..checkpoints import registry
 from ..checkpoints.registry import CLIP, CONTROL, FRAMES, IMAGE, TEXT, Checkpoint
 from ..errors import RequestError
+from ..media import kept
+from ..text import plain_line
 from .fields import FIELDS, INPUTS, PICTURE
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ TAKES = {
 }
 """What each task starts from, for messages."""
 
+MOST_NAME = 80
+"""Characters of a file's name that are kept with what it is kept as."""
+
 
 def read_inputs(values: Mapping[str, object]) -> dict[str, Given]:
     """The pictures and clips that a request names, by field; each is kept by its content.
@@ -45,7 +51,29 @@ def _read(name: str, value: object) -> Given:
     from ..media import given  # late: ``cogvx check`` runs where no package is
 
     read = given.read_picture if FIELDS[name].media == PICTURE else given.read_clip
-    return read(FIELDS[name].check(value), name)
+    value, known_as = split_name(FIELDS[name].check(value))
+    file = read(value, name)
+    return replace(file, name=known_as) if known_as else file
+
+
+def named_value(value: str, name: str) -> str:
+    """A kept name with the name that people know the file by: a field's value that is the same
+    file in any folder and process."""
+    return f"{value}#{plain_line(name)[:MOST_NAME]}"
+
+
+def split_name(value: str) -> tuple[str, str]:
+    """(what names the file, the name that people know it by, or an empty text) of a field's
+    value."""
+    file, _, name = value.partition("#")
+    if not kept.is_kept_name(file):
+        return value, ""
+    return file, plain_line(name).rpartition("/")[2][:MOST_NAME]
+
+
+def shown_value(name: str, value: object) -> object:
+    """A field's value as people read it: a picture or a clip that is kept, by its file's name."""
+    return split_name(value)[1] or value if name in INPUTS and isinstance(value, str) else value
 
 
 def given_names(values: Mapping[str, object]) -> tuple[str, ...]:

@@ -16,6 +16,10 @@ from .yaml_loading import explain_value, load_json, load_yaml
 INVISIBLE = "".join(filter(str.isspace, map(chr, range(0x3001)))) + "\u200b\ufeff"
 """Stripped from prompts in text files: blanks, and marks such as one left between joined files."""
 
+MARK = "@@"
+"""Between a prompt and the path of its image, as in the input files of CogVideoX's authors
+(``sat/sample_video.py`` of zai-org/CogVideo)."""
+
 LIST_KEY = "prompts"
 """The key of a mapping that holds nothing but a list of prompts."""
 
@@ -26,7 +30,7 @@ def read_prompt_file(path: Path) -> tuple[ParameterRow, ...]:
     =============== ================================================================
     ending          content
     =============== ================================================================
-    ``.txt``        a prompt a line; ``# `` begins a comment
+    ``.txt``        a prompt or ``prompt@@image`` a line; ``# `` begins a comment
     ``.jsonl``      a line for each: a text, or an object with ``prompt``
     ``.json``       a list of these, by itself or under ``prompts``
     ``.yaml``       the same
@@ -60,7 +64,20 @@ def _text_rows(text: str, name: str) -> Iterator[ParameterRow]:
                 "'# ', and put a prompt that begins with '#' into a .jsonl file"
             )
         if prompt and not prompt.startswith("#"):
-            yield ParameterRow({"prompt": prompt}, origin, from_file=True)
+            yield ParameterRow(_with_image(prompt, origin), origin, from_file=True)
+
+
+def _with_image(line: str, origin: str) -> dict[str, object]:
+    """The values of ``prompt`` or ``prompt@@image``."""
+    prompt, *images = (part.strip(INVISIBLE) for part in line.split(MARK))
+    if not images:
+        return {"prompt": prompt}
+    if len(images) > 1 or not prompt or not images[0]:
+        raise SpecError(
+            f"{origin}: {line[:40]!r}: one {MARK!r} stands between a prompt and its image; put a "
+            "prompt that holds it into a .jsonl file"
+        )
+    return {"prompt": prompt, "image": images[0]}
 
 
 def _ending_of(text: str, first: str, lines: list[str]) -> str:

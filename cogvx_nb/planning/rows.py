@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import SpecError
 from .fields import FIELDS
@@ -35,6 +36,7 @@ class ParameterRow:
     from_file: bool = False  # of prompts: 42.0 is a whole number too, since pandas writes them so
     # Between the table's columns, where the values are its cells; empty for typed values.
     delimiter: str = ""
+    folder: Path | None = None  # where relative paths in it start; None: where those of a sweep do
 
 
 def field_name(name: str) -> str:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ..benchmark.report import Report
 from ..errors import RequestError
 from ..files import temporary_folder
-from ..results import pictures, result, side_by_side
+from ..results import inputs, pictures, result, side_by_side, video
+from ..results.inputs import used_inputs
 from ..results.result import Result
 from ..sweep import driver
 from ..sweep.progress import ProgressTable
@@ -18,7 +19,6 @@ from .experiment import SweepView
 from .plots import bench_figures, figure_png, sweep_plots
 
 if TYPE_CHECKING:
-    import numpy as np
     from IPython.display import HTML, Video
     from IPython.display import Image as Picture
 
@@ -27,11 +27,14 @@ MOST_EMBEDDED_BYTES = 1_000_000
 """Of a video inside a notebook, where it takes a third more; a notebook of 2 MB still opens."""
 
 
-def show_strip(frames: np.ndarray, count: int = 7) -> Picture:
-    """A film strip for a notebook's output."""
+def show_strip(result: Result, count: int = 7) -> Picture:
+    """A film strip of a result for a notebook's output, and before it what it was made from."""
     from IPython.display import Image as Picture
 
-    return Picture(data=pictures.filmstrip_png(frames, count), format="png")
+    given = (inputs.first_frame(result.settings, used) for used in used_inputs(result.settings))
+    before = [frame for frame in given if frame is not None]
+    frames = video.decode_video(result.path)
+    return Picture(data=pictures.filmstrip_png(frames, count, before=before), format="png")
 
 
 def show_player(result: Result, width: int = 432) -> Video:

@@ -147,22 +147,28 @@ STRIP_GAP = 4
 """Pixels between the frames of a strip."""
 
 
-def filmstrip_png(frames: np.ndarray, count: int = 7, height: int = 120) -> bytes:
+def filmstrip_png(
+    frames: np.ndarray, count: int = 7, height: int = 120, before: Sequence[np.ndarray] = ()
+) -> bytes:
     """A row of frames, evenly spread from the first to the last, as PNG.
 
     Args:
         frames: uint8 (frames, height, width, 3), RGB.
         count: frames in the row, at most as many as there are.
         height: of the row, in pixels.
+        before: what they were made from, each of the size of a frame; a wider gap follows.
     """
     from PIL import Image  # late: most users of this module need no images
 
-    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    indices = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
+    chosen = [*before, *frames[indices]]
     width, height = fitted_size(*frames.shape[1:3], height, MAX_SIDE // len(chosen))
-    row = Image.new("RGB", (len(chosen) * (width + STRIP_GAP) - STRIP_GAP, height), "white")
-    for column, index in enumerate(chosen):
-        picture = Image.fromarray(frames[index]).resize((width, height), Image.Resampling.LANCZOS)
-        row.paste(picture, (column * (width + STRIP_GAP), 0))
+    wider = 3 * STRIP_GAP * bool(before)
+    size = (len(chosen) * (width + STRIP_GAP) - STRIP_GAP + wider, height)
+    row = Image.new("RGB", size, "white")
+    for column, frame in enumerate(chosen):
+        picture = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
+        row.paste(picture, (column * (width + STRIP_GAP) + wider * (column >= len(before)), 0))
     data = io.BytesIO()
     row.save(data, "PNG")
     return data.getvalue()

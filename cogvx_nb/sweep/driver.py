@@ -13,7 +13,7 @@ from pathlib import Path
 from .. import leftovers, settings
 from ..errors import Cancelled, DiskFull, NotebookError, OutputError, ResultError
 from ..notebooks.template import NotebookTemplate, read_template
-from ..text import cut_line, print_error
+from ..text import cut_line, plain_line, print_error
 from . import lock
 from .crashes import CrashLog
 from .folder import SweepFolder, timestamp
@@ -70,8 +70,7 @@ def run_sweep(
         Cancelled: if another process cancelled it.
     """
     leftovers.begin(settings.outputs_dir())
-    spec, book, runs = prepare_sweep(spec)
-    part = part or Share()
+    (spec, book, runs), part = prepare_sweep(spec), part or Share()
     folder = SweepFolder(spec.name)
     with lock.hold_lock(folder.root, part, timestamp()) as holder:
         path = folder.prepare(book, runs)
@@ -108,12 +107,14 @@ def prepare_sweep(
     book = read_template(spec.notebook, spec.folder)
     runs = plan_runs(spec, book)
     book.print_notes({name for run in runs for name in run.parameters})
-    _print_request_notes(runs)
+    _print_notes(spec, runs)
     return spec, book, runs
 
 
-def _print_request_notes(runs: list[SweepRun]) -> None:
-    """Print what the user should know of the runs' requests, each note once."""
+def _print_notes(spec: SweepSpec, runs: list[SweepRun]) -> None:
+    """Print what the user should know of a sweep and of its runs' requests, each note once."""
+    for note in spec.notes:
+        print_error(f"cogvx: {plain_line(note)}")
     counts = Counter(note for run in runs for note in run.notes)
     for note, count in counts.most_common(MOST_NOTES):
         print_error(f"cogvx: {cut_line(note, NOTE_COLUMNS)} ({count} of {len(runs)} runs)")
@@ -215,6 +216,7 @@ class _Driver:
             PIPELINE_MODULE if self._book.makes_video else "",
             self._spec.timeout,
             run.disk_bytes,
+            tuple(run.inputs.values()),
         )
         return task, work
 

@@ -65,6 +65,7 @@ class SweepRun:
     peak_bytes: int | None = None  # predicted peak of device memory; None if unknown
     disk_bytes: int = 0  # predicted
     notes: tuple[str, ...] = ()  # those of its request
+    inputs: dict[str, str] = field(default_factory=dict)  # what files are kept as, by their paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,11 @@ class SweepFolder:
     def prepare(self, book: NotebookTemplate, runs: list[SweepRun]) -> Path:
         """Record the runs of a sweep; returns the copy of the notebook that they execute."""
         listed = {run.id: run.varied for run in runs}
+        inputs = {path: kept for run in runs for path, kept in run.inputs.items()}
         path = self.root / f".notebook-{hashlib.sha256(book.content).hexdigest()[:12]}.ipynb"
         self._own = {
             path: book.content,
-            self.root / RUNS: _json({"notebook": book.path.name, "runs": listed}),
+            self.root / RUNS: _json({"notebook": book.path.name, "runs": listed, "inputs": inputs}),
         }
         self.restore()
         return path
@@ -131,6 +133,13 @@ class SweepFolder:
         except (OSError, ValueError, LookupError, TypeError) as error:
             known = ", ".join(sweep_names()) or "none"
             raise ResultError(f"no sweep {self.root.name!r} here; known: {known}") from error
+
+    def recorded_inputs(self) -> dict[str, str]:
+        """What the files that the sweep named when it was last started are kept as, by path."""
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            recorded = json.loads((self.root / RUNS).read_text(encoding="utf-8"))["inputs"]
+            return {str(path): str(kept) for path, kept in recorded.items()}
+        return {}
 
     def status(self) -> SweepStatus:
         """Progress of the sweep, from the files alone.

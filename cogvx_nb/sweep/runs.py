@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
 import math
-import pickle
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 
 from .. import settings
 from ..checkpoints import registry, store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, ParameterError, SpecError
-from ..notebooks.cell_reader import Parameter
 from ..notebooks.template import NotebookTemplate
-from ..notebooks.value_types import is_plain_value
 from ..planning import cost, enrich, model_choice, planner, request
-from ..planning.cells import read_cell
-from ..planning.fields import FIELDS, RANDOM_SEED, SEEDS
+from ..planning.fields import FIELDS, INPUTS, RANDOM_SEED, SEEDS
+from ..planning.inputs import given_names
 from ..planning.machine import Machine
 from ..planning.request import VideoRequest
 from ..planning.rows import ParameterRow
-from ..planning.yaml_loading import explain_value
 from ..results.catalogue import Catalogue
+from .child_probe import probe_in_child
 from .expected import ExpectedVideo
-from .folder import VIDEO, SweepRun
+from .folder import VIDEO, SweepFolder, SweepRun
+from .given_files import GivenFiles, KeptFile, absolute_name
 from .spec import SweepSpec
+from .typed_rows import typed_row_or_explain
 
 ID_DIGITS = 16
 """Hexadecimal digits of a run's id; 64 bits keep 100,000 runs distinct."""
@@ -42,13 +40,6 @@ EMBEDDED_BYTES = 1_340_000
 
 NOTEBOOK_BYTES = 80_000
 """An executed notebook without its video, but with its strip of frames. Measured."""
-
-PROBE = """
-import pickle
-from cogvx_nb.planning import probe
-print("\\n" + pickle.dumps(probe.probe_machine()).hex())
-"""
-"""Runs in a child process: probing a GPU takes memory on it until the process ends."""
 
 
 def plan_runs(spec: SweepSpec, book: NotebookTemplate) -> list[SweepRun]:
@@ -64,13 +55,14 @@ def plan_runs(spec: SweepSpec, book: NotebookTemplate) -> list[SweepRun]:
         for name in {name for row in factor for name in row.values}
         if len({repr(row.values.get(name)) for row in factor}) > 1
     }
-    with _probe_in_child("model" in book.declared) as probe:
-        fixed = _typed_row_or_explain(ParameterRow(spec.parameters), book, "parameters")
+    with probe_in_child("model" in book.declared) as probe:
+        fixed = typed_row_or_explain(ParameterRow(spec.parameters), book, spec.folder, "parameters")
         typed = [
-            [(_typed_row_or_explain(row, book, row.origin), row.origin) for row in factor]
+            [(typed_row_or_explain(row, book, spec.folder), row.origin) for row in factor]
             for factor in factors
         ]
-        run_planner = _RunPlanner(book, probe)
+        files = GivenFiles(SweepFolder(spec.name).recorded_inputs())
+        run_planner = _RunPlanner(book, probe, files)
         runs: dict[str, SweepRun] = {}
         total = math.prod(map(len, factors))
         for number, rows in enumerate(itertools.product(*typed), 1):
@@ -84,18 +76,34 @@ def plan_runs(spec: SweepSpec, book: NotebookTemplate) -> list[SweepRun]:
                 where = f"run {number} of {total}" + (f" ({origin})" if origin else "")
                 raise SpecError(f"{where}: {error}", error.exit_code) from error
             runs.setdefault(run.id, run)
-    return list(runs.values())
+    return _with_file_names(list(runs.values()), files.labels())
+
+
+def _with_file_names(runs: list[SweepRun], labels: dict[str, str]) -> list[SweepRun]:
+    """The runs, whose varied pictures and clips are shown by what a person calls them."""
+    return [
+        replace(
+            run,
+            varied={
+                key: labels.get(value, value) if key in INPUTS else value
+                for key, value in run.varied.items()
+            },
+        )
+        for run in runs
+    ]
 
 
 class _RunPlanner:
-    """Makes runs of parameter values. Each checkpoint, plan and pace is looked up once.
+    """Makes runs of parameter values. Each file, checkpoint, plan and pace is looked up once.
 
     Args:
         probe: returns the machine.
     """
 
-    def __init__(self, book: NotebookTemplate, probe: Callable[[], Machine]) -> None:
-        self._book, self._probe = book, probe
+    def __init__(
+        self, book: NotebookTemplate, probe: Callable[[], Machine], files: GivenFiles
+    ) -> None:
+        self._book, self._probe, self._files = book, probe, files
         self._fields = [name for name in FIELDS if name in book.declared and name != "model"]
         self._models: dict[tuple, tuple[Model | None, str, dict]] = {}
         self._costs: dict[tuple, tuple[float | None, int, int]] = {}
@@ -111,22 +119,43 @@ class _RunPlanner:
         if book.makes_video and "output" in values:
             value = values["output"]
             raise SpecError(f"output = {value!r}: each run writes {VIDEO} into a folder of its own")
+        given = self._read_files(values) if book.makes_video else {}
+        values = values | {field: file.given.value for field, file in given.items()}
         model, name, hashes = self._find_model(values)
-        parameters = values | ({"model": name} if name and book.makes_video else {})
         deciding = {
             key: value
-            for key, value in parameters.items()
+            for key, value in values.items()
             if not (key == "model" and name and book.makes_video)
             and not (key in book.defaults and _is_same_value(value, book.defaults[key]))
         }
         run_id = _hash_json([book.code_hash, deciding, hashes])[:ID_DIGITS]
         shown = {key: value for key, value in values.items() if key in varied}
         if not book.makes_video:
-            return SweepRun(run_id, number, parameters, shown, disk_bytes=NOTEBOOK_BYTES)
-        prepared, expected = self._prepare_request(model, hashes, book.defaults | values)
-        costs = self._predict_costs(prepared)
-        parameters |= {"output": VIDEO}
-        return SweepRun(run_id, number, parameters, shown, expected, *costs, prepared.notes)
+            return SweepRun(run_id, number, values, shown, disk_bytes=NOTEBOOK_BYTES)
+        named = {field: file.value for field, file in given.items()}
+        prepared, expected = self._prepare_request(model, hashes, book.defaults | values | named)
+        return SweepRun(
+            run_id,
+            number,
+            values | named | {"model": name, "output": VIDEO},
+            shown,
+            expected,
+            *self._predict_costs(prepared),
+            notes=(*prepared.notes, *(file.note for file in given.values() if file.note)),
+            inputs={file.path: file.value for file in given.values()},
+        )
+
+    def _read_files(self, values: dict[str, object]) -> dict[str, KeptFile]:
+        """The pictures and clips of a row, by field."""
+        files = {}
+        for field in INPUTS:
+            path = values.get(field, self._book.defaults.get(field))
+            if not isinstance(path, str) or not path:
+                continue
+            if field not in values:
+                path = absolute_name(field, path, self._book.path.parent)
+            files[field] = self._files.read(field, path)
+        return files
 
     def _prepare_request(
         self, model: Model, hashes: dict[str, str], values: dict[str, object]
@@ -154,24 +183,27 @@ class _RunPlanner:
     def _find_model(self, values: dict[str, object]) -> tuple[Model | None, str, dict[str, str]]:
         """(checkpoint, its name as a parameter, hashes of its files); None and empty without one.
 
-        The name replaces that of the row, so that ``auto`` is decided once for all runs and a
-        folder is found from any current directory.
+        The name replaces that of the row, so that ``auto`` is decided once for all runs of a task,
+        and a folder is found from any current directory.
         """
         name = values.get("model", self._book.defaults.get("model"))
         frames = values.get("frames", self._book.defaults.get("frames", 13))
+        given = given_names(self._book.defaults | values)
         for key, value, kind in (("model", name, str), ("frames", frames, int)):
             if not isinstance(value, kind):
                 if self._book.makes_video:
                     must_be = {str: "text", int: "a whole number"}[kind]
                     raise ParameterError(key, value, f"must be {must_be}")
                 return None, "", {}
-        if (name, frames) not in self._models:
-            self._models[name, frames] = self._locate_model(name, frames)
-        return self._models[name, frames]
+        if (name, frames, given) not in self._models:
+            self._models[name, frames, given] = self._locate_model(name, frames, given)
+        return self._models[name, frames, given]
 
-    def _locate_model(self, name: str, frames: int) -> tuple[Model | None, str, dict[str, str]]:
+    def _locate_model(
+        self, name: str, frames: int, given: tuple[str, ...]
+    ) -> tuple[Model | None, str, dict[str, str]]:
         try:
-            model, _ = model_choice.find_model(name, self._probe, frames)
+            model, _ = model_choice.find_model(name, self._probe, frames, given)
         except CogvxError:
             if self._book.makes_video:
                 raise
@@ -183,7 +215,7 @@ class _RunPlanner:
         """(seconds, peak bytes of device memory, bytes on disk)."""
         size = (prepared.frames, prepared.height, prepared.width)
         key = (str(prepared.model.folder), *size, prepared.guidance > 1, prepared.done_steps)
-        key += (prepared.speed, prepared.attention)
+        key += (prepared.speed, prepared.attention, prepared.encoded_frames)
         if key not in self._costs:
             plan = planner.plan_request(prepared, self._probe())
             paces = self._measured_paces(prepared.model.name, plan.device)
@@ -211,26 +243,6 @@ def _seed_rows(spec: SweepSpec, book: NotebookTemplate) -> list[tuple[ParameterR
     return [tuple(ParameterRow({"seed": first + n}) for n in range(spec.seeds))]
 
 
-def _typed_row_or_explain(
-    row: ParameterRow, book: NotebookTemplate, origin: str
-) -> dict[str, object]:
-    """``typed_row``, whose error says where the row is from."""
-    try:
-        return typed_row(row, book)
-    except CogvxError as error:
-        where = f"{origin}: " if origin else ""
-        raise SpecError(f"{where}{error}{_hint(error, row, book)}", error.exit_code) from error
-
-
-def _hint(error: CogvxError, row: ParameterRow, book: NotebookTemplate) -> str:
-    """What YAML made of a value that the notebook can't use, as the end of a message."""
-    parameter = isinstance(error, ParameterError) and error.field in book.declared
-    if row.delimiter or not parameter:
-        return ""
-    hint = explain_value(error.value, book.declared[error.field].kind)
-    return f" ({hint})" if hint else ""
-
-
 def _hash_json(content: object) -> str:
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -238,62 +250,3 @@ def _hash_json(content: object) -> str:
 
 def _is_same_value(value: object, default: object) -> bool:
     return repr(value) == repr(default)  # 1, 1.0 and True are equal, but not the same
-
-
-@contextlib.contextmanager
-def _probe_in_child(needed: bool) -> Iterator[Callable[[], Machine]]:
-    """Probe the machine in a child process while rows are read; yields a function that waits."""
-    if not needed:
-        yield lambda: None
-        return
-    command = settings.child_python(PROBE)
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    machines: list[Machine] = []
-
-    def wait_for_machine() -> Machine:
-        if not machines:
-            output, errors = child.communicate()
-            if child.returncode:
-                reason = (errors.strip().splitlines() or ["no reason"])[-1]
-                raise SpecError(f"this machine can't be probed: {reason}", 1)
-            machines.append(pickle.loads(bytes.fromhex(output.splitlines()[-1])))
-        return machines[0]
-
-    try:
-        yield wait_for_machine
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.communicate()
-
-
-def typed_row(row: ParameterRow, book: NotebookTemplate) -> dict[str, object]:
-    """A row's values, converted to the types that the notebook declares.
-
-    Raises:
-        ParameterError: if the notebook has no such parameter, or can't use the value.
-    """
-    values = {}
-    for name in row.values:
-        parameter = book.cell.find(name, book.path.name)
-        value = _plain_value(row, name, parameter)
-        if value is None and row.delimiter:
-            continue  # a cell such as NaN, which sets nothing
-        values[name] = parameter.fit(value)
-        if not is_plain_value(values[name]):  # a date, say
-            raise ParameterError(name, value, "quote it, or use plain values, with names of text")
-    return values
-
-
-def _plain_value(row: ParameterRow, name: str, parameter: Parameter) -> object:
-    """A value of a row as the notebook's type writes it; None for a cell without one."""
-    value, kind = row.values[name], parameter.kind
-    if row.delimiter and kind in ("int", "float", "bool"):
-        try:
-            return read_cell(value, kind, row.delimiter)
-        except ValueError as error:
-            raise ParameterError(name, value, str(error)) from error
-    if row.delimiter:
-        return parameter.parse(value)
-    whole = row.from_file and kind == "int" and isinstance(value, float) and value.is_integer()
-    return int(value) if whole else value  # pandas writes 42.0 into a column with gaps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import PathError, SpecError, did_you_mean
@@ -13,7 +13,8 @@ from ..planning.prompt_files import read_prompt_file
 from ..planning.rows import MAX_ROWS, ParameterRow
 from ..planning.text_files import read_text_file
 from ..planning.yaml_loading import explain_value, load_json, load_yaml
-from .folder import NAME
+from .folder import NAME, SweepFolder
+from .given_files import FILE_KEYS, list_files
 
 MAX_TIMEOUT = 366 * 24 * 3600
 """Seconds for a run; the operating system's clocks take no number of any size."""
@@ -26,6 +27,7 @@ KEYS = {
     "zip": (dict, "a mapping"),
     "runs": (list, "a list"),
     "prompts": (str | list, "text or a list"),
+    **dict.fromkeys(FILE_KEYS, (str | list, "text or a list")),
     "seeds": (int, "a whole number"),
     "retries": (int, "a whole number"),
     "timeout": (int | float, "a number"),
@@ -46,6 +48,7 @@ class SweepSpec:
     retries: int = 0  # further attempts at a run that failed
     timeout: float | None = None  # seconds for a run; None for no limit
     folder: Path = field(default_factory=Path)  # relative paths start here
+    notes: tuple[str, ...] = ()  # lines that the user should see before the first run
 
 
 def read_spec(path: str | Path) -> SweepSpec:
@@ -83,7 +86,7 @@ def read_prompts(content: str | list, folder: Path) -> tuple[ParameterRow, ...]:
         raise SpecError(f"prompts = {content!r}: {path} can't be read: {reason}") from error
     if not rows:
         raise SpecError(f"prompts = {content!r}: there is none in {path}")
-    return rows
+    return tuple(replace(row, folder=path.parent) for row in rows)
 
 
 def _reason(error: Exception) -> str:
@@ -133,6 +136,12 @@ def _build_spec(content: dict, folder: Path, name: str) -> SweepSpec:
     factors = [_run_rows(content["runs"])] if "runs" in content else []
     if "prompts" in content:
         factors.append(read_prompts(content["prompts"], folder))
+    notes: tuple[str, ...] = ()
+    for key in filter(content.__contains__, FILE_KEYS):
+        recorded = SweepFolder(name).recorded_inputs()
+        rows, told = list_files(key, content[key], folder, recorded)
+        factors.append(rows)
+        notes += told
     if "zip" in content:
         factors.append(_zip_rows(content["zip"]))
     for key, values in content.get("grid", {}).items():
@@ -156,7 +165,7 @@ def _build_spec(content: dict, folder: Path, name: str) -> SweepSpec:
             f"timeout = {timeout}: seconds for a run; more than 0, at most a year, or leave it out"
         )
     notebook = content.get("notebook", "03_generate")
-    return SweepSpec(name, notebook, fixed, tuple(factors), seeds, retries, timeout, folder)
+    return SweepSpec(name, notebook, fixed, tuple(factors), seeds, retries, timeout, folder, notes)
 
 
 def _check_keys(content: object) -> dict:

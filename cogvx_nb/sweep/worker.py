@@ -26,6 +26,7 @@ class RunTask:
     preload: str = ""  # a module that a new kernel imports before its first notebook
     timeout: float | None = None  # seconds for the whole notebook; None for no limit
     disk_bytes: int = 0  # predicted; a run that fails where they don't fit has filled the disk
+    inputs: tuple[str, ...] = ()  # its pictures and clips, see ``GivenFiles``
 
 
 @dataclass(frozen=True, slots=True)
