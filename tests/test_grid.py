@@ -249,6 +249,7 @@ def test_the_prompt_before_enriching_stays_with_the_prompt_that_was_made_of_it()
         ([("fallback", "none, reduce")], "makes no difference"),
         ([("seed", "1, 2"), ("attention", "auto, sdpa")], "attention = 'sdpa': makes no diff"),
         ([("variation_seed", "1, 2")], "makes no difference to 1 here"),
+        ([("scheduler", "auto, dpm")], "scheduler = 'dpm': makes no difference to 'auto' here"),
         ([("guidance", "0.5, 1, 6")], "guidance = 1.0: makes the same video as 0.5 here: leave"),
     ],
 )

@@ -8,7 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from conftest import CIRCLE
+from conftest import CIRCLE, ROOT
 from test_conformance import SEED, STEPS, Parts, as_pixels, control_to_video, same
 
 from cogvx_nb import reproduction
@@ -56,7 +56,7 @@ def parts_with(name: str, kind: str = "5b", channels: int = 4) -> Parts:
     return parts
 
 
-def made(parts: Parts, steps: int, dtype=torch.float32, seed: int = 1, first: int = 0, seen=None):
+def made(parts: Parts, steps: int, dtype=torch.float32, noise=None, first: int = 0, seen=None):
     """Latents of 9 frames, with guidance."""
     start = torch.randn(1, 3, 4, 4, 6, generator=torch.Generator().manual_seed(5))
     given = condition.Condition(start, first) if first else condition.Condition()
@@ -68,7 +68,7 @@ def made(parts: Parts, steps: int, dtype=torch.float32, seed: int = 1, first: in
         steps,
         constant(6.0),
         given,
-        Noise(seed),
+        noise or Noise(1),
         lambda step, clean: None if seen is None else seen.append(clean),
     )
 
@@ -191,7 +191,7 @@ def test_the_authors_schedulers_know_no_clipping():
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("steps", "first"), [(1, 0), (2, 0), (4, 0), (2, 1), (4, 2), (20, 17)])
+@pytest.mark.parametrize(("steps", "first"), [(1, 0), (2, 0), (4, 2)])
 def test_few_steps_end_at_clean_latents(steps, first, dtype, name):
     seen = []
     last = made(parts_with(name), steps, dtype, first=first, seen=seen)
@@ -202,9 +202,20 @@ def test_few_steps_end_at_clean_latents(steps, first, dtype, name):
     assert 0.01 < last.std() < 20
 
 
+class SameNoise(Noise):
+    """Noise that is the same in each precision but for rounding."""
+
+    def randn(self, *args, dtype: torch.dtype, **options) -> torch.Tensor:
+        return super().randn(*args, dtype=torch.float32, **options).to(dtype)
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_half_precision_is_near_float32(name):
-    full, half = (made(parts_with(name), 8, dtype) for dtype in (torch.float32, torch.float16))
+@pytest.mark.parametrize(("steps", "first"), [(1, 0), (8, 0), (8, 3)])
+def test_half_precision_is_near_float32(steps, first, name):
+    full, half = (
+        made(parts_with(name), steps, dtype, SameNoise(1), first)
+        for dtype in (torch.float32, torch.float16)
+    )
     assert (half - full).norm() / full.norm() < 0.02
 
 
@@ -280,7 +291,7 @@ def test_only_the_authors_leave_noise_where_steps_do_not_divide_1000(name, tiny)
 
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_all_noise_comes_from_the_seed(name):
-    first, again, other = (made(parts_with(name), STEPS, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (made(parts_with(name), STEPS, noise=Noise(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     scheduler, drawn = parts_with(name).scheduler, []
@@ -311,8 +322,8 @@ def test_names_that_are_not_offered_are_refused(tiny):
             make_request(tiny, CIRCLE, scheduler=name)
 
 
-def test_a_video_by_another_scheduler_is_recorded_and_made_again(make, tiny, outputs):
-    auto, dpm, unipc = (make(steps=3, scheduler=name) for name in (AUTO, "dpm", "unipc"))
+def test_a_video_by_another_scheduler_is_recorded_and_made_again(generated, outputs):
+    auto, dpm, unipc = (generated(scheduler=name) for name in (AUTO, "dpm", "unipc"))
     assert np.array_equal(auto.frames, dpm.frames)
     assert not np.array_equal(auto.frames, unipc.frames)
     assert "scheduler unipc" in str(unipc.request)
@@ -335,3 +346,13 @@ def test_sidecars_from_before_are_of_the_checkpoints_own(place):
 def test_a_sidecar_of_an_unknown_scheduler_is_refused(place):
     with pytest.raises(CogvxError, match=r"scheduler.*must be one of auto, dpm"):
         read_result(place(scheduler="heun")).settings  # noqa: B018
+
+
+def test_the_guide_has_each_scheduler():
+    noted = {True: ("those that divide 1000",), False: ("all",)}
+    rows = [
+        (f"`{name}`", f"`{row.kind}`", "yes" if name in DRAWING else "no", *noted[row.divides])
+        for name, row in SCHEDULERS.items()
+    ]
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    assert all(f"| {' | '.join(row)} |" in guide for row in rows)
