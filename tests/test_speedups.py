@@ -15,7 +15,8 @@ from cogvx_nb import progress, settings
 from cogvx_nb.errors import ModelError
 from cogvx_nb.pipeline import generate, loader, optimization
 from cogvx_nb.pipeline.failures import SpeedUpFailed
-from cogvx_nb.pipeline.vae import FastDecoder, use_fast_decoder
+from cogvx_nb.pipeline.vae import use_fast_vae
+from cogvx_nb.pipeline.vae_decoder import FastDecoder
 from cogvx_nb.planning import planner, probe, request, speedups
 
 
@@ -195,7 +196,7 @@ def test_the_fast_decoder_equals_the_stock_one(tiny, frames, size, tile):
     stock, fast = (
         diffusers.AutoencoderKLCogVideoX.from_pretrained(tiny.folder / "vae") for _ in range(2)
     )
-    use_fast_decoder(fast)
+    use_fast_vae(fast)
     if tile:
         stock.enable_tiling(*tile)
         fast.enable_tiling(*tile)
@@ -208,7 +209,7 @@ def test_the_fast_decoder_equals_the_stock_one(tiny, frames, size, tile):
 
 def test_tiles_as_wide_as_the_clip_have_none_beside_them(tiny, monkeypatch):
     fast = diffusers.AutoencoderKLCogVideoX.from_pretrained(tiny.folder / "vae")
-    use_fast_decoder(fast)
+    use_fast_vae(fast)
     fast.enable_tiling(48, 144)
     latents = torch.randn(1, 16, 3, 12, 18, generator=torch.Generator().manual_seed(0))
     shapes, whole = [], FastDecoder._whole
@@ -233,7 +234,7 @@ def test_the_fast_decoder_is_for_gpus(tiny, here):
 def test_the_fast_decoder_leaves_gradients_and_copies_to_diffusers(tiny, tmp_path):
     kind = diffusers.AutoencoderKLCogVideoX
     stock, fast = (kind.from_pretrained(tiny.folder / "vae") for _ in range(2))
-    use_fast_decoder(fast)
+    use_fast_vae(fast)
     latents = torch.randn(1, 16, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     trained = fast.decode(latents).sample
     assert distance(trained, stock.decode(latents).sample) < 1e-5

@@ -21,7 +21,7 @@ from .condition import from_text, padding_of
 from .denoise import predict
 from .failures import SpeedUpFailed, is_out_of_memory
 from .positions import cut_learned_positions, rotary_positions
-from .vae import use_fast_decoder
+from .vae import use_fast_vae
 
 QUANTIZED_LAYERS = ("attn1.", "ff.")
 """Linear layers with nine tenths of a block's weights; the others are given two rows at a time."""
@@ -199,7 +199,7 @@ def place_component(plan: Plan, name: str, part: torch.nn.Module) -> None:
         wrap_blocks(part, exact=not plan.quantized)
         cut_learned_positions(part)
     if name == "vae" and plan.device != "cpu":
-        use_fast_decoder(part)
+        use_fast_vae(part)
     if name in plan.offload.streamed:
         _stream_component(part, name, plan)
     elif name in plan.offload.on_gpu:
