@@ -18,10 +18,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor, nn
 
-CHUNK_BYTES = 180 * 2**20
-"""Input or output frames of one convolution call, without the two before them that it looks back
-at: two frames of 480 × 720 with the channels of the blocks at full size. Twice as much is 5 %
-faster in a decode and takes 0.5 GiB more."""
+from ..planning.vae_cost import CALL_BYTES
 
 
 def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
@@ -36,7 +33,7 @@ def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
 def frames_per_call(x: Tensor, channels: int = 0) -> int:
     """Frames that a convolution of ``x`` to so many channels is given at once."""
     elements = x.shape[1] * x.shape[2] * max(x.shape[3], channels)
-    return max(1, CHUNK_BYTES // (elements * x.element_size()))
+    return max(1, CALL_BYTES // (elements * x.element_size()))
 
 
 class CausalLayers:
