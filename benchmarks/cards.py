@@ -1,7 +1,8 @@
 """Predicted memory and time of smaller GPUs against measured ones, on one GPU with capped memory.
 
 ``python benchmarks/cards.py`` limits torch's allocator to what a GPU of 8, 12, 16 or 24 GB leaves,
-plans CogVideoX-5b with random weights at each number of frames, and makes a video from text to mp4.
+plans a checkpoint with random weights at each number of frames, and makes a video from text (and a
+made-up picture or clip, where the checkpoint needs one) to mp4.
 Prints JSON lines: predicted and measured peak (reserved by the allocator) and seconds. Denoising
 takes ``--steps`` steps and is predicted for as many; the plan is that of a video of 50 steps.
 """
@@ -16,6 +17,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from cogvx_nb.benchmark import inputs
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.planning import cost, plan, planner, probe, request
 
@@ -27,20 +29,24 @@ PROMPT = "a red circle moving right on a black background"
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default=registry.COGVIDEOX_5B.name)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--frames", type=int, nargs="+", default=[13, 25, 49])
+    parser.add_argument("--frames", type=int, nargs="+", help="(default: those of the model)")
     parser.add_argument("--cards", nargs="+", default=list(CARDS), choices=CARDS)
     parser.add_argument("--speed", default="exact")
     options = parser.parse_args()
+    checkpoint = registry.get_checkpoint(options.model)
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("COGVX_OUTPUTS_DIR", folder)
         for card in options.cards:
-            for frames in options.frames:
-                row = measure(card, frames, options.steps, options.speed, Path(folder))
+            for frames in options.frames or checkpoint.frames:
+                row = measure(checkpoint, card, frames, options.steps, options.speed, Path(folder))
                 print(json.dumps(row), flush=True)
 
 
-def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dict:
+def measure(
+    checkpoint: registry.Checkpoint, card: str, frames: int, steps: int, speed: str, folder: Path
+) -> dict:
     """A row for one GPU and number of frames; or the error."""
     import torch
 
@@ -49,9 +55,10 @@ def measure(card: str, frames: int, steps: int, speed: str, folder: Path) -> dic
 
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, CARDS[card] * 2**30 / total))
-    model = store.random_model(registry.COGVIDEOX_5B)
-    video = request.make_request(model, PROMPT, frames=frames, speed=speed)
-    row = {"card": card, "frames": frames, "steps": steps}
+    model = store.random_model(checkpoint)
+    given = inputs.task_values(checkpoint.tasks[0], checkpoint, frames, folder)
+    video = request.make_request(model, PROMPT, frames=frames, speed=speed, **given)
+    row = {"model": checkpoint.name, "card": card, "frames": frames, "steps": steps}
     try:
         probed = probe.probe_machine()
         planned = planner.plan_request(video, probed)

@@ -148,7 +148,7 @@ class WorkbenchUnderTest:
     def __init__(self, plan: Plan) -> None:
         self._loaded = loader.load_pipeline(plan)
         self.load_seconds = self._loaded.seconds
-        self.tile = plan.model.checkpoint.tile
+        self.tile = plan.tile
 
     @property
     def plan(self) -> Plan:

@@ -26,11 +26,11 @@ ARCHITECTURE_KEYS = (
 LATENT_CHANNELS = 16
 """Channels of a latent frame, the same for the whole family."""
 
-TILE = (144, 720)
-"""Tile of a tiled decode for the native 480 × 720. Tiles overlap by 1/6 of their height and 1/5 of
-their width, so height / 8 must be divisible by 6 and width / 8 by 5, or they don't cover the clip.
-As wide as the clip, they overlap vertically only and decode 1.2 times its area; the 240 × 360 of
-diffusers decode 2.3 times."""
+TILE = (144, 0)
+"""Tile of a tiled VAE: 144 pixels high, and as wide as the clip (0). Tiles overlap by 1/6 of their
+height and 1/5 of their width, so height / 8 must be divisible by 6 and width / 8 by 5, or they
+don't cover the clip. As wide as the clip, they overlap vertically only and decode 1.2 times its
+area; the 240 × 360 of diffusers decode 2.3 times that of 480 × 720."""
 
 
 STORED = {"text_encoder": 2, "transformer": 2, "vae": 4}
@@ -85,7 +85,7 @@ class Checkpoint:
     text_tokens: int  # longest prompt, end token included
     decode_steps: float  # time of a decode, in denoising steps
     vae_channels: int  # of the VAE's blocks at full size, which set the memory of a decode
-    tile: tuple[int, int]  # height and width in pixels of the tiles of a tiled decode; see ``TILE``
+    tile: tuple[int, int]  # height and width in pixels of the tiles of a tiled VAE; see ``TILE``
     parameters: dict[str, int]  # number of parameters of each component with weights, about
     modelscope: str  # hub ids; empty for the embedded one
     huggingface: str

@@ -107,7 +107,6 @@ COGVIDEOX_15_5B = replace(
     frame_range=range(17, 162, 16),
     fps=16,
     text_tokens=224,  # of the authors' training configuration
-    tile=(144, 1360),
     patch_frames=2,
     parameters=COGVIDEOX_5B.parameters | {"transformer": 5_570_676_352},
     stored=STORED | {"text_encoder": 4},
@@ -217,7 +216,6 @@ FUN_15 = INPAINT | {
     "frames": (13, 45, 85),
     "frame_range": range(13, 86, 8),  # their latent frames make whole patches
     "fps": 8,
-    "tile": (144, 1024),
     "stored": STORED | {"vae": 2},
 }
 

@@ -257,7 +257,7 @@ def _configure(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
     """Set what can be changed on a loaded pipeline at any time."""
     optimization.apply_speed_ups(optimization.PLACED, pipe.transformer, plan)
     if plan.tiled:
-        pipe.vae.enable_tiling(*plan.model.checkpoint.tile)
+        pipe.vae.enable_tiling(*plan.tile)
     else:
         pipe.vae.disable_tiling()
 

@@ -152,8 +152,16 @@ class Plan:
 
     def tokens(self, frames: int) -> int:
         """Tokens that the transformer sees for a clip of so many frames, text included."""
+        checkpoint = self.model.checkpoint
+        rows = -(-((frames - 1) // 4 + 1) // checkpoint.patch_frames)  # padded to whole patches
         patches = (self.height // SIZE_MULTIPLE) * (self.width // SIZE_MULTIPLE)
-        return self.model.checkpoint.text_tokens + patches * ((frames - 1) // 4 + 1)
+        return checkpoint.text_tokens + patches * rows
+
+    @property
+    def tile(self) -> tuple[int, int]:
+        """Height and width in pixels of the tiles of a tiled VAE; see ``registry.TILE``."""
+        height, width = self.model.checkpoint.tile
+        return height, width or -(-self.width // 40) * 40
 
     @property
     def choices(self) -> dict[str, object]:

@@ -93,8 +93,8 @@ def encode_seconds(plan: Plan, frames: int, slowdown: float) -> float:
 def _area(plan: Plan) -> int:
     """Pixels of what passes through the VAE at once: a frame, or a tile of it."""
     if plan.tiled:
-        height, width = plan.model.checkpoint.tile
-        return height * min(width, plan.width)
+        height, width = plan.tile
+        return min(height, plan.height) * min(width, plan.width)
     return plan.height * plan.width
 
 
