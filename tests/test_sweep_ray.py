@@ -185,7 +185,7 @@ def test_a_node_without_room_leaves_its_runs_to_others(small_disk, tmp_path, mon
     fill = nbformat.reads(Path(book("open('big', 'wb').write(b'1' * 100_000)")).read_text(), 4)
     task = RunTask(tmp_path / "a.ipynb", tmp_path / "out" / "notebook.ipynb", {})
     executor = ray_workers.RayExecutor("9", {})
-    outcome, files = executor.execute(task, nbformat.writes(fill).encode())
+    outcome, files = executor.execute(task, nbformat.writes(fill).encode(), {})
     executor.close()
     assert outcome.disk_full
     assert files == {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import SpecError
+from ..errors import PathError, SpecError
 from ..media import kept
 from ..paths import user_path
 from ..planning import inputs
@@ -60,13 +60,17 @@ def list_files(
         SpecError: if there are none.
     """
     row = FILE_KEYS[key]
-    if isinstance(content, list):
-        for value in content:
-            if not isinstance(value, str):
-                raise SpecError(f"{key}: {str(value)[:40]} must be text: the path of a file")
-        paths, notes = [absolute_name(key, value, folder) for value in content], ()
-    else:
-        source = Path(absolute_name(key, content, folder))
+    for value in content if isinstance(content, list) else ():
+        if not isinstance(value, str):
+            raise SpecError(f"{key}: {str(value)[:40]} must be text: the path of a file")
+    try:
+        if isinstance(content, list):
+            paths, notes = [absolute_name(key, value, folder) for value in content], ()
+        else:
+            source = user_path(content, key, start=folder, folder=True)
+    except PathError as error:
+        raise SpecError(str(error), error.exit_code) from error
+    if isinstance(content, str):
         paths, notes = _files_of(key, content, source)
         paths = paths or sorted(
             (path for path in recorded if Path(path).parent == source and _is_taken(path, row)),

@@ -1,7 +1,7 @@
 """Workers of a sweep as Ray actors: one per GPU, or each with its share of the CPU cores.
 
-Notebooks and results are sent as bytes, so nodes need no shared disk; they need this package and
-the checkpoints.
+Notebooks, the pictures and clips that they start from, and results are sent as bytes, so nodes need
+no shared disk; they need this package and the checkpoints.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import settings
-from ..errors import SpecError, missing_package
+from ..errors import DiskFull, OutputError, ResultError, SpecError, missing_package
 from ..files import is_disk_full, rename_in_notebook, temporary_folder
+from ..media import kept
+from ..planning.inputs import split_name
 from ..planning.probe import run_nvidia_smi
 from ..text import first_line
 from . import cluster
@@ -131,7 +133,12 @@ class RayWorker:
             if not self._has_actor():
                 error = f"worker {self._slot} found no place within {PLACE_SECONDS} s"
                 return RunOutcome(time.perf_counter() - start, error, no_place=True)
-            outcome, files = ray.get(self._actor.execute.remote(task, task.notebook.read_bytes()))
+            lacking = ray.get(self._actor.missing_inputs.remote(task.inputs))
+            inputs = {name: kept.kept_path(name).read_bytes() for name in lacking}
+            notebook = task.notebook.read_bytes()
+            outcome, files = ray.get(self._actor.execute.remote(task, notebook, inputs))
+        except ResultError as error:  # an input was deleted since the sweep was started
+            return RunOutcome(time.perf_counter() - start, str(error))
         except (ray.exceptions.RayError, OSError) as error:
             self.stop()
             lost = f"the worker was lost: {first_line(error)}"
@@ -185,13 +192,27 @@ class RayExecutor:
     def is_started(self) -> bool:
         return True
 
-    def execute(self, task: RunTask, notebook: bytes) -> tuple[RunOutcome, dict[str, bytes]]:
-        """Execute a task in a folder of this node; returns also the files it left, by path."""
+    def missing_inputs(self, values: Sequence[str]) -> list[str]:
+        """Kept names of the pictures and clips that this node doesn't have."""
+        names = [split_name(value)[0] for value in values]
+        return [name for name in names if not (settings.outputs_dir() / name).is_file()]
+
+    def execute(
+        self, task: RunTask, notebook: bytes, inputs: dict[str, bytes]
+    ) -> tuple[RunOutcome, dict[str, bytes]]:
+        """Execute a task in a folder of this node; returns also the files it left, by path.
+
+        Args:
+            inputs: content of pictures and clips by kept names; the node keeps them.
+        """
         try:
+            for name, data in inputs.items():
+                kept.keep_bytes(data, name)
             return self._execute_in_folder(task, notebook)
-        except OSError as error:  # the node's disk is full, or a file can't be read
+        except (OSError, OutputError) as error:  # the node's disk is full, or a file can't be read
             line = f"{type(error).__name__}: {error}"
-            return RunOutcome(0.0, line, line, disk_full=is_disk_full(error)), {}
+            full = isinstance(error, DiskFull) or is_disk_full(error)
+            return RunOutcome(0.0, line, line, disk_full=full), {}
 
     def _execute_in_folder(
         self, task: RunTask, notebook: bytes
