@@ -256,6 +256,7 @@ def test_drivers_and_hubs_are_those_of_the_code(page):
         [known.name, f"`{known.modelscope}`" if known.modelscope else "–", f"`{known.huggingface}`"]
         for known in hosted
     ]
+    assert [row[3] for row in rows] == [f"{known.stored_bytes / 1e9:.1f} GB" for known in hosted]
 
 
 @readmes

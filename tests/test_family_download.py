@@ -15,6 +15,7 @@ from hub import Fault, Hub
 
 from cogvx_nb.check import run
 from cogvx_nb.checkpoints import download, manifest, registry, store, transfer, verification
+from cogvx_nb.cli.main import main
 from cogvx_nb.errors import (
     BadDownload,
     DownloadError,
@@ -372,6 +373,27 @@ def test_only_what_is_in_the_folder_is_removed(fetch, models, tmp_path):
     fetch(BASE)
     assert outside.is_file()
     assert not (models / BASE.name / "vae" / "old.json").exists()
+
+
+def test_models_says_what_is_here(fetch, plan, models, capsys):
+    fetch(BASE)
+    (models / manifest.UNFINISHED / LONG.name).mkdir(parents=True)
+    (models / I2V.name).mkdir()
+    assert main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + len(registry.CHECKPOINTS)
+    assert f"{BASE.name:<31}yes         21.5 GB   text, clip           CogVideoX" in lines
+    assert f"{I2V.name:<31}damaged     21.5 GB   image                CogVideoX" in lines
+    assert f"{LONG.name:<31}unfinished  31.1 GB   text, clip           CogVideoX" in lines
+    assert lines[6].split() == [
+        "CogvideoX-Interpolation",
+        "no",
+        "21.5",
+        "GB",
+        "frames",
+        "none",
+        "stated",
+    ]
 
 
 def test_the_command_takes_a_text_encoder_of_another(hub, models, tmp_path):

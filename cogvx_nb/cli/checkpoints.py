@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import TYPE_CHECKING
 
-from ..errors import ModelMissing, RequestError
+from ..errors import CogvxError, ModelMissing, RequestError
 from ..text import print_error
 from .streams import output_colour, output_width
+
+if TYPE_CHECKING:
+    from ..checkpoints.registry import Checkpoint
 
 
 def check_machine(options: argparse.Namespace) -> int:
@@ -80,6 +84,41 @@ def verify_checkpoints(options: argparse.Namespace) -> int:
     return int(bad)
 
 
+def list_models(options: argparse.Namespace) -> int:
+    """List the checkpoints of the family: which are here, and how much a download takes."""
+    from ..checkpoints import registry
+    from ..text import format_bytes
+
+    rows = [("model", "here", "download", "made from", "licence")]
+    for known in registry.CHECKPOINTS:
+        size = "none" if known.is_embedded else format_bytes(known.stored_bytes)
+        licence = known.licence.removesuffix(" License")
+        rows.append((known.name, _state(known), size, ", ".join(known.tasks), licence))
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    if 0 < output_width() < sum(widths) + 2 * (len(widths) - 1):
+        widths.pop()  # the licence, which a download shows
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+    return 0
+
+
+def _state(known: Checkpoint) -> str:
+    """Whether a checkpoint is here, in a word; ``cogvx check`` says more."""
+    from .. import settings
+    from ..checkpoints import manifest, store
+
+    models = settings.models_dir()
+    if not (models / known.name).is_dir():
+        unfinished = (models / manifest.UNFINISHED / known.name).is_dir()
+        return "unfinished" if unfinished else "no"
+    try:
+        store.locate_checkpoint(known.name)
+    except (CogvxError, OSError):
+        return "damaged"
+    return "yes"
+
+
 def _user_agrees() -> bool:
     """Whether the user agrees to the listed download and its licence."""
     if sys.stdin is None or not sys.stdin.isatty():
@@ -91,13 +130,17 @@ def _user_agrees() -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
+def add_models(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx models``: none."""
+
+
 def add_download(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx download``."""
     command.add_argument(
         "model",
         nargs="?",
         default="CogVideoX-5b",
-        help="name of the checkpoint (default: CogVideoX-5b)",
+        help="name of the checkpoint, of those that 'cogvx models' lists (default: CogVideoX-5b)",
     )
     sources = ["auto", "modelscope", "huggingface"]
     command.add_argument(

@@ -136,6 +136,14 @@ COMMANDS = (
     ),
     Command(
         "checkpoints",
+        "models",
+        checkpoints.list_models,
+        checkpoints.add_models,
+        "",
+        "the family, what is here",
+    ),
+    Command(
+        "checkpoints",
         "download",
         checkpoints.download_checkpoint,
         checkpoints.add_download,
