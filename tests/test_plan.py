@@ -402,3 +402,14 @@ def test_only_what_can_be_undone_is_changed_in_place(big):
     tiled = planner.next_plan(start, "decode")
     assert (tiled.placement, tiled.tiled) == ("no_offload", True)
     assert planner.next_plan(tiled, "decode") is None
+
+
+def test_an_encode_takes_memory_and_time_of_its_own(tiny):
+    big = store.random_model(registry.COGVIDEOX_5B)
+    fitted = planner.predict_plan(big, machine_with(79), 49)
+    changed = replace(fitted, encoded_frames=49)
+    gpu = machine_with(79).gpus[0]
+    before, after = (cost.stage_seconds(p, gpu, 50, True) for p in (fitted, changed))
+    assert {name: after[name] for name in before} == before
+    assert 0.2 < after["encode"] / after["decode"] < 0.8
+    assert cost.peak_bytes(changed) == cost.peak_bytes(fitted), "a decode takes more"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..text import GIB
 from .machine import ITEM_BYTES, Gpu, Machine
 from .plan import Placement, Plan
-from .vae_cost import decode_bytes, decode_seconds
+from .vae_cost import decode_bytes, decode_seconds, encode_seconds, vae_bytes
 
 TEXT_BYTES = 0.3 * GIB
 """Activations of the text encoder, and its largest layer where it streams."""
@@ -76,7 +76,7 @@ def reserved_bytes(plan: Plan, room: float) -> int:
 def _used_bytes(plan: Plan) -> float:
     """Bytes of tensors at the peak: what stays on the device, and the largest stage besides."""
     sizes, placement = weight_bytes(plan), plan.offload
-    stages = {"transformer": _step_bytes(plan), "vae": decode_bytes(plan)}
+    stages = {"transformer": _step_bytes(plan), "vae": vae_bytes(plan)}
     if "text_encoder" not in placement.on_gpu:
         stages["text_encoder"] = TEXT_BYTES
     if "transformer" in placement.streamed:
@@ -160,6 +160,8 @@ def stage_seconds(
         "denoise": computed * _step_seconds(plan, gpu, slowdown) + steps * STEP_OVERHEAD_SECONDS,
         "decode": decode_seconds(plan, slowdown),
     }
+    if plan.encoded_frames:
+        seconds["encode"] = encode_seconds(plan, plan.encoded_frames, slowdown)
     compilation = cost.compile_seconds[1 if warm else 0]
     return seconds | ({"compile": compilation / videos} if compilation else {})
 

@@ -9,6 +9,7 @@ from . import cost
 from .cost import MeasuredPace
 from .machine import Machine
 from .plan import Plan
+from .vae_cost import encode_share
 
 IMPORT_SECONDS = 5.0
 """Importing torch and diffusers."""
@@ -72,6 +73,7 @@ def _measured(plan: Plan, steps: int, known: Mapping[int, MeasuredPace]) -> dict
     pace, ratio = cost.nearest_pace(plan, known)
     return {
         "text": pace.text_seconds,
+        "encode": ratio * encode_share(plan) * pace.decode_seconds,
         "denoise": ratio * len(plan.step_cost.computed_steps(steps)) * pace.step_seconds,
         "decode": ratio * pace.decode_seconds,
         "write": ratio * pace.write_seconds,
@@ -87,6 +89,7 @@ def _predicted(plan: Plan, machine: Machine, steps: int) -> dict[str, float]:
     step = cost.predict_seconds(plan, machine, steps, {}) / (decode_steps + computed)
     return {
         "text": CPU_TEXT_STEPS * step,
+        "encode": encode_share(plan) * decode_steps * step,
         "denoise": computed * step,
         "decode": decode_steps * step,
         "write": write,

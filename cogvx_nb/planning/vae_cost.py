@@ -58,6 +58,17 @@ def decode_seconds(plan: Plan, slowdown: float) -> float:
     return slowdown * pixels * DECODE_SECONDS * (TILED_SLOWDOWN if plan.tiled else 1.0)
 
 
+def vae_bytes(plan: Plan) -> float:
+    """Activations of the larger of a plan's encode and decode."""
+    encoded = encode_bytes(plan, plan.encoded_frames) if plan.encoded_frames else 0.0
+    return max(decode_bytes(plan), encoded)
+
+
+def encode_share(plan: Plan) -> float:
+    """Time of a plan's encode over that of its decode, on any device."""
+    return plan.encoded_frames / plan.frames * ENCODE_SECONDS / DECODE_SECONDS
+
+
 def encode_bytes(plan: Plan, frames: int) -> float:
     """Activations of the encode of a picture or a clip at a plan's size, and its pixels.
 
