@@ -209,7 +209,7 @@ def test_other_files_are_passed_over(first, all_of, outputs):
         os.link(first.path, folder / f"{name}.mp4")
         (folder / f"{name}.json").write_text(text)
     (folder / "e.json").write_bytes(first.sidecar.read_bytes())  # without its mp4
-    for apart in ("trash", "benchmarks", "grids", ".previews"):
+    for apart in ("trash", "benchmarks", "grids", "inputs", ".previews"):
         (outputs / apart).mkdir()
         os.link(first.path, outputs / apart / "x.mp4")
         (outputs / apart / "x.json").write_bytes(first.sidecar.read_bytes())

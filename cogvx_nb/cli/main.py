@@ -11,7 +11,7 @@ from .. import __version__, leftovers, settings
 from ..errors import CogvxError
 from ..paths import decode_argument
 from ..text import error_line, plain_line, print_error
-from . import bench, checkpoints, experiments, export, front_ends, videos
+from . import bench, checkpoints, experiments, export, front_ends, inputs, videos
 from .commands import Command, overview
 from .parser import OneLineParser, add_command
 from .signals import handle_signals
@@ -109,6 +109,14 @@ COMMANDS = (
         export.add_export,
         "clip.mp4 clip.gif",
         "as GIF, WebP, frames, mp4",
+    ),
+    Command(
+        "look",
+        "inputs",
+        inputs.list_inputs,
+        inputs.add_inputs,
+        "",
+        "what videos were made from",
     ),
     Command(
         "experiment",

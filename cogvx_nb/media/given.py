@@ -110,6 +110,6 @@ def _kept_name(path: Path) -> str:
     """The name under which a file is kept; it is kept now, unless it is a kept one itself."""
     own = f"{kept.FOLDER}/{path.name}"
     if kept.is_kept_name(own) and path == kept.locate(own):
-        kept.kept_path(own)
+        kept.renew(own)
         return own
     return kept.keep_file(path)

@@ -115,6 +115,17 @@ def kept_path(name: str) -> Path:
     return path
 
 
+def renew(name: str) -> None:
+    """Check a kept file that is given again; it is then as new as if it were kept now.
+
+    Raises:
+        ResultError: if it isn't there, or was changed.
+    """
+    path = kept_path(name)
+    with contextlib.suppress(OSError):  # another user's
+        path.touch()
+
+
 def locate(name: str) -> Path:
     """Where the file of a kept name is, if it is there.
 

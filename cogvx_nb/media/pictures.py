@@ -25,6 +25,9 @@ bytes and more."""
 SHOWN_PROFILE = 40
 """Characters of a colour profile's name in a note."""
 
+SAME_COLOUR = 3
+"""Of 255: by so much profiles of sRGB differ in a channel."""
+
 ORIENTATION = 0x0112
 """Tag of EXIF."""
 
@@ -42,19 +45,18 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise Unusable(f"is a clip ({kind.name}): give it as video, or save a frame of it as PNG")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes: the limit here is this module's
-            picture = Image.open(path, formats=(kind.pillow,))
-        with picture:
-            check_size(picture.height, picture.width)
-            yield picture
+            warnings.simplefilter("ignore")  # of sizes, whose limit is here, and of odd tags
+            with Image.open(path, formats=(kind.pillow,)) as picture:
+                check_size(picture.height, picture.width)
+                yield picture
     except Unusable:
         raise
     except Image.DecompressionBombError:
         most = MOST_PIXELS // 1_000_000
         raise Unusable(f"has more than {most} million pixels: scale it down first") from None
     except Exception as error:  # a damaged file raises whatever its format's reader happens to
-        cut = "cut short" if "truncated" in str(error) or isinstance(error, EOFError) else "damaged"
-        raise Unusable(f"is a {kind.name} file that is {cut}: save or copy it again") from error
+        damaged = f"is a {kind.name} file that is damaged or cut short"
+        raise Unusable(f"{damaged}: save or copy it again") from error
 
 
 def check_size(height: int, width: int) -> None:
@@ -127,11 +129,10 @@ def _in_srgb(picture: Image.Image, icc: bytes | None, notes: list[str]) -> Image
     if icc and picture.mode in ("RGB", "L", "CMYK", "LAB"):
         try:
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            if picture.mode == "RGB" and _is_srgb(profile):
+                return picture
+            converted = _to_srgb(picture, profile)
             name = plain_line(ImageCms.getProfileDescription(profile).strip())[:SHOWN_PROFILE]
-            if "sRGB" in name:
-                return picture.convert("RGB")
-            srgb = ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(picture, profile, srgb, outputMode="RGB")
             notes.append(f"colours converted to sRGB from {name or 'its profile'}")
             return converted
         except (ImageCms.PyCMSError, OSError, ValueError):
@@ -139,6 +140,19 @@ def _in_srgb(picture: Image.Image, icc: bytes | None, notes: list[str]) -> Image
     if picture.mode == "CMYK":
         notes.append("CMYK converted to RGB without a profile: colours may differ from print")
     return picture.convert("RGB")
+
+
+def _to_srgb(picture: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    srgb = ImageCms.createProfile("sRGB")
+    return ImageCms.profileToProfile(picture, profile, srgb, outputMode="RGB")
+
+
+def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
+    """Whether a profile of RGB is sRGB but for rounding, whatever its name: there are many."""
+    steps = np.linspace(0, 255, 9).astype(np.uint8)
+    colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(27, 27, 3)
+    converted = np.asarray(_to_srgb(Image.fromarray(colours), profile))
+    return bool(np.abs(converted.astype(int) - colours).max() <= SAME_COLOUR)
 
 
 def frames_of(path: Path) -> Iterator[tuple[Image.Image, float]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import ResultError
+from ..media import kept
 from . import columns
 from .index_file import memory_database, read_database, write_database
 from .marks import SUFFIX, Marks, read_marks
@@ -27,7 +28,7 @@ may fall into the same tick of its file system's clock."""
 TRASH = "trash"
 """Folder in the outputs folder for results that were moved away."""
 
-EXCLUDED_FOLDERS = (TRASH, "benchmarks", "grids", "comparisons")
+EXCLUDED_FOLDERS = (TRASH, "benchmarks", "grids", "comparisons", kept.FOLDER)
 """Folders in the outputs folder that hold no results."""
 
 RESULT_COLUMNS = ("folder", "name", "stamp", *columns.COMPUTED, *columns.COLUMNS)
