@@ -88,8 +88,8 @@ KINDS = (
     Kind("WMV", "wmv", _starts(b"0&\xb2u\x8ef\xcf\x11"), demuxer="asf"),
 )
 """Formats that are read, none of which names other files or addresses, as playlists do; and HEIC,
-which is known by name only. The first that matches counts. Ogg isn't read: ffmpeg 9.0 decodes Theora
-by several threads to other frames each time."""
+which is known by name only. The first that matches counts. Ogg isn't read: ffmpeg 9.0 decodes
+Theora by several threads to other frames each time."""
 
 PICTURES = "PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP and JPEG 2000"
 CLIPS = "mp4, mov, mkv, webm, avi and animated GIF, WebP and PNG"
