@@ -143,6 +143,13 @@ def test_a_folder_without_a_manifest_helps_too(hub, fetch, plan, models):
     manifest.remove_manifest(models / BASE.name)
     flip(models / BASE.name / T5[1], keep_date=False)
     assert plan().twins.keys() == {T5[0], VAE}
+    blob = models / BASE.name / "blob"  # as in the cache of Hugging Face's client
+    (models / BASE.name / T5[0]).rename(blob)
+    (models / BASE.name / T5[0]).symlink_to(blob)
+    fetch()
+    assert is_one_file(models / I2V.name / T5[0], blob)
+    assert not (models / I2V.name / T5[0]).is_symlink()
+    shutil.rmtree(models / I2V.name)
     (models / BASE.name / manifest.NAME).write_text("{")
     assert not plan().twins
     hub.forget()
@@ -200,7 +207,9 @@ def test_a_repair_leaves_the_other_as_it_is(hub, fetch, models):
     assert problems(models / BASE.name) == problems(models / I2V.name) == [(T5[0], "hash")]
     bad = base.read_bytes()
     hub.forget()
-    verification.repair_checkpoint(verification.verify_checkpoint(str(other.parents[1])), hub.url)
+    said, verified = [], verification.verify_checkpoint(str(other.parents[1]))
+    verification.repair_checkpoint(verified, hub.url, on_event=said.append)
+    assert not [event for event in said if isinstance(event, Note)], "it isn't its own twin"
     assert dict(hub.served) == {T5[0]: 4990}
     assert not problems(models / I2V.name)
     assert base.read_bytes() == bad
@@ -373,6 +382,11 @@ def test_only_what_is_in_the_folder_is_removed(fetch, models, tmp_path):
     fetch(BASE)
     assert outside.is_file()
     assert not (models / BASE.name / "vae" / "old.json").exists()
+
+
+def test_check_counts_what_a_download_takes(models):
+    row = run._disk_rows(run.ModelChoice(LONG, None, "", True))[0]
+    assert row.needed == "31.3 GB more for CogVideoX1.5-5B"
 
 
 def test_models_says_what_is_here(fetch, plan, models, capsys):
