@@ -169,6 +169,7 @@ CONFIGURATIONS = [
     ("text_encoder/config.json", {"vocab_size": 600}, "fewer tokens than its tokenizer"),
     ("scheduler/scheduler_config.json", {"num_train_timesteps": 10**12}, "num_train_timesteps"),
     ("scheduler/scheduler_config.json", {"prediction_type": "x"}, "prediction_type = 'x'"),
+    ("scheduler/scheduler_config.json", {"trained_betas": [0.1]}, "trained_betas = .0.1., unlike"),
     ("scheduler/scheduler_config.json", {"_class_name": "Euler"}, "of 'Euler': the model was made"),
     ("model_index.json", {"tokenizer": ["transformers", "AutoTokenizer"]}, "no known tokenizer"),
     ("model_index.json", {"tokenizer": ["os", "system"]}, "no known tokenizer"),

@@ -76,6 +76,7 @@ FIXED = {
     "temporal_compression_ratio": 4,
     "num_train_timesteps": MAX_STEPS,
     "prediction_type": "v_prediction",
+    "trained_betas": None,
 }
 """Values that all of the family have, and that this workbench counts on."""
 
