@@ -33,7 +33,7 @@ from .noise import Noise
 from .optimization import free_memory
 from .vae_stages import BAD_FRAMES_REMEDY, checked_frames, decode_frames, encode_inputs
 
-REDUCED_REQUEST = {"frames": 13, "steps": 20}
+REDUCED_REQUEST = {"steps": 20}
 """What ``fallback="reduce"`` allows after the smallest plan failed."""
 
 
@@ -48,9 +48,9 @@ def generate_frames(
     """Make the frames of a request.
 
     When memory runs out the same request is tried again on smaller plans, and without compiling
-    when that fails; after the smallest plan ``request.fallback`` may allow 13 frames and 20 steps,
-    listed as adjustments. The same request on the same machine with the same plan gives identical
-    frames.
+    when that fails; after the smallest plan ``request.fallback`` may allow 20 steps and the fewest
+    frames that are offered, listed as adjustments. The same request on the same machine with the
+    same plan gives identical frames.
 
     Args:
         loaded: the request's checkpoint, loaded.
@@ -233,9 +233,10 @@ def _raise_if_cancelled(cancel: CancelToken | None) -> None:
 
 
 def _reduce_request(request: VideoRequest) -> VideoRequest:
+    reduced = {"frames": request.model.checkpoint.frames[0]} | REDUCED_REQUEST
     changes = tuple(
         Adjustment(name, getattr(request, name), value, "memory ran out on every plan")
-        for name, value in REDUCED_REQUEST.items()
+        for name, value in reduced.items()
         if getattr(request, name) > value
     )
     values = {change.field: change.used for change in changes}

@@ -57,4 +57,5 @@ def decode_latents(vae, latents: torch.Tensor, frames: int) -> torch.Tensor:
     size = tuple(2 ** (len(vae.config.block_out_channels) - 1) * n for n in latents.shape[-2:])
     if video.shape[2:] != (frames, *size):
         raise ValueError(f"decoded {tuple(video.shape[2:])} instead of {(frames, *size)}")
-    return video.permute(0, 2, 3, 4, 1).float().add(1).div(2).clamp(0, 1)
+    # In place: three more copies of a long, large clip would need more than the decode itself.
+    return video.permute(0, 2, 3, 4, 1).to(torch.float32, copy=True).add_(1).div_(2).clamp_(0, 1)

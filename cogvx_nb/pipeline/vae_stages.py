@@ -60,7 +60,7 @@ def checked_frames(video: torch.Tensor) -> np.ndarray:
     """
     if not torch.isfinite(video).all():
         raise BadFrames(f"the frames hold NaN: {BAD_FRAMES_REMEDY}")
-    frames = video.mul(255).round().to(torch.uint8).cpu().numpy()
+    frames = video.mul(255).round_().to(torch.uint8).cpu().numpy()
     if is_black(frames):
         raise BadFrames(f"all frames are black: {BAD_FRAMES_REMEDY}")
     return frames

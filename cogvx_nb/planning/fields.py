@@ -239,7 +239,7 @@ _ROWS = (
         "fallback",
         str,
         "",
-        "reduce: 13 frames and 20 steps where memory runs out",
+        "reduce: 13 frames (CogVideoX1.5: 17) and 20 steps where memory runs out",
         PLAN,
         choices=("", "reduce"),
     ),
