@@ -1,7 +1,7 @@
 """On a GPU: how far each way of running is from diffusers, and what plans promise for smaller ones.
 
 True shapes of CogVideoX-5b have random weights, so nothing is downloaded. The measuring is that of
-``benchmarks/equality.py`` and ``benchmarks/cards.py``; all of this takes minutes.
+``benchmarks/equality.py``, ``cards.py`` and ``vae_encode.py``; all of this takes minutes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import replace
 import cards
 import equality
 import pytest
+import vae_encode
 from conftest import CIRCLE
 
 from cogvx_nb.checkpoints import registry, store
@@ -170,3 +171,16 @@ def test_memory_and_time_are_as_predicted(card, here, tmp_path):
     assert MEMORY[0] < row["ratio"] < MEMORY[1], row
     if cost.is_known_gpu(here.gpus[0]):
         assert SECONDS[0] < row["time_ratio"] < SECONDS[1], row
+
+
+def test_encodes_are_as_near_to_float32_as_those_of_diffusers_and_smaller():
+    drafted = vae_encode.plan_for("CogVideoX-5b", "cuda:0")
+    both = vae_encode.vaes(drafted)
+    for frames in (1, 13, 17):
+        sized = replace(drafted, frames=frames, height=480, width=720)
+        row = vae_encode.measure(sized, *both, repeats=2)
+        stock, whole = row[vae_encode.STOCK], row[vae_encode.WHOLE]
+        assert whole["of_float32"] < 1.2 * stock["of_float32"] < 0.1, row
+        assert whole["gib"] < 0.75 * stock["gib"], row
+        for way in (whole, row[vae_encode.TILED]):
+            assert MEMORY[0] < way["predicted_gib"] / way["gib"] < 1.3, row

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.pipeline import vae_blocks, vae_encoder
+from cogvx_nb.pipeline import condition, vae_blocks, vae_encoder
 from cogvx_nb.pipeline.vae import use_fast_vae
 from cogvx_nb.pipeline.vae_encoder import FastEncoder
 from cogvx_nb.planning.plan import Plan
@@ -157,6 +157,12 @@ def test_13_frames_have_nearly_the_latents_of_a_longer_clip(embedded):
     for vae in embedded:
         short = vae.encode(clip[:, :, :13]).latent_dist.mean
         assert 0 < distance(short, vae.encode(clip).latent_dist.mean[:, :, :4]) < 0.03
+
+
+@pytest.mark.parametrize("frames", [8, 12, 14])
+def test_other_numbers_of_frames_are_refused(small, frames):
+    with pytest.raises(ValueError, match=f"{frames} frames can't be encoded"):
+        condition.encode(small[0], pixels(1, 3, frames, 16, 16))
 
 
 class LiveBytes(TorchDispatchMode):
