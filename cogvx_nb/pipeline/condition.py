@@ -157,9 +157,9 @@ def from_control(clip: Tensor, vae, config) -> Condition:
 def encode(vae, pixels: Tensor, noise: Noise | None = None) -> Tensor:
     """Latents of pixels, not scaled: N + 1 of 4 N + 1 frames, for every N.
 
-    Latent frame 0 is of the first frame and each later one of four more, as in a longer clip but for
-    the statistics of group norms, which are of eight frames or, the first time, of up to 13. So an
-    even number of latents needs no padding, unlike in a decode.
+    Latent frame 0 is of the first frame and each later one of four more, as in a longer clip but
+    for the statistics of group norms, which are of eight frames or, the first time, of up to 13. So
+    an even number of latents needs no padding, unlike in a decode.
 
     Args:
         noise: that the latents are drawn with; None for the most likely ones.
