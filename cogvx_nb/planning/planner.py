@@ -23,17 +23,15 @@ from .plan import (
     RECORDED,
     Plan,
     compiled_key,
-    conditions_for,
     drop_incompatible,
     fits,
     gpu_for,
-    missing_requirement,
     placement_named,
     placements_by_memory,
-    resolve_speed_ups,
     upgrade_choices,
 )
 from .request import VideoRequest
+from .requirements import conditions_for, missing_requirement, resolve_speed_ups
 from .speedups import AUTO, SPEED_UPS
 
 

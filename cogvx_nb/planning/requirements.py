@@ -1,0 +1,64 @@
+"""The speed-ups that a plan can have on a machine, and what it lacks for the others. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import RequestError
+from .machine import Machine
+from .plan import SWITCHED_OFF, Plan, gpu_for
+from .speedups import AUTO, FORMER_ATTENTIONS, SDPA, SPEED_UPS, Conditions, SpeedUp
+
+
+def conditions_for(plan: Plan, machine: Machine, steps: int) -> Conditions:
+    """What the speed-ups of a plan depend on."""
+    gpu = gpu_for(plan, machine)
+    card = (gpu.name, gpu.capability) if gpu else ("", (0, 0))
+    return Conditions(plan.dtype, steps, *card, machine.compiler, machine.versions)
+
+
+def missing_requirement(plan: Plan, machine: Machine, steps: int) -> str:
+    """What this machine lacks for a plan that was made elsewhere; empty if nothing."""
+    gpu = gpu_for(plan, machine)
+    if gpu is not None and plan.dtype == "bfloat16" and not gpu.bf16:
+        return f"{gpu.name} has no fast bfloat16"
+    conditions = conditions_for(plan, machine, steps)
+    obstacles = (row.obstacle(conditions, getattr(plan, row.field)) for row in plan.speed_ups)
+    return next(filter(None, obstacles), "")
+
+
+def resolve_speed_ups(draft: Plan, machine: Machine, steps: int) -> Plan:
+    """The plan with the speed-ups that its speed brings on this machine; reasons for the others.
+
+    Raises:
+        RequestError: if the named attention isn't available, or a package is missing that the
+            speed needs.
+    """
+    conditions = conditions_for(draft, machine, steps)
+    attention = FORMER_ATTENTIONS.get(draft.attention, draft.attention)
+    plan = replace(draft, attention=attention)
+    for row in plan.speed_ups:  # named, not chosen
+        value = getattr(plan, row.field)
+        if obstacle := row.obstacle(conditions, value):
+            raise RequestError(row.field, value, f"{obstacle}, or use {SWITCHED_OFF[row.field]}")
+    for row in SPEED_UPS.values():
+        if plan.speed in row.speeds and getattr(plan, row.field) in (AUTO, False, ""):
+            plan = _with_speed_up(plan, row, conditions)
+    return replace(plan, attention=SDPA) if plan.attention == AUTO else plan
+
+
+def _with_speed_up(plan: Plan, row: SpeedUp, conditions: Conditions) -> Plan:
+    """The plan with a speed-up where it is available and worth it; with the reason where not."""
+    missing = row.lacks(conditions, "")
+    value = "" if missing else row.choose(conditions)
+    package = row.missing_package(conditions.versions)
+    if value and not package:
+        reasons = (*plan.reasons, *filter(None, [row.reason]))
+        return replace(plan, **{row.field: value}, reasons=reasons)
+    if value and not row.exact:
+        raise RequestError("speed", plan.speed, f"{package}, or use exact")
+    if value:
+        return replace(plan, reasons=(*plan.reasons, f"{package}; it would be faster"))
+    if row.exact:
+        return plan
+    return replace(plan, reasons=(*plan.reasons, f"{row.title} {missing}"))
