@@ -14,12 +14,13 @@ from .errors import CogvxError, ModelMissing, RequestError
 from .files import temporary_folder, translate_errors
 from .planning import planner, request
 from .planning.fields import CHECKS, FIELDS, SEEDS, names_deciding
+from .planning.inputs import named_value
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest
 from .progress import CancelToken, Listener, StageStarted
 from .results import video
 from .results.forecast import announce
-from .results.records import RecordedCheckpoint, Sidecar
+from .results.records import RecordedCheckpoint, Sidecar, used_inputs
 from .results.result import Generated, Result, describe_video
 
 PREDICTIONS = ("reasons", "peak_bytes", "ram_bytes")
@@ -111,6 +112,7 @@ def request_of(sidecar: Sidecar) -> VideoRequest:
         RequestError: if it is no longer valid, or would have to be adjusted.
     """
     values = {n: value for n, value in asdict(sidecar.request).items() if n in FIELDS}
+    values |= {used.field: named_value(used.value, used.name) for used in used_inputs(sidecar)}
     permitted = dict.fromkeys(set(sidecar.allowed) & set(names_deciding(CHECKS)), True)
     repeated = request.make_request(
         _recorded_model(sidecar.checkpoint),

@@ -84,6 +84,7 @@ def _render_command(parser: argparse.ArgumentParser, level: int) -> str:
     lines = [f"{'#' * level} `{parser.prog}`", "", _sentence(parser.description), ""]
     lines += [_sentence(parser.epilog), ""] if parser.epilog else []
     example = [f"{parser.example}   # for example"] if parser.example else []
+    example += parser.examples
     lines += ["```bash", _synopsis(parser, arguments), *example, "```"]
     if arguments:
         lines += ["", "| argument | value | default | meaning |", "|---|---|---|---|"]

@@ -251,7 +251,8 @@ def test_every_example_can_be_typed(capsys):
         waiting += [sub for group in groups for sub in group.choices.values()]
         if parser.prog != "cogvx":
             assert parser.example.startswith(parser.prog)
-            assert build_parser().parse_args(shlex.split(parser.example)[1:]).command
+            for example in (parser.example, *parser.examples):
+                assert build_parser().parse_args(shlex.split(example)[1:]).command
             assert f"example:\n  {parser.example}" in parser.format_help()
 
 

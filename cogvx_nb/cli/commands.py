@@ -17,6 +17,7 @@ class Command:
     add_arguments: Callable[[argparse.ArgumentParser], None]
     example: str  # its words after ``cogvx NAME``
     gist: str  # what it does, in a few words
+    examples: tuple[str, ...] = ()  # further ones, of its own help
 
 
 def overview(commands: Sequence[Command]) -> str:

@@ -69,6 +69,10 @@ COMMANDS = (
         videos.add_generate,
         '--prompt "a red star"',
         "a video from a prompt",
+        (
+            '--image cat.png --prompt "a cat turns its head"',
+            '--video clip.mp4 --strength 0.6 --prompt "a clay figure dances"',
+        ),
     ),
     Command(
         "make",
@@ -201,5 +205,5 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cogvx {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=OneLineParser)
     for row in COMMANDS:
-        row.add_arguments(add_command(commands, row.name, row.run, row.example))
+        row.add_arguments(add_command(commands, row.name, row.run, row.example, *row.examples))
     return parser

@@ -26,6 +26,7 @@ class OneLineParser(argparse.ArgumentParser):
     default_subcommand = ""  # the one of ``subcommands`` that is meant where none is named
     help_if_bare = False  # whether it prints its help where nothing follows it
     example = ""  # a whole command line
+    examples: tuple[str, ...] = ()  # further ones
     overview: Callable[[], str] | None = None  # makes its help, instead of argparse
 
     def __init__(self, **options) -> None:
@@ -35,8 +36,8 @@ class OneLineParser(argparse.ArgumentParser):
     def format_help(self) -> str:
         if self.overview is not None:
             return self.overview()
-        example = f"\nexample:\n  {self.example}\n" if self.example else ""
-        return super().format_help() + example
+        lines = [f"  {line}\n" for line in (self.example, *self.examples) if line]
+        return super().format_help() + "".join(["\nexample:\n"] * bool(lines) + lines)
 
     def error(self, message: str) -> None:
         line = plain_line(message)
@@ -102,12 +103,15 @@ class OneLineParser(argparse.ArgumentParser):
             self.error(f"no subcommand {word!r}{hint}")
 
 
-def add_command(commands, name: str, function, example: str) -> argparse.ArgumentParser:
-    """A command. Its example is given without ``cogvx`` and its name."""
+def add_command(
+    commands, name: str, function, example: str, *examples: str
+) -> argparse.ArgumentParser:
+    """A command. Its examples are given without ``cogvx`` and its name."""
     command = commands.add_parser(name, help=function.__doc__, description=function.__doc__)
     command.add_argument("--debug", action="store_true", help="show tracebacks")
     command.set_defaults(command=function)
     command.example = f"{command.prog} {example}".rstrip()
+    command.examples = tuple(f"{command.prog} {words}" for words in examples)
     return command
 
 

@@ -8,7 +8,7 @@ from ..errors import ResultError
 from ..planning.schedulers import AUTO
 from ..results.marks import read_marks
 from ..results.recipe import command_line
-from ..results.records import Sidecar
+from ..results.records import Sidecar, used_inputs
 from ..results.result import Result
 from ..text import GIB, format_duration, full_number, plain_line
 
@@ -56,6 +56,7 @@ def _values(sidecar: Sidecar) -> dict[str, str]:
         "model": sidecar.checkpoint.name,
         "video": f"{request.frames} frames of {request.height} × {request.width}"
         f" at {request.fps} fps",
+        **_inputs(sidecar),
         "denoising": f"{request.steps} steps, guidance {full_number(request.guidance)}",
         "scheduler": "" if request.scheduler == AUTO else request.scheduler,
         "seed": f"{request.seed}{variation}",
@@ -66,6 +67,21 @@ def _values(sidecar: Sidecar) -> dict[str, str]:
         "adjusted": "; ".join(map(str, sidecar.adjustments)),
         "notes": "; ".join(sidecar.notes),
     }
+
+
+def _inputs(sidecar: Sidecar) -> dict[str, str]:
+    """What it was made from: the file that was given, what it is kept as, and how it was used."""
+    request = sidecar.request
+    details = {
+        "image": [f"latents scaled as {request.image_scale}"],
+        "video": [f"from {full_number(request.video_start)} s"] * bool(request.video_start)
+        + [f"strength {full_number(request.strength)}"],
+    }
+    lines = {}
+    for used in used_inputs(sidecar):
+        words = [f"{used.name}, kept as {used.value}", *details.get(used.field, ())]
+        lines[used.field.replace("_", " ")] = ", ".join([*words, f"fit {request.fit}"])
+    return lines
 
 
 def _marks(result: Result) -> dict[str, str]:

@@ -11,15 +11,17 @@ PROMPT_WIDTH = 40
 """Terminal columns of a prompt. The path comes last and is never cut, so that it can be copied."""
 
 NOTE_WIDTH = 24
-"""Terminal columns of tags, and of a note."""
+"""Terminal columns of tags, of a note, and of names of files."""
 
 MARKS = ("stars", "tags", "note")
-"""Columns that are there if a result in the table has any."""
 
-HEAD = ("made", "model", "frames", "size", "steps", "seed", *MARKS, "prompt", "file")
+OPTIONAL = (*MARKS, "from")
+"""Columns that are there if a result in the table has any; ``from`` has what it was made from."""
+
+HEAD = ("made", "model", "frames", "size", "steps", "seed", *MARKS, "from", "prompt", "file")
 
 
-SPARED = ("size", "model", "steps", "frames", "note", "prompt", "tags", "seed")
+SPARED = ("size", "model", "steps", "frames", "note", "prompt", "tags", "from", "seed")
 """Columns that are left out of a narrow terminal, the first first: the file's name has the prompt's
 words and the seed, and ``cogvx show`` the rest."""
 
@@ -37,13 +39,15 @@ def result_row(entry) -> tuple[str, ...]:
         str(entry.stars or ""),
         cut_line(plain_line(entry.tags), NOTE_WIDTH),
         cut_line(plain_line(entry.note), NOTE_WIDTH),
+        cut_line(plain_line(entry.inputs or ""), NOTE_WIDTH),
         cut_line(plain_line(entry.prompt), PROMPT_WIDTH),
         str(path.relative_to(folder) if path.is_relative_to(folder) else path),
     )
 
 
 def format_table(rows: list[tuple[str, ...]], width: int = 0) -> list[str]:
-    """Aligned lines under ``HEAD``, without control characters; ``MARKS`` if there are any.
+    """Aligned lines under ``HEAD``, without control characters; ``OPTIONAL`` ones if there
+    are any.
 
     Args:
         width: terminal columns to keep to, as far as the paths allow: columns of ``SPARED`` are
@@ -51,7 +55,9 @@ def format_table(rows: list[tuple[str, ...]], width: int = 0) -> list[str]:
     """
     cells = [HEAD, *(tuple(map(plain_line, row)) for row in rows)]
     columns = [
-        column for column in zip(*cells, strict=True) if column[0] not in MARKS or any(column[1:])
+        column
+        for column in zip(*cells, strict=True)
+        if column[0] not in OPTIONAL or any(column[1:])
     ]
     for name in SPARED:
         if not width or sum(map(_column_width, columns)) + 2 * (len(columns) - 1) <= width:

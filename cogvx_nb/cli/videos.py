@@ -8,7 +8,7 @@ import sys
 
 from ..checkpoints import registry
 from ..errors import PathError, RequestError
-from ..planning.fields import FIELDS, Field
+from ..planning.fields import DETAILS, FIELDS, INPUT, PROMPT, SEED, VIDEO, Field
 from ..text import (
     format_duration,
     plain_line,
@@ -16,6 +16,15 @@ from ..text import (
 )
 from .streams import output_width
 from .table import format_table, result_row
+
+SECTIONS = {
+    PROMPT: "prompt",
+    INPUT: "picture or clip to start from",
+    VIDEO: "video",
+    SEED: "seed",
+    DETAILS: "details",
+}
+"""Groups of flags in the help of ``cogvx generate``, by sections of the workbench's form."""
 
 
 def add_list(command: argparse.ArgumentParser) -> None:
@@ -209,25 +218,27 @@ def add_save(command: argparse.ArgumentParser) -> None:
 
 def add_generate(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx generate``: a flag for each field of a request."""
+    command.usage = "%(prog)s --prompt PROMPT [options]"
+    groups = {key: command.add_argument_group(title) for key, title in SECTIONS.items()}
     for field in FIELDS.values():
-        _add_field(command, field)
-    command.add_argument(
+        _add_field(groups[field.section], field)
+    groups[PROMPT].add_argument(
         "--style",
         action="append",
         default=[],
         metavar="NAME",
         help="a style of outputs/styles.csv to put around the prompt; can be given more than once",
     )
-    add_output(command)
+    add_output(command.add_argument_group("file"))
 
 
-def add_output(command: argparse.ArgumentParser) -> None:
+def add_output(command: argparse._ActionsContainer) -> None:
     """The arguments that name a new video."""
     command.add_argument("--output", help="mp4 to write (default: a new name in outputs/<date>/)")
     command.add_argument("--overwrite", action="store_true", help="replace the output file")
 
 
-def _add_field(command: argparse.ArgumentParser, field: Field) -> None:
+def _add_field(command: argparse._ActionsContainer, field: Field) -> None:
     if field.kind is bool:
         command.add_argument(field.flag, action="store_true", help=field.help)
         return
@@ -238,6 +249,7 @@ def _add_field(command: argparse.ArgumentParser, field: Field) -> None:
         type=field.kind,
         default=field.default,
         choices=choices,
+        metavar="FILE" if field.media else None,
         required=field.required,
         help=shown,
     )

@@ -86,6 +86,14 @@ def tasks_with(names: Collection[str]) -> list[str]:
     return [task for task, needed in INPUTS_OF.items() if set(needed) == set(names)]
 
 
+def refuse_both(values: Mapping[str, object]) -> None:
+    """Raise RequestError if a clip is given together with a picture."""
+    if values.get("video") and (values.get("image") or values.get("last_image")):
+        raise RequestError(
+            "video", values["video"], "can't be given together with an image: leave one out"
+        )
+
+
 def task_of(checkpoint: Checkpoint, names: Collection[str]) -> str:
     """The task that a checkpoint does with what is given.
 

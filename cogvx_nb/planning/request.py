@@ -135,6 +135,7 @@ def make_request(
     asked = complete_values({"prompt": prompt, **values})
     check_attention(asked["attention"])
     del asked["model"], asked["enrich"]
+    inputs.refuse_both(asked)
     inputs.task_of(checkpoint, inputs.given_names(asked))  # before files are read
     given = inputs.read_inputs(asked)
     frames, changes = fit_frames(model, asked["frames"])

@@ -9,7 +9,7 @@ from ..benchmark.report import Report
 from ..errors import RequestError
 from ..files import temporary_folder
 from ..results import inputs, pictures, result, side_by_side, video
-from ..results.inputs import used_inputs
+from ..results.records import used_inputs
 from ..results.result import Result
 from ..sweep import driver
 from ..sweep.progress import ProgressTable

@@ -50,6 +50,7 @@ class Entry:
     width: int
     guidance: float
     seed: int
+    inputs: str | None  # names of the files that it was made from, separated by ", "
     fps: int
     speed: str | None
     device: str

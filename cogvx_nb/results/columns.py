@@ -12,7 +12,7 @@ from datetime import datetime
 
 from ..planning.plan import RECORDED
 from .marks import Marks
-from .records import ONE_TIME_STAGES, REQUEST_NAMES, STAGES, Sidecar
+from .records import ONE_TIME_STAGES, REQUEST_NAMES, STAGES, Sidecar, used_inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ def _joined(texts: tuple[str, ...] | None) -> str | None:
     return None if texts is None else ", ".join(texts)
 
 
+def _input_names(sidecar: Sidecar) -> tuple[str, ...]:
+    """Names of the files that it was made from."""
+    return tuple(used.name for used in used_inputs(sidecar))
+
+
 def _stage_column(stage: str) -> Column:
     return Column(float, lambda sidecar: sidecar.seconds.get(stage))
 
@@ -48,6 +53,7 @@ SETTINGS = {
     "made": _column("made"),
     "model": _column("checkpoint.name"),
     **{name: _column(f"request.{name}") for name in REQUEST_NAMES},
+    "inputs": Column(str, lambda sidecar: _joined(_input_names(sidecar)) or None),
     "enriched_from": Column(str, lambda sidecar: sidecar.enriched_from or None),
     **{f"{stage}_seconds": _stage_column(stage) for stage in STAGES},
     "device": _column("plan.device"),
@@ -79,9 +85,10 @@ COMPUTED = {
     "sweep": str,
     "marks_problem": str,
 }
-"""Types of what is computed, and stored before ``COLUMNS``: seconds since 1970; prompt, note and
-tags as ``fold_text`` returns them; tags as ``tag_text`` does; seconds of all stages but denoising
-and ``ONE_TIME_STAGES``; seconds of all stages; name of the sweep; why the marks can't be read."""
+"""Types of what is computed, and stored before ``COLUMNS``: seconds since 1970; prompt, note, tags
+and names of files as ``fold_text`` returns them; tags as ``tag_text`` does; seconds of all stages
+but denoising and ``ONE_TIME_STAGES``; seconds of all stages; name of the sweep; why the marks can't
+be read."""
 
 
 def result_values(folder: str, sidecar: Sidecar, marks: Marks, problem: str = "") -> tuple:
@@ -94,7 +101,8 @@ def result_values(folder: str, sidecar: Sidecar, marks: Marks, problem: str = ""
     at = datetime.fromisoformat(sidecar.made).timestamp()
     ignored = ("denoise", *ONE_TIME_STAGES)
     other = sum(value for stage, value in sidecar.seconds.items() if stage not in ignored)
-    words = fold_text("\n".join([sidecar.request.prompt, marks.note, *marks.tags]))
+    texts = [sidecar.request.prompt, marks.note, *marks.tags, *_input_names(sidecar)]
+    words = fold_text("\n".join(texts))
     top, _, below = folder.partition("/")
     sweep = below.partition("/")[0] if top == "sweeps" else ""
     seconds = float(sum(sidecar.seconds.values()))

@@ -1,42 +1,16 @@
-"""The pictures and clips that results were made from, as they were used."""
+"""Pictures of what results were made from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CogvxError
 from ..media import kept, pixels
-from ..planning.fields import FIELDS, INPUTS, PICTURE
-from .records import Sidecar
+from ..planning.fields import FIELDS, PICTURE
+from .records import Sidecar, UsedInput
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-@dataclass(frozen=True, slots=True)
-class UsedInput:
-    """A picture or a clip of a result."""
-
-    field: str  # of the request
-    name: str  # of the file that was given
-    value: str  # what it is kept as
-
-    @property
-    def line(self) -> str:
-        """For a person: the file, and where it is kept."""
-        return f"{self.name} ({self.value})" if self.name not in self.value else self.value
-
-
-def used_inputs(sidecar: Sidecar) -> list[UsedInput]:
-    """Those of a result, in the order of the fields."""
-    found = []
-    for field in INPUTS:
-        if value := getattr(sidecar.request, field):
-            recorded = sidecar.inputs.get(field)
-            found.append(UsedInput(field, recorded.name if recorded else Path(value).name, value))
-    return found
 
 
 def first_frame(sidecar: Sidecar, used: UsedInput) -> np.ndarray | None:

@@ -7,7 +7,8 @@ import shlex
 from ..checkpoints import registry
 from ..errors import RequestError, ResultError
 from ..planning.fields import CHECKS, FIELDS, FRAMES, PLAN, names_deciding
-from .records import Sidecar
+from ..planning.inputs import named_value
+from .records import Sidecar, used_inputs
 
 ALWAYS = ("prompt", "model", "frames", "steps", "seed")
 """Fields that a recipe names even where they have their defaults."""
@@ -16,12 +17,14 @@ ALWAYS = ("prompt", "model", "frames", "steps", "seed")
 def recipe_values(sidecar: Sidecar) -> dict[str, object]:
     """The values of ``FIELDS`` that make a result again, without those that are the default anyway.
 
-    A prompt that a chat model wrote is given as it wrote it, a drawn seed as it was drawn.
+    A prompt that a chat model wrote is given as it wrote it, a drawn seed as it was drawn, and
+    pictures and clips by what they are kept as in the outputs folder, which works in any folder.
     """
     known = registry.find_checkpoint(sidecar.checkpoint.name)
     values: dict[str, object] = {"model": known.name if known else sidecar.checkpoint.folder}
     for name in names_deciding(FRAMES):
         values[name] = getattr(sidecar.request, name)
+    values |= {used.field: named_value(used.value, used.name) for used in used_inputs(sidecar)}
     for name in names_deciding(PLAN):
         values[name] = _asked_value(sidecar, name)
     for name in names_deciding(CHECKS):

@@ -6,9 +6,11 @@ import dataclasses
 import typing
 from dataclasses import dataclass, field, make_dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
-from ..planning.fields import FIELDS, FRAMES, names_deciding
+from ..media import kept
+from ..planning.fields import FIELDS, FRAMES, INPUTS, names_deciding
 from ..planning.fit import Adjustment
 from ..planning.plan import PREDICTED, RECORDED, Plan, rename_choices
 from ..planning.request import VideoRequest
@@ -28,6 +30,14 @@ ONE_TIME_STAGES = ("load", "compile")
 MAX_THREADS = 1024
 """CPU threads of torch that a sidecar can ask for: far more end the process."""
 
+
+def _check_kept(value: str) -> None:
+    """Raise ValueError unless a text is empty or a kept name: settings come from anywhere, and
+    must not name other files of this machine."""
+    if value and not kept.is_kept_name(value):
+        raise ValueError
+
+
 BOUNDS = {
     name: Range(FIELDS[name].least, FIELDS[name].most)
     for name in ("frames", "steps", "height", "width", "guidance")
@@ -36,6 +46,7 @@ BOUNDS = {
     "quantized": OneOf(("", "fp8", "int8")),
     "dtype": OneOf(("float32", "bfloat16", "float16")),
     **{row.name: OneOf(row.choices) for row in FIELDS.values() if row.choices},
+    **dict.fromkeys(INPUTS, Passes(_check_kept, "must be what a file is kept as, or empty")),
 }
 """Of fields of a request and a plan, besides their types."""
 
@@ -133,6 +144,25 @@ class Sidecar:
     def without_times(self) -> Sidecar:
         """The same without when and how fast the video was made, to be compared with another."""
         return dataclasses.replace(self, made="", seconds={})
+
+
+@dataclass(frozen=True, slots=True)
+class UsedInput:
+    """A picture or a clip of a result."""
+
+    field: str  # of the request
+    name: str  # of the file that was given
+    value: str  # what it is kept as
+
+
+def used_inputs(sidecar: Sidecar) -> list[UsedInput]:
+    """Those of a result, in the order of the fields."""
+    found: list[UsedInput] = []
+    for name in INPUTS:
+        if value := getattr(sidecar.request, name):
+            recorded = sidecar.inputs.get(name)
+            found.append(UsedInput(name, recorded.name if recorded else Path(value).name, value))
+    return found
 
 
 def read_settings(content: object, strict: bool = True) -> Sidecar:
