@@ -137,7 +137,7 @@ def test_a_sidecar_that_says_less_is_a_result_too(place):
 def test_the_table_is_newest_first(capsys, three, outputs, monkeypatch, tmp_path):
     monkeypatch.chdir(outputs)
     head, *rows = listed(capsys)
-    assert head.split() == [name for name in table.HEAD if name not in table.MARKS]
+    assert head.split() == [name for name in table.HEAD if name not in table.OPTIONAL]
     assert [row.split()[-1] for row in rows] == ["x/3.mp4", "x/1.mp4", "x/2.mp4"]
     assert rows[0].split("  ")[0] == "2031-01-01 12:00"
     assert "a red circle moving right on a black ba…" in rows[1]
@@ -168,7 +168,7 @@ def test_marks_are_listed_and_asked_for(capsys, three, tmp_path):
     frame_hash = result.read_result(blue).frame_hash
     marks.change_marks(blue, frame_hash, stars=4, add_tags=["to keep"], note="a\nnote")
     head, row = listed(capsys, "--stars", "3", "--tag", "To Keep")
-    assert head.split() == list(table.HEAD)
+    assert head.split() == [name for name in table.HEAD if name != "from"]
     assert r"4      to keep  a\nnote  a blue star" in row
     assert len(listed(capsys)) == 4
     rows = listed(capsys, "--where", "frames < 49", "--where", "model ~ TINY")[1:]
@@ -359,7 +359,7 @@ def test_as_a_user_starts_it(three, tmp_path):
 
 def test_a_narrow_terminal_is_kept_to():
     facts = ("2030-01-01 00:00", "cogvideox-tiny", "13", "96×144", "50", "7")
-    row = (*facts, "3", "", "", "a red circle", "o/a.mp4")
+    row = (*facts, "3", "", "", "", "a red circle", "o/a.mp4")
     for width in (40, 60, 80, 120):
         lines = table.format_table([row, row], width)
         assert max(map(len, lines)) <= width

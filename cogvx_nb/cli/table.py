@@ -13,12 +13,10 @@ PROMPT_WIDTH = 40
 NOTE_WIDTH = 24
 """Terminal columns of tags, of a note, and of names of files."""
 
-MARKS = ("stars", "tags", "note")
-
-OPTIONAL = (*MARKS, "from")
+OPTIONAL = ("stars", "tags", "note", "from")
 """Columns that are there if a result in the table has any; ``from`` has what it was made from."""
 
-HEAD = ("made", "model", "frames", "size", "steps", "seed", *MARKS, "from", "prompt", "file")
+HEAD = ("made", "model", "frames", "size", "steps", "seed", *OPTIONAL, "prompt", "file")
 
 
 SPARED = ("size", "model", "steps", "frames", "note", "prompt", "tags", "from", "seed")
