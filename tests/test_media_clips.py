@@ -106,6 +106,13 @@ def test_of_an_odd_rate_the_frame_that_is_shown_is_taken(write, rate, name):
     assert taken(path, fps) == list(range(COUNT))
 
 
+def test_many_single_frames_are_picked_from_a_whole_range(write, monkeypatch):
+    path = write("x.mp4", "-c:v", "libx264", rate="16")
+    few = taken(path, 4)
+    monkeypatch.setattr(clips, "MOST_RUNS", 1)
+    assert taken(path, 4) == few == list(range(0, COUNT, 4))
+
+
 def test_a_variable_rate_keeps_its_times(write):
     times = "setpts='if(lt(N,4),N,if(lt(N,8),4+(N-4)*10,44+(N-8)))/16/TB'"
     path = write("x.mkv", "-vf", times, "-fps_mode", "vfr", "-c:v", "libx264", rate="16", count=12)

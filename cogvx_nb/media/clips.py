@@ -29,6 +29,9 @@ MOST_FRAMES = 20_000
 TOLERANCE = 2e-3
 """Seconds. Matroska and others round times to milliseconds."""
 
+MOST_RUNS = 400
+"""Of frames that ffmpeg picks by one expression, which is an argument of its command."""
+
 SCALING = "lanczos+accurate_rnd+full_chroma_int+bitexact"
 """swscale's flags for the conversion to RGB, by which every processor computes the same."""
 
@@ -172,13 +175,29 @@ def _times(head: dict[str, str], rows: list[list[str]]) -> tuple[tuple[float, ..
 def _video_frames(
     path: Path, kind: Kind, clip: Clip, numbers: Sequence[int]
 ) -> Iterator[tuple[int, Image.Image]]:
-    first, last = min(numbers), max(numbers)
+    runs = _runs(numbers)
+    if len(runs) > MOST_RUNS:  # what lies between them is decoded and left out
+        runs = [(runs[0][0], runs[-1][1])]
+    wanted = "+".join(f"between(n,{first},{last})" for first, last in runs)
     scaled = f"scale={clip.width}:{clip.height}:flags={SCALING},setsar=1"
-    chosen = f"select='between(n,{first},{last})',{scaled},format=rgb24"
-    arguments = ["-vf", chosen, "-fps_mode", "passthrough", "-frames:v", str(last - first + 1)]
+    count = sum(last - first + 1 for first, last in runs)
+    chosen = f"select='{wanted}',{scaled},format=rgb24"
+    arguments = ["-vf", chosen, "-fps_mode", "passthrough", "-frames:v", str(count)]
     with ffmpeg_output([*_source(path, kind), *arguments, *ARGUMENTS]) as stream:
-        for number, frame in enumerate(read_pixmaps(stream), first):
+        written = itertools.chain.from_iterable(range(first, last + 1) for first, last in runs)
+        for number, frame in zip(written, read_pixmaps(stream), strict=False):
             yield number, Image.fromarray(frame)
+
+
+def _runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """Numbers as runs (first, last) without a gap, in order."""
+    runs: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return runs
 
 
 def _check_count(count: int) -> None:
