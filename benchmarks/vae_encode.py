@@ -84,10 +84,10 @@ def measure(plan: Plan, stock, fast, repeats: int) -> dict:
     truth = in_float32(stock, plan)
     ways, latents = {STOCK: (stock, False), WHOLE: (fast, False), TILED: (fast, True)}, {}
     for name, (vae, tiled) in ways.items():
-        chosen = with_tile(replace(plan, tiled=tiled))
+        chosen = replace(plan, tiled=tiled)
         vae.disable_tiling()
         if tiled:
-            vae.enable_tiling(*chosen.model.checkpoint.tile)
+            vae.enable_tiling(*plan.tile)
         try:
             row[name], latents[name] = encode(vae, chosen, repeats)
         except Exception as error:
@@ -104,14 +104,6 @@ def measure(plan: Plan, stock, fast, repeats: int) -> dict:
             row[name]["distance"] = distance(latents[name], latents[STOCK])
             row[name]["time_ratio"] = round(row[name]["seconds"] / row[STOCK]["seconds"], 3)
     return row
-
-
-def with_tile(plan: Plan) -> Plan:
-    """The plan with the tile of the checkpoint whose native width it has."""
-    native = [known.tile for known in registry.CHECKPOINTS if known.width == plan.width]
-    tile = (*native, plan.model.checkpoint.tile)[0]
-    checkpoint = replace(plan.model.checkpoint, tile=tile)
-    return replace(plan, model=replace(plan.model, checkpoint=checkpoint))
 
 
 def encode(vae, plan: Plan, repeats: int) -> tuple[dict, torch.Tensor]:
