@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from PIL import Image, ImageDraw
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import SpecError
 from cogvx_nb.media import kept
-from cogvx_nb.results import result, video
+from cogvx_nb.reports import display, experiment, sweep_page
+from cogvx_nb.results import result, side_by_side, video
 from cogvx_nb.sweep import driver, given_files, ray_workers, runs
 from cogvx_nb.sweep.folder import SweepFolder
 from cogvx_nb.sweep.worker import RunTask
@@ -79,6 +82,16 @@ def test_a_folder_is_swept_and_resumed_once_it_is_gone(outputs, shots, tmp_path,
         value = executed.metadata.papermill.parameters.image
         assert value == f"{made.request.image}#{name}"
         assert str(shots) not in json.dumps(executed)
+
+    page = sweep_page.sweep_page(experiment.read_sweep("pictures"))
+    assert len(re.findall(r"<img class=.given. alt='image' title='image: shot \d+.PNG'", page)) == 2
+    assert "image <bdi>" not in page
+    assert not re.search("[0-9a-f]{64}", re.sub("base64,[^']*", "", page)), "files by their names"
+    pair = [result.read_result(path) for path in outputs.glob("sweeps/*/*/video.mp4")]
+    names_of = side_by_side.differing_settings(pair)["image"]
+    assert sorted(name.split(" (")[0] for name in names_of) == sorted(names)
+    strip = Image.open(io.BytesIO(display.show_strip(pair[0], count=3).data))
+    assert strip.width > 4 * strip.height * 144 / 96, "the picture, a gap and three frames"
 
     shutil.rmtree(shots)
     assert main(["sweep", str(path)]) == 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import RequestError
+from ..planning.inputs import shown_value
 from ..sweep import dataframe
 from ..sweep.folder import FAILED, MARKER, RUNS, TRACEBACK, SweepFolder, sweep_names
 from ..text import plain_line
@@ -179,7 +180,7 @@ def _shared_parameters(runs: tuple[RunView, ...]) -> dict[str, object]:
     given = [_read_json(run.folder / MARKER).get("parameters") for run in runs if run.folder]
     first, *others = [parameters for parameters in given if isinstance(parameters, dict)] or [{}]
     return {
-        name: value
+        name: shown_value(name, value)
         for name, value in first.items()
         if all(name in other and repr(other[name]) == repr(value) for other in others)
         and not any(name in run.varied for run in runs)

@@ -18,6 +18,7 @@ from ..sweep.folder import NOTEBOOK
 from ..text import SHORT_VALUE, relative_link, render_template
 from . import experiment, plots
 from .experiment import RunView, SweepView
+from .given import ROOM, GivenPicture, given_pictures
 
 MOST_PLAYING = 24
 """Up to this number of videos all play at once; of more, each waits for a click."""
@@ -125,7 +126,10 @@ def contact_sheet(
     down, across = experiment.choose_axes(view, rows, columns)
     if not view.shown:
         return ""
-    clips = pictures.embed_clips([run.video for run in view.shown], most_bytes, height)
+    given = given_pictures(view.shown, int(ROOM * most_bytes))
+    addresses = {one.address for files in given.values() for one in files}
+    room = most_bytes - sum(map(len, addresses))
+    clips = pictures.embed_clips([run.video for run in view.shown], room, height)
     cells: dict[tuple[str, str], list[RunView]] = {}
     for run in view.runs:
         cells.setdefault((run.value(down), run.value(across)), []).append(run)
@@ -138,11 +142,25 @@ def contact_sheet(
         rows=_distinct_labels(view.values(down)),
         columns=_distinct_labels(view.values(across)),
         clips=clips,
+        given=given,
+        headed={side: _of_headings(view, given, side) for side in (down, across)},
         links={run.id: relative_link(run.video, folder) for run in view.shown} if folder else {},
         captioned=[name for name in view.varying if name not in (down, across)],
         autoplay=sum(bool(clip.moving) for clip in clips.values()) <= MOST_PLAYING,
         short=SHORT_VALUE,
     )
+
+
+def _of_headings(
+    view: SweepView, given: dict[str, list[GivenPicture]], field: str
+) -> dict[str, GivenPicture]:
+    """The pictures that belong to the headings of a side, by their values."""
+    return {
+        run.value(field): one
+        for run in view.shown
+        for one in given.get(run.id, ())
+        if one.field == field
+    }
 
 
 def _distinct_labels(values: list[str]) -> dict[str, str]:

@@ -7,11 +7,14 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from ..files import temporary_folder
+from ..planning.fields import INPUTS
 from ..planning.plan import PREDICTED
 from ..text import full_number, render_template
 from . import video
+from .records import Sidecar, used_inputs
 from .result import Result
 from .sheet import Sheet, common_pace, plan_sheet
 
@@ -106,12 +109,17 @@ def _flatten_sidecar(section: object, prefix: str = "") -> Iterator[tuple[str, o
     """(path, value) of each field of a sidecar and its sections."""
     for field in dataclasses.fields(section):
         path, value = f"{prefix}{field.name}", getattr(section, field.name)
-        if dataclasses.is_dataclass(value):
+        if path == "inputs":  # they follow from the files and how those are fitted
+            yield from _named_inputs(section)
+        elif field.name in INPUTS:
+            continue
+        elif dataclasses.is_dataclass(value):
             yield from _flatten_sidecar(value, f"{path}.")
         elif path == "asked":
             for name, asked in value.items():
                 used = getattr(section.request, name, getattr(section.plan, name, None))
-                yield f"asked.{name}", AS_USED if asked == used else asked
+                same = bool(asked) == bool(used) if name in INPUTS else asked == used
+                yield f"asked.{name}", AS_USED if same else asked
         elif path == "seconds":
             yield from ((f"seconds.{stage}", seconds) for stage, seconds in value.items())
         elif path == "checkpoint.sha256":
@@ -119,6 +127,15 @@ def _flatten_sidecar(section: object, prefix: str = "") -> Iterator[tuple[str, o
             yield path, f"{len(value)} files, together {digest[:16]}"
         else:
             yield path, value
+
+
+def _named_inputs(sidecar: Sidecar) -> Iterator[tuple[str, object]]:
+    """The files that a result was made from: their names, and the start of what tells contents
+    apart."""
+    digests = {used.field: used for used in used_inputs(sidecar)}
+    for name in INPUTS:
+        used = digests.get(name)
+        yield f"request.{name}", f"{used.name} ({Path(used.value).stem[:10]})" if used else ""
 
 
 def _is_always_shown(path: str) -> bool:
