@@ -246,6 +246,20 @@ def test_memory_by_placement_is_what_the_planner_says(page):
 
 
 @guides
+def test_memory_of_cogvideox15_is_what_the_planner_says(page):
+    machine = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
+    (line,) = [
+        line for line in read(page).splitlines() if "CogVideoX1.5-5B" in line and "39" in line
+    ]
+    fitted = replace(planner.predict_plan(registry.COGVIDEOX_15_5B, machine, 81), compiled=True)
+    ways = [("no_offload", 0), ("model_offload", 0), ("group_offload", 0), ("group_offload", 1)]
+    plans = [replace(fitted, placement=name, tiled=bool(tiled)) for name, tiled in ways]
+    gib = [f"{cost.peak_bytes(plan) / 2**30:.1f}" for plan in plans]
+    assert gib[1] == gib[2]
+    assert re.findall(r"\d+\.\d", line.replace("CogVideoX1.5", "")) == [gib[0], gib[1], gib[3]]
+
+
+@guides
 def test_drivers_and_hubs_are_those_of_the_code(page):
     for row in rows_of(page, "compute capability|计算能力")[:2]:
         assert row[1] == gpu.MINIMUM_DRIVER[int(row[0])]
