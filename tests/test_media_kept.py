@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
+import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,12 @@ from cogvx_nb.errors import OutputError, RequestError, ResultError
 from cogvx_nb.media import given, kept
 from cogvx_nb.results import input_uses, trash
 from cogvx_nb.results.video import encode_video
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path, monkeypatch):
+    """The system's temporary folder, where other tests keep frames."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def png(colour: str) -> bytes:
@@ -84,18 +93,19 @@ def test_what_is_neither_is_not_kept(outputs):
     assert not (outputs / "inputs").exists()
 
 
-def keep_in_process(folder: str, path: str) -> str:
-    os.environ["COGVX_OUTPUTS_DIR"] = folder
-    return kept.keep_file(Path(path))
-
-
 def test_many_processes_keep_the_same_file(tmp_path, outputs):
     path = tmp_path / "noise.bmp"
     Image.effect_noise((1500, 1500), 99).save(path)
-    with multiprocessing.get_context("fork").Pool(6) as pool:
-        values = pool.starmap(keep_in_process, [(str(outputs), str(path))] * 12)
-    assert len(set(values)) == 1
-    assert kept.kept_path(values[0]).read_bytes() == path.read_bytes()
+    code = "import sys, pathlib; from cogvx_nb.media import kept; "
+    command = [
+        sys.executable,
+        "-c",
+        code + "print(kept.keep_file(pathlib.Path(sys.argv[1])))",
+        path,
+    ]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    values = {process.communicate(timeout=60)[0].strip() for process in processes}
+    assert [kept.kept_path(value).read_bytes() for value in values] == [path.read_bytes()]
     assert len(list((outputs / "inputs").iterdir())) == 1
 
 
@@ -148,6 +158,10 @@ def test_what_needs_an_input_is_found_wherever_it_is(outputs):
     tagged = keep_old("pink")
     frames = np.full((5, 32, 32, 3), 99, np.uint8)
     encode_video(frames, outputs / "t.mp4", 8, json.dumps({"image": tagged}))
+    unsaved = keep_old("plum")
+    with zipfile.ZipFile(outputs / "unsaved.frames", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("settings.json", json.dumps({"image": unsaved}))
+    named[unsaved] = "unsaved.frames"
     uses = input_uses.find_uses()
     assert not uses.problems
     found = {f"inputs/{digest}.png": paths for digest, paths in uses.files.items()}
@@ -174,7 +188,7 @@ def test_a_file_that_is_given_meanwhile_stays():
     uses = input_uses.find_uses()
     listed = input_uses.removable(uses)
     given.read_picture(value, "image")  # renews it
-    kept.remove(listed)
+    assert not kept.remove(listed)
     assert kept.kept_path(value)
 
 

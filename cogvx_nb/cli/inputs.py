@@ -37,7 +37,9 @@ def list_inputs(options: argparse.Namespace) -> int:
         state = "unused" if file.value in idle else "given today"
         if needing:
             more = f" and {len(needing) - 1:,} more" if len(needing) > 1 else ""
-            state = f"{needing[0].relative_to(outputs)}{more}"
+            first = needing[0]
+            inside = first.is_relative_to(outputs)
+            state = f"{first.relative_to(outputs) if inside else first}{more}"
         name = cut_line(plain_line(uses.names.get(digest, "")), NAME_WIDTH)
         print(plain_line("  ".join(filter(None, (file.value, name, _size([file]), state)))))
     for problem in uses.problems:

@@ -174,16 +174,23 @@ def unused(needed: Collection[str]) -> list[KeptFile]:
     ]
 
 
-def remove(files: Collection[KeptFile]) -> None:
+def remove(files: Collection[KeptFile]) -> list[KeptFile]:
     """Delete kept files, but for those that were given again since they were listed.
+
+    Returns:
+        Those that were deleted.
 
     Raises:
         OutputError: if one can't be deleted.
     """
+    removed = []
     for file in files:
-        with translate_errors(file.path, remedy="delete it by hand"):
-            if file.path.exists() and time.time() - file.path.stat().st_mtime >= YOUNG_SECONDS:
-                file.path.unlink(missing_ok=True)
+        gone = contextlib.suppress(FileNotFoundError)  # another process was faster
+        with translate_errors(file.path, remedy="delete it by hand"), gone:
+            if time.time() - file.path.stat().st_mtime >= YOUNG_SECONDS:
+                file.path.unlink()
+                removed.append(file)
+    return removed
 
 
 @contextlib.contextmanager

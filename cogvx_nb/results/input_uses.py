@@ -1,9 +1,9 @@
 """What needs the pictures and clips that are kept in ``outputs/inputs/``.
 
 Everything in the outputs folder that holds text is searched for their hashes: sidecars and mp4s,
-also those in the trash, the queue, grids, the form, sweeps, executed notebooks, frames that could
-not be saved. So a file of a later version, or one that is damaged, counts too. Results that were
-saved elsewhere aren't known here.
+also those in the trash, the queue, grids, the form, sweeps, executed notebooks, and frames that
+could not be saved, wherever they are. So a file of a later version, or one that is damaged, counts
+too. Results that were saved elsewhere aren't known here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ..errors import ResultError
 from ..media import kept
 from ..media.kept import KeptFile
 from ..paths import read_bounded
+from . import unsaved
 from .mp4 import TAG, find_tag, read_box
 from .records import MAX_BYTES
-from .unsaved import SETTINGS
 
 TEXTS = (".json", ".jsonl", ".yaml", ".yml", ".csv", ".tsv", ".txt", ".ipynb", ".toml", ".damaged")
 """Endings of files that can name an input. Marks of results have another."""
@@ -44,10 +44,11 @@ class Uses:
 
 
 def find_uses() -> Uses:
-    """Search the outputs folder."""
-    outputs, uses = settings.outputs_dir(), Uses()
+    """Search the outputs folder, and where frames are that could not be saved."""
+    uses = Uses()
     hashes = {file.path.stem.encode() for file in kept.kept_files()}
-    for path in _files(outputs) if hashes else ():
+    roots = (settings.outputs_dir(), *unsaved.folders()) if hashes else ()
+    for path in dict.fromkeys(path for root in roots for path in _files(root)):
         try:
             content = _texts_of(path)
         except (OSError, ValueError, LookupError, zipfile.BadZipFile) as error:
@@ -76,9 +77,7 @@ def remove_unused(uses: Uses) -> list[KeptFile]:
     if uses.problems:
         more = f" (and {len(uses.problems) - 1:,} more)" if len(uses.problems) > 1 else ""
         raise ResultError(f"no input was removed, since {uses.problems[0]}{more}")
-    files = removable(uses)
-    kept.remove(files)
-    return files
+    return kept.remove(removable(uses))
 
 
 def results_of(paths: Collection[Path]) -> list[Path]:
@@ -87,16 +86,18 @@ def results_of(paths: Collection[Path]) -> list[Path]:
     return [path for path in paths if path in videos or path.with_suffix(".mp4") not in videos]
 
 
-def _files(outputs: Path) -> Iterator[Path]:
+def _files(root: Path) -> Iterator[Path]:
     """Files that can name an input, in linked folders too."""
+    if not root.is_dir():
+        return
     seen = set()
-    for folder, inside, names in os.walk(outputs, followlinks=True, onerror=_raise):
+    for folder, inside, names in os.walk(root, followlinks=True, onerror=_raise):
         real = os.path.realpath(folder)
         if real in seen:  # by a link
             inside.clear()
             continue
         seen.add(real)
-        if Path(folder) == outputs:
+        if Path(folder) == root:
             inside[:] = [name for name in inside if name not in SKIPPED]
         for name in sorted(names):
             path = Path(folder, name)
@@ -119,7 +120,7 @@ def _texts_of(path: Path) -> bytes:
             raise ValueError("its settings are too large")
         return read_box(path, box)
     if ending == ".frames":
-        with zipfile.ZipFile(path) as archive, archive.open(SETTINGS) as member:
+        with zipfile.ZipFile(path) as archive, archive.open(unsaved.SETTINGS) as member:
             return member.read(MAX_BYTES)
     return read_bounded(path)
 

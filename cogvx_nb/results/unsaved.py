@@ -39,7 +39,7 @@ def keep_frames(error: CogvxError, frames: np.ndarray, sidecar: Sidecar) -> Cogv
         ``error``, which says why, with where the frames are and how to save them.
     """
     problems = []
-    for folder in _folders():
+    for folder in folders():
         try:
             path = _write_frames(folder, frames, sidecar)
         except CogvxError as problem:
@@ -50,7 +50,8 @@ def keep_frames(error: CogvxError, frames: np.ndarray, sidecar: Sidecar) -> Cogv
     return type(error)(f"{error}; nor could the frames be kept: {'; '.join(problems)}")
 
 
-def _folders() -> Iterator[Path]:
+def folders() -> Iterator[Path]:
+    """Where frames are kept, in the order in which that is tried."""
     with contextlib.suppress(SettingsError):
         yield settings.outputs_dir() / FOLDER
     yield Path(tempfile.gettempdir()) / f"cogvx-{FOLDER}"
