@@ -16,7 +16,7 @@ from conftest import CIRCLE
 from PIL import Image, ImageDraw
 
 from cogvx_nb.cli.main import main
-from cogvx_nb.errors import SpecError
+from cogvx_nb.errors import ResultError, SpecError
 from cogvx_nb.media import kept
 from cogvx_nb.reports import display, experiment, sweep_page
 from cogvx_nb.results import result, side_by_side, video
@@ -90,6 +90,13 @@ def test_a_folder_is_swept_and_resumed_once_it_is_gone(outputs, shots, tmp_path,
     pair = [result.read_result(path) for path in outputs.glob("sweeps/*/*/video.mp4")]
     names_of = side_by_side.differing_settings(pair)["image"]
     assert sorted(name.split(" (")[0] for name in names_of) == sorted(names)
+    asked = {run.parameters["image"]: run.expected for run in driver.prepare_sweep(path)[2]}
+    for made in pair:
+        own = f"{made.settings.request.image}#{made.settings.inputs['image'].name}"
+        (other,) = (expected for value, expected in asked.items() if value != own)
+        asked[own].check(made.settings)
+        with pytest.raises(ResultError, match="shows something else"):
+            other.check(made.settings)
     strip = Image.open(io.BytesIO(display.show_strip(pair[0], count=3).data))
     assert strip.width > 4 * strip.height * 144 / 96, "the picture, a gap and three frames"
 
@@ -171,7 +178,8 @@ def test_a_default_of_the_notebook_starts_in_its_folder(tmp_path):
 
 BAD = [
     ("run 37 of 40 (line 38 of p.csv): image = '{}/lost.png': is no file", {"prompts": "p.csv"}),
-    ("images = 'none': no pictures in it; they end in .png, .jpg", {"images": "none"}),
+    ("images = 'none': there is no {}/none; name a folder of them", {"images": "none"}),
+    ("videos = '.': no clips in {}; name a folder of them (they end in .mp4", {"videos": "."}),
     ("images = 'a.png': it is no folder; name one, or a list of files", {"images": "a.png"}),
     ("images: 7 must be text: the path of a file", {"images": ["a.png", 7]}),
     ("run 2 of 2 (p.csv of images): image = '{}/p.csv': ", {"images": ["a.png", "p.csv"]}),

@@ -59,32 +59,41 @@ def list_files(
     Raises:
         SpecError: if there are none.
     """
-    row = FILE_KEYS[key]
-    for value in content if isinstance(content, list) else ():
-        if not isinstance(value, str):
-            raise SpecError(f"{key}: {str(value)[:40]} must be text: the path of a file")
+    row, notes = FILE_KEYS[key], ()
     try:
         if isinstance(content, list):
-            paths, notes = [absolute_name(key, value, folder) for value in content], ()
+            paths = [_listed_name(key, value, folder) for value in content]
         else:
             source = user_path(content, key, start=folder, folder=True)
+            paths, notes = _files_of(key, content, source)
+            paths = paths or _recorded_of(source, row, recorded)
     except PathError as error:
         raise SpecError(str(error), error.exit_code) from error
-    if isinstance(content, str):
-        paths, notes = _files_of(key, content, source)
-        paths = paths or sorted(
-            (path for path in recorded if Path(path).parent == source and _is_taken(path, row)),
-            key=_natural,
-        )
     if not paths:
-        what = f"no {row.kind} in it" if isinstance(content, str) else "it is empty"
-        raise SpecError(f"{key} = {str(content)[:60]!r}: {what}; they end in {_joined(row)}")
+        reason = "it is empty"
+        if isinstance(content, str):
+            where = f"no {row.kind} in {source}" if source.exists() else f"there is no {source}"
+            reason = f"{where}; name a folder of them (they end in {', '.join(row.endings)})"
+        raise SpecError(f"{key} = {str(content)[:60]!r}: {reason}")
     rows = tuple(ParameterRow({row.field: path}, f"{Path(path).name} of {key}") for path in paths)
     return rows, notes
 
 
+def _listed_name(key: str, value: object, folder: Path) -> str:
+    if not isinstance(value, str):
+        raise SpecError(f"{key}: {str(value)[:40]} must be text: the path of a file")
+    return absolute_name(key, value, folder)
+
+
+def _recorded_of(source: Path, row: FileKey, recorded: Mapping[str, str]) -> list[str]:
+    """Paths of a folder's files when the sweep was started before."""
+    inside = (path for path in recorded if Path(path).parent == source and _is_taken(path, row))
+    return sorted(inside, key=_natural)
+
+
 def _files_of(key: str, content: str, source: Path) -> tuple[list[str], tuple[str, ...]]:
     """(paths of a folder's files that are taken, notes on the others)."""
+    row = FILE_KEYS[key]
     if source.exists() and not source.is_dir():
         raise SpecError(f"{key} = {content[:60]!r}: it is no folder; name one, or a list of files")
     try:
@@ -93,28 +102,20 @@ def _files_of(key: str, content: str, source: Path) -> tuple[list[str], tuple[st
         return [], ()
     except OSError as error:
         raise SpecError(f"{key} = {content[:60]!r}: {source}: {error.strerror}") from error
-    hidden = [name for name in names if name.startswith(".")]
-    taken = [
-        name
-        for name in names
-        if name not in hidden and _is_taken(name, FILE_KEYS[key]) and (source / name).is_file()
-    ]
+    shown = [name for name in names if not name.startswith(".")]
+    taken = [name for name in shown if _is_taken(name, row) and (source / name).is_file()]
     if len(taken) > MAX_ROWS:
-        raise SpecError(f"{key}: {source} has more than {MAX_ROWS:,} {FILE_KEYS[key].kind}")
-    others = [name for name in names if name not in {*taken, *hidden}]
+        raise SpecError(f"{key}: {source} has more than {MAX_ROWS:,} {row.kind}")
+    others, hidden = sorted({*shown}.difference(taken), key=_natural), len(names) - len(shown)
     left = [repr(name) for name in others[:MOST_NAMED]]
     left += [f"{len(others) - MOST_NAMED} more"] * (len(others) > MOST_NAMED)
-    left += [f"{len(hidden)} hidden"] * bool(hidden)
-    note = f"{key}: {len(taken)} {FILE_KEYS[key].kind} of {source.name}; not taken: "
-    return [str(source / name) for name in taken], (note + ", ".join(left),) * bool(left)
+    left += [f"{hidden} hidden"] * bool(hidden)
+    note = f"{key}: {len(taken)} {row.kind} of {source.name}; not taken: {', '.join(left)}"
+    return [str(source / name) for name in taken], (note,) * bool(left)
 
 
 def _is_taken(name: str, row: FileKey) -> bool:
     return name.lower().endswith(row.endings)
-
-
-def _joined(row: FileKey) -> str:
-    return ", ".join(row.endings)
 
 
 def _natural(name: str) -> list:
