@@ -44,10 +44,11 @@ def read_inputs(values: Mapping[str, object]) -> dict[str, Given]:
     Raises:
         RequestError: for one that can't be used, with the remedy.
     """
-    return {name: _read(name, values[name]) for name in INPUTS if values.get(name)}
+    return {name: read_input(name, values[name]) for name in INPUTS if values.get(name)}
 
 
-def _read(name: str, value: object) -> Given:
+def read_input(name: str, value: object) -> Given:
+    """The picture or clip of a field; see ``read_inputs``."""
     from ..media import given  # late: ``cogvx check`` runs where no package is
 
     read = given.read_picture if FIELDS[name].media == PICTURE else given.read_clip
@@ -119,6 +120,11 @@ def task_of(checkpoint: Checkpoint, names: Collection[str]) -> str:
         checkpoint.name,
         f"takes {takes}, not {TAKES[wanted]}: use {', '.join(able)}",
     )
+
+
+def done_steps(task: str, steps: int, strength: float) -> int:
+    """The steps that are done of so many: a clip is changed by the last of them, at least one."""
+    return max(1, min(int(steps * strength), steps)) if task == CLIP else steps
 
 
 def idle_fields(asked: Mapping[str, object]) -> tuple[str, ...]:

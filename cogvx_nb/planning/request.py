@@ -93,9 +93,7 @@ class VideoRequest:
     @property
     def done_steps(self) -> int:
         """The steps that are done: fewer than ``steps`` where a clip is changed by a part."""
-        if self.task != registry.CLIP:
-            return self.steps
-        return max(1, min(int(self.steps * self.strength), self.steps))
+        return inputs.done_steps(self.task, self.steps, self.strength)
 
     @property
     def encoded_frames(self) -> int:

@@ -14,6 +14,7 @@ from ..notebooks.cell_errors import CellEnded
 from ..paths import user_path
 from ..planning import model_choice, probe
 from ..planning.fields import FIELDS
+from ..planning.inputs import given_names
 from ..results.side_by_side import MOST
 from . import (
     compare_actions,
@@ -21,6 +22,7 @@ from . import (
     form_actions,
     gallery_actions,
     grid_actions,
+    input_actions,
     media_actions,
     prompt_actions,
     queue_actions,
@@ -45,6 +47,7 @@ ACTIONS = {
     **queue_actions.ACTIONS,
     **media_actions.ACTIONS,
     **drop_actions.ACTIONS,
+    **input_actions.ACTIONS,
     **compare_actions.ACTIONS,
     **gallery_actions.ACTIONS,
     **grid_actions.ACTIONS,
@@ -113,7 +116,8 @@ def show_compare(paths: Sequence[str | Path]) -> Page:
 
 def _find_model(name: str, values: dict[str, object]) -> Model:
     frames = FIELDS["frames"].check(values.get("frames", FIELDS["frames"].default))
-    return model_choice.find_model(name, probe.probe_machine, frames)[0]
+    given = given_names(values)
+    return model_choice.find_model(name, probe.probe_machine, frames, given)[0]
 
 
 def take_over_notebook(model: str = FIELDS["model"].default, **values: object) -> None:

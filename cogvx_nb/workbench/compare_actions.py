@@ -15,6 +15,7 @@ from ..results.result import Result, read_result
 from ..results.side_by_side import LETTERS, MOST, comparison_rows, side_by_side
 from .actions import Action, Reply
 from .desk import Desk
+from .page_state import input_rows
 
 MOST_FOUND = 24
 """Results of a search that are offered."""
@@ -74,6 +75,7 @@ def describe_clip(letter: str, path: str, result: Result) -> dict[str, object]:
         "fps": request.fps,
         "height": request.height,
         "width": request.width,
+        "inputs": input_rows(result.settings),
         "note": result.note.replace(f"{settings.outputs_dir()}/", ""),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mimetypes
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,15 +14,18 @@ from typing import Any
 from .. import settings
 from ..checkpoints import store
 from ..checkpoints.registry import Model
-from ..errors import CogvxError, PathError
+from ..errors import CogvxError, PathError, RequestError
 from ..paths import user_path
 from ..planning.fields import FIELDS, RANDOM_SEED
+from ..planning.inputs import read_input
 from ..planning.request import VideoRequest
+from ..results.records import Sidecar
 from ..results.result import Result, read_result
 from .draft import Draft, kept_values
 from .jobs import DONE, Job
 from .kept_page import ROLL_LENGTH, KeptPage, read_page, write_page
 from .session import Session
+from .wording import label_of
 
 SAVE_DELAY = 0.5
 """Seconds after the last change until the page is kept on disk."""
@@ -52,7 +56,7 @@ class Desk:
             values["seed"] = RANDOM_SEED  # who iterates wants another one each time
         changed = {name: v for name, v in self._given.items() if values.get(name) == v}
         typed = {"enriched_from": str(values.get("enriched_from", ""))}
-        self.form = Draft(models, model, kept_values(values) | changed | typed)
+        self.form = Draft(models, model, kept_values(values) | changed | typed, kept.names)
         self.dropped = bytearray()  # of a file that is being dropped
         self._lock = threading.Lock()
         self._roll: dict[str, Result] = {}  # newest first
@@ -92,9 +96,39 @@ class Desk:
         self.form.edit(values)
         self.save_soon()
 
-    def draft_for(self, model: str) -> Draft:
-        """An empty form for a checkpoint, or for the chosen one where that isn't here."""
-        return Draft(self.form.models.values(), self.form.models.get(model, self.form.model), {})
+    def take_file(self, path: Path, name: str, field: str = "") -> dict[str, object]:
+        """Start from a picture or a clip, which is kept.
+
+        Args:
+            name: what it is called.
+            field: that it is given for; by default the first picture or the clip, by what it is.
+
+        Returns:
+            The form, and a note.
+
+        Raises:
+            RequestError: if it can't be used, with the remedy.
+        """
+        problems = []
+        for wanted in (field,) if field else ("image", "video"):
+            try:
+                given = read_input(wanted, str(path))
+            except RequestError as error:  # names the file as it lies here, which nobody knows
+                problems.append(RequestError(error.field, name, error.remedy))
+                continue
+            chosen = self.form.take(wanted, given, name)
+            self.save_soon()
+            note = f"{label_of(wanted)}: {name}. {chosen}".strip()
+            return {"form": self.form.as_json(), "note": note}
+        is_picture = (mimetypes.guess_type(name)[0] or "").startswith("image/")
+        raise problems[0 if is_picture else -1]
+
+    def draft_of(self, sidecar: Sidecar) -> Draft:
+        """Another form, with the settings of a result; with the chosen checkpoint where its own
+        isn't here."""
+        draft = Draft(self.form.models.values(), self.form.model, {})
+        draft.load(sidecar)
+        return draft
 
     def predict_seconds(self, request: VideoRequest) -> float | None:
         """Predicted seconds of a request; None if nothing is known, or it doesn't fit."""
@@ -176,7 +210,8 @@ class Desk:
     def save(self) -> None:
         """Keep form and film roll on disk; where that fails, the next change tries again."""
         with self._lock:
-            kept = KeptPage(form=self.form.as_json(), roll=tuple(self._roll))
+            form, names = self.form.as_json(), self.form.names
+            kept = KeptPage(form=form, names=names, roll=tuple(self._roll))
         with contextlib.suppress(CogvxError):
             write_page(replace(kept, given=self._given))
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, RequestError
-from ..planning import request
-from ..planning.fields import CHECKS, FIELDS, FRAMES, PLAN, names_deciding
+from ..media.given import Given
+from ..planning import inputs, request
+from ..planning.fields import CHECKS, FIELDS, FRAMES, INPUTS, PLAN, names_deciding
 from ..planning.request import VideoRequest
 from ..results.records import Sidecar
+from ..text import plain_line
+
+MOST_NAME = 80
+"""Characters of a file's name that are kept."""
 
 NAMES = names_deciding(FRAMES, PLAN, CHECKS)
 """Fields that ``make_request`` takes; ``model`` is the draft's own, ``enrich`` has a button."""
@@ -23,17 +29,25 @@ class Draft:
         models: the checkpoints that can be chosen.
         model: the one that is.
         values: initial values of fields, by name, and ``enriched_from``.
+        names: of files for people, by the names under which they are kept.
 
     Raises:
         RequestError: for a value that its field doesn't accept.
     """
 
-    def __init__(self, models: Iterable[Model], model: Model, values: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        models: Iterable[Model],
+        model: Model,
+        values: Mapping[str, object],
+        names: Mapping[str, str] | None = None,
+    ) -> None:
         self.models = {known.name: known for known in (*models, model)}
         self.model = model
         self.values: dict[str, object] = {name: FIELDS[name].default for name in NAMES}
         self.values |= checked_values({name: values[name] for name in NAMES if name in values})
         self.values["enriched_from"] = str(values.get("enriched_from", ""))
+        self.names: dict[str, str] = dict(names or {})
 
     def edit(self, values: Mapping[str, object]) -> None:
         """Take values as they are typed; they are checked by ``request``.
@@ -57,7 +71,52 @@ class Draft:
         Raises:
             CogvxError: if it isn't valid; see ``request.make_request``.
         """
-        return request.make_request(self.model, **self.filled | changes)
+        made = request.make_request(self.model, **self.filled | changes)
+        named = {
+            field: self.names.get(getattr(made, field), name)
+            for field, name in made.input_names.items()
+        }
+        return replace(made, input_names=named)
+
+    def read_inputs(self) -> dict[str, Given]:
+        """The pictures and clips that are given, by field, whatever else is typed.
+
+        Raises:
+            RequestError: if the checkpoint does nothing with them, or one can't be used.
+        """
+        inputs.task_of(self.model.checkpoint, inputs.given_names(self.filled))
+        return inputs.read_inputs(self.filled)
+
+    def take(self, field: str, given: Given, name: str) -> str:
+        """Start from a picture or a clip, and choose a checkpoint that does.
+
+        A picture and a clip exclude each other: the other one goes.
+
+        Args:
+            name: of the file, for people.
+
+        Returns:
+            What else that changed, in one line, or an empty string.
+        """
+        others = [other for other in INPUTS if FIELDS[other].media != FIELDS[field].media]
+        self.values |= dict.fromkeys(others, "") | {field: given.value}
+        self.values["video_start"] = FIELDS["video_start"].default  # that of another clip
+        self.names = {k: n for k, n in self.names.items() if k in self.values.values()}
+        self.names[given.value] = name
+        able = self.able_models()
+        if not able or self.model.name in able:
+            return ""
+        before, self.model = self.model, self.models[able[0]]
+        return f"{able[0]} is chosen, since {before.name} doesn't start from it."
+
+    def able_models(self) -> list[str]:
+        """Names of the checkpoints here that start from what is given, the likeliest first: those
+        as small or as large as the chosen one."""
+        tasks = set(inputs.tasks_with(inputs.given_names(self.filled)))
+        able = [known for known in self.models.values() if tasks & set(known.checkpoint.tasks)]
+        embedded = self.model.checkpoint.is_embedded
+        able.sort(key=lambda known: known.checkpoint.is_embedded != embedded)
+        return [known.name for known in able]
 
     @property
     def filled(self) -> dict[str, object]:
@@ -79,6 +138,7 @@ class Draft:
         """
         values, name = checked_values(recorded_values(sidecar)), sidecar.checkpoint.name
         self.values |= values | {"enriched_from": sidecar.enriched_from}
+        self.names |= input_names(sidecar)
         missing = name not in self.models
         self.model = self.models.get(name, self.model)
         return f"{name} is not here: {self.model.name} stays" if missing else ""
@@ -97,6 +157,22 @@ def recorded_values(sidecar: Sidecar) -> dict[str, object]:
     for part in ("plan", "asked", "request"):
         values |= {name: content[part][name] for name in NAMES if name in content[part]}
     return values | dict.fromkeys(sidecar.allowed, True)
+
+
+def input_names(sidecar: Sidecar) -> dict[str, str]:
+    """Names of the files that a result was made from, by the names under which they are kept."""
+    files = {field: getattr(sidecar.request, field) for field in INPUTS}
+    return {
+        kept: plain_line(sidecar.inputs[field].name)[:MOST_NAME]
+        for field, kept in files.items()
+        if kept and field in sidecar.inputs
+    }
+
+
+def file_name(name: str) -> str:
+    """The last part of a file's name from outside, to be shown and stored."""
+    last = Path(plain_line(name)).name[-MOST_NAME:]
+    return "a file" if last in ("", "..") else last
 
 
 def checked_values(values: Mapping[str, object]) -> dict[str, object]:

@@ -1,20 +1,27 @@
-"""Files that are dropped on the page: they come in pieces, and their settings go into the form."""
+"""Files that are dropped on the page, or chosen: they come in pieces. The settings in a file of
+ours go into the form; from any other picture or clip a video starts."""
 
 from __future__ import annotations
 
+import mimetypes
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
-from ..errors import ResultError
+from ..errors import RequestError, ResultError
 from ..files import temporary_folder
+from ..planning.fields import INPUTS
 from ..results.dropped import read_dropped
-from ..results.typed import Range
-from ..text import plain_line
+from ..results.typed import OneOf, Range
 from .actions import Action, Reply
 from .desk import Desk
+from .draft import MOST_NAME, file_name
 
 MOST_BYTES = 100_000_000
-"""Of a file: a video of 49 frames has about 2 MB."""
+"""Of a file: a video of 49 frames has about 2 MB. Of a larger clip one can type the path."""
+
+START_AS = {"image": "image", "video": "video"}
+"""The field that a file can be given for, by the kind in its media type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +31,21 @@ class Piece:
     name: str
     size: Annotated[int, Range(0, 2**53)]  # bytes of the whole
     offset: Annotated[int, Range(0, MOST_BYTES)]
+    # That it is given for; empty: its settings are, if it carries some, else what is in it.
+    field: Annotated[str, OneOf(("", *INPUTS))] = ""
 
 
 def take_piece(desk: Desk, arguments: Piece, data: bytes) -> Reply:
-    """Take a piece; after the last one the settings are in the form.
+    """Take a piece; after the last one the form has the settings, or the picture or clip.
 
-    Replies with None, and after the last piece with the form and a note.
+    Replies with None, and after the last piece with the form and a note; where a file with settings
+    can be started from too, with ``start_as``, the field for which it can be given.
     """
-    name = plain_line(arguments.name)[:80]
+    name = file_name(arguments.name)
     if arguments.size > MOST_BYTES:
         most = MOST_BYTES // 1_000_000
-        raise ResultError(f"{name} has {arguments.size / 1e6:.0f} MB: drop files of up to {most}")
+        remedy = f"drop files of up to {most}, or type the path of a larger clip"
+        raise ResultError(f"{name} has {arguments.size / 1e6:.0f} MB: {remedy}")
     if arguments.offset == 0:
         desk.dropped = bytearray()
     if arguments.offset != len(desk.dropped):
@@ -43,13 +54,38 @@ def take_piece(desk: Desk, arguments: Piece, data: bytes) -> Reply:
     if len(desk.dropped) < arguments.size and data:
         return Reply()
     content, desk.dropped = bytes(desk.dropped), bytearray()
+    return desk.in_background(_take_whole, desk, name, content, arguments.field)
+
+
+def _take_whole(desk: Desk, name: str, content: bytes, field: str) -> Reply:
     with temporary_folder() as folder:
-        path = folder / "dropped"
+        path = folder / (name if len(name.encode()) < MOST_NAME else "dropped")
         path.write_bytes(content)
-        sidecar = read_dropped(path, name)
+        if field:
+            return Reply(desk.take_file(path, name, field))
+        try:
+            sidecar = read_dropped(path, name)
+        except ResultError as no_settings:
+            return _take_other(desk, path, name, no_settings)
     note = desk.form.load(sidecar)
     desk.save_soon()
-    return Reply({"form": desk.form.as_json(), "note": note})
+    field = START_AS.get(_kind(name), "")
+    return Reply({"form": desk.form.as_json(), "note": note, "start_as": field})
+
+
+def _take_other(desk: Desk, path: Path, name: str, no_settings: ResultError) -> Reply:
+    """Start from a file without settings."""
+    try:
+        return Reply(desk.take_file(path, name))
+    except RequestError:
+        if _kind(name) in START_AS:
+            raise
+        raise no_settings from None
+
+
+def _kind(name: str) -> str:
+    """What a file is by its name, such as ``image``."""
+    return (mimetypes.guess_type(name)[0] or "").partition("/")[0]
 
 
 ACTIONS = {"drop.piece": Action(Piece, take_piece, takes_data=True)}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field, replace
 
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, DoesNotFit
 from ..planning import enrich
+from ..planning.fields import FIELDS
+from ..planning.inputs import done_steps, given_names, task_of
 from ..planning.speedups import SPEEDS
 from ..results.result import read_result
 from .actions import Action, Named, NoArguments, Reply
@@ -22,18 +26,28 @@ class Values:
     values: dict[str, object] = field(default_factory=dict)
 
 
-def edit_form(desk: Desk, arguments: Values) -> Reply:
+def edit_form(desk: Desk, arguments: Values) -> Reply | Future[Reply]:
     """Take what is typed.
 
     Replies with ``problem``, why it can't be made, or None; and ``notes`` on what is adjusted.
     """
     desk.edit(arguments.values)
-    if not str(desk.form.values["prompt"]).strip():
-        return Reply({"problem": None, "notes": []})
+    if given_names(desk.form.values):  # reading a clip takes a while
+        return desk.in_background(_check_form, desk)
+    return _check_form(desk)
+
+
+def _check_form(desk: Desk) -> Reply:
     try:
+        if not str(desk.form.values["prompt"]).strip():
+            desk.form.read_inputs()
+            return Reply({"problem": None, "notes": []})
         request = desk.form.request()
     except CogvxError as error:
-        return Reply({"problem": asdict(explain_error(error)), "notes": []})
+        told = explain_error(error)
+        if told.field == "model":
+            told = replace(told, model=next(iter(desk.form.able_models()), ""))
+        return Reply({"problem": asdict(told), "notes": []})
     notes = [str(change) for change in request.adjustments] + list(request.notes)
     return Reply({"problem": None, "notes": [use_labels(note) for note in notes]})
 
@@ -46,6 +60,10 @@ def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
     says what the speed does without here.
     """
     values, model = desk.form.filled, desk.form.model
+    with contextlib.suppress(CogvxError):  # it is said elsewhere
+        task = task_of(model.checkpoint, given_names(values))
+        strength = FIELDS["strength"].check(values["strength"])
+        values["steps"] = done_steps(task, FIELDS["steps"].check(values["steps"]), strength)
     # The first one imports torch.
     return desk.in_background(lambda: Reply(_cost_rows(desk, model, values)))
 

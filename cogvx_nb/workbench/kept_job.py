@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from ..errors import CogvxError, RequestError, ResultError
 from ..paths import read_json
-from ..planning.fields import RANDOM_SEED, SEEDS, complete_values
+from ..planning.fields import INPUTS, RANDOM_SEED, SEEDS, complete_values
 from ..results.result import read_result
 from ..text import first_line, plain_line
 
@@ -37,6 +37,7 @@ class KeptJob:
     values: dict[str, object]
     enriched_from: str
     original: str  # mp4 to be made again and compared with; empty for a new video
+    input_names: dict[str, str] = field(default_factory=dict)  # names of given files, by field
 
     def __str__(self) -> str:
         prefix = "again: " if self.original else ""
@@ -63,6 +64,7 @@ def read_kept_job(path: Path) -> KeptJob:
             values=_values(content["values"]),
             enriched_from=_typed(content["enriched_from"], str),
             original=_typed(content["original"], str),
+            input_names=_input_names(content.get("input_names", {})),
         )
     except (OSError, ValueError, TypeError, LookupError, RequestError) as error:
         reason = plain_line(f"{type(error).__name__}: {first_line(error)}")[:150]
@@ -74,6 +76,11 @@ def _values(content: object) -> dict[str, object]:
     if any(values[name] == RANDOM_SEED for name in SEEDS):  # it was drawn before it was kept
         raise ValueError(f"a seed of {RANDOM_SEED}")
     return values
+
+
+def _input_names(content: object) -> dict[str, str]:
+    names = _typed(content, dict).items()
+    return {name: plain_line(_typed(file, str)) for name, file in names if name in INPUTS}
 
 
 def _typed(value: object, kind: type) -> object:
@@ -104,6 +111,8 @@ def _is_video_of(path: Path, kept: KeptJob) -> bool:
     except (OSError, CogvxError):
         return False
     submitted = {name: value for name, value in kept.values.items() if value is not None}
-    recorded = sidecar.asked | {name: getattr(sidecar.request, name) for name in SEEDS}
+    # Of files the names as they are kept.
+    used = {name: getattr(sidecar.request, name) for name in (*SEEDS, *kept.input_names)}
+    recorded = sidecar.asked | used
     recorded |= {"model": sidecar.checkpoint.folder, "enrich": submitted["enrich"]}
     return (recorded, sidecar.enriched_from) == (submitted, kept.enriched_from)

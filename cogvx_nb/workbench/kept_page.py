@@ -29,6 +29,7 @@ class KeptPage:
     format: int = FORMAT
     given: dict[str, object] = field(default_factory=dict)  # the notebook's parameters at that time
     form: dict[str, object] = field(default_factory=dict)  # see ``Draft.as_json``
+    names: dict[str, str] = field(default_factory=dict)  # of given files, see ``Draft.names``
     roll: tuple[str, ...] = ()  # mp4s relative to the outputs folder, newest first
 
     def values_for(self, given: Mapping[str, object]) -> dict[str, object]:
@@ -63,6 +64,7 @@ def write_page(kept: KeptPage) -> None:
         "format": kept.format,
         "given": kept.given,
         "form": kept.form,
+        "names": kept.names,
         "roll": list(kept.roll[:ROLL_LENGTH]),
     }
     path = kept_path()

@@ -18,7 +18,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -180,6 +180,8 @@ def restore_job(kept: KeptJob) -> Job:
     values = dict(kept.values)
     model = store.locate_checkpoint(values.pop("model"))
     request = make_request(model, enriched_from=kept.enriched_from, **values)
+    names = {n: kept.input_names.get(n, name) for n, name in request.input_names.items()}
+    request = replace(request, input_names=names)
     return Job(request, read_result(kept.original) if kept.original else None, id=kept.id)
 
 
@@ -187,12 +189,15 @@ def _content(job: Job) -> dict[str, object]:
     """A job as JSON: see ``kept_job.KeptJob``."""
     request, model = job.request, job.request.model
     values = request.asked | request.seeds | {"model": str(model.folder or model.name)}
+    # As they are kept: the files that were given may be gone by then.
+    values |= {name: getattr(request, name) for name in request.input_names}
     return {
         "format": kept_job.FORMAT,
         "order": job.order,
         "started": job.started,
         "values": values,
         "enriched_from": request.enriched_from,
+        "input_names": request.input_names,
         "original": str(job.original.path) if job.original else "",
     }
 

@@ -29,6 +29,7 @@ SCRIPTS = (
     "prompt_menus",
     "form",
     "form_parts",
+    "inputs",
     "stage",
     "roll",
     "bar",
@@ -51,7 +52,7 @@ SCRIPTS = (
 )
 """Files that together are the page's ES module, in this order."""
 
-STYLES = ("page", "form", "prompt", "stage", "compare", "grid", "gallery")
+STYLES = ("page", "form", "inputs", "prompt", "stage", "compare", "grid", "gallery")
 """Its stylesheets, besides the theme that reports share."""
 
 PAUSE = 0.2
@@ -143,6 +144,7 @@ class Page(anywidget.AnyWidget):
                 self.send({**address, "error": as_trait(outcome.sentence)})
             else:
                 self.send({**address, "data": outcome.data}, list(outcome.buffers))
+            self.form = self.desk.form.as_json()  # which what takes long may have changed
             if message.get("action") in ("gallery.trash", "gallery.restore"):
                 self._show_roll()
 

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from ..checkpoints import store
 from ..checkpoints.registry import CHECKPOINTS, MODES, Model
 from ..planning import enrich
-from ..planning.fields import FIELDS, MAX_PROMPT, Field
+from ..planning.fields import FIELDS, INPUT, INPUTS, MAX_PROMPT, Field
+from ..planning.inputs import INPUTS_OF
 from ..results.records import Sidecar
 from ..results.result import Result
 from ..text import full_number
-from .draft import NAMES, recorded_values
+from .draft import NAMES, input_names, recorded_values
 from .jobs import Job
 from .wording import label_of
 
@@ -25,7 +26,7 @@ class FieldRow:
 
     name: str
     label: str
-    control: str  # prompt, text, whole, number, choice or check: what the page makes of it
+    control: str  # file, prompt, text, whole, number, slider, choice or check: how it is shown
     section: str  # of the form
     help: str
     default: object
@@ -33,6 +34,8 @@ class FieldRow:
     most: float | None = None
     step: float | None = None
     choices: tuple[tuple[str, str], ...] = ()  # (value, label)
+    media: str = ""  # picture or clip, where it names a file of one
+    tunes: tuple[str, ...] = ()  # names of the fields of which one must be given for it to act
 
 
 def field_rows() -> list[FieldRow]:
@@ -44,7 +47,11 @@ def _field_row(row: Field) -> FieldRow:
     """A field of a request as the form shows it, by its kind, bounds and choices."""
     kinds = {bool: "check", int: "whole", float: "number", str: "text"}
     control = "choice" if row.choices else kinds[row.kind]
-    if control == "text" and row.most >= MAX_PROMPT:
+    if row.media:
+        control = "file"
+    elif control == "number" and row.section == INPUT and row.most <= 1:
+        control = "slider"
+    elif control == "text" and row.most >= MAX_PROMPT:
         control = "prompt"
     least, most, step = None, None, None
     if row.kind in (int, float):
@@ -55,7 +62,7 @@ def _field_row(row: Field) -> FieldRow:
     default = row.default
     return FieldRow(
         row.name, label_of(row.name), control, row.section, row.help, default, least, most, step,
-        choices,
+        choices, row.media, row.tunes,
     )  # fmt: skip
 
 
@@ -70,6 +77,7 @@ class ModelRow:
     licence: str
     embedded: bool  # the small model that ships with the repository
     enrichable: bool
+    takes: tuple[str, ...]  # names of the fields with pictures or clips that it can start from
 
 
 def model_row(model: Model) -> ModelRow:
@@ -82,8 +90,9 @@ def model_row(model: Model) -> ModelRow:
         height=facts.height,
         width=facts.width,
         licence=f"{facts.licence}: {facts.licence_note}",
-        embedded=not facts.modelscope,
+        embedded=facts.is_embedded,
         enrichable=enrich.is_configured() and facts.enrichable,
+        takes=tuple(n for n in INPUTS if any(n in INPUTS_OF[task] for task in facts.tasks)),
     )
 
 
@@ -186,6 +195,7 @@ class RollRow:
     made: str  # ISO 8601
     seconds: float  # of making it
     lines: tuple[str, ...] = ()  # adjustments, notes and approximations
+    inputs: tuple[tuple[str, str, str], ...] = ()  # (field, its label, name of the file)
 
 
 FACTS = ("frames", "steps", "guidance", "seed")
@@ -217,6 +227,16 @@ def roll_row(path: str, result: Result) -> RollRow:
         made=sidecar.made,
         seconds=round(sum(sidecar.seconds.values()), 1),
         lines=lines,
+        inputs=input_rows(sidecar),
+    )
+
+
+def input_rows(sidecar: Sidecar) -> tuple[tuple[str, str, str], ...]:
+    """(field, its label, name of the file) of each picture or clip that a result was made from."""
+    names = input_names(sidecar)
+    files = {name: getattr(sidecar.request, name) for name in INPUTS}
+    return tuple(
+        (name, label_of(name), names.get(kept, kept)) for name, kept in files.items() if kept
     )
 
 

@@ -11,7 +11,6 @@ from ..results.result import read_result
 from ..results.typed import Range
 from .actions import Action, NoArguments, Reply
 from .desk import Desk
-from .draft import recorded_values
 from .jobs import Job
 from .prompt_history import remember_prompt
 
@@ -102,9 +101,8 @@ def _seeds(seed: int, copies: int) -> list[int]:
 def repeat_result(desk: Desk, arguments: Repeat) -> Reply:
     """Make a result again with other values, such as another seed; the form stays."""
     sidecar = read_result(desk.path_of(arguments.path)).settings
-    values = recorded_values(sidecar) | {"enriched_from": sidecar.enriched_from}
-    draft = desk.draft_for(sidecar.checkpoint.name)
-    draft.edit(values | arguments.changes)
+    draft = desk.draft_of(sidecar)
+    draft.edit(arguments.changes)
     seeds = _seeds(draft.filled["seed"], arguments.copies)
     jobs = [desk.session.queue.submit(draft.request(seed=seed)) for seed in seeds]
     return Reply({"ids": [job.id for job in jobs]})

@@ -12,6 +12,8 @@ LABELS = {
     "allow_untrained_size": "Allow other sizes",
     "allow_unknown": "Allow unknown prompts",
     "frames": "Length",
+    "video": "Clip",
+    "video_start": "Clip from second",
 }
 """Labels that are not the field's name."""
 
@@ -29,6 +31,7 @@ class Sentence:
     text: str
     field: str = ""  # the name of the field that it is about
     permission: str = ""  # the ``allow_…`` field with which it is done anyway
+    model: str = ""  # the checkpoint here with which it can be done
 
 
 def label_of(name: str) -> str:

@@ -88,12 +88,13 @@ function Notices() {
   const element = h("div", { class: "cogvx-notices", role: "status", "aria-live": "polite" });
   const spoken = h("p", { class: "cogvx-hidden", "aria-live": "polite" });
 
-  /** `undo`: what the button of the notice does; `label`: what it says. */
-  function tell(sentence, kind = "info", undo = null, label = "Undo") {
+  /** `undo`: what the button of the notice does; `label`: what it says; `more`: of another button, [label, act]. */
+  function tell(sentence, kind = "info", undo = null, label = "Undo", more = null) {
     const close = () => notice.remove();
     const notice = h("div", { class: `cogvx-notice cogvx-notice-${kind}` },
       h("span", { text: sentence }),
       undo ? button(label, { icon: label === "Undo" ? "undo" : null, on: () => { close(); undo(); } }) : null,
+      more ? button(more[0], { on: () => { close(); more[1](); } }) : null,
       button("", { icon: "close", title: "Dismiss", on: close }));
     element.append(notice);
     while (element.children.length > 4) element.firstChild.remove();

@@ -188,7 +188,7 @@ function CompareScreen(app, state, { choose, draw }) {
   function figure(clip) {
     const without = () => choose(state.paths.filter((path) => path !== clip.path));
     return h("figure", {}, canvas(`${clip.letter}: ${clip.prompt}`),
-      h("figcaption", {}, name(clip),
+      h("figcaption", {}, name(clip), InputsOf(app, clip),
         button("", { icon: "load", title: `load the settings of ${clip.letter}`, on: () => app.load(clip.path) }),
         button("", { icon: "close", title: `take ${clip.letter} out`, on: without })));
   }

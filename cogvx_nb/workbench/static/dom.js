@@ -63,12 +63,12 @@ function button(label, options = {}) {
     "button",
     {
       type: "button",
-      class: `cogvx-button ${primary ? "cogvx-primary" : ""} ${label ? "" : "cogvx-icon-only"} ${more}`,
+      class: `cogvx-button ${primary ? "cogvx-primary" : ""} ${label || !picture ? "" : "cogvx-icon-only"} ${more}`,
       title,
       "aria-label": label ? null : title,
     },
     picture ? icon(picture) : null,
-    label ? h("span", { text: label }) : null,
+    label || !picture ? h("span", { text: label }) : null,
   );
   if (on) element.addEventListener("click", on);
   return element;

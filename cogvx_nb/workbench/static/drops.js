@@ -1,41 +1,64 @@
-// Files that are dropped on the page.
+// Files that are dropped on the page, pasted, or chosen.
 
 const DROP_PIECE = 1 << 20; // bytes of a message
+const DROP_LONG = 16 * DROP_PIECE; // bytes from which on sending takes a while
 
-/** Load the settings of an mp4, a JSON or a PNG that is dropped on `root`; `values` of the form, to undo it. */
+/**
+ * Take files that are dropped on `root` or pasted into it: settings, a picture or a clip. `values` are those of the
+ * form, to undo it. Returns a function that takes a file, for a field or, without one, for what is in it.
+ */
 function bindDrops(root, app, values) {
+  const isFile = (event) => event.dataTransfer?.types.includes("Files");
   for (const kind of ["dragenter", "dragover"])
     root.addEventListener(kind, (event) => {
-      if (!event.dataTransfer?.types.includes("Files")) return;
+      if (!isFile(event)) return;
       event.preventDefault();
       event.stopPropagation();
-      root.classList.add("cogvx-dropping");
+      mark(slotOf(event));
     });
   root.addEventListener("dragleave", (event) => {
-    if (!root.contains(event.relatedTarget)) root.classList.remove("cogvx-dropping");
+    if (!root.contains(event.relatedTarget)) mark(undefined);
   });
   root.addEventListener("drop", (event) => {
-    root.classList.remove("cogvx-dropping");
-    const [file] = event.dataTransfer?.files ?? [];
+    mark(undefined);
+    take(event, event.dataTransfer?.files, slotOf(event)?.dataset.field);
+  });
+  root.addEventListener("paste", (event) => take(event, event.clipboardData?.files, slotOf(event)?.dataset.field));
+
+  const slotOf = (event) => event.target.closest?.(".cogvx-input[data-field]");
+
+  /** Show where a file would go: to a field, to the page (null), or nowhere (undefined). */
+  function mark(slot) {
+    root.classList.toggle("cogvx-dropping", slot === null);
+    for (const one of root.querySelectorAll(".cogvx-input")) one.classList.toggle("cogvx-input-dropping", one === slot);
+  }
+
+  function take(event, files, field) {
+    const [file] = files ?? [];
     if (!file) return;
     event.preventDefault();
     event.stopPropagation();
-    send(file);
-  });
+    give(file, field);
+  }
 
-  async function send(file) {
+  async function give(file, field = "") {
     const before = values();
+    const { name, size } = file;
+    if (size > DROP_LONG) app.tell(`Reading ${name}…`);
     try {
       let answer = { data: null };
       for (let offset = 0; !answer.data; offset += DROP_PIECE) {
         const bytes = await file.slice(offset, offset + DROP_PIECE).arrayBuffer();
-        const { name, size } = file;
-        answer = await app.ask("drop.piece", { name, size, offset }, bytes);
+        answer = await app.ask("drop.piece", { name, size, offset, field }, bytes);
         if (offset >= size) break;
       }
-      app.filled(answer, before);
+      const startAs = answer.data?.start_as;
+      const more = startAs ? [startAs === "video" ? "Use as clip" : "Use as image", () => give(file, startAs)] : null;
+      app.filled(answer, before, more);
     } catch (error) {
       app.tell(error.message, "error");
     }
   }
+
+  return give;
 }

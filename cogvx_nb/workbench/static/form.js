@@ -17,6 +17,23 @@ const FORM_CONTROLS = {
   text(row, changed) {
     return formLabelled(row, h("input", { type: "text", on: { input: changed } }), (text) => text);
   },
+  slider(row, changed) {
+    const { least: min, most: max, step } = row;
+    const input = h("input", { type: "range", min, max, step, name: row.name, on: { input: () => (say(), changed()) } });
+    const shown = h("output");
+    const say = () => setText(shown, input.value);
+    const element = h("label", { class: "cogvx-field", title: row.help }, h("span", { text: row.label }), h("span", { class: "cogvx-slider" }, input, shown));
+    return {
+      element,
+      input,
+      get value() { return Number(input.value); },
+      set value(value) {
+        input.value = value ?? row.default;
+        say();
+      },
+    };
+  },
+  file: (row, changed) => FORM_CONTROLS.text(row, changed),
   whole: (row, changed) => formNumber(row, changed),
   number: (row, changed) => formNumber(row, changed),
   prompt(row, changed) {
@@ -55,6 +72,7 @@ function Form(app) {
   const demo = FormDemo(app);
   const prompts = Object.fromEntries(
     setup.fields.filter((row) => row.section === "prompt").map((row) => [row.name, FormPrompt(app, row, changed)]));
+  const inputs = FormInputs(app, () => (showTuning(), changed()));
   const lengths = FormLengths(app, changed);
   const seed = FormSeed(app, rows, changed);
   // Steps and guidance are changed most, and height stands beside width.
@@ -64,7 +82,9 @@ function Form(app) {
   const problem = h("p", { class: "cogvx-problem", role: "alert" });
   const anyway = button("Generate anyway", { class: "cogvx-anyway", on: () => allowAndSubmit() });
   const notes = h("ul", { class: "cogvx-notes", "aria-label": "Notes on this request" });
-  anyway.hidden = true;
+  const other = button("", { class: "cogvx-anyway cogvx-other-model", on: () => setValue("model", otherModel) });
+  anyway.hidden = other.hidden = true;
+  let otherModel = "";
   const enriching = FormEnrich(app, () => prompts.prompt, () => check());
   let permission = "";
   let latest = 0;
@@ -73,7 +93,8 @@ function Form(app) {
     h("div", { class: "cogvx-model-row" }, model, demo.element),
     Object.values(prompts).map((field) => field.element),
     enriching.element,
-    h("div", { class: "cogvx-reserved", role: "group", tabindex: 0, "aria-label": "Messages on this request" }, anyway, problem, notes),
+    h("div", { class: "cogvx-reserved", role: "group", tabindex: 0, "aria-label": "Messages on this request" }, anyway, other, problem, notes),
+    inputs.element,
     lengths.element,
     seed.element,
     h("details", { class: "cogvx-details" }, h("summary", { text: "More settings" }),
@@ -81,7 +102,7 @@ function Form(app) {
 
   /** All values, by name. */
   function values() {
-    const found = { model: model.value, enriched_from: enriching.typed, ...lengths.value, ...seed.value };
+    const found = { model: model.value, enriched_from: enriching.typed, ...inputs.value, ...lengths.value, ...seed.value };
     for (const [name, field] of Object.entries({ ...prompts, ...controls })) found[name] = field.value;
     return found;
   }
@@ -92,6 +113,8 @@ function Form(app) {
     showModel();
     for (const [name, field] of Object.entries({ ...prompts, ...controls }))
       if (name in form) field.value = form[name];
+    inputs.value = form;
+    showTuning();
     lengths.value = form;
     seed.value = form;
     enriching.typed = form.enriched_from ?? "";
@@ -112,10 +135,16 @@ function Form(app) {
       if (chosen) controls[name]?.input.setAttribute("placeholder", chosen[name]);
   }
 
+  /** Show what tunes something else only where that is given. */
+  function showTuning() {
+    for (const row of details) controls[row.name].element.hidden = row.tunes.length > 0 && !row.tunes.some(inputs.isGiven);
+  }
+
   const known = { key: "" };
   function predict() {
-    const { model: name, steps, attention } = values();
-    const key = JSON.stringify([name, steps, attention]);
+    const { model: name, steps, attention, strength, frames } = values();
+    const given = app.traits.setup.fields.filter((row) => row.media).map((row) => inputs.isGiven(row.name));
+    const key = JSON.stringify([name, steps, attention, given, given.some(Boolean) && [strength, frames]]);
     if (key === known.key) return;
     known.key = key;
     app.ask("form.predict").then(({ data }) => lengths.showCosts(data), () => (known.key = ""));
@@ -127,6 +156,7 @@ function Form(app) {
       const { data } = await app.ask("form.edit", { values: values() });
       if (number !== latest) return;
       predict();
+      inputs.preview(values());
       showProblem(data.problem);
       keepChildren(notes, data.notes, (note) => note, (note) => h("li", { text: note }));
     } catch (error) {
@@ -138,6 +168,9 @@ function Form(app) {
     setText(problem, error?.text ?? error?.message ?? "");
     permission = error?.permission ?? "";
     anyway.hidden = !permission;
+    otherModel = error?.model ?? "";
+    other.hidden = !otherModel;
+    setText(other.firstChild, `Use ${otherModel}`);
     for (const name of Object.keys(rows)) {
       const input = element.querySelector(`[name="${name}"]`);
       if (error?.field === name) input?.setAttribute("aria-invalid", "true");
@@ -166,6 +199,7 @@ function Form(app) {
     } catch (error) {
       showProblem(error);
       app.tell(error.message, "error");
+      if (error.field === "model") check(); // its answer names one that can
     } finally {
       app.starting(false);
     }

@@ -89,11 +89,18 @@ function render({ model, el }) {
     async load(path) {
       app.filled(await app.run("form.load", { path }), parts.form.values());
     },
-    filled({ data }, before) {
+    /** `more`: of another button of the notice, [label, act]. */
+    filled({ data }, before, more = null) {
       if (!data) return;
       parts.form.fill(data.form);
       open("make");
-      app.tell(data.note || "Its settings are in the form.", "info", () => parts.form.fill(before));
+      app.tell(data.note || "Its settings are in the form.", "info", () => parts.form.fill(before), "Undo", more);
+    },
+    /** Start from a part of a result. */
+    async use(path, part) {
+      const before = parts.form.values();
+      app.filled(await app.run("input.use", { path, part }), before);
+      parts.form.element.scrollIntoView({ block: "nearest" });
     },
     async trash(path) {
       const { data } = await app.run("gallery.trash", { paths: [path] });
@@ -166,7 +173,7 @@ function render({ model, el }) {
   }
 
   bindKeys(root, app);
-  bindDrops(root, app, () => parts.form.values());
+  app.give = bindDrops(root, app, () => parts.form.values());
   const opening = model.get("opening");
   root.classList.toggle("cogvx-alone", Boolean(opening.alone));
   open(opening.view ?? "make");

@@ -1,6 +1,6 @@
 // Pictures and videos of results, as blob URLs that are kept for a while.
 
-const MEDIA_KEPT = { poster: 600, clip: 60, video: 16, strip: 60 };
+const MEDIA_KEPT = { poster: 600, clip: 60, video: 16, strip: 60, input: 60 };
 const MEDIA_BATCH = 16; // posters that are asked for at once
 const MEDIA_PATIENCE = 5000; // milliseconds until a piece that a server dropped is asked for again
 const MEDIA_DRAWING = 20000; // the same for what has to be drawn first
@@ -82,12 +82,15 @@ function Media(link) {
     patient(action, { path }, MEDIA_DRAWING).then(({ buffers }) => new Blob(buffers, { type }));
   const strip = picture("media.strip", "image/png");
   const clip = picture("gallery.clip", "image/webp");
+  const input = (path, field) =>
+    patient("input.thumbnail", { path, field }, MEDIA_DRAWING).then(({ buffers: [data] }) => (data?.byteLength ? new Blob([data], { type: "image/webp" }) : null));
 
   return {
     poster,
     clip: (path) => kept("clip", path, () => clip(path)),
     video: (path) => kept("video", path, () => whole(path)),
     strip: (path) => kept("strip", path, () => strip(path)),
+    input: (path, field) => kept("input", `${field} ${path}`, () => input(path, field)),
     close() {
       for (const cache of Object.values(caches))
         for (const url of cache.values())

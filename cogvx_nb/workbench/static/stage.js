@@ -10,6 +10,7 @@ function Stage(app) {
   const screen = h("div", { class: "cogvx-screen" }, video, preview, empty, badge);
   const strip = h("img", { class: "cogvx-strip", alt: "" });
   const title = h("h2", { class: "cogvx-title" });
+  const from = h("span", { class: "cogvx-froms" });
   const facts = h("ul", { class: "cogvx-facts" });
   const lines = h("ul", { class: "cogvx-lines" });
   const marks = h("div", { class: "cogvx-marks-place" });
@@ -17,7 +18,7 @@ function Stage(app) {
   const live = button("Show the running video", { class: "cogvx-live", icon: "play", on: () => app.follow() });
   live.hidden = true;
   const element = h("section", { class: "cogvx-stage", "aria-label": "Video" },
-    screen, h("div", { class: "cogvx-strip-box" }, strip), h("div", { class: "cogvx-title-row" }, title, live), marks, facts, actions, lines);
+    screen, h("div", { class: "cogvx-strip-box" }, strip), h("div", { class: "cogvx-title-row" }, title, from, live), marks, facts, actions, lines);
   let row = null; // of the result that is shown; null while the running one is
   let previewUrl = "";
 
@@ -63,11 +64,13 @@ function Stage(app) {
       h("li", { text: `made ${formatAgo(result.made)} in ${formatSeconds(result.seconds)}` }),
       ...result.lines.map((line) => h("li", { text: line })));
     marks.replaceChildren();
+    from.replaceChildren(...InputsOf(app, result));
     marks.append(MarksEditor(app, result.path).element);
     actions.replaceChildren(
       button("Another seed", { icon: "dice", title: "the same with another seed; the form stays as it is", on: () => repeat({ seed: -1 }) }),
       button("Variations", { icon: "again", title: "four videos from noise near this one's", on: () => vary() }),
       button("Same but…", { icon: "more", title: "the same with one setting changed", on: () => sameBut() }),
+      button("Start from", { icon: "first", title: "use a frame of it, or all of it, for the next video", on: () => useResult(app, result.path) }),
       button("Load", { icon: "load", title: "its settings into the form", on: () => app.load(result.path) }),
       button("Check", { icon: "check", title: "make it again and compare the frames", on: () => app.run("queue.reproduce", { path: result.path }) }),
       ShareMenu(app, result.path).element,
@@ -123,6 +126,7 @@ function Stage(app) {
     facts.replaceChildren();
     lines.replaceChildren();
     actions.replaceChildren();
+    from.replaceChildren();
     marks.replaceChildren();
     strip.style.visibility = "hidden";
     mode(job ? "preview" : "empty");
