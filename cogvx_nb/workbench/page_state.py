@@ -46,18 +46,18 @@ def field_rows() -> list[FieldRow]:
 def _field_row(row: Field) -> FieldRow:
     """A field of a request as the form shows it, by its kind, bounds and choices."""
     kinds = {bool: "check", int: "whole", float: "number", str: "text"}
-    control = "choice" if row.choices else kinds[row.kind]
+    control, smallest = "choice" if row.choices else kinds[row.kind], 0.05
     if row.media:
         control = "file"
     elif control == "number" and row.section == INPUT and row.most <= 1:
-        control = "slider"
+        control, smallest = "slider", 0.01
     elif control == "text" and row.most >= MAX_PROMPT:
         control = "prompt"
     least, most, step = None, None, None
     if row.kind in (int, float):
         least, most = row.least, row.most
         # Sizes are multiples of the smallest.
-        step = max(row.least, 1) if row.kind is int else 0.05 if row.most <= 1 else 0.5
+        step = max(row.least, 1) if row.kind is int else smallest if row.most <= 1 else 0.5
     choices = tuple((choice, CHOICE_LABELS.get(choice, choice)) for choice in row.choices)
     default = row.default
     return FieldRow(

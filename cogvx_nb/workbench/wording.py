@@ -20,7 +20,7 @@ LABELS = {
 MOST_SHOWN = 40
 """Characters of a value in a sentence."""
 
-VERBS = ("is ", "are ", "has ", "must ", "holds ")
+VERBS = ("is ", "are ", "has ", "must ", "holds ", "takes ")
 """How remedies begin that follow the value without a colon."""
 
 
