@@ -179,6 +179,10 @@ def test_costs_follow_the_strength(shown, mp4):
 
     assert seconds(strength=0.2) < 0.5 * seconds(strength=1.0)
     assert seconds(strength=0.5) == pytest.approx(seconds(strength=1.0, steps=25), rel=0.05)
+    changed = seconds(steps=50, strength=1.0)
+    edit(shown, video="", steps=50)
+    plain = shown.ask("form.predict")["data"][0]["seconds"]
+    assert changed > plain, "the clip is encoded first"
 
 
 def test_what_a_video_starts_from_comes_back_with_its_settings(shown, open_page, frames, png):

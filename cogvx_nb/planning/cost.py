@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..text import GIB
 from .machine import ITEM_BYTES, Gpu, Machine
 from .plan import Placement, Plan
-from .vae_cost import decode_bytes, decode_seconds, encode_seconds, vae_bytes
+from .vae_cost import decode_bytes, decode_seconds, encode_seconds, encode_share, vae_bytes
 
 TEXT_BYTES = 0.3 * GIB
 """Activations of the text encoder, and its largest layer where it streams."""
@@ -255,11 +255,12 @@ def predict_seconds(
     computed = len(plan.step_cost.computed_steps(steps))  # a cached step takes next to nothing
     if known:
         pace, ratio = nearest_pace(plan, known)
-        return ratio * (pace.other_seconds + computed * pace.step_seconds)
+        encode = encode_share(plan) * pace.decode_seconds
+        return ratio * (pace.other_seconds + encode + computed * pace.step_seconds)
     if plan.device != "cpu":
         return sum(plan.seconds.values()) if plan.seconds else None
     step = total_step_flop(plan, plan.frames) / (CORE_RATE * machine.threads)
-    return step * (plan.model.checkpoint.decode_steps + computed)
+    return step * (plan.model.checkpoint.decode_steps * (1 + encode_share(plan)) + computed)
 
 
 def nearest_pace(plan: Plan, known: Mapping[int, MeasuredPace]) -> tuple[MeasuredPace, float]:

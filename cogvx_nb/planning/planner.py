@@ -64,16 +64,19 @@ def predict_plan(
     speed: str = "exact",
     steps: int = 50,
     attention: str = AUTO,
+    encoded_frames: int = 0,
 ) -> Plan:
     """The plan for a video of a model's native size with guidance, before there is a request.
 
-    ``model`` may be the facts of a checkpoint alone. Raises what ``plan_request`` raises.
+    ``model`` may be the facts of a checkpoint alone, ``encoded_frames`` are of pictures and clips.
+    Raises what ``plan_request`` raises.
     """
     if isinstance(model, Checkpoint):
         model = Model(model, Path(model.name), {}, model.parameters)
     height, width = model.checkpoint.height, model.checkpoint.width
     draft = _draft_plan(model, machine, frames, height, width, True)
-    return _fastest_fitting(replace(draft, attention=attention, speed=speed), machine, steps)
+    asked = {"attention": attention, "speed": speed, "encoded_frames": encoded_frames}
+    return _fastest_fitting(replace(draft, **asked), machine, steps)
 
 
 def replay_plan(request: VideoRequest, machine: Machine, choices: dict) -> Plan:

@@ -98,8 +98,7 @@ class VideoRequest:
     @property
     def encoded_frames(self) -> int:
         """Frames that the VAE encodes before the first step, each picture by itself."""
-        counts = {"image": 1, "last_image": 1, "video": self.frames}
-        return sum(counts[name] for name in inputs.given_names(self.settings))
+        return inputs.encoded_frames(inputs.given_names(self.settings), self.frames)
 
     @property
     def settings(self) -> dict[str, object]:

@@ -99,7 +99,7 @@ def result_values(folder: str, sidecar: Sidecar, marks: Marks, problem: str = ""
         problem: why the marks can't be read.
     """
     at = datetime.fromisoformat(sidecar.made).timestamp()
-    ignored = ("denoise", *ONE_TIME_STAGES)
+    ignored = ("encode", "denoise", *ONE_TIME_STAGES)
     other = sum(value for stage, value in sidecar.seconds.items() if stage not in ignored)
     texts = [sidecar.request.prompt, marks.note, *marks.tags, *_input_names(sidecar)]
     words = fold_text("\n".join(texts))

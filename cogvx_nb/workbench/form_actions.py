@@ -11,7 +11,7 @@ from ..checkpoints.registry import Model
 from ..errors import CogvxError, DoesNotFit
 from ..planning import enrich
 from ..planning.fields import FIELDS
-from ..planning.inputs import done_steps, given_names, task_of
+from ..planning.inputs import done_steps, encoded_frames, given_names, task_of
 from ..planning.speedups import SPEEDS
 from ..results.result import read_result
 from .actions import Action, Named, NoArguments, Reply
@@ -85,7 +85,12 @@ def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict
             }
             try:
                 predicted = desk.session.predict(
-                    model, frames, values["steps"], speed, values["attention"]
+                    model,
+                    frames,
+                    values["steps"],
+                    speed,
+                    values["attention"],
+                    encoded_frames(given_names(values), frames),
                 )
             except DoesNotFit as error:
                 row["problem"] = f"would not fit: {use_labels(str(error))}"

@@ -28,8 +28,9 @@ SIDES = ("across", "down", "pages")
 MOST_NOTES = 5
 """Notes on the requests of a grid that are shown."""
 
-Predict = Callable[[Model, int, int, str, str], Prediction]
-"""(model, frames, steps, speed, attention) → time and memory; see ``Session.predict``."""
+Predict = Callable[[Model, int, int, str, str, int], Prediction]
+"""(model, frames, steps, speed, attention, encoded frames) → time and memory; see
+``Session.predict``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,7 @@ def _predict_seconds(
     seconds = []
     for r in requests:
         key = (str(r.model.folder or r.model.name), r.frames, r.done_steps, r.speed, r.attention)
+        key += (r.encoded_frames,)
         if key not in known:
             known[key] = predict(r.model, *key[1:]).seconds
         seconds.append(known[key])

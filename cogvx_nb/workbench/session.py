@@ -115,8 +115,12 @@ class Session:
         steps: int,
         speed: str = "exact",
         attention: str = AUTO,
+        encoded_frames: int = 0,
     ) -> Prediction:
         """Time and memory of a video in the model's native size.
+
+        Args:
+            encoded_frames: of the pictures and the clip that it starts from.
 
         Raises:
             DoesNotFit: if no plan fits this machine.
@@ -124,7 +128,7 @@ class Session:
                 available on the device.
         """
         local = probe.probe_machine()
-        plan = planner.predict_plan(model, local, frames, speed, steps, attention)
+        plan = planner.predict_plan(model, local, frames, speed, steps, attention, encoded_frames)
         known = forecast.paces_for(plan, attention, self._paces)
         seconds = cost.predict_seconds(plan, local, steps, known)
         missing = missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons)
