@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import re
 from pathlib import Path
@@ -12,8 +13,10 @@ import browser as kit
 import numpy as np
 import psutil
 import pytest
+import world
 from browser import SLOW, fill, generate, notice, plays, view, wait
 from conftest import wait_for, without_tag
+from PIL import Image
 
 from cogvx_nb.results import video
 
@@ -491,6 +494,76 @@ def test_dropped_files_fill_the_form(page, samples):
     notice(page, "notes.json")
     assert page.locator("[name=prompt]").input_value() == "something else"
     wait(page, "!document.querySelector('.cogvx-dropping')")
+
+
+FRAME = """async (place) => {
+  const video = document.querySelector('.cogvx-video');
+  video.pause();
+  await new Promise(seeked => { video.onseeked = seeked; video.currentTime = place });
+  const canvas = document.createElement('canvas').getContext('2d');
+  [canvas.canvas.width, canvas.canvas.height] = [video.videoWidth, video.videoHeight];
+  canvas.drawImage(video, 0, 0);
+  const data = canvas.getImageData(0, 0, video.videoWidth, video.videoHeight).data;
+  return [...data].filter((_, i) => i % 4 < 3) }"""
+"""Of the result, as the browser draws it at a time in seconds: red, green, blue of each pixel."""
+
+PICTURE = """() => {
+  const picture = document.querySelector('.cogvx-input-picture:not([hidden])');
+  const canvas = document.createElement('canvas').getContext('2d');
+  [canvas.canvas.width, canvas.canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+  canvas.drawImage(picture, 0, 0);
+  const data = canvas.getImageData(0, 0, picture.naturalWidth, picture.naturalHeight).data;
+  return [...data].filter((_, i) => i % 4 < 3) }"""
+
+PREVIEWED = "document.querySelector('.cogvx-input-picture:not([hidden])')?.naturalWidth > 0"
+
+
+def decibel(shown: list[int], expected: np.ndarray) -> float:
+    """How close pixels that the browser draws are to those of a frame (PSNR)."""
+    error = np.reshape(shown, expected.shape).astype(float) - expected
+    return 10 * np.log10(255**2 / (error**2).mean())
+
+
+def test_a_dropped_picture_begins_the_video_and_its_last_frame_the_next(page, folder):
+    frames = world.clip(world.Attributes("green", "circle", "up", "navy"), 13)
+    data = io.BytesIO()
+    Image.fromarray(frames[0]).save(data, "PNG")
+    page.locator(".cogvx-model").select_option("cogvideox-tiny")
+    fill(page, "a green circle moving up on a navy background", steps=20, seed=120)
+    try:
+        drop(page, "my circle.png", data.getvalue())
+        notice(page, "cogvideox-tiny-i2v is chosen")
+        wait(page, PREVIEWED)
+        assert page.locator(".cogvx-input-name:visible").inner_text() == "my circle.png"
+        assert decibel(page.evaluate(PICTURE), frames[0]) > 30
+        kit.keep(page, "image")
+        found = [*kit.violations(page), *page.evaluate(kit.OUTSIDE), *page.evaluate(kit.CUT)]
+        assert found == []
+        generate(page)
+        kit.wait_for_result(page, "a green circle moving up on a navy background")
+        wait(page, "document.querySelector('.cogvx-video').duration > 1")
+        assert decibel(page.evaluate(FRAME, 0), frames[0]) > 25
+        wait(page, "document.querySelector('.cogvx-from-picture')?.naturalWidth > 0")
+        assert "my circle.png" in page.inner_text(".cogvx-from")
+        page.get_by_role("button", name="Start from", exact=True).click()
+        page.get_by_role("button", name="Use last frame").click()
+        notice(page, "last frame of")
+        last = video.decode_video(newest(folder))[-1]
+        wait(
+            page,
+            f"{PREVIEWED} && document.querySelector('.cogvx-input-name').textContent"
+            ".startsWith('last frame of')",
+        )
+        wait(page, "document.querySelector('.cogvx-input-picture').complete")
+        assert decibel(page.evaluate(PICTURE), last) > 30
+        page.locator(".cogvx-model").select_option("cogvideox-tiny")
+        page.get_by_role("button", name="Use cogvideox-tiny-i2v").click()
+        wait(page, "document.querySelector('.cogvx-problem').textContent === ''")
+        assert page.locator(".cogvx-model").input_value() == "cogvideox-tiny-i2v"
+    finally:
+        for remove in page.locator(".cogvx-input-remove:visible").all():
+            remove.click()
+        page.locator(".cogvx-model").select_option("cogvideox-tiny")
 
 
 @pytest.fixture(scope="module")

@@ -87,8 +87,8 @@ COMPUTED = {
 }
 """Types of what is computed, and stored before ``COLUMNS``: seconds since 1970; prompt, note, tags
 and names of files as ``fold_text`` returns them; tags as ``tag_text`` does; seconds of all stages
-but denoising and ``ONE_TIME_STAGES``; seconds of all stages; name of the sweep; why the marks can't
-be read."""
+but encoding of inputs, denoising and ``ONE_TIME_STAGES``; seconds of all stages; name of the sweep;
+why the marks can't be read."""
 
 
 def result_values(folder: str, sidecar: Sidecar, marks: Marks, problem: str = "") -> tuple:
