@@ -144,6 +144,7 @@ def test_the_page_gets_clips_and_rows(desk, place):
         "height": 96,
         "width": 144,
         "note": "",
+        "inputs": [],
     }
     rows = {name: (kind, cells) for name, kind, cells in data["rows"]}
     assert rows["seed"] == ("differs", [[["9007199254740991", True]], [["42", True]]])

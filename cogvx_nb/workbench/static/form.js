@@ -82,7 +82,7 @@ function Form(app) {
   const problem = h("p", { class: "cogvx-problem", role: "alert" });
   const anyway = button("Generate anyway", { class: "cogvx-anyway", on: () => allowAndSubmit() });
   const notes = h("ul", { class: "cogvx-notes", "aria-label": "Notes on this request" });
-  const other = button("", { class: "cogvx-anyway cogvx-other-model", on: () => setValue("model", otherModel) });
+  const other = button("", { class: "cogvx-anyway cogvx-other-model", on: () => ((model.value = otherModel), onModel()) });
   anyway.hidden = other.hidden = true;
   let otherModel = "";
   const enriching = FormEnrich(app, () => prompts.prompt, () => check());
