@@ -545,3 +545,10 @@ def test_tasks_are_timed_and_told_apart(tmp_path):
         runner.run_benchmark(model, [9], 2, 3, tasks=["clip"])
     with pytest.raises(RequestError, match="makes text to video only"):
         runner.run_benchmark(model, [9], 2, 3, baselines=["stock"], tasks=["image"])
+
+
+@pytest.mark.parametrize(("frames", "used"), [((), [17, 49, 81]), ((33,), [33])])
+def test_without_counts_those_of_the_checkpoint_are_timed(frames, used):
+    model = store.random_model(registry.COGVIDEOX_15_5B)
+    requests = runner._requests(model, (), frames, 4, ())
+    assert [video.frames for video in requests] == used

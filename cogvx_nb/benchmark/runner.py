@@ -56,6 +56,7 @@ def run_benchmark(
     baseline.
 
     Args:
+        frames: counts; where there is none those that the checkpoint offers.
         model: may have random weights; see ``store.random_model``.
         repeats: videos of each kind, after a short one that isn't counted; at least 3.
         baselines: of ``BASELINES``; the only rows if ``speeds`` is empty.
@@ -126,7 +127,7 @@ def _requests(
                 **inputs.task_values(task, model.checkpoint, count, Path(folder)),
             )
             for task in tasks
-            for count in dict.fromkeys(frames)
+            for count in dict.fromkeys(frames or model.checkpoint.frames)
         ]
 
 

@@ -19,7 +19,10 @@ BENCH_FLAGS = {
         "default": "",
         "help": "text, image, frames or clip, with commas (default: the model's first)",
     },
-    "--frames": {"default": "13,25,49", "help": "frame counts, with commas (default: 13,25,49)"},
+    "--frames": {
+        "default": "",
+        "help": "frame counts, with commas (default: those that the model offers)",
+    },
     "--steps": {"type": int, "default": 50, "help": "denoising steps (default: 50)"},
     "--speed": {"default": "exact", "help": "one or more, with commas (default: exact)"},
     "--placement": {"default": "auto", "help": "one or more, with commas (default: auto)"},
