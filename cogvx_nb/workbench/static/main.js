@@ -98,7 +98,7 @@ function render({ model, el }) {
     },
     /** Start from a part of a result. */
     async use(path, part) {
-      const before = parts.form.values();
+      const before = sendTyped();
       app.filled(await app.run("input.use", { path, part }), before);
       parts.form.element.scrollIntoView({ block: "nearest" });
     },
@@ -173,7 +173,7 @@ function render({ model, el }) {
   }
 
   bindKeys(root, app);
-  app.give = bindDrops(root, app, () => parts.form.values());
+  app.give = bindDrops(root, app, sendTyped);
   const opening = model.get("opening");
   root.classList.toggle("cogvx-alone", Boolean(opening.alone));
   open(opening.view ?? "make");
@@ -211,6 +211,13 @@ function render({ model, el }) {
   const showPreview = () => parts.stage.showPreview(model.get("preview"));
   model.on("change:preview", showPreview);
   showPreview();
+
+  /** Values of the form, which the kernel has from now on: it answers with the whole form. */
+  function sendTyped() {
+    const values = parts.form.values();
+    link.ask("form.edit", { values }).catch(() => {}); // the form says what is wrong
+    return values;
+  }
 
   /** In one column the video is below the form: scroll to it. */
   function toStage() {
