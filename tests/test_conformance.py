@@ -328,3 +328,65 @@ def test_the_guidance_scale_of_each_step():
     scales = wave(6.0)([999, 749, 499, 249])
     assert scales != sorted(scales)
     assert all(1 <= scale <= 7 for scale in scales)
+
+
+# The models of CogVideoX-Fun that fill in, which diffusers doesn't have: by the definition that
+# VideoX-Fun gives.
+
+
+def filled_in(parts: Parts, frames: int, known: dict[int, torch.Tensor]) -> torch.Tensor:
+    """Mask and latents (1, latent frames, 5, height / 8, width / 8), of pixels frame by frame."""
+    factor = parts.vae.config.scaling_factor
+    pixels = torch.full((1, 3, frames, HEIGHT, WIDTH), -1.0)
+    unknown = torch.ones(1, 1, frames, HEIGHT, WIDTH)
+    for index, image in known.items():
+        pixels[:, :, index], unknown[:, :, index] = image[:, :, 0], 0.0
+    latents = parts.vae.encode(pixels).latent_dist.mode() * factor
+    count, height, width = latents.shape[2:]
+    resize = torch.nn.functional.interpolate
+    first = resize(1 - unknown[:, :, :1], (1, height, width), mode="trilinear")
+    rest = resize(1 - unknown[:, :, 1:], (count - 1, height, width), mode="trilinear")
+    mask = torch.cat([first, rest], dim=2) * factor
+    return torch.cat([mask, latents], dim=1).permute(0, 2, 1, 3, 4)
+
+
+@pytest.mark.parametrize("kind", ["2b", "5b"])
+@pytest.mark.parametrize("ends", [(0,), (0, -1)])
+def test_known_frames_of_a_clip_to_fill_in(kind, ends):
+    parts = Parts(kind, "DDIM", channels=9)
+    known = {end: as_pixels(torch.rand(1, 3, HEIGHT, WIDTH)) for end in ends}
+    given = condition.from_known_frames(known, 13, parts.vae, parts.config, Noise(SEED))
+    assert torch.equal(given.channels, filled_in(parts, 13, known))
+    mask = given.channels[0, :, 0].mean(dim=(1, 2)) / parts.vae.config.scaling_factor
+    assert mask[0] == pytest.approx(1)
+    assert (mask[-1] > 0) == (-1 in ends)
+    assert same(parts.ours(13, given), parts.ours(13, given))
+
+
+def test_noise_is_on_what_is_known_and_drawn_only_where_the_model_wants_it():
+    parts = Parts("5b", "DDIM", channels=9)
+    image = as_pixels(parts.picture[0][None]).clone()
+    image[..., :8] = -1.0
+    plain, noisy = Noise(SEED), Noise(SEED)
+    before = plain.state[0]
+    first = condition.from_known_frames({0: image}, 5, parts.vae, parts.config, plain)
+    assert torch.equal(plain.state[0], before), "nothing was drawn"
+    second = condition.from_known_frames({0: image}, 5, parts.vae, parts.config, noisy, 0.0563)
+    assert not torch.equal(first.channels, second.channels)
+    assert torch.equal(first.channels[:, :, :1], second.channels[:, :, :1]), "the mask is the same"
+
+
+def test_fun_1_5_takes_latent_frames_that_make_whole_patches():
+    from cogvx_nb.checkpoints import registry
+
+    fun = registry.get_checkpoint("CogVideoX-Fun-V1.5-5b-InP")
+    assert {((frames - 1) // 4 + 1) % 2 for frames in fun.frame_counts} == {0}
+
+
+def test_a_model_for_more_than_text_sees_zeros_where_only_text_is_given():
+    parts = Parts("5b", "DPM", channels=9)
+    like = torch.empty(())
+    given = condition.from_nothing(3, HEIGHT // 8, WIDTH // 8, parts.config, like)
+    assert given.channels.shape == (1, 3, 5, HEIGHT // 8, WIDTH // 8)
+    assert not given.channels.any()
+    assert parts.ours(9, given).isfinite().all()

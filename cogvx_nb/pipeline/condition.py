@@ -104,8 +104,10 @@ def from_known_frames(
     clip = example.new_full((1, 3, frames, height, width), -1.0)
     mask = example.new_zeros(1, 1, frames, height, width)
     for index, image in known.items():
-        grain = noise.draw(image.shape, image.dtype, image.device) * noise_level
-        clip[:, :, index] = torch.where(image == -1, image, image + grain)[:, :, 0]
+        if noise_level:  # on all but black, which stands for unknown
+            grain = noise_level * noise.draw(image.shape, image.dtype, image.device)
+            image = torch.where(image == -1, image, image + grain)
+        clip[:, :, index] = image[:, :, 0]
         mask[:, :, index] = 1.0
     seen = vae.config.scaling_factor * encode(vae, clip)
     sizes = ((1, *seen.shape[-2:]), (seen.shape[1] - 1, *seen.shape[-2:]))

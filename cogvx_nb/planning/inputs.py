@@ -127,14 +127,16 @@ def done_steps(task: str, steps: int, strength: float) -> int:
     return max(1, min(int(steps * strength), steps)) if task == CLIP else steps
 
 
-def encoded_frames(names: Collection[str], frames: int) -> int:
-    """Frames that the VAE encodes before the first step, each picture by itself.
+def encoded_frames(checkpoint: Checkpoint, names: Collection[str], frames: int) -> int:
+    """Frames that the VAE encodes before the first step: each picture by itself, but where the
+    model sees a whole clip of known and unknown frames.
 
     Args:
         names: of the fields with a picture or a clip.
         frames: of the video.
     """
-    return sum(1 if FIELDS[name].media == PICTURE else frames for name in names)
+    whole = "video" in names or (names and checkpoint.is_masked)
+    return frames if whole else len(names)
 
 
 def idle_fields(asked: Mapping[str, object]) -> tuple[str, ...]:

@@ -98,7 +98,9 @@ class VideoRequest:
     @property
     def encoded_frames(self) -> int:
         """Frames that the VAE encodes before the first step, each picture by itself."""
-        return inputs.encoded_frames(inputs.given_names(self.settings), self.frames)
+        return inputs.encoded_frames(
+            self.model.checkpoint, inputs.given_names(self.settings), self.frames
+        )
 
     @property
     def settings(self) -> dict[str, object]:

@@ -90,7 +90,7 @@ def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict
                     values["steps"],
                     speed,
                     values["attention"],
-                    encoded_frames(given_names(values), frames),
+                    encoded_frames(model.checkpoint, given_names(values), frames),
                 )
             except DoesNotFit as error:
                 row["problem"] = f"would not fit: {use_labels(str(error))}"
