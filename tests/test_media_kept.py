@@ -75,7 +75,7 @@ def test_a_kept_file_that_is_gone_or_changed_is_one_line(outputs):
     (outputs / value).unlink()
     with pytest.raises(ResultError, match=f"there is no {outputs / value}"):
         kept.kept_path(value)
-    with pytest.raises(RequestError, match=f"looked for {outputs / value}"):
+    with pytest.raises(RequestError, match=f"is gone from {outputs}"):
         given.read_picture(value, "image")
 
 

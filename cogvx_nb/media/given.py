@@ -65,7 +65,11 @@ def _read(value: str, field: str, read: Callable[[Path, tuple], Given]) -> Given
 
 def _path_of(value: str, field: str) -> Path:
     if kept.is_kept_name(value):
-        return kept.locate(value)
+        path = kept.locate(value)
+        if not path.is_file():
+            where = path.parent
+            raise RequestError(field, value, f"is gone from {where}: give the original file again")
+        return path
     try:
         return user_path(value, field)
     except PathError as error:
