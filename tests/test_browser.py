@@ -657,8 +657,13 @@ def test_a_grid_fills_in(page):
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
-def test_it_fits_and_can_be_read(page, two_videos, theme):
+def test_it_fits_and_can_be_read(page, two_videos, theme, samples):
     compare_two(page, two_videos)
+    view(page, "Make")
+    page.get_by_role("button", name="Clip", exact=True).click()
+    clip = page.locator("[name=video]")
+    clip.fill(str(samples[0].path))
+    wait(page, PREVIEWED)
     page.evaluate(
         f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: '{theme}'}})"
     )
@@ -675,6 +680,8 @@ def test_it_fits_and_can_be_read(page, two_videos, theme):
             found = [*kit.violations(page), *page.evaluate(kit.OUTSIDE), *page.evaluate(kit.CUT)]
             if found:
                 wrong[name, width] = found
+    view(page, "Make")
+    page.get_by_role("button", name="without clip").click()
     page.set_viewport_size({"width": 1400, "height": 1000})
     page.evaluate("window.jupyterapp.shell.expandLeft()")
     page.evaluate(
