@@ -17,6 +17,7 @@ from cogvx_nb.media import kept
 from cogvx_nb.results import video
 from cogvx_nb.results.result import read_result
 from cogvx_nb.workbench import drop_actions, kept_page
+from cogvx_nb.workbench.grid_axis import parse_axis
 from cogvx_nb.workbench.kept_job import read_kept_job
 from cogvx_nb.workbench.kept_queue import restore_job
 from cogvx_nb.workbench.page_state import field_rows
@@ -308,3 +309,19 @@ def test_checkpoints_say_what_they_take(shown):
     assert {"image", "last_image"} <= set(takes[CLIPS])
     assert set(takes) == {model.name for model in store.available_checkpoints()}
     assert drop_actions.MOST_BYTES <= 2**27
+
+
+def test_a_grid_varies_the_picture(shown, frames, tmp_path):
+    sides = []
+    for name in ("one, first.png", "two.png"):
+        Image.fromarray(frames[len(sides)]).save(tmp_path / name)
+        sides.append(f'"{tmp_path / name}"')
+    edit(shown, model=CLIPS)
+    side = {"name": "image", "text": ", ".join(sides)}
+    data = shown.ask("grid.plan", {"sides": [side, {"name": "seed", "text": "1, 2"}]})["data"]
+    assert "4 videos" in data["text"]
+    axis = parse_axis("image", side["text"])
+    assert axis.labels == ("image one, first.png", "image two.png")
+    edit(shown, model=SMALL)
+    refused = shown.ask("grid.plan", {"sides": [side, {"name": "seed", "text": "1, 2"}]})
+    assert "not an image" in refused["error"]["text"]

@@ -50,7 +50,10 @@ class GridAxis:
         """Of each value."""
         if self.name in ("", PROMPT, WORDS):
             return tuple(map(str, self.values))
-        return tuple(f"{axis_title(self.name)} {_value_label(value)}" for value in self.values)
+        values = self.values
+        if FIELDS[self.name].media:  # names of files, without their folders
+            values = tuple(str(value).rpartition("/")[2] for value in values)
+        return tuple(f"{axis_title(self.name)} {_value_label(value)}" for value in values)
 
     @property
     def text(self) -> str:
@@ -187,6 +190,9 @@ _EXAMPLES = {
     PROMPT: '"a cat, asleep", a dog',
     WORDS: 'red, blue, "dark green"',
     "negative_prompt": '"", blurry',
+    "image": "first.png, second.png",
+    "last_image": "first.png, second.png",
+    "video": "first.mp4, second.mp4",
     "seed": "42-45",
     "steps": "20-50:10",
 }
