@@ -171,6 +171,15 @@ def test_the_error_names_a_checkpoint_here_that_takes_it(shown, png, tmp_path):
     assert alone["field"] == "image"
 
 
+def test_what_tunes_nothing_has_its_default(shown, mp4):
+    assert edit(shown, strength=0.3, fit="pad")["notes"] == []
+    request = shown.page.desk.form.request()
+    assert (request.strength, request.fit) == (0.8, "crop")
+    video = drop(shown, "a.mp4", mp4)["data"]["form"]["video"]
+    edit(shown, video=video)
+    assert shown.page.desk.form.request().strength == 0.3, "it was kept"
+
+
 def test_costs_follow_the_strength(shown, mp4):
     video = drop(shown, "a.mp4", mp4)["data"]["form"]["video"]
 

@@ -120,12 +120,14 @@ class Draft:
 
     @property
     def filled(self) -> dict[str, object]:
-        """The values, with a default where a field is left empty; the prompt may be."""
-        return {
-            name: FIELDS[name].default if name in FIELDS and value in ("", None) else value
-            for name, value in self.values.items()
-            if name != "prompt"
-        } | {"prompt": self.values["prompt"] or ""}
+        """The values, with a default where a field is left empty, but for the prompt, or tunes what
+        isn't given: such a one isn't shown."""
+        filled = dict(self.values)
+        for name, field in FIELDS.items():
+            idle = field.tunes and not any(self.values.get(tuned) for tuned in field.tunes)
+            if name in filled and (idle or filled[name] in ("", None)):
+                filled[name] = field.default
+        return filled
 
     def load(self, sidecar: Sidecar) -> str:
         """Take over the settings of a result.
