@@ -195,14 +195,18 @@ def ours(video, loaded, reuse_text):
     """Latents and frames of the workbench."""
     import torch
 
-    from cogvx_nb.pipeline import generate, vae
+    from cogvx_nb.pipeline import condition, generate, vae
+    from cogvx_nb.pipeline.noise import Noise
 
     pipe = loaded.pipe
     try:
         with torch.no_grad(), generate._deterministic_cudnn():
             embeds, negative = loaded.encode(video, reuse_text)
             loaded.prepare(video.steps)
-            latents = generate._denoise(video, pipe, embeds, negative, lambda event: None, None)
+            text = embeds if negative is None else torch.cat([negative, embeds])
+            start = condition.from_text((video.frames - 1) // 4 + 1, pipe.transformer.config)
+            given = (start, Noise(video.seed), lambda event: None, None)
+            latents = generate._denoise(video, pipe, text, *given)
             clip = vae.decode_latents(pipe.vae, latents, video.frames)
     finally:
         pipe.maybe_free_model_hooks()

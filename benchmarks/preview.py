@@ -72,7 +72,8 @@ def measure(video, pipe, embeds, repeats: int) -> dict:
 
 def denoise(video, pipe, embeds, session, shown: list) -> list[float]:
     """Seconds of each step, synchronised with the device."""
-    from cogvx_nb.pipeline import generate, optimization
+    from cogvx_nb.pipeline import condition, generate, optimization
+    from cogvx_nb.pipeline.noise import Noise
     from cogvx_nb.workbench.jobs import Job
 
     job, moments = Job(video), [time.perf_counter()]
@@ -90,7 +91,9 @@ def denoise(video, pipe, embeds, session, shown: list) -> list[float]:
     import torch
 
     with torch.no_grad():
-        generate._denoise(video, pipe, embeds, embeds, listen, None)
+        start = condition.from_text((video.frames - 1) // 4 + 1, pipe.transformer.config)
+        text = torch.cat([embeds, embeds])
+        generate._denoise(video, pipe, text, start, Noise(video.seed), listen, None)
     return [b - a for a, b in itertools.pairwise(moments)]
 
 
