@@ -207,6 +207,12 @@ def _differences(then: dict, now: dict) -> tuple[str, ...]:
     before, after = then["checkpoint"]["sha256"], now["checkpoint"]["sha256"]
     changed = sorted(f for f in before.keys() | after.keys() if before.get(f) != after.get(f))
     differences += [f"checkpoint file {name} differs" for name in changed]
+    given, again = (part.get("inputs", {}) for part in (then, now))
+    differences += [
+        f"{name} has other pixels: it was read or fitted by other versions of Pillow or ffmpeg"
+        for name in given.keys() & again.keys()
+        if given[name]["pixels"] != again[name]["pixels"]
+    ]
     return tuple(sorted(differences))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import diffusers
 import numpy as np
@@ -147,6 +148,15 @@ def test_results_come_back_bit_for_bit_once_their_files_are_gone(
     assert (outputs / sidecar.request.image).is_file()
     assert sidecar.checkpoint.name == "cogvideox-tiny-i2v"
     assert records.read_settings(json.loads(json.dumps(sidecar.as_json()))) == sidecar
+
+
+def test_other_pixels_of_an_input_are_told(picture):
+    found = read_result(generate_video(CIRCLE, steps=1, frames=9, image=str(picture)).path)
+    other = {"image": replace(found.settings.inputs["image"], pixels="0" * 64)}
+    then = replace(found.settings, inputs=other, frame_hash="0" * 64, content_hash="")
+    told = str(reproduce(replace(found, settings=then)))
+    assert "image has other pixels" in told
+    assert "not identical" in told
 
 
 def test_auto_takes_a_checkpoint_for_what_is_given(here):
