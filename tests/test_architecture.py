@@ -11,7 +11,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "cogvx_nb"
 LAYERS = """text errors imports paths settings files hashing leftovers
-    events time_left live_line progress < media checkpoints < planning
+    events time_left live_line progress < media checkpoints < loras < planning
     < results notebooks < pipeline < workflow reproduction < check sweep benchmark workbench
     < reports < cli"""
 RANK = {name: rank for rank, row in enumerate(LAYERS.split("<")) for name in row.split()}
@@ -99,7 +99,7 @@ def test_only_settings_reads_the_environment():
 
 
 def test_modules_and_functions_are_short():
-    assert len(MODULES) <= 210
+    assert len(MODULES) <= 230
     assert not {name: lines for name in MODULES if (lines := SOURCES[name].count("\n")) > 300}
     functions = [
         (name, node.name)

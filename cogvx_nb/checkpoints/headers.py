@@ -6,6 +6,7 @@ import json
 import math
 import operator
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelCorrupt
@@ -18,8 +19,30 @@ WEIGHT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2"
 """Bytes of each type of weights, by its name in safetensors files."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of a safetensors file, as its header declares it."""
+
+    dtype: str  # one of ``WEIGHT_BYTES``
+    shape: tuple[int, ...]
+    start: int  # offset of its data in the file
+    bytes: int
+
+    @property
+    def count(self) -> int:
+        """Weights in it."""
+        return math.prod(self.shape)
+
+
 def read_header(path: Path, remedy: str) -> tuple[int, int, int]:
-    """Bytes of data, weights and tensors that a safetensors file declares.
+    """Bytes of data, weights and tensors that a safetensors file declares; see ``read_tensors``."""
+    tensors = read_tensors(path, remedy)[0].values()
+    data = sum(tensor.bytes for tensor in tensors)
+    return data, sum(tensor.count for tensor in tensors), len(tensors)
+
+
+def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """(the tensors of a safetensors file by name, the texts of its metadata).
 
     The format is 8 bytes of header length, a JSON header with the offsets of each tensor, then data
     (https://github.com/huggingface/safetensors#format).
@@ -37,9 +60,10 @@ def read_header(path: Path, remedy: str) -> tuple[int, int, int]:
             if length > min(size, HEADER_BYTES):
                 raise ValueError("header longer than the file, or than any")
             header = json.loads(file.read(length))
-        header.pop("__metadata__", None)
+        metadata = header.pop("__metadata__", None) or {}
+        texts = {str(key): value for key, value in metadata.items() if isinstance(value, str)}
         data = max(operator.index(tensor["data_offsets"][1]) for tensor in header.values())
-        counts = [_count_weights(tensor) for tensor in header.values()]
+        tensors = {name: _tensor(tensor, 8 + length) for name, tensor in header.items()}
     except OSError as error:
         raise ModelCorrupt(f"{path} can't be read: {error.strerror}") from error
     except (
@@ -53,12 +77,16 @@ def read_header(path: Path, remedy: str) -> tuple[int, int, int]:
         raise ModelCorrupt(f"{path} is no safetensors file of weights: {remedy}") from error
     if size != 8 + length + data:
         raise ModelCorrupt(f"{path} has {size:,} bytes of {8 + length + data:,}: {remedy}")
-    return data, sum(counts), len(counts)
+    return tensors, texts
 
 
-def _count_weights(tensor: dict) -> int:
-    """How many a tensor of a header holds; ValueError or LookupError if it holds something else."""
-    count, (start, end) = math.prod(map(operator.index, tensor["shape"])), tensor["data_offsets"]
-    if count * WEIGHT_BYTES[tensor["dtype"]] != end - start:
+def _tensor(declared: dict, base: int) -> Tensor:
+    """A tensor of a header; ValueError or LookupError if it holds something else than it says."""
+    shape = tuple(map(operator.index, declared["shape"]))
+    start, end = map(operator.index, declared["data_offsets"])
+    if (
+        math.prod(shape) * WEIGHT_BYTES[declared["dtype"]] != end - start
+        or min(shape, default=0) < 0
+    ):
         raise ValueError("a tensor of another size than it declares")
-    return count
+    return Tensor(declared["dtype"], shape, base + start, end - start)

@@ -11,7 +11,7 @@ from .. import __version__, leftovers, settings
 from ..errors import CogvxError
 from ..paths import decode_argument
 from ..text import error_line, plain_line, print_error
-from . import bench, checkpoints, experiments, export, front_ends, inputs, videos
+from . import bench, checkpoints, experiments, export, front_ends, inputs, loras, videos
 from .commands import Command, overview
 from .parser import OneLineParser, add_command
 from .signals import handle_signals
@@ -169,6 +169,14 @@ COMMANDS = (
         checkpoints.add_verify,
         "--repair",
         "hash its files, mend them",
+    ),
+    Command(
+        "checkpoints",
+        "lora",
+        loras.inspect_lora,
+        loras.add_lora,
+        "inspect orbit.safetensors",
+        "what a LoRA file is",
     ),
     Command(
         "workbench",

@@ -1,0 +1,52 @@
+"""``cogvx lora``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from ..text import full_number, plain_line
+from .parser import add_subcommand
+
+MOST_METADATA = 200
+"""Characters of a text of the header that are shown."""
+
+
+def add_lora(command: argparse.ArgumentParser) -> None:
+    """The arguments of ``cogvx lora``."""
+    actions = command.add_subparsers(metavar="inspect", required=True)
+    inspecting = add_subcommand(actions, "inspect", inspect_lora, "orbit.safetensors")
+    inspecting.add_argument("file", metavar="FILE", help="a LoRA, as safetensors")
+    inspecting.add_argument("--json", action="store_true", help="all of it, layer by layer")
+
+
+def inspect_lora(options: argparse.Namespace) -> int:
+    """Print what a LoRA file is: format, checkpoints that it fits, scale, layers, metadata."""
+    from ..loras import reader
+
+    checkpoints = reader.fitting_checkpoints(options.file)
+    found, fitting = reader.read_lora(options.file, checkpoints[0]), [c.name for c in checkpoints]
+    if options.json:
+        content = asdict(found) | {"path": str(found.path), "fits": fitting}
+        print(json.dumps(content, ensure_ascii=False, indent=2))
+        return 0
+    blocks = {layer.module.split(".")[1] for layer in found.layers if "blocks." in layer.module}
+    scales = {
+        f"{full_number(one.scale)} (alpha {full_number(one.alpha)} from {one.alpha_from}, "
+        f"rank {one.rank})": None
+        for one in found.layers
+    }
+    rows = {
+        "format": found.format,
+        "fits": ", ".join(fitting),
+        "changes": f"{len(found.layers)} layers of {len(blocks)} block{'s' * (len(blocks) != 1)}",
+        "scale": ", ".join(scales),
+        "DoRA": f"{dora} layers" if (dora := sum(bool(x.magnitude) for x in found.layers)) else "",
+        "SHA-256": found.sha256,
+        **{name: value[:MOST_METADATA] for name, value in found.metadata.items()},
+    }
+    for name, value in rows.items():
+        if value:
+            print(plain_line(f"{name:<9} {value}"))
+    return 0

@@ -1,0 +1,1 @@
+"""LoRA files of every trainer as one kind of layers. No torch."""
