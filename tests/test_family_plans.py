@@ -31,7 +31,7 @@ def plan_of(name: str, frames: int, size: tuple[int, int] | None = None) -> Plan
         ("1.5", 81, None, 224 + 11 * 48 * 85),  # 21 latent frames and one of padding
         ("1.5", 17, None, 224 + 3 * 48 * 85),
         ("1.5-5b-i2v", 161, (1360, 768), 224 + 21 * 48 * 85),
-        ("CogVideoX-Fun-V1.5-5b-InP", 85, (384, 672), 224 + 11 * 24 * 42),  # 22 latent frames
+        ("CogVideoX-Fun-V1.5-5b-InP", 85, (384, 672), 226 + 11 * 24 * 42),  # 22 latent frames
     ],
 )
 def test_tokens_are_of_whole_patches(name, frames, size, tokens):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from cogvx_nb.checkpoints.registry import CHECKPOINTS, Model, find_checkpoint
+from cogvx_nb.errors import RequestError
 from cogvx_nb.planning.fit import fit_frames, fit_size, is_trained
 
 FUN_15 = "CogVideoX-Fun-V1.5-5b-InP"
@@ -82,7 +83,8 @@ def test_a_checkpoint_of_one_size_keeps_it(name):
         assert size_of(name, picture=picture) == (native, [])
         assert size_of(name, 512, 512, picture) == (native, ["height", "width"])
         assert size_of(name, width=320, picture=picture) == (native, ["width"])
-    assert size_of(name, 250, 264, untrained=True) == ((256, 256), ["height", "width"])
+    if not checkpoint.learned_positions:
+        assert size_of(name, 250, 264, untrained=True) == ((256, 256), ["height", "width"])
 
 
 @pytest.mark.parametrize(
@@ -150,3 +152,28 @@ def test_fun_takes_any_size_within_its_buckets(asked, picture, size, changed):
 )
 def test_a_size_within_the_training_needs_no_permission(name, height, width, trained):
     assert is_trained(find_checkpoint(name), (height, width)) == trained
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [
+        ("1.5-5b-i2v", (768, 1360)),
+        ("1.5-5b-i2v", (1000, 1000)),
+        ("CogVideoX-Fun-V1.1-5b-InP", (96, 144)),
+        (FUN_15, (400, 700)),
+    ],
+)
+def test_sizes_are_whole_numbers_whatever_the_picture(name, picture):
+    assert all(type(side) is int for side in size_of(name, picture=picture)[0])
+
+
+def test_a_long_picture_asks_for_no_more_than_the_largest_size():
+    wanted = {"height": 512, "picture": (200, 8000), "untrained": True}
+    assert size_of("CogVideoX-Fun-V1.1-5b-InP", **wanted)[0] == (512, 4096)
+
+
+@pytest.mark.parametrize("name", ["5b-i2v", "interpolation"])
+def test_learned_positions_are_of_one_size(name):
+    with pytest.raises(RequestError, match="learned positions for 480 × 720 only"):
+        size_of(name, 320, 480, untrained=True)
+    assert size_of(name, 480, 720, untrained=True)[0] == (480, 720)

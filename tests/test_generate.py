@@ -257,7 +257,7 @@ def limited() -> list[list[str]]:
     [
         (0, ["OutOfMemory: memory ran out on cpu for 13 frames"]),
         (1, ["RequestReduced", "OutOfMemory: memory ran out on cpu"]),
-        (2, ["(13, 144, 208, 3) True memory ran out decoding whole"]),
+        (2, ["(13, 144, 208, 3) True memory ran out with a whole VAE"]),
     ],
     ids=["too little", "too little, reduced", "enough for tiles"],
 )

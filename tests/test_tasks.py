@@ -210,3 +210,10 @@ def test_steps_that_are_done(tiny, clip):
     assert done(steps=20, strength=0.3) == 20, "strength is of a clip"
     given = {"video": str(clip)}
     assert [done(steps=20, strength=share, **given) for share in (0.01, 0.3, 1)] == [1, 6, 20]
+
+
+def test_where_a_picture_was_is_not_told(tiny_i2v, picture, outputs):
+    made = generate_video(CIRCLE, steps=1, frames=9, image=str(picture))
+    written = made.sidecar.read_text(encoding="utf-8") + made.path.read_bytes().decode("latin-1")
+    assert "first.png" in written
+    assert str(picture.parent) not in written

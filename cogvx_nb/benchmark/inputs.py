@@ -12,7 +12,7 @@ from ..planning.inputs import INPUTS_OF
 from ..results import video
 
 SIZE = (480, 720)
-"""Height and width in pixels; fitted to those of the video, as any picture is."""
+"""Height and width in pixels; fitted to the native size, as any picture is."""
 
 
 def task_values(task: str, checkpoint: Checkpoint, frames: int, folder: Path) -> dict[str, object]:
@@ -24,9 +24,11 @@ def task_values(task: str, checkpoint: Checkpoint, frames: int, folder: Path) ->
         folder: where the files are written; they are kept as all inputs are.
     """
     names = INPUTS_OF[task]
-    values: dict[str, object] = {name: _picture(folder) for name in names if name != "video"}
+    # The native size, where it would follow the picture.
+    values: dict[str, object] = {"height": checkpoint.height, "width": checkpoint.width}
+    values |= {name: _picture(folder) for name in names if name != "video"}
     if "video" in names:
-        values = {"video": _clip(folder, frames, checkpoint.fps), "strength": 1.0}
+        values |= {"video": _clip(folder, frames, checkpoint.fps), "strength": 1.0}
     return values
 
 

@@ -115,7 +115,7 @@ def _requests(
         if task not in able:
             raise RequestError("task", task, f"{model.name} does {', '.join(able)}")
         if baselines and task != registry.TEXT:
-            raise RequestError("baseline", baselines[0], "makes text to video only: use task text")
+            raise RequestError("baseline", baselines[0], "makes text to video only: leave it out")
     with tempfile.TemporaryDirectory() as folder:
         return [
             request.make_request(

@@ -210,12 +210,17 @@ FUN = {"scheduler": "CogVideoXDDIMScheduler", "dynamic_cfg": False}
 FUN_SIZES = Sizes(range(256, 1025, SIZE_MULTIPLE), range(256, 1025, SIZE_MULTIPLE))
 INPAINT = FUN | {"in_channels": 33, "tasks": (TEXT, IMAGE, FRAMES), "sizes": FUN_SIZES}
 CONTROLLED = FUN | {"in_channels": 32, "tasks": (CONTROL,), "sizes": FUN_SIZES}
+NATIVE = {"sizes": None}
+"""Of the 2b models: VideoX-Fun stretches their table of positions to other sizes, and diffusers
+makes another one (``CogVideoXPatchEmbed``)."""
+
 FUN_15 = INPAINT | {
     "height": 384,
     "width": 672,
     "frames": (13, 45, 85),
     "frame_range": range(13, 86, 8),  # their latent frames make whole patches
     "fps": 8,
+    "text_tokens": 226,  # ``max_sequence_length`` of VideoX-Fun's pipeline
     "stored": STORED | {"vae": 2},
 }
 
@@ -226,7 +231,7 @@ CHECKPOINTS = (
     COGVIDEOX_15_5B,
     COGVIDEOX_15_5B_I2V,
     INTERPOLATION,
-    _relative(COGVIDEOX_2B, "CogVideoX-Fun-V1.1-2b-InP", PAI, 1_693_914_432, **INPAINT),
+    _relative(COGVIDEOX_2B, "CogVideoX-Fun-V1.1-2b-InP", PAI, 1_693_914_432, **INPAINT | NATIVE),
     _relative(
         COGVIDEOX_5B,
         "CogVideoX-Fun-V1.1-5b-InP",
@@ -235,7 +240,9 @@ CHECKPOINTS = (
         input_noise=0.0563,  # ``noise_aug_strength`` of VideoX-Fun's pipeline
         **INPAINT,
     ),
-    _relative(COGVIDEOX_2B, "CogVideoX-Fun-V1.1-2b-Control", PAI, 1_693_906_752, **CONTROLLED),
+    _relative(
+        COGVIDEOX_2B, "CogVideoX-Fun-V1.1-2b-Control", PAI, 1_693_906_752, **CONTROLLED | NATIVE
+    ),
     _relative(COGVIDEOX_5B, "CogVideoX-Fun-V1.1-5b-Control", PAI, 5_570_479_680, **CONTROLLED),
     _relative(COGVIDEOX_15_5B, "CogVideoX-Fun-V1.5-5b-InP", PAI, 5_571_094_144, **FUN_15),
     TINY,

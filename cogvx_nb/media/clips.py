@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from . import pictures
-from .ffmpeg import ffmpeg_output, run_ffmpeg
+from .ffmpeg import broken_ffmpeg, ffmpeg_output, find_ffmpeg, run_ffmpeg
 from .kinds import Kind, Unusable, file_kind
 from .pixmaps import ARGUMENTS, read_pixmaps
 
@@ -113,6 +113,10 @@ def _animation_frames(path: Path) -> Iterator[tuple[int, Image.Image]]:
         yield number, frame
 
 
+REFUSED_OPTION = b"Unrecognized option"
+"""In the messages of an ffmpeg that lacks an option that it is given."""
+
+
 def _read_video(path: Path, kind: Kind) -> Clip:
     """Decode a clip to a list of its frames' times and checksums, which holds no text of it."""
     listing = ["-frames:v", str(MOST_FRAMES + 1), "-fps_mode", "passthrough"]
@@ -126,6 +130,8 @@ def _read_video(path: Path, kind: Kind) -> Clip:
         else:
             rows.append(line.split(","))
     if not rows:
+        if REFUSED_OPTION in done.stderr:
+            raise broken_ffmpeg("it is too old: clips need version 5.1 or newer", find_ffmpeg())
         why = f"{kind.name}: cut short, sound alone, or over {MOST_SHOWN}"
         raise Unusable(f"has no frames that can be decoded ({why}): convert or copy it again")
     _check_count(len(rows))

@@ -56,6 +56,7 @@ def _read(value: str, field: str, read: Callable[[Path, tuple], Given]) -> Given
         if not kept.locate(given.value).is_file():  # removed since
             read.cache_clear()
             given = read(path, state)
+        kept.touch(given.value)
         return given
     except (RequestError, OutputError, FfmpegError):
         raise

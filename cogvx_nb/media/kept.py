@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import shutil
 import time
@@ -20,6 +21,7 @@ from .. import settings
 from ..errors import RequestError, ResultError
 from ..files import fsync, partial_file, translate_errors
 from ..hashing import sha256
+from ..text import plain_line
 from .kinds import HEAD, KINDS, Unusable, check_size, file_kind, kind_of
 
 FOLDER = "inputs"
@@ -61,7 +63,7 @@ def keep_file(path: Path) -> str:
     except OSError as error:
         raise Unusable(f"can't be read ({error.strerror}): copy it, and give the copy") from error
     name = f"{FOLDER}/{digest}.{ending}"
-    _names[name] = path.name
+    _names[name] = plain_line(path.name)
     target = settings.outputs_dir() / name
     if not _is_whole(target):
         with _writing(target) as partial:
@@ -87,7 +89,7 @@ def keep_bytes(data: bytes, name: str) -> str:
     except Unusable as error:
         raise RequestError("file", name, str(error)) from error
     kept = f"{FOLDER}/{hashlib.sha256(data).hexdigest()}.{ending}"
-    _names[kept] = Path(name).name or kept
+    _names[kept] = plain_line(Path(name).name) or kept
     target = settings.outputs_dir() / kept
     if not _is_whole(target):
         with _writing(target) as partial:
@@ -121,9 +123,14 @@ def renew(name: str) -> None:
     Raises:
         ResultError: if it isn't there, or was changed.
     """
-    path = kept_path(name)
-    with contextlib.suppress(OSError):  # another user's
-        path.touch()
+    kept_path(name)
+    touch(name)
+
+
+def touch(name: str) -> None:
+    """Note that a kept file was given again."""
+    with contextlib.suppress(OSError):  # gone, or another user's
+        os.utime(locate(name))
 
 
 def locate(name: str) -> Path:

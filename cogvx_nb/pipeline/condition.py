@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..checkpoints.registry import CLIP
+from ..planning.inputs import done_steps
 from .noise import Noise
 
 OFS = 2.0
@@ -144,7 +146,7 @@ def from_clip(clip: Tensor, strength: float, steps: int, vae, config, noise: Noi
         noise: the clip's latents are drawn before all others.
     """
     start = _padded(vae.config.scaling_factor * encode(vae, clip, noise), config)
-    done = max(1, min(int(steps * strength), steps))
+    done = done_steps(CLIP, steps, strength)
     padding = padding_of(_latent_frames(clip), config)
     return Condition(start, steps - done, padding=padding, ofs=_ofs(config))
 

@@ -23,7 +23,7 @@ class Encoder:
     """What makes a request's condition.
 
     Args:
-        transformer_config, vae: of its checkpoint.
+        config, vae: of its checkpoint.
         dtype, device: that the latents are wanted in.
         noise: of the video; what is encoded is drawn first.
     """

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..checkpoints.registry import SIZE_MULTIPLE, Checkpoint, Model
+from ..errors import RequestError
+from .fields import FIELDS
 
 if TYPE_CHECKING:
     from ..media.given import Given
@@ -58,6 +60,7 @@ def fit_size(
     wanted = _wanted_size(checkpoint, asked["height"], asked["width"], picture)
     if asked["allow_untrained_size"]:
         used = [_multiple(side) for side in wanted]
+        _refuse_other_positions(checkpoint, used)
         reason = f"the model works in multiples of {SIZE_MULTIPLE} pixels"
     elif checkpoint.sizes is not None:
         used = list(_nearest_trained(checkpoint, *wanted))
@@ -77,6 +80,17 @@ def fit_size(
             why = f"not a multiple of {SIZE_MULTIPLE}, and {reason}" if odd else reason
             changes.append(Adjustment(name, value, side, why))
     return (used[0], used[1]), changes
+
+
+def _refuse_other_positions(checkpoint: Checkpoint, size: list[int]) -> None:
+    """Raise RequestError where a checkpoint has learned the positions of its native size only."""
+    native = [checkpoint.height, checkpoint.width]
+    if checkpoint.learned_positions and size != native:
+        raise RequestError(
+            "height",
+            size[0],
+            f"{checkpoint.name} has learned positions for {native[0]} × {native[1]} only: use that",
+        )
 
 
 def is_trained(checkpoint: Checkpoint, size: Size) -> bool:
@@ -106,12 +120,13 @@ def _wanted_size(
 def _nearest_trained(checkpoint: Checkpoint, height: float, width: float) -> Size:
     sizes = checkpoint.sizes
     if (height, width) == (checkpoint.height, checkpoint.width):
-        return height, width
+        return checkpoint.height, checkpoint.width
     short, long = sorted((height, width))
     sides = nearest(short, sizes.short), nearest(long, sizes.long)
     return sides if height <= width else (sides[1], sides[0])
 
 
 def _multiple(side: float) -> int:
-    below = max(int(side) // SIZE_MULTIPLE, 1) * SIZE_MULTIPLE
-    return nearest(side, (below, below + SIZE_MULTIPLE))
+    most = FIELDS["width"].most  # a long picture can ask for more
+    below = min(max(int(side) // SIZE_MULTIPLE, 1) * SIZE_MULTIPLE, most)
+    return nearest(side, (below, min(below + SIZE_MULTIPLE, most)))

@@ -231,14 +231,17 @@ def next_plan(plan: Plan, failed: str, why: str = "") -> Plan | None:
         reasons = [reason for reason in plan.reasons if reason != row.reason]
         return _with_memory(plan.without(failed), *reasons, f"{row.title} failed: {why}")
     if failed == "decode":
-        reasons = (*plan.reasons, "memory ran out decoding whole")
+        reasons = (*plan.reasons, "memory ran out with a whole VAE")
         return None if plan.tiled else _with_memory(replace(plan, tiled=True), *reasons)
     return _next_smaller_plan(plan, in_place=failed == "move")
 
 
 def with_frames(plan: Plan, frames: int) -> Plan:
     """The same plan for another number of frames."""
-    return _with_memory(replace(plan, frames=frames), *plan.reasons)
+    return _with_memory(
+        replace(plan, frames=frames, encoded_frames=min(plan.encoded_frames, frames)),
+        *plan.reasons,
+    )
 
 
 def _next_smaller_plan(plan: Plan, in_place: bool) -> Plan | None:

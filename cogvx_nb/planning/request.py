@@ -155,6 +155,8 @@ def make_request(
     notes += inputs.idle_fields(asked) + inputs.reading_notes(given, *size, asked["fit"])
     kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | _draw_seeds(asked)
     files = {name: file.value for name, file in given.items()}
+    # Where a file was is nobody's business: videos are given away.
+    asked |= {name: inputs.named_value(file.value, file.name) for name, file in given.items()}
     return VideoRequest(
         **kept | files | {"frames": frames, "height": size[0], "width": size[1]},
         fps=checkpoint.fps,

@@ -29,7 +29,9 @@ def recipe_values(sidecar: Sidecar) -> dict[str, object]:
         values[name] = _asked_value(sidecar, name)
     for name in names_deciding(CHECKS):
         values[name] = name in sidecar.allowed
-    native = {"height": known.height, "width": known.width} if known else {}
+    # Where several sizes were trained, what is left open follows the picture.
+    fixed = known is not None and known.sizes is None
+    native = {"height": known.height, "width": known.width} if fixed else {}
     return {
         name: values[name]
         for name, field in FIELDS.items()
