@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import quote
 
@@ -145,6 +146,18 @@ def cut_line(text: str, width: int) -> str:
 
 def pad_cell(cell: str, width: int) -> str:
     return cell + " " * (width - terminal_width(cell))
+
+
+def telling_end(own: tuple[str, ...], parts: Collection[tuple[str, ...]]) -> str:
+    """The last parts of a path, so many that no other path ends in them.
+
+    Args:
+        parts: of all paths, its own among them.
+    """
+    for count in range(1, len(own)):
+        if sum(other[-count:] == own[-count:] for other in parts) == 1:
+            return "/".join(own[-count:])
+    return "/".join(own)
 
 
 def format_rate(seconds: float) -> str:

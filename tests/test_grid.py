@@ -243,7 +243,7 @@ def test_the_prompt_before_enriching_stays_with_the_prompt_that_was_made_of_it()
         ([("seed", "1-11"), ("steps", "1-10")], "grid = 110: make it of 2 to 100 videos"),
         ([("seed", "1-2"), ("seed", "3-4")], "grid = 'seed': vary another field"),
         ([("prompt words", "red, blue")] * 2, "vary other words"),
-        ([("frames", "13, 14")], "frames = 14: .* makes 13 / 25 / 49 fra"),
+        ([("frames", "13, 14")], "frames = 14: .* makes 8 N . 1 from 9 to 49"),
         ([("prompt words", f"red, {'狗' * 60}")], "prompt = 'a 狗.* is unknown to"),
         ([("strict", "no, yes")], "strict = True: makes no difference to False here"),
         ([("fallback", "none, reduce")], "makes no difference"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from ..media import kept
 from ..paths import user_path
 from ..planning import inputs
 from ..planning.rows import MAX_ROWS, ParameterRow
+from ..text import telling_end
 
 if TYPE_CHECKING:
     from ..media.given import Given
@@ -183,12 +184,4 @@ class GivenFiles:
         for file in self._read.values():
             known = Path(file.path if Path(file.path).name == file.given.name else file.given.name)
             parts.setdefault(file.given.value, known.parts)
-        return {value: _telling_end(own, parts.values()) for value, own in parts.items()}
-
-
-def _telling_end(own: tuple[str, ...], parts: Collection[tuple[str, ...]]) -> str:
-    """The last parts of a path, so many that no other path ends in them."""
-    for count in range(1, len(own)):
-        if sum(other[-count:] == own[-count:] for other in parts) == 1:
-            return "/".join(own[-count:])
-    return "/".join(own)
+        return {value: telling_end(own, parts.values()) for value, own in parts.items()}

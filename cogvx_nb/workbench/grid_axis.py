@@ -5,14 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 from ..checkpoints.registry import SIZE_MULTIPLE, Checkpoint
 from ..errors import RequestError
+from ..planning import inputs
 from ..planning.fields import FIELDS, FRAMES, PLAN, Field, names_deciding
 from ..results.typed import OneOf
-from ..text import full_number
+from ..text import full_number, telling_end
 from .grid_values import NONE, parse_values, write_list, write_value
 
 PROMPT, WORDS = "prompt", "prompt words"
@@ -28,6 +30,9 @@ OFFERED = (
 )
 """Names of what can vary along a side."""
 
+SHORT_HASH = 8
+"""Digits of a kept file's hash that tell it from another of its name."""
+
 MOST_SUGGESTED = 3
 """Words of the prompt that a message names."""
 
@@ -39,6 +44,7 @@ class GridAxis:
     name: Annotated[str, OneOf(("", WORDS, *FIELDS))]
     values: tuple[object, ...]
     replaces: str = ""  # of ``WORDS``: those in the prompt that each value replaces
+    files: tuple[str, ...] = ()  # of pictures and clips: what tells each from the others
 
     @property
     def title(self) -> str:
@@ -51,8 +57,8 @@ class GridAxis:
         if self.name in ("", PROMPT, WORDS):
             return tuple(map(str, self.values))
         values = self.values
-        if FIELDS[self.name].media:  # names of files, without their folders
-            values = tuple(str(value).rpartition("/")[2] for value in values)
+        if FIELDS[self.name].media:
+            values = self.files if len(self.files) == len(values) else _telling_names(values)
         return tuple(f"{axis_title(self.name)} {_value_label(value)}" for value in values)
 
     @property
@@ -65,6 +71,19 @@ class GridAxis:
         """Each value as the list has it."""
         return tuple(map(write_value, self.values))
 
+    def kept(self) -> GridAxis:
+        """The side with its pictures and clips by the names under which they are kept: the same
+        ones whatever becomes of the files that were given.
+
+        Raises:
+            RequestError: for one that can't be used.
+        """
+        if not self.name or self.name == WORDS or not FIELDS[self.name].media:
+            return self
+        given = [inputs.read_inputs({self.name: value}).get(self.name) for value in self.values]
+        values = tuple(inputs.named_value(file.value, file.name) if file else "" for file in given)
+        return replace(self, values=values, files=_telling_names(self.values))
+
 
 EMPTY = GridAxis("", ("",))
 """A side along which nothing varies."""
@@ -72,6 +91,16 @@ EMPTY = GridAxis("", ("",))
 
 def axis_title(name: str) -> str:
     return name.replace("_", " ")
+
+
+def _telling_names(values: Sequence[object]) -> tuple[str, ...]:
+    """Names of files, each after the folders that tell it from others of that name; of a kept one,
+    which has none, after the start of its hash."""
+    parts = []
+    for value in map(str, values):
+        kept_as, name = inputs.split_name(value)
+        parts.append((Path(kept_as).stem[:SHORT_HASH], name) if name else Path(value).parts)
+    return tuple(telling_end(own, parts) for own in parts)
 
 
 def _value_label(value: object) -> str:
@@ -213,7 +242,7 @@ def _example(field: Field, checkpoint: Checkpoint, choices: Sequence[str]) -> st
         return write_list(own)
     least = own if isinstance(own, int | float) else 1
     step = SIZE_MULTIPLE if field.default is None else 1
-    return write_list((_short(least), _short(least + step)))
+    return write_list((_short(least), _short(min(least + step, field.most))))
 
 
 def _short(value: float) -> float:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from ..checkpoints import store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, ModelError, RequestError
-from ..planning import planner, probe
-from ..planning.fields import DRAWN_BELOW, RANDOM_SEED, SEEDS
+from ..planning import inputs, planner, probe
+from ..planning.fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS
 from ..planning.plan import RECORDED
 from ..planning.request import VideoRequest, make_request
 from ..planning.schedulers import used_scheduler
@@ -90,8 +90,19 @@ def plan_grid(axes: Sequence[GridAxis], values: dict[str, object], predict: Pred
     find_model = functools.cache(store.locate_checkpoint)
     requests = tuple(_cell_request(axes, chosen, values, find_model) for chosen in cells(axes))
     _check_differences(axes, requests)
+    axes, values = _kept_files(axes, values)
     seconds = _predict_seconds(requests, predict)
     return GridPlan(axes, values, requests, plan_layouts(axes, requests), seconds)
+
+
+def _kept_files(
+    axes: Sequence[GridAxis], values: dict[str, object]
+) -> tuple[tuple[GridAxis, ...], dict[str, object]]:
+    """Sides and values with the names under which the pictures and clips are kept."""
+    varied = {axis.name for axis in axes}
+    given = inputs.read_inputs({name: v for name, v in values.items() if name not in varied})
+    files = {name: inputs.named_value(file.value, file.name) for name, file in given.items()}
+    return tuple(axis.kept() for axis in axes), values | files
 
 
 def cells(axes: Sequence[GridAxis]) -> list[tuple[object, ...]]:
@@ -163,7 +174,8 @@ def _cell_request(axes, chosen, values: dict, find_model) -> VideoRequest:
         known = {*filter(None, names), *([PROMPT] if WORDS in names else [])}
         if isinstance(error, ModelError) or getattr(error, "field", "") in known:
             raise  # it names the value itself
-        position = ", ".join(str(value) for value in chosen if value != "")
+        shown = map(inputs.shown_value, names, chosen)
+        position = ", ".join(str(value) for value in shown if value != "")
         raise RequestError("grid", position, str(error)) from error
 
 
@@ -177,7 +189,9 @@ def _check_differences(axes: Sequence[GridAxis], requests: Sequence[VideoRequest
             groups.setdefault(of_value, []).append(number)
         same = next((group for group in groups.values() if len(group) > 1), None)
         if same is not None:
-            first, second = (axis.values[number] for number in same[:2])
+            first, second = (
+                inputs.shown_value(axis.name, axis.values[number]) for number in same[:2]
+            )
             remedy = f"makes the same video as {first!r} here: leave it out"
             if len(groups) == 1:
                 remedy = f"makes no difference to {first!r} here: vary another field"
@@ -196,6 +210,9 @@ def _signature(request: VideoRequest) -> tuple:
         settings |= {"guidance": 1, "negative_prompt": ""}  # it is off
     if settings["variation_strength"] == 0:
         settings |= {"variation_seed": 0}
+    for name, field in FIELDS.items():
+        if field.tunes and not any(settings[tuned] for tuned in field.tunes):
+            settings[name] = field.default  # what it tunes isn't given
     settings |= {"scheduler": used_scheduler(request.model.checkpoint, request.scheduler).name}
     plan = planner.plan_request(request, probe.probe_machine())
     planned = tuple(getattr(plan, name) for name in (*RECORDED, "device") if name != "speed")

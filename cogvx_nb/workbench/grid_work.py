@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import settings
 from ..errors import CogvxError, RequestError
-from ..planning.fields import FIELDS, SEEDS
+from ..planning.fields import FIELDS, INPUTS, SEEDS
 from ..results.marks import change_marks
 from ..results.result import Result, read_result
 from .grid_file import GridCell, KeptGrid, list_grids, new_grid, read_grid, write_grid
@@ -221,12 +221,13 @@ def _finished_cells(grid: KeptGrid) -> Iterator[tuple[tuple, GridCell]]:
 
 
 def _key(request) -> tuple:
-    """What a video is recognised by."""
-    asked = {name: v for name, v in request.asked.items() if v is not None} | request.seeds
+    """What a video is recognised by: its pictures and clips by their content, wherever they lay."""
+    asked = {name: v for name, v in request.asked.items() if v is not None}
+    asked |= {name: getattr(request, name) for name in (*SEEDS, *INPUTS)}
     return (str(request.model.folder), request.enriched_from, *sorted(asked.items()))
 
 
 def _recorded_key(result: Result) -> tuple:
     sidecar = result.settings
-    asked = sidecar.asked | {name: getattr(sidecar.request, name) for name in SEEDS}
+    asked = sidecar.asked | {n: getattr(sidecar.request, n) for n in (*SEEDS, *INPUTS)}
     return (sidecar.checkpoint.folder, sidecar.enriched_from, *sorted(asked.items()))
