@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import ResultError, SpecError
-from cogvx_nb.media import kept
+from cogvx_nb.media import kept, kinds
 from cogvx_nb.reports import display, experiment, sweep_page
 from cogvx_nb.results import result, side_by_side, video
 from cogvx_nb.sweep import driver, given_files, ray_workers, runs
@@ -163,6 +163,15 @@ def test_clips_and_last_images(tmp_path):
     assert run.expected.request["strength"] == 0.5
     (run,) = planned(tmp_path, {"runs": [{"image": "a.png", "last_image": "b.png"}]})
     assert sorted(Path(path).name for path in run.inputs) == ["a.png", "b.png"]
+
+
+def test_folders_give_every_format_that_is_read():
+    pictures, clips = (given_files.FILE_KEYS[key].endings for key in ("images", "videos"))
+    for kind in kinds.KINDS:
+        assert not kind.pillow or f".{kind.ending}" in pictures, kind.name
+        assert not kind.demuxer or f".{kind.ending}" in clips, kind.name
+        assert not kind.demuxer or kind.ending in kinds.CLIPS
+    assert all(kind in kinds.CLIPS for kind in ("GIF", "WebP", "PNG", "AVIF"))
 
 
 def test_a_default_of_the_notebook_starts_in_its_folder(tmp_path):

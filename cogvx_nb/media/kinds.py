@@ -92,7 +92,10 @@ which is known by name only. The first that matches counts. Ogg isn't read: ffmp
 Theora by several threads to other frames each time."""
 
 PICTURES = "PNG, JPEG, WebP, AVIF, TIFF, GIF, BMP and JPEG 2000"
-CLIPS = "mp4, mov, mkv, webm, avi and animated GIF, WebP and PNG"
+CLIPS = (
+    ", ".join(kind.ending for kind in KINDS if kind.demuxer)
+    + " and animated GIF, WebP, PNG and AVIF"
+)
 """What is read, for messages."""
 
 

@@ -37,7 +37,10 @@ FILE_KEYS = {
     "videos": FileKey(
         "video",
         "clips",
-        (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif"),
+        (
+            *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts"),
+            *(".m2ts", ".flv", ".wmv", ".gif"),
+        ),
     ),
 }
 
