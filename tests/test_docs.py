@@ -17,7 +17,9 @@ import cogvx_nb
 from cogvx_nb.check import environment, gpu, report, run
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import build_parser
+from cogvx_nb.notebooks.template import VIDEO_PARAMETERS
 from cogvx_nb.planning import cost, plan, planner
+from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.planning.machine import Gpu, Machine
 
 PAGES = [("README.md", "README.zh-CN.md"), ("docs/deploy.md", "docs/deploy.zh-CN.md")]
@@ -260,6 +262,18 @@ def test_memory_of_cogvideox15_is_what_the_planner_says(page):
 
 
 @guides
+def test_what_torch_reserves_where_there_is_room_covers_the_prediction(page):
+    machine = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
+    (line,) = re.findall("^- .*torch .* 1.5 GiB.*$", read(page), re.M)
+    stated = map(float, re.findall(r"(?<!CogVideoX)\d+\.\d", line))
+    for known, most in zip((registry.COGVIDEOX_5B, registry.COGVIDEOX_15_5B), stated, strict=True):
+        fitted = planner.predict_plan(known, machine, known.frame_counts[-1])
+        fitted = planner.with_placement(fitted, "group_offload", machine)
+        extra = cost.reserved_bytes(fitted, 2**40) - cost.peak_bytes(fitted)
+        assert 0 < extra / 2**30 <= most
+
+
+@guides
 def test_drivers_and_hubs_are_those_of_the_code(page):
     for row in rows_of(page, "compute capability|计算能力")[:2]:
         assert row[1] == gpu.MINIMUM_DRIVER[int(row[0])]
@@ -303,3 +317,47 @@ def test_each_checkpoint_is_in_the_guide():
         for known in registry.CHECKPOINTS
     ]
     assert rows_of("docs/guide.md", "starts from") == rows
+
+
+def item_of(page: str, name: str) -> str:
+    """The item of a list that begins with a bold name, in one line."""
+    (item,) = re.findall(rf"^- \*\*{name}\*\* (.*(?:\n  .*)*)", read(page), re.M)
+    return " ".join(item.split())
+
+
+def test_the_choices_of_auto_are_in_the_guide():
+    item = item_of("docs/guide.md", "model")
+    for task in (registry.TEXT, registry.CLIP, registry.IMAGE, registry.FRAMES):
+        able = [known for known in registry.CHECKPOINTS if task in known.tasks]
+        for embedded in (False, True):
+            known = next(known for known in able if known.is_embedded == embedded)
+            assert f"`{known.name}`" in item
+            assert (
+                known.licence != "none stated" or f"`{known.name}` (licence: none stated)" in item
+            )
+
+
+def test_offered_frames_are_in_the_guide_and_their_rules_in_the_help():
+    guide, told = " ".join(read("docs/guide.md").split()), FIELDS["frames"].help
+    for known in registry.CHECKPOINTS:
+        *others, last = known.frames
+        assert f"{', '.join(map(str, others))} and {last}" in guide, known.name
+        rule = known.frame_rule
+        assert re.sub(r" from \d+ to (\d+).*", r" up to \1", rule) in told, known.name
+    fewest = {known.frames[0] for known in registry.CHECKPOINTS}
+    item = item_of("docs/guide.md", "fallback")
+    assert {int(number) for number in re.findall(r"\b1[37]\b", item)} == fewest
+
+
+def test_what_makes_a_notebook_one_of_videos_is_in_the_guide():
+    (named,) = re.findall(
+        r"If that cell sets (.*?) \(other", " ".join(read("docs/guide.md").split())
+    )
+    assert tuple(re.findall(r"`(\w+)`", named)) == VIDEO_PARAMETERS
+
+
+@readmes
+def test_what_generate_starts_from_is_in_the_readme(page):
+    assert "from a prompt, a picture or a clip" in read("docs/cli.md")
+    words = "from a prompt, a picture or a clip|由提示词、图片或视频片段"
+    assert re.search(rf"^\| `cogvx generate` \|.*({words})", read(page), re.M)

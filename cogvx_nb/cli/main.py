@@ -68,7 +68,7 @@ COMMANDS = (
         videos.generate_video_command,
         videos.add_generate,
         '--prompt "a red star"',
-        "a video from a prompt",
+        "from a prompt, image or clip",
         (
             '--image cat.png --prompt "a cat turns its head"',
             '--video clip.mp4 --strength 0.6 --prompt "a clay figure dances"',

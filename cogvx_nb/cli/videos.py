@@ -102,7 +102,7 @@ def list_results(options: argparse.Namespace) -> int:
 
 
 def generate_video_command(options: argparse.Namespace) -> int:
-    """Make a video from a prompt."""
+    """Make a video from a prompt, a picture or a clip."""
     from .. import workflow
     from ..planning.styles import find_style
     from ..progress import Progress

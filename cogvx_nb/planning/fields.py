@@ -169,7 +169,8 @@ _ROWS = (
         "frames",
         int,
         13,
-        "13, 25, 49, or another 8 N + 1 up to 49; CogVideoX1.5: 16 N + 1 up to 161",
+        "13, 25, 49, or another 8 N + 1 up to 49; CogVideoX1.5: 16 N + 1 up to 161; "
+        "Fun-V1.5: 8 N + 5 up to 85",
         least=1,
         most=10_000,
         alias="num_frames",
