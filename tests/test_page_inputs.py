@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from test_page import HOSTILE, QUICK, Shown
 
 from cogvx_nb.checkpoints import store
+from cogvx_nb.errors import RequestError
 from cogvx_nb.media import kept
 from cogvx_nb.results import video
 from cogvx_nb.results.result import read_result
@@ -61,6 +64,15 @@ def mp4(frames, tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     video.encode_video(frames, path, 8, "")
     return path.read_bytes()
+
+
+def huge_png() -> bytes:
+    """The start of a picture of 40,000 × 40,000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    crc = struct.pack(">I", zlib.crc32(header))
+    return (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + crc + struct.pack(">I", 0) + b"IDAT"
+    )
 
 
 def drop(shown: Shown, name: str, content: bytes, field: str = "") -> dict:
@@ -116,6 +128,31 @@ def test_a_dropped_picture_is_kept_and_a_checkpoint_chosen_that_takes_it(shown, 
     data = shown.ask("input.preview", {"field": "image"})["data"]
     assert data == {"name": "my cat.png", "facts": ["96 × 144"]}
     assert shown.ask("input.preview", {"field": "video"})["data"] is None
+
+
+def test_files_have_their_names_wherever_they_are_named(shown, png, mp4, frames):
+    """Also one that was given before, when Undo brings it back, and one of a long name."""
+    other = io.BytesIO()
+    Image.fromarray(frames[1]).save(other, "PNG")
+    long = "长" * 60 + ".png"
+    first, second = (
+        drop(shown, name, data)["data"]["form"]["image"]
+        for name, data in ((long, png), ("dog.png", other.getvalue()))
+    )
+    edit(shown, image=first, model=CLIPS)
+    desk = shown.page.desk
+    assert desk.form.request().input_names == {"image": long}
+    assert kept.name_for_people(first) == long, "in other doors of this process, too"
+    desk.save()
+    assert kept_page.read_page().names == {first: long}, "the other file can be removed"
+    side = {"name": "image", "text": f"{first}, {second}"}
+    planned = shown.ask("grid.plan", {"sides": [side]})["data"]
+    assert planned["sides"][0]["labels"] == (f"image {long}", "image dog.png")
+    assert f"{second}#dog.png" in shown.ask("grid.sweep", {"sides": [side]})["data"]["text"]
+    clip = drop(shown, "short.mp4", mp4, "video")["data"]["form"]["video"]
+    shown.ask("form.edit", {"values": {"video": clip, "video_start": 60.0}})
+    with pytest.raises(RequestError, match=r"video = 'short\.mp4': has 0 frames"):
+        desk.form.request()
 
 
 def test_the_preview_is_fitted_as_the_video_will_be(shown):
@@ -269,6 +306,7 @@ def test_a_waiting_job_has_its_files_after_the_original_is_gone(shown, png, tmp_
     ("name", "content"),
     [
         ("a.png", b"\x89PNG\r\n\x1a\n" + bytes(40)),
+        ("huge.png", huge_png()),
         ("a.jpg", b""),
         ("a.mp4", b"\x00\x00\x00\x18ftypisom" + bytes(20)),
         (HOSTILE, b"x"),

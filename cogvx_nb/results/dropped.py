@@ -48,8 +48,11 @@ def _read_text_or_video(path: Path) -> bytes:
 def _read_picture(path: Path) -> bytes:
     from PIL import Image  # late: most users of results need no images
 
-    with Image.open(path, formats=("PNG",)) as picture:
-        text = picture.info.get(TAG, "")
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            text = picture.info.get(TAG, "")
+    except Image.DecompressionBombError as error:  # no subclass of ValueError
+        raise ValueError("a picture that is too large") from error
     if len(text) > MAX_BYTES:
         raise ValueError("settings that are too large")
     return str(text).encode()

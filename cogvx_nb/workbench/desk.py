@@ -211,7 +211,9 @@ class Desk:
     def save(self) -> None:
         """Keep form and film roll on disk; where that fails, the next change tries again."""
         with self._lock:
-            form, names = self.form.as_json(), self.form.names
+            form = self.form.as_json()
+            # Of what was given before there are none: those files can be removed as unused.
+            names = {k: n for k, n in dict(self.form.names).items() if k in form.values()}
             kept = KeptPage(form=form, names=names, roll=tuple(self._roll))
         with contextlib.suppress(CogvxError):
             write_page(replace(kept, given=self._given))

@@ -71,12 +71,16 @@ class Draft:
         Raises:
             CogvxError: if it isn't valid; see ``request.make_request``.
         """
-        made = request.make_request(self.model, **self.filled | changes)
-        named = {
-            field: self.names.get(getattr(made, field), name)
-            for field, name in made.input_names.items()
+        return request.make_request(self.model, **self.named(self.filled | changes))
+
+    def named(self, values: Mapping[str, object]) -> dict[str, object]:
+        """Values with the name that people know each kept file by: messages and results have it."""
+        files = {name: values[name] for name in inputs.given_names(values)}
+        return dict(values) | {
+            name: inputs.named_value(kept, self.names[kept])
+            for name, kept in files.items()
+            if isinstance(kept, str) and kept in self.names
         }
-        return replace(made, input_names=named)
 
     def read_inputs(self) -> dict[str, Given]:
         """The pictures and clips that are given, by field, whatever else is typed.
@@ -101,7 +105,6 @@ class Draft:
         others = [other for other in INPUTS if FIELDS[other].media != FIELDS[field].media]
         self.values |= dict.fromkeys(others, "") | {field: given.value}
         self.values["video_start"] = FIELDS["video_start"].default  # that of another clip
-        self.names = {k: n for k, n in self.names.items() if k in self.values.values()}
         self.names[given.value] = name
         able = self.able_models()
         if not able or self.model.name in able:

@@ -15,10 +15,13 @@ from ..results.dropped import read_dropped
 from ..results.typed import OneOf, Range
 from .actions import Action, Reply
 from .desk import Desk
-from .draft import MOST_NAME, file_name
+from .draft import file_name
 
 MOST_BYTES = 100_000_000
 """Of a file: a video of 49 frames has about 2 MB. Of a larger clip one can type the path."""
+
+MOST_NAME_BYTES = 200
+"""Of the name under which it is written to be read: file systems take at most 255."""
 
 START_AS = {"image": "image", "video": "video"}
 """The field that a file can be given for, by the kind in its media type."""
@@ -59,7 +62,7 @@ def take_piece(desk: Desk, arguments: Piece, data: bytes) -> Reply:
 
 def _take_whole(desk: Desk, name: str, content: bytes, field: str) -> Reply:
     with temporary_folder() as folder:
-        path = folder / (name if len(name.encode()) < MOST_NAME else "dropped")
+        path = folder / name.encode()[-MOST_NAME_BYTES:].decode(errors="ignore")
         path.write_bytes(content)
         if field:
             return Reply(desk.take_file(path, name, field))

@@ -187,12 +187,22 @@ def _planner(desk: Desk, arguments: Sides) -> functools.partial[GridPlan]:
     """Plans the grid of some sides and the form as it is now; in any thread."""
     if len(arguments.sides) > len(SIDES):
         raise RequestError("grid", len(arguments.sides), f"has at most {len(SIDES)} sides")
-    axes = [parse_axis(side.name, side.text, side.replaces) for side in arguments.sides]
+    axes = [
+        _named_axis(desk, parse_axis(side.name, side.text, side.replaces))
+        for side in arguments.sides
+    ]
     model = desk.form.model
     usual = model.folder in (None, settings.models_dir() / model.name)
-    values = desk.form.filled | {"model": model.name if usual else str(model.folder)}
+    values = desk.form.named(desk.form.filled) | {
+        "model": model.name if usual else str(model.folder)
+    }
     values = {name: v for name, v in values.items() if name in FIELDS or name == "enriched_from"}
     return functools.partial(plan_grid, axes, values, functools.partial(_predict, desk.session))
+
+
+def _named_axis(desk: Desk, axis: GridAxis) -> GridAxis:
+    values = tuple(desk.form.named({axis.name: value})[axis.name] for value in axis.values)
+    return dataclasses.replace(axis, values=values)
 
 
 def _predict(session: Session, *arguments: object) -> Prediction:
