@@ -37,6 +37,11 @@ class Kind:
     pillow: str = ""  # Pillow's format; empty for clips
     demuxer: str = ""  # ffmpeg's; empty for what Pillow reads
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is one, which may move, also where it isn't read."""
+        return not self.demuxer
+
 
 def _starts(*beginnings: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(beginnings)
@@ -107,12 +112,25 @@ def kind_of(head: bytes) -> Kind:
     """
     if not head:
         raise Unusable("is empty (0 bytes): give another file")
-    kind = next((kind for kind in KINDS if kind.matches(head)), None)
+    kind = _find_kind(head)
     if kind is None:
         raise Unusable(f"is neither a picture nor a clip: {PICTURES} are read, and {CLIPS}")
     if not (kind.pillow or kind.demuxer):
         raise Unusable(f"is {kind.name}, which isn't read: save it as JPEG or PNG")
     return kind
+
+
+def _find_kind(head: bytes) -> Kind | None:
+    return next((kind for kind in KINDS if kind.matches(head)), None)
+
+
+def guess_kind(path: Path) -> Kind | None:
+    """The format of a regular file, also one that isn't read; None where it is unknown."""
+    try:
+        with path.open("rb") as file:
+            return _find_kind(file.read(HEAD))
+    except OSError:
+        return None
 
 
 def file_kind(path: Path) -> Kind:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mimetypes
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from .. import settings
 from ..checkpoints import store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, PathError, RequestError
+from ..media.kinds import guess_kind
 from ..paths import user_path
 from ..planning.fields import FIELDS, RANDOM_SEED
 from ..planning.inputs import read_input
@@ -120,8 +120,8 @@ class Desk:
             self.save_soon()
             note = f"{label_of(wanted)}: {name}. {chosen}".strip()
             return {"form": self.form.as_json(), "note": note}
-        is_picture = (mimetypes.guess_type(name)[0] or "").startswith("image/")
-        raise problems[0 if is_picture else -1]
+        kind = guess_kind(path)
+        raise problems[0 if kind and kind.is_picture else -1]
 
     def draft_of(self, sidecar: Sidecar) -> Draft:
         """Another form, with the settings of a result; with the chosen checkpoint where its own

@@ -3,13 +3,13 @@ ours go into the form; from any other picture or clip a video starts."""
 
 from __future__ import annotations
 
-import mimetypes
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from ..errors import RequestError, ResultError
 from ..files import temporary_folder
+from ..media.kinds import guess_kind
 from ..planning.fields import INPUTS
 from ..results.dropped import read_dropped
 from ..results.typed import OneOf, Range
@@ -22,9 +22,6 @@ MOST_BYTES = 100_000_000
 
 MOST_NAME_BYTES = 200
 """Of the name under which it is written to be read: file systems take at most 255."""
-
-START_AS = {"image": "image", "video": "video"}
-"""The field that a file can be given for, by the kind in its media type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +67,10 @@ def _take_whole(desk: Desk, name: str, content: bytes, field: str) -> Reply:
             sidecar = read_dropped(path, name)
         except ResultError as no_settings:
             return _take_other(desk, path, name, no_settings)
+        start_as = _field_for(path)
     note = desk.form.load(sidecar)
     desk.save_soon()
-    field = START_AS.get(_kind(name), "")
-    return Reply({"form": desk.form.as_json(), "note": note, "start_as": field})
+    return Reply({"form": desk.form.as_json(), "note": note, "start_as": start_as})
 
 
 def _take_other(desk: Desk, path: Path, name: str, no_settings: ResultError) -> Reply:
@@ -81,14 +78,15 @@ def _take_other(desk: Desk, path: Path, name: str, no_settings: ResultError) -> 
     try:
         return Reply(desk.take_file(path, name))
     except RequestError:
-        if _kind(name) in START_AS:
+        if _field_for(path):
             raise
         raise no_settings from None
 
 
-def _kind(name: str) -> str:
-    """What a file is by its name, such as ``image``."""
-    return (mimetypes.guess_type(name)[0] or "").partition("/")[0]
+def _field_for(path: Path) -> str:
+    """The field that a file can be given for by what is in it; empty for other files."""
+    kind = guess_kind(path)
+    return "" if kind is None else "image" if kind.is_picture else "video"
 
 
 ACTIONS = {"drop.piece": Action(Piece, take_piece, takes_data=True)}

@@ -64,9 +64,10 @@ def preview(desk: Desk, wanted: InputField) -> Future[Reply] | Reply:
 
     def draw() -> Reply:
         checked = {name: FIELDS[name].check(values[name]) for name in SHAPING}
-        image = read_input("image", values["image"]) if values["image"] else None
         given = read_input(wanted.field, values[wanted.field])
-        (height, width), _ = fit_size(model, checked, image)
+        image = read_input("image", values["image"]) if values["image"] else None
+        shaping = image or (given if wanted.field == "video" else None)  # as of a request
+        (height, width), _ = fit_size(model, checked, shaping)
         facts = [f"{given.height} × {given.width}", *_length(given), *given.notes]
         facts += filter(None, [pixels.fit_note(given, height, width, checked["fit"])])
         frames = _fitted(given, model, height, width, checked)

@@ -23,7 +23,11 @@ function bindDrops(root, app, values) {
     mark(undefined);
     take(event, event.dataTransfer?.files, slotOf(event)?.dataset.field);
   });
-  root.addEventListener("paste", (event) => take(event, event.clipboardData?.files, slotOf(event)?.dataset.field));
+  root.addEventListener("paste", (event) => {
+    // Spreadsheets and Word put a picture of what is copied beside its text.
+    if (event.clipboardData?.types.includes("text/plain") && isTyping(event.target)) return;
+    take(event, event.clipboardData?.files, slotOf(event)?.dataset.field);
+  });
 
   const slotOf = (event) => event.target.closest?.(".cogvx-input[data-field]");
 
@@ -34,10 +38,11 @@ function bindDrops(root, app, values) {
   }
 
   function take(event, files, field) {
-    const [file] = files ?? [];
+    const [file, ...others] = files ?? [];
     if (!file) return;
     event.preventDefault();
     event.stopPropagation();
+    if (others.length) app.tell(`Only ${file.name} was taken: drop them one by one.`);
     give(file, field);
   }
 
