@@ -10,7 +10,7 @@ import pytest
 from conftest import CIRCLE, wait_for
 from PIL import Image, PngImagePlugin
 
-from cogvx_nb.checkpoints import store
+from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import DoesNotFit, PathError
 from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.results import result
@@ -456,5 +456,9 @@ def test_the_checkpoints_that_can_be_fetched_are_named(shown):
     names = [row[0] for row in shown.page.setup["missing"]]
     here = {model.name for model in store.available_checkpoints()}
     assert "CogVideoX-5b" in names or "CogVideoX-5b" in here
+    known = {row.name: row for row in registry.CHECKPOINTS}
+    assert {name for name in names if "text" not in known[name].tasks} == set()
+    for name, size, _ in shown.page.setup["missing"]:
+        assert size == f"{known[name].stored_bytes / 1e9:.1f} GB"
     (tiny,) = [row for row in shown.page.setup["models"] if row["name"] == "cogvideox-tiny"]
     assert tiny["embedded"]

@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from conftest import CIRCLE
 from PIL import Image
 from test_page import HOSTILE, QUICK, Shown
 
-from cogvx_nb.checkpoints import store
+from cogvx_nb.checkpoints import checkpoint, store
 from cogvx_nb.errors import RequestError
 from cogvx_nb.media import kept
 from cogvx_nb.results import video
@@ -348,6 +349,51 @@ def test_names_that_a_page_left_are_read_with_care(tiny, outputs, open_page, png
     content["names"] = {image: 7}
     kept_page.kept_path().write_text(json.dumps(content))
     assert kept_page.read_page().form == {}
+
+
+def test_a_length_that_is_no_mode_has_its_cost(shown):
+    """Such as that of a video from the command line: a row of it is added."""
+    (tiny,) = [row for row in shown.page.setup["models"] if row["name"] == SMALL]
+    assert (33, 4.1) in tiny["counts"]
+    assert {count for _, count, _ in tiny["modes"]} < {count for count, _ in tiny["counts"]}
+
+    def predicted(frames) -> list[int]:
+        edit(shown, frames=frames)
+        return list(dict.fromkeys(r["frames"] for r in shown.ask("form.predict")["data"]))
+
+    assert predicted(13) == [13, 25, 49]
+    assert predicted(33) == [13, 25, 33, 49]
+    assert predicted("many") == [13, 25, 49]
+
+
+def test_the_kind_of_a_dropped_file_is_that_of_its_content(shown, png, mp4):
+    data = drop(shown, "walk", mp4)["data"]
+    assert kept.is_kept_name(data["form"]["video"])
+    cut = drop(shown, "picture", png[:60])["error"]
+    assert cut["text"].startswith("Image picture "), "not what is wrong with it as a clip"
+    shown.submit()
+    shown.wait()
+    made = shown.page.desk.path_of(shown.page.roll[0]["path"]).read_bytes()
+    assert drop(shown, "mine", made)["data"]["start_as"] == "video"
+    heic = drop(shown, "a.dat", b"\0\0\0\x18ftypheic" + bytes(40))["error"]["text"]
+    assert "is HEIC" in heic
+    text = drop(shown, "a.png", b"my shopping list")["error"]["text"]
+    assert "carries no settings" in text
+
+
+def test_the_preview_of_a_clip_has_the_aspect_of_its_video(shown, tmp_path):
+    upright = tmp_path / "upright.mp4"
+    video.encode_video(np.zeros((13, 144, 96, 3), np.uint8), upright, 8, "")
+    desk = shown.page.desk
+    model = next(m for m in desk.form.models.values() if m.name == SMALL)
+    sizes = checkpoint.Sizes(range(96, 145, 16), range(96, 145, 16))
+    facts = replace(model.checkpoint, sizes=sizes)
+    desk.form.models[SMALL] = replace(model, checkpoint=facts)
+    edit(shown, video=str(upright), model=SMALL)
+    picture = preview(shown, "video")
+    request = desk.form.request()
+    assert (request.height, request.width) == (144, 96)
+    assert picture.width / picture.height == pytest.approx(2 / 3)
 
 
 def test_checkpoints_say_what_they_take(shown):

@@ -11,6 +11,7 @@ from ..checkpoints.registry import Model
 from ..errors import CogvxError, DoesNotFit
 from ..planning import enrich
 from ..planning.fields import FIELDS
+from ..planning.fit import fit_frames
 from ..planning.inputs import done_steps, encoded_frames, given_names, task_of
 from ..planning.speedups import SPEEDS
 from ..results.result import read_result
@@ -56,7 +57,7 @@ def _check_form(desk: Desk) -> Reply:
 
 
 def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
-    """Predicted time and memory of each length and speed.
+    """Predicted time and memory of each speed, for each mode's length and the chosen one.
 
     Replies with a list of rows ``{"frames", "speed", "seconds", "bytes", "problem", "note"}``:
     ``seconds`` is None where nothing is known of the GPU, ``problem`` empty where it fits, ``note``
@@ -73,7 +74,10 @@ def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
 
 def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict[str, object]]:
     rows = []
-    for frames in model.checkpoint.frames:
+    counts = set(model.checkpoint.frames)
+    with contextlib.suppress(CogvxError):  # it is said elsewhere, too
+        counts.add(fit_frames(model, FIELDS["frames"].check(values["frames"]))[0])
+    for frames in sorted(counts):
         for speed in SPEEDS:
             row = {
                 "frames": frames,

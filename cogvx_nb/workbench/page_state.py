@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from ..checkpoints import store
-from ..checkpoints.registry import CHECKPOINTS, MODES, Model
+from ..checkpoints.registry import CHECKPOINTS, MODES, TEXT, Model
 from ..planning import enrich
 from ..planning.fields import FIELDS, INPUT, INPUTS, MAX_PROMPT, Field
 from ..planning.inputs import INPUTS_OF
 from ..results.records import Sidecar
 from ..results.result import Result
-from ..text import full_number
+from ..text import format_bytes, full_number
 from .draft import NAMES, input_names, recorded_values
 from .jobs import Job
 from .wording import label_of
@@ -72,6 +72,7 @@ class ModelRow:
 
     name: str
     modes: tuple[tuple[str, int, float], ...]  # (name, frames, seconds of video)
+    counts: tuple[tuple[int, float], ...]  # (frames, seconds) of all lengths that it makes
     height: int
     width: int
     licence: str
@@ -87,6 +88,7 @@ def model_row(model: Model) -> ModelRow:
     return ModelRow(
         name=model.name,
         modes=tuple((name, count, round(count / facts.fps, 1)) for name, count in modes),
+        counts=tuple((count, round(count / facts.fps, 1)) for count in facts.frame_counts),
         height=facts.height,
         width=facts.width,
         licence=f"{facts.licence}: {facts.licence_note}",
@@ -109,9 +111,10 @@ def describe_setup(models: list[Model]) -> Setup:
     """The form's fields, the checkpoints, and those that can be fetched."""
     known = {model.name for model in models}
     missing = [
-        (row.name, f"{sum(row.parameters.values()) * 2e-9:.0f} GB", store.download_command(row))
+        (row.name, format_bytes(row.stored_bytes), store.download_command(row))
         for row in CHECKPOINTS
-        if row.name not in known and not row.is_embedded
+        # The page offers the first of them for whatever is described.
+        if row.name not in known and not row.is_embedded and TEXT in row.tasks
     ]
     return Setup(field_rows(), [model_row(model) for model in models], missing)
 

@@ -8,20 +8,43 @@ function FormLengths(app, changed) {
   const speeds = app.traits.setup.fields.find((row) => row.name === "speed").choices;
   let shown = ""; // name of the model whose lengths these are
   const cells = new Map(); // "frames speed" → {input, cost}
+  let counts = []; // [frames, seconds] of all lengths that the model makes
+  let extra = null; // {frames, row}: a length that is none of the modes, such as that of a result
 
   function show(model) {
     if (model.name === shown) return; // with what was predicted for it
     shown = model.name;
     const chosen = value();
     cells.clear();
+    extra = null;
+    counts = model.counts;
     table.replaceChildren(
       h("thead", {}, h("tr", {}, h("td"), speeds.map(([, label]) => h("th", { scope: "col", text: label })))),
-      h("tbody", {}, model.modes.map(([name, frames, seconds]) =>
-        h("tr", {},
-          h("th", { scope: "row", title: `${frames} frames` }, name, h("small", { text: `${seconds} s video` })),
-          speeds.map(([speed]) => cell(name, frames, speed))))));
-    if (chosen.frames) set(chosen);
+      h("tbody", {}, model.modes.map(([name, frames, seconds]) => lengthRow(name, frames, seconds))));
+    if (!chosen.frames) return;
+    // Of another model the nearest mode is as good, unless this one makes just as many frames.
+    const isMade = counts.some(([count]) => count === chosen.frames);
+    set(isMade ? chosen : { ...chosen, frames: nearest(chosen.frames, model.modes.map(([, count]) => count)) });
   }
+
+  function lengthRow(name, frames, seconds) {
+    return h("tr", {},
+      h("th", { scope: "row", title: `${frames} frames` }, name, h("small", { text: `${seconds} s video` })),
+      speeds.map(([speed]) => cell(name, frames, speed)));
+  }
+
+  /** Add the row of a length that is none of the modes; it replaces another such one. */
+  function addRow(frames) {
+    if (extra) {
+      extra.row.remove();
+      for (const [speed] of speeds) cells.delete(`${extra.frames} ${speed}`);
+    }
+    const [, seconds] = counts.find(([count]) => count === frames);
+    extra = { frames, row: lengthRow(`${frames} frames`, frames, seconds) };
+    table.tBodies[0].append(extra.row);
+  }
+
+  const nearest = (wanted, all) => all.reduce((a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a), all[0]);
 
   function cell(name, frames, speed) {
     const input = h("input", { type: "radio", name: group, value: `${frames} ${speed}`, "aria-label": `${name}, ${frames} frames, ${speed}`, on: { change: changed } });
@@ -52,14 +75,16 @@ function FormLengths(app, changed) {
   function set({ frames, speed }) {
     if (frames === undefined && speed === undefined) return;
     const now = value();
-    const counts = [...new Set([...cells.keys()].map((key) => Number(key.split(" ")[0])))];
-    const wanted = frames ?? now.frames ?? counts[0];
-    const nearest = counts.reduce((a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a), counts[0]);
-    const cell = cells.get(`${nearest} ${speed ?? now.speed ?? "exact"}`);
+    if (!cells.size) return;
+    const all = counts.map(([count]) => count);
+    const wanted = nearest(frames ?? now.frames ?? all[0], all); // as a request is fitted
+    const key = `${wanted} ${speed ?? now.speed ?? "exact"}`;
+    if (!cells.has(key)) addRow(wanted);
+    const cell = cells.get(key);
     if (cell) cell.input.checked = true;
   }
 
-  return { element, show, showCosts, get value() { return value(); }, set value(form) { set(form); } };
+  return { element, show, showCosts, get extra() { return extra?.frames; }, get value() { return value(); }, set value(form) { set(form); } };
 }
 
 /** The seed: at random for each video, or fixed; and how many videos. */
