@@ -34,7 +34,7 @@ GENERATION = """
 import sys, time
 start = time.perf_counter()
 from cogvx_nb.pipeline import generate, loader
-from cogvx_nb.planning import planner, probe, request
+from cogvx_nb.planning import model_choice, planner, probe, request
 from cogvx_nb.reports import display
 from cogvx_nb.results import result
 prompt, frames, steps, count = sys.argv[1], *map(int, sys.argv[2:])

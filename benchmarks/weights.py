@@ -48,8 +48,11 @@ HubApi(endpoint=url, token="").download_repo(repo, "model", local_dir=folder, fi
 
 def repository(folder: Path, size: int) -> Path:
     """A folder with one shard of noise, and what makes it a checkpoint by its names."""
-    (folder / "transformer").mkdir(parents=True)
+    for part in ("transformer", "text_encoder", "vae"):
+        (folder / part).mkdir(parents=True)
     (folder / "model_index.json").write_text("{}")
+    write_noise(folder / "text_encoder" / "model.safetensors", 1000)
+    write_noise(folder / "vae" / "diffusion_pytorch_model.safetensors", 1000)
     write_noise(folder / SHARD, size)
     return folder
 
