@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import threading
 import zlib
 from dataclasses import replace
 
@@ -18,9 +19,10 @@ from test_page import HOSTILE, QUICK, Shown
 from cogvx_nb.checkpoints import checkpoint, store
 from cogvx_nb.errors import RequestError
 from cogvx_nb.media import kept
+from cogvx_nb.planning import inputs
 from cogvx_nb.results import video
 from cogvx_nb.results.result import read_result
-from cogvx_nb.workbench import drop_actions, kept_page
+from cogvx_nb.workbench import drop_actions, kept_page, queue_actions
 from cogvx_nb.workbench.grid_axis import parse_axis
 from cogvx_nb.workbench.kept_job import read_kept_job
 from cogvx_nb.workbench.kept_queue import restore_job
@@ -394,6 +396,50 @@ def test_the_preview_of_a_clip_has_the_aspect_of_its_video(shown, tmp_path):
     request = desk.form.request()
     assert (request.height, request.width) == (144, 96)
     assert picture.width / picture.height == pytest.approx(2 / 3)
+
+
+def test_requests_with_a_clip_are_made_in_a_thread_from_the_form_as_it_was(shown, mp4, monkeypatch):
+    """Whole clips are hashed and decoded: the thread of messages would stand still."""
+    form = drop(shown, "a.mp4", mp4)["data"]["form"]
+    threads, reading, edited = [], threading.Event(), threading.Event()
+
+    def read_slowly(values):
+        threads.append(threading.current_thread())
+        reading.set()
+        assert edited.wait(60)
+        return read_inputs(values)
+
+    read_inputs = inputs.read_inputs
+    monkeypatch.setattr(inputs, "read_inputs", read_slowly)
+    desk = shown.page.desk
+    shown.session.queue.pause(True)
+    values = QUICK | {"video": form["video"], "model": form["model"], "steps": 3}
+    future = queue_actions.submit_form(desk, queue_actions.Submission(values, copies=2))
+    assert reading.wait(60)
+    desk.edit({"steps": 2, "video": "", "prompt": "something else"})
+    edited.set()
+    jobs = future.result(60).data["ids"]
+    made = [job.request for job in shown.session.queue.waiting]
+    assert [job.id for job in shown.session.queue.waiting] == jobs
+    assert [(r.steps, r.seed, r.prompt, r.input_names["video"]) for r in made] == [
+        (3, 7, CIRCLE, "a.mp4"),
+        (3, 8, CIRCLE, "a.mp4"),
+    ]
+    shown.session.queue.clear()
+    shown.session.queue.pause(False)
+    shown.submit(video=form["video"], model=form["model"])
+    shown.wait()
+    path = shown.page.roll[0]["path"]
+    for action, more in (("queue.repeat", {}), ("queue.vary", {"strength": 0.2, "copies": 2})):
+        shown.session.queue.pause(True)
+        answer = shown.ask(action, {"path": path} | more)["data"]
+        waiting = shown.session.queue.waiting
+        assert [job.id for job in waiting] == answer["ids"]
+        assert len({job.request.variation_seed for job in waiting}) == len(waiting)
+        assert {row["id"] for row in shown.page.jobs["waiting"]} == set(answer["ids"])
+        shown.session.queue.clear()
+    shown.session.queue.pause(False)
+    assert threading.main_thread() not in threads
 
 
 def test_checkpoints_say_what_they_take(shown):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import random
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from ..planning.fields import MAX_SEED, RANDOM_SEED
+from ..planning.inputs import given_names
 from ..results.result import read_result
 from ..results.typed import Range
 from .actions import Action, NoArguments, Reply
 from .desk import Desk
+from .draft import Draft
 from .jobs import Job
 from .prompt_history import remember_prompt
 
@@ -68,15 +73,31 @@ class Repeat:
     copies: Annotated[int, Range(1, MOST_COPIES)] = 1
 
 
-def submit_form(desk: Desk, arguments: Submission) -> Reply:
+def submit_form(desk: Desk, arguments: Submission) -> Reply | Future[Reply]:
     """Put the form's request into the queue, once for each copy.
 
     With a random seed each copy draws its own; with a fixed one they count upwards. Replies with
     the ids of the jobs; or with ``known``, the name of a video that is there already.
     """
     desk.edit(arguments.values)
-    seed = desk.form.filled["seed"]
-    requests = [desk.form.request(seed=s) for s in _seeds(seed, arguments.copies)]
+    return _with_inputs(desk, desk.form, _submit, arguments)
+
+
+def _with_inputs(
+    desk: Desk, draft: Draft, work: Callable[..., Reply], *arguments: object
+) -> Reply | Future[Reply]:
+    """Call ``work`` with the desk and a draft as it is now: in a thread where it starts from a
+    picture or a clip, since reading a whole clip takes a while."""
+    if not given_names(draft.values):
+        return work(desk, draft, *arguments)
+    then = copy.copy(draft)  # the form may be edited while the thread reads
+    then.values, then.names = dict(draft.values), dict(draft.names)
+    return desk.in_background(work, desk, then, *arguments)
+
+
+def _submit(desk: Desk, draft: Draft, arguments: Submission) -> Reply:
+    seeds = _seeds(draft.filled["seed"], arguments.copies)
+    requests = [draft.request(seed=seed) for seed in seeds]
     if len(requests) == 1 and not arguments.again and (known := desk.find_equal(requests[0])):
         return Reply({"ids": [], "known": known})
     request = requests[0]
@@ -98,21 +119,29 @@ def _seeds(seed: int, copies: int) -> list[int]:
     return [min(seed + number, MAX_SEED) for number in range(copies)]
 
 
-def repeat_result(desk: Desk, arguments: Repeat) -> Reply:
+def repeat_result(desk: Desk, arguments: Repeat) -> Reply | Future[Reply]:
     """Make a result again with other values, such as another seed; the form stays."""
+    return _repeat(desk, arguments, 1)
+
+
+def _repeat(desk: Desk, arguments: Repeat, times: int) -> Reply | Future[Reply]:
+    """The same so many times; each draws a random variation of its own."""
     sidecar = read_result(desk.path_of(arguments.path)).settings
     draft = desk.draft_of(sidecar)
     draft.edit(arguments.changes)
-    seeds = _seeds(draft.filled["seed"], arguments.copies)
+    seeds = _seeds(draft.filled["seed"], arguments.copies) * times
+    return _with_inputs(desk, draft, _add_each, seeds)
+
+
+def _add_each(desk: Desk, draft: Draft, seeds: list[int]) -> Reply:
     jobs = [desk.session.queue.submit(draft.request(seed=seed)) for seed in seeds]
     return Reply({"ids": [job.id for job in jobs]})
 
 
-def vary_result(desk: Desk, arguments: Vary) -> Reply:
+def vary_result(desk: Desk, arguments: Vary) -> Reply | Future[Reply]:
     """Make a result again from noise near its own, each time from other noise; the form stays."""
     changes = {"variation_strength": arguments.strength, "variation_seed": RANDOM_SEED}
-    repeats = [Repeat(arguments.path, changes) for _ in range(arguments.copies)]
-    return Reply({"ids": [repeat_result(desk, one).data["ids"][0] for one in repeats]})
+    return _repeat(desk, Repeat(arguments.path, changes), arguments.copies)
 
 
 def reproduce_result(desk: Desk, arguments: Repeat) -> Reply:
