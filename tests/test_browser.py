@@ -358,7 +358,7 @@ def test_a_reload_and_a_second_tab_show_the_same(page, chromium, lab):
         assert shown.locator("[name=seed]").input_value() == "40"
     assert roll(other) == roll(page) != []
     other.locator(".cogvx-cancel").click()
-    other.wait_for_selector(".cogvx-cancel:disabled", timeout=20_000)
+    other.wait_for_selector(".cogvx-cancel:disabled", timeout=SLOW)
     other.close()
     wait(page, kit.REST)
 

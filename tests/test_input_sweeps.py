@@ -186,7 +186,8 @@ def test_a_default_of_the_notebook_starts_in_its_folder(tmp_path):
 
 
 BAD = [
-    ("run 37 of 40 (line 38 of p.csv): image = '{}/lost.png': is no file", {"prompts": "p.csv"}),
+    ("cogvx: run 37 of 40 (line 38 of p.csv): image = ", {"prompts": "p.csv"}),
+    ("is no file: check its name; looked for {}/lost.png", {"prompts": "p.csv"}),
     ("images = 'none': there is no {}/none; name a folder of them", {"images": "none"}),
     ("videos = '.': no clips in {}; name a folder of them (they end in .mp4", {"videos": "."}),
     ("images = 'a.png': it is no folder; name one, or a list of files", {"images": "a.png"}),

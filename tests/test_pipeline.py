@@ -11,6 +11,8 @@ import torch
 from conftest import CIRCLE
 
 from cogvx_nb.pipeline import generate, loader
+from cogvx_nb.pipeline.condition import from_text
+from cogvx_nb.pipeline.noise import Noise
 from cogvx_nb.pipeline.vae import decode_latents
 from cogvx_nb.planning import planner, request
 
@@ -26,7 +28,9 @@ def loaded(tiny, here):
 def test_a_saved_pipeline_gives_diffusers_the_same_frames(loaded, tiny, tmp_path):
     video = request.make_request(tiny, CIRCLE, **SMALL)
     embeds, negative = loaded.encode(video)
-    ours = generate._denoise(video, loaded.pipe, embeds, negative, lambda event: None, None)
+    text, start = torch.cat([negative, embeds]), from_text(4, loaded.pipe.transformer.config)
+    given = (start, Noise(video.seed), lambda event: None, None)
+    ours = generate._denoise(video, loaded.pipe, text, *given)
     loaded.pipe.save_pretrained(tmp_path)
     saved = diffusers.CogVideoXPipeline.from_pretrained(tmp_path)
     saved.set_progress_bar_config(disable=True)

@@ -15,7 +15,7 @@ import pytest
 import world
 from conftest import CIRCLE
 
-from cogvx_nb.checkpoints.registry import CHECKPOINTS, COGVIDEOX_5B, TINY
+from cogvx_nb.checkpoints.registry import CHECKPOINTS, COGVIDEOX_5B, TINY, TINY_I2V
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import RequestError
 from cogvx_nb.planning import request, styles
@@ -78,7 +78,10 @@ def test_the_words_to_choose_from_are_those_of_its_world():
     assert words["Backgrounds"] == tuple(world.BACKGROUNDS)
     moves = [word.removeprefix("moving ").removeprefix("standing ") for word in words["Motions"]]
     assert tuple(moves) == world.MOTIONS
-    assert [known.name for known in CHECKPOINTS if known.demonstration] == [TINY.name]
+    assert [known.name for known in CHECKPOINTS if known.demonstration] == [
+        TINY.name,
+        TINY_I2V.name,
+    ]
 
 
 @pytest.mark.parametrize(
