@@ -190,7 +190,8 @@ def wait_for_result(page, prompt: str) -> None:
     """Until the stage shows a video of this prompt, and nothing runs."""
     shown = "document.querySelector('.cogvx-title').textContent"
     wait(page, f"{shown} === {json.dumps(prompt)} && {REST}", SLOW)
-    wait(page, "!document.querySelector('.cogvx-video').hidden")
+    playing = json.dumps(f"Video: {prompt}")  # until then the element holds the one before
+    wait(page, f"document.querySelector('.cogvx-video:not([hidden])')?.ariaLabel === {playing}")
 
 
 def plays(page, video: str = ".cogvx-video") -> None:

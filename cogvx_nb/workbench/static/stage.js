@@ -40,13 +40,14 @@ function Stage(app) {
     setText(title, result.prompt);
     describe(result);
     mode("video");
-    video.setAttribute("aria-label", `Video: ${result.prompt}`);
     strip.style.visibility = "hidden";
     try {
       const [source, poster] = [app.media.video(result.path), app.media.poster(result.path)];
       poster.then((url) => { if (row === result && url) video.poster = url; }, () => {});
-      video.src = await source;
+      const url = await source;
       if (row !== result) return;
+      video.src = url;
+      video.setAttribute("aria-label", `Video: ${result.prompt}`);
       if (!app.stillness()) await video.play().catch(() => {});
       strip.src = await app.media.strip(result.path);
       if (row !== result) return;
