@@ -12,8 +12,8 @@ from conftest import ROOT
 PACKAGE = ROOT / "cogvx_nb"
 LAYERS = """text errors imports paths settings files hashing leftovers
     events time_left live_line progress < media checkpoints < loras < planning
-    < results notebooks < pipeline < workflow reproduction < check sweep benchmark workbench
-    < reports < cli"""
+    < results notebooks < pipeline < training < workflow reproduction
+    < check sweep benchmark workbench < reports < cli"""
 RANK = {name: rank for rank, row in enumerate(LAYERS.split("<")) for name in row.split()}
 """Of the modules of the root and of the packages: imports lead to a lower one."""
 
@@ -99,7 +99,7 @@ def test_only_settings_reads_the_environment():
 
 
 def test_modules_and_functions_are_short():
-    assert len(MODULES) <= 230
+    assert len(MODULES) <= 250
     assert not {name: lines for name in MODULES if (lines := SOURCES[name].count("\n")) > 300}
     functions = [
         (name, node.name)

@@ -31,7 +31,7 @@ def picture_pixels(value: str, height: int, width: int, fit: str) -> np.ndarray:
     path = kept.kept_path(value)
     with _naming(path):
         picture, _ = pictures.read_picture(path)
-    return np.asarray(_fitted(picture, height, width, fit))[None].copy()
+    return np.asarray(fitted(picture, height, width, fit))[None].copy()
 
 
 def clip_pixels(
@@ -55,8 +55,8 @@ def clip_pixels(
         last = None
         for index, frame in enumerate(clips.read_frames(path, clip, numbers)):
             if frame is not last:  # else it is shown again
-                fitted, last = np.asarray(_fitted(frame, height, width, fit)), frame
-            pixels[index] = fitted
+                shown, last = np.asarray(fitted(frame, height, width, fit)), frame
+            pixels[index] = shown
     return pixels
 
 
@@ -97,7 +97,7 @@ def _naming(path: Path) -> Iterator[None]:
         raise ResultError(f"{path} {error}") from error
 
 
-def _fitted(picture: Image.Image, height: int, width: int, fit: str) -> Image.Image:
+def fitted(picture: Image.Image, height: int, width: int, fit: str) -> Image.Image:
     """A picture of another size, by Lanczos over the pixels that each new one covers. ``crop``
     keeps the middle, and ``pad`` adds black on both sides."""
     size, lanczos = (width, height), Image.Resampling.LANCZOS

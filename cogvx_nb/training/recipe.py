@@ -1,0 +1,56 @@
+"""What a LoRA is trained with. No torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..errors import RequestError
+
+BOUNDS = {
+    "rank": (1, 256),
+    "alpha": (0, 1024),
+    "steps": (1, 100_000),
+    "learning_rate": (1e-7, 1.0),
+    "batch": (1, 64),
+    "frames": (1, 161),
+    "seed": (0, 2**63 - 1),
+    "save_every": (1, 100_000),
+}
+"""Least and most of each number."""
+
+WHOLE = ("rank", "steps", "batch", "frames", "seed", "save_every")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Numbers of a training run.
+
+    Raises:
+        RequestError: for one out of ``BOUNDS``.
+    """
+
+    rank: int = 6
+    alpha: float | None = None  # None: the rank, a scale of 1
+    steps: int = 300
+    learning_rate: float = 2e-3  # the highest
+    batch: int = 3  # examples a step
+    frames: int = 13  # of each clip; pictures are clips of one
+    seed: int = 0
+    save_every: int = 50  # steps between two checkpoints
+    layers: tuple[str, ...] = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in BOUNDS.items():
+            value = getattr(self, name)
+            if value is None and name == "alpha":
+                continue
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or not least <= value <= most:
+                raise RequestError(name, value, f"give a number from {least} to {most}")
+            if name in WHOLE and value != int(value):
+                raise RequestError(name, value, "give a whole number")
+
+    @property
+    def scale(self) -> float:
+        return 1.0 if self.alpha is None else self.alpha / self.rank

@@ -1,0 +1,144 @@
+"""Training a LoRA: the loss, resuming, and the file, by very short runs on the embedded model."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import pytest
+import torch
+import world
+from PIL import Image
+from safetensors.torch import load_file
+
+from cogvx_nb.checkpoints import registry, store
+from cogvx_nb.errors import Cancelled, OutputExists, RequestError
+from cogvx_nb.loras.reader import HEADER, read_lora
+from cogvx_nb.pipeline.weights import load_component, load_scheduler
+from cogvx_nb.training import examples, train_lora
+from cogvx_nb.training.adapters import with_loras
+from cogvx_nb.training.loop import velocity_loss
+from cogvx_nb.training.recipe import Recipe
+
+SHORT = Recipe(rank=2, alpha=1.0, steps=4, batch=2, frames=9, save_every=2)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    one = world.Attributes("red", "circle", "right", "black")
+    frames = [Image.fromarray(frame) for frame in world.clip(one, 13)]
+    frames[0].save(folder / "a.png", save_all=True, append_images=frames[1:], duration=125)
+    frames[3].save(folder / "b.png")
+    frames[6].save(folder / "c.png")
+    (folder / "a.txt").write_text("a red circle moving right")
+    (folder / "captions.csv").write_text("file,caption\nb.png,a red circle\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loras")
+    return train_lora(data, "one", recipe=SHORT, caption="a circle", trigger="red", folder=folder)
+
+
+@pytest.fixture(scope="module")
+def transformer():
+    model = store.locate_checkpoint("tiny")
+    return load_component("transformer", model, torch.float32).eval().requires_grad_(False)
+
+
+def test_captions_are_of_the_list_the_text_beside_or_the_default(data):
+    found = examples.read_examples(data, "a circle", "red")
+    assert [e.caption for e in found] == [
+        "a red circle moving right",
+        "a red circle",
+        "red, a circle",
+    ]
+    with pytest.raises(RequestError, match=r"c\.png.*has no caption"):
+        examples.read_examples(data)
+
+
+def test_the_loss_is_that_of_diffusers_training_script(transformer):
+    """examples/cogvideo/train_cogvideox_lora.py: clean latents, weighted by 1 / (1 - ᾱ)."""
+    draw = torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn(2, 3, 16, 12, 18, generator=draw) for _ in range(2))
+    text, times = torch.randn(2, 64, 128, generator=draw), torch.tensor([300, 800])
+    scheduler = load_scheduler(store.locate_checkpoint("tiny"))
+    seen = {}
+    hook = transformer.register_forward_hook(lambda m, args, out: seen.update(out=out[0]))
+    found = velocity_loss(transformer, scheduler, clean, noise, times, text)
+    hook.remove()
+    noisy = scheduler.add_noise(clean, noise, times)
+    predicted = scheduler.get_velocity(seen["out"], noisy, times)
+    weights = (1 / (1 - scheduler.alphas_cumprod[times])).view(-1, 1, 1, 1, 1)
+    assert found.item() == pytest.approx((weights * (predicted - clean) ** 2).mean().item(), 1e-4)
+
+
+def test_the_file_is_read_with_its_alpha_and_says_what_it_is(trained):
+    assert len(trained.losses) == 4
+    assert all(0 < loss < 10 for loss in trained.losses)
+    found = read_lora(trained.path, registry.TINY)
+    assert {(layer.rank, layer.alpha, layer.alpha_from) for layer in found.layers} == {
+        (2, 1.0, HEADER)
+    }
+    assert len(found.layers) == 24
+    assert found.metadata["modelspec.trigger_phrase"] == "red"
+    assert found.metadata["ss_base_model_version"] == "cogvideox-tiny"
+
+
+def test_a_run_that_is_taken_up_again_gives_the_same_weights(trained, data, tmp_path):
+    cancel, steps = threading.Event(), []
+
+    def stop(event):
+        steps.append(event.step)
+        if event.step == 3:
+            cancel.set()
+
+    options = {"recipe": SHORT, "caption": "a circle", "trigger": "red", "folder": tmp_path}
+    with pytest.raises(Cancelled):
+        train_lora(data, "one", on_event=stop, cancel=cancel, **options)
+    assert not (tmp_path / "one.safetensors").exists()
+    again = train_lora(data, "one", on_event=stop, **options)
+    assert steps == [1, 2, 3, 4]
+    weights = load_file(again.path)
+    for name, tensor in load_file(trained.path).items():
+        assert torch.equal(weights[name], tensor), name
+    assert again.losses == trained.losses
+
+
+def test_another_file_of_the_name_is_left_alone(trained, data):
+    options = {"caption": "a circle", "folder": trained.path.parent}
+    before = trained.path.read_bytes()
+    same = train_lora(data, "one", recipe=SHORT, trigger="red", **options)
+    assert same.path.read_bytes() == before
+    with pytest.raises(OutputExists, match="choose another name"):
+        train_lora(data, "one", recipe=SHORT, **options)
+
+
+def test_adapters_act_as_the_merged_weights_do(trained, transformer):
+    draw = torch.Generator().manual_seed(1)
+    inputs = {
+        "hidden_states": torch.randn(1, 3, 16, 12, 18, generator=draw),
+        "encoder_hidden_states": torch.randn(1, 64, 128, generator=draw),
+        "timestep": torch.tensor([500]),
+        "return_dict": False,
+    }
+    merged = copy.deepcopy(transformer)
+    tensors = load_file(trained.path)
+    for layer in read_lora(trained.path, registry.TINY).layers:
+        change = tensors[layer.up].float() @ tensors[layer.down].float()
+        merged.get_submodule(layer.module).weight.data += 50 * layer.scale * change
+    with torch.no_grad():
+        before = transformer(**inputs)[0]
+        with with_loras(transformer, registry.TINY, {trained.path: 50.0}):
+            changed = transformer(**inputs)[0]
+        assert torch.equal(transformer(**inputs)[0], before)
+        assert (changed - before).abs().max() > 1e-3
+        assert torch.allclose(changed, merged(**inputs)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "value"), [("rank", 0), ("steps", 1.5), ("learning_rate", 2e9)])
+def test_numbers_out_of_bounds_are_refused(name, value):
+    with pytest.raises(RequestError, match=name):
+        Recipe(**{name: value})
