@@ -31,7 +31,7 @@ from cogvx_nb.workbench.desk import Desk
 from cogvx_nb.workbench.grid_axis import parse_axis
 from cogvx_nb.workbench.session import Session
 
-VALUES = {"prompt": CIRCLE, "model": "tiny", "steps": 2, "frames": 13}
+VALUES = {"prompt": CIRCLE, "model": "tiny", "steps": 2, "frames": 9}
 
 
 @pytest.fixture
@@ -269,7 +269,7 @@ def test_a_sheet_that_cannot_be_encoded_is_refused_before_the_first_video():
     assert (planned.layouts[0].across, len(planned.layouts[0].bands)) == (14, 5)
     assert max(planned.layouts[0].size) <= MAX_SIDE
     rows = "seed", ",".join(map(str, range(100)))
-    with pytest.raises(OutputError, match="1 × 100 videos of 13 frames is too large: make"):
+    with pytest.raises(OutputError, match="1 × 100 videos of 9 frames is too large: make"):
         plan(("", ""), rows, allow_untrained_size=True, height=2048, width=16)
 
 
@@ -359,7 +359,7 @@ def test_a_grid_is_made_and_its_sheets_written(session, grids, outputs):
     assert (png.parent, png.stem) == (outputs / "grids", f"{grid.name}-page-2")
     picture = np.asarray(Image.open(png).convert("RGB")).astype(int)
     frames = video.decode_video(film)
-    assert frames.shape == (13, *picture.shape)
+    assert frames.shape == (9, *picture.shape)
     _, height, width, _ = frames.shape
     left, right = picture[:, width // 4 : width * 5 // 8], picture[:, width * 5 // 8 :]
     assert height > 2 * 160

@@ -45,12 +45,12 @@ def test_jobs_are_made_one_after_another(requests):
     gate, seen = Gate(), []
     queue = JobQueue(gate, lambda job, event: seen.append((job.number, job.state, event)))
     queued = [queue.submit(request) for request in requests[:3]]
-    gate.begin.acquire()
+    assert gate.begin.acquire(timeout=60)
     assert queue.running is queued[0]
     assert queue.waiting == tuple(queued[1:])
     for _ in queued:
         gate.go.release()
-    assert queue.wait(10)
+    assert queue.wait(60)
     assert [job.result for job in queued] == ["result 0", "result 1", "result 2"]
     assert {job.state for job in queued} == {jobs.DONE}
     assert (queued[0].stage, queued[0].step, queued[0].steps) == ("denoise", 1, 2)
@@ -84,7 +84,7 @@ def test_waiting_jobs_are_reordered_and_taken_out(requests):
     gate = Gate()
     queue = JobQueue(gate)
     queued = [queue.submit(requests[number]) for number in (0, 1, 2, 0)]
-    gate.begin.acquire()
+    assert gate.begin.acquire(timeout=60)
     queue.move(queued[3], -1)
     assert queue.waiting == (queued[1], queued[3], queued[2])
     queue.move(queued[3], -9)
@@ -97,7 +97,7 @@ def test_waiting_jobs_are_reordered_and_taken_out(requests):
     queue.clear()
     assert queue.waiting == ()
     gate.go.release()
-    assert queue.wait(10)
+    assert queue.wait(60)
     assert gate.begun == [0]
     assert queued[0].state == jobs.DONE
 
@@ -106,14 +106,14 @@ def test_the_worker_outlives_failures(requests):
     gate = Gate()
     queue = JobQueue(gate)
     queued = [queue.submit(requests[number]) for number in (3, 4, 0, 1)]
-    gate.begin.acquire()
+    assert gate.begin.acquire(timeout=60)
     queue.cancel(queued[0])
     for _ in queued:
         gate.go.release()
-    assert queue.wait(10)
+    assert queue.wait(60)
     assert [job.state for job in queued] == [jobs.CANCELLED, jobs.FAILED, jobs.DONE, jobs.DONE]
     assert queued[1].error == "ZeroDivisionError: a bug"
     again = queue.submit(requests[3])
     gate.go.release()
-    assert queue.wait(10)
+    assert queue.wait(60)
     assert (again.state, again.error) == (jobs.FAILED, "all frames are black")

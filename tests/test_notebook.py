@@ -204,7 +204,7 @@ def test_signals_end_the_kernel_too(tmp_path, sent, code):
     printed = process.communicate(timeout=120)[1]
     assert process.returncode == code, printed
     assert "Traceback" not in printed
-    assert psutil.wait_procs(kernels, timeout=30)[1] == []
+    assert psutil.wait_procs(kernels, timeout=60)[1] == []
     assert not (tmp_path / "new").exists()
 
 

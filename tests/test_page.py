@@ -23,7 +23,7 @@ from cogvx_nb.workbench.page import Page, Steady, read_script, read_style
 from cogvx_nb.workbench.page_state import field_rows
 from cogvx_nb.workbench.session import Session
 
-QUICK = {"prompt": CIRCLE, "steps": 2, "seed": 7}
+QUICK = {"prompt": CIRCLE, "frames": 9, "steps": 2, "seed": 7}
 
 HOSTILE = '<img src=x onerror=alert(1)> "\u202e\x00</script> ' + "x" * 50
 
@@ -175,12 +175,13 @@ def test_a_damaged_file_is_an_empty_form(content, outputs, open_page):
 
 
 def test_a_click_makes_what_was_in_the_form_at_the_click(shown):
-    answer = shown.submit()
-    (job_id,) = answer["data"]["ids"]
+    seen = []
+    shown.page.observe(lambda change: seen.append(change["new"]), "jobs")
+    (job_id,) = shown.submit()["data"]["ids"]
     shown.ask("form.edit", {"values": {"prompt": "a blue star"}})
-    assert shown.page.jobs["running"]["id"] == job_id
-    assert shown.page.jobs["running"]["prompt"] == CIRCLE
     shown.wait()
+    running = [state["running"] for state in seen if state["running"]]
+    assert {(job["id"], job["prompt"]) for job in running} == {(job_id, CIRCLE)}
     wait_for(lambda: shown.page.roll)
     (row,) = shown.page.roll
     assert (row["prompt"], row["seed"], row["values"]["steps"]) == (CIRCLE, 7, 2)
@@ -202,6 +203,7 @@ def test_the_same_again_is_shown_and_made_only_if_wanted(shown):
 def test_copies_count_upwards_or_draw(shown):
     shown.ask("queue.submit", {"values": QUICK, "copies": 3})
     queue = shown.session.queue
+    wait_for(lambda: queue.running)
     seeds = [job.request.seed for job in (queue.running, *queue.waiting) if job]
     assert sorted(seeds)[-2:] == [8, 9]
     shown.ask("queue.clear")
@@ -215,8 +217,9 @@ def test_copies_count_upwards_or_draw(shown):
 
 def test_first_is_before_those_that_wait(shown):
     for seed in (1, 2, 3):
-        shown.submit(seed=seed, steps=50)
-    shown.ask("queue.submit", {"values": QUICK | {"seed": 9, "steps": 50}, "first": True})
+        shown.submit(seed=seed, steps=1000)
+        wait_for(lambda: shown.page.jobs["running"])
+    shown.ask("queue.submit", {"values": QUICK | {"seed": 9, "steps": 1000}, "first": True})
     assert [job["seed"] for job in shown.page.jobs["waiting"]] == [9, 2, 3]
     assert shown.page.jobs["seconds"] > 0
     last = shown.page.jobs["waiting"][-1]["id"]
@@ -281,7 +284,7 @@ def test_made_again_and_compared(shown):
     (row,) = shown.page.ended
     assert row["again"]
     assert row["state"] == DONE
-    assert "identical: all 13 frames" in " ".join(row["notes"])
+    assert "identical: all 9 frames" in " ".join(row["notes"])
     assert len(shown.page.roll) == 1
 
 

@@ -23,7 +23,7 @@ def test_one_that_comes_during_a_finalizer_is_not_lost(sent, raised):
     def work() -> None:
         with handle_signals():
             Ends()
-            time.sleep(10)
+            time.sleep(60)
 
     before = signal.getsignal(signal.SIGTERM)
     ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background

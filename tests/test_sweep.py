@@ -644,7 +644,7 @@ def test_terminals_without_chinese_and_readers_that_have_enough(outputs, tmp_pat
     running.stdout.close()
     notes = running.stderr.read().splitlines()
     assert all(line.endswith(("runs)", "such notes; each is with its video")) for line in notes)
-    assert running.wait(60) == 141
+    assert running.wait(120) == 141
 
 
 @pytest.mark.slow
@@ -824,7 +824,7 @@ def test_a_sweep_whose_driver_was_killed_is_resumed(outputs, slow, tmp_path):
     assert {name: stamps(outputs, "mine")[name] for name in finished} == finished
     assert len(begun(log)) == 7 + (2 - len(finished)), "only the run that was under way twice"
     assert hidden(outputs, "mine") == []
-    assert psutil.wait_procs(kernels, timeout=30)[1] == []
+    assert psutil.wait_procs(kernels, timeout=60)[1] == []
 
 
 @pytest.mark.slow
@@ -835,10 +835,10 @@ def test_signals_drop_the_run_in_flight(outputs, slow, tmp_path, sent, code):
     wait_for(lambda: len(begun(log)) == 2, process)
     kernels = psutil.Process(process.pid).children()
     process.send_signal(sent)
-    printed = process.communicate(timeout=60)[1]
+    printed = process.communicate(timeout=120)[1]
     assert process.returncode == code, printed
     assert "Traceback" not in printed
-    assert psutil.wait_procs(kernels, timeout=30)[1] == []
+    assert psutil.wait_procs(kernels, timeout=60)[1] == []
     assert len(folders(outputs, "mine")) <= 2
     assert hidden(outputs, "mine") == []
 
@@ -853,7 +853,7 @@ def test_status_and_cancel_from_another_shell(outputs, slow, tmp_path, capsys):
     assert " of 6 done, 1 running, 0 failed" in printed
     assert f"run by process {process.pid} of " in printed
     assert main(["sweep", "cancel", "mine"]) == 0
-    printed = process.communicate(timeout=60)[1]
+    printed = process.communicate(timeout=120)[1]
     assert process.returncode == 130, printed
     assert "sweep mine was cancelled; start it to go on" in printed
     assert hidden(outputs, "mine") == []

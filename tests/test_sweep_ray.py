@@ -39,7 +39,7 @@ def own_home(tmp_path, monkeypatch):
 
 def leftovers() -> list[str]:
     """Names of Ray's processes and kernels that this process started and that still run."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while names := [child.name() for child in psutil.Process().children(recursive=True)]:
         if time.monotonic() > deadline:
             return names

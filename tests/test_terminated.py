@@ -57,7 +57,7 @@ def test_a_terminated_run_leaves_no_process(tmp_path, test):
     run = kernel_of(running).environ()["COGVX_TEST_RUN"]
     started = psutil.Process(running.pid).children(recursive=True)
     running.send_signal(signal.SIGTERM)
-    printed = running.communicate(timeout=120)[0]
+    printed = running.communicate(timeout=300)[0]
     assert running.returncode == TERMINATED, printed
     assert processes_of(run) == []
-    assert psutil.wait_procs(started, timeout=30)[1] == []
+    assert psutil.wait_procs(started, timeout=60)[1] == []
