@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import RequestError
-from cogvx_nb.loras import modules, reader
+from cogvx_nb.loras import modules, reader, scales
 
 TINY = registry.TINY
 BLOCK = "transformer_blocks.3"
@@ -81,7 +81,7 @@ def test_every_format_changes_the_same_layers(form, tmp_path):
         down, up = matrices(layer.module)
         assert torch.equal(content[layer.down], down)
         assert torch.equal(content[layer.up], up)
-        told = (2.0, reader.TENSOR) if len(FORMATS[form]) == 4 else (4.0, reader.NONE)
+        told = (2.0, scales.TENSOR) if len(FORMATS[form]) == 4 else (4.0, scales.NONE)
         assert (layer.rank, layer.alpha, layer.alpha_from) == (RANK, *told)
 
 
@@ -118,7 +118,7 @@ def test_projections_of_sat_are_parts_of_one_layer(tmp_path):
     found = reader.read_lora(path, TINY)
     names = [layer.module.removeprefix(f"{BLOCK}.attn1.") for layer in found.layers]
     assert names == ["to_q", "to_k", "to_v", "to_out.0"]
-    assert {(layer.scale, layer.alpha_from) for layer in found.layers} == {(0.25, reader.FORMAT)}
+    assert {(layer.scale, layer.alpha_from) for layer in found.layers} == {(0.25, scales.FORMAT)}
     assert found.layers[1].down.endswith("query_key_value.matrix_A.1")
 
 
@@ -130,13 +130,13 @@ def test_alpha_of_the_header_and_of_the_file_beside(tmp_path):
     layers = {layer.module: layer for layer in reader.read_lora(path, TINY).layers}
     assert layers[f"{BLOCK}.attn1.to_q"].scale == 2
     assert layers[f"{BLOCK}.ff.net.2"].scale == 0.25
-    assert layers[f"{BLOCK}.ff.net.2"].alpha_from == reader.HEADER
+    assert layers[f"{BLOCK}.ff.net.2"].alpha_from == scales.HEADER
     save_file(tensors(*FORMATS["raw peft"]), path)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 2, "r": 4}))
     layer = reader.read_lora(path, TINY).layers[0]
-    assert (layer.scale, layer.alpha_from) == (0.5, reader.CONFIG)
+    assert (layer.scale, layer.alpha_from) == (0.5, scales.CONFIG)
     (tmp_path / "adapter_config.json").write_text("[" * 10_000)
-    assert reader.read_lora(path, TINY).layers[0].alpha_from == reader.NONE
+    assert reader.read_lora(path, TINY).layers[0].alpha_from == scales.NONE
 
 
 @pytest.mark.parametrize(("name", "kind"), [("lora_magnitude_vector", PEFT), ("dora_scale", KOHYA)])
@@ -166,7 +166,7 @@ REFUSED = {
     "no LoRA": ({"model.weight": torch.zeros(2, 2)}, "which no LoRA of CogVideoX has"),
     "of Wan": (
         wide(256, 256, "blocks.0.self_attn.q"),
-        "layers that cogvideox-tiny doesn't have, such as blocks.0.self_attn.q",
+        "changes blocks.0.self_attn.q, as a LoRA for Wan: use one for CogVideoX",
     ),
     "LoKr": ({f"transformer.{BLOCK}.attn1.to_q.lokr_w1": torch.zeros(2, 2)}, "LoKr, which isn't"),
     "text encoder": (

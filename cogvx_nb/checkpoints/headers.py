@@ -6,6 +6,7 @@ import json
 import math
 import operator
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ WEIGHT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2"
 class Tensor:
     """A tensor of a safetensors file, as its header declares it."""
 
-    dtype: str  # one of ``WEIGHT_BYTES``
+    dtype: str  # one of ``WEIGHT_BYTES``, or of the other types that were asked for
     shape: tuple[int, ...]
     start: int  # offset of its data in the file
     bytes: int
@@ -41,7 +42,9 @@ def read_header(path: Path, remedy: str) -> tuple[int, int, int]:
     return data, sum(tensor.count for tensor in tensors), len(tensors)
 
 
-def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(
+    path: Path, remedy: str, types: Mapping[str, int] = WEIGHT_BYTES
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """(the tensors of a safetensors file by name, the texts of its metadata).
 
     The format is 8 bytes of header length, a JSON header with the offsets of each tensor, then data
@@ -49,6 +52,7 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
 
     Args:
         remedy: of a damaged file, for the message.
+        types: bytes of each type of numbers that it may hold.
 
     Raises:
         ModelCorrupt: if the header is damaged or the file has another size than it declares.
@@ -63,7 +67,7 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
         metadata = header.pop("__metadata__", None) or {}
         texts = {str(key): value for key, value in metadata.items() if isinstance(value, str)}
         data = max(operator.index(tensor["data_offsets"][1]) for tensor in header.values())
-        tensors = {name: _tensor(tensor, 8 + length) for name, tensor in header.items()}
+        tensors = {name: _tensor(tensor, 8 + length, types) for name, tensor in header.items()}
     except OSError as error:
         raise ModelCorrupt(f"{path} can't be read: {error.strerror}") from error
     except (
@@ -80,13 +84,10 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, Tensor], dict[str, 
     return tensors, texts
 
 
-def _tensor(declared: dict, base: int) -> Tensor:
+def _tensor(declared: dict, base: int, types: Mapping[str, int]) -> Tensor:
     """A tensor of a header; ValueError or LookupError if it holds something else than it says."""
     shape = tuple(map(operator.index, declared["shape"]))
     start, end = map(operator.index, declared["data_offsets"])
-    if (
-        math.prod(shape) * WEIGHT_BYTES[declared["dtype"]] != end - start
-        or min(shape, default=0) < 0
-    ):
+    if math.prod(shape) * types[declared["dtype"]] != end - start or min((start, *shape)) < 0:
         raise ValueError("a tensor of another size than it declares")
     return Tensor(declared["dtype"], shape, base + start, end - start)

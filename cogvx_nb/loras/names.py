@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from .modules import BLOCKS
@@ -20,6 +20,7 @@ class Part:
 
     module: str  # of the transformer, as diffusers names it; "" where nothing is known of it
     kind: str  # DOWN, UP, ALPHA or MAGNITUDE
+    adapter: str = ""  # that peft names in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,17 @@ PREFIXES = (
 
 PEFT = {
     "lora_A.weight": DOWN,
-    "lora_A.default.weight": DOWN,
     "lora_B.weight": UP,
-    "lora_B.default.weight": UP,
     "lora_magnitude_vector": MAGNITUDE,
     "lora_magnitude_vector.weight": MAGNITUDE,
-    "lora_magnitude_vector.default.weight": MAGNITUDE,
     "alpha": ALPHA,
 }
+ADAPTER = re.compile(r"(lora_A|lora_B|lora_magnitude_vector)\.([^.]+)\.weight")
+"""An end of peft's names with the name of an adapter, ``default`` where none was given."""
+
+LONGEST = 300
+"""Characters of a tensor's name that is looked at; those of CogVideoX have at most 100."""
+
 OLDER = {
     "lora.down.weight": DOWN,
     "lora.up.weight": UP,
@@ -113,10 +117,47 @@ FORMATS = (
 REFUSED = {
     "lokr_": "LoKr, which isn't read: extract a plain LoRA of it",
     "hada_": "LoHa, which isn't read: extract a plain LoRA of it",
+    "lora_mid": "a core between the two matrices, which isn't read: extract a plain LoRA of it",
+    "lora_embedding": "of an embedding, which no LoRA of CogVideoX changes: train it without",
     "text_encoder": "of a text encoder, which CogVideoX keeps frozen: leave it out",
     "lora_te": "of a text encoder, which CogVideoX keeps frozen: leave it out",
 }
 """What is known and not read, by what its name holds, with the reason."""
+
+ENDINGS = {
+    ".bias": "a bias, which isn't merged: train it with peft's bias='none' and lora_bias=False",
+    ".diff": "a whole difference of weights, which isn't read: extract a plain LoRA of it",
+    ".diff_b": "a difference of biases, which isn't read: extract a plain LoRA of it",
+}
+"""The same by how a name ends."""
+
+FAMILIES = {
+    r"(double_blocks|single_blocks|single_transformer_blocks)[._]": "FLUX or HunyuanVideo",
+    r"joint_transformer_blocks[._]": "Stable Diffusion 3",
+    r"blocks[._]\d+[._](self_attn|cross_attn)[._]": "Wan",
+    r"(down_blocks|up_blocks|mid_block|input_blocks|output_blocks)[._]": "Stable Diffusion",
+    r"transformer_blocks[._]\d+[._]attn1[._]add_[qkv]_proj": "Mochi",
+    r"transformer_blocks[._]\d+[._]attn2[._]": "LTX-Video",
+    r"transformer_blocks[._]\d+[._]attn[._]": "Qwen-Image, FLUX or Stable Diffusion 3",
+}
+"""Other models by parts of their layers' names, as diffusers and their authors' code have them."""
+
+
+def refusal(name: str) -> str:
+    """Why a tensor of a name isn't read, to follow the name; empty if it isn't known."""
+    for held, reason in REFUSED.items():
+        if held in name:
+            return reason
+    return next((reason for end, reason in ENDINGS.items() if name.endswith(end)), "")
+
+
+def other_model(names: Iterable[str]) -> str:
+    """The model that a LoRA seems to be for by its names; empty if it can't be told."""
+    for name in names:
+        for pattern, model in FAMILIES.items():
+            if re.search(pattern, name[:LONGEST]):
+                return model
+    return ""
 
 
 def read_name(name: str, modules: Collection[str]) -> tuple[Part, Format] | None:
@@ -126,15 +167,22 @@ def read_name(name: str, modules: Collection[str]) -> tuple[Part, Format] | None
         modules: names of a transformer's layers, to tell dots from underscores where a format
             writes both alike. A layer that isn't among them is returned all the same.
     """
-    bare = _without_prefix(name)
+    if len(name) > LONGEST:
+        return None
+    bare = without_prefix(name)
     for known in FORMATS:
-        found = known.pattern.fullmatch(bare)
-        if found and (kind := known.parts.get(found["part"])):
-            return Part(_module(found, known, modules), kind), known
+        if not (found := known.pattern.fullmatch(bare)):
+            continue
+        part, adapter = found["part"], ""
+        if known.parts.keys() >= PEFT.keys() and (named := ADAPTER.fullmatch(part)):
+            part, adapter = f"{named[1]}.weight", named[2]
+        if kind := known.parts.get(part):
+            return Part(_module(found, known, modules), kind, adapter), known
     return None
 
 
-def _without_prefix(name: str) -> str:
+def without_prefix(name: str) -> str:
+    """A layer's or tensor's name without what a trainer writes in front of it."""
     return next(name.removeprefix(prefix) for prefix in PREFIXES if name.startswith(prefix))
 
 

@@ -3,31 +3,28 @@ used for. Only headers and single numbers are read."""
 
 from __future__ import annotations
 
-import json
+import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoints.headers import Tensor, read_tensors
+from ..checkpoints.headers import WEIGHT_BYTES, Tensor, read_tensors
 from ..checkpoints.registry import CHECKPOINTS, Checkpoint
 from ..errors import ModelCorrupt, RequestError
 from ..hashing import sha256
-from ..paths import read_json, user_path
+from ..paths import user_path
 from ..text import plain_line
 from .modules import linear_shapes
-from .names import ALPHA, DOWN, MAGNITUDE, REFUSED, UP, Format, read_name
-
-TENSOR, HEADER, CONFIG, FORMAT, NONE = "tensor", "header", "adapter_config.json", "format", "none"
-"""Where a file's alpha stands. ``FORMAT``: its trainer has always the same; ``NONE``: nowhere, so
-it is taken for the rank, a scale of 1."""
+from .names import ALPHA, DOWN, MAGNITUDE, UP, Format, other_model, read_name, refusal
+from .scales import FORMAT, NONE, TENSOR, Scaling, read_scaling
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
-METADATA = "lora_adapter_metadata"
-"""Key of diffusers' metadata in a header: JSON of peft's configuration."""
+SCALARS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16": "<h"}
+"""How the numbers of alpha are stored; some trainers write whole ones."""
 
-SCALARS = {"F64": "<d", "F32": "<f", "F16": "<e"}
+TYPES = WEIGHT_BYTES | {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +38,12 @@ class LoraLayer:
     alpha: float
     alpha_from: str  # TENSOR, HEADER, CONFIG, FORMAT or NONE
     magnitude: str = ""  # name of DoRA's tensor; empty for a plain LoRA
+    by_column: bool = False  # whether that has a norm for each column instead of each row
+    by_root: bool = False  # whether the scale is alpha over the root of the rank
 
     @property
     def scale(self) -> float:
-        return self.alpha / self.rank
+        return self.alpha / (math.sqrt(self.rank) if self.by_root else self.rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,10 @@ def read_lora(name: str | Path, checkpoint: Checkpoint) -> LoraFile:
     shapes = linear_shapes(checkpoint)
     found, formats = _sort_tensors(path, tensors, shapes)
     _check_modules(path, found, shapes, checkpoint)
-    config = _adapter_config(path, metadata)
+    config = read_scaling(path, metadata)
+    if config.unread:
+        shown = plain_line(config.unread)[:40]
+        raise _unusable(path, f"has an alpha for {shown}, which isn't a layer's name: list names")
     layers = [
         _layer(path, module, found[module], tensors, config, formats)
         for module in shapes
@@ -104,10 +106,12 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise _unusable(
             path, "is a pickle, which can run any code when opened: convert it to .safetensors"
         )
+    if path.is_dir():
+        raise _unusable(path, "is a folder: name the file in it")
     if not path.is_file():
         raise _unusable(path, "is no file: check its name")
     try:
-        return read_tensors(path, "fetch it again")
+        return read_tensors(path, "fetch it again", TYPES)
     except ModelCorrupt as error:
         raise _unusable(path, str(error).removeprefix(f"{path} ")) from error
 
@@ -122,28 +126,49 @@ def _sort_tensors(
     """(names of tensors by kind, by layer; the formats of their names)."""
     found: dict[str, dict[str, str]] = {}
     formats: list[Format] = []
+    adapters = set()
     for name in tensors:
-        for held, reason in REFUSED.items():
-            if held in name:
-                raise _unusable(path, f"holds {plain_line(name)[:80]}, {reason}")
+        shown = plain_line(name)[:80]
+        if reason := refusal(name):
+            raise _unusable(path, f"holds {shown}, {reason}")
         read = read_name(name, shapes)
         if read is None:
-            raise _unusable(
-                path,
-                f"holds {plain_line(name)[:80]}, which no LoRA of CogVideoX has: it is for "
-                "another model, or of a format that isn't read",
-            )
+            raise _unusable(path, f"holds {shown}, {_unknown(tensors)}")
         part, known = read
-        found.setdefault(part.module, {})[part.kind] = name
+        parts = found.setdefault(part.module, {})
+        if part.adapter:
+            adapters.add(part.adapter)
+        if len(adapters) > 1:
+            named = " and ".join(plain_line(one)[:40] for one in sorted(adapters))
+            raise _unusable(path, f"holds the adapters {named}: save each in a file of its own")
+        if part.kind in parts:
+            raise _unusable(path, f"holds {shown} a second time by another name: fetch it again")
+        parts[part.kind] = name
         if part.kind != ALPHA:
             formats.append(known)
     return found, list({known.title: known for known in formats}.values())
+
+
+def _unknown(names: Iterable[str]) -> str:
+    """What a file with a tensor that no LoRA of CogVideoX has is."""
+    names = list(names)
+    if model := other_model(names):
+        return f"as a LoRA for {model} does: use one for CogVideoX"
+    if not any("lora" in name or "matrix_" in name for name in names):
+        return (
+            "which no LoRA of CogVideoX has: it seems to hold a model's whole weights, whose "
+            "folder is chosen as the model"
+        )
+    return "which no LoRA of CogVideoX has: it is for another model, or of a format that isn't read"
 
 
 def _check_modules(
     path: Path, found: Mapping[str, dict], shapes: Mapping[str, object], checkpoint: Checkpoint
 ) -> None:
     unknown = [module for module in found if module not in shapes]
+    if unknown and (model := other_model(unknown)):
+        shown = plain_line(unknown[0])[:60]
+        raise _unusable(path, f"changes {shown}, as a LoRA for {model}: use one for CogVideoX")
     if unknown:
         raise _unusable(
             path,
@@ -161,53 +186,29 @@ def _layer(
     module: str,
     parts: Mapping[str, str],
     tensors: Mapping[str, Tensor],
-    config: tuple[dict, str],
+    config: Scaling,
     formats: list[Format],
 ) -> LoraLayer:
-    rank = tensors[parts[DOWN]].shape[0]
-    values, source = config
+    rank = tensors[parts[DOWN]].shape[0] if tensors[parts[DOWN]].shape else 0
+    source = config.origin
     if ALPHA in parts:
         alpha, source = _scalar(path, tensors[parts[ALPHA]]), TENSOR
-    elif (given := _configured_alpha(values, module)) is not None:
+    elif (given := config.alpha_of(module)) is not None:
         alpha = given
     elif any(known.unscaled for known in formats):
         alpha, source = 1.0, FORMAT
     else:
         alpha, source = float(rank), NONE
+    if rank == 0:
+        raise _unusable(path, f"has a rank of 0 for {module}: fetch it again")
+    if not 0 < alpha < math.inf:
+        raise _unusable(path, f"has an alpha of {alpha:g} for {module}: fetch it again")
+    magnitude = parts.get(MAGNITUDE, "")
+    shape = tensors[magnitude].shape if magnitude else ()
+    columns = len(shape) == 2 and shape[0] == 1 and tensors[parts[UP]].shape[0] > 1
+    by_root = config.by_root and source == config.origin
     names = parts[DOWN], parts[UP]
-    return LoraLayer(module, *names, rank, alpha, source, parts.get(MAGNITUDE, ""))
-
-
-def _adapter_config(path: Path, metadata: Mapping[str, str]) -> tuple[dict, str]:
-    """(peft's configuration, where it stands); empty where there is none."""
-    if METADATA in metadata:
-        try:
-            content = json.loads(metadata[METADATA])
-        except (ValueError, RecursionError):
-            content = {}
-        if isinstance(content, dict):
-            own = {k.removeprefix("transformer."): v for k, v in content.items()}
-            return own, HEADER
-    try:
-        content = read_json(path.with_name(CONFIG))
-    except (OSError, ValueError):
-        return {}, NONE
-    return (content, CONFIG) if isinstance(content, dict) else ({}, NONE)
-
-
-def _configured_alpha(values: Mapping, module: str) -> float | None:
-    """Alpha of a layer by peft's configuration."""
-    pattern = values.get("alpha_pattern")
-    if isinstance(pattern, dict):
-        for name, alpha in pattern.items():
-            if module.endswith(str(name)) and _is_number(alpha):
-                return float(alpha)
-    alpha = values.get("lora_alpha")
-    return float(alpha) if _is_number(alpha) else None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return LoraLayer(module, *names, rank, alpha, source, magnitude, columns, by_root)
 
 
 def _scalar(path: Path, tensor: Tensor) -> float:
@@ -215,8 +216,9 @@ def _scalar(path: Path, tensor: Tensor) -> float:
     with path.open("rb") as file:
         file.seek(tensor.start)
         data = file.read(tensor.bytes)
-    if tensor.count != 1 or len(data) != tensor.bytes:
-        raise _unusable(path, f"has an alpha of {tensor.count} numbers: fetch it again")
+    if tensor.count != 1 or len(data) != tensor.bytes or tensor.dtype not in (*SCALARS, "BF16"):
+        kind = f"{tensor.count} numbers of {tensor.dtype}"
+        raise _unusable(path, f"has an alpha of {kind}: fetch it again")
     if tensor.dtype == "BF16":  # the upper half of a float32
         return struct.unpack("<f", b"\0\0" + data)[0]
     return float(struct.unpack(SCALARS[tensor.dtype], data)[0])
@@ -230,9 +232,21 @@ def _check_shape(
     checkpoint: Checkpoint,
 ) -> None:
     up, down = tensors[layer.up], tensors[layer.down]
+    for name in filter(None, (layer.up, layer.down, layer.magnitude)):
+        if (dtype := tensors[name].dtype) not in WEIGHT_BYTES:
+            raise _unusable(path, f"holds whole numbers ({dtype}), which aren't read: save floats")
+    if layer.magnitude:
+        _check_magnitude(path, layer, tensors[layer.magnitude], shape)
+    if not up.shape:
+        raise _unusable(path, f"has a single number for {layer.module}: fetch it again")
     inputs = down.count // max(1, layer.rank)  # of a convolution too
-    if (up.shape[0], inputs) == shape and up.count == up.shape[0] * layer.rank:
-        return
+    if (up.shape[0], inputs) == shape and down.count == inputs * layer.rank:
+        if up.count == up.shape[0] * layer.rank:
+            return
+        ranks = f"{layer.rank} and {up.count // up.shape[0]}"
+        raise _unusable(
+            path, f"has matrices of the ranks {ranks} for {layer.module}: fetch it again"
+        )
     widths = {c.name: linear_shapes(c).get(layer.module) for c in CHECKPOINTS}
     fits = [name for name, other in widths.items() if other == (up.shape[0], inputs)]
     remedy = f"it is for {', '.join(fits[:3])}" if fits else "it is for another model"
@@ -241,3 +255,15 @@ def _check_shape(
         f"has {up.shape[0]} × {inputs} for {layer.module}, and {checkpoint.name} "
         f"{shape[0]} × {shape[1]}: {remedy}",
     )
+
+
+def _check_magnitude(path: Path, layer: LoraLayer, norms: Tensor, shape: tuple[int, int]) -> None:
+    """Check that DoRA's norms are one for each row, (outputs) or (outputs, 1), or for each column,
+    (1, inputs)."""
+    rows, columns = shape
+    count = columns if layer.by_column else rows
+    if norms.count != count or norms.shape[0] not in (1, rows):
+        shown = " × ".join(map(str, norms.shape))
+        raise _unusable(
+            path, f"has norms of {shown} for {layer.module}, of {rows} × {columns}: fetch it again"
+        )

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from .. import files
-from .reader import METADATA
+from .scales import METADATA
 
 PREFIX = "transformer."
 """Of a layer's name in diffusers' files."""

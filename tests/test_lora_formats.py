@@ -1,0 +1,127 @@
+"""What trainers write into LoRA files besides the plain matrices, and files that are none."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cogvx_nb.checkpoints import registry
+from cogvx_nb.errors import RequestError
+from cogvx_nb.loras import reader
+
+TINY = registry.TINY
+LAYER = "transformer_blocks.3.attn1.to_q"
+NAME = f"transformer.{LAYER}"
+DOWN, UP = f"{NAME}.lora_A.weight", f"{NAME}.lora_B.weight"
+
+
+def pair(name: str = NAME, middle: str = "", rank: int = 4) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.lora_A{middle}.weight": torch.ones(rank, 256),
+        f"{name}.lora_B{middle}.weight": torch.ones(256, rank),
+    }
+
+
+def read(folder, content, **config):
+    header = {"lora_adapter_metadata": json.dumps(config)} if config else None
+    save_file(content, path := folder / "a.safetensors", metadata=header)
+    return reader.read_lora(path, TINY).layers
+
+
+def test_an_adapter_of_any_name_is_read(tmp_path):
+    assert read(tmp_path, pair(middle=".my_adapter"))[0].down == f"{NAME}.lora_A.my_adapter.weight"
+
+
+def test_rank_stabilized_scales(tmp_path):
+    (layer,) = read(tmp_path, pair(), lora_alpha=8, use_rslora=True)
+    assert layer.scale == 8 / math.sqrt(4)
+    content = pair() | {f"{NAME}.alpha": torch.tensor(8)}
+    assert read(tmp_path, content, use_rslora=True)[0].scale == 2  # the tensor's own convention
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["to_q", "attn1.to_q", r"attn1\.to_q", f"^{LAYER}", LAYER, "_q", "1.to_q", "^to_q", "to_k"],
+)
+def test_patterns_match_as_in_peft(pattern, tmp_path):
+    from peft.utils.other import get_pattern_key
+
+    theirs = get_pattern_key([pattern], LAYER) == pattern
+    layers = read(tmp_path, pair(), lora_alpha=4, alpha_pattern={pattern: 2})
+    assert layers[0].alpha == (2 if theirs else 4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "by_column"), [((256,), False), ((256, 1), False), ((1, 256), True)]
+)
+def test_norms_of_dora_are_of_rows_or_columns(shape, by_column, tmp_path):
+    (layer,) = read(tmp_path, pair() | {f"{NAME}.dora_scale": torch.ones(shape)})
+    assert (layer.magnitude, layer.by_column) == (f"{NAME}.dora_scale", by_column)
+
+
+def test_ranks_and_types_may_differ(tmp_path):
+    other = pair("transformer.transformer_blocks.3.attn1.to_k", rank=2)
+    eight_bits = {name: value.to(torch.float8_e4m3fn) for name, value in other.items()}
+    assert [layer.rank for layer in read(tmp_path, pair() | eight_bits)] == [4, 2]
+
+
+def test_the_patches_projection_may_be_a_convolution(tmp_path):
+    channels, width = 16, TINY.architecture[1] * TINY.architecture[2]
+    name = "transformer.patch_embed.proj"
+    down, up = torch.ones(4, channels, 2, 2), torch.ones(width, 4, 1, 1)
+    content = {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
+    assert read(tmp_path, content)[0].module == "patch_embed.proj"
+
+
+WHOLE = {
+    "two adapters": (
+        pair(middle=".a") | pair("transformer.transformer_blocks.3.attn1.to_k", ".b"),
+        "adapters a and b",
+    ),
+    "twice": (pair() | pair(LAYER), "a second time"),
+    "bias": (pair() | {f"{NAME}.lora_B.bias": torch.ones(256)}, "a bias, which isn't merged"),
+    "alpha 0": (pair() | {f"{NAME}.alpha": torch.tensor(0.0)}, "an alpha of 0"),
+    "alpha NaN": (pair() | {f"{NAME}.alpha": torch.tensor(math.nan)}, "an alpha of nan"),
+    "alpha -1": (pair() | {f"{NAME}.alpha": torch.tensor(-1.0)}, "an alpha of -1"),
+    "alphas": (pair() | {f"{NAME}.alpha": torch.ones(2)}, "2 numbers"),
+    "rank 0": (pair(rank=0), "a rank of 0"),
+    "no matrix": ({DOWN: torch.tensor(1.0), UP: torch.ones(256, 4)}, "a rank of 0"),
+    "two ranks": ({DOWN: torch.ones(4, 256), UP: torch.ones(256, 2)}, "the ranks 4 and 2"),
+    "whole numbers": ({DOWN: torch.ones(4, 256).byte(), UP: torch.ones(256, 4)}, "(U8)"),
+    "norms": (pair() | {f"{NAME}.dora_scale": torch.ones(3)}, "norms of 3"),
+    "single norm": (pair() | {f"{NAME}.dora_scale": torch.tensor(1.0)}, "norms of"),
+    "difference": ({f"{NAME}.diff": torch.ones(2)}, "a whole difference"),
+    "checkpoint": ({f"{LAYER}.weight": torch.ones(2, 2)}, "a model's whole weights"),
+    "long name": ({"a" * 1000: torch.ones(2)}, "no LoRA of CogVideoX"),
+    "LTX": (pair("transformer.transformer_blocks.0.attn2.to_q"), "LTX-Video"),
+    "FLUX": (pair("transformer.single_transformer_blocks.0.attn.to_q"), "FLUX"),
+    "Wan": (pair("diffusion_model.blocks.0.cross_attn.k"), "a LoRA for Wan"),
+}
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_what_is_not_read_is_one_line(case, tmp_path):
+    content, told = WHOLE[case]
+    with pytest.raises(RequestError) as caught:
+        read(tmp_path, content)
+    assert told in caught.value.remedy
+    assert "\n" not in str(caught.value)
+
+
+def test_regular_expressions_of_a_file_are_not_run(tmp_path):
+    with pytest.raises(RequestError, match="isn't a layer's name"):
+        read(tmp_path, pair(), alpha_pattern={"(a+)+$": 2})
+
+
+def test_folders_pipes_and_empty_files_are_named(tmp_path):
+    (empty := tmp_path / "empty.safetensors").touch()
+    os.mkfifo(pipe := tmp_path / "pipe.safetensors")
+    cases = {tmp_path: "is a folder", empty: "no safetensors file", pipe: "is no file"}
+    for path, told in cases.items():
+        with pytest.raises(RequestError, match=told):
+            reader.read_lora(path, TINY)
