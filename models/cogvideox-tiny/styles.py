@@ -18,7 +18,7 @@ FRAMES = 13
 STROKE = 5
 """Pixels: width of an outline."""
 
-SHIFT = (10, 9)
+SHIFT = (16, 12)
 """Pixels to the right and down: of a shadow, which is purple so that every background shows it."""
 
 SHADOW = "purple"
