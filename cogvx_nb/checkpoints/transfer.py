@@ -17,6 +17,7 @@ from ..hashing import sha256_all
 from ..progress import Bytes, Note, Started, TransferListener
 from . import manifest
 from .download import Download, file_size
+from .listings import Offer
 from .manifest import UNFINISHED, HubFile, Manifest, ManifestFile, read_manifest
 from .reuse import find_twins
 from .watcher import DownloadWatcher
@@ -68,7 +69,7 @@ def fetch_checkpoint(
         missing = [file for file in missing if file.path not in hashes]
         if missing:
             on_event(Started("fetching", sum(file.bytes for file in missing)))
-            hashes |= _fetch_all(planned, missing, staging, on_event, patience)
+            hashes |= fetch_files(planned.offer, missing, staging, on_event, patience)
         return _move_into_place(planned, hashes, staging)
 
 
@@ -129,14 +130,20 @@ def _matches(path: Path, file: HubFile, sha256: str) -> bool:
     return not file.git_blob or hashing.git_blob_hash(path) == file.git_blob
 
 
-def _fetch_all(
-    planned: Download,
+def fetch_files(
+    offer: Offer,
     missing: list[HubFile],
     staging: Path,
     on_event: TransferListener,
     patience: float,
 ) -> dict[str, str]:
-    """Fetch files in ``WORKERS`` threads; SHA-256 by path. The first failure stops all threads."""
+    """Fetch files into a folder in ``WORKERS`` threads and verify them; SHA-256 by path.
+
+    The first failure stops all threads.
+
+    Raises:
+        DownloadError, DiskFull: with the cause and the next step.
+    """
     pending: queue.SimpleQueue[HubFile] = queue.SimpleQueue()
     for file in sorted(missing, key=lambda file: file.bytes, reverse=True):
         pending.put(file)
@@ -147,7 +154,7 @@ def _fetch_all(
             while not stop.is_set():
                 file = pending.get_nowait()
                 try:
-                    hashes[file.path] = _fetch(planned, file, staging, on_event, stop, patience)
+                    hashes[file.path] = _fetch(offer, file, staging, on_event, stop, patience)
                 except Exception as error:
                     failures.append(error)
                     stop.set()
@@ -170,7 +177,7 @@ def _fetch_all(
 
 
 def _fetch(
-    planned: Download,
+    offer: Offer,
     file: HubFile,
     staging: Path,
     on_event: TransferListener,
@@ -182,7 +189,7 @@ def _fetch(
     A failed connection is retried while the file gets further than before, other content once.
     """
     seen, furthest, since, pause, distrusted = 0, 0, time.monotonic(), 1.0, False
-    hub = planned.offer.hub
+    hub = offer.hub
 
     def on_bytes(count: int) -> None:
         nonlocal seen, furthest, since
@@ -197,7 +204,7 @@ def _fetch(
         watcher = DownloadWatcher(lambda: hub.growing(file, staging), not hub.compares_hashes)
         try:
             with watcher:
-                hub.fetch(planned.offer.listing_of(file), file, staging, on_bytes)
+                hub.fetch(offer.listing_of(file), file, staging, on_bytes)
         except (HubUnreachable, HubFailed, HubBusy) as error:
             if time.monotonic() - since > patience:
                 raise

@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from ..text import full_number, plain_line
+from ..text import full_number, plain_line, print_error
 from .parser import add_subcommand
 
 MOST_METADATA = 200
@@ -15,10 +15,46 @@ MOST_METADATA = 200
 
 def add_lora(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx lora``."""
-    actions = command.add_subparsers(metavar="inspect", required=True)
+    actions = command.add_subparsers(metavar="inspect|download", required=True)
     inspecting = add_subcommand(actions, "inspect", inspect_lora, "orbit.safetensors")
     inspecting.add_argument("file", metavar="FILE", help="a LoRA, as safetensors")
     inspecting.add_argument("--json", action="store_true", help="all of it, layer by layer")
+    fetching = add_subcommand(actions, "download", download_lora, "OWNER/NAME orbit.safetensors")
+    fetching.add_argument("repo", metavar="OWNER/NAME", help="repository on the hub")
+    fetching.add_argument("file", nargs="?", default="", help="its path there, if it has several")
+    fetching.add_argument(
+        "--source",
+        choices=["auto", "modelscope", "huggingface"],
+        default="auto",
+        help="hub to use; auto: Hugging Face, then ModelScope (default: auto)",
+    )
+    fetching.add_argument("--endpoint", default="", metavar="URL", help="address of a mirror")
+    fetching.add_argument("--send-token", action="store_true", help="send the mirror your token")
+
+
+def download_lora(options: argparse.Namespace) -> int:
+    """Download a LoRA from a hub into models/loras/, verified by size and SHA-256."""
+    from ..loras.download import fetch_lora
+    from ..progress import TransferProgress
+
+    with TransferProgress() as progress:
+        fetched = fetch_lora(
+            options.repo,
+            options.file,
+            options.source,
+            options.endpoint,
+            options.send_token,
+            on_event=progress,
+        )
+    listing = fetched.listing
+    print_error(
+        plain_line(
+            f"{listing.repo}/{fetched.file.path} (revision {listing.revision}), "
+            f"fits {', '.join(fetched.fits)}; its licence is on its page"
+        )
+    )
+    print(fetched.path)
+    return 0
 
 
 def inspect_lora(options: argparse.Namespace) -> int:

@@ -1,0 +1,122 @@
+"""LoRAs fetched through the real clients of both hubs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hub import LISTING, Fault, Hub
+from safetensors.torch import save_file
+
+from cogvx_nb.cli.main import main
+from cogvx_nb.errors import (
+    BadDownload,
+    DownloadError,
+    HubDenied,
+    HubNotFound,
+    RequestError,
+    UnsafeName,
+)
+from cogvx_nb.loras import download
+
+LAYER = "transformer.transformer_blocks.3.attn1.to_q"
+FILE = "pytorch_lora_weights.safetensors"
+
+both = pytest.mark.parametrize("source", ["modelscope", "huggingface"])
+
+
+@pytest.fixture
+def origin(tmp_path):
+    for name in ("one", "many", "pickled", "other"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+    content = {f"{LAYER}.lora_A.weight": torch.ones(4, 256)}
+    content[f"{LAYER}.lora_B.weight"] = torch.ones(256, 4)
+    for path in (f"one/{FILE}", "many/a.safetensors", "many/deep/b.safetensors"):
+        save_file(content, tmp_path / path)
+    save_file({"w": torch.ones(2)}, tmp_path / "other/c.safetensors")
+    (tmp_path / "pickled/a.bin").write_bytes(b"\x80\x04.")
+    return tmp_path
+
+
+@pytest.fixture
+def hub(origin, monkeypatch):
+    monkeypatch.setenv("COGVX_MODELS_DIR", str(origin / "models"))
+    monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(origin / "outputs"))
+    with Hub({f"me/{n}": origin / n for n in ("one", "many", "pickled", "other")}) as running:
+        yield running
+
+
+def fetch(hub, repo, wanted="", source="huggingface"):
+    return download.fetch_lora(repo, wanted, source, hub.url, patience=1)
+
+
+@both
+def test_a_lora_is_fetched_once_under_the_name_of_its_repository(source, hub, origin):
+    fetched = fetch(hub, "me/one", source=source)
+    assert fetched.path == origin / "models/loras/one.safetensors"
+    assert fetched.path.read_bytes() == (origin / "one" / FILE).read_bytes()
+    assert "cogvideox-tiny" in fetched.fits
+    kept = download.origins(fetched.path.parent)["one.safetensors"]
+    assert (kept["source"], kept["repo"], kept["file"]) == (source, "me/one", FILE)
+    assert kept["sha256"] == fetched.file.sha256
+    hub.forget()
+    assert fetch(hub, "me/one", source=source).path == fetched.path
+    assert not hub.served
+    fetched.path.write_bytes(b"mine")
+    with pytest.raises(DownloadError, match="there with other content"):
+        fetch(hub, "me/one", source=source)
+    assert fetched.path.read_bytes() == b"mine"
+
+
+@both
+def test_a_file_of_a_folder_is_named(source, hub, origin):
+    with pytest.raises(BadDownload, match=r"2 files: name one of a\.saf.*, deep/b\.saf"):
+        fetch(hub, "me/many", source=source)
+    with pytest.raises(BadDownload, match=r"has no c: name one of a\.saf"):
+        fetch(hub, "me/many", "c", source=source)
+    assert fetch(hub, "me/many", "deep/b.safetensors", source).path.name == "b.safetensors"
+
+
+LASTING = {
+    "flip": (Fault("flip", on=FILE, at=500), BadDownload, "another hash"),
+    "hashes": (Fault("no-hashes"), BadDownload, "gives no hash"),
+    "gated": (Fault("status", on=LISTING, status=403, code="GatedRepo"), HubDenied, "agree to"),
+}
+
+
+@both
+@pytest.mark.parametrize("fault", LASTING)
+def test_a_fault_that_lasts_leaves_nothing(source, fault, hub, origin):
+    hub.fault, kind, words = LASTING[fault]
+    with pytest.raises(kind, match=words):
+        fetch(hub, "me/one", source=source)
+    assert not list((origin / "models").rglob("*.safetensors"))
+    hub.fault = None
+    assert fetch(hub, "me/one", source=source).path.is_file()
+
+
+@both
+def test_what_is_no_lora_is_not_kept(source, hub, origin):
+    cases = (("pickled", BadDownload, "pickles"), ("other", RequestError, "no LoRA"))
+    for name, kind, words in (*cases, ("none", HubNotFound, "404")):
+        with pytest.raises(kind, match=words):
+            fetch(hub, f"me/{name}", source=source)
+    hub.fault = Fault("name", name="../evil.safetensors")
+    with pytest.raises(UnsafeName, match="outside the folder"):
+        fetch(hub, "me/one", "../evil.safetensors", source)
+    assert not list(origin.rglob("evil*"))
+    assert not list((origin / "models").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("repo", ["one", "me/..", "me/one/two", "/one", "me/", "../one"])
+def test_what_is_no_repository_is_refused(repo):
+    with pytest.raises(DownloadError, match="write OWNER/NAME"):
+        download.fetch_lora(repo)
+
+
+def test_the_command_prints_the_path(hub, origin, capsys):
+    assert main(["lora", "download", "me/one", "--endpoint", hub.url]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.strip() == str(origin / "models/loras/one.safetensors")
+    assert "fits cogvideox-tiny" in printed.err
+    assert main(["lora", "download", "me/many", "--endpoint", hub.url]) == 1
+    assert "name one of" in capsys.readouterr().err
