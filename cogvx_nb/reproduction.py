@@ -13,7 +13,8 @@ from .checkpoints import registry, store
 from .errors import CogvxError, ModelMissing, RequestError
 from .files import temporary_folder, translate_errors
 from .planning import planner, request
-from .planning.fields import CHECKS, FIELDS, SEEDS, names_deciding
+from .planning.field import CHECKS
+from .planning.fields import FIELDS, SEEDS, names_deciding
 from .planning.inputs import named_value
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest

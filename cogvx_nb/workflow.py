@@ -75,7 +75,7 @@ def prepare_request(
     values = complete_values({"prompt": prompt, **values})
     name = values.pop("model")
     model, model_note = model_choice.find_model(
-        name, probe_machine, values["frames"], given_names(values)
+        name, probe_machine, values["frames"], given_names(values), values["lora"]
     )
     enriched_from = ""
     if values["enrich"]:
@@ -122,7 +122,8 @@ def make_video(
     with importing:  # of torch and diffusers, which is a part of loading
         from .pipeline import generate, loader
 
-    generated = generate.generate_frames(
-        prepared, loader.load_pipeline(plan), on_event, cancel, reuse_text=reuse_text
-    )
+    loaded = loader.load_pipeline(plan)
+    for note in loaded.notes:
+        emit(Note(note))
+    generated = generate.generate_frames(prepared, loaded, on_event, cancel, reuse_text=reuse_text)
     return result.save_result(generated, output, overwrite=overwrite, on_event=on_event)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cogvx_nb.cli.main import build_parser
-from cogvx_nb.planning.fields import FIELDS, Field
+from cogvx_nb.planning.field import Field
+from cogvx_nb.planning.fields import FIELDS
 
 PAGE = Path(__file__).with_name("cli.md")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import CIRCLE
 
-from cogvx_nb.pipeline import generate, loader
+from cogvx_nb.pipeline import embeddings, generate, loader
 from cogvx_nb.planning import planner, request
 
 
@@ -47,7 +47,7 @@ def test_another_seed_needs_no_encoder(runs):
 
 def test_a_damaged_file_is_made_anew(runs):
     runs()
-    for path in loader.embeddings_folder().iterdir():
+    for path in embeddings.embeddings_folder().iterdir():
         path.write_bytes(b"damaged")
     assert runs()[1] == 2
     assert runs()[1] == 0
@@ -55,7 +55,7 @@ def test_a_damaged_file_is_made_anew(runs):
 
 def test_a_folder_that_cannot_be_written_costs_only_time(runs, outputs):
     outputs.mkdir()
-    loader.embeddings_folder().write_text("a file in its place")
+    embeddings.embeddings_folder().write_text("a file in its place")
     assert runs()[1] == 2
     assert runs()[1] == 2
 
@@ -77,7 +77,7 @@ def test_what_decides_an_embedding_is_in_its_name(tiny, here):
 
 
 def test_the_oldest_go_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(loader, "MOST_EMBEDDINGS", 2)
+    monkeypatch.setattr(embeddings, "MOST_EMBEDDINGS", 2)
     for number in range(4):
-        loader.store_embedding(tmp_path / f"{number}.safetensors", torch.zeros(1, 2, 3))
+        embeddings.store_embedding(tmp_path / f"{number}.safetensors", torch.zeros(1, 2, 3))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2.safetensors", "3.safetensors"]

@@ -11,7 +11,8 @@ from conftest import CIRCLE, ask_page
 from PIL import Image
 
 from cogvx_nb.errors import CogvxError, ModelMissing, OutputError, RequestError, ResultError
-from cogvx_nb.planning.fields import FIELDS, FRAMES, PLAN, names_deciding
+from cogvx_nb.planning.field import FRAMES, PLAN
+from cogvx_nb.planning.fields import FIELDS, names_deciding
 from cogvx_nb.planning.yaml_loading import load_yaml
 from cogvx_nb.results import catalogue, mp4, trash, video
 from cogvx_nb.results.sheet import MAX_SIDE

@@ -8,7 +8,8 @@ import sys
 
 from ..checkpoints import registry
 from ..errors import PathError, RequestError
-from ..planning.fields import DETAILS, FIELDS, INPUT, PROMPT, SEED, VIDEO, Field
+from ..planning.field import DETAILS, INPUT, PROMPT, SEED, VIDEO, Field
+from ..planning.fields import FIELDS
 from ..text import (
     format_duration,
     plain_line,
@@ -241,6 +242,12 @@ def add_output(command: argparse._ActionsContainer) -> None:
 def _add_field(command: argparse._ActionsContainer, field: Field) -> None:
     if field.kind is bool:
         command.add_argument(field.flag, action="store_true", help=field.help)
+        return
+    if field.many:
+        again = f"{field.help}; can be given more than once"
+        command.add_argument(
+            field.flag, action="append", default=[], metavar="NAME[:WEIGHT]", help=again
+        )
         return
     shown = f"{field.help} (default: {field.default})" if field.default else field.help
     choices = [choice for choice in field.choices if choice] or None

@@ -12,9 +12,9 @@ from pathlib import Path
 from ..checkpoints.headers import WEIGHT_BYTES, Tensor, read_tensors
 from ..checkpoints.registry import CHECKPOINTS, Checkpoint
 from ..errors import ModelCorrupt, RequestError
-from ..hashing import sha256
 from ..paths import user_path
 from ..text import plain_line
+from .library import file_hash
 from .modules import linear_shapes
 from .names import ALPHA, DOWN, MAGNITUDE, UP, Format, other_model, read_name, refusal
 from .scales import FORMAT, NONE, TENSOR, Scaling, read_scaling
@@ -80,7 +80,7 @@ def read_lora(name: str | Path, checkpoint: Checkpoint) -> LoraFile:
     for layer in layers:
         _check_shape(path, layer, tensors, shapes[layer.module], checkpoint)
     title = ", ".join(dict.fromkeys(known.title for known in formats))
-    return LoraFile(path, sha256(path), title, tuple(layers), metadata)
+    return LoraFile(path, file_hash(path), title, tuple(layers), metadata)
 
 
 def fitting_checkpoints(name: str | Path) -> list[Checkpoint]:

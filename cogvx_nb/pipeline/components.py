@@ -14,6 +14,7 @@ from ..checkpoints.registry import ARCHITECTURE_KEYS, Checkpoint
 from ..checkpoints.store import read_config
 from ..planning import request
 from ..planning.plan import Plan
+from .lora_merge import merge_loras
 from .weights import COMPONENT_CLASSES, check_configurations, load_component, load_scheduler
 
 COMPONENTS = ("text_encoder", "transformer", "vae", "scheduler")
@@ -85,7 +86,7 @@ def assemble_pipeline(
     Raises:
         ModelCorrupt: if the files can't be loaded.
     """
-    model, dtype = plan.model, getattr(torch, plan.dtype)
+    model = plan.model
     tokenizer, modules = request.load_tokenizer(model), {}
     if model.folder is None:
         config = random_configs(model.checkpoint)["scheduler"]
@@ -94,13 +95,26 @@ def assemble_pipeline(
         check_configurations(model, tokenizer)
         scheduler = load_scheduler(model)
     for name in COMPONENT_CLASSES:
-        part = load_component(name, model, dtype) if model.folder else _make_random(name, plan)
-        modules[name] = part.eval().requires_grad_(False)
-        place(name, part)
-        del part
+        modules[name] = load_part(name, plan)
+        place(name, modules[name])
     pipe = diffusers.CogVideoXPipeline(tokenizer=tokenizer, scheduler=scheduler, **modules)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def load_part(name: str, plan: Plan) -> torch.nn.Module:
+    """A component with its weights, and the transformer's LoRAs merged into them.
+
+    Raises:
+        ModelCorrupt: if the files can't be loaded.
+        RequestError: if a LoRA can't be used.
+    """
+    model, dtype = plan.model, getattr(torch, plan.dtype)
+    part = load_component(name, model, dtype) if model.folder else _make_random(name, plan)
+    part.eval().requires_grad_(False)
+    if name == "transformer":
+        merge_loras(part, plan.loras, plan.device, stays=name in plan.offload.on_gpu)
+    return part
 
 
 def _make_random(name: str, plan: Plan) -> torch.nn.Module:

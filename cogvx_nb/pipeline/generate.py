@@ -129,8 +129,16 @@ def _generate_once(
     finally:
         pipe.maybe_free_model_hooks()
     threads = torch.get_num_threads()
-    hashes = loaded.hashes
-    return Generated(frames, request, loaded.plan, hashes, seconds, threads, encoder.hashes)
+    return Generated(
+        frames,
+        request,
+        loaded.plan,
+        loaded.hashes,
+        seconds,
+        threads,
+        encoder.hashes,
+        loaded.kept_shares,
+    )
 
 
 def _denoise(

@@ -10,14 +10,12 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import diffusers
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from .. import files, settings
 from ..checkpoints.registry import Model
 from ..checkpoints.store import file_hashes
 from ..errors import DeviceFailed, ModelError, OutOfMemory
@@ -27,12 +25,9 @@ from ..planning.probe import remember_compiled
 from ..planning.request import VideoRequest
 from ..text import first_line
 from . import attention, components, optimization
+from .embeddings import embeddings_folder, store_embedding
 from .failures import SpeedUpFailed, is_out_of_memory
 from .optimization import free_memory
-
-MOST_EMBEDDINGS = 500
-"""Cached prompt embeddings; the oldest are deleted first. One of CogVideoX-5b has 226 × 4096
-numbers, 1.8 MB."""
 
 EMBEDDING_FILES = ("text_encoder/", "tokenizer/", "random weights")
 """Files of a checkpoint that a prompt's embedding depends on, by the start of their paths."""
@@ -56,10 +51,15 @@ class Loaded:
         """
         pipe = self.pipe
         self.drop()  # it stays so if this fails half-way
-        if optimization.load_key(plan) != optimization.load_key(self.plan):
+        same_loras = _lora_keys(plan) == _lora_keys(self.plan)
+        reload = optimization.load_key(plan) != optimization.load_key(self.plan)
+        if reload or not (same_loras or plan.offload.hooks != "sequential"):
             del pipe
             free_memory()
             pipe, plan = _load_with_fallbacks(plan)
+        elif not same_loras:
+            exchange = functools.partial(_exchange_transformer, pipe)
+            _, plan = _attempt_with_fallbacks(exchange, plan, "move")
         elif plan.placement != self.plan.placement:
             move = functools.partial(optimization.move_pipeline, pipe)
             _, plan = _attempt_with_fallbacks(move, plan, "move")
@@ -69,6 +69,20 @@ class Loaded:
     def drop(self) -> None:
         """Forget the pipeline, so that its memory can be freed."""
         self.pipe = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What the precision of the weights took of the LoRAs, for a person."""
+        return [
+            f"{self.plan.dtype} weights keep {share:.0%} of the change of {one.name}"
+            for one, share in zip(self.plan.loras, self.kept_shares, strict=True)
+            if round(share, 2) < 1
+        ]
+
+    @property
+    def kept_shares(self) -> tuple[float, ...]:
+        """Part of the change of each of the plan's LoRAs that the weights show."""
+        return self.pipe.transformer.kept_shares
 
     @property
     def to_compile(self) -> bool:
@@ -245,6 +259,22 @@ def _load_once(plan: Plan) -> diffusers.CogVideoXPipeline:
     return pipe
 
 
+def _exchange_transformer(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+    """Load the transformer again with the LoRAs of a plan, and keep the other components."""
+    pipe.remove_all_hooks()
+    pipe.transformer = None
+    free_memory()
+    part = components.load_part("transformer", plan)
+    optimization.place_component(plan, "transformer", part)
+    pipe.transformer = part
+    if plan.offload.reversible:
+        optimization.move_pipeline(pipe, plan)
+
+
+def _lora_keys(plan: Plan) -> list[tuple]:
+    return [one.key for one in plan.loras]
+
+
 def _refuse_to_save(*args, **kwargs) -> None:
     """In place of ``save_pretrained`` where weights aren't in memory as diffusers saves them."""
     raise ModelError(
@@ -267,18 +297,3 @@ def _out_of_memory_message(plan: Plan) -> str:
         f"memory ran out loading {plan.model.name} on {plan.device} ({plan.placement}): close "
         "other programs that use it, or use --model tiny"
     )
-
-
-def embeddings_folder() -> Path:
-    """Where embeddings are cached; it can be deleted."""
-    return settings.outputs_dir() / ".embeddings"
-
-
-def store_embedding(path: Path, embedding: torch.Tensor) -> None:
-    """Write an embedding to the cache, and delete the oldest where there are too many."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = safetensors.torch.save({"embedding": embedding.contiguous().cpu()})
-    files.write_whole(path, content, sync=False)
-    paths = sorted(path.parent.glob("*.safetensors"), key=lambda path: path.stat().st_mtime)
-    for old in paths[:-MOST_EMBEDDINGS]:
-        old.unlink(missing_ok=True)

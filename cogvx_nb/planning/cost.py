@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..loras.given import changed_weights
 from ..text import GIB
 from .machine import ITEM_BYTES, Gpu, Machine
 from .plan import Placement, Plan
@@ -100,7 +101,8 @@ def ram_bytes(plan: Plan) -> int:
     if placement.from_disk:
         # A mapped file takes none, but converted weights no longer are the file's.
         mapped = plan.model.folder is not None and plan.dtype == plan.model.checkpoint.gpu_dtype
-        return text if mapped else text + transformer
+        merged = changed_weights(plan.loras, plan.model.checkpoint) * ITEM_BYTES[plan.dtype]
+        return text + (merged if mapped else transformer)
     pinned = PINNED_OVERHEAD * sum(sizes[component] for component in placement.streamed)
     if "transformer" in placement.streamed:
         return int(pinned + sizes["vae"])

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import difflib
 import functools
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from numbers import Integral, Real
 
 from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE
-from ..errors import RequestError, did_you_mean
+from ..errors import RequestError
+from .field import (
+    CHECKS,
+    CLIP,
+    INPUT,
+    PICTURE,
+    PLAN,
+    PROMPT,
+    SEED,
+    SOURCE,
+    VIDEO,
+    Field,
+)
 from .schedulers import SCHEDULERS
 from .speedups import AUTO, SPEEDS
 
@@ -29,89 +38,6 @@ DRAWN_BELOW = 2**31
 
 MAX_PROMPT = 2000
 """Characters. The 5B reads 226 tokens, about 1,000 characters; the mp4 carries the prompt too."""
-
-FRAMES, PLAN, CHECKS, SOURCE = "frames", "plan", "checks", "source"
-"""What a field decides: the frames, how they are computed, what is accepted, or where checkpoint
-and prompt come from."""
-
-
-PROMPT, INPUT, VIDEO, SEED, DETAILS = "prompt", "input", "video", "seed", "details"
-"""Sections of the workbench's form, in their order; the last one is folded."""
-
-PICTURE, CLIP = "picture", "clip"
-"""What a field that names a file takes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A value that a user gives."""
-
-    name: str
-    kind: type  # str, int, float or bool
-    default: object  # None: the checkpoint's own value
-    help: str  # a line for --help, tooltips, the notebook's comments and the docs
-    decides: str = FRAMES
-    least: float = -math.inf  # inclusive, of a number
-    most: float = math.inf  # inclusive; of a text its characters
-    choices: tuple[str, ...] = ()  # of a text; all texts where empty
-    required: bool = False  # a blank text is refused
-    alias: str = ""  # the keyword of diffusers' pipelines, where it is another
-    section: str = DETAILS  # of the workbench's form
-    seed: bool = False  # it seeds noise: ``RANDOM_SEED`` draws one
-    media: str = ""  # ``PICTURE`` or ``CLIP`` where it names a file of one
-    tunes: tuple[str, ...] = ()  # names of the fields of which one must be given for it to act
-
-    @property
-    def flag(self) -> str:
-        """The option of the command line."""
-        return f"--{self.name.replace('_', '-')}"
-
-    def check(self, value: object, hint: str = "") -> object:
-        """The value, if it is of the field's kind and within its bounds.
-
-        Args:
-            hint: the remedy for a number out of bounds, where there is a better one than these.
-
-        Raises:
-            RequestError: with the value and the remedy.
-        """
-        if value is None and self.default is None:
-            return None
-        if self.kind is str:
-            self._check_text(value)
-        elif self.kind is bool:
-            if not isinstance(value, bool):
-                raise RequestError(self.name, value, "must be true or false")
-        else:
-            self._check_number(value, hint)
-        return self.kind(value)
-
-    def _check_text(self, value: object) -> None:
-        if not isinstance(value, str):
-            raise RequestError(self.name, value, "must be text")
-        if self.required and not value.strip():
-            raise RequestError(self.name, value, "is empty; describe what the video should show")
-        if len(value) > self.most:
-            remedy = f"has {len(value)} characters; at most {self.most}"
-            raise RequestError(self.name, value, remedy)
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise RequestError(self.name, value, "is not valid Unicode text") from error
-        if self.choices and value not in self.choices:
-            choices = ", ".join(filter(None, self.choices))
-            hint = did_you_mean(value, filter(None, self.choices))
-            raise RequestError(self.name, value, f"use one of {choices}{hint}")
-
-    def _check_number(self, value: object, hint: str) -> None:
-        kind = Integral if self.kind is int else Real
-        if isinstance(value, bool) or not isinstance(value, kind):
-            whole = "whole " if self.kind is int else ""
-            raise RequestError(self.name, value, f"must be a {whole}number")
-        # In this order: a whole number beyond floats can be compared with one, not made one.
-        if not self.least <= value <= self.most or not math.isfinite(value):
-            remedy = hint or f"must be between {self.least} and {self.most}"
-            raise RequestError(self.name, value, remedy)
 
 
 _SIZE = {"kind": int, "default": None, "least": SIZE_MULTIPLE, "most": 4096}
@@ -164,6 +90,15 @@ _ROWS = (
         "scale of a picture's latents: trained, or diffusers, whose is another for CogVideoX1.5",
         choices=("trained", "diffusers"),
         tunes=("image",),
+    ),
+    Field(
+        "lora",
+        str,
+        "",
+        "LoRA files with their weights: NAME:0.8, a file's or one in models/loras/",
+        most=10_000,
+        section=INPUT,
+        many=True,
     ),
     Field(
         "frames",

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..checkpoints.registry import SIZE_MULTIPLE, Checkpoint, Model
+from ..checkpoints.registry import MAX_STEPS, SIZE_MULTIPLE, Checkpoint, Model
 from ..errors import RequestError
 from .fields import FIELDS
+from .schedulers import Scheduler
 
 if TYPE_CHECKING:
     from ..media.given import Given
@@ -130,3 +131,18 @@ def _multiple(side: float) -> int:
     most = FIELDS["width"].most  # a long picture can ask for more
     below = min(max(int(side) // SIZE_MULTIPLE, 1) * SIZE_MULTIPLE, most)
     return nearest(side, (below, min(below + SIZE_MULTIPLE, most)))
+
+
+def steps_notes(steps: int, scheduler: Scheduler) -> tuple[str, ...]:
+    """A note where the schedule of so many steps doesn't end at zero noise."""
+    if MAX_STEPS % steps == 0 or not scheduler.divides:
+        return ()
+    return (
+        f"{steps} steps do not divide {MAX_STEPS}, so the last step leaves some noise: "
+        f"{_nearest_divisor(steps)} steps end cleanly",
+    )
+
+
+def _nearest_divisor(steps: int) -> int:
+    divisors = tuple(n for n in range(1, MAX_STEPS + 1) if MAX_STEPS % n == 0)
+    return nearest(steps, divisors)

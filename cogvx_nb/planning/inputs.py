@@ -11,7 +11,8 @@ from ..checkpoints.registry import CLIP, CONTROL, FRAMES, IMAGE, TEXT, Checkpoin
 from ..errors import RequestError
 from ..media import kept
 from ..text import plain_line
-from .fields import FIELDS, INPUTS, PICTURE
+from .field import PICTURE
+from .fields import FIELDS, INPUTS
 
 if TYPE_CHECKING:
     from ..media.given import Given

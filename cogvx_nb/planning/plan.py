@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from ..checkpoints.registry import SIZE_MULTIPLE, Model
 from ..errors import RequestError
+from ..loras.given import UsedLora
 from ..text import GIB
 from .machine import Gpu, Machine
 from .speedups import FORMER_ATTENTIONS, SDPA, SPEED_UPS, SpeedUp, StepCost
@@ -116,6 +117,7 @@ class Plan:
     height: int
     width: int
     guided: bool  # classifier-free guidance: two clips in a step
+    loras: tuple[UsedLora, ...] = ()  # merged into the transformer's weights
     encoded_frames: int = 0  # of pictures and clips, by the VAE before the first step
     attention: str = SDPA  # or flash4, or the name of a backend of diffusers
     speed: str = "exact"  # one of SPEEDS, as requested

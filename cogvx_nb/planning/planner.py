@@ -53,6 +53,7 @@ def plan_request(request: VideoRequest, machine: Machine, videos: int = 1) -> Pl
         attention=request.attention,
         speed=request.speed,
         encoded_frames=request.encoded_frames,
+        loras=tuple(one for one in request.loras if one.weight),
     )
     return _fastest_fitting(draft, machine, request.done_steps, videos)
 

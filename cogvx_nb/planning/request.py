@@ -10,23 +10,17 @@ from typing import TYPE_CHECKING
 
 from .. import settings
 from ..checkpoints import registry
-from ..checkpoints.registry import MAX_STEPS, Model
+from ..checkpoints.registry import Model
 from ..errors import PromptUnknown, RequestError
+from ..loras import given as given_loras
+from ..loras.given import UsedLora
 from ..text import full_number
 from . import inputs, prompt_tokens
-from .fields import (
-    DRAWN_BELOW,
-    FIELDS,
-    FRAMES,
-    PLAN,
-    RANDOM_SEED,
-    SEEDS,
-    complete_values,
-    names_deciding,
-)
-from .fit import Adjustment, fit_frames, fit_size, is_trained, nearest
+from .field import FRAMES, PLAN
+from .fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS, complete_values, names_deciding
+from .fit import Adjustment, fit_frames, fit_size, is_trained, steps_notes
 from .prompt_tokens import Span, Tokens
-from .schedulers import AUTO, Scheduler, used_scheduler
+from .schedulers import AUTO, used_scheduler
 from .speedups import check_attention
 
 if TYPE_CHECKING:
@@ -57,6 +51,7 @@ class VideoRequest:
     video_start: float = FIELDS["video_start"].default  # seconds
     fit: str = FIELDS["fit"].default
     image_scale: str = FIELDS["image_scale"].default
+    lora: str = FIELDS["lora"].default  # names each file by its content
     speed: str = FIELDS["speed"].default
     attention: str = FIELDS["attention"].default
     fallback: str = FIELDS["fallback"].default
@@ -66,6 +61,7 @@ class VideoRequest:
     allowed: tuple[str, ...] = ()  # names of the ``allow_…`` permissions that it needed
     enriched_from: str = ""  # the prompt as typed, where a chat model made ``prompt`` of it
     input_names: dict[str, str] = field(default_factory=dict)  # names of the files, by field
+    loras: tuple[UsedLora, ...] = ()  # those of ``lora``, as they were found
 
     def __str__(self) -> str:
         size = f"{self.frames} frames of {self.height} × {self.width} at {self.fps} fps"
@@ -77,6 +73,7 @@ class VideoRequest:
         if self.scheduler != AUTO:
             lines[0] += f", scheduler {self.scheduler}"
         lines += [f"{name}: {file}" for name, file in self.input_names.items()]
+        lines += [f"lora: {one}" for one in self.loras]
         lines += [f"adjusted: {change}" for change in self.adjustments]
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
 
@@ -137,6 +134,7 @@ def make_request(
     inputs.refuse_both(asked)
     inputs.task_of(checkpoint, inputs.given_names(asked))  # before files are read
     given = inputs.read_inputs(asked)
+    loras = given_loras.read_loras(asked["lora"], checkpoint)
     frames, changes = fit_frames(model, asked["frames"])
     if "video" in given:
         frames, shortened = _shorten(model, given["video"], frames, asked["video_start"])
@@ -151,12 +149,14 @@ def make_request(
         allowed += ("allow_untrained_size",)
         notes += (f"{size[0]} × {size[1]} is outside the model's training",)
     notes += _read_negative_prompt(model, asked["negative_prompt"], asked["guidance"])
-    notes += _check_steps(asked["steps"], used_scheduler(checkpoint, asked["scheduler"]))
+    notes += steps_notes(asked["steps"], used_scheduler(checkpoint, asked["scheduler"]))
     notes += inputs.idle_fields(asked) + inputs.reading_notes(given, *size, asked["fit"])
     kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | _draw_seeds(asked)
+    notes += tuple(given_loras.lora_notes(loras))
     files = {name: file.value for name, file in given.items()}
     # Where a file was is nobody's business: videos are given away.
     asked |= {name: inputs.named_value(file.value, file.name) for name, file in given.items()}
+    asked["lora"] = files["lora"] = given_loras.kept_text(loras)
     return VideoRequest(
         **kept | files | {"frames": frames, "height": size[0], "width": size[1]},
         fps=checkpoint.fps,
@@ -167,6 +167,7 @@ def make_request(
         allowed=allowed,
         enriched_from=enriched_from,
         input_names={name: file.name for name, file in given.items()},
+        loras=loras,
     )
 
 
@@ -186,16 +187,6 @@ def _draw_seeds(asked: dict[str, object]) -> dict[str, int]:
         name: draw.randrange(DRAWN_BELOW) if asked[name] == RANDOM_SEED else asked[name]
         for name in SEEDS
     }
-
-
-def _check_steps(steps: int, scheduler: Scheduler) -> tuple[str, ...]:
-    """A note where the schedule of so many steps doesn't end at zero noise."""
-    if MAX_STEPS % steps == 0 or not scheduler.divides:
-        return ()
-    return (
-        f"{steps} steps do not divide {MAX_STEPS}, so the last step leaves some noise: "
-        f"{_nearest_divisor(steps)} steps end cleanly",
-    )
 
 
 def _read_prompt(
@@ -246,11 +237,6 @@ def _reading_notes(model: Model, kind: str, text: str) -> tuple[str, ...]:
             f"end of it has no effect: {tokens.cut[:60]!r}{'…' * (len(tokens.cut) > 60)}",
         )
     return notes
-
-
-def _nearest_divisor(steps: int) -> int:
-    divisors = tuple(n for n in range(1, MAX_STEPS + 1) if MAX_STEPS % n == 0)
-    return nearest(steps, divisors)
 
 
 def count_tokens(model: Model, text: str) -> Tokens:

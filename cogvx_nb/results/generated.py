@@ -21,3 +21,4 @@ class Generated:
     seconds: dict[str, float]  # of each stage: load, text, denoise, decode
     threads: int  # of torch on the CPU; they can change the last bit
     input_hashes: dict[str, str] = field(default_factory=dict)  # of fitted pixels, by field
+    kept_shares: tuple[float, ...] = ()  # of the plan's LoRAs, see ``pipeline.lora_merge``

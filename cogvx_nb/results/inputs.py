@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import CogvxError
 from ..media import kept, pixels
-from ..planning.fields import FIELDS, PICTURE
+from ..planning.field import PICTURE
+from ..planning.fields import FIELDS
 from .records import Sidecar, UsedInput
 
 if TYPE_CHECKING:

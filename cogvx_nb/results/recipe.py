@@ -6,7 +6,8 @@ import shlex
 
 from ..checkpoints import registry
 from ..errors import RequestError, ResultError
-from ..planning.fields import CHECKS, FIELDS, FRAMES, PLAN, names_deciding
+from ..planning.field import CHECKS, FRAMES, PLAN
+from ..planning.fields import FIELDS, names_deciding
 from ..planning.inputs import named_value
 from .records import Sidecar, used_inputs
 

@@ -9,8 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+from ..loras.given import is_kept
 from ..media import kept
-from ..planning.fields import FIELDS, FRAMES, INPUTS, names_deciding
+from ..planning.field import FRAMES
+from ..planning.fields import FIELDS, INPUTS, names_deciding
 from ..planning.fit import Adjustment
 from ..planning.plan import PREDICTED, RECORDED, Plan, rename_choices
 from ..planning.request import VideoRequest
@@ -38,6 +40,12 @@ def _check_kept(value: str) -> None:
         raise ValueError
 
 
+def _check_loras(value: str) -> None:
+    """The same for LoRAs."""
+    if not is_kept(value):
+        raise ValueError
+
+
 BOUNDS = {
     name: Range(FIELDS[name].least, FIELDS[name].most)
     for name in ("frames", "steps", "height", "width", "guidance")
@@ -46,6 +54,7 @@ BOUNDS = {
     "quantized": OneOf(("", "fp8", "int8")),
     "dtype": OneOf(("float32", "bfloat16", "float16")),
     **{row.name: OneOf(row.choices) for row in FIELDS.values() if row.choices},
+    "lora": Passes(_check_loras, "must name LoRAs by their content, or be empty"),
     **dict.fromkeys(INPUTS, Passes(_check_kept, "must be what a file is kept as, or empty")),
 }
 """Of fields of a request and a plan, besides their types."""
@@ -98,6 +107,20 @@ class RecordedInput:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedLora:
+    """A LoRA that a video was made with."""
+
+    name: str
+    sha256: str  # of the file
+    weight: float
+    alpha: float  # of its first layer; divided by the rank it is the scale
+    alpha_from: str  # where that stands: see ``loras.reader``; or "given"
+    rank: int  # of that layer
+    format: str = ""  # of the names in the file
+    kept_share: float = 1.0  # part of its change that weights of the plan's precision show
+
+
+@dataclass(frozen=True, slots=True)
 class RecordedMachine:
     """The machine that made a video."""
 
@@ -125,6 +148,7 @@ class Sidecar:
     notes: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()  # names of the allow_… permissions that were needed
     inputs: dict[str, RecordedInput] = field(default_factory=dict)  # by field of the request
+    loras: tuple[RecordedLora, ...] = ()
     plan: RecordedPlan
     checkpoint: RecordedCheckpoint
     versions: dict[str, str | None] = field(default_factory=dict)  # None: not installed
@@ -136,7 +160,7 @@ class Sidecar:
     def as_json(self) -> dict:
         """The JSON content of a sidecar in today's format."""
         content = {"format": FORMAT, **_json_value(self)}
-        for name in ("enriched_from", "content_hash", "inputs"):
+        for name in ("enriched_from", "content_hash", "inputs", "loras"):
             if not content[name]:
                 del content[name]
         return content

@@ -21,7 +21,7 @@ from . import records, stored, unsaved, video
 from .generated import Generated
 from .mp4 import TAG, find_tag, overwrite_box
 from .output import check_output, default_path, partial_pair, publish_pair
-from .records import Sidecar
+from .records import RecordedLora, Sidecar
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,7 @@ def describe_video(generated: Generated) -> Sidecar:
             name: records.RecordedInput(request.input_names[name], pixels)
             for name, pixels in generated.input_hashes.items()
         },
+        loras=_recorded_loras(generated),
         plan=records.RecordedPlan(**generated.plan.choices),
         checkpoint=records.RecordedCheckpoint(
             name=request.model.name,
@@ -169,6 +170,26 @@ def describe_video(generated: Generated) -> Sidecar:
         seconds={stage: round(value, 3) for stage, value in generated.seconds.items()},
         frame_hash=video.frame_hash(generated.frames),
     )
+
+
+def _recorded_loras(generated: Generated) -> tuple[RecordedLora, ...]:
+    shares = dict(zip(generated.plan.loras, generated.kept_shares, strict=True))
+    recorded = []
+    for one in generated.request.loras:
+        first, share = one.layers[0], shares.get(one, 1.0)  # one of weight 0 isn't in the plan
+        recorded.append(
+            RecordedLora(
+                one.name,
+                one.sha256,
+                one.weight,
+                first.alpha,
+                first.alpha_from,
+                first.rank,
+                one.format,
+                round(share, 4),
+            )
+        )
+    return tuple(recorded)
 
 
 def read_result(path: str | Path) -> Result:

@@ -10,7 +10,8 @@ from ..checkpoints.registry import Model
 from ..errors import CogvxError, RequestError
 from ..media.given import Given
 from ..planning import inputs, request
-from ..planning.fields import CHECKS, FIELDS, FRAMES, INPUTS, PLAN, names_deciding
+from ..planning.field import CHECKS, FRAMES, PLAN
+from ..planning.fields import FIELDS, INPUTS, names_deciding
 from ..planning.request import VideoRequest
 from ..results.records import Sidecar
 from ..text import plain_line

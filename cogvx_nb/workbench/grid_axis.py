@@ -12,7 +12,8 @@ from typing import Annotated
 from ..checkpoints.registry import SIZE_MULTIPLE, Checkpoint
 from ..errors import RequestError
 from ..planning import inputs
-from ..planning.fields import FIELDS, FRAMES, PLAN, Field, names_deciding
+from ..planning.field import FRAMES, PLAN, Field
+from ..planning.fields import FIELDS, names_deciding
 from ..results.typed import OneOf
 from ..text import full_number, telling_end
 from .grid_values import NONE, parse_values, write_list, write_value

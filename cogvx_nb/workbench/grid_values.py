@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 from ..errors import RequestError
-from ..planning.fields import Field
+from ..planning.field import Field
 
 MOST = 100
 """Limit of the values of a side, and of the videos in a grid."""

@@ -17,7 +17,8 @@ from ..errors import CogvxError, RequestError, ResultError
 from ..files import temporary_folder
 from ..media import pixels
 from ..media.given import Given
-from ..planning.fields import FIELDS, INPUTS, PICTURE
+from ..planning.field import PICTURE
+from ..planning.fields import FIELDS, INPUTS
 from ..planning.fit import fit_frames, fit_size
 from ..planning.inputs import read_input
 from ..results import video

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from ..checkpoints import store
 from ..checkpoints.registry import CHECKPOINTS, MODES, TEXT, Model
 from ..planning import enrich
-from ..planning.fields import FIELDS, INPUT, INPUTS, MAX_PROMPT, Field
+from ..planning.field import INPUT, Field
+from ..planning.fields import FIELDS, INPUTS, MAX_PROMPT
 from ..planning.inputs import INPUTS_OF
 from ..results.records import Sidecar
 from ..results.result import Result

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import CogvxError, PromptUnknown, RequestError
-from ..planning.fields import CHECKS, FIELDS, PROMPT, names_deciding
+from ..planning.field import CHECKS, PROMPT
+from ..planning.fields import FIELDS, names_deciding
 from ..text import plain_line
 
 LABELS = {

@@ -1,0 +1,126 @@
+"""LoRA files on this machine: those in ``models/loras/``, and where others were used from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from .. import hashing, settings
+from ..errors import RequestError, did_you_mean
+from ..files import write_whole
+from ..paths import read_json, user_path
+
+FOLDER = "loras"
+"""In the models folder."""
+
+ENDING = ".safetensors"
+
+KNOWN = ".loras.json"
+"""In the outputs folder: size, date and SHA-256 of each file that was used, by its path. So a file
+is read once to be hashed, and one outside of the library is found again."""
+
+MOST_KNOWN = 1000
+
+
+def loras_folder() -> Path:
+    """Where LoRAs are looked for by name."""
+    return settings.models_dir() / FOLDER
+
+
+def library() -> list[Path]:
+    """The LoRA files of that folder, by name."""
+    return sorted(
+        path
+        for path in loras_folder().glob(f"*{ENDING}")
+        if not path.name.startswith(".") and path.is_file()
+    )
+
+
+def find_lora(file: str, sha256: str = "") -> Path:
+    """The file of a LoRA.
+
+    Args:
+        file: a path, or a name in the library, with or without the ending.
+        sha256: what it must hold; then it is looked for by that, and the name is a hint.
+
+    Raises:
+        RequestError: if it isn't there, with where it was looked for.
+    """
+    if sha256:
+        return _find_content(file, sha256)
+    with contextlib.suppress(OSError):
+        for path in (user_path(file, "lora"), loras_folder() / file):
+            for named in (path, path.with_name(f"{path.name}{ENDING}")):
+                if named.is_file():
+                    return named
+    names = [path.stem for path in library()]
+    hint = did_you_mean(file, names) or (f"; there are {', '.join(names[:8])}" if names else "")
+    raise RequestError("lora", file, f"is no file, and none of {loras_folder()}{hint}")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, which is read once while its size and date stay.
+
+    Raises:
+        RequestError: if it can't be read.
+    """
+    known, key = _read_known(), str(path.absolute())
+    try:
+        state = _state(path)
+        if (entry := known.get(key)) and entry[:2] == state:
+            return entry[2]
+        digest = hashing.sha256(path)
+    except OSError as error:
+        raise RequestError("lora", str(path), f"can't be read ({error.strerror})") from error
+    known.pop(key, None)
+    known[key] = [*state, digest]
+    with contextlib.suppress(OSError):  # a folder that can't be written costs only time
+        path = settings.outputs_dir() / KNOWN
+        path.parent.mkdir(parents=True, exist_ok=True)
+        newest = dict(list(known.items())[-MOST_KNOWN:])
+        write_whole(path, json.dumps(newest).encode(), sync=False)
+    return digest
+
+
+def _find_content(name: str, sha256: str) -> Path:
+    places = dict.fromkeys(_places(name, sha256))
+    for path in places:
+        with contextlib.suppress(RequestError, OSError):
+            if path.is_file() and file_hash(path) == sha256:
+                return path
+    elsewhere = [str(path.parent) for path in places if path.parent != loras_folder()]
+    looked = ", ".join(dict.fromkeys((str(loras_folder()), *elsewhere)))
+    raise RequestError(
+        "lora",
+        name,
+        f"with SHA-256 {sha256[:12]}… isn't here any more; looked in {looked}: put the file into "
+        f"{loras_folder()}",
+    )
+
+
+def _places(name: str, sha256: str) -> Iterator[Path]:
+    """Files that may have a content, the likeliest first."""
+    yield loras_folder() / f"{name}{ENDING}"
+    yield from (Path(path) for path, entry in _read_known().items() if entry[2] == sha256)
+    yield from library()
+
+
+def _state(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read_known() -> dict[str, list]:
+    try:
+        content = read_json(settings.outputs_dir() / KNOWN)
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    return {
+        path: entry
+        for path, entry in content.items()
+        if isinstance(entry, list) and list(map(type, entry)) == [int, int, str]
+    }
