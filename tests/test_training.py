@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import Cancelled, OutputExists, RequestError
-from cogvx_nb.loras.reader import HEADER, read_lora
+from cogvx_nb.loras.reader import read_lora
+from cogvx_nb.loras.scales import HEADER
 from cogvx_nb.pipeline.weights import load_component, load_scheduler
 from cogvx_nb.training import examples, train_lora
 from cogvx_nb.training.adapters import with_loras

@@ -14,6 +14,7 @@ from ..checkpoints.registry import CHECKPOINTS, Checkpoint
 from ..errors import ModelCorrupt, RequestError
 from ..paths import user_path
 from ..text import plain_line
+from .layers import LoraLayer
 from .library import file_hash
 from .modules import linear_shapes
 from .names import ALPHA, DOWN, MAGNITUDE, UP, Format, other_model, read_name, refusal
@@ -25,25 +26,6 @@ SCALARS = {"F64": "<d", "F32": "<f", "F16": "<e", "I64": "<q", "I32": "<i", "I16
 """How the numbers of alpha are stored; some trainers write whole ones."""
 
 TYPES = WEIGHT_BYTES | {"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class LoraLayer:
-    """The change of one layer: up (outputs, rank) times down (rank, inputs), times ``scale``."""
-
-    module: str  # as diffusers names it
-    down: str  # names of the tensors in the file
-    up: str
-    rank: int
-    alpha: float
-    alpha_from: str  # TENSOR, HEADER, CONFIG, FORMAT or NONE
-    magnitude: str = ""  # name of DoRA's tensor; empty for a plain LoRA
-    by_column: bool = False  # whether that has a norm for each column instead of each row
-    by_root: bool = False  # whether the scale is alpha over the root of the rank
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / (math.sqrt(self.rank) if self.by_root else self.rank)
 
 
 @dataclass(frozen=True, slots=True)

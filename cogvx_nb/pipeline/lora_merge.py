@@ -14,9 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..errors import RequestError
-from ..loras.given import UsedLora
+from ..loras.layers import LoraLayer, UsedLora
 from ..loras.library import file_hash
-from ..loras.reader import LoraLayer
 
 
 @dataclass

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..loras.given import changed_weights
+from ..loras.layers import changed_weights
 from ..text import GIB
 from .machine import ITEM_BYTES, Gpu, Machine
 from .plan import Placement, Plan

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 
 from ..errors import RequestError, did_you_mean
-from ..loras.given import join_loras
+from ..loras.entries import join_loras
 
 FRAMES, PLAN, CHECKS, SOURCE = "frames", "plan", "checks", "source"
 """What a field decides: the frames, how they are computed, what is accepted, or where checkpoint

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 
 from ..checkpoints.registry import SIZE_MULTIPLE, Model
 from ..errors import RequestError
-from ..loras.given import UsedLora
+from ..loras.layers import UsedLora
 from ..text import GIB
 from .machine import Gpu, Machine
 from .speedups import FORMER_ATTENTIONS, SDPA, SPEED_UPS, SpeedUp, StepCost

@@ -13,7 +13,7 @@ from ..checkpoints import registry
 from ..checkpoints.registry import Model
 from ..errors import PromptUnknown, RequestError
 from ..loras import given as given_loras
-from ..loras.given import UsedLora
+from ..loras.layers import UsedLora
 from ..text import full_number
 from . import inputs, prompt_tokens
 from .field import FRAMES, PLAN
@@ -135,12 +135,7 @@ def make_request(
     inputs.task_of(checkpoint, inputs.given_names(asked))  # before files are read
     given = inputs.read_inputs(asked)
     loras = given_loras.read_loras(asked["lora"], checkpoint)
-    frames, changes = fit_frames(model, asked["frames"])
-    if "video" in given:
-        frames, shortened = _shorten(model, given["video"], frames, asked["video_start"])
-        changes += shortened
-    size, size_changes = fit_size(model, asked, given.get("image") or given.get("video"))
-    changes += size_changes
+    frames, size, changes = _fit(model, asked, given)
     if asked["strict"] and changes:
         first = changes[0]
         raise RequestError(first.field, first.asked, f"{first.reason}; use {first.used}")
@@ -169,6 +164,18 @@ def make_request(
         input_names={name: file.name for name, file in given.items()},
         loras=loras,
     )
+
+
+def _fit(
+    model: Model, asked: dict[str, object], given: dict[str, Given]
+) -> tuple[int, tuple[int, int], list[Adjustment]]:
+    """(frames, height and width, changes to what was asked for) that a checkpoint makes."""
+    frames, changes = fit_frames(model, asked["frames"])
+    if "video" in given:
+        frames, shortened = _shorten(model, given["video"], frames, asked["video_start"])
+        changes += shortened
+    size, size_changes = fit_size(model, asked, given.get("image") or given.get("video"))
+    return frames, size, changes + size_changes
 
 
 def _shorten(model: Model, clip: Given, frames: int, start: float) -> tuple[int, list[Adjustment]]:

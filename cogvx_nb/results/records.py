@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-from ..loras.given import is_kept
+from ..loras.entries import is_kept
 from ..media import kept
 from ..planning.field import FRAMES
 from ..planning.fields import FIELDS, INPUTS, names_deciding
