@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from cogvx_nb.checkpoints import registry
+from cogvx_nb.cli.main import main
 from cogvx_nb.errors import RequestError
-from cogvx_nb.loras import reader
+from cogvx_nb.loras import norms, reader
 
 TINY = registry.TINY
 LAYER = "transformer_blocks.3.attn1.to_q"
@@ -125,3 +126,21 @@ def test_folders_pipes_and_empty_files_are_named(tmp_path):
     for path, told in cases.items():
         with pytest.raises(RequestError, match=told):
             reader.read_lora(path, TINY)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_norms_are_those_of_the_product(dtype, tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    content = {name: torch.randn(part.shape, generator=draw) for name, part in pair().items()}
+    content = {name: part.to(dtype) for name, part in content.items()}
+    save_file(content | {f"{NAME}.alpha": torch.tensor(2.0)}, path := tmp_path / "b.safetensors")
+    wanted = (0.5 * content[UP].double() @ content[DOWN].double()).norm().item()
+    assert norms.change_norms(reader.read_lora(path, TINY)) == {"3": pytest.approx(wanted)}
+
+
+def test_inspect_tells_of_nan(tmp_path, capsys):
+    save_file(pair() | {UP: torch.full((256, 4), math.nan)}, path := tmp_path / "b.safetensors")
+    assert main(["lora", "inspect", str(path)]) == 0
+    assert "or infinity in 3: fetch it again" in capsys.readouterr().out
+    assert main(["lora", "inspect", "--json", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["norms"] == {"3": None}

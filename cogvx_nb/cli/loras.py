@@ -59,12 +59,15 @@ def download_lora(options: argparse.Namespace) -> int:
 
 def inspect_lora(options: argparse.Namespace) -> int:
     """Print what a LoRA file is: format, checkpoints that it fits, scale, layers, metadata."""
-    from ..loras import reader
+    from ..loras import norms, reader
 
     checkpoints = reader.fitting_checkpoints(options.file)
     found, fitting = reader.read_lora(options.file, checkpoints[0]), [c.name for c in checkpoints]
+    changes = norms.change_norms(found)
+    bad = [name for name, norm in changes.items() if norm != norm]
     if options.json:
-        content = asdict(found) | {"path": str(found.path), "fits": fitting}
+        shown = {name: None if name in bad else norm for name, norm in changes.items()}
+        content = asdict(found) | {"path": str(found.path), "fits": fitting, "norms": shown}
         print(json.dumps(content, ensure_ascii=False, indent=2))
         return 0
     blocks = {layer.module.split(".")[1] for layer in found.layers if "blocks." in layer.module}
@@ -79,6 +82,8 @@ def inspect_lora(options: argparse.Namespace) -> int:
         "changes": f"{len(found.layers)} layers of {len(blocks)} block{'s' * (len(blocks) != 1)}",
         "scale": ", ".join(scales),
         "DoRA": f"{dora} layers" if (dora := sum(bool(x.magnitude) for x in found.layers)) else "",
+        "norms": ", ".join(f"{name}: {norm:.3g}" for name, norm in changes.items()),
+        "NaN": f"or infinity in {', '.join(bad)}: fetch it again" if bad else "",
         "SHA-256": found.sha256,
         **{name: value[:MOST_METADATA] for name, value in found.metadata.items()},
     }
