@@ -1,4 +1,4 @@
-"""What the LoRAs that ship change, from pixels: ``python models/cogvideox-tiny/evaluate_loras.py``.
+"""What LoRAs of the styles change, from pixels: ``python models/cogvideox-tiny/evaluate_loras.py``.
 
 Prints, for each choice of files and weights, how many of some held-out prompts make a shape whose
 middle shows the background (``outline``) and one with a purple copy to its lower right

@@ -1,4 +1,7 @@
-"""Train the two LoRAs that ship: ``python models/cogvideox-tiny/train_loras.py``."""
+"""Train LoRAs of the two styles: ``python models/cogvideox-tiny/train_loras.py``.
+
+Measure what they change with ``evaluate_loras.py`` before they are used.
+"""
 
 from __future__ import annotations
 
