@@ -8,7 +8,7 @@ import os
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
@@ -144,3 +144,43 @@ def test_inspect_tells_of_nan(tmp_path, capsys):
     assert "or infinity in 3: fetch it again" in capsys.readouterr().out
     assert main(["lora", "inspect", "--json", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["norms"] == {"3": None}
+
+
+class Blocks(torch.nn.Module):
+    """Layers of a transformer's block by their names, for peft."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        block = torch.nn.Module()
+        block.attn1 = torch.nn.Module()
+        block.attn1.to_q, block.attn1.to_k = (torch.nn.Linear(256, 256) for _ in range(2))
+        empty = (torch.nn.Module() for _ in range(3))
+        self.transformer_blocks = torch.nn.ModuleList([*empty, block])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lora_alpha": 3},
+        {"lora_alpha": 3, "use_rslora": True},
+        {"lora_alpha": 3, "alpha_pattern": {"to_k": 5}, "rank_pattern": {"attn1.to_q": 2}},
+    ],
+    ids=str,
+)
+def test_a_file_of_peft_changes_weights_as_peft_does(settings, tmp_path):
+    import peft
+
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=4, target_modules=["to_q", "to_k"], init_lora_weights=False)
+    for name, value in settings.items():
+        setattr(config, name, value)
+    adapted = peft.get_peft_model(Blocks(), config)
+    adapted.save_pretrained(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    content = load_file(path)
+    layers = reader.read_lora(path, TINY).layers
+    assert [layer.module.rpartition(".")[2] for layer in layers] == ["to_q", "to_k"]
+    for layer in layers:
+        theirs = adapted.base_model.model.get_submodule(layer.module).get_delta_weight("default")
+        ours = layer.scale * content[layer.up] @ content[layer.down]
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
