@@ -19,10 +19,10 @@ from cogvx_nb.results import result
 
 @pytest.fixture
 def latents(tiny, here):
-    """Runs 13 frames in 4 steps with an attention; returns the latents of the last step."""
+    """Runs 9 frames in 4 steps with an attention; returns the latents of the last step."""
 
     def run(attention: str) -> torch.Tensor:
-        video, seen = request.make_request(tiny, CIRCLE, steps=4), []
+        video, seen = request.make_request(tiny, CIRCLE, frames=9, steps=4), []
         loaded = loader.load_pipeline(
             planner.plan_request(replace(video, attention=attention), here)
         )
@@ -94,7 +94,18 @@ def test_one_that_fails_half_way_is_said():
 
 @pytest.mark.slow
 def test_the_attention_is_kept_with_the_video(tmp_path, here):
-    flags = ["--prompt", CIRCLE, "--steps", "2", "--output", "a.mp4", "--attention", "native"]
+    flags = [
+        "--prompt",
+        CIRCLE,
+        "--frames",
+        "9",
+        "--steps",
+        "2",
+        "--output",
+        "a.mp4",
+        "--attention",
+        "native",
+    ]
     done = run_cogvx("generate", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     settings = result.read_result(tmp_path / "a.mp4").sidecar_json()

@@ -11,9 +11,17 @@ from conftest import ROOT
 
 SCRIPTS = {
     "cards": ["--help"],  # needs a GPU
-    "catalogue": ["--results", "20"],
-    "catalogue in sweeps": ["--results", "20", "--sweeps"],
-    "equality": ["--steps", "1", "--ways", "as planned", "cached embeddings", "int8"],
+    "catalogue": ["--results", "20", "--sweeps"],  # without: flip_index
+    "equality": [
+        "--frames",
+        "9",
+        "--steps",
+        "1",
+        "--ways",
+        "as planned",
+        "cached embeddings",
+        "int8",
+    ],
     "fill_disk": ["--times", "1", "--parts", "generate"],
     "flip_index": ["--times", "20", "--results", "20"],
     "fuzz_settings": ["--examples", "30"],
@@ -22,7 +30,7 @@ SCRIPTS = {
     "jobs": ["--cancels", "1", "--settled", "1", "--videos", "1"],
     "kill_anything": ["--kills", "1", "--parts", "generate"],
     "kill_sweep": ["--kills", "1", "--runs", "2", "--seconds", "12"],
-    "schedulers": ["--prompts", "1", "--steps", "1", "--schedulers", "dpm", "unipc"],
+    "schedulers": ["--prompts", "1", "--steps", "1", "--schedulers", "unipc"],
     "signals": ["--moments", "1", "--commands", "1"],
     "preview": ["--steps", "2", "--repeats", "1"],
     "sweep": [

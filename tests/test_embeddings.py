@@ -22,7 +22,7 @@ def runs(tiny, here, monkeypatch):
 
     def run(reuse_text: bool = True, **values):
         count.clear()
-        video = request.make_request(tiny, **{"prompt": CIRCLE, "steps": 2} | values)
+        video = request.make_request(tiny, **{"prompt": CIRCLE, "frames": 9, "steps": 2} | values)
         generated = generate.generate_frames(video, loaded, reuse_text=reuse_text)
         return generated.frames, len(count)
 

@@ -208,7 +208,7 @@ def mapped(field):
 
 def run(room=None, **changed):
     size = {"height": 144, "width": 208, "allow_untrained_size": True}
-    wanted = request.make_request(model, sys.argv[1], steps=3, **size, **changed)
+    wanted = request.make_request(model, sys.argv[1], frames=9, steps=3, **size, **changed)
     loaded = loader.load_pipeline(replace(planner.plan_request(wanted, here), tiled=room is None))
     limit = resource.RLIM_INFINITY if room is None else mapped("VmSize") + int(room)
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
@@ -255,9 +255,9 @@ def limited() -> list[list[str]]:
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        (0, ["OutOfMemory: memory ran out on cpu for 13 frames"]),
+        (0, ["OutOfMemory: memory ran out on cpu for 9 frames"]),
         (1, ["RequestReduced", "OutOfMemory: memory ran out on cpu"]),
-        (2, ["(13, 144, 208, 3) True memory ran out with a whole VAE"]),
+        (2, ["(9, 144, 208, 3) True memory ran out with a whole VAE"]),
     ],
     ids=["too little", "too little, reduced", "enough for tiles"],
 )

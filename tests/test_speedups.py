@@ -22,10 +22,10 @@ from cogvx_nb.planning import planner, probe, request, speedups
 
 @pytest.fixture
 def run(tiny, here):
-    """Makes 13 frames on a changed plan; returns the latents of the last step and the events."""
+    """Makes 9 frames on a changed plan; returns the latents of the last step and the events."""
 
     def run(steps: int = 4, **changes) -> tuple[torch.Tensor, list]:
-        video, seen = request.make_request(tiny, CIRCLE, steps=steps), []
+        video, seen = request.make_request(tiny, CIRCLE, frames=9, steps=steps), []
         loaded = loader.load_pipeline(replace(planner.plan_request(video, here), **changes))
         generate.generate_frames(video, loaded, seen.append)
         return [e for e in seen if isinstance(e, progress.Step)][-1].latents, seen

@@ -15,7 +15,7 @@ from cogvx_nb.sweep.folder import SweepFolder
 
 @pytest.mark.slow
 def test_videos_are_measured_once_and_near_duplicates_found(outputs, monkeypatch):
-    values = {"model": "tiny", "prompt": CIRCLE, "steps": 2}
+    values = {"model": "tiny", "prompt": CIRCLE, "frames": 9, "steps": 2}
     grid = {"guidance": [6.0, 6.001], "seed": [1, 2]}
     assert driver.run_sweep({"name": "seen", "parameters": values, "grid": grid}).done == 4
     table = dataframe.sweep_dataframe("seen")

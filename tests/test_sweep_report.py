@@ -37,7 +37,7 @@ def made(tmp_path_factory) -> Path:
     mine = nbformat.v4.new_notebook(cells=cells)
     mine.metadata.kernelspec = {"name": "python3", "display_name": "", "language": "python"}
     nbformat.write(mine, folder / "mine.ipynb")
-    shown = {"name": "shown", "parameters": {"model": "tiny", "steps": 2}}
+    shown = {"name": "shown", "parameters": {"model": "tiny", "frames": 9, "steps": 2}}
     shown |= {"grid": {"prompt": [MARKUP, LINES], "guidance": [6.0, 6.001]}}
     alone = {"name": "alone", "notebook": str(folder / "mine.ipynb")}
     alone |= {"grid": {"x": [1, 2], "text": [MARKUP, LINES]}}
@@ -74,7 +74,12 @@ def test_a_sweep_as_it_stands(outputs):
     assert str(found) == (
         "shown: 4 runs of 03_generate.ipynb: 4 done, 0 failed, 0 waiting; varies: prompt, guidance"
     )
-    assert found.shared == {"model": "cogvideox-tiny", "steps": 2, "output": "video.mp4"}
+    assert found.shared == {
+        "model": "cogvideox-tiny",
+        "frames": 9,
+        "steps": 2,
+        "output": "video.mp4",
+    }
     assert [run.group > 0 for run in found.runs] == [True] * 4
     assert all(run.number("denoise_seconds") > 0 for run in found.runs)
     shutil.rmtree(found.runs[0].folder)
@@ -389,7 +394,10 @@ def test_05_of_a_notebook_without_videos(outputs, tmp_path):
 @pytest.mark.slow
 def test_05_shows_a_newcomer_something(tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "new"))
-    few = {"parameters": {"model": "tiny", "steps": 1}, "grid": {"guidance": [1.0, 6.0]}}
+    few = {
+        "parameters": {"model": "tiny", "frames": 9, "steps": 1},
+        "grid": {"guidance": [1.0, 6.0]},
+    }
     monkeypatch.setattr(display, "FIRST_SWEEP", display.FIRST_SWEEP | few)
     assert [run.state for run in display.pick_sweep().runs] == ["done"] * 2
     assert display.pick_sweep().name == "first-look"
