@@ -95,9 +95,9 @@ def test_weight_0_and_taken_off_are_the_base_and_it_is_reproduced(make, generate
     assert recorded.request.lora == f"a#{lora.sha256}:0.8"
     path.rename(moved := tmp_path / "elsewhere.safetensors")
     with pytest.raises(RequestError, match=r"looked in .*put the file into"):
-        reproduction.reproduce_video(saved)
+        reproduction.reproduce(saved)
     library.file_hash(moved)  # as any use of it does
-    assert reproduction.reproduce_video(saved).identical
+    assert reproduction.reproduce(saved).identical
 
 
 def test_the_precision_keeps_what_it_can_of_a_change(tiny, here, tmp_path):
