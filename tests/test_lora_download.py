@@ -120,3 +120,17 @@ def test_the_command_prints_the_path(hub, origin, capsys):
     assert "fits cogvideox-tiny" in printed.err
     assert main(["lora", "download", "me/many", "--endpoint", hub.url]) == 1
     assert "name one of" in capsys.readouterr().err
+
+
+def test_the_library_is_listed_with_origins(hub, origin, capsys):
+    fetched = fetch(hub, "me/one")
+    (fetched.path.parent / "bad.safetensors").write_bytes(b"hello")
+    assert main(["lora", "list"]) == 0
+    bad, one = capsys.readouterr().out.splitlines()
+    assert "no safetensors file" in bad
+    assert one.startswith("one  rank 4  cogvideox-tiny")
+    assert one.endswith("from me/one at huggingface")
+    content = {f"{LAYER}.lora_A.weight": torch.ones(2, 256)}
+    save_file(content | {f"{LAYER}.lora_B.weight": torch.ones(256, 2)}, fetched.path)
+    assert main(["lora", "list"]) == 0
+    assert "changed since it was fetched" in capsys.readouterr().out

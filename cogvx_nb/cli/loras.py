@@ -15,10 +15,11 @@ MOST_METADATA = 200
 
 def add_lora(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx lora``."""
-    actions = command.add_subparsers(metavar="inspect|download", required=True)
+    actions = command.add_subparsers(metavar="inspect|list|download", required=True)
     inspecting = add_subcommand(actions, "inspect", inspect_lora, "orbit.safetensors")
     inspecting.add_argument("file", metavar="FILE", help="a LoRA, as safetensors")
     inspecting.add_argument("--json", action="store_true", help="all of it, layer by layer")
+    add_subcommand(actions, "list", list_loras, "")
     fetching = add_subcommand(actions, "download", download_lora, "OWNER/NAME orbit.safetensors")
     fetching.add_argument("repo", metavar="OWNER/NAME", help="repository on the hub")
     fetching.add_argument("file", nargs="?", default="", help="its path there, if it has several")
@@ -30,6 +31,35 @@ def add_lora(command: argparse.ArgumentParser) -> None:
     )
     fetching.add_argument("--endpoint", default="", metavar="URL", help="address of a mirror")
     fetching.add_argument("--send-token", action="store_true", help="send the mirror your token")
+
+
+def list_loras(options: argparse.Namespace) -> int:
+    """List the LoRAs in models/loras/: rank, models, trigger words and origin, or what is wrong."""
+    from .. import settings
+    from ..errors import RequestError
+    from ..loras import download, reader
+
+    folder = settings.models_dir() / download.FOLDER
+    kept = download.origins(folder)
+    for path in sorted(folder.glob(f"[!.]*{download.ENDING}")):
+        try:
+            checkpoints = reader.fitting_checkpoints(path)
+        except RequestError as error:
+            print(plain_line(f"{path.stem}  {error.remedy}"))
+            continue
+        found, origin = reader.read_lora(path, checkpoints[0]), kept.get(path.name, {})
+        trigger = found.metadata.get("modelspec.trigger_phrase", "")[:MOST_METADATA]
+        changed = origin.get("sha256", found.sha256) != found.sha256
+        cells = (
+            path.stem,
+            f"rank {max(layer.rank for layer in found.layers)}",
+            ", ".join(one.name for one in checkpoints),
+            trigger and f"trigger: {trigger}",
+            origin and f"from {origin.get('repo')} at {origin.get('source')}",
+            "changed since it was fetched" * changed,
+        )
+        print(plain_line("  ".join(filter(None, cells))))
+    return 0
 
 
 def download_lora(options: argparse.Namespace) -> int:
