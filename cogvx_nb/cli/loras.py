@@ -35,13 +35,11 @@ def add_lora(command: argparse.ArgumentParser) -> None:
 
 def list_loras(options: argparse.Namespace) -> int:
     """List the LoRAs in models/loras/: rank, models, trigger words and origin, or what is wrong."""
-    from .. import settings
     from ..errors import RequestError
-    from ..loras import download, reader
+    from ..loras import download, library, reader
 
-    folder = settings.models_dir() / download.FOLDER
-    kept = download.origins(folder)
-    for path in sorted(folder.glob(f"[!.]*{download.ENDING}")):
+    kept = download.origins(library.loras_folder())
+    for path in library.library():
         try:
             checkpoints = reader.fitting_checkpoints(path)
         except RequestError as error:

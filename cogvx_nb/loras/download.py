@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .. import files, hashing, settings
+from .. import files, hashing
 from ..checkpoints import hubs
 from ..checkpoints.download import RESERVE
 from ..checkpoints.listings import Offer
@@ -19,12 +19,8 @@ from ..errors import BadDownload, DiskFull, DownloadError, HubUnreachable, Unsaf
 from ..events import Note, Started, TransferListener
 from ..paths import read_json, user_path
 from ..text import format_bytes, plain_line
+from .library import ENDING, loras_folder
 from .reader import fitting_checkpoints
-
-FOLDER = "loras"
-"""In the models folder."""
-
-ENDING = ".safetensors"
 
 REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
@@ -83,7 +79,7 @@ def fetch_lora(
     if not REPOSITORY.fullmatch(repo) or ".." in repo:
         raise DownloadError(f"{plain_line(repo)[:80]} is no repository: write OWNER/NAME")
     offer = _offer(repo, wanted, source, endpoint, send_token)
-    file, folder = offer.files[0], settings.models_dir() / FOLDER
+    file, folder = offer.files[0], loras_folder()
     stem = PurePosixPath(file.path).stem
     path = user_path(folder / f"{name if stem in COMMON_NAMES else stem}{ENDING}", "lora", new=True)
     staging = folder.parent / UNFINISHED / f"lora {owner} {name}"
