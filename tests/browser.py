@@ -132,7 +132,7 @@ def execute(page, command: str) -> None:
     page.evaluate(f"window.jupyterapp.commands.execute('{command}').then(() => 0)")
 
 
-def wait(page, condition: str, timeout: float = 20_000) -> None:
+def wait(page, condition: str, timeout: float = 60_000) -> None:
     """Until a JavaScript expression is true."""
     page.wait_for_function(condition, timeout=timeout)
 
@@ -202,7 +202,7 @@ def plays(page, video: str = ".cogvx-video") -> None:
 def notice(page, words: str) -> None:
     """Until the page says something, and dismiss it."""
     box = page.locator(".cogvx-notice", has_text=words).last
-    box.wait_for(timeout=20_000)
+    box.wait_for(timeout=60_000)
     box.get_by_role("button", name="Dismiss").click()
 
 

@@ -133,7 +133,7 @@ def test_a_saved_notebook_without_its_kernel(page, saved, folder, trusted):
     with kit.jupyter(folder) as url:
         nbformat.write(notebook, folder / "notebooks" / f"saved-{trusted}.ipynb")
         kit.open_notebook(page, url, f"saved-{trusted}.ipynb")
-        page.get_by_text(SENTENCE).wait_for(timeout=20_000)
+        page.get_by_text(SENTENCE).wait_for(timeout=60_000)
         page.get_by_text(SENTENCE).scroll_into_view_if_needed()
         kit.keep(page, f"saved-{trusted}")
         widget = page.get_by_text(re.compile("(Loading|Error displaying) widget|object at"))
