@@ -27,6 +27,10 @@ PROMPT_NAMES = {
 it and say nothing about the video."""
 
 
+LORA_WEIGHTS = "lora:"
+"""Begins the name of a column that has weights of one LoRA, such as ``lora:outline``."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParameterRow:
     """Values of some parameters."""
@@ -41,6 +45,9 @@ class ParameterRow:
 
 def field_name(name: str) -> str:
     """The field of a request that a name stands for, such as ``Negative prompt``; else the name."""
+    kind, colon, lora = name.partition(":")
+    if colon and kind.strip().casefold() == LORA_WEIGHTS[:-1]:
+        return f"{LORA_WEIGHTS}{lora.strip()}"
     folded = re.sub(r"[\s-]+", "_", name.strip()).casefold()
     return folded if folded in FIELDS or folded in PROMPT_NAMES else name.strip()
 

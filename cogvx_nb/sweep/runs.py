@@ -25,6 +25,7 @@ from .child_probe import probe_in_child
 from .expected import ExpectedVideo
 from .folder import VIDEO, SweepFolder, SweepRun
 from .given_files import GivenFiles, KeptFile, absolute_name
+from .given_loras import GivenLoras, LoraEntry, LoraFiles, placed_text
 from .spec import SweepSpec
 from .typed_rows import typed_row_or_explain
 
@@ -61,8 +62,9 @@ def plan_runs(spec: SweepSpec, book: NotebookTemplate) -> list[SweepRun]:
             [(typed_row_or_explain(row, book, spec.folder), row.origin) for row in factor]
             for factor in factors
         ]
-        files = GivenFiles(SweepFolder(spec.name).recorded_inputs())
-        run_planner = _RunPlanner(book, probe, files)
+        recorded = SweepFolder(spec.name).recorded_inputs()
+        files, loras = GivenFiles(recorded), LoraFiles(recorded)
+        run_planner = _RunPlanner(book, probe, files, loras)
         runs: dict[str, SweepRun] = {}
         total = math.prod(map(len, factors))
         for number, rows in enumerate(itertools.product(*typed), 1):
@@ -76,17 +78,19 @@ def plan_runs(spec: SweepSpec, book: NotebookTemplate) -> list[SweepRun]:
                 where = f"run {number} of {total}" + (f" ({origin})" if origin else "")
                 raise SpecError(f"{where}: {error}", error.exit_code) from error
             runs.setdefault(run.id, run)
-    return _with_file_names(list(runs.values()), files.labels())
+    return _with_file_names(list(runs.values()), files.labels(), loras)
 
 
-def _with_file_names(runs: list[SweepRun], labels: dict[str, str]) -> list[SweepRun]:
-    """The runs, whose varied pictures and clips are shown by what a person calls them."""
+def _with_file_names(
+    runs: list[SweepRun], labels: dict[str, str], loras: LoraFiles
+) -> list[SweepRun]:
+    """The runs, whose varied pictures, clips and LoRAs are shown by what a person calls them."""
     return [
         replace(
             run,
             varied={
                 key: labels.get(value, value) if key in INPUTS else value
-                for key, value in run.varied.items()
+                for key, value in loras.shown(run.varied).items()
             },
         )
         for run in runs
@@ -101,9 +105,13 @@ class _RunPlanner:
     """
 
     def __init__(
-        self, book: NotebookTemplate, probe: Callable[[], Machine], files: GivenFiles
+        self,
+        book: NotebookTemplate,
+        probe: Callable[[], Machine],
+        files: GivenFiles,
+        loras: LoraFiles,
     ) -> None:
-        self._book, self._probe, self._files = book, probe, files
+        self._book, self._probe, self._files, self._loras = book, probe, files, loras
         self._fields = [name for name in FIELDS if name in book.declared and name != "model"]
         self._models: dict[tuple, tuple[Model | None, str, dict]] = {}
         self._costs: dict[tuple, tuple[float | None, int, int]] = {}
@@ -121,6 +129,8 @@ class _RunPlanner:
             raise SpecError(f"output = {value!r}: each run writes {VIDEO} into a folder of its own")
         given = self._read_files(values) if book.makes_video else {}
         values = values | {field: file.given.value for field, file in given.items()}
+        shown = {key: value for key, value in values.items() if key in varied}
+        values, loras = self._read_loras(values) if book.makes_video else (values, None)
         model, name, hashes = self._find_model(values)
         deciding = {
             key: value
@@ -129,11 +139,11 @@ class _RunPlanner:
             and not (key in book.defaults and _is_same_value(value, book.defaults[key]))
         }
         run_id = _hash_json([book.code_hash, deciding, hashes])[:ID_DIGITS]
-        shown = {key: value for key, value in values.items() if key in varied}
         if not book.makes_video:
             return SweepRun(run_id, number, values, shown, disk_bytes=NOTEBOOK_BYTES)
         named = {field: file.value for field, file in given.items()}
-        prepared, expected = self._prepare_request(model, hashes, book.defaults | values | named)
+        asked = book.defaults | values | named | ({"lora": loras.asked} if loras else {})
+        prepared, expected = self._prepare_request(model, hashes, asked)
         return SweepRun(
             run_id,
             number,
@@ -141,8 +151,13 @@ class _RunPlanner:
             shown,
             expected,
             *self._predict_costs(prepared),
-            notes=(*prepared.notes, *(file.note for file in given.values() if file.note)),
-            inputs={file.path: file.value for file in given.values()},
+            notes=(
+                *prepared.notes,
+                *(file.note for file in given.values() if file.note),
+                *(loras.notes if loras else ()),
+            ),
+            inputs={file.path: file.value for file in given.values()}
+            | (loras.files if loras else {}),
         )
 
     def _read_files(self, values: dict[str, object]) -> dict[str, KeptFile]:
@@ -156,6 +171,22 @@ class _RunPlanner:
                 path = absolute_name(field, path, self._book.path.parent)
             files[field] = self._files.read(field, path)
         return files
+
+    def _read_loras(self, values: dict) -> tuple[dict[str, object], GivenLoras | None]:
+        """(values whose LoRAs are one text as it is kept, those LoRAs); None where there are none.
+
+        Args:
+            values: of a row; columns of weights have the entry of their LoRA.
+        """
+        columns = [value for value in values.values() if isinstance(value, LoraEntry)]
+        plain = {key: value for key, value in values.items() if not isinstance(value, LoraEntry)}
+        text = plain.get("lora")
+        if text is None and isinstance(default := self._book.defaults.get("lora"), str):
+            text = placed_text(default, self._book.path.parent)
+        if not (text or columns):
+            return plain, None
+        loras = self._loras.read(text or "", columns)
+        return plain | {"lora": loras.kept}, loras
 
     def _prepare_request(
         self, model: Model, hashes: dict[str, str], values: dict[str, object]
@@ -216,6 +247,7 @@ class _RunPlanner:
         size = (prepared.frames, prepared.height, prepared.width)
         key = (str(prepared.model.folder), *size, prepared.guidance > 1, prepared.done_steps)
         key += (prepared.speed, prepared.attention, prepared.encoded_frames)
+        key += (sum(one.changed for one in prepared.loras),)
         if key not in self._costs:
             plan = planner.plan_request(prepared, self._probe())
             paces = self._measured_paces(prepared.model.name, plan.device)

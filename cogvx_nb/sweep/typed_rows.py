@@ -13,6 +13,7 @@ from ..planning.fields import INPUTS
 from ..planning.rows import ParameterRow
 from ..planning.yaml_loading import explain_value
 from .given_files import absolute_name
+from .given_loras import is_weight_column, placed_text, weight_entry
 
 
 def typed_row_or_explain(
@@ -38,17 +39,23 @@ def _hint(error: CogvxError, row: ParameterRow, book: NotebookTemplate) -> str:
 
 def typed_row(row: ParameterRow, book: NotebookTemplate, folder: Path) -> dict[str, object]:
     """A row's values, converted to the types that the notebook declares; where it makes videos,
-    pictures and clips by absolute paths.
+    pictures, clips and LoRAs by absolute paths, and in place of a LoRA's weight its ``LoraEntry``.
 
     Args:
         folder: where relative paths start, unless the row says.
 
     Raises:
         ParameterError: if the notebook has no such parameter, or can't use the value.
+        RequestError: for a text that names no LoRA.
         PathError: for a path that no file can have.
     """
-    values = {}
+    values, start = {}, row.folder or folder
     for name in row.values:
+        if book.makes_video and is_weight_column(name):
+            book.cell.find("lora", book.path.name)
+            entry = weight_entry(name, row.values[name], start, row.delimiter)
+            values |= {name: entry} if entry else {}
+            continue
         parameter = book.cell.find(name, book.path.name)
         value = _plain_value(row, name, parameter)
         if value is None and row.delimiter:
@@ -56,9 +63,9 @@ def typed_row(row: ParameterRow, book: NotebookTemplate, folder: Path) -> dict[s
         values[name] = parameter.fit(value)
         if not is_plain_value(values[name]):  # a date, say
             raise ParameterError(name, value, "quote it, or use plain values, with names of text")
-    files = [name for name in INPUTS if book.makes_video and isinstance(values.get(name), str)]
-    start = row.folder or folder
-    return values | {name: absolute_name(name, values[name], start) for name in files}
+    texts = [name for name in values if book.makes_video and isinstance(values[name], str)]
+    values |= {name: absolute_name(name, values[name], start) for name in texts if name in INPUTS}
+    return values | {name: placed_text(values[name], start) for name in texts if name == "lora"}
 
 
 def _plain_value(row: ParameterRow, name: str, parameter: Parameter) -> object:
