@@ -13,13 +13,13 @@ PROMPT_WIDTH = 40
 NOTE_WIDTH = 24
 """Terminal columns of tags, of a note, and of names of files."""
 
-OPTIONAL = ("stars", "tags", "note", "from")
+OPTIONAL = ("stars", "tags", "note", "from", "lora")
 """Columns that are there if a result in the table has any; ``from`` has what it was made from."""
 
 HEAD = ("made", "model", "frames", "size", "steps", "seed", *OPTIONAL, "prompt", "file")
 
 
-SPARED = ("size", "model", "steps", "frames", "note", "prompt", "tags", "from", "seed")
+SPARED = ("size", "model", "steps", "frames", "note", "prompt", "tags", "from", "lora", "seed")
 """Columns that are left out of a narrow terminal, the first first: the file's name has the prompt's
 words and the seed, and ``cogvx show`` the rest."""
 
@@ -38,6 +38,7 @@ def result_row(entry) -> tuple[str, ...]:
         cut_line(plain_line(entry.tags), NOTE_WIDTH),
         cut_line(plain_line(entry.note), NOTE_WIDTH),
         cut_line(plain_line(entry.inputs or ""), NOTE_WIDTH),
+        cut_line(plain_line(entry.loras or ""), NOTE_WIDTH),
         cut_line(plain_line(entry.prompt), PROMPT_WIDTH),
         str(path.relative_to(folder) if path.is_relative_to(folder) else path),
     )

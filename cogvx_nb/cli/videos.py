@@ -31,7 +31,10 @@ SECTIONS = {
 def add_list(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx list``."""
     command.add_argument(
-        "--search", default="", metavar="WORDS", help="words of the prompt, the note or the tags"
+        "--search",
+        default="",
+        metavar="WORDS",
+        help="words of the prompt, the note or the tags, or lora:NAME",
     )
     command.add_argument("--model", default="", help="only results of this checkpoint")
     command.add_argument(

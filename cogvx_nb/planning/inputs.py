@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..checkpoints import registry
 from ..checkpoints.registry import CLIP, CONTROL, FRAMES, IMAGE, TEXT, Checkpoint
 from ..errors import RequestError
+from ..loras.given import shown_loras
 from ..media import kept
 from ..text import plain_line
 from .field import PICTURE
@@ -74,7 +75,10 @@ def split_name(value: str) -> tuple[str, str]:
 
 
 def shown_value(name: str, value: object) -> object:
-    """A field's value as people read it: a picture or a clip that is kept, by its file's name."""
+    """A field's value as people read it: a picture or a clip that is kept, by its file's name;
+    LoRAs without hashes."""
+    if name == "lora" and isinstance(value, str):
+        return shown_loras(value)
     return split_name(value)[1] or value if name in INPUTS and isinstance(value, str) else value
 
 

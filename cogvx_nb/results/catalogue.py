@@ -51,6 +51,7 @@ class Entry:
     guidance: float
     seed: int
     inputs: str | None  # names of the files that it was made from, separated by ", "
+    loras: str | None  # names of its LoRAs with their weights, separated by ", "
     fps: int
     speed: str | None
     device: str

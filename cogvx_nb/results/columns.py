@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ..loras.given import parse_loras, shown_loras
 from ..planning.plan import RECORDED
+from ..planning.rows import LORA_WEIGHTS
 from .marks import Marks
 from .records import ONE_TIME_STAGES, REQUEST_NAMES, STAGES, Sidecar, used_inputs
 
@@ -45,6 +47,16 @@ def _input_names(sidecar: Sidecar) -> tuple[str, ...]:
     return tuple(used.name for used in used_inputs(sidecar))
 
 
+def _shown_loras(sidecar: Sidecar) -> str | None:
+    """LoRAs with their weights, without hashes."""
+    return shown_loras(sidecar.request.lora) or None
+
+
+def _lora_words(sidecar: Sidecar) -> list[str]:
+    """What a search finds LoRAs by, such as ``lora:outline``."""
+    return [f"{LORA_WEIGHTS}{one.name}" for one in parse_loras(sidecar.request.lora)]
+
+
 def _stage_column(stage: str) -> Column:
     return Column(float, lambda sidecar: sidecar.seconds.get(stage))
 
@@ -54,6 +66,7 @@ SETTINGS = {
     "model": _column("checkpoint.name"),
     **{name: _column(f"request.{name}") for name in REQUEST_NAMES},
     "inputs": Column(str, lambda sidecar: _joined(_input_names(sidecar)) or None),
+    "loras": Column(str, _shown_loras),
     "enriched_from": Column(str, lambda sidecar: sidecar.enriched_from or None),
     **{f"{stage}_seconds": _stage_column(stage) for stage in STAGES},
     "device": _column("plan.device"),
@@ -86,8 +99,8 @@ COMPUTED = {
     "marks_problem": str,
 }
 """Types of what is computed, and stored before ``COLUMNS``: seconds since 1970; prompt, note, tags
-and names of files as ``fold_text`` returns them; tags as ``tag_text`` does; seconds of all stages
-but encoding of inputs, denoising and ``ONE_TIME_STAGES``; seconds of all stages; name of the sweep;
+names of files and LoRAs as ``fold_text`` returns them; tags as ``tag_text`` does; seconds of all
+stages but encoding of inputs, denoising and ``ONE_TIME_STAGES``; seconds of all stages; name of the sweep;
 why the marks can't be read."""
 
 
@@ -102,6 +115,7 @@ def result_values(folder: str, sidecar: Sidecar, marks: Marks, problem: str = ""
     ignored = ("encode", "denoise", *ONE_TIME_STAGES)
     other = sum(value for stage, value in sidecar.seconds.items() if stage not in ignored)
     texts = [sidecar.request.prompt, marks.note, *marks.tags, *_input_names(sidecar)]
+    texts += _lora_words(sidecar)
     words = fold_text("\n".join(texts))
     top, _, below = folder.partition("/")
     sweep = below.partition("/")[0] if top == "sweeps" else ""

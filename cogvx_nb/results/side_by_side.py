@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..files import temporary_folder
+from ..loras.given import shown_loras
 from ..planning.fields import INPUTS
 from ..planning.plan import PREDICTED
 from ..text import full_number, render_template
@@ -109,7 +110,9 @@ def _flatten_sidecar(section: object, prefix: str = "") -> Iterator[tuple[str, o
     """(path, value) of each field of a sidecar and its sections."""
     for field in dataclasses.fields(section):
         path, value = f"{prefix}{field.name}", getattr(section, field.name)
-        if path == "inputs":  # they follow from the files and how those are fitted
+        if path == "request.lora":
+            yield path, shown_loras(value)
+        elif path == "inputs":  # they follow from the files and how those are fitted
             yield from _named_inputs(section)
         elif field.name in INPUTS:
             continue
@@ -117,6 +120,8 @@ def _flatten_sidecar(section: object, prefix: str = "") -> Iterator[tuple[str, o
             yield from _flatten_sidecar(value, f"{path}.")
         elif path == "asked":
             for name, asked in value.items():
+                if name == "lora":
+                    continue  # always as used
                 used = getattr(section.request, name, getattr(section.plan, name, None))
                 same = bool(asked) == bool(used) if name in INPUTS else asked == used
                 yield f"asked.{name}", AS_USED if same else asked

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import ParameterError, RequestError, SpecError
+from ..files import translate_errors, write_whole
 from ..loras import library
 from ..loras.given import MOST_WEIGHT, LoraEntry, parse_entry, parse_loras, short_name, write_loras
 from ..paths import user_path
@@ -72,6 +73,9 @@ def _placed(entry: LoraEntry, folder: Path) -> LoraEntry:
         return entry
     return replace(entry, file=str(found or path))
 
+
+DIGITS = 64
+"""Of a SHA-256 in hexadecimal; pictures and clips have the names of files there."""
 
 GONE = "lora: {} is gone from where the sweep names it: the file of that content is used"
 
@@ -149,7 +153,7 @@ class LoraFiles:
             try:
                 path = library.find_lora(entry.file)
             except RequestError:
-                name, _, digest = self._recorded.get(entry.file, "").rpartition("#")
+                name, digest = split_kept(self._recorded.get(entry.file, ""))
                 if not name:
                     raise
                 kept = LoraEntry(name, digest)
@@ -188,6 +192,41 @@ class LoraFiles:
             else:
                 found[name] = value
         return found
+
+
+def split_kept(value: str) -> tuple[str, str]:
+    """(name, SHA-256) of what a LoRA is kept as in the records of a sweep."""
+    name, _, digest = value.rpartition("#")
+    return name, digest
+
+
+def is_lora(value: str) -> bool:
+    """Whether what a run is given is a LoRA; else it is a picture or a clip."""
+    return len(split_kept(value)[1]) == DIGITS
+
+
+def is_missing(value: str) -> bool:
+    """Whether no file on this machine has a LoRA's content."""
+    try:
+        library.find_lora(*split_kept(value))
+    except RequestError:
+        return True
+    return False
+
+
+def keep_lora(value: str, data: bytes) -> None:
+    """Keep a LoRA of another machine in this one's library; other files there stay.
+
+    Raises:
+        OutputError: if it can't be written.
+    """
+    name, digest = split_kept(value)
+    path = library.loras_folder() / f"{name}{library.ENDING}"
+    if path.exists():
+        path = path.with_name(f"{name}-{digest[:8]}{library.ENDING}")
+    with translate_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, data)
 
 
 def _weighted(found: LoraEntry, given: LoraEntry) -> LoraEntry:

@@ -1,7 +1,7 @@
 """Workers of a sweep as Ray actors: one per GPU, or each with its share of the CPU cores.
 
-Notebooks, the pictures and clips that they start from, and results are sent as bytes, so nodes need
-no shared disk; they need this package and the checkpoints.
+Notebooks, the pictures, clips and LoRAs that they start from, and results are sent as bytes, so
+nodes need no shared disk; they need this package and the checkpoints.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import settings
-from ..errors import DiskFull, OutputError, ResultError, SpecError, missing_package
+from ..errors import DiskFull, OutputError, RequestError, ResultError, SpecError, missing_package
 from ..files import is_disk_full, rename_in_notebook, temporary_folder
+from ..loras import library
 from ..media import kept
 from ..planning.inputs import split_name
 from ..planning.probe import run_nvidia_smi
 from ..text import first_line
 from . import cluster
+from .given_loras import is_lora, is_missing, keep_lora, split_kept
 from .worker import RunOutcome, RunTask, SweepWorker
 
 PLACE_SECONDS = 60
@@ -134,10 +136,13 @@ class RayWorker:
                 error = f"worker {self._slot} found no place within {PLACE_SECONDS} s"
                 return RunOutcome(time.perf_counter() - start, error, no_place=True)
             lacking = ray.get(self._actor.missing_inputs.remote(task.inputs))
-            inputs = {name: kept.kept_path(name).read_bytes() for name in lacking}
+            inputs = {value: _content_of(value) for value in lacking}
             notebook = task.notebook.read_bytes()
             outcome, files = ray.get(self._actor.execute.remote(task, notebook, inputs))
-        except ResultError as error:  # an input was deleted since the sweep was started
+        except (
+            ResultError,
+            RequestError,
+        ) as error:  # an input was deleted since the sweep was started
             return RunOutcome(time.perf_counter() - start, str(error))
         except (ray.exceptions.RayError, OSError) as error:
             self.stop()
@@ -193,9 +198,10 @@ class RayExecutor:
         return True
 
     def missing_inputs(self, values: Sequence[str]) -> list[str]:
-        """Kept names of the pictures and clips that this node doesn't have."""
-        names = [split_name(value)[0] for value in values]
-        return [name for name in names if not (settings.outputs_dir() / name).is_file()]
+        """What this node doesn't have: kept names of pictures and clips, and LoRAs."""
+        names = [split_name(value)[0] for value in values if not is_lora(value)]
+        lacking = [name for name in names if not (settings.outputs_dir() / name).is_file()]
+        return lacking + [value for value in values if is_lora(value) and is_missing(value)]
 
     def execute(
         self, task: RunTask, notebook: bytes, inputs: dict[str, bytes]
@@ -203,11 +209,11 @@ class RayExecutor:
         """Execute a task in a folder of this node; returns also the files it left, by path.
 
         Args:
-            inputs: content of pictures and clips by kept names; the node keeps them.
+            inputs: content of what ``missing_inputs`` named; the node keeps it.
         """
         try:
             for name, data in inputs.items():
-                kept.keep_bytes(data, name)
+                keep_lora(name, data) if is_lora(name) else kept.keep_bytes(data, name)
             return self._execute_in_folder(task, notebook)
         except (OSError, OutputError) as error:  # the node's disk is full, or a file can't be read
             line = f"{type(error).__name__}: {error}"
@@ -233,6 +239,13 @@ class RayExecutor:
     def close(self) -> None:
         """End the kernel."""
         self._worker.close()
+
+
+def _content_of(value: str) -> bytes:
+    """What a node lacks, from this machine's files."""
+    if is_lora(value):
+        return library.find_lora(*split_kept(value)).read_bytes()
+    return kept.kept_path(value).read_bytes()
 
 
 def _write_files(files: dict[str, bytes], folder: Path, outcome: RunOutcome) -> RunOutcome:

@@ -220,21 +220,22 @@ class _RunPlanner:
         name = values.get("model", self._book.defaults.get("model"))
         frames = values.get("frames", self._book.defaults.get("frames", 13))
         given = given_names(self._book.defaults | values)
+        lora = str(values.get("lora") or "")
         for key, value, kind in (("model", name, str), ("frames", frames, int)):
             if not isinstance(value, kind):
                 if self._book.makes_video:
                     must_be = {str: "text", int: "a whole number"}[kind]
                     raise ParameterError(key, value, f"must be {must_be}")
                 return None, "", {}
-        if (name, frames, given) not in self._models:
-            self._models[name, frames, given] = self._locate_model(name, frames, given)
-        return self._models[name, frames, given]
+        if (name, frames, given, lora) not in self._models:
+            self._models[name, frames, given, lora] = self._locate_model(name, frames, given, lora)
+        return self._models[name, frames, given, lora]
 
     def _locate_model(
-        self, name: str, frames: int, given: tuple[str, ...]
+        self, name: str, frames: int, given: tuple[str, ...], lora: str
     ) -> tuple[Model | None, str, dict[str, str]]:
         try:
-            model, _ = model_choice.find_model(name, self._probe, frames, given)
+            model, _ = model_choice.find_model(name, self._probe, frames, given, lora)
         except CogvxError:
             if self._book.makes_video:
                 raise
@@ -247,7 +248,7 @@ class _RunPlanner:
         size = (prepared.frames, prepared.height, prepared.width)
         key = (str(prepared.model.folder), *size, prepared.guidance > 1, prepared.done_steps)
         key += (prepared.speed, prepared.attention, prepared.encoded_frames)
-        key += (sum(one.changed for one in prepared.loras),)
+        key += tuple(one.sha256 for one in prepared.loras if one.weight)
         if key not in self._costs:
             plan = planner.plan_request(prepared, self._probe())
             paces = self._measured_paces(prepared.model.name, plan.device)
