@@ -100,8 +100,8 @@ COMPUTED = {
 }
 """Types of what is computed, and stored before ``COLUMNS``: seconds since 1970; prompt, note, tags
 names of files and LoRAs as ``fold_text`` returns them; tags as ``tag_text`` does; seconds of all
-stages but encoding of inputs, denoising and ``ONE_TIME_STAGES``; seconds of all stages; name of the sweep;
-why the marks can't be read."""
+stages but encoding of inputs, denoising and ``ONE_TIME_STAGES``; seconds of all stages; name of
+the sweep; why the marks can't be read."""
 
 
 def result_values(folder: str, sidecar: Sidecar, marks: Marks, problem: str = "") -> tuple:
