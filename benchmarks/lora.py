@@ -11,6 +11,7 @@ cache, doesn't count.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import tempfile
@@ -106,11 +107,10 @@ def measure(video: VideoRequest, plan: Plan, repeats: int) -> dict[str, object]:
             optimization.synchronize(plan.device)
             times.append(time.perf_counter())
 
-    for number in range(repeats + 1):
+    for _ in range(repeats):
         times.clear()
         generate.generate_frames(video, loaded, on_event)
-        after_first = zip(times, times[1:], strict=False)
-        steps += [end - start for start, end in after_first] if number else []
+        steps += [end - start for start, end in itertools.pairwise(times)]
     return {
         "placement": loaded.plan.placement,
         "load_seconds": round(statistics.median(loads), 4),

@@ -153,7 +153,7 @@ class LoraFiles:
             try:
                 path = library.find_lora(entry.file)
             except RequestError:
-                name, digest = split_kept(self._recorded.get(entry.file, ""))
+                name, digest = split_kept(self._recorded_as(entry.file))
                 if not name:
                     raise
                 kept = LoraEntry(name, digest)
@@ -163,6 +163,17 @@ class LoraFiles:
             return FoundLora(LoraEntry(str(path)), kept, path)
         kept = LoraEntry(entry.name, entry.sha256)
         return FoundLora(kept, kept, library.find_lora(kept.file, kept.sha256))
+
+    def _recorded_as(self, file: str) -> str:
+        """What a file that rows name was kept as; empty if it wasn't."""
+        named = file, f"{file}{library.ENDING}"
+        bare = Path(file).name == file
+        kept = (
+            value
+            for path, value in self._recorded.items()
+            if is_lora(value) and (path in named or (bare and Path(path).name in named))
+        )
+        return next(kept, "")
 
     def labels(self) -> dict[str, str]:
         """What a person calls each LoRA, by its hash: its name, after the folders that tell it
