@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import hashing, settings
 from ..errors import RequestError, did_you_mean
-from ..files import write_whole
+from ..files import partial_file, translate_errors, write_whole
 from ..paths import read_json, user_path
+from ..text import plain_line
 
 FOLDER = "loras"
 """In the models folder."""
@@ -36,6 +38,35 @@ def library() -> list[Path]:
         for path in loras_folder().glob(f"*{ENDING}")
         if not path.name.startswith(".") and path.is_file()
     )
+
+
+def keep_lora(path: Path, name: str) -> Path:
+    """Copy a LoRA into the library.
+
+    Args:
+        path: the file, which has been read as a LoRA.
+        name: what it is to be called; another file of that name stays, and this one gets a number.
+
+    Returns:
+        The file in the library; the one that is there already, if its content is the same.
+
+    Raises:
+        OutputError, DiskFull: if it can't be written.
+    """
+    digest, folder = file_hash(path), loras_folder()
+    for there in library():
+        with contextlib.suppress(RequestError):
+            if there.stat().st_size == path.stat().st_size and file_hash(there) == digest:
+                return there
+    stem = Path(plain_line(name)).name.removesuffix(ENDING).lstrip(".") or "lora"
+    numbered = (f"{stem}{number}{ENDING}" for number in ("", *map("-{}".format, range(2, 10_000))))
+    kept = next(folder / one for one in numbered if not (folder / one).exists())
+    with translate_errors(kept):
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial_file(kept) as partial:
+            shutil.copyfile(path, partial)
+            partial.replace(kept)
+    return kept
 
 
 def find_lora(file: str, sha256: str = "") -> Path:

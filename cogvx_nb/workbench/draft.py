@@ -154,6 +154,11 @@ class Draft:
         return self.values | {"model": self.model.name}
 
 
+def reads_files(values: Mapping[str, object]) -> bool:
+    """Whether a request of some values reads files that may be large: pictures, clips, LoRAs."""
+    return bool(inputs.given_names(values) or values.get("lora"))
+
+
 def recorded_values(sidecar: Sidecar) -> dict[str, object]:
     """The fields of a result: how its frames, plan and checks were asked for.
 

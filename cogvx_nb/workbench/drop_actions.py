@@ -1,5 +1,5 @@
 """Files that are dropped on the page, or chosen: they come in pieces. The settings in a file of
-ours go into the form; from any other picture or clip a video starts."""
+ours go into the form; from any other picture or clip a video starts; a LoRA is kept and used."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 from ..errors import RequestError, ResultError
 from ..files import temporary_folder
+from ..loras.library import keep_lora
 from ..media.kinds import guess_kind
 from ..planning.fields import INPUTS
 from ..results.dropped import read_dropped
@@ -16,9 +17,13 @@ from ..results.typed import OneOf, Range
 from .actions import Action, Reply
 from .desk import Desk
 from .draft import file_name
+from .lora_rows import add_file, check_lora, is_lora_name
 
 MOST_BYTES = 100_000_000
 """Of a file: a video of 49 frames has about 2 MB. Of a larger clip one can type the path."""
+
+MOST_LORA_BYTES = 1_000_000_000
+"""Of a LoRA: one of rank 128 for all layers of a block of CogVideoX-5b has about 500 MB."""
 
 MOST_NAME_BYTES = 200
 """Of the name under which it is written to be read: file systems take at most 255."""
@@ -30,9 +35,9 @@ class Piece:
 
     name: str
     size: Annotated[int, Range(0, 2**53)]  # bytes of the whole
-    offset: Annotated[int, Range(0, MOST_BYTES)]
+    offset: Annotated[int, Range(0, MOST_LORA_BYTES)]
     # That it is given for; empty: its settings are, if it carries some, else what is in it.
-    field: Annotated[str, OneOf(("", *INPUTS))] = ""
+    field: Annotated[str, OneOf(("", *INPUTS, "lora"))] = ""
 
 
 def take_piece(desk: Desk, arguments: Piece, data: bytes) -> Reply:
@@ -42,9 +47,11 @@ def take_piece(desk: Desk, arguments: Piece, data: bytes) -> Reply:
     can be started from too, with ``start_as``, the field for which it can be given.
     """
     name = file_name(arguments.name)
-    if arguments.size > MOST_BYTES:
-        most = MOST_BYTES // 1_000_000
-        remedy = f"drop files of up to {most}, or type the path of a larger clip"
+    is_lora = arguments.field == "lora" or is_lora_name(name)
+    most = MOST_LORA_BYTES if is_lora else MOST_BYTES
+    if arguments.size > most:
+        larger = "LoRA" if is_lora else "clip"
+        remedy = f"drop files of up to {most // 1_000_000}, or type the path of a larger {larger}"
         raise ResultError(f"{name} has {arguments.size / 1e6:.0f} MB: {remedy}")
     if arguments.offset == 0:
         desk.dropped = bytearray()
@@ -53,13 +60,33 @@ def take_piece(desk: Desk, arguments: Piece, data: bytes) -> Reply:
     desk.dropped += data[: arguments.size - arguments.offset]
     if len(desk.dropped) < arguments.size and data:
         return Reply()
-    content, desk.dropped = bytes(desk.dropped), bytearray()
+    content, desk.dropped = desk.dropped, bytearray()
+    if is_lora:
+        return desk.in_background(_take_lora, desk, name, content)
     return desk.in_background(_take_whole, desk, name, content, arguments.field)
 
 
-def _take_whole(desk: Desk, name: str, content: bytes, field: str) -> Reply:
+def _take_lora(desk: Desk, name: str, content: bytearray) -> Reply:
+    """Keep a LoRA in the library, and give it to the form."""
     with temporary_folder() as folder:
-        path = folder / name.encode()[-MOST_NAME_BYTES:].decode(errors="ignore")
+        path = folder / short_file_name(name)
+        path.write_bytes(content)
+        check_lora(path, name)
+        kept = keep_lora(path, path.name)
+    text = str(desk.form.values["lora"])
+    desk.edit({"lora": add_file(text, kept)})
+    note = f"LoRA: {name} is kept in {kept.parent.parent.name}/{kept.parent.name}."
+    return Reply({"form": desk.form.as_json(), "note": note})
+
+
+def short_file_name(name: str) -> str:
+    """A file's name that file systems take; its end, which tells its kind, stays."""
+    return name.encode()[-MOST_NAME_BYTES:].decode(errors="ignore")
+
+
+def _take_whole(desk: Desk, name: str, content: bytearray, field: str) -> Reply:
+    with temporary_folder() as folder:
+        path = folder / short_file_name(name)
         path.write_bytes(content)
         if field:
             return Reply(desk.take_file(path, name, field))

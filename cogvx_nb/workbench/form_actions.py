@@ -17,6 +17,8 @@ from ..planning.speedups import SPEEDS
 from ..results.result import read_result
 from .actions import Action, Named, NoArguments, Reply
 from .desk import Desk
+from .draft import reads_files
+from .lora_rows import able_models
 from .wording import explain_error, use_labels
 
 
@@ -33,7 +35,7 @@ def edit_form(desk: Desk, arguments: Values) -> Reply | Future[Reply]:
     Replies with ``problem``, why it can't be made, or None; and ``notes`` on what is adjusted.
     """
     desk.edit(arguments.values)
-    if given_names(desk.form.values):  # reading a clip takes a while
+    if reads_files(desk.form.values):
         return desk.in_background(_check_form, desk)
     return _check_form(desk)
 
@@ -48,6 +50,9 @@ def _check_form(desk: Desk) -> Reply:
         told = explain_error(error)
         if told.field == "model":
             told = replace(told, model=next(iter(desk.form.able_models()), ""))
+        elif told.field == "lora":
+            able = able_models(str(desk.form.values["lora"]), desk.form.models)
+            told = replace(told, model=next(iter(able), ""))
         return Reply({"problem": asdict(told), "notes": []})
     # Of what is given they stand beside it: see ``input_actions.preview``.
     beside = tuple(f"{name}: " for name in request.input_names)

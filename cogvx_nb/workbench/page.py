@@ -30,6 +30,7 @@ SCRIPTS = (
     "form",
     "form_parts",
     "inputs",
+    "loras",
     "stage",
     "roll",
     "bar",
@@ -52,7 +53,7 @@ SCRIPTS = (
 )
 """Files that together are the page's ES module, in this order."""
 
-STYLES = ("page", "form", "inputs", "prompt", "stage", "compare", "grid", "gallery")
+STYLES = ("page", "form", "inputs", "loras", "prompt", "stage", "compare", "grid", "gallery")
 """Its stylesheets, besides the theme that reports share."""
 
 PAUSE = 0.2

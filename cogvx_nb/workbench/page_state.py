@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 from ..checkpoints import store
 from ..checkpoints.registry import CHECKPOINTS, MODES, TEXT, Model
+from ..loras.given import shown_loras
 from ..planning import enrich
 from ..planning.field import INPUT, Field
 from ..planning.fields import FIELDS, INPUTS, MAX_PROMPT
@@ -27,7 +28,7 @@ class FieldRow:
 
     name: str
     label: str
-    control: str  # file, prompt, text, whole, number, slider, choice or check: how it is shown
+    control: str  # file, loras, prompt, text, whole, number, slider, choice or check
     section: str  # of the form
     help: str
     default: object
@@ -50,6 +51,8 @@ def _field_row(row: Field) -> FieldRow:
     control, smallest = "choice" if row.choices else kinds[row.kind], 0.05
     if row.media:
         control = "file"
+    elif row.many:
+        control = "loras"
     elif control == "number" and row.section == INPUT and row.most <= 1:
         control, smallest = "slider", 0.01
     elif control == "text" and row.most >= MAX_PROMPT:
@@ -250,6 +253,7 @@ def _facts(sidecar: Sidecar) -> tuple[tuple[str, str], ...]:
     values["size"] = f"{request.height} × {request.width}"
     names = ("speed", "device") if plan.device == "cpu" else PLANNED_FACTS
     values |= {name: getattr(plan, name) for name in names}
+    values["lora"] = shown_loras(request.lora)
     shown = {label_of(name): value for name, value in values.items() if value not in (None, "")}
     return tuple(
         (label, value if isinstance(value, str) else full_number(value))

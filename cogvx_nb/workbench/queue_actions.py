@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from ..planning.fields import MAX_SEED, RANDOM_SEED
-from ..planning.inputs import given_names
 from ..results.result import read_result
 from ..results.typed import Range
 from .actions import Action, NoArguments, Reply
 from .desk import Desk
-from .draft import Draft
+from .draft import Draft, reads_files
 from .jobs import Job
 from .prompt_history import remember_prompt
 
@@ -87,8 +86,8 @@ def _with_inputs(
     desk: Desk, draft: Draft, work: Callable[..., Reply], *arguments: object
 ) -> Reply | Future[Reply]:
     """Call ``work`` with the desk and a draft as it is now: in a thread where it starts from a
-    picture or a clip, since reading a whole clip takes a while."""
-    if not given_names(draft.values):
+    picture or a clip or has LoRAs: see ``reads_files``."""
+    if not reads_files(draft.values):
         return work(desk, draft, *arguments)
     then = copy.copy(draft)  # the form may be edited while the thread reads
     then.values, then.names = dict(draft.values), dict(draft.names)

@@ -13,6 +13,7 @@ LABELS = {
     "allow_untrained_size": "Allow other sizes",
     "allow_unknown": "Allow unknown prompts",
     "frames": "Length",
+    "lora": "LoRA",
     "video": "Clip",
     "video_start": "Clip from second",
 }

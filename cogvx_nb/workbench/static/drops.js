@@ -4,7 +4,7 @@ const DROP_PIECE = 1 << 20; // bytes of a message
 const DROP_LONG = 16 * DROP_PIECE; // bytes from which on sending takes a while
 
 /**
- * Take files that are dropped on `root` or pasted into it: settings, a picture or a clip. `values` returns
+ * Take files that are dropped on `root` or pasted into it: settings, a picture, a clip or a LoRA. `values` returns
  * those of the form, to undo it. Returns a function that takes a file, for a field or, without one, for what is in it.
  */
 function bindDrops(root, app, values) {

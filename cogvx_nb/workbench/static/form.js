@@ -34,6 +34,7 @@ const FORM_CONTROLS = {
     };
   },
   file: (row, changed) => FORM_CONTROLS.text(row, changed),
+  loras: (row, changed) => FORM_CONTROLS.text(row, changed),
   whole: (row, changed) => formNumber(row, changed),
   number: (row, changed) => formNumber(row, changed),
   prompt(row, changed) {
@@ -73,6 +74,7 @@ function Form(app) {
   const prompts = Object.fromEntries(
     setup.fields.filter((row) => row.section === "prompt").map((row) => [row.name, FormPrompt(app, row, changed)]));
   const inputs = FormInputs(app, () => (showTuning(), changed()));
+  const loras = FormLoras(app, changed, (words) => prompts.prompt.replace([prompts.prompt.value.trim(), words].filter(Boolean).join(", ")));
   const lengths = FormLengths(app, changed);
   const seed = FormSeed(app, rows, changed);
   // Steps and guidance are changed most, and height stands beside width.
@@ -95,6 +97,7 @@ function Form(app) {
     enriching.element,
     h("div", { class: "cogvx-reserved", role: "group", tabindex: 0, "aria-label": "Messages on this request" }, anyway, other, problem, notes),
     inputs.element,
+    loras.element,
     lengths.element,
     seed.element,
     h("details", { class: "cogvx-details" }, h("summary", { text: "More settings" }),
@@ -102,7 +105,7 @@ function Form(app) {
 
   /** All values, by name. */
   function values() {
-    const found = { model: model.value, enriched_from: enriching.typed, ...inputs.value, ...lengths.value, ...seed.value };
+    const found = { model: model.value, enriched_from: enriching.typed, ...inputs.value, lora: loras.value, ...lengths.value, ...seed.value };
     for (const [name, field] of Object.entries({ ...prompts, ...controls })) found[name] = field.value;
     return found;
   }
@@ -114,6 +117,7 @@ function Form(app) {
     for (const [name, field] of Object.entries({ ...prompts, ...controls }))
       if (name in form) field.value = form[name];
     inputs.value = form;
+    if ("lora" in form) loras.value = form.lora;
     showTuning();
     lengths.value = form;
     seed.value = form;

@@ -7,7 +7,7 @@ const INPUT_WORDS = { image: "the first frame", last_image: "the last frame", vi
 function FormInputs(app, changed) {
   const rows = app.traits.setup.fields.filter((row) => row.section === "input");
   const slots = rows.filter((row) => row.media).map((row) => InputSlot(app, row, onFile));
-  const tuning = rows.filter((row) => !row.media).map((row) => ({ row, control: FORM_CONTROLS[row.control](row, changed) }));
+  const tuning = rows.filter((row) => !row.media && row.control !== "loras").map((row) => ({ row, control: FORM_CONTROLS[row.control](row, changed) }));
   const adders = slots.map((slot) => button(slot.row.label, { icon: "add", class: "cogvx-input-add", title: `start from ${INPUT_WORDS[slot.row.name] ?? slot.row.help}`, on: () => slot.open() }));
   const tuned = h("div", { class: "cogvx-controls cogvx-input-tuning" }, tuning.map(({ control }) => control.element));
   const line = h("div", { class: "cogvx-input-line" }, h("span", { class: "cogvx-input-title", text: "Start from" }), adders);

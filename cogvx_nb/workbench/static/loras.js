@@ -1,0 +1,179 @@
+// LoRAs of the form: added from the library, by a path or as a dropped file, each with its weight.
+
+const LORA_SLIDER = 2; // of the slider, in both directions
+const LORA_MOST = 10; // of a typed weight
+
+/** The part "LoRA" of the form. Its value is the text of the field. */
+function FormLoras(app, changed, addWords) {
+  let text = ""; // of the field, as long as its rows aren't there
+  let rows = []; // of "lora.show", with the weights as they are now
+  let asked = 0;
+  const menu = LoraMenu(app, add);
+  const count = h("span", { class: "cogvx-input-title", text: "LoRA" });
+  const problem = h("p", { class: "cogvx-problem cogvx-loras-problem", role: "status" });
+  const clear = button("Remove", { class: "cogvx-small", title: "remove what can't be read", on: () => ((text = ""), showRows([]), changed()) });
+  const list = h("ul", { class: "cogvx-loras-list", "aria-label": "LoRAs" });
+  const wrong = h("div", { class: "cogvx-loras-wrong", hidden: true }, problem, clear);
+  const element = h("div", { class: "cogvx-loras", role: "group", "aria-label": "LoRA" },
+    h("div", { class: "cogvx-input-line cogvx-loras-line" }, count, menu.element), wrong, list);
+
+  const value = () => (rows.length ? rows.map(loraText).join(", ") : text);
+
+  function edited() {
+    text = value();
+    changed();
+  }
+
+  async function add(file) {
+    const number = ++asked;
+    try {
+      const { data } = await app.ask("lora.add", { text: value(), file });
+      if (number !== asked) return false;
+      showRows(data.rows);
+      edited();
+      return true;
+    } catch (error) {
+      app.tell(error.message, "error");
+      return false;
+    }
+  }
+
+  async function read() {
+    const number = ++asked;
+    if (!text.trim()) return showRows([]);
+    try {
+      const { data } = await app.ask("lora.show", { text });
+      if (number === asked) showRows(data.rows);
+    } catch (error) {
+      if (number !== asked) return undefined;
+      showRows([]);
+      setText(problem, error.message);
+      wrong.hidden = false;
+    }
+    return undefined;
+  }
+
+  function remove(row) {
+    const place = rows.indexOf(row);
+    rows = rows.filter((one) => one !== row);
+    text = "";
+    showRows(rows);
+    edited();
+    (list.children[Math.min(place, rows.length - 1)]?.querySelector("input") ?? menu.toggle).focus();
+  }
+
+  function showRows(now) {
+    rows = now;
+    wrong.hidden = true;
+    list.hidden = !rows.length;
+    list.replaceChildren(...rows.map((row) => LoraEntry(row, edited, remove, addWords)));
+  }
+
+  showRows([]);
+  let model = "";
+  app.watch("form", (form) => {
+    if (form.model === model) return;
+    model = form.model;
+    if (value()) {
+      text = value();
+      read(); // another checkpoint: does it fit?
+    }
+  });
+  return {
+    element,
+    get value() { return value(); },
+    set value(given) {
+      if ((given ?? "") === value()) return;
+      text = given ?? "";
+      rows = [];
+      read();
+    },
+  };
+}
+
+/** A row as the field's text has it. */
+function loraText({ written, weight, alpha }) {
+  return `${written}:${weight}${alpha === null ? "" : `@alpha=${alpha}`}`;
+}
+
+/** A LoRA of the form: its weight, what its file is, its trigger words. */
+function LoraEntry(row, edited, remove, addWords) {
+  const { facts } = row;
+  const most = LORA_SLIDER;
+  const slider = h("input", { type: "range", min: -most, max: most, step: 0.05, "aria-label": `Weight of ${row.name}`, on: { input: () => set(slider.value, number) } });
+  const number = h("input", { type: "number", class: "cogvx-lora-weight", min: -LORA_MOST, max: LORA_MOST, step: 0.05, "aria-label": `Weight of ${row.name} as a number`, on: { input: () => set(number.value, slider) } });
+  const alpha = h("input", { type: "number", class: "cogvx-lora-alpha", min: 0, step: "any", placeholder: facts.alpha, "aria-label": `Alpha of ${row.name}`, on: { input: onAlpha } });
+  slider.value = number.value = row.weight;
+  alpha.value = row.alpha ?? "";
+
+  function set(weight, other) {
+    const wanted = Number(weight);
+    const good = weight !== "" && Math.abs(wanted) <= LORA_MOST;
+    number.toggleAttribute("aria-invalid", !good);
+    if (!good) return;
+    row.weight = wanted;
+    other.value = wanted;
+    edited();
+  }
+
+  function onAlpha() {
+    const wanted = Number(alpha.value);
+    const good = alpha.value === "" || wanted > 0;
+    alpha.toggleAttribute("aria-invalid", !good);
+    if (!good) return;
+    row.alpha = alpha.value === "" ? null : wanted;
+    edited();
+  }
+
+  const about = [
+    facts.base && `base ${facts.base}`,
+    facts.fits.length && `fits ${facts.fits.slice(0, 3).join(", ")}${facts.fits.length > 3 ? "…" : ""}`,
+    facts.rank && `rank ${facts.rank}`,
+    facts.alpha && `alpha ${facts.alpha}, ${facts.alpha_from}`,
+  ].filter(Boolean).join(" · ");
+  const hint = facts.alpha_from.startsWith("assumed") ? "If it is too strong, its alpha may be smaller: type it." : "";
+  return h("li", { class: "cogvx-lora" },
+    h("div", { class: "cogvx-lora-head" }, h("b", { class: "cogvx-lora-name", text: row.name, title: row.name }),
+      h("span", { class: "cogvx-lora-slider" }, slider, number),
+      button("", { icon: "close", class: "cogvx-input-remove", title: `without ${row.name}`, on: () => remove(row) })),
+    row.problem ? h("p", { class: "cogvx-problem cogvx-lora-problem", text: row.problem }) : null,
+    h("div", { class: "cogvx-lora-facts" }, h("small", { text: [about, hint].filter(Boolean).join(". ") }),
+      h("label", { class: "cogvx-lora-alpha-label" }, "alpha", alpha)),
+    facts.triggers.length ? h("div", { class: "cogvx-lora-triggers", role: "group", "aria-label": `Trigger words of ${row.name}` },
+      facts.triggers.map((words) => button(words, { icon: "add", class: "cogvx-chip", title: `put “${words}” into the prompt`, on: () => addWords(words) }))) : null);
+}
+
+/** The button that adds one: the library, a path, a file. */
+function LoraMenu(app, add) {
+  const path = h("input", { type: "text", class: "cogvx-lora-path", placeholder: "path of a .safetensors", "aria-label": "LoRA: path of a file", spellcheck: "false", on: { keydown: (event) => event.key === "Enter" && (event.preventDefault(), take(path.value.trim())) } });
+  const file = h("input", { type: "file", accept: ".safetensors", tabindex: -1, "aria-label": "LoRA: a file", hidden: true, on: { change: onFile } });
+  const list = h("ul", { "aria-label": "LoRAs in models/loras" });
+  const note = h("p", { class: "cogvx-popup-note", "aria-live": "polite" });
+  const ways = h("div", { class: "cogvx-input-ways" }, button("Choose a file…", { class: "cogvx-input-choose", on: () => file.click() }), path,
+    button("Add", { class: "cogvx-input-choose", on: () => take(path.value.trim()) }), file);
+  const menu = PromptMenu("Add", { icon: "add", title: "Add a LoRA" }, [ways, note, list], open);
+
+  function onFile() {
+    if (file.files[0]) app.give(file.files[0], "lora");
+    file.value = "";
+    menu.close(true);
+  }
+
+  async function take(name) {
+    if (!name) return;
+    if (!(await add(name))) return;
+    path.value = "";
+    menu.close(true);
+  }
+
+  async function open() {
+    setText(note, "looking…");
+    const { data } = await app.run("lora.library");
+    setText(note, data?.length ? "" : "There is none in models/loras yet: drop a .safetensors on the page.");
+    list.replaceChildren(...(data ?? []).map((row) =>
+      promptMenuRow(row.name, row.problem || `fits · rank ${row.facts.rank} · alpha ${row.facts.alpha}`, () => take(row.written))));
+    path.focus();
+  }
+
+  return menu;
+}
