@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from weakref import WeakKeyDictionary
 
 from .. import settings
 from ..errors import CogvxError, RequestError
+from ..loras.given import parse_loras
 from ..planning.fields import FIELDS, MAX_SEED, RANDOM_SEED
 from ..results.typed import Range
 from .actions import Action, NoArguments, Reply
 from .desk import Desk
 from .grid_axis import GridAxis, axis_choices, parse_axis
 from .grid_file import KeptGrid, list_grids, read_grid
+from .grid_loras import LORA, LORA_WEIGHT, find_name
 from .grid_plan import SIDES, GridPlan, describe_size, plan_grid
 from .grid_sheet import save_sheet
 from .grid_sweep import sweep_text
@@ -83,6 +86,9 @@ def list_fields(desk: Desk, arguments: NoArguments) -> Reply:
     """What can vary along a side, and the sides as they were typed in this kernel."""
     checkpoint, models = desk.form.model.checkpoint, list(desk.form.models)
     typed = [dataclasses.asdict(side) for side in _TYPED.get(desk.session, ())]
+    with contextlib.suppress(RequestError):  # the page Make says what is wrong
+        loras = [entry.name for entry in parse_loras(str(desk.form.values[LORA]))]
+        return Reply({"typed": typed, "fields": list(axis_choices(checkpoint, models, loras))})
     return Reply({"typed": typed, "fields": list(axis_choices(checkpoint, models))})
 
 
@@ -201,6 +207,9 @@ def _planner(desk: Desk, arguments: Sides) -> functools.partial[GridPlan]:
 
 
 def _named_axis(desk: Desk, axis: GridAxis) -> GridAxis:
+    if axis.name == LORA_WEIGHT:
+        name = find_name(str(desk.form.values[LORA]), axis.replaces)
+        return dataclasses.replace(axis, replaces=name)
     values = tuple(desk.form.named({axis.name: value})[axis.name] for value in axis.values)
     return dataclasses.replace(axis, values=values)
 

@@ -16,7 +16,10 @@ from ..planning.field import FRAMES, PLAN, Field
 from ..planning.fields import FIELDS, names_deciding
 from ..results.typed import OneOf
 from ..text import full_number, telling_end
+from . import grid_loras
+from .grid_loras import LORA, LORA_WEIGHT
 from .grid_values import NONE, parse_values, write_list, write_value
+from .lora_rows import kept_loras
 
 PROMPT, WORDS = "prompt", "prompt words"
 """Sides that vary the prompt: as a whole, or some words of it."""
@@ -26,6 +29,7 @@ FALLBACK = "fallback"  # decides only what happens where memory runs out
 OFFERED = (
     PROMPT,
     WORDS,
+    LORA_WEIGHT,
     *(n for n in names_deciding(FRAMES, PLAN) if n not in (PROMPT, FALLBACK)),
     "model",
 )
@@ -42,21 +46,26 @@ MOST_SUGGESTED = 3
 class GridAxis:
     """What varies along a side of a grid; nothing where the name is empty."""
 
-    name: Annotated[str, OneOf(("", WORDS, *FIELDS))]
+    name: Annotated[str, OneOf(("", WORDS, LORA_WEIGHT, *FIELDS))]
     values: tuple[object, ...]
-    replaces: str = ""  # of ``WORDS``: those in the prompt that each value replaces
+    replaces: str = ""  # of ``WORDS`` those in the prompt; of ``LORA_WEIGHT`` the LoRA's name
     files: tuple[str, ...] = ()  # of pictures and clips: what tells each from the others
 
     @property
     def title(self) -> str:
         """What the side is called."""
-        return f"{WORDS}: {self.replaces}" if self.name == WORDS else axis_title(self.name)
+        replacing = self.name in (WORDS, LORA_WEIGHT)
+        return f"{self.name}: {self.replaces}" if replacing else axis_title(self.name)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Of each value."""
         if self.name in ("", PROMPT, WORDS):
             return tuple(map(str, self.values))
+        if self.name == LORA_WEIGHT:
+            return tuple(grid_loras.weight_label(self.replaces, value) for value in self.values)
+        if self.name == LORA:
+            return tuple(map(grid_loras.lora_label, self.values))
         values = self.values
         if FIELDS[self.name].media:
             values = self.files if len(self.files) == len(values) else _telling_names(values)
@@ -79,7 +88,9 @@ class GridAxis:
         Raises:
             RequestError: for one that can't be used.
         """
-        if not self.name or self.name == WORDS or not FIELDS[self.name].media:
+        if self.name == LORA:
+            return replace(self, values=tuple(map(kept_loras, self.values)))
+        if self.name not in FIELDS or not FIELDS[self.name].media:
             return self
         given = [inputs.read_inputs({self.name: value}).get(self.name) for value in self.values]
         values = tuple(inputs.named_value(file.value, file.name) if file else "" for file in given)
@@ -114,9 +125,10 @@ def parse_axis(name: str, text: str, replaces: str = "") -> GridAxis:
     """A side from the name of what varies and the list of its values.
 
     Args:
-        name: one of ``FIELDS``, ``WORDS``, or empty for ``EMPTY``.
+        name: one of ``FIELDS``, ``WORDS``, ``LORA_WEIGHT``, or empty for ``EMPTY``.
         text: see ``grid_values.parse_values``.
-        replaces: of ``WORDS``: which ones of the prompt; by default the first value.
+        replaces: of ``WORDS`` which ones of the prompt, by default the first value; of
+            ``LORA_WEIGHT`` the name of the LoRA.
 
     Raises:
         RequestError: with the part that is not a value, or is there twice.
@@ -126,6 +138,8 @@ def parse_axis(name: str, text: str, replaces: str = "") -> GridAxis:
     if name == WORDS:
         values = parse_values(_WORDS_FIELD, text)
         return GridAxis(WORDS, values, replaces.strip() or values[0])
+    if name == LORA_WEIGHT:
+        return GridAxis(name, parse_values(grid_loras.WEIGHTS, text), replaces.strip())
     if name not in FIELDS:
         raise RequestError("grid", name, f"vary one of {', '.join(OFFERED)}")
     return GridAxis(name, parse_values(FIELDS[name], text))
@@ -138,14 +152,18 @@ def apply_axes(axes: Sequence[GridAxis], chosen: Sequence[object], values: dict)
     """The values of a request with one value of each side.
 
     Raises:
-        RequestError: if the words to replace don't stand in the prompt.
+        RequestError: if the words to replace don't stand in the prompt, or a LoRA isn't given.
     """
-    changed, words = dict(values), {}
+    changed, words, weights = dict(values), {}, {}
     for axis, value in zip(axes, chosen, strict=True):
         if axis.name == WORDS:
             words[axis.replaces] = value
+        elif axis.name == LORA_WEIGHT:
+            weights[axis.replaces] = value
         elif axis.name:
             changed[axis.name] = value
+    if weights:
+        changed[LORA] = grid_loras.with_weights(str(changed.get(LORA, "")), weights)
     if words:
         changed[PROMPT] = replace_words(changed[PROMPT], words)
     if any(axis.name in (PROMPT, WORDS) for axis in axes):
@@ -196,16 +214,20 @@ def _near_words(prompt: str, word: str) -> list[str]:
     return [folded[one] for one in near] or [one[:20] for one in first[:MOST_SUGGESTED]]
 
 
-def axis_choices(checkpoint: Checkpoint, models: Sequence[str] = ()) -> Iterator[dict[str, object]]:
+def axis_choices(
+    checkpoint: Checkpoint, models: Sequence[str] = (), loras: Sequence[str] = ()
+) -> Iterator[dict[str, object]]:
     """What can vary, for a page: its name, title, kind, an example, the choices and a help.
 
     Args:
         checkpoint: the chosen one, whose sizes and numbers of frames are the examples.
         models: names of the checkpoints on this machine.
+        loras: names of the LoRAs of the form.
     """
     for name in OFFERED:
-        field = _WORDS_FIELD if name == WORDS else FIELDS[name]
-        choices = models if name == "model" else [choice or NONE for choice in field.choices]
+        field = _OTHER_FIELDS.get(name) or FIELDS[name]
+        named = {"model": models, LORA_WEIGHT: loras}
+        choices = named.get(name, [choice or NONE for choice in field.choices])
         yield {
             "name": name,
             "title": "whole prompts" if name == PROMPT else axis_title(name),
@@ -216,10 +238,14 @@ def axis_choices(checkpoint: Checkpoint, models: Sequence[str] = ()) -> Iterator
         }
 
 
+_OTHER_FIELDS = {WORDS: _WORDS_FIELD, LORA_WEIGHT: grid_loras.WEIGHTS}
+
 _EXAMPLES = {
     PROMPT: '"a cat, asleep", a dog',
     WORDS: 'red, blue, "dark green"',
     "negative_prompt": '"", blurry',
+    LORA: 'outline:0.5, "outline:1, shadow:0.5"',
+    LORA_WEIGHT: "0, 0.5, 1",
     "image": "first.png, second.png",
     "last_image": "first.png, second.png",
     "video": "first.mp4, second.mp4",
@@ -228,6 +254,8 @@ _EXAMPLES = {
 }
 
 _HELP = {
+    LORA: "each is a LoRA with its weight, or several in quotes",
+    LORA_WEIGHT: "weights of one LoRA of the page Make",
     PROMPT: "one a line, or with commas between them and quotes around those with commas",
     WORDS: "each replaces the named words of the prompt, or else the first of these",
 }

@@ -24,6 +24,7 @@ from ..results.output import slug
 from ..results.typed import FieldError, Passes, Range, read_as
 from ..text import first_line, plain_line
 from .grid_axis import PROMPT, WORDS, GridAxis, apply_axes
+from .grid_loras import LORA_WEIGHT, WEIGHTS
 from .grid_plan import GridPlan, cells
 from .grid_values import MOST
 from .jobs import WAITING
@@ -157,6 +158,9 @@ def _read(path: Path, changed: int, size: int) -> KeptGrid:
         texts = axis.name in (PROMPT, WORDS)
         if texts and not all(isinstance(value, str) for value in axis.values):
             raise FieldError("must be texts", dataclasses.MISSING, "values")
+        if axis.name == LORA_WEIGHT:
+            for value in axis.values:
+                WEIGHTS.check(value)
     grid.cell_values(0)  # raises where its words don't stand in its prompt
     return grid
 

@@ -20,8 +20,10 @@ from ..planning.schedulers import used_scheduler
 from ..results.sheet import SheetLayout, common_pace, plan_sheet
 from ..text import format_duration
 from .grid_axis import EMPTY, PROMPT, WORDS, GridAxis, apply_axes
+from .grid_loras import LORA, LORA_WEIGHT, effective_loras
 from .grid_values import MOST
 from .jobs import Prediction
+from .lora_rows import kept_loras
 
 SIDES = ("across", "down", "pages")
 
@@ -102,6 +104,8 @@ def _kept_files(
     varied = {axis.name for axis in axes}
     given = inputs.read_inputs({name: v for name, v in values.items() if name not in varied})
     files = {name: inputs.named_value(file.value, file.name) for name, file in given.items()}
+    if values.get(LORA) and LORA not in varied:
+        files[LORA] = kept_loras(str(values[LORA]))
     return tuple(axis.kept() for axis in axes), values | files
 
 
@@ -156,7 +160,8 @@ def _check_axes(axes: Sequence[GridAxis]) -> None:
     for axis in axes:
         key = (axis.name, axis.replaces)
         if axis.name and key in seen:
-            other = "other words" if axis.name == WORDS else "another field"
+            others = {WORDS: "other words", LORA_WEIGHT: "another LoRA"}
+            other = others.get(axis.name, "another field")
             raise RequestError("grid", axis.title, f"vary {other} along the other side")
         seen.add(key)
 
@@ -171,7 +176,8 @@ def _cell_request(axes, chosen, values: dict, find_model) -> VideoRequest:
                 raise RequestError(change.field, change.asked, change.reason)
         return request
     except CogvxError as error:
-        known = {*filter(None, names), *([PROMPT] if WORDS in names else [])}
+        parts = {WORDS: PROMPT, LORA_WEIGHT: LORA}
+        known = {*filter(None, names), *(parts[name] for name in names if name in parts)}
         if isinstance(error, ModelError) or getattr(error, "field", "") in known:
             raise  # it names the value itself
         shown = map(inputs.shown_value, names, chosen)
@@ -213,6 +219,7 @@ def _signature(request: VideoRequest) -> tuple:
     for name, field in FIELDS.items():
         if field.tunes and not any(settings[tuned] for tuned in field.tunes):
             settings[name] = field.default  # what it tunes isn't given
+    settings[LORA] = effective_loras(settings[LORA])
     settings |= {"scheduler": used_scheduler(request.model.checkpoint, request.scheduler).name}
     plan = planner.plan_request(request, probe.probe_machine())
     planned = tuple(getattr(plan, name) for name in (*RECORDED, "device") if name != "speed")

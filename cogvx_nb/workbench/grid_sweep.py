@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..planning.fields import FIELDS
 from ..results.output import slug
 from .grid_axis import PROMPT, WORDS, GridAxis, apply_axes
+from .grid_loras import LORA, LORA_WEIGHT, weight_column
 from .grid_plan import cells
 
 MOST_NAME = 50
@@ -22,7 +23,9 @@ def sweep_text(axes: Sequence[GridAxis], values: dict[str, object]) -> str:
         values: of the request that it varies; see ``grid_plan.plan_grid``.
     """
     prompts = _prompts(axes, values)
-    varied = {axis.name: axis.values for axis in axes if axis.name not in ("", PROMPT, WORDS)}
+    varied = {
+        _column(axis, values): axis.values for axis in axes if axis.name not in ("", PROMPT, WORDS)
+    }
     fixed = {
         name: values[name]
         for name, field in FIELDS.items()
@@ -38,8 +41,15 @@ def sweep_text(axes: Sequence[GridAxis], values: dict[str, object]) -> str:
     if varied:
         lines.append("grid:")
     for key, listed in varied.items():
-        lines.append(f"  {key}: [{', '.join(map(_scalar, listed))}]")
+        name = key if key in FIELDS else _scalar(key)
+        lines.append(f"  {name}: [{', '.join(map(_scalar, listed))}]")
     return "\n".join(lines) + "\n"
+
+
+def _column(axis: GridAxis, values: dict[str, object]) -> str:
+    if axis.name != LORA_WEIGHT:
+        return axis.name
+    return weight_column(str(values.get(LORA, "")), axis.replaces)
 
 
 def _prompts(axes: Sequence[GridAxis], values: dict[str, object]) -> list[str]:

@@ -112,6 +112,12 @@ function GridPlanner(app) {
     if (!sheet.name() && data.grids.length) openGrid(data.grids[0].name);
   }
 
+  /** What can vary depends on the LoRAs of the form. */
+  async function offer() {
+    const { data } = await app.run("grid.fields");
+    if (data) sides.offer(data.fields);
+  }
+
   async function start() {
     const { data } = await app.run("grid.fields");
     if (!data) return;
@@ -135,7 +141,7 @@ function GridPlanner(app) {
   return {
     element,
     open() {
-      if (opened) plan();
+      if (opened) offer().then(plan);
       else start();
       look();
       refresh();

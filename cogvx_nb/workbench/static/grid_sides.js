@@ -6,6 +6,8 @@ const GRID_SIDES = [
   ["pages", "Pages, a sheet for each"],
 ];
 const GRID_WORDS = "prompt words";
+const GRID_WEIGHT = "lora weight";
+const GRID_REPLACES = { [GRID_WORDS]: "replacing", [GRID_WEIGHT]: "of LoRA" }; // labels of what a side replaces
 
 /** The editors of the three sides; `changed` is called when something of them is. */
 function GridSides(app, changed) {
@@ -33,7 +35,8 @@ function GridSide(app, key, title, fields, changed, place) {
   const name = h("select", { id: `${id}-name`, on: { change: choose } });
   const values = h("textarea", { id: `${id}-values`, rows: 1, class: "cogvx-grid-values", "aria-describedby": `${id}-help`, spellcheck: "false", on: { input: changed } });
   const replaces = h("input", { id: `${id}-words`, type: "text", autocomplete: "off", on: { input: changed } });
-  const words = h("div", { class: "cogvx-grid-field cogvx-grid-words" }, h("label", { for: `${id}-words`, text: "replacing" }), replaces);
+  const replacing = h("label", { for: `${id}-words` });
+  const words = h("div", { class: "cogvx-grid-field cogvx-grid-words" }, replacing, replaces);
   const help = h("small", { id: `${id}-help` });
   const chips = h("ul", { class: "cogvx-grid-chips", "aria-label": `Values ${title.toLowerCase()}` });
   const more = h("div", { class: "cogvx-grid-more" });
@@ -62,14 +65,20 @@ function GridSide(app, key, title, fields, changed, place) {
     const row = fields().get(name.value);
     rest.classList.toggle("cogvx-grid-off", !row);
     values.disabled = replaces.disabled = !row;
-    words.hidden = name.value !== GRID_WORDS;
+    words.hidden = !(name.value in GRID_REPLACES);
+    setText(replacing, GRID_REPLACES[name.value] ?? "");
     values.rows = name.value === "prompt" ? 4 : 1;
     values.placeholder = row?.example ?? "";
-    replaces.placeholder = "the first value";
+    replaces.placeholder = name.value === GRID_WEIGHT ? "the first one" : "the first value";
     setText(help, row ? `${row.help}; such as ${row.example}` : "");
     const choices = row?.choices ?? [];
-    more.replaceChildren(...choices.map((choice) => button(choice, { icon: "add", class: "cogvx-grid-choice", title: `add ${choice}`, on: () => add(choice) })));
+    more.replaceChildren(...choices.map((choice) => button(choice, { icon: "add", class: "cogvx-grid-choice", title: `add ${choice}`, on: () => (name.value === GRID_WEIGHT ? chooseLora(choice) : add(choice)) })));
     if (!row) show(null);
+  }
+
+  function chooseLora(choice) {
+    replaces.value = choice;
+    changed();
   }
 
   function add(choice) {
@@ -82,7 +91,7 @@ function GridSide(app, key, title, fields, changed, place) {
     const listed = side?.name === name.value && side?.name ? side.labels.map((label, number) => ({ label, number })) : [];
     const without = (number) => {
       values.value = side.written.filter((_, other) => other !== number).join(side.name === "prompt" ? "\n" : ", ");
-      if (side.name === GRID_WORDS) replaces.value = side.replaces;
+      if (side.name in GRID_REPLACES) replaces.value = side.replaces;
       changed();
       values.focus();
     };
@@ -94,7 +103,7 @@ function GridSide(app, key, title, fields, changed, place) {
     element,
     offer,
     show,
-    get: () => ({ name: name.value, text: values.value, replaces: name.value === GRID_WORDS ? replaces.value : "" }),
+    get: () => ({ name: name.value, text: values.value, replaces: name.value in GRID_REPLACES ? replaces.value : "" }),
     set(side) {
       name.value = fields().has(side.name) ? side.name : "";
       arrange();
