@@ -70,7 +70,7 @@ function GridSheet(app, { refresh, extend }) {
     const size = across.labels.length * down.labels.length;
     const head = across.name ? h("thead", {}, h("tr", {}, h("td"), across.labels.map((text) => h("th", { scope: "col", text })))) : null;
     const rows = down.labels.map((text, y) =>
-      h("tr", {}, h("th", { scope: "row", text }), across.labels.map((_, x) => {
+      h("tr", {}, text ? h("th", { scope: "row", text }) : h("td"), across.labels.map((_, x) => {
         const number = page * size + y * across.labels.length + x;
         const names = [across.labels[x], text, many ? pages.labels[page] : ""].filter(Boolean).join(", ");
         const cell = GridCell(app, names, () => openCell(number, names), (path) => choose(path));
