@@ -16,7 +16,7 @@ from cogvx_nb import settings
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
 from cogvx_nb.loras import library
-from cogvx_nb.loras.given import parse_loras
+from cogvx_nb.loras.entries import parse_loras
 from cogvx_nb.reports import experiment, sweep_page
 from cogvx_nb.results import recipe, records, result, side_by_side
 from cogvx_nb.results.catalogue import Catalogue

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..checkpoints import registry
 from ..checkpoints.registry import CLIP, CONTROL, FRAMES, IMAGE, TEXT, Checkpoint
 from ..errors import RequestError
-from ..loras.given import shown_loras
+from ..loras.entries import shown_loras
 from ..media import kept
 from ..text import plain_line
 from .field import PICTURE

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..loras.given import parse_loras, shown_loras
+from ..loras.entries import parse_loras, shown_loras
 from ..planning.plan import RECORDED
 from ..planning.rows import LORA_WEIGHTS
 from .marks import Marks

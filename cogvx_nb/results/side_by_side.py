@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..files import temporary_folder
-from ..loras.given import shown_loras
+from ..loras.entries import shown_loras
 from ..planning.fields import INPUTS
 from ..planning.plan import PREDICTED
 from ..text import full_number, render_template

@@ -9,7 +9,14 @@ from pathlib import Path
 from ..errors import ParameterError, RequestError, SpecError
 from ..files import translate_errors, write_whole
 from ..loras import library
-from ..loras.given import MOST_WEIGHT, LoraEntry, parse_entry, parse_loras, short_name, write_loras
+from ..loras.entries import (
+    MOST_WEIGHT,
+    LoraEntry,
+    parse_entry,
+    parse_loras,
+    short_name,
+    write_loras,
+)
 from ..paths import user_path
 from ..planning.cells import read_cell
 from ..planning.rows import LORA_WEIGHTS

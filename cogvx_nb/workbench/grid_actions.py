@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from .. import settings
 from ..errors import CogvxError, RequestError
-from ..loras.given import parse_loras
+from ..loras.entries import parse_loras
 from ..planning.fields import FIELDS, MAX_SEED, RANDOM_SEED
 from ..results.typed import Range
 from .actions import Action, NoArguments, Reply

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ..errors import RequestError, did_you_mean
-from ..loras.given import MOST_WEIGHT, LoraEntry, parse_loras, shown_loras, write_loras
+from ..loras.entries import MOST_WEIGHT, LoraEntry, parse_loras, shown_loras, write_loras
 from ..planning.fields import Field
 from ..text import full_number
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..checkpoints.registry import Checkpoint, Model
 from ..errors import RequestError
-from ..loras.given import LoraEntry, parse_loras, short_name, write_loras
+from ..loras.entries import LoraEntry, parse_loras, short_name, write_loras
 from ..loras.library import ENDING, file_hash, find_lora, library
 from ..loras.reader import PICKLES, LoraFile, fitting_checkpoints, read_lora
 from ..loras.scales import CONFIG, FORMAT, HEADER, NONE, TENSOR

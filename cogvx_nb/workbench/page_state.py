@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 from ..checkpoints import store
 from ..checkpoints.registry import CHECKPOINTS, MODES, TEXT, Model
-from ..loras.given import shown_loras
+from ..loras.entries import shown_loras
 from ..planning import enrich
 from ..planning.field import INPUT, Field
 from ..planning.fields import FIELDS, INPUTS, MAX_PROMPT
