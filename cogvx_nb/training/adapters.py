@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..checkpoints.registry import Checkpoint
 from ..errors import RequestError
-from ..loras.reader import read_lora
 
 
 class LoraLinear(nn.Module):
@@ -65,26 +60,3 @@ def add_adapters(
         added[name] = LoraLinear(base, down.to(device), up.to(device), scale)
         transformer.set_submodule(name, added[name])
     return added
-
-
-@contextlib.contextmanager
-def with_loras(
-    transformer: nn.Module, checkpoint: Checkpoint, weights: Mapping[Path, float]
-) -> Iterator[None]:
-    """Have a transformer act with LoRA files at some weights, in float32."""
-    added = []
-    try:
-        for path, weight in weights.items():
-            found = read_lora(path, checkpoint)
-            tensors = safetensors.torch.load_file(path)
-            for layer in found.layers:
-                base = transformer.get_submodule(layer.module)
-                device = next(base.parameters()).device
-                pair = (tensors[name].float().to(device) for name in (layer.down, layer.up))
-                added.append((layer.module, base))
-                adapter = LoraLinear(base, *pair, weight * layer.scale).requires_grad_(False)
-                transformer.set_submodule(layer.module, adapter)
-        yield
-    finally:
-        for name, base in reversed(added):
-            transformer.set_submodule(name, base)
