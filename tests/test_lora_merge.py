@@ -172,5 +172,7 @@ def test_lists_and_names_of_the_library(tiny, tmp_path, monkeypatch):
     assert entries.is_kept(asked.lora)
     again = request.make_request(tiny, "a red circle", lora=asked.lora)
     assert again.lora == asked.lora
+    several = ", ".join(f"lora{number}#{number:064x}:0.5" for number in range(16))  # no file's name
+    assert entries.join_loras([several]) == several
     with pytest.raises(RequestError, match="did you mean 'other'"):
         given.read_loras("otter", TINY)

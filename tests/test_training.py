@@ -85,7 +85,7 @@ def test_the_file_is_read_with_its_alpha_and_says_what_it_is(trained):
     assert {(layer.rank, layer.alpha, layer.alpha_from) for layer in found.layers} == {
         (2, 1.0, HEADER)
     }
-    assert len(found.layers) == 24
+    assert len(found.layers) == 36
     assert found.metadata["modelspec.trigger_phrase"] == "red"
     assert found.metadata["ss_base_model_version"] == "cogvideox-tiny"
 

@@ -98,11 +98,18 @@ def join_loras(texts: Iterable[str]) -> str:
         if not isinstance(text, str):
             raise _bad(text, "must be text")
         one = parse_entry(text) if text.strip() else None
-        if one and Path(one.file).expanduser().is_file():  # also with a comma in its name
+        if one and _is_file(one.file):  # also with a comma in its name
             entries.append(one)
         else:
             entries += parse_loras(text)
     return write_loras(entries)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # no name that a file can have
+        return False
 
 
 def shown_loras(text: str) -> str:

@@ -21,8 +21,8 @@ HERE = Path(__file__).resolve().parent
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("styles", nargs="*", default=["outline", "shadow"])
-    parser.add_argument("--steps", type=int, default=280)
-    parser.add_argument("--clips", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--out", type=Path, default=HERE.parent / "loras")
     options = parser.parse_args()
     for style in options.styles:
@@ -33,7 +33,7 @@ def main() -> None:
             done = train_lora(
                 data,
                 style,
-                recipe=Recipe(steps=options.steps, learning_rate=5e-3),
+                recipe=Recipe(steps=options.steps, learning_rate=3e-3),
                 licence="Apache-2.0",
                 folder=options.out,
                 on_event=lambda e: e.step % 20 == 0 and print(e, flush=True),
