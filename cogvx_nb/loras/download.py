@@ -162,7 +162,7 @@ def _is_there(path: Path, file: HubFile) -> bool:
     same = path.is_file() and path.stat().st_size == file.bytes
     if same and hashing.sha256(path) == file.sha256:
         return True
-    raise DownloadError(f"{path} is there with other content: give it another name, then go on")
+    raise DownloadError(f"{path} is there with other content: rename that file, then go on")
 
 
 def _fetch(
