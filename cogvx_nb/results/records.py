@@ -16,6 +16,7 @@ from ..planning.fields import FIELDS, INPUTS, names_deciding
 from ..planning.fit import Adjustment
 from ..planning.plan import PREDICTED, RECORDED, Plan, rename_choices
 from ..planning.request import VideoRequest
+from ..text import full_number
 from .typed import MISSING, FieldError, OneOf, Passes, Range, read_as
 
 FORMAT = 2
@@ -118,6 +119,10 @@ class RecordedLora:
     rank: int  # of that layer
     format: str = ""  # of the names in the file
     kept_share: float = 1.0  # part of its change that weights of the plan's precision show
+
+    def __str__(self) -> str:
+        alpha = f"alpha {full_number(self.alpha)} ({self.alpha_from})"
+        return f"{self.name} ({self.sha256[:10]}), rank {self.rank}, {alpha}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..files import temporary_folder
 from ..loras.entries import shown_loras
 from ..planning.fields import INPUTS
+from ..planning.inputs import shown_value
 from ..planning.plan import PREDICTED
 from ..text import full_number, render_template
 from . import video
@@ -120,11 +121,9 @@ def _flatten_sidecar(section: object, prefix: str = "") -> Iterator[tuple[str, o
             yield from _flatten_sidecar(value, f"{path}.")
         elif path == "asked":
             for name, asked in value.items():
-                if name == "lora":
-                    continue  # always as used
                 used = getattr(section.request, name, getattr(section.plan, name, None))
                 same = bool(asked) == bool(used) if name in INPUTS else asked == used
-                yield f"asked.{name}", AS_USED if same else asked
+                yield f"asked.{name}", AS_USED if same else shown_value(name, asked)
         elif path == "seconds":
             yield from ((f"seconds.{stage}", seconds) for stage, seconds in value.items())
         elif path == "checkpoint.sha256":
