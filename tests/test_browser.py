@@ -616,10 +616,10 @@ def compare_two(page, words: str) -> None:
     """Compare the two results that have these words."""
     search(page, words, 2)
     compare = page.locator(".cogvx-gallery-actions").get_by_role("button", name="Compare")
-    for _ in range(3):  # a search that ends late chooses none
-        for card in page.locator(".cogvx-gallery-card").all()[:2]:
-            card.get_by_role("checkbox").check()
-        with contextlib.suppress(kit.sync_api.TimeoutError):
+    for _ in range(10):  # a search that ends late draws the cards again, and chooses none
+        with contextlib.suppress(kit.sync_api.Error):
+            for card in page.locator(".cogvx-gallery-card").all()[:2]:
+                card.get_by_role("checkbox").check()
             compare.click(timeout=3000)
             break
     page.wait_for_selector(".cogvx-compare-screen canvas", timeout=SLOW)

@@ -137,7 +137,7 @@ def test_what_is_no_list_is_said(name, text, message):
 def test_what_can_vary_comes_from_the_table_of_fields(tiny):
     offered = {row["name"]: row for row in grid_axis.axis_choices(tiny.checkpoint, ["tiny", "5b"])}
     deciding = {*names_deciding(FRAMES, PLAN), "model"} - {"fallback"}
-    assert set(offered) == deciding | {"prompt words"}
+    assert set(offered) == deciding | {"prompt words", "lora weight"}
     assert offered["model"]["choices"] == ["tiny", "5b"]
     assert offered["frames"]["example"] == "13, 25, 49"
     for name, row in offered.items():

@@ -14,7 +14,7 @@ from cogvx_nb.checkpoints import registry
 from cogvx_nb.errors import RequestError
 from cogvx_nb.loras import entries, given, library
 from cogvx_nb.loras.modules import linear_shapes
-from cogvx_nb.pipeline import components, lora_merge
+from cogvx_nb.pipeline import components, loader, lora_merge
 from cogvx_nb.planning import planner, request
 from cogvx_nb.results import result
 
@@ -88,6 +88,8 @@ def test_weight_0_and_taken_off_are_the_base_and_it_is_reproduced(make, generate
     assert (with_lora.frames != base).mean() > 0.1
     assert np.array_equal(make(lora=f"{path}:0").frames, base)
     assert np.array_equal(make().frames, base)
+    parts = loader._loaded.pipe.config
+    assert parts["transformer"][0] == "diffusers", "it would be saved"
     saved = result.save_result(with_lora, tmp_path / "a.mp4")
     recorded = result.read_result(saved.path).settings
     (lora,) = recorded.loras

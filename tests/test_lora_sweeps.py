@@ -140,7 +140,7 @@ def test_files_of_one_name_are_told_apart(folder):
 
 BAD = [
     ("run 1 of 2: lora = 'inky': is no file, and none of", {"grid": {"lora:inky": [0, 1]}}),
-    ("run 1 of 1: lora = '{}/a/ink': is no file", {"grid": {"lora": ["a/ink:1"]}}),
+    ("is no file, and none of", {"grid": {"lora": ["a/ink:1"]}}),
     ("lora:ink = 11: must be a number between -10 and 10", {"grid": {"lora:ink": [11]}}),
     ("lora:ink = 'a': must be a number", {"grid": {"lora:ink": ["a"]}}),
     ("lora:ink = True: must be a number", {"grid": {"lora:ink": [True]}}),
@@ -193,7 +193,7 @@ def test_a_sweep_is_run_and_resumed_with_the_file_moved(folder, outputs, monkeyp
     assert "ink 5" in capsys.readouterr().out
     again = recipe.command_line(made[1].settings)
     assert f"ink#{library.file_hash(folder / 'ink.safetensors')}:5" in again
-    assert again.count("--lora=") == 1
+    assert again.count("--lora ") == 1
 
     (folder / "library").mkdir()
     (folder / "ink.safetensors").rename(folder / "library" / "renamed.safetensors")

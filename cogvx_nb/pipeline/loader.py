@@ -262,11 +262,11 @@ def _load_once(plan: Plan) -> diffusers.CogVideoXPipeline:
 def _exchange_transformer(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
     """Load the transformer again with the LoRAs of a plan, and keep the other components."""
     pipe.remove_all_hooks()
-    pipe.transformer = None
+    pipe.__dict__["transformer"] = None  # else diffusers notes that it has none, and saves none
     free_memory()
     part = components.load_part("transformer", plan)
     optimization.place_component(plan, "transformer", part)
-    pipe.transformer = part
+    pipe.register_modules(transformer=part)
     if plan.offload.reversible:
         optimization.move_pipeline(pipe, plan)
 
