@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,10 +71,24 @@ def fitting_checkpoints(name: str | Path) -> list[Checkpoint]:
     Raises:
         RequestError: if it fits none, with what is wrong for the nearest.
     """
+    return readable_with(CHECKPOINTS, lambda checkpoint: read_lora(name, checkpoint))
+
+
+def readable_with(
+    checkpoints: Iterable[Checkpoint], read: Callable[[Checkpoint], object]
+) -> list[Checkpoint]:
+    """Those checkpoints for which LoRAs can be read.
+
+    Args:
+        read: reads them for a checkpoint, or raises RequestError.
+
+    Raises:
+        RequestError: if there is none, with what is wrong for the first.
+    """
     fitting, problems = [], []
-    for checkpoint in CHECKPOINTS:
+    for checkpoint in checkpoints:
         try:
-            read_lora(name, checkpoint)
+            read(checkpoint)
             fitting.append(checkpoint)
         except RequestError as error:
             problems.append(error)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from ..checkpoints import registry, store
-from ..checkpoints.registry import Checkpoint, Model
-from ..errors import DoesNotFit, ModelError, ModelMissing, RequestError
+from ..checkpoints.registry import Model
+from ..errors import DoesNotFit, ModelError, ModelMissing
 from ..loras.given import read_loras
+from ..loras.reader import readable_with
 from .fit import nearest
 from .inputs import tasks_with
 from .machine import Machine
@@ -43,7 +44,7 @@ def find_model(
         return store.locate_checkpoint(name), ""
     task = (tasks_with(given) or [registry.TEXT])[0]
     able = [known for known in registry.CHECKPOINTS if task in known.tasks]
-    able = _fitting(able, lora)
+    able = readable_with(able, lambda known: read_loras(lora, known))
     large = next((known for known in able if not known.is_embedded), None)
     embedded = next((known for known in able if known.is_embedded), None)
     if large is None:
@@ -62,21 +63,3 @@ def find_model(
     if embedded is None:
         return store.locate_checkpoint(large.name), f"{large.name}, which the LoRA is for"
     return store.locate_checkpoint(embedded.name), f"the small embedded {embedded.name}: {reason}"
-
-
-def _fitting(able: list[Checkpoint], lora: str) -> list[Checkpoint]:
-    """Those checkpoints that LoRAs fit.
-
-    Raises:
-        RequestError: if there is none, with what is wrong for the first.
-    """
-    fitting, problems = [], []
-    for checkpoint in able:
-        try:
-            read_loras(lora, checkpoint)
-            fitting.append(checkpoint)
-        except RequestError as error:
-            problems.append(error)
-    if not fitting:
-        raise problems[0]
-    return fitting
