@@ -24,7 +24,7 @@ import torch
 
 from cogvx_nb import files
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.pipeline import components, optimization, weights
+from cogvx_nb.pipeline import components, optimization
 from cogvx_nb.pipeline.failures import is_out_of_memory
 from cogvx_nb.pipeline.vae import use_fast_vae
 from cogvx_nb.planning import vae_cost
@@ -68,11 +68,8 @@ def plan_for(name: str, device: str) -> Plan:
 
 def vaes(plan: Plan) -> tuple[torch.nn.Module, torch.nn.Module]:
     """The VAE of a plan's checkpoint on its device, as diffusers has it and the faster one."""
-    if plan.model.folder:
-        stock = weights.load_component("vae", plan.model, getattr(torch, plan.dtype))
-    else:
-        stock = components._make_random("vae", plan)
-    stock = stock.eval().requires_grad_(False).to(plan.device)
+    stock = components.make_part("vae", plan.model, getattr(torch, plan.dtype), plan.device)
+    stock = stock.to(plan.device)
     fast = copy.deepcopy(stock)
     use_fast_vae(fast)
     return stock, fast

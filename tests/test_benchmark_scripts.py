@@ -32,6 +32,7 @@ SCRIPTS = {
     "kill_sweep": ["--kills", "1", "--runs", "2", "--seconds", "12"],
     "schedulers": ["--prompts", "1", "--steps", "1", "--schedulers", "unipc"],
     "lora": ["--checkpoint", "tiny", "--steps", "3", "--repeats", "1", "--rank", "4"],
+    "lora_training": ["--checkpoint", "tiny", "--steps", "1", "--rank", "2", "--frames", "9"],
     "signals": ["--moments", "1", "--commands", "1"],
     "preview": ["--steps", "2", "--repeats", "1"],
     "sweep": [

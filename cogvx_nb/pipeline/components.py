@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from ..checkpoints import store
-from ..checkpoints.registry import ARCHITECTURE_KEYS, Checkpoint
+from ..checkpoints.registry import ARCHITECTURE_KEYS, Checkpoint, Model
 from ..checkpoints.store import read_config
 from ..planning import request
 from ..planning.plan import Plan
@@ -88,12 +88,9 @@ def assemble_pipeline(
     """
     model = plan.model
     tokenizer, modules = request.load_tokenizer(model), {}
-    if model.folder is None:
-        config = random_configs(model.checkpoint)["scheduler"]
-        scheduler = getattr(diffusers, model.checkpoint.scheduler).from_config(config)
-    else:
+    if model.folder is not None:
         check_configurations(model, tokenizer)
-        scheduler = load_scheduler(model)
+    scheduler = make_scheduler(model)
     for name in COMPONENT_CLASSES:
         modules[name] = load_part(name, plan)
         place(name, modules[name])
@@ -109,24 +106,49 @@ def load_part(name: str, plan: Plan) -> torch.nn.Module:
         ModelCorrupt: if the files can't be loaded.
         RequestError: if a LoRA can't be used.
     """
-    model, dtype = plan.model, getattr(torch, plan.dtype)
-    part = load_component(name, model, dtype) if model.folder else _make_random(name, plan)
-    part.eval().requires_grad_(False)
+    device = "cpu" if plan.offload.offloads else plan.device
+    part = make_part(name, plan.model, getattr(torch, plan.dtype), device)
     if name == "transformer":
         merge_loras(part, plan.loras, plan.device, stays=name in plan.offload.on_gpu)
     return part
 
 
-def _make_random(name: str, plan: Plan) -> torch.nn.Module:
+def make_part(name: str, model: Model, dtype: torch.dtype, device: str) -> torch.nn.Module:
+    """A component without LoRAs: from files on the CPU, or random on a device.
+
+    Raises:
+        ModelCorrupt: if the files can't be loaded.
+    """
+    if model.folder is None:
+        part = _make_random(name, model.checkpoint, dtype, device)
+    else:
+        part = load_component(name, model, dtype)
+    return part.eval().requires_grad_(False)
+
+
+def make_scheduler(model: Model) -> diffusers.SchedulerMixin:
+    """The scheduler that a checkpoint is run with.
+
+    Raises:
+        ModelCorrupt: if its configuration can't be read.
+    """
+    if model.folder is not None:
+        return load_scheduler(model)
+    config = random_configs(model.checkpoint)["scheduler"]
+    return getattr(diffusers, model.checkpoint.scheduler).from_config(config)
+
+
+def _make_random(
+    name: str, checkpoint: Checkpoint, dtype: torch.dtype, device: str
+) -> torch.nn.Module:
     """A component of the checkpoint's shapes with random weights, in seconds."""
-    config = random_configs(plan.model.checkpoint)[name]
+    config = random_configs(checkpoint)[name]
     with accelerate.init_empty_weights():
         if name == "text_encoder":
             module = COMPONENT_CLASSES[name](transformers.T5Config(**config))
         else:
             module = COMPONENT_CLASSES[name].from_config(config)
-    device = "cpu" if plan.offload.offloads else plan.device
-    _fill_random(module, device, getattr(torch, plan.dtype))
+    _fill_random(module, device, dtype)
     if name == "text_encoder":
         module.tie_weights()
     return module

@@ -17,9 +17,9 @@ from torch import Tensor
 from .. import files
 from ..checkpoints.registry import Model
 from ..checkpoints.store import file_hashes
+from ..pipeline.components import make_part
 from ..pipeline.optimization import free_memory
 from ..pipeline.vae import use_fast_vae
-from ..pipeline.weights import load_component
 from ..planning.request import load_tokenizer
 from .examples import Example, read_pixels
 
@@ -85,7 +85,7 @@ def _read(path: Path) -> Encoded | None:
 
 @torch.no_grad()
 def _encode_clips(missing, model, frames, device, dtype, check) -> dict[Path, tuple]:
-    vae = load_component("vae", model, dtype).eval().requires_grad_(False).to(device)
+    vae = make_part("vae", model, dtype, device).to(device)
     if device != "cpu":
         use_fast_vae(vae)
     found = {}
@@ -105,7 +105,7 @@ def _encode_clips(missing, model, frames, device, dtype, check) -> dict[Path, tu
 def encode_texts(captions, model: Model, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """Embeddings (tokens, width) of captions, as those of a video's prompt are padded."""
     tokenizer = load_tokenizer(model)
-    encoder = load_component("text_encoder", model, dtype).eval().to(device)
+    encoder = make_part("text_encoder", model, dtype, device).to(device)
     found = {}
     for caption in sorted({*captions}):
         tokens = tokenizer(

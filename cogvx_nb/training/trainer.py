@@ -19,8 +19,8 @@ from ..errors import Cancelled, DeviceFailed, ModelCorrupt, OutputExists, Reques
 from ..events import CancelToken
 from ..loras.writer import write_lora
 from ..paths import user_path
+from ..pipeline.components import make_part, make_scheduler
 from ..pipeline.loader import release_pipeline
-from ..pipeline.weights import load_component, load_scheduler
 from ..text import plain_line
 from .encoding import encode_examples, encode_texts
 from .examples import Example, read_examples
@@ -87,7 +87,7 @@ def train_lora(
     check = _checker(cancel)
     release_pipeline()
     work = folder / ".training"
-    training = _prepare(found, examples, recipe, work / "encoded", check)
+    training = prepare(found, examples, recipe, work / "encoded", check)
     state = work / f"{path.stem}.safetensors"
     training.resume(state, key)
     _run(training, state, key, on_event or (lambda event: None), check)
@@ -150,16 +150,26 @@ def training_dtype(model: Model, device: str) -> torch.dtype:
     return torch.float32 if small else torch.bfloat16
 
 
-def _prepare(
-    model: Model, examples: list[Example], recipe: Recipe, folder: Path, check: Callable[[], None]
+def prepare(
+    model: Model,
+    examples: list[Example],
+    recipe: Recipe,
+    folder: Path,
+    check: Callable[[], None] = lambda: None,
 ) -> Training:
+    """Everything of a run, before its first step.
+
+    Args:
+        folder: for what examples are encoded as.
+        check: called before each example; may raise.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = training_dtype(model, device)
     encoded = encode_examples(examples, model, recipe.frames, folder, device, dtype, check)
     no_text = encode_texts({""}, model, device, dtype)[""]
-    transformer = load_component("transformer", model, dtype).to(device)
+    transformer = make_part("transformer", model, dtype, device).to(device)
     factor = model.checkpoint.vae_scaling_factor
-    return Training(transformer, load_scheduler(model), encoded, no_text, factor, recipe)
+    return Training(transformer, make_scheduler(model), encoded, no_text, factor, recipe)
 
 
 def _run(
