@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import RequestError
-from cogvx_nb.loras import modules, reader, scales
+from cogvx_nb.loras import entries, given, modules, reader, scales
 
 TINY = registry.TINY
 BLOCK = "transformer_blocks.3"
@@ -35,7 +35,7 @@ def matrices(module: str) -> tuple[torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(len(module))
     return (
         torch.randn(RANK, inputs, generator=draw),
-        torch.randn(outputs, RANK, generator=draw),
+        torch.randn(outputs, RANK, generator=draw) / 50,
     )
 
 
@@ -88,6 +88,40 @@ def test_every_format_changes_the_same_layers(form, tmp_path):
 SHAPES = modules.linear_shapes(TINY)
 
 
+@pytest.fixture(scope="module")
+def merge(tiny, here):
+    """Merge a file into the embedded transformer; the weights that it changes, by layer."""
+    from cogvx_nb.pipeline import components, lora_merge
+    from cogvx_nb.planning import planner, request
+
+    plan = planner.plan_request(request.make_request(tiny, "a red circle"), here)
+    transformer = components.load_part("transformer", plan)
+    stock = {name: part.data for name, part in transformer.named_parameters()}
+
+    def merge(path, alpha: float | None = None) -> dict[str, torch.Tensor]:
+        entry = entries.LoraEntry(str(path), weight=0.7, alpha=alpha)
+        lora_merge.merge_loras(transformer, [given.read_entry(entry, TINY)], "cpu")
+        changed = {}
+        for name, part in transformer.named_parameters():
+            if part.data_ptr() != stock[name].data_ptr():
+                changed[name.removesuffix(".weight")], part.data = part.data, stock[name]
+        return changed
+
+    return merge
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_gives_the_same_weights(form, merge, tmp_path):
+    save_file(tensors(*FORMATS["diffusers"]), first := tmp_path / "first.safetensors")
+    save_file(tensors(*FORMATS[form]), path := tmp_path / "a.safetensors")
+    told = None if len(FORMATS[form]) == 4 else 2.0
+    wanted, found = merge(first, 2.0), merge(path, told)
+    assert wanted.keys() == found.keys() == LAYERS.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    other = merge(first)
+    assert not any(torch.equal(found[name], other[name]) for name in wanted)
+
+
 def test_the_shapes_are_those_of_diffusers():
     import diffusers
 
@@ -106,7 +140,7 @@ def test_the_shapes_are_those_of_diffusers():
         assert modules.linear_shapes(known) == theirs, known.name
 
 
-def test_projections_of_sat_are_parts_of_one_layer(tmp_path):
+def test_projections_of_sat_are_parts_of_one_layer(merge, tmp_path):
     content, layer = {}, "model.diffusion_model.transformer.layers.3.attention"
     draw = torch.Generator().manual_seed(0)
     for index in range(3):
@@ -114,12 +148,25 @@ def test_projections_of_sat_are_parts_of_one_layer(tmp_path):
         content[f"{layer}.query_key_value.matrix_B.{index}"] = torch.randn(256, 4, generator=draw)
     content[f"{layer}.dense.matrix_A.0"] = torch.randn(4, 256, generator=draw)
     content[f"{layer}.dense.matrix_B.0"] = torch.randn(256, 4, generator=draw)
+    content = {name: value / 8 for name, value in content.items()}
     save_file(content, path := tmp_path / "sat.safetensors")
     found = reader.read_lora(path, TINY)
     names = [layer.module.removeprefix(f"{BLOCK}.attn1.") for layer in found.layers]
     assert names == ["to_q", "to_k", "to_v", "to_out.0"]
     assert {(layer.scale, layer.alpha_from) for layer in found.layers} == {(0.25, scales.FORMAT)}
     assert found.layers[1].down.endswith("query_key_value.matrix_A.1")
+    names = {f"{BLOCK}.attn1.to_{name}": number for number, name in enumerate("qkv")}
+    parts = {module: f"query_key_value.matrix_{{}}.{at}" for module, at in names.items()}
+    parts[f"{BLOCK}.attn1.to_out.0"] = "dense.matrix_{}.0"
+    plain = {
+        f"transformer.{module}.lora_{matrix}.weight": content[f"{layer}.{part.format(matrix)}"]
+        for module, part in parts.items()
+        for matrix in "AB"
+    }
+    save_file(plain, plain_path := tmp_path / "plain.safetensors")
+    theirs, ours = merge(plain_path, 1.0), merge(path)
+    assert theirs.keys() == ours.keys() == parts.keys()
+    assert all(torch.equal(theirs[module], ours[module]) for module in parts)
 
 
 def test_alpha_of_the_header_and_of_the_file_beside(tmp_path):
@@ -139,13 +186,16 @@ def test_alpha_of_the_header_and_of_the_file_beside(tmp_path):
     assert reader.read_lora(path, TINY).layers[0].alpha_from == scales.NONE
 
 
-@pytest.mark.parametrize(("name", "kind"), [("lora_magnitude_vector", PEFT), ("dora_scale", KOHYA)])
-def test_magnitudes_of_dora_are_found(name, kind, tmp_path):
-    content = tensors(lambda m: f"transformer.{m}", *kind[:2])
-    content[f"transformer.{BLOCK}.attn1.to_q.{name}"] = torch.ones(256)
-    save_file(content, path := tmp_path / "a.safetensors")
-    marked = [layer.module for layer in reader.read_lora(path, TINY).layers if layer.magnitude]
-    assert marked == [f"{BLOCK}.attn1.to_q"]
+def test_magnitudes_of_dora_are_found(merge, tmp_path):
+    merged, module = [], f"{BLOCK}.attn1.to_q"
+    for name, kind in (("lora_magnitude_vector", PEFT), ("dora_scale", KOHYA)):
+        content = tensors(lambda m: f"transformer.{m}", *kind[:2])
+        content[f"transformer.{module}.{name}"] = torch.linspace(0.5, 1, 256)
+        save_file(content, path := tmp_path / "a.safetensors")
+        marked = [layer.module for layer in reader.read_lora(path, TINY).layers if layer.magnitude]
+        assert marked == [module]
+        merged.append(merge(path)[module])
+    assert torch.equal(*merged)
 
 
 def wide(outputs: int, inputs: int, module: str) -> dict[str, torch.Tensor]:
