@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
@@ -201,6 +201,37 @@ def test_magnitudes_of_dora_are_found(merge, tmp_path):
 def wide(outputs: int, inputs: int, module: str) -> dict[str, torch.Tensor]:
     parts = torch.zeros(8, inputs), torch.zeros(outputs, 8)
     return {f"transformer.{module}.{end}": part for end, part in zip(PEFT, parts, strict=True)}
+
+
+@pytest.mark.parametrize("shape", [None, (256,), (1, 256)])
+def test_the_relative_change_is_that_of_merged_weights(shape, merge, tiny, tmp_path, capsys):
+    content = tensors(*FORMATS["diffusers"]) | tensors(
+        lambda m: f"transformer.{m}".replace(".3.", ".4."), *FORMATS["alpha beside"][1:]
+    )
+    if shape:
+        norms = torch.linspace(0.5, 1, 256).view(shape)
+        content[f"transformer.{BLOCK}.attn1.to_q.lora_magnitude_vector"] = norms
+    save_file(content, path := tmp_path / "a.safetensors")
+    merged = merge(path)
+    stock = load_file(tiny.folder / "transformer/diffusion_pytorch_model.safetensors")
+    wanted = {}
+    for name, blocks in {"3": ["3"], "4": ["4"], "all": ["3", "4"]}.items():
+        modules = [module for module in merged if module.split(".")[1] in blocks]
+        base = torch.cat([stock[f"{module}.weight"].double().flatten() for module in modules])
+        change = torch.cat([merged[module].double().flatten() for module in modules]) - base
+        wanted[name] = pytest.approx((change.norm() / base.norm() / 0.7).item(), rel=1e-5)
+    assert main(["lora", "inspect", "--json", str(path)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["relative_to"], told["relative"]) == ("cogvideox-tiny", wanted)
+    assert main(["lora", "inspect", str(path)]) == 0
+    assert f"to cogvideox-tiny: 3: {told['relative']['3']:.3g}, 4: " in capsys.readouterr().out
+
+
+def test_without_the_checkpoint_there_is_no_relative_change(tmp_path, capsys):
+    save_file(wide(3072, 3072, f"{BLOCK}.attn1.to_q"), path := tmp_path / "a.safetensors")
+    assert main(["lora", "inspect", "--json", str(path)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["relative_to"], told["relative"]) == (None, {})
 
 
 REFUSED = {

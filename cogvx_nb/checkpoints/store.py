@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ..errors import (
 from ..paths import read_json, user_path
 from . import manifest, registry
 from .file_hashes import computed_hashes, listed_hashes
-from .headers import read_header
+from .headers import Tensor, read_header, read_tensors
 from .registry import Checkpoint, Model
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -84,11 +85,18 @@ def _shared_folder(folder: Path) -> Path | None:
 
 def available_checkpoints() -> list[Model]:
     """The checkpoints in the models folder that are whole."""
-    models = []
-    for checkpoint in registry.CHECKPOINTS:
+    return list(_whole(registry.CHECKPOINTS))
+
+
+def first_here(checkpoints: Iterable[Checkpoint]) -> Model | None:
+    """The first of some checkpoints that is in the models folder and whole."""
+    return next(_whole(checkpoints), None)
+
+
+def _whole(checkpoints: Iterable[Checkpoint]) -> Iterator[Model]:
+    for checkpoint in checkpoints:
         with contextlib.suppress(ModelError):
-            models.append(locate_checkpoint(checkpoint.name))
-    return models
+            yield locate_checkpoint(checkpoint.name)
 
 
 def download_command(checkpoint: Checkpoint) -> str:
@@ -133,11 +141,44 @@ def _folder_hashes(folder: Path) -> dict[str, str]:
     }
 
 
+def weight_tensors(home: Path) -> dict[str, tuple[Path, Tensor]]:
+    """The file of each weight of a component's folder and where it stands in it, by name.
+
+    Raises:
+        ModelError: if they aren't whole.
+    """
+    remedy = _repair_hint(home.parent)
+    return {
+        name: (path, tensor)
+        for path in _weight_files(home)
+        for name, tensor in read_tensors(path, remedy)[0].items()
+    }
+
+
 def _count_parameters(home: Path) -> tuple[int, int]:
     """Stored bytes and parameters of a component's folder, from its safetensors headers."""
-    stem = WEIGHTED[home.name]
-    index = home / f"{stem}.safetensors.index.json"
-    shards = _listed_shards(index) if index.is_file() else [f"{stem}.safetensors"]
+    remedy = _repair_hint(home.parent)
+    headers = [read_header(path, remedy) for path in _weight_files(home)]
+    stored, parameters, tensors = (sum(counts) for counts in zip(*headers, strict=True))
+    index = _weight_index(home)
+    if index.is_file() and tensors > len(read_config(index)["weight_map"]):
+        raise ModelCorrupt(f"{index} lists fewer weights than its files hold: fetch it again")
+    return stored, parameters
+
+
+def _weight_index(home: Path) -> Path:
+    """What lists a component's weight files, where it has several."""
+    return home / f"{WEIGHTED[home.name]}.safetensors.index.json"
+
+
+def _weight_files(home: Path) -> list[Path]:
+    """The safetensors files of a component's folder.
+
+    Raises:
+        ModelError: if one is missing.
+    """
+    index = _weight_index(home)
+    shards = _listed_shards(index) if index.is_file() else [f"{WEIGHTED[home.name]}.safetensors"]
     missing = [shard for shard in shards if not (home / shard).is_file()]
     if missing:
         pickles = sorted(path.name for kind in PICKLES for path in home.glob(kind))
@@ -149,12 +190,7 @@ def _count_parameters(home: Path) -> tuple[int, int]:
         raise ModelIncomplete(
             _incomplete_message(home / missing[0], registry.find_checkpoint(home.parent.name))
         )
-    remedy = _repair_hint(home.parent)
-    headers = [read_header(home / shard, remedy) for shard in shards]
-    stored, parameters, tensors = (sum(counts) for counts in zip(*headers, strict=True))
-    if index.is_file() and tensors > len(read_config(index)["weight_map"]):
-        raise ModelCorrupt(f"{index} lists fewer weights than its files hold: fetch it again")
-    return stored, parameters
+    return [home / shard for shard in shards]
 
 
 def _listed_shards(index: Path) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from ..text import full_number, plain_line, print_error
@@ -87,15 +89,19 @@ def download_lora(options: argparse.Namespace) -> int:
 
 def inspect_lora(options: argparse.Namespace) -> int:
     """Print what a LoRA file is: format, checkpoints that it fits, scale, layers, metadata."""
+    from ..checkpoints import store
     from ..loras import norms, reader
 
     checkpoints = reader.fitting_checkpoints(options.file)
     found, fitting = reader.read_lora(options.file, checkpoints[0]), [c.name for c in checkpoints]
     changes = norms.change_norms(found)
     bad = [name for name, norm in changes.items() if norm != norm]
+    model = store.first_here(checkpoints)
+    shares = norms.relative_changes(found, model) if model else {}
     if options.json:
-        shown = {name: None if name in bad else norm for name, norm in changes.items()}
-        content = asdict(found) | {"path": str(found.path), "fits": fitting, "norms": shown}
+        content = asdict(found) | {"path": str(found.path), "fits": fitting}
+        content |= {"norms": _finite(changes), "relative_to": model and model.name}
+        content |= {"relative": _finite(shares)}
         print(json.dumps(content, ensure_ascii=False, indent=2))
         return 0
     blocks = {layer.module.split(".")[1] for layer in found.layers if "blocks." in layer.module}
@@ -110,7 +116,8 @@ def inspect_lora(options: argparse.Namespace) -> int:
         "changes": f"{len(found.layers)} layers of {len(blocks)} block{'s' * (len(blocks) != 1)}",
         "scale": ", ".join(scales),
         "DoRA": f"{dora} layers" if (dora := sum(bool(x.magnitude) for x in found.layers)) else "",
-        "norms": ", ".join(f"{name}: {norm:.3g}" for name, norm in changes.items()),
+        "norms": _listed(changes),
+        "relative": f"to {model.name}: {_listed(shares)}" if shares else "",
         "NaN": f"or infinity in {', '.join(bad)}: fetch it again" if bad else "",
         "SHA-256": found.sha256,
         **{name: value[:MOST_METADATA] for name, value in found.metadata.items()},
@@ -119,3 +126,12 @@ def inspect_lora(options: argparse.Namespace) -> int:
         if value:
             print(plain_line(f"{name:<9} {value}"))
     return 0
+
+
+def _listed(norms: Mapping[str, float]) -> str:
+    return ", ".join(f"{name}: {norm:.3g}" for name, norm in norms.items())
+
+
+def _finite(norms: Mapping[str, float]) -> dict[str, float | None]:
+    """Norms as JSON has them: null for NaN."""
+    return {name: norm if math.isfinite(norm) else None for name, norm in norms.items()}
