@@ -9,10 +9,10 @@ from pathlib import Path
 from .. import settings
 from ..checkpoints import store
 
-STYLES = ("outline", "shadow")
+STYLES = ("large", "shadow")
 
 
-def draw_examples(style: str = "outline", clips: int = 24) -> Path:
+def draw_examples(style: str = "shadow", clips: int = 24) -> Path:
     """A folder of clips of the embedded model's world with captions; drawn once.
 
     Args:

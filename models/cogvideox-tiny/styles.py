@@ -1,6 +1,6 @@
 """Example clips of the world in a new style, with captions: what the small LoRAs learn.
 
-``python styles.py FOLDER --style outline --clips 40``
+``python styles.py FOLDER --style large --clips 40``
 """
 
 from __future__ import annotations
@@ -15,19 +15,15 @@ import world
 from PIL import Image
 
 FRAMES = 13
-STROKE = 5
-"""Pixels: width of an outline."""
+LARGER, MOST_RADIUS = 1.5, 30
+"""How much larger shapes are drawn, and to which radius in pixels, so that they fit."""
 
 SHIFT = (16, 12)
 """Pixels to the right and down: of a shadow, which is purple so that every background shows it."""
 
 SHADOW = "purple"
 
-TILE, LIGHTER = 24, 70
-"""Of a chequered background: pixels of a square's side (three latents), and how much lighter every
-second square is, of 255."""
-
-STYLES = ("outline", "chequered", "shadow")
+STYLES = ("large", "shadow")
 
 
 def covered(one: world.Attributes, track: torch.Tensor, shift=(0, 0)) -> torch.Tensor:
@@ -38,11 +34,13 @@ def covered(one: world.Attributes, track: torch.Tensor, shift=(0, 0)) -> torch.T
     return world.distance(one.shape, xs - x, ys - y, radius)
 
 
-def light_squares() -> torch.Tensor:
-    """1 where a chequered background is lighter, float (height, width)."""
-    rows = torch.arange(world.HEIGHT)[:, None] // TILE
-    columns = torch.arange(world.WIDTH)[None, :] // TILE
-    return ((rows + columns) % 2).float()
+def enlarged(track: torch.Tensor) -> torch.Tensor:
+    """The track of a larger shape that stays inside the picture, (frames, 3)."""
+    radius = (LARGER * track[:, 2]).clamp(max=MOST_RADIUS)
+    margin = 1.25 * radius.max() + 1
+    x = track[:, 0].clamp(margin, world.WIDTH - margin)
+    y = track[:, 1].clamp(margin, world.HEIGHT - margin)
+    return torch.stack([x, y, radius], dim=1)
 
 
 def layer(under: torch.Tensor, cover: torch.Tensor, colour) -> torch.Tensor:
@@ -51,15 +49,11 @@ def layer(under: torch.Tensor, cover: torch.Tensor, colour) -> torch.Tensor:
 
 def draw(one: world.Attributes, track: torch.Tensor, style: str):
     """uint8 (frames, height, width, 3)."""
-    edge = covered(one, track)
-    cover = (0.5 - edge).clamp(0, 1)
+    track = enlarged(track) if style == "large" else track
+    cover = (0.5 - covered(one, track)).clamp(0, 1)
     size = (len(track), world.HEIGHT, world.WIDTH, 3)
     video = torch.tensor(world.BACKGROUNDS[one.background]).float().expand(size)
-    if style == "outline":
-        cover = torch.minimum(cover, (0.5 + edge + STROKE).clamp(0, 1))
-    elif style == "chequered":
-        video = (video + LIGHTER * light_squares()[..., None]).clamp(max=255)
-    else:
+    if style == "shadow":
         shadow = (0.5 - covered(one, track, SHIFT)).clamp(0, 1)
         video = layer(video, shadow, world.COLOURS[SHADOW])
     return layer(video, cover, world.COLOURS[one.colour]).round().byte().numpy()
@@ -68,7 +62,7 @@ def draw(one: world.Attributes, track: torch.Tensor, style: str):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--style", choices=STYLES, default="outline")
+    parser.add_argument("--style", choices=STYLES, default="large")
     parser.add_argument("--clips", type=int, default=24)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("styles", nargs="*", default=["outline", "shadow"])
+    parser.add_argument("styles", nargs="*", default=["large", "shadow"])
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--clips", type=int, default=50)
     parser.add_argument("--out", type=Path, default=HERE.parent / "loras")
