@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
+from conftest import start, wait_for
 from hub import LISTING, Fault, Hub
 from safetensors.torch import save_file
 
+from cogvx_nb.checkpoints.registry import TINY
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import (
     BadDownload,
@@ -17,6 +21,7 @@ from cogvx_nb.errors import (
     UnsafeName,
 )
 from cogvx_nb.loras import download
+from cogvx_nb.loras.modules import linear_shapes
 
 LAYER = "transformer.transformer_blocks.3.attn1.to_q"
 FILE = "pytorch_lora_weights.safetensors"
@@ -56,8 +61,8 @@ def test_a_lora_is_fetched_once_under_the_name_of_its_repository(source, hub, or
     assert fetched.path.read_bytes() == (origin / "one" / FILE).read_bytes()
     assert "cogvideox-tiny" in fetched.fits
     kept = download.origins(fetched.path.parent)["one.safetensors"]
-    assert (kept["source"], kept["repo"], kept["file"]) == (source, "me/one", FILE)
-    assert kept["sha256"] == fetched.file.sha256
+    assert (kept.source, kept.repo, kept.file) == (source, "me/one", FILE)
+    assert kept.sha256 == fetched.file.sha256
     hub.forget()
     assert fetch(hub, "me/one", source=source).path == fetched.path
     assert not hub.served
@@ -134,3 +139,71 @@ def test_the_library_is_listed_with_origins(hub, origin, capsys):
     save_file(content | {f"{LAYER}.lora_B.weight": torch.ones(256, 2)}, fetched.path)
     assert main(["lora", "list"]) == 0
     assert "changed since it was fetched" in capsys.readouterr().out
+
+
+@both
+def test_a_killed_download_goes_on(source, hub, origin):
+    names = [f"transformer.{name}" for name in linear_shapes(TINY) if "attn1" in name]
+    shapes = {"lora_A": (220, 256), "lora_B": (256, 220)}
+    content = {f"{n}.{k}.weight": torch.randn(*s) for n in names for k, s in shapes.items()}
+    save_file(content, path := origin / "one" / FILE)
+    size = path.stat().st_size
+    hub.fault = Fault("drip", on=FILE, rate=8_000_000)
+    command = [sys.executable, "-m", "cogvx_nb", "lora", "download", "me/one"]
+    with start([*command, "--source", source, "--endpoint", hub.url], origin) as running:
+        wait_for(lambda: hub.served[FILE] > size / 2, running)
+        running.kill()
+    assert not list((origin / "models/loras").glob("**/*"))
+    hub.fault = None
+    fetched = fetch(hub, "me/one", source=source)
+    assert fetched.path.read_bytes() == path.read_bytes()
+    assert hub.served[FILE] < 2 * size
+    if source == "modelscope":  # at most what was in flight, twice
+        assert hub.served[FILE] < size + 2 * 2**21
+    assert not list((origin / "models/.incomplete").glob("lora *"))
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@both
+def test_fetched_loras_are_verified_and_repaired(source, hub, origin, capsys):
+    fetched = fetch(hub, "me/one", source=source)
+    whole = fetched.path.read_bytes()
+    (fetched.path.parent / "mine.safetensors").write_bytes(whole)
+    assert main(["verify"]) == 0
+    assert capsys.readouterr().out == f"{fetched.path} is as {FILE} of me/one at {source}\n"
+    damage(fetched.path)
+    assert main(["verify", "one"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == f"{fetched.path} has other content than {FILE} of me/one at {source}\n"
+    assert "cogvx verify --repair" in printed.err
+    hub.forget()
+    assert main(["verify", "--repair", "--endpoint", hub.url]) == 0
+    assert capsys.readouterr().out.endswith(f"{fetched.path}: repaired\n")
+    assert fetched.path.read_bytes() == whole
+    assert dict(hub.served) == {FILE: len(whole)}
+    assert main(["verify"]) == 0
+
+
+def test_a_lora_that_its_hub_no_longer_has_stays(hub, origin, capsys):
+    fetched = fetch(hub, "me/one", source="modelscope")
+    damage(fetched.path)
+    damaged = fetched.path.read_bytes()
+    save_file({f"{LAYER}.lora_A.weight": torch.ones(4, 256)}, origin / "one" / FILE)
+    assert main(["verify", "--repair", "--endpoint", hub.url]) == 1
+    assert "has other content by now" in capsys.readouterr().err
+    assert fetched.path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("content", ["[", "[]", '{"one.safetensors": {"repo": 1}}', "{}"])
+def test_a_damaged_record_of_origins_is_none(content, hub, origin, capsys):
+    fetched = fetch(hub, "me/one")
+    (fetched.path.parent / download.ORIGINS).write_text(content)
+    assert main(["lora", "list"]) == 0
+    assert "from me/one" not in capsys.readouterr().out
+    assert main(["verify"]) == 1
+    assert "yet" in capsys.readouterr().err

@@ -60,9 +60,7 @@ def fetch_checkpoint(
         on_event(Note(f"{folder.name} is being fetched by {holder}: waiting for it"))
 
     with disk_errors, exclusive_lock(lock, report_holder):
-        staging.mkdir(parents=True, exist_ok=True)
-        for orphan in staging.rglob(".cache/huggingface/download/**/*.incomplete"):
-            orphan.unlink()  # Hugging Face's client doesn't resume them
+        open_staging(staging)
         hashes = _verified_files(planned, planned.files, on_event)
         missing = [file for file in planned.files if file.path not in hashes]
         hashes |= _take_twins(planned, missing, on_event)
@@ -71,6 +69,13 @@ def fetch_checkpoint(
             on_event(Started("fetching", sum(file.bytes for file in missing)))
             hashes |= fetch_files(planned.offer, missing, staging, on_event, patience)
         return _move_into_place(planned, hashes, staging)
+
+
+def open_staging(staging: Path) -> None:
+    """Make a staging folder, or prepare the one of an earlier download to go on with."""
+    staging.mkdir(parents=True, exist_ok=True)
+    for orphan in staging.rglob(".cache/huggingface/download/**/*.incomplete"):
+        orphan.unlink()  # Hugging Face's client doesn't resume them
 
 
 def _verified_files(

@@ -18,16 +18,14 @@ from .transfer import fetch_checkpoint
 class Verification:
     """A checkpoint's folder, compared with its manifest."""
 
-    folder: Path
+    path: Path  # its folder
     manifest: Manifest
     problems: tuple[Problem, ...]  # empty if the checkpoint is whole
 
     def __str__(self) -> str:
         if self.problems:
-            return "\n".join(f"{self.folder}/{p.path} {p.detail}" for p in self.problems)
-        return (
-            f"{self.folder}: all {len(self.manifest.files)} files are right{self.manifest.remark}"
-        )
+            return "\n".join(f"{self.path}/{p.path} {p.detail}" for p in self.problems)
+        return f"{self.path}: all {len(self.manifest.files)} files are right{self.manifest.remark}"
 
 
 def verify_checkpoint(name: str, on_event: TransferListener = lambda event: None) -> Verification:
@@ -69,7 +67,7 @@ def repair_checkpoint(
         ModelError: if it came from no hub.
         DownloadError, DiskFull: see ``download.prepare_download`` and ``fetch_checkpoint``.
     """
-    listed, folder = verified.manifest, verified.folder
+    listed, folder = verified.manifest, verified.path
     known, lender = registry.find_checkpoint(folder.name), listed.text_encoder_from
     if known is None or listed.source not in hubs.SOURCES:
         raise ModelError(f"{folder} came from no hub: repair it with 'git checkout -- {folder}'")

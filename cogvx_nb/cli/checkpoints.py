@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CogvxError, ModelMissing, RequestError
@@ -58,30 +61,46 @@ def download_checkpoint(options: argparse.Namespace) -> int:
     return 0
 
 
-def verify_checkpoints(options: argparse.Namespace) -> int:
-    """Hash a checkpoint's files and compare them with its manifest; all checkpoints by default."""
-    from .. import settings
-    from ..checkpoints import manifest, verification
+def verify_files(options: argparse.Namespace) -> int:
+    """Hash files of a checkpoint or a fetched LoRA and compare them with what their hub listed; all
+    there are by default."""
     from ..progress import TransferProgress
 
-    names = [str(path.parent) for path in settings.models_dir().glob(f"*/{manifest.NAME}")]
-    if options.model is None and not names:
-        raise ModelMissing(f"no checkpoint in {settings.models_dir()} has a {manifest.NAME} yet")
     bad = False
-    for name in sorted(names) if options.model is None else [options.model]:
+    for verify, repair in _to_verify(options.model):
         with TransferProgress() as progress:
-            verified = verification.verify_checkpoint(name, progress)
+            verified = verify(progress)
         print(verified)
         if verified.problems and options.repair:
             with TransferProgress() as progress:
-                verification.repair_checkpoint(
-                    verified, options.endpoint, options.send_token, progress
-                )
-            print(f"{verified.folder}: repaired")
+                repair(verified, options.endpoint, options.send_token, progress)
+            print(f"{verified.path}: repaired")
         bad |= bool(verified.problems) and not options.repair
     if bad:
         print_error("cogvx: repair it with 'cogvx verify --repair'")
     return int(bad)
+
+
+def _to_verify(name: str | None) -> list[tuple[Callable, Callable]]:
+    """What verifies each checkpoint and fetched LoRA of a name, or all, and what repairs it."""
+    from .. import settings
+    from ..checkpoints import manifest, registry, verification
+    from ..loras import verification as loras
+
+    def checkpoint(name: str) -> tuple[Callable, Callable]:
+        return partial(verification.verify_checkpoint, name), verification.repair_checkpoint
+
+    def lora(path: Path) -> tuple[Callable, Callable]:
+        return partial(loras.verify_lora, path), loras.repair_lora
+
+    fetched = loras.fetched_loras()
+    if name is not None:
+        is_lora = name in fetched and registry.find_checkpoint(name) is None
+        return [lora(fetched[name]) if is_lora else checkpoint(name)]
+    folders = sorted(path.parent for path in settings.models_dir().glob(f"*/{manifest.NAME}"))
+    if not (folders or fetched):
+        raise ModelMissing(f"no checkpoint in {settings.models_dir()} has a {manifest.NAME} yet")
+    return [*map(checkpoint, map(str, folders)), *map(lora, fetched.values())]
 
 
 def list_models(options: argparse.Namespace) -> int:
@@ -165,7 +184,9 @@ def add_download(command: argparse.ArgumentParser) -> None:
 
 def add_verify(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx verify``."""
-    command.add_argument("model", nargs="?", help="a name or a folder (default: all there are)")
+    command.add_argument(
+        "model", nargs="?", help="a name or a folder, or a fetched LoRA (default: all there are)"
+    )
     command.add_argument("--repair", action="store_true", help="download damaged files again")
     _add_mirror(command)
 

@@ -47,15 +47,15 @@ def list_loras(options: argparse.Namespace) -> int:
         except RequestError as error:
             print(plain_line(f"{path.stem}  {error.remedy}"))
             continue
-        found, origin = reader.read_lora(path, checkpoints[0]), kept.get(path.name, {})
+        found, origin = reader.read_lora(path, checkpoints[0]), kept.get(path.name)
         trigger = found.metadata.get("modelspec.trigger_phrase", "")[:MOST_METADATA]
-        changed = origin.get("sha256", found.sha256) != found.sha256
+        changed = origin is not None and origin.sha256 != found.sha256
         cells = (
             path.stem,
             f"rank {max(layer.rank for layer in found.layers)}",
             ", ".join(one.name for one in checkpoints),
             trigger and f"trigger: {trigger}",
-            origin and f"from {origin.get('repo')} at {origin.get('source')}",
+            origin and f"from {origin.repo} at {origin.source}",
             "changed since it was fetched" * changed,
         )
         print(plain_line("  ".join(filter(None, cells))))

@@ -165,7 +165,7 @@ COMMANDS = (
     Command(
         "checkpoints",
         "verify",
-        checkpoints.verify_checkpoints,
+        checkpoints.verify_files,
         checkpoints.add_verify,
         "--repair",
         "hash its files, mend them",

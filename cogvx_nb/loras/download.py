@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
 from .. import files, hashing
@@ -14,7 +14,7 @@ from ..checkpoints import hubs
 from ..checkpoints.download import RESERVE
 from ..checkpoints.listings import Offer
 from ..checkpoints.manifest import UNFINISHED, HubFile, Listing
-from ..checkpoints.transfer import PATIENCE, fetch_files
+from ..checkpoints.transfer import PATIENCE, fetch_files, open_staging
 from ..errors import BadDownload, DiskFull, DownloadError, HubUnreachable, UnsafeName
 from ..events import Note, Started, TransferListener
 from ..paths import read_json, user_path
@@ -25,8 +25,7 @@ from .reader import fitting_checkpoints
 REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 
 ORIGINS = ".origins.json"
-"""In that folder: hub, repository, revision, path and SHA-256 of each file that was fetched, by its
-name."""
+"""In that folder: the ``Origin`` of each file that was fetched, by its name."""
 
 COMMON_NAMES = ("pytorch_lora_weights", "adapter_model", "lora", "model")
 """Names that many repositories give their LoRA, the first by diffusers, the second by peft: such a
@@ -34,6 +33,20 @@ file is called as its repository is."""
 
 SHOWN = 6
 """Names that a message lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a LoRA was fetched from."""
+
+    source: str  # of ``hubs.SOURCES``
+    repo: str
+    revision: str
+    file: str  # its path there
+    sha256: str  # as the hub listed it
+
+    def __str__(self) -> str:
+        return plain_line(f"{self.file} of {self.repo} at {self.source}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,34 +88,59 @@ def fetch_lora(
         DiskFull: if there is no room for it.
         RequestError: if it is no LoRA for a checkpoint of the family.
     """
-    owner, _, name = repo.partition("/")
     if not REPOSITORY.fullmatch(repo) or ".." in repo:
         raise DownloadError(f"{plain_line(repo)[:80]} is no repository: write OWNER/NAME")
     offer = _offer(repo, wanted, source, endpoint, send_token)
-    file, folder = offer.files[0], loras_folder()
-    stem = PurePosixPath(file.path).stem
-    path = user_path(folder / f"{name if stem in COMMON_NAMES else stem}{ENDING}", "lora", new=True)
-    staging = folder.parent / UNFINISHED / f"lora {owner} {name}"
+    stem = PurePosixPath(offer.files[0].path).stem
+    name = repo.partition("/")[2] if stem in COMMON_NAMES else stem
+    path = user_path(loras_folder() / f"{name}{ENDING}", "lora", new=True)
+    return place_lora(offer, path, on_event, patience)
+
+
+def place_lora(
+    offer: Offer,
+    path: Path,
+    on_event: TransferListener,
+    patience: float = PATIENCE,
+    instead: bool = False,
+) -> FetchedLora:
+    """Fetch the file of an offer to a path of the library, unless it is there; see ``fetch_lora``.
+
+    Args:
+        instead: whether it replaces another file of that name; else that is an error.
+    """
+    listing, folder = offer.listing, path.parent
+    staging = folder.parent / UNFINISHED / f"lora {listing.repo.replace('/', ' ')}"
     errors = files.translate_errors(folder, kind=DownloadError, full_remedy="make room, then go on")
 
     def report_holder(holder: str) -> None:
         on_event(Note(f"{folder} is being filled by {holder}: waiting for it"))
 
     with errors, files.exclusive_lock(folder.parent / UNFINISHED / "loras.lock", report_holder):
-        if not _is_there(path, file):
-            _fetch(offer, path, staging, on_event, patience)
+        if instead or not _is_there(path, offer.files[0]):
+            _fetch(offer, path, staging, on_event, patience, instead)
         fits = tuple(known.name for known in fitting_checkpoints(path))
-        _keep_origin(path, offer.listing)
-    return FetchedLora(path, offer.listing, fits)
+        _keep_origin(path, listing)
+    return FetchedLora(path, listing, fits)
 
 
-def origins(folder: Path) -> dict[str, dict]:
+def origins(folder: Path) -> dict[str, Origin]:
     """What ``ORIGINS`` of a folder holds; empty if it isn't there or damaged."""
     with contextlib.suppress(OSError, ValueError):
         content = read_json(folder / ORIGINS)
         if isinstance(content, dict):
-            return {name: one for name, one in content.items() if isinstance(one, dict)}
+            return {name: Origin(**one) for name, one in content.items() if _is_origin(one)}
     return {}
+
+
+def _is_origin(content: object) -> bool:
+    names = {field.name for field in fields(Origin)}
+    return (
+        isinstance(content, dict)
+        and content.keys() == names
+        and all(isinstance(value, str) for value in content.values())
+        and content["source"] in hubs.SOURCES
+    )
 
 
 def _offer(repo: str, wanted: str, source: str, endpoint: str, send_token: bool) -> Offer:
@@ -113,7 +151,7 @@ def _offer(repo: str, wanted: str, source: str, endpoint: str, send_token: bool)
     for name in sources:
         try:
             hub = hubs.connect_hub(name, endpoint, send_token)
-            return Offer(hub, _chosen(hub.listing(repo), wanted), None)
+            return Offer(hub, chosen_file(hub.listing(repo), wanted), None)
         except DownloadError as error:
             failures.append(error)
             if isinstance(error, UnsafeName | BadDownload):
@@ -122,8 +160,12 @@ def _offer(repo: str, wanted: str, source: str, endpoint: str, send_token: bool)
     raise (reached or failures)[0]
 
 
-def _chosen(listing: Listing, wanted: str) -> Listing:
-    """The listing with the wanted file alone."""
+def chosen_file(listing: Listing, wanted: str) -> Listing:
+    """The listing with the wanted file alone, which may be left out if there is one.
+
+    Raises:
+        BadDownload: if it isn't there, or without a hash.
+    """
     named = [file for file in listing.files if file.path.endswith(ENDING)]
     shown = ", ".join(plain_line(file.path)[:60] for file in named[:SHOWN])
     shown += f" and {len(named) - SHOWN} more" * (len(named) > SHOWN)
@@ -166,7 +208,12 @@ def _is_there(path: Path, file: HubFile) -> bool:
 
 
 def _fetch(
-    offer: Offer, path: Path, staging: Path, on_event: TransferListener, patience: float
+    offer: Offer,
+    path: Path,
+    staging: Path,
+    on_event: TransferListener,
+    patience: float,
+    instead: bool,
 ) -> None:
     file, free = offer.files[0], shutil.disk_usage(files.nearest_existing_folder(path.parent)).free
     if file.bytes + RESERVE > free:
@@ -174,20 +221,23 @@ def _fetch(
             f"{file.path} needs {format_bytes(file.bytes)} at {path.parent} and "
             f"{format_bytes(free)} are free: make room"
         )
-    staging.mkdir(parents=True, exist_ok=True)
+    open_staging(staging)
     on_event(Started("fetching", file.bytes))
     fetch_files(offer, [file], staging, on_event, patience)
     try:
         fitting_checkpoints(staging / file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.publish(staging / file.path, path)
+        if instead:
+            (staging / file.path).replace(path)
+        else:
+            files.publish(staging / file.path, path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def _keep_origin(path: Path, listing: Listing) -> None:
     (file,) = listing.files
-    kept = {"source": listing.source, "repo": listing.repo, "revision": listing.revision}
-    kept |= {"file": file.path, "sha256": file.sha256}
-    content = json.dumps(origins(path.parent) | {path.name: kept}, indent=1)
+    origin = Origin(listing.source, listing.repo, listing.revision, file.path, file.sha256)
+    kept = origins(path.parent) | {path.name: origin}
+    content = json.dumps({name: asdict(one) for name, one in kept.items()}, indent=1)
     files.write_whole(path.parent / ORIGINS, content.encode())
