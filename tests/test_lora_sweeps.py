@@ -213,7 +213,9 @@ def test_a_node_gets_the_loras_of_a_run(folder, tmp_path, monkeypatch):
     executor = ray_workers.RayExecutor("9", {})
     assert executor.missing_inputs((value,)) == [value]
     make_lora(tmp_path / "node-models" / "loras" / "ink.safetensors", 7)
-    given_loras.keep_lora(value, content)
+    for _ in range(2):
+        kept = library.keep_lora(content, given_loras.split_kept(value)[0])
+        assert kept.name == "ink-2.safetensors"
     assert executor.missing_inputs((value,)) == []
     assert len(library.library()) == 2, "the node's own file of that name stays"
     assert library.find_lora(*given_loras.split_kept(value)).read_bytes() == content

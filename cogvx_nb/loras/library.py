@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from .. import hashing, settings
 from ..errors import RequestError, did_you_mean
-from ..files import partial_file, translate_errors, write_whole
+from ..files import numbered_paths, translate_errors, write_whole
 from ..paths import read_json, user_path
 from ..text import plain_line
 
@@ -40,11 +40,10 @@ def library() -> list[Path]:
     )
 
 
-def keep_lora(path: Path, name: str) -> Path:
-    """Copy a LoRA into the library.
+def keep_lora(data: bytes, name: str) -> Path:
+    """Keep the content of a LoRA in the library.
 
     Args:
-        path: the file, which has been read as a LoRA.
         name: what it is to be called; another file of that name stays, and this one gets a number.
 
     Returns:
@@ -53,19 +52,17 @@ def keep_lora(path: Path, name: str) -> Path:
     Raises:
         OutputError, DiskFull: if it can't be written.
     """
-    digest, folder = file_hash(path), loras_folder()
+    digest = hashlib.sha256(data).hexdigest()
     for there in library():
-        with contextlib.suppress(RequestError):
-            if there.stat().st_size == path.stat().st_size and file_hash(there) == digest:
+        with contextlib.suppress(RequestError, OSError):
+            if there.stat().st_size == len(data) and file_hash(there) == digest:
                 return there
     stem = Path(plain_line(name)).name.removesuffix(ENDING).lstrip(".") or "lora"
-    numbered = (f"{stem}{number}{ENDING}" for number in ("", *map("-{}".format, range(2, 10_000))))
-    kept = next(folder / one for one in numbered if not (folder / one).exists())
+    paths = numbered_paths(loras_folder() / f"{stem}{ENDING}")
+    kept = next(path for path in paths if not path.exists())
     with translate_errors(kept):
-        folder.mkdir(parents=True, exist_ok=True)
-        with partial_file(kept) as partial:
-            shutil.copyfile(path, partial)
-            partial.replace(kept)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, data)
     return kept
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import ParameterError, RequestError, SpecError
-from ..files import translate_errors, write_whole
 from ..loras import library
 from ..loras.entries import (
     MOST_WEIGHT,
@@ -230,21 +229,6 @@ def is_missing(value: str) -> bool:
     except RequestError:
         return True
     return False
-
-
-def keep_lora(value: str, data: bytes) -> None:
-    """Keep a LoRA of another machine in this one's library; other files there stay.
-
-    Raises:
-        OutputError: if it can't be written.
-    """
-    name, digest = split_kept(value)
-    path = library.loras_folder() / f"{name}{library.ENDING}"
-    if path.exists():
-        path = path.with_name(f"{name}-{digest[:8]}{library.ENDING}")
-    with translate_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
 
 
 def _weighted(found: LoraEntry, given: LoraEntry) -> LoraEntry:

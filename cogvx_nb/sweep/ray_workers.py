@@ -23,7 +23,7 @@ from ..planning.inputs import split_name
 from ..planning.probe import run_nvidia_smi
 from ..text import first_line
 from . import cluster
-from .given_loras import is_lora, is_missing, keep_lora, split_kept
+from .given_loras import is_lora, is_missing, split_kept
 from .worker import RunOutcome, RunTask, SweepWorker
 
 PLACE_SECONDS = 60
@@ -213,7 +213,10 @@ class RayExecutor:
         """
         try:
             for name, data in inputs.items():
-                keep_lora(name, data) if is_lora(name) else kept.keep_bytes(data, name)
+                if is_lora(name):
+                    library.keep_lora(data, split_kept(name)[0])
+                else:
+                    kept.keep_bytes(data, name)
             return self._execute_in_folder(task, notebook)
         except (OSError, OutputError) as error:  # the node's disk is full, or a file can't be read
             line = f"{type(error).__name__}: {error}"

@@ -72,7 +72,7 @@ def _take_lora(desk: Desk, name: str, content: bytearray) -> Reply:
         path = folder / short_file_name(name)
         path.write_bytes(content)
         check_lora(path, name)
-        kept = keep_lora(path, path.name)
+    kept = keep_lora(content, path.name)
     text = str(desk.form.values["lora"])
     desk.edit({"lora": add_file(text, kept)})
     note = f"LoRA: {name} is kept in {kept.parent.parent.name}/{kept.parent.name}."
