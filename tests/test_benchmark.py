@@ -12,9 +12,11 @@ import nbformat
 import pytest
 from conftest import ROOT
 from PIL import Image
+from test_lora_sweeps import make_lora
 from test_notebook import execute, nbval, text_of
 
 from cogvx_nb.benchmark import measure, peak, runner, storage
+from cogvx_nb.benchmark.comparison import compare_reports, speedups
 from cogvx_nb.benchmark.progress import BenchProgress
 from cogvx_nb.benchmark.report import (
     STAGES,
@@ -23,12 +25,11 @@ from cogvx_nb.benchmark.report import (
     Report,
     Row,
     Timing,
-    compare_reports,
-    speedups,
 )
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.cli.main import build_parser, main
 from cogvx_nb.errors import DoesNotFit, OutputError, RequestError, ResultError
+from cogvx_nb.loras.entries import is_kept, parse_loras
 from cogvx_nb.pipeline import components, loader
 from cogvx_nb.planning import planner, request
 from cogvx_nb.reports import bench_page, plots
@@ -552,3 +553,27 @@ def test_without_counts_those_of_the_checkpoint_are_timed(frames, used):
     model = store.random_model(registry.COGVIDEOX_15_5B)
     requests = runner._requests(model, (), frames, 4, ())
     assert [video.frames for video in requests] == used
+
+
+def test_loras_are_merged_and_kept_with_the_row(tiny, tmp_path):
+    weak = make_lora(tmp_path / "weak.safetensors")
+    strong = make_lora(tmp_path / "strong.safetensors", 1)
+    path, flags = tmp_path / "a.json", ["--model", "tiny", "--frames", "9", "--steps", "1"]
+    loras = ["--lora", f"{weak}:0.5", "--lora", f"{strong}:0"]
+    assert main(["bench", *flags, *loras, "--output", str(path)]) == 0
+    report = storage.read_report(path)
+    (row,) = report.rows
+    parsed = [(one.name, one.weight) for one in parse_loras(row.lora)]
+    assert parsed == [("weak", 0.5), ("strong", 0)]
+    assert is_kept(row.lora)
+    assert row.setup == "exact, no_offload, with weak 0.5, strong 0"
+    assert row.setup in path.with_suffix(".html").read_text()
+    without = replace(row, lora="")
+    assert speedups([row, replace(without, speed="stock")], "stock") == []
+    changes = compare_reports(with_rows(report, row), with_rows(report, without))
+    assert changes == [f"{row.kind}: only in the first", f"{without.kind}: only in the second"]
+    assert row.kind == f"{without.kind}, with weak 0.5, strong 0"
+    (video,) = runner._requests(tiny, (), [9], 1, (), f"{strong}@alpha=900000")
+    for name in ("exact", "stock"):
+        failed = runner._measure_row(video, runner.Setup(name, "auto"), 3, {}, lambda: None)
+        assert "times their own norm" in failed.error, name

@@ -21,8 +21,7 @@ RANK, ALPHA = 4, 6
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2"]
 
 CASES = {
-    "two": [(0.7, {}), (-0.4, {"lora_alpha": 3, "r": 2})],
-    "by layer": [(1.3, {"alpha_pattern": {"to_k": 2.0}, "rank_pattern": {"to_v": 2}})],
+    "two": [(0.7, {}), (-0.4, {"alpha_pattern": {"to_k": 2.0}, "rank_pattern": {"to_v": 2}})],
     "DoRA": [(1.0, {"use_dora": True})],
 }
 """Weight and peft's configuration of each adapter. With DoRA peft's weight scales the matrices

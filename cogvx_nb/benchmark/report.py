@@ -1,11 +1,11 @@
-"""A benchmark as values: rows, what changed between two reports, and ratios to a baseline."""
+"""A benchmark as values: rows of what was measured, with what is told of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..checkpoints.registry import TEXT
+from ..loras.entries import shown_loras
 from ..planning.speedups import SDPA, SPEED_UPS
 from ..text import GIB
 
@@ -14,9 +14,6 @@ STAGES = ("text", "encode", "denoise", "decode", "write")
 
 WARM_STEPS = 2
 """Steps of the first video of a kind, which compiles and warms up and isn't counted."""
-
-MEMORY_TOLERANCE = 0.02
-"""Relative differences of reserved memory up to this don't count: the allocator's vary."""
 
 BUSY_SPREAD = 0.2
 """Relative spread of the repeats above which something else kept the machine busy."""
@@ -102,6 +99,7 @@ class Row:
     speed: str  # one of speedups.SPEEDS, or of BASELINES
     placement: str  # as requested: one of plan.PLACEMENTS, or "auto"
     task: str = TEXT  # one of registry.TASKS
+    lora: str = ""  # merged into the weights: as a request's, each by its content
     error: str = ""
     measured: Measurement | None = None
 
@@ -109,7 +107,8 @@ class Row:
     def kind(self) -> str:
         """What was requested, in words; the same whenever it is measured again."""
         size = f"{self.frames} frames × {self.steps} steps"
-        return f"{self.model}, {self.made_of}{size}, {self.speed}, {self.placement}"
+        setup = f"{self.speed}, {self.placement}{self.with_loras}"
+        return f"{self.model}, {self.made_of}{size}, {setup}"
 
     @property
     def made_of(self) -> str:
@@ -117,14 +116,19 @@ class Row:
         return f"{self.task}, " * (self.task != TEXT)
 
     @property
+    def with_loras(self) -> str:
+        """The LoRAs after how it is made; empty without."""
+        return f", with {shown_loras(self.lora)}" * bool(self.lora)
+
+    @property
     def kind_key(self) -> tuple:
         """Identifies what was requested."""
         return *self.video, self.steps, self.speed, self.placement
 
     @property
-    def video(self) -> tuple[str, int, int, int, str]:
-        """What rows to be compared have in common: model, frames, height, width, task."""
-        return self.model, self.frames, self.height, self.width, self.task
+    def video(self) -> tuple[str, int, int, int, str, str]:
+        """What rows to be compared have in common: model, frames, height, width, task, LoRAs."""
+        return self.model, self.frames, self.height, self.width, self.task, self.lora
 
     @property
     def title(self) -> str:
@@ -135,14 +139,15 @@ class Row:
     def setup(self) -> str:
         """How it was made: speed or baseline, then what the plan chose."""
         if self.measured is None:
-            return f"{self.title}, {self.placement}"
+            return f"{self.title}, {self.placement}{self.with_loras}"
         plan = self.measured.plan
         others = [row for row in SPEED_UPS.values() if row.field != "attention"]
         on = [(row, plan[row.field]) for row in others if plan[row.field] in row.values]
         labels = [row.label.format(value) for row, value in on]
         attention = [plan["attention"]] if plan["attention"] != SDPA else []
         tiled = ["tiled"] * plan["tiled"]
-        return ", ".join([self.title, plan["placement"], *tiled, *labels, *attention])
+        made = ", ".join([self.title, plan["placement"], *tiled, *labels, *attention])
+        return made + self.with_loras
 
     @property
     def busy(self) -> bool:
@@ -215,86 +220,3 @@ class Report:
     def failed(self) -> bool:
         """Whether a row of the workbench failed. A baseline may, on a GPU too small for it."""
         return any(row.error and row.speed not in BASELINES for row in self.rows)
-
-
-def compare_reports(before: Report, after: Report) -> list[str]:
-    """What changed from one report to another by more than the spreads of both, a line each."""
-    old, new = ({row.kind_key: row for row in report.rows} for report in (before, after))
-    changes = []
-    if before.fingerprint != after.fingerprint:
-        changes.append("the machines or their versions differ")
-    for key in dict.fromkeys([*old, *new]):
-        row = old.get(key) or new[key]
-        changes += [f"{row.kind}: {change}" for change in _row_changes(old.get(key), new.get(key))]
-    return changes
-
-
-@dataclass(frozen=True, slots=True)
-class Speedup:
-    """How many times as fast as a baseline a row is; None where one of the times isn't known."""
-
-    row: Row
-    step: float | None
-    video: float | None  # of FULL_STEPS
-    whole: float | None  # decoding without tiles
-    tiled: float | None  # and with
-    memory: float | None  # reserved bytes of the row over the baseline's
-
-
-def speedups(rows: Sequence[Row], baseline: str) -> list[Speedup]:
-    """Each other row that was measured, compared with the baseline's row of the same video."""
-    measured = [row for row in rows if row.measured is not None]
-    baselines = {row.video: row for row in measured if row.speed == baseline}
-    return [
-        _speedup(row, baselines[row.video])
-        for row in measured
-        if row.video in baselines and row.speed != baseline
-    ]
-
-
-def _speedup(row: Row, base: Row) -> Speedup:
-    new, old = row.measured, base.measured
-    return Speedup(
-        row,
-        step=_ratio(old.step_seconds.median, new.step_seconds.median),
-        video=_ratio(base.full_video_seconds, row.full_video_seconds),
-        whole=_ratio(_decode_seconds(old, "whole"), _decode_seconds(new, "whole")),
-        tiled=_ratio(_decode_seconds(old, "tiled"), _decode_seconds(new, "tiled")),
-        memory=_ratio(new.gpu.reserved_bytes, old.gpu.reserved_bytes),
-    )
-
-
-def _row_changes(old: Row | None, new: Row | None) -> Iterator[str]:
-    if old is None or new is None:
-        yield "only in the second" if old is None else "only in the first"
-    elif new.error:
-        if not old.error:
-            yield f"now fails: {new.error}"
-    elif old.error:
-        yield f"works, failed before: {old.error}"
-    else:
-        if old.setup != new.setup:
-            yield f"made as {new.setup}, was {old.setup}"
-        yield from _timing_changes(old.measured, new.measured)
-        before, after = old.measured.gpu.reserved_bytes, new.measured.gpu.reserved_bytes
-        if before and after and abs(after / before - 1) > MEMORY_TOLERANCE:
-            yield f"memory {before / GIB:.1f} → {after / GIB:.1f} GiB"
-
-
-def _timing_changes(old: Measurement, new: Measurement) -> Iterator[str]:
-    pairs = {name: (old.seconds[name], new.seconds[name]) for name in STAGES}
-    pairs["a step"] = (old.step_seconds, new.step_seconds)
-    for name, (before, after) in pairs.items():
-        spread = before.spread * before.median + after.spread * after.median
-        if before.median and abs(after.median - before.median) > spread:
-            ratio = after.median / before.median
-            yield f"{name} {before.median:.3f} → {after.median:.3f} s ({ratio:.2f} ×)"
-
-
-def _decode_seconds(measured: Measurement, name: str) -> float | None:
-    timing = (measured.decodes or {}).get(name)
-    return timing and timing.seconds.median
-
-
-def _ratio(numerator: float | None, denominator: float | None) -> float | None:
-    return numerator / denominator if numerator and denominator else None

@@ -51,6 +51,7 @@ def run_benchmark(
     path: Path | None = None,
     progress: BenchProgress | None = None,
     tasks: Sequence[str] = (),
+    lora: str = "",
 ) -> Report:
     """Time videos of each task and frame count at each speed with each placement, and of each
     baseline.
@@ -64,6 +65,7 @@ def run_benchmark(
         progress: shows what is measured; by default one of its own.
         tasks: of ``registry.TASKS``; by default the checkpoint's first. Baselines make text to
             video only.
+        lora: that field of a request; baselines have the same weights, merged.
 
     Returns:
         A report with a row for each kind; a row that failed has its error.
@@ -72,11 +74,8 @@ def run_benchmark(
         RequestError: if an argument is invalid.
         OutputError: if the report can't be written.
     """
-    requests = _requests(model, tasks, frames, steps, baselines)
-    setups = _setups(speeds, placements, baselines, repeats)
-    if "turbo" in speeds and steps < MIN_CACHED_STEPS:
-        why = f"the step cache of turbo needs {MIN_CACHED_STEPS} or more: use 50, or another speed"
-        raise RequestError("steps", steps, why)
+    requests = _requests(model, tasks, frames, steps, baselines, lora)
+    setups = _setups(speeds, placements, baselines, repeats, steps)
     machine = probe_machine()  # first: it sets environment variables that torch reads on import
     from ..pipeline import loader, optimization
 
@@ -107,6 +106,7 @@ def _requests(
     frames: Sequence[int],
     steps: int,
     baselines: Sequence[str],
+    lora: str = "",
 ) -> list[VideoRequest]:
     """A request for each task and frame count."""
     able = model.checkpoint.tasks
@@ -124,6 +124,7 @@ def _requests(
                 frames=count,
                 steps=steps,
                 strict=True,
+                lora=lora,
                 **inputs.task_values(task, model.checkpoint, count, Path(folder)),
             )
             for task in tasks
@@ -131,9 +132,11 @@ def _requests(
         ]
 
 
-def find_benchmark_model(name: str, weights: str, tasks: Sequence[str] = ()) -> Model:
+def find_benchmark_model(
+    name: str, weights: str, tasks: Sequence[str] = (), lora: str = ""
+) -> Model:
     """The checkpoint to time: ``files``, or its shapes with ``random`` weights; for ``auto`` one
-    that does the first of some tasks.
+    that does the first of some tasks and that LoRAs fit.
 
     Raises:
         RequestError, ModelError: if there is no such checkpoint.
@@ -143,7 +146,7 @@ def find_benchmark_model(name: str, weights: str, tasks: Sequence[str] = ()) -> 
     if weights != "files":
         raise RequestError("weights", weights, "use files or random")
     given = inputs.INPUTS_OF.get(tasks[0], ()) if tasks else ()
-    return model_choice.find_model(name, probe_machine, given=given)[0]
+    return model_choice.find_model(name, probe_machine, given=given, lora=lora)[0]
 
 
 def parse_numbers(text: str) -> list[int]:
@@ -164,7 +167,11 @@ def parse_names(text: str) -> list[str]:
 
 
 def _setups(
-    speeds: Sequence[str], placements: Sequence[str], baselines: Sequence[str], repeats: int
+    speeds: Sequence[str],
+    placements: Sequence[str],
+    baselines: Sequence[str],
+    repeats: int,
+    steps: int,
 ) -> list[Setup]:
     placements = [FORMER_PLACEMENTS.get(name, name) for name in placements]
     valid = {
@@ -178,6 +185,9 @@ def _setups(
                 raise RequestError(field, value, f"use one of {', '.join(allowed)}")
     if repeats < 3:
         raise RequestError("repeats", repeats, "a spread needs at least 3")
+    if "turbo" in speeds and steps < MIN_CACHED_STEPS:
+        why = f"the step cache of turbo needs {MIN_CACHED_STEPS} or more: use 50, or another speed"
+        raise RequestError("steps", steps, why)
     setups = [Setup(*pair) for pair in itertools.product(speeds, placements)]
     if not (setups or baselines):
         raise RequestError("speed", "", f"use some of {', '.join(SPEEDS)}, or a baseline")
@@ -207,7 +217,7 @@ def _measure_row(
 ) -> Row:
     """One kind of video, measured; or the error that prevented it."""
     size = (video.frames, video.steps, video.height, video.width)
-    row = Row(video.model.name, *size, setup.speed, setup.placement, video.task)
+    row = Row(video.model.name, *size, setup.speed, setup.placement, video.task, video.lora)
     try:
         measured = _measure_setup(video, setup, repeats, peak_tflops, after_step)
         return replace(row, measured=measured)

@@ -26,6 +26,12 @@ BENCH_FLAGS = {
     "--steps": {"type": int, "default": 50, "help": "denoising steps (default: 50)"},
     "--speed": {"default": "exact", "help": "one or more, with commas (default: exact)"},
     "--placement": {"default": "auto", "help": "one or more, with commas (default: auto)"},
+    "--lora": {
+        "action": "append",
+        "default": [],
+        "metavar": "NAME[:WEIGHT]",
+        "help": "a LoRA to merge, as for generate; can be given more than once",
+    },
     "--repeats": {
         "type": int,
         "default": 3,
@@ -54,9 +60,10 @@ def add_bench(command: argparse.ArgumentParser) -> None:
 def run_bench(options: argparse.Namespace) -> int:
     """Time videos by frames, speed and placement; compare or show what was measured."""
     from ..benchmark import runner, storage
+    from ..loras.entries import join_loras
 
-    tasks = runner.parse_names(options.task)
-    model = runner.find_benchmark_model(options.model, options.weights, tasks)
+    tasks, lora = runner.parse_names(options.task), join_loras(options.lora)
+    model = runner.find_benchmark_model(options.model, options.weights, tasks, lora)
     path = storage.resolve_output_path(options.output)
     report = runner.run_benchmark(
         model,
@@ -68,6 +75,7 @@ def run_bench(options: argparse.Namespace) -> int:
         runner.parse_names(options.baseline),
         path,
         tasks=tasks,
+        lora=lora,
     )
     _write_page([report], path.with_suffix(".html"))
     print(path)
@@ -76,7 +84,7 @@ def run_bench(options: argparse.Namespace) -> int:
 
 def compare_benchmarks(options: argparse.Namespace) -> int:
     """Print what changed from one benchmark to another by more than the repeats vary."""
-    from ..benchmark.report import compare_reports
+    from ..benchmark.comparison import compare_reports
     from ..benchmark.storage import read_report
 
     changes = compare_reports(read_report(options.before), read_report(options.after))

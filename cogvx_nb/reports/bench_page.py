@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..benchmark import storage
-from ..benchmark.report import BASELINES, BUSY_SPREAD, FULL_STEPS, STAGES, Report, Row, speedups
+from ..benchmark.comparison import speedups
+from ..benchmark.report import BASELINES, BUSY_SPREAD, FULL_STEPS, STAGES, Report, Row
 from ..benchmark.storage import ReferenceTime
 from ..text import GIB, data_url, format_duration, format_number, render_template
 from . import plots
