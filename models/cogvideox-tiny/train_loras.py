@@ -17,12 +17,17 @@ from cogvx_nb.training.recipe import Recipe
 
 HERE = Path(__file__).resolve().parent
 
+RECIPES = {
+    "large": Recipe(steps=2370, learning_rate=1e-3, batch=6),
+    "shadow": Recipe(steps=1940, learning_rate=2e-3, batch=6),
+}
+"""Of the files in ``models/loras/``."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("styles", nargs="*", default=["large", "shadow"])
-    parser.add_argument("--steps", type=int, default=900)
-    parser.add_argument("--clips", type=int, default=50)
+    parser.add_argument("styles", nargs="*", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--out", type=Path, default=HERE.parent / "loras")
     options = parser.parse_args()
     for style in options.styles:
@@ -33,7 +38,7 @@ def main() -> None:
             done = train_lora(
                 data,
                 style,
-                recipe=Recipe(steps=options.steps, learning_rate=3e-3),
+                recipe=RECIPES[style],
                 licence="Apache-2.0",
                 folder=options.out,
                 on_event=lambda e: e.step % 20 == 0 and print(e, flush=True),
