@@ -163,6 +163,38 @@ def test_the_filters(capsys, three, flags, seen):
     assert [row.rpartition("/")[2] for row in rows] == seen
 
 
+@pytest.mark.parametrize(
+    ("condition", "seen"),
+    [
+        ("lora:ink >= 0.5", ["1"]),
+        ("lora:INK<0.5", ["3"]),
+        ("lora:ink = 0", ["3"]),
+        ("lora:ink != 0.8", ["3", "2"]),
+        ('lora:"oil, dry" < 0', ["2", "1"]),
+        ("lora:oil, dry = -1", ["2", "1"]),
+        ("lora:none > -10", []),
+        ("lora:none != 1", ["3", "2", "1"]),
+    ],
+)
+def test_weights_of_loras_are_asked_for(capsys, place, condition, seen):
+    ink, oil = f"ink#{'a' * 64}", f'"oil, dry"#{"b" * 64}:-1'
+    texts = {"3": f"{ink}:0", "2": oil, "1": f"{oil}, {ink}:0.8@alpha=4"}
+    for name, loras in texts.items():
+        place(f"x/{name}", f"203{name}-01-01T12:00:00+02:00", lora=loras)
+    rows = listed(capsys, "--where", condition)[1:]
+    assert [row.rpartition("/")[2].removesuffix(".mp4") for row in rows] == seen
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [("lora:ink ~ 1", "compare weights by"), ("lora:ink = a", "a number"), ("lora: > 1", "lora")],
+)
+def test_weights_are_numbers(capsys, three, condition, told):
+    code, said = refused(capsys, "--where", condition)
+    assert code == 2
+    assert told in said
+
+
 def test_marks_are_listed_and_asked_for(capsys, three, tmp_path):
     blue = three[0]
     frame_hash = result.read_result(blue).frame_hash

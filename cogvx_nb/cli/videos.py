@@ -51,7 +51,7 @@ def add_list(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="CONDITION",
         help="only results for which it is true, such as 'steps >= 20' or 'device = cuda'; by any "
-        "column of --export, and more than once",
+        "column of --export or the weight of a LoRA, 'lora:NAME >= 0.5', and more than once",
     )
     command.add_argument(
         "--sort",

@@ -57,6 +57,16 @@ def _lora_words(sidecar: Sidecar) -> list[str]:
     return [f"{LORA_WEIGHTS}{one.name}" for one in parse_loras(sidecar.request.lora)]
 
 
+def lora_weight(loras: str | None, name: str) -> float | None:
+    """Weight of the first LoRA of a name in a request's text; None without it.
+
+    Args:
+        name: as ``fold_text`` returns it.
+    """
+    found = (one.weight for one in parse_loras(loras or "") if fold_text(one.name) == name)
+    return next(found, None)
+
+
 def _stage_column(stage: str) -> Column:
     return Column(float, lambda sidecar: sidecar.seconds.get(stage))
 

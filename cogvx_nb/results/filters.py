@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..errors import RequestError, did_you_mean
+from ..loras.entries import parse_entry
+from ..planning.rows import LORA_WEIGHTS
 from .columns import COLUMNS, COMPUTED, fold_text, tag_text
 from .typed import MAX_INTEGER
 
@@ -28,7 +30,9 @@ TESTS = {
     "~": "instr(fold({}), ?) > 0",  # contains, ignoring case
 }
 
-CONDITION = re.compile(r"\s*(\w+)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*", re.DOTALL)
+CONDITION = re.compile(
+    rf'\s*({LORA_WEIGHTS}(?:"(?:[^"]|"")+"|.+?)|\w+)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*', re.DOTALL
+)
 
 NEWEST_FIRST = "at DESC, folder, name"
 
@@ -40,16 +44,18 @@ GROUPS = ("prompt", "grid", "sweep")
 class Condition:
     """A test of a column of each result; one without a value there passes ``!=`` only."""
 
-    column: str  # of ``KINDS``
+    column: str  # of ``KINDS``, or the weight of a LoRA, such as ``lora:outline``
     test: str  # of ``TESTS``
     value: object  # text, a number, true or false
 
-    def clause(self) -> tuple[str, object]:
-        """(test in SQL, its value).
+    def clause(self) -> tuple[str, tuple]:
+        """(test in SQL, its values).
 
         Raises:
             RequestError: if there is no such column or test, or the value is not of its type.
         """
+        if self.column.startswith(LORA_WEIGHTS):
+            return self._weight_clause()
         if self.column not in KINDS:
             hint = did_you_mean(self.column, KINDS) or f"; use one of {', '.join(KINDS)}"
             raise RequestError("where", self.column, f"is no value of a result{hint}")
@@ -57,14 +63,21 @@ class Condition:
             raise RequestError("where", self.test, f"compare by one of {' '.join(TESTS)}")
         # The + keeps SQLite from using the index results_pace, whose rows it would have to sort.
         column = "at" if self.column == "made" else f"+{self.column}"
-        return TESTS[self.test].format(column), self._typed_value()
+        return TESTS[self.test].format(column), (self._typed_value(KINDS[self.column]),)
 
-    def _typed_value(self) -> object:
+    def _weight_clause(self) -> tuple[str, tuple]:
+        name = parse_entry(self.column.removeprefix(LORA_WEIGHTS)).name
+        if self.test not in TESTS or self.test == "~":
+            tests = " ".join(test for test in TESTS if test != "~")
+            raise RequestError("where", self.test, f"compare weights by one of {tests}")
+        test = TESTS[self.test].format("lora_weight(lora, ?)")
+        return test, (_storable(fold_text(name)), self._typed_value(float))
+
+    def _typed_value(self, kind: type) -> object:
         if self.column == "made":
             return self._moment()
         if self.test == "~":
             return _storable(fold_text(str(self.value)))
-        kind = KINDS[self.column]
         try:
             if self.value is None:
                 raise ValueError
@@ -126,12 +139,12 @@ class Search:
         tests += [("seed = ?", _clamped(self.seed))] if self.seed is not None else []
         tests += [("stars >= ?", _clamped(self.stars))] if self.stars else []
         tests += [("instr(tagged, ?) > 0", _storable(tag_text(self.tag)))] if self.tag else []
-        tests += [
+        conditions = [
             (parse_condition(one) if isinstance(one, str) else one).clause() for one in self.where
         ]
-        parts = [*(test for test, _ in tests), *more]
+        parts = [*(test for test, _ in (*tests, *conditions)), *more]
         where = f"WHERE {' AND '.join(parts)}" if parts else ""
-        return where, tuple(value for _, value in tests)
+        return where, sum((values for _, values in conditions), tuple(value for _, value in tests))
 
 
 def is_sortable(column: str) -> bool:

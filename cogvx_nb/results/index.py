@@ -164,6 +164,7 @@ class Index:
                 database = memory_database()
                 database.executescript(SCHEMA)
             database.create_function("fold", 1, _folded, deterministic=True)
+            database.create_function("lora_weight", 2, columns.lora_weight, deterministic=True)
             self._database = database
             self.changes += 1
         return self._database
