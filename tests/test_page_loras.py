@@ -9,6 +9,7 @@ from test_page import HOSTILE, QUICK, Shown
 
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.loras.modules import linear_shapes
+from cogvx_nb.planning import planner
 from cogvx_nb.workbench import lora_rows
 from cogvx_nb.workbench.grid_file import read_grid
 from cogvx_nb.workbench.page_state import field_rows
@@ -197,3 +198,16 @@ def test_grids_of_loras_are_kept_by_content(shown, models, tmp_path):
     assert "makes no difference" in same
     shown.session.queue.clear()
     shown.session.queue.pause(False)
+
+
+def test_what_is_predicted_has_the_loras(shown, models, monkeypatch):
+    path, plans, predict = put(models, "ink", tensors()), [], planner.predict_plan
+    monkeypatch.setattr(planner, "predict_plan", lambda *a: plans.append(predict(*a)) or plans[-1])
+    for weight, named in ((0.5, ["ink"]), (0, [])):
+        plans.clear()
+        edit(shown, lora=f"{path}:{weight}")
+        rows = shown.ask("form.predict")["data"]
+        assert len(plans) == len(rows) > 0
+        assert all([one.name for one in plan.loras] == named for plan in plans)
+    edit(shown, lora="none-such")
+    assert all(not row["problem"] for row in shown.ask("form.predict")["data"])

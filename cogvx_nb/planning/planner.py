@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoints.registry import Checkpoint, Model
 from ..errors import DoesNotFit
+from ..loras.layers import UsedLora
 from ..text import GIB
 from . import cost
 from .machine import SPARE_GPU_BYTES, SPARE_RAM_BYTES, Machine
@@ -53,7 +54,7 @@ def plan_request(request: VideoRequest, machine: Machine, videos: int = 1) -> Pl
         attention=request.attention,
         speed=request.speed,
         encoded_frames=request.encoded_frames,
-        loras=tuple(one for one in request.loras if one.weight),
+        loras=_acting(request.loras),
     )
     return _fastest_fitting(draft, machine, request.done_steps, videos)
 
@@ -66,18 +67,25 @@ def predict_plan(
     steps: int = 50,
     attention: str = AUTO,
     encoded_frames: int = 0,
+    loras: Iterable[UsedLora] = (),
 ) -> Plan:
     """The plan for a video of a model's native size with guidance, before there is a request.
 
-    ``model`` may be the facts of a checkpoint alone, ``encoded_frames`` are of pictures and clips.
-    Raises what ``plan_request`` raises.
+    ``model`` may be the facts of a checkpoint alone, ``encoded_frames`` are of pictures and clips,
+    and ``loras`` are read for it. Raises what ``plan_request`` raises.
     """
     if isinstance(model, Checkpoint):
         model = Model(model, Path(model.name), {}, model.parameters)
     height, width = model.checkpoint.height, model.checkpoint.width
     draft = _draft_plan(model, machine, frames, height, width, True)
     asked = {"attention": attention, "speed": speed, "encoded_frames": encoded_frames}
+    asked |= {"loras": _acting(loras)}
     return _fastest_fitting(replace(draft, **asked), machine, steps)
+
+
+def _acting(loras: Iterable[UsedLora]) -> tuple[UsedLora, ...]:
+    """Those that change something."""
+    return tuple(one for one in loras if one.weight)
 
 
 def replay_plan(request: VideoRequest, machine: Machine, choices: dict) -> Plan:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, DoesNotFit
+from ..loras.given import read_loras
 from ..planning import enrich
 from ..planning.fields import FIELDS
 from ..planning.fit import fit_frames
@@ -78,8 +79,10 @@ def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
 
 
 def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict[str, object]]:
-    rows = []
+    rows, loras = [], ()
     counts = set(model.checkpoint.frames)
+    with contextlib.suppress(CogvxError):  # it is said elsewhere, too
+        loras = read_loras(str(values["lora"]), model.checkpoint)
     with contextlib.suppress(CogvxError):  # it is said elsewhere, too
         counts.add(fit_frames(model, FIELDS["frames"].check(values["frames"]))[0])
     for frames in sorted(counts):
@@ -100,6 +103,7 @@ def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict
                     speed,
                     values["attention"],
                     encoded_frames(model.checkpoint, given_names(values), frames),
+                    loras,
                 )
             except DoesNotFit as error:
                 row["problem"] = f"would not fit: {use_labels(str(error))}"

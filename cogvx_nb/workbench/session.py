@@ -24,6 +24,7 @@ import numpy as np
 from .. import leftovers, reproduction, settings, workflow
 from ..checkpoints.registry import Model
 from ..errors import CogvxError
+from ..loras.layers import UsedLora
 from ..planning import cost, planner, probe
 from ..planning.speedups import AUTO, missing_speed_ups
 from ..progress import Event, FramesDone, Listener, Note, Step
@@ -116,11 +117,13 @@ class Session:
         speed: str = "exact",
         attention: str = AUTO,
         encoded_frames: int = 0,
+        loras: tuple[UsedLora, ...] = (),
     ) -> Prediction:
         """Time and memory of a video in the model's native size.
 
         Args:
             encoded_frames: of the pictures and the clip that it starts from.
+            loras: which take RAM where the weights are streamed from files.
 
         Raises:
             DoesNotFit: if no plan fits this machine.
@@ -128,7 +131,9 @@ class Session:
                 available on the device.
         """
         local = probe.probe_machine()
-        plan = planner.predict_plan(model, local, frames, speed, steps, attention, encoded_frames)
+        plan = planner.predict_plan(
+            model, local, frames, speed, steps, attention, encoded_frames, loras
+        )
         known = forecast.paces_for(plan, attention, self._paces)
         seconds = cost.predict_seconds(plan, local, steps, known)
         missing = missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons)
