@@ -288,5 +288,15 @@ def test_inspect_tells_what_a_file_is(tmp_path, capsys):
     assert "scale     0.5 (alpha 2 from tensor, rank 4)" in shown
     assert main(["lora", "inspect", "--json", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["layers"][0]["rank"] == RANK
+    header = {"format": "pt", "fits": "CogVideoX-5b", "a\nSHA-256": "0" * 1000}
+    save_file(tensors(*FORMATS["kohya"]), path, metadata=header)
+    assert main(["lora", "inspect", str(path)]) == 0
+    own, told = capsys.readouterr().out.split("header\n")
+    assert own.startswith("format    kohya, VideoX-Fun\nfits      cogvideox-tiny, ")
+    assert own.count("SHA-256") == 1
+    lines = told.splitlines()
+    assert {"  format: pt", "  fits: CogVideoX-5b"} < set(lines)
+    assert len(lines) == 3
+    assert all(line.startswith("  ") and len(line) < 250 for line in lines)
     assert main(["lora", "inspect", str(tmp_path / "none")]) == 2
     assert "is no file" in capsys.readouterr().err

@@ -120,11 +120,14 @@ def inspect_lora(options: argparse.Namespace) -> int:
         "relative": f"to {model.name}: {_listed(shares)}" if shares else "",
         "NaN": f"or infinity in {', '.join(bad)}: fetch it again" if bad else "",
         "SHA-256": found.sha256,
-        **{name: value[:MOST_METADATA] for name, value in found.metadata.items()},
     }
     for name, value in rows.items():
         if value:
             print(plain_line(f"{name:<9} {value}"))
+    if found.metadata:
+        print("header")
+    for name, value in found.metadata.items():
+        print(f"  {plain_line(name)[:MOST_METADATA]}: {plain_line(value)[:MOST_METADATA]}")
     return 0
 
 
