@@ -120,9 +120,8 @@ def _generate_once(
             loaded.prepare(request.done_steps)
             _release_reserved(loaded.plan)
             with _timed_stage("denoise", seconds, emit, cancel, device):
-                streamed = "transformer" in loaded.plan.offload.streamed
                 text = embeds if negative is None else torch.cat([negative, embeds])
-                latents = _denoise(request, pipe, text, started_from, noise, emit, cancel, streamed)
+                latents = _denoise(request, loaded, text, started_from, noise, emit, cancel)
             _release_reserved(loaded.plan)
             with _timed_stage("decode", seconds, emit, cancel, device):
                 frames = checked_frames(decode_frames(request, loaded, latents, emit))
@@ -143,22 +142,22 @@ def _generate_once(
 
 def _denoise(
     request: VideoRequest,
-    pipe,
+    loaded: Loaded,
     text: torch.Tensor,
     started_from: Condition,
     noise: Noise,
     emit: Listener,
     cancel: CancelToken | None,
-    streamed: bool = False,
 ) -> torch.Tensor:
     """Latents (1, latent frames, 16, height / 8, width / 8).
 
     Args:
         text: as for ``denoise.denoise``.
-        streamed: whether the transformer's blocks are. What is fetched ahead follows the order in
-            which they first ran, so the first step isn't stopped between two of them.
     """
-    done = []
+    # What is fetched ahead follows the order in which streamed blocks first ran, so the first step
+    # isn't stopped between two of them.
+    done, streamed = [], "transformer" in loaded.plan.offload.streamed
+    transformer = loaded.transformer
 
     def between_blocks(*_) -> None:
         if done or not streamed:
@@ -174,10 +173,10 @@ def _denoise(
 
     latent_frames = (request.frames - 1) // 4 + 1
     wave = has_wave(request.model.checkpoint, request.scheduler)
-    with _called_between_blocks(pipe.transformer, between_blocks):
+    with _called_between_blocks(transformer, between_blocks):
         latents = denoise.denoise(
-            pipe.transformer,
-            schedulers.choose(pipe.scheduler, request.scheduler),
+            transformer,
+            schedulers.choose(loaded.pipe.scheduler, request.scheduler),
             text,
             (latent_frames, request.height // 8, request.width // 8),
             request.steps,
@@ -186,7 +185,7 @@ def _denoise(
             noise,
             after_step,
         )
-    pipe.maybe_free_model_hooks()
+    loaded.pipe.maybe_free_model_hooks()
     return latents
 
 

@@ -24,7 +24,7 @@ from ..planning.planner import next_plan
 from ..planning.probe import remember_compiled
 from ..planning.request import VideoRequest
 from ..text import first_line
-from . import attention, components, optimization
+from . import attention, components, copies, optimization
 from .embeddings import embeddings_folder, store_embedding
 from .failures import SpeedUpFailed, is_out_of_memory
 from .optimization import free_memory
@@ -63,8 +63,7 @@ class Loaded:
         elif plan.placement != self.plan.placement:
             move = functools.partial(optimization.move_pipeline, pipe)
             _, plan = _attempt_with_fallbacks(move, plan, "move")
-        _configure(pipe, plan)
-        self.plan, self.pipe = plan, pipe
+        self.plan, self.pipe = _configure(pipe, plan), pipe
 
     def drop(self) -> None:
         """Forget the pipeline, so that its memory can be freed."""
@@ -85,6 +84,11 @@ class Loaded:
         return self.pipe.transformer.kept_shares
 
     @property
+    def transformer(self):
+        """What computes the steps: the pipeline's transformer, or it and its copies together."""
+        return self.pipe.split or self.pipe.transformer
+
+    @property
     def to_compile(self) -> bool:
         """Whether the plan needs code that this process hasn't compiled or read from disk yet."""
         return self.plan.compiled and self._compiled_key() not in self.compiled
@@ -95,13 +99,14 @@ class Loaded:
         Raises:
             SpeedUpFailed: if the compiler fails.
         """
-        optimization.compile_blocks(self.pipe, self.plan)
+        optimization.compile_blocks(self.transformer, self.plan)
         self.compiled.add(self._compiled_key())
         remember_compiled(self._compiled_key())
 
     def prepare(self, steps: int) -> None:
         """Set what depends on the denoising steps of the next video."""
-        optimization.apply_speed_ups(optimization.VIDEO, self.pipe.transformer, self.plan, steps)
+        for transformer in (self.pipe.transformer, *(c.transformer for c in self.pipe.copies)):
+            optimization.apply_speed_ups(optimization.VIDEO, transformer, self.plan, steps)
 
     def encode(
         self, request: VideoRequest, use_cache: bool = True
@@ -176,8 +181,7 @@ def load_pipeline(plan: Plan) -> Loaded:
     if _loaded is None or _loaded.pipe is None or _loaded.hashes != hashes:
         release_pipeline()
         pipe, plan = _load_with_fallbacks(plan)
-        _configure(pipe, plan)
-        _loaded = Loaded(pipe, plan, hashes)
+        _loaded = Loaded(pipe, _configure(pipe, plan), hashes)
     else:
         _loaded.apply(plan)
     _loaded.seconds = time.perf_counter() - start
@@ -283,13 +287,16 @@ def _refuse_to_save(*args, **kwargs) -> None:
     )
 
 
-def _configure(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
-    """Set what can be changed on a loaded pipeline at any time."""
-    optimization.apply_speed_ups(optimization.PLACED, pipe.transformer, plan)
+def _configure(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> Plan:
+    """Set what can be changed on a loaded pipeline at any time; the plan that it follows then."""
+    match = functools.partial(copies.match_copies, pipe)
+    _, plan = _attempt_with_fallbacks(match, plan, "load")
+    copies.configure_transformers(pipe, plan)
     if plan.tiled:
         pipe.vae.enable_tiling(*plan.tile)
     else:
         pipe.vae.disable_tiling()
+    return plan
 
 
 def _out_of_memory_message(plan: Plan) -> str:

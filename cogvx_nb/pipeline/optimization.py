@@ -86,20 +86,23 @@ def enable_compiled(transformer: torch.nn.Module, compiled: bool) -> None:
         block.compile_toggle.enable(compiled)
 
 
-def compile_blocks(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+def compile_blocks(transformer, plan: Plan) -> None:
     """Run a step on zeros, so that what it needs is compiled.
+
+    Args:
+        transformer: what computes the plan's steps.
 
     Raises:
         SpeedUpFailed: if the compiler fails, or there is none.
     """
-    config, latent_frames = pipe.transformer.config, (plan.frames - 1) // 4 + 1
+    config, latent_frames = transformer.config, (plan.frames - 1) // 4 + 1
     text = plan.batch, plan.model.checkpoint.text_tokens, config.text_embed_dim
     seen = latent_frames + padding_of(latent_frames, config), config.in_channels
     size = plan.height // 8, plan.width // 8
     zeros = functools.partial(torch.zeros, dtype=getattr(torch, plan.dtype), device=plan.device)
     with torch.no_grad():
         predict(
-            pipe.transformer,
+            transformer,
             zeros(1, *seen, *size),
             zeros(*text),
             torch.zeros((), dtype=torch.int64, device=plan.device),

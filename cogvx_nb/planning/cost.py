@@ -74,6 +74,13 @@ def reserved_bytes(plan: Plan, room: float) -> int:
     return int(min(relaxed, max(needed, room)))
 
 
+def peer_bytes(plan: Plan) -> int:
+    """Predicted need of each GPU but the first that shares a step."""
+    if not plan.peers:
+        return 0
+    return int(RESERVED_OVERHEAD * (weight_bytes(plan)["transformer"] + _step_bytes(plan)))
+
+
 def _used_bytes(plan: Plan) -> float:
     """Bytes of tensors at the peak: what stays on the device, and the largest stage besides."""
     sizes, placement = weight_bytes(plan), plan.offload
@@ -113,7 +120,7 @@ def ram_bytes(plan: Plan) -> int:
 def _step_bytes(plan: Plan) -> float:
     _, heads, head_width, _, _ = plan.model.checkpoint.architecture
     copy = plan.tokens(plan.frames) * heads * head_width * plan.batch * ITEM_BYTES[plan.dtype]
-    return plan.step_cost.activation_copies * copy
+    return plan.step_cost.activation_copies * copy / len(plan.devices)
 
 
 STEP_OVERHEAD_SECONDS = 0.006
@@ -124,6 +131,12 @@ H100_LINK = 37e9
 
 OTHER_LINK = 20e9
 """Bytes/s from pinned RAM to another GPU."""
+
+PEER_LINK = 150e9
+"""Bytes/s from one GPU to another that it reaches directly."""
+
+SPLIT_SECONDS = 0.005
+"""Of a step on several GPUs: what is copied to them and back, and threads that wait."""
 
 PAGEABLE_RATE = 3e9
 """Bytes/s from pageable RAM to a GPU: half of the time of a script that moves whole models."""
@@ -189,12 +202,16 @@ def _step_seconds(plan: Plan, gpu: Gpu, slowdown: float) -> float:
     layers, heads, head_width, _, _ = plan.model.checkpoint.architecture
     products, attention = step_flop(plan, plan.frames)
     elements = plan.batch * plan.tokens(plan.frames) * heads * head_width * layers
-    cost, placement = plan.step_cost, plan.offload
+    cost, placement, count = plan.step_cost, plan.offload, len(plan.devices)
     step = slowdown * (
         products / cost.matmul_flops
         + attention / cost.attention_flops
         + elements * cost.elementwise_seconds
     )
+    if count > 1:
+        # Queries, keys, values and outputs, but for the own share.
+        exchanged = 4 * elements * ITEM_BYTES[plan.dtype] * (plan.parts - 1) / plan.parts
+        step = (step + exchanged / PEER_LINK) / count + SPLIT_SECONDS
     transfer = weight_bytes(plan)["transformer"] / _transfer_rate(placement, gpu)
     if "transformer" in placement.streamed:  # at the same time
         return max(step * cost.streaming, transfer)

@@ -172,6 +172,14 @@ _ROWS = (
         most=100,
     ),
     Field(
+        "gpus",
+        str,
+        AUTO,
+        "GPUs that share a video's steps: auto, how many, or their indices such as 0,2",
+        PLAN,
+        most=300,
+    ),
+    Field(
         "fallback",
         str,
         "",

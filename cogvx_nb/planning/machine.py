@@ -29,6 +29,7 @@ class Gpu:
     free_bytes: int  # not held by other processes
     capability: tuple[int, int]  # compute capability, (major, minor)
     bf16: bool  # fast bfloat16: Ampere (8.0) and newer
+    reaches: tuple[int, ...] = ()  # indices of the GPUs whose memory it reads directly
 
     @property
     def room_bytes(self) -> float:

@@ -27,6 +27,7 @@ class Placement:
     hooks: str = ""  # CPU offload of the others: "model" moves whole ones, "sequential" layers
     compiles: bool = True  # the transformer's blocks can be compiled
     quantizes: bool = False  # they can be quantized: that is done on the GPU, where they stay
+    splits: bool = False  # several GPUs can share a step
     reversible: bool = False  # a loaded pipeline can change from and to it
 
     @property
@@ -42,6 +43,7 @@ _ROWS = (
         "every component stays on the device",
         on_gpu=COMPONENTS,
         quantizes=True,
+        splits=True,
         reversible=True,
     ),
     Placement(
@@ -50,6 +52,7 @@ _ROWS = (
         on_gpu=COMPONENTS - {"text_encoder"},
         streamed=frozenset({"text_encoder"}),
         quantizes=True,
+        splits=True,
     ),
     Placement(
         MODEL_OFFLOAD,
@@ -123,8 +126,10 @@ class Plan:
     speed: str = "exact"  # one of SPEEDS, as requested
     compiled: bool = False  # the transformer's blocks are compiled
     quantized: str = ""  # format of the quantized matrix products, fp8 or int8; else empty
+    peers: tuple[str, ...] = ()  # other GPUs that share a step, each with a transformer
     step_cache: bool = False  # steps reuse the output of others; see speedups.cached_schedule
     peak_bytes: int = 0  # predicted peak of the device; of a GPU what torch's allocator reserves
+    peer_bytes: int = 0  # predicted peak of each of the other GPUs
     ram_bytes: int = 0  # predicted need of RAM
     ram_room_bytes: int = 0  # RAM that it may take; 0 where that is unknown
     seconds: dict[str, float] = field(default_factory=dict, hash=False)  # predicted, of each stage
@@ -151,6 +156,21 @@ class Plan:
     def batch(self) -> int:
         """Clips in a denoising step: with guidance one with the prompt and one without."""
         return 2 if self.guided else 1
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """All that share a step."""
+        return self.device, *self.peers
+
+    @property
+    def halves(self) -> int:
+        """2 where the clips of guidance are computed apart, else 1."""
+        return 2 if self.guided and len(self.devices) % 2 == 0 else 1
+
+    @property
+    def parts(self) -> int:
+        """Devices that share the rows of a clip's latents."""
+        return len(self.devices) // self.halves
 
     def tokens(self, frames: int) -> int:
         """Tokens that the transformer sees for a clip of so many frames, text included."""
@@ -180,7 +200,7 @@ class Plan:
         labels = [row.label.format(getattr(self, row.field)) for row in self.speed_ups]
         parts = ", ".join([self.placement, *["tiled VAE"] * self.tiled, *labels])
         memory = f"about {self.peak_bytes / GIB:.1f} GiB"
-        return f"{self.model.name} on {self.device} in {self.dtype}, {parts}, {memory}"
+        return f"{self.model.name} on {', '.join(self.devices)} in {self.dtype}, {parts}, {memory}"
 
     def without(self, name: str) -> Plan:
         """The plan without a speed-up, and without those that are slow without it."""
@@ -188,7 +208,7 @@ class Plan:
         return replace(self, **{name: SWITCHED_OFF[name] for name in off})
 
 
-CHOSEN = ("tiled", "attention", "speed", "compiled", "quantized", "step_cache")
+CHOSEN = ("tiled", "attention", "speed", "compiled", "quantized", "step_cache", "peers")
 RECORDED = ("dtype", "placement", *CHOSEN)
 PREDICTED = ("peak_bytes", "ram_bytes", "reasons")
 
@@ -199,6 +219,8 @@ SWITCHED_OFF["tiled"] = False
 def rename_choices(choices: dict) -> dict:
     """The plan in a sidecar or benchmark row of any version, in today's names."""
     renamed = dict(choices)
+    if isinstance(renamed.get("peers"), list):
+        renamed["peers"] = tuple(map(str, renamed["peers"]))
     if "reuse" in renamed:
         renamed["step_cache"] = renamed.pop("reuse")
     for name, former in (("placement", FORMER_PLACEMENTS), ("attention", FORMER_ATTENTIONS)):
@@ -229,6 +251,8 @@ def drop_incompatible(plan: Plan) -> Plan:
     for speed_up in plan.speed_ups:
         if speed_up.placement and not getattr(plan.offload, speed_up.placement):
             plan = plan.without(speed_up.name)
+    if not plan.offload.splits:
+        plan = replace(plan, peers=())
     if plan.device == "cpu":
         return plan
     implied = {name for speed_up in plan.speed_ups for name in speed_up.implies}
@@ -239,6 +263,8 @@ def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
     """Identifies the compiled code that a plan needs: what it was compiled for, and with."""
     size = f"{plan.frames}x{plan.height}x{plan.width}x{plan.batch}"
     attention = "stock" if plan.attention == SDPA else plan.attention  # as in lists on disk
+    if plan.peers:
+        size = f"{size}-{len(plan.devices)}gpus"
     kind = f"{plan.dtype}-{plan.quantized or 'plain'}-{attention}"
     return f"{plan.model.checkpoint.name}-{size}-{kind}-{gpu_name}-{torch_version}"
 
@@ -252,4 +278,7 @@ def fits(plan: Plan, machine: Machine) -> bool:
     """Whether a plan's predicted memory is free."""
     if (gpu := gpu_for(plan, machine)) is None:
         return plan.peak_bytes <= machine.ram_free_bytes
+    peers = [one for one in machine.gpus if f"cuda:{one.index}" in plan.peers]
+    if len(peers) < len(plan.peers) or any(plan.peer_bytes > one.room_bytes for one in peers):
+        return False
     return plan.peak_bytes <= gpu.room_bytes and plan.ram_bytes <= plan.ram_room_bytes

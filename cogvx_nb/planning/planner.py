@@ -16,7 +16,7 @@ from ..checkpoints.registry import Checkpoint, Model
 from ..errors import DoesNotFit
 from ..loras.layers import UsedLora
 from ..text import GIB
-from . import cost
+from . import cost, several_gpus
 from .machine import SPARE_GPU_BYTES, SPARE_RAM_BYTES, Machine
 from .plan import (
     NO_OFFLOAD,
@@ -56,7 +56,7 @@ def plan_request(request: VideoRequest, machine: Machine, videos: int = 1) -> Pl
         encoded_frames=request.encoded_frames,
         loras=_acting(request.loras),
     )
-    return _fastest_fitting(draft, machine, request.done_steps, videos)
+    return _fastest_fitting(draft, machine, request.done_steps, videos, request.gpus)
 
 
 def predict_plan(
@@ -97,9 +97,11 @@ def replay_plan(request: VideoRequest, machine: Machine, choices: dict) -> Plan:
     if recorded.get("device", "cpu").split(":")[0] != plan.device.split(":")[0]:
         return plan
     settings = {name: recorded[name] for name in RECORDED if name in recorded}
+    settings["peers"], why = several_gpus.peers_like(recorded["peers"], plan, machine)
     changed = replace(plan, **settings, reasons=("as it was made before",))
-    why = f"there is no placement {changed.placement!r}"
-    if changed.placement in PLACEMENTS:
+    if changed.placement not in PLACEMENTS:
+        why = f"there is no placement {changed.placement!r}"
+    elif not why:
         changed = _with_predictions(changed, machine, request.done_steps)
         why = missing_requirement(changed, machine, request.done_steps)
         if not why and not fits(changed, machine):
@@ -152,11 +154,15 @@ def _candidate_plans(draft: Plan, machine: Machine, steps: int) -> Iterator[Plan
             yield plan
 
 
-def _fastest_fitting(draft: Plan, machine: Machine, steps: int, videos: int = 1) -> Plan:
+def _fastest_fitting(
+    draft: Plan, machine: Machine, steps: int, videos: int = 1, gpus: str = AUTO
+) -> Plan:
     draft = resolve_speed_ups(draft, machine, steps)
     candidates = [
         _with_predictions(plan, machine, steps, videos)
-        for plan in _candidate_plans(draft, machine, steps)
+        for one in several_gpus.gpu_choices(draft, machine, gpus)
+        for plan in _candidate_plans(one, machine, steps)
+        if plan.peers or not one.peers
     ]
     fitting = [plan for plan in candidates if fits(plan, machine)]
     if not fitting:
@@ -214,6 +220,7 @@ def _with_predictions(plan: Plan, machine: Machine, steps: int, videos: int = 1)
     return replace(
         plan,
         peak_bytes=cost.reserved_bytes(plan, gpu.room_bytes if gpu else 0),
+        peer_bytes=cost.peer_bytes(plan),
         ram_bytes=cost.ram_bytes(plan),
         ram_room_bytes=machine.ram_room_bytes,
         seconds=seconds,
@@ -235,6 +242,9 @@ def next_plan(plan: Plan, failed: str, why: str = "") -> Plan | None:
             or anything else.
         why: the error of the speed-up, in one line.
     """
+    if failed == "gpus":
+        fewer = several_gpus.fewer_gpus(plan, why)
+        return _with_memory(fewer, *plan.reasons, f"sharing a step among GPUs failed: {why}")
     if failed in SPEED_UPS:
         row = SPEED_UPS[failed]
         reasons = [reason for reason in plan.reasons if reason != row.reason]
@@ -278,6 +288,7 @@ def _with_memory(plan: Plan, *reasons: str) -> Plan:
     return replace(
         plan,
         peak_bytes=cost.peak_bytes(plan),
+        peer_bytes=cost.peer_bytes(plan),
         ram_bytes=cost.ram_bytes(plan),
         seconds={},
         reasons=reasons,

@@ -73,7 +73,10 @@ def cuda_gpus(torch) -> tuple[Gpu, ...]:
         free_bytes = min(free_bytes, int(share * total_bytes))
         capability = torch.cuda.get_device_capability(index)
         name = torch.cuda.get_device_name(index)
-        gpus.append(Gpu(index, name, total_bytes, free_bytes, capability, capability >= (8, 0)))
+        others = [other for other in range(torch.cuda.device_count()) if other != index]
+        reaches = tuple(o for o in others if torch.cuda.can_device_access_peer(index, o))
+        memory, bf16 = (total_bytes, free_bytes), capability >= (8, 0)
+        gpus.append(Gpu(index, name, *memory, capability, bf16, reaches))
     return tuple(gpus)
 
 

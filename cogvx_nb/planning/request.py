@@ -21,6 +21,7 @@ from .fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS, complete_values, na
 from .fit import Adjustment, fit_frames, fit_size, is_trained, steps_notes
 from .prompt_tokens import Span, Tokens
 from .schedulers import AUTO, used_scheduler
+from .several_gpus import parse_gpus
 from .speedups import check_attention
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class VideoRequest:
     lora: str = FIELDS["lora"].default  # names each file by its content
     speed: str = FIELDS["speed"].default
     attention: str = FIELDS["attention"].default
+    gpus: str = FIELDS["gpus"].default
     fallback: str = FIELDS["fallback"].default
     asked: dict[str, object] = field(default_factory=dict)  # the values as they were given
     adjustments: tuple[Adjustment, ...] = ()
@@ -130,6 +132,7 @@ def make_request(
         FIELDS["frames"].check(values["frames"], f"use {checkpoint.frame_rule}")
     asked = complete_values({"prompt": prompt, **values})
     check_attention(asked["attention"])
+    parse_gpus(asked["gpus"])
     del asked["model"], asked["enrich"]
     inputs.refuse_both(asked)
     inputs.task_of(checkpoint, inputs.given_names(asked))  # before files are read

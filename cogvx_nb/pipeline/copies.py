@@ -1,0 +1,51 @@
+"""Copies of a pipeline's transformer on the other GPUs of a plan, loaded as the first one is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import diffusers
+import torch
+
+from ..planning.plan import Plan
+from ..text import first_line
+from . import optimization
+from .components import load_part
+from .failures import SpeedUpFailed
+from .split import Copy, SplitTransformer
+
+
+def match_copies(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+    """Load the copies that a plan needs, and drop the others.
+
+    Raises:
+        SpeedUpFailed: if one can't be loaded.
+    """
+    key = optimization.load_key(plan), plan.placement, [one.key for one in plan.loras]
+    kept = list(pipe.copies) if getattr(pipe, "copies_key", None) == key else []
+    pipe.split, pipe.copies, pipe.copies_key = None, [], key
+    for device in map(torch.device, plan.peers):
+        found = next((copy for copy in kept if copy.device == device), None)
+        if found:
+            kept.remove(found)
+        pipe.copies.append(found or _load_copy(replace(plan, device=str(device), peers=())))
+
+
+def _load_copy(plan: Plan) -> Copy:
+    try:
+        part = load_part("transformer", plan)
+        optimization.place_component(plan, "transformer", part)
+    except (RuntimeError, MemoryError) as error:
+        raise SpeedUpFailed("gpus", f"{plan.device}: {first_line(error)}") from error
+    return Copy(part, torch.device(plan.device))
+
+
+def configure_transformers(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+    """Apply a plan's speed-ups to the transformer and its copies, and have them share its steps."""
+    first = Copy(pipe.transformer, torch.device(plan.device))
+    copies = [first, *pipe.copies]
+    for copy in copies:
+        optimization.apply_speed_ups(optimization.PLACED, copy.transformer, plan)
+    pipe.split = SplitTransformer(copies, plan.halves) if pipe.copies else None
+    if pipe.split:
+        pipe.split.share_attention(plan.attention)

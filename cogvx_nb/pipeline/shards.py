@@ -1,0 +1,109 @@
+"""Attention over tokens that several devices share, a thread for each (Ulysses, arXiv 2309.14509).
+
+Between two exchanges each device has all tokens for a share of the heads; outside of them it has a
+share of the tokens for all heads. What one thread offers another copies from device to device, by
+peer access where the devices have it. On one kind of device the exact order of the operations is
+the same each time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(query, key, value) → output, all (batch, tokens, heads, head width)."""
+
+
+def shares(count: int, parts: int) -> list[slice]:
+    """So many things in parts of nearly the same size, the larger ones first."""
+    ends = [-(-count * part // parts) for part in range(parts + 1)]
+    return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+
+
+class Group:
+    """The threads that share a sequence.
+
+    Args:
+        count: threads. Each calls ``attend`` as often as the others, with its number.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._barrier = threading.Barrier(count)
+        # Two, filled in turn: who fills one again knows that all have read it, since they have
+        # all filled the other one since.
+        self._offered: tuple[list, list] = ([None] * count, [None] * count)
+
+    def attend(self, number: int, attend: Attend, *parts: Tensor) -> Tensor:
+        """Attention of a share of the tokens to all of them.
+
+        Args:
+            parts: query, key and value of that share, (batch, tokens, heads, head width).
+
+        Raises:
+            threading.BrokenBarrierError: if another thread of the group failed.
+        """
+        device, heads = parts[0].device, shares(parts[0].shape[2], self.count)
+        offered = self._exchange(0, number, parts)
+        lengths = [each[0].shape[1] for each in offered]
+        whole = [
+            torch.cat([each[index][:, :, heads[number]].to(device) for each in offered], dim=1)
+            for index in range(len(parts))
+        ]
+        output = attend(*whole)
+        start = sum(lengths[:number])
+        own = slice(start, start + lengths[number])
+        offered = self._exchange(1, number, output)
+        return torch.cat([each[:, own].to(device) for each in offered], dim=2)
+
+    def _exchange(self, which: int, number: int, value: object) -> list:
+        """What each thread offers, in their order."""
+        offered = self._offered[which]
+        offered[number] = value
+        self._barrier.wait()
+        return list(offered)
+
+    def abort(self) -> None:
+        """Let the threads that wait fail."""
+        self._barrier.abort()
+
+    def reset(self) -> None:
+        """Start over, after ``abort``; no thread may wait."""
+        self._barrier.reset()
+        for offered in self._offered:
+            offered[:] = [None] * self.count
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A thread's part of the work of a group."""
+
+    group: Group
+    number: int
+    attend: Attend = field(repr=False)  # to the tokens of all
+
+
+_shards: dict[int, Shard] = {}
+"""By the number of the thread. Compiled code holds the number, so it stays valid for others."""
+
+
+def set_shard(thread: int, shard: Shard) -> None:
+    """Have ``attend_shared`` of a thread's number do the work of a shard."""
+    _shards[thread] = shard
+
+
+@torch.library.custom_op("cogvx_nb::attend_shared", mutates_args=())
+def attend_shared(query: Tensor, key: Tensor, value: Tensor, thread: int) -> Tensor:
+    """Attention of a share of the tokens to all of them, (batch, tokens, heads, head width)."""
+    shard = _shards[thread]
+    return shard.group.attend(shard.number, shard.attend, query, key, value)
+
+
+@attend_shared.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor, thread: int) -> Tensor:
+    return query.new_empty(query.shape)
