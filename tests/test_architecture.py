@@ -63,13 +63,13 @@ def test_imports_lead_to_lower_layers_only():
     assert not {(a, b) for a, b in arrows if not may_import(package_of(a), package_of(b))}
 
 
-def test_no_imports_in_a_circle_and_no_chain_of_more_than_nineteen():
+def test_no_imports_in_a_circle_and_no_chain_of_more_than_twenty():
     order = graphlib.TopologicalSorter(IMPORTS).static_order()  # CycleError names the circle
     chains: dict[str, list[str]] = {}
     for name in order:
         chains[name] = [name, *max((chains[other] for other in IMPORTS[name]), key=len, default=[])]
     longest = max(chains.values(), key=len)
-    assert len(longest) <= 19, " → ".join(longest)
+    assert len(longest) <= 20, " → ".join(longest)
 
 
 def test_only_the_pipeline_and_the_baselines_import_diffusers():

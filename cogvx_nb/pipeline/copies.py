@@ -1,4 +1,4 @@
-"""Copies of a pipeline's transformer on the other GPUs of a plan, loaded as the first one is."""
+"""A pipeline's transformer and its copies on the other GPUs of a plan, loaded alike."""
 
 from __future__ import annotations
 
@@ -31,6 +31,24 @@ def match_copies(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
         pipe.copies.append(found or _load_copy(replace(plan, device=str(device), peers=())))
 
 
+def exchange_transformer(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
+    """Load the transformer again with the LoRAs of a plan, and keep the other components."""
+    pipe.remove_all_hooks()
+    pipe.split, pipe.copies = None, []  # which hold it too
+    pipe.__dict__["transformer"] = None  # else diffusers notes that it has none, and saves none
+    optimization.free_memory()
+    part = load_part("transformer", plan)
+    optimization.place_component(plan, "transformer", part)
+    pipe.register_modules(transformer=part)
+    if plan.offload.reversible:
+        optimization.move_pipeline(pipe, plan)
+
+
+def transformers(pipe: diffusers.CogVideoXPipeline) -> list[torch.nn.Module]:
+    """The transformer and its copies."""
+    return [pipe.transformer, *(copy.transformer for copy in pipe.copies)]
+
+
 def _load_copy(plan: Plan) -> Copy:
     try:
         part = load_part("transformer", plan)
@@ -43,9 +61,8 @@ def _load_copy(plan: Plan) -> Copy:
 def configure_transformers(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
     """Apply a plan's speed-ups to the transformer and its copies, and have them share its steps."""
     first = Copy(pipe.transformer, torch.device(plan.device))
-    copies = [first, *pipe.copies]
-    for copy in copies:
-        optimization.apply_speed_ups(optimization.PLACED, copy.transformer, plan)
-    pipe.split = SplitTransformer(copies, plan.halves) if pipe.copies else None
+    for transformer in transformers(pipe):
+        optimization.apply_speed_ups(optimization.PLACED, transformer, plan)
+    pipe.split = SplitTransformer([first, *pipe.copies], plan.halves) if pipe.copies else None
     if pipe.split:
         pipe.split.share_attention(plan.attention)

@@ -58,7 +58,7 @@ class Loaded:
             free_memory()
             pipe, plan = _load_with_fallbacks(plan)
         elif not same_loras:
-            exchange = functools.partial(_exchange_transformer, pipe)
+            exchange = functools.partial(copies.exchange_transformer, pipe)
             _, plan = _attempt_with_fallbacks(exchange, plan, "move")
         elif plan.placement != self.plan.placement:
             move = functools.partial(optimization.move_pipeline, pipe)
@@ -105,7 +105,7 @@ class Loaded:
 
     def prepare(self, steps: int) -> None:
         """Set what depends on the denoising steps of the next video."""
-        for transformer in (self.pipe.transformer, *(c.transformer for c in self.pipe.copies)):
+        for transformer in copies.transformers(self.pipe):
             optimization.apply_speed_ups(optimization.VIDEO, transformer, self.plan, steps)
 
     def encode(
@@ -261,18 +261,6 @@ def _load_once(plan: Plan) -> diffusers.CogVideoXPipeline:
     if plan.quantized or plan.offload.hooks == "sequential":
         pipe.save_pretrained = _refuse_to_save
     return pipe
-
-
-def _exchange_transformer(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
-    """Load the transformer again with the LoRAs of a plan, and keep the other components."""
-    pipe.remove_all_hooks()
-    pipe.__dict__["transformer"] = None  # else diffusers notes that it has none, and saves none
-    free_memory()
-    part = components.load_part("transformer", plan)
-    optimization.place_component(plan, "transformer", part)
-    pipe.register_modules(transformer=part)
-    if plan.offload.reversible:
-        optimization.move_pipeline(pipe, plan)
 
 
 def _lora_keys(plan: Plan) -> list[tuple]:

@@ -8,6 +8,7 @@ the same each time.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 def shares(count: int, parts: int) -> list[slice]:
     """So many things in parts of nearly the same size, the larger ones first."""
     ends = [-(-count * part // parts) for part in range(parts + 1)]
-    return [slice(start, end) for start, end in zip(ends, ends[1:], strict=False)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 class Group:

@@ -1,4 +1,4 @@
-"""GPUs that share the steps of one video: what may be asked for, and the choices of a plan. No torch.
+"""GPUs that share the steps of a video: what may be asked for, and a plan's choices. No torch.
 
 With an even number and guidance each of its halves is computed by half of the GPUs; those of a half
 share the rows of the latents and exchange tokens around each attention (``pipeline.split``).

@@ -1,0 +1,210 @@
+"""Several devices that share a video's steps, on CPU devices: a copy and a thread for each."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cogvx_nb.checkpoints import registry, store
+from cogvx_nb.errors import Cancelled, RequestError
+from cogvx_nb.pipeline import loader
+from cogvx_nb.pipeline.copies import transformers
+from cogvx_nb.pipeline.generate import generate_frames
+from cogvx_nb.pipeline.shards import Group, shares
+from cogvx_nb.planning import planner, several_gpus
+from cogvx_nb.planning.machine import Gpu, Machine
+from cogvx_nb.planning.request import make_request
+from cogvx_nb.progress import PlanChanged, Step
+from cogvx_nb.text import GIB
+
+CIRCLE = "a red circle moving right on a black background"
+
+
+def machine(*names: str, apart: bool = False, free: float = 79) -> Machine:
+    gpus = tuple(
+        Gpu(
+            n,
+            name,
+            80 * GIB,
+            int((free if n else 79) * GIB),
+            (9, 0),
+            True,
+            () if apart else tuple(o for o in range(len(names)) if o != n),
+        )
+        for n, name in enumerate(names)
+    )
+    return Machine("", 8, 8, 256 * GIB, 200 * GIB, gpus, {"torch": "2.13.0"}, (), False)
+
+
+def big(**values):
+    return make_request(
+        store.random_model(registry.get_checkpoint("CogVideoX-5b")), CIRCLE, **values
+    )
+
+
+def request(**values):
+    return make_request(
+        store.locate_checkpoint("tiny"), CIRCLE, **{"frames": 9, "steps": 2, **values}
+    )
+
+
+def made(video, peers: int, **changes):
+    plan = planner.plan_request(video, machine())
+    loaded = loader.load_pipeline(replace(plan, peers=("cpu",) * peers, **changes))
+    return generate_frames(video, loaded).frames
+
+
+@pytest.mark.parametrize(("count", "parts"), [(226, 2), (30, 4), (48, 5), (3, 3)])
+def test_shares_cover_everything_evenly(count, parts):
+    found = shares(count, parts)
+    assert [i for each in found for i in range(each.start, each.stop)] == list(range(count))
+    sizes = {each.stop - each.start for each in found}
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("guidance", [6.0, 1.0])
+def test_the_same_frames_on_any_number_of_devices(guidance):
+    video = request(guidance=guidance)
+    alone = made(video, 0).astype(int)
+    for peers in (1, 2, 3):
+        shared = made(video, peers)
+        assert abs(shared - alone).max() <= 1, peers
+        assert (shared == made(video, peers)).all()
+
+
+def test_a_step_cache_and_compiled_plans_without_copies_are_as_before():
+    video = request()
+    first = made(video, 1)
+    assert len(transformers(loader.load_pipeline(planner.plan_request(video, machine())).pipe)) == 1
+    assert abs(made(video, 0).astype(int) - first).max() <= 1
+
+
+def test_cancel_takes_effect_within_a_step():
+    video, cancel = request(steps=3), threading.Event()
+    plan = planner.plan_request(video, machine())
+    loaded = loader.load_pipeline(replace(plan, peers=("cpu",) * 3))
+    seen = []
+
+    def on_event(event):
+        if isinstance(event, Step):
+            seen.append(event.step)
+            hook(cancel.set)
+
+    def hook(call):
+        block = loaded.pipe.copies[2].transformer.transformer_blocks[2]
+        block.register_forward_pre_hook(lambda *_: call())
+
+    with pytest.raises(Cancelled):
+        generate_frames(video, loaded, on_event, cancel)
+    assert seen == [1]
+    loader.release_pipeline()
+
+
+def test_a_device_that_fails_is_done_without():
+    video = request()
+    plan = planner.plan_request(video, machine())
+    loaded = loader.load_pipeline(replace(plan, peers=("cpu",)))
+    block = loaded.pipe.copies[0].transformer.transformer_blocks[3]
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    block.register_forward_pre_hook(fail)
+    changed = []
+    frames = generate_frames(video, loaded, lambda e: changed.append(e)).frames
+    plans = [event.plan for event in changed if isinstance(event, PlanChanged)]
+    assert [len(one.devices) for one in plans] == [1]
+    assert "CUDA out of memory" in plans[0].reasons[-1]
+    assert (frames == made(video, 0)).all()
+
+
+def test_a_thread_that_fails_frees_the_others():
+    group, found = Group(2), []
+
+    def wait():
+        with pytest.raises(threading.BrokenBarrierError):
+            group.attend(0, None, *[torch.zeros(1, 2, 2, 4)] * 3)
+        found.append(True)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    group.abort()
+    thread.join(10)
+    assert found == [True]
+
+
+H100 = "NVIDIA H100 80GB HBM3"
+
+
+def test_auto_takes_those_alike_that_make_it_faster():
+    plan = planner.plan_request(big(frames=49), machine(H100, H100, "NVIDIA L4", H100, H100))
+    assert plan.devices == ("cuda:0", "cuda:1", "cuda:3", "cuda:4")
+    assert (plan.halves, plan.parts) == (2, 2)
+    alone = planner.plan_request(big(frames=49, gpus="1"), machine(H100, H100))
+    assert alone.devices == ("cuda:0",)
+    assert plan.seconds["denoise"] < 0.3 * alone.seconds["denoise"]
+
+
+def test_gpus_that_cannot_reach_each_other_share_guidance_only():
+    here = machine(*[H100] * 4, apart=True)
+    assert len(planner.plan_request(big(frames=49), here).devices) == 2
+    with pytest.raises(RequestError, match="can't reach each other directly"):
+        planner.plan_request(big(gpus="4"), here)
+
+
+def test_a_gpu_without_room_is_left_alone():
+    full = machine(H100, H100, free=5)
+    assert planner.plan_request(big(frames=49), full).devices == ("cuda:0",)
+
+
+def test_unguided_videos_share_rows():
+    plan = planner.plan_request(big(frames=49, guidance=1.0), machine(H100, H100))
+    assert (len(plan.devices), plan.halves, plan.parts) == (2, 1, 2)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1;2", "0,0", "", "99999", "1.5", "٣"])
+def test_what_is_no_choice_of_gpus_is_refused(text):
+    with pytest.raises(RequestError, match=r"^gpus = .*use auto"):
+        several_gpus.parse_gpus(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("3", "there are 2 of"), ("0,7", "no GPU 7"), ("5,", "no GPU 5")]
+)
+def test_gpus_that_are_not_here_are_refused(text, why):
+    with pytest.raises(RequestError, match=why):
+        planner.plan_request(big(gpus=text), machine(H100, H100))
+
+
+def test_a_named_gpu_is_the_one_that_is_used():
+    plan = planner.plan_request(big(gpus="1,"), machine(H100, H100))
+    assert plan.devices == ("cuda:1",)
+
+
+def test_without_a_gpu():
+    assert planner.plan_request(request(), machine()).devices == ("cpu",)
+    with pytest.raises(RequestError, match="torch sees no GPU"):
+        planner.plan_request(request(gpus="2"), machine())
+
+
+def test_it_is_recorded_and_taken_back():
+    video, here = big(frames=49), machine(H100, H100)
+    choices = planner.plan_request(video, here).choices
+    assert choices["peers"] == ("cuda:1",)
+    kept = choices | {"peers": ["cuda:5"]}  # as JSON has it, of another machine
+    assert planner.replay_plan(video, here, kept).devices == ("cuda:0", "cuda:1")
+    less = planner.replay_plan(video, machine(H100), kept)
+    assert less.devices == ("cuda:0",)
+    assert "2 GPUs shared its steps: there are 1 of" in less.reasons[-1]
+    older = {name: value for name, value in choices.items() if name != "peers"}
+    assert planner.replay_plan(video, here, older).devices == ("cuda:0",)
+
+
+def test_fewer_gpus_leave_out_the_one_that_failed():
+    plan = planner.plan_request(big(frames=49), machine(*[H100] * 4))
+    two = planner.next_plan(plan, "gpus", "cuda:1: CUDA error: an illegal memory access")
+    assert two.devices == ("cuda:0", "cuda:2")
+    assert planner.next_plan(two, "gpus", "cuda:2: out of memory").devices == ("cuda:0",)
