@@ -33,6 +33,10 @@ SCRIPTS = {
     "schedulers": ["--prompts", "1", "--steps", "1", "--schedulers", "unipc"],
     "lora": ["--checkpoint", "tiny", "--steps", "3", "--repeats", "1", "--rank", "4"],
     "lora_training": ["--checkpoint", "tiny", "--steps", "1", "--rank", "2", "--frames", "9"],
+    "several_gpus": [
+        *("--checkpoint", "tiny", "--frames", "9", "--steps", "2"),
+        *("--gpus", "1", "2", "--speeds", "exact", "--faults"),
+    ],
     "signals": ["--moments", "1", "--commands", "1"],
     "preview": ["--steps", "2", "--repeats", "1"],
     "sweep": [
