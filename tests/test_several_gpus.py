@@ -14,6 +14,10 @@ from cogvx_nb.pipeline import loader
 from cogvx_nb.pipeline.copies import transformers
 from cogvx_nb.pipeline.generate import generate_frames
 from cogvx_nb.pipeline.shards import Group, shares
+from cogvx_nb.pipeline.team import Team
+from cogvx_nb.pipeline.vae import decode_latents, use_fast_vae
+from cogvx_nb.pipeline.vae_decoder import SharedDecoder
+from cogvx_nb.pipeline.weights import load_component
 from cogvx_nb.planning import planner, several_gpus
 from cogvx_nb.planning.machine import Gpu, Machine
 from cogvx_nb.planning.request import make_request
@@ -134,6 +138,26 @@ def test_a_thread_that_fails_frees_the_others():
     group.abort()
     thread.join(10)
     assert found == [True]
+
+
+def test_a_decode_that_is_shared_equals_a_whole_one():
+    model, cpu = store.locate_checkpoint("tiny"), torch.device("cpu")
+    vaes = [load_component("vae", model, torch.float32).eval() for _ in range(3)]
+    for vae in vaes:
+        use_fast_vae(vae)
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, 3, 16, 12, 18, generator=generator)
+    with torch.no_grad():
+        whole = decode_latents(vaes[0], latents, 9)
+        for count in (2, 3):
+            vaes[0]._decode.shared = SharedDecoder(vaes[:count], Team([cpu] * count, 1))
+            shared = decode_latents(vaes[0], latents, 9)
+            assert (shared - whole).abs().max() < 1e-5
+            assert torch.equal(shared, decode_latents(vaes[0], latents, 9))
+        vaes[0]._decode.shared = SharedDecoder(vaes[:2], Team([cpu] * 2, 1))
+        odd = decode_latents(vaes[0], latents[:, :, :, :11], 9)  # rows that 2 don't divide
+        vaes[0]._decode.shared = None
+        assert torch.equal(odd, decode_latents(vaes[0], latents[:, :, :, :11], 9))
 
 
 H100 = "NVIDIA H100 80GB HBM3"

@@ -1,4 +1,4 @@
-"""A pipeline's transformer and its copies on the other GPUs of a plan, loaded alike."""
+"""Copies of a pipeline's transformer and VAE on the other GPUs of a plan, loaded alike."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from . import optimization
 from .components import load_part
 from .failures import SpeedUpFailed
 from .split import Copy, SplitTransformer
+from .team import Team
+from .vae_decoder import FastDecoder, SharedDecoder
 
 
 def match_copies(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
@@ -24,11 +26,22 @@ def match_copies(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
     key = optimization.load_key(plan), plan.placement, [one.key for one in plan.loras]
     kept = list(pipe.copies) if getattr(pipe, "copies_key", None) == key else []
     pipe.split, pipe.copies, pipe.copies_key = None, [], key
+    if isinstance(pipe.vae._decode, FastDecoder):
+        pipe.vae._decode.shared = None
     for device in map(torch.device, plan.peers):
         found = next((copy for copy in kept if copy.device == device), None)
         if found:
             kept.remove(found)
         pipe.copies.append(found or _load_copy(replace(plan, device=str(device), peers=())))
+    if plan.peers and isinstance(pipe.vae._decode, FastDecoder):
+        pipe.vae._decode.shared = _shared_decoder(pipe.vae, plan)
+
+
+def _shared_decoder(vae: torch.nn.Module, plan: Plan) -> SharedDecoder:
+    vaes = [vae]
+    for device in plan.peers:
+        vaes.append(_load(replace(plan, device=device, peers=()), "vae"))
+    return SharedDecoder(vaes, Team([torch.device(device) for device in plan.devices], 1))
 
 
 def exchange_transformer(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
@@ -50,12 +63,16 @@ def transformers(pipe: diffusers.CogVideoXPipeline) -> list[torch.nn.Module]:
 
 
 def _load_copy(plan: Plan) -> Copy:
+    return Copy(_load(plan, "transformer"), torch.device(plan.device))
+
+
+def _load(plan: Plan, name: str) -> torch.nn.Module:
     try:
-        part = load_part("transformer", plan)
-        optimization.place_component(plan, "transformer", part)
+        part = load_part(name, plan)
+        optimization.place_component(plan, name, part)
     except (RuntimeError, MemoryError) as error:
         raise SpeedUpFailed("gpus", f"{plan.device}: {first_line(error)}") from error
-    return Copy(part, torch.device(plan.device))
+    return part
 
 
 def configure_transformers(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:

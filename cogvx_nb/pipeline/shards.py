@@ -27,30 +27,40 @@ def shares(count: int, parts: int) -> list[slice]:
 
 
 class Group:
-    """The threads that share a sequence.
+    """The threads that share a sequence, or a picture.
 
     Args:
-        count: threads. Each calls ``attend`` as often as the others, with its number.
+        count: threads. Each exchanges as often as the others, with its number.
     """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._barrier = threading.Barrier(count)
-        # Two, filled in turn: who fills one again knows that all have read it, since they have
-        # all filled the other one since.
-        self._offered: tuple[list, list] = ([None] * count, [None] * count)
+        self.reset()
+
+    def exchange(self, number: int, value: object) -> list:
+        """What each thread offers, in their order. None may change it any more, in place or by
+        work that it launches.
+
+        Raises:
+            threading.BrokenBarrierError: if another thread of the group failed.
+        """
+        # Two lists, filled in turn: who fills one again knows that all have read it, since they
+        # have all filled the other one since.
+        offered = self._offered[self._turns[number] % 2]
+        self._turns[number] += 1
+        offered[number] = value
+        self._barrier.wait()
+        return list(offered)
 
     def attend(self, number: int, attend: Attend, *parts: Tensor) -> Tensor:
         """Attention of a share of the tokens to all of them.
 
         Args:
             parts: query, key and value of that share, (batch, tokens, heads, head width).
-
-        Raises:
-            threading.BrokenBarrierError: if another thread of the group failed.
         """
         device, heads = parts[0].device, shares(parts[0].shape[2], self.count)
-        offered = self._exchange(0, number, parts)
+        offered = self.exchange(number, parts)
         lengths = [each[0].shape[1] for each in offered]
         whole = [
             torch.cat([each[index][:, :, heads[number]].to(device) for each in offered], dim=1)
@@ -59,25 +69,18 @@ class Group:
         output = attend(*whole)
         start = sum(lengths[:number])
         own = slice(start, start + lengths[number])
-        offered = self._exchange(1, number, output)
+        offered = self.exchange(number, output)
         return torch.cat([each[:, own].to(device) for each in offered], dim=2)
-
-    def _exchange(self, which: int, number: int, value: object) -> list:
-        """What each thread offers, in their order."""
-        offered = self._offered[which]
-        offered[number] = value
-        self._barrier.wait()
-        return list(offered)
 
     def abort(self) -> None:
         """Let the threads that wait fail."""
         self._barrier.abort()
 
     def reset(self) -> None:
-        """Start over, after ``abort``; no thread may wait."""
+        """Start over, after ``abort`` too; no thread may wait."""
         self._barrier.reset()
-        for offered in self._offered:
-            offered[:] = [None] * self.count
+        self._offered = [[None] * self.count for _ in range(2)]
+        self._turns = [0] * self.count
 
 
 @dataclass(frozen=True)

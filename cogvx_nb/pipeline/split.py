@@ -8,18 +8,16 @@ H200s with CogVideoX-5b at 49 frames).
 from __future__ import annotations
 
 import contextlib
-import threading
+import functools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..text import first_line
 from .attention import AttentionProcessor, attention_processor
-from .failures import SpeedUpFailed
-from .shards import Group, Shard, attend_shared, set_shard, shares
+from .shards import Shard, attend_shared, set_shard, shares
+from .team import Team
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,7 @@ class SplitTransformer:
     def __init__(self, copies: Sequence[Copy], halves: int) -> None:
         self.copies, self.halves = tuple(copies), halves
         self.count = len(copies) // halves
-        self.groups = [Group(self.count) for _ in range(halves)]
-        self._threads = ThreadPoolExecutor(len(copies), thread_name_prefix="cogvx-gpu")
+        self._team = Team([copy.device for copy in copies], halves)
 
     @property
     def config(self):
@@ -72,7 +69,7 @@ class SplitTransformer:
         processor = attention_processor(attention, compiled=True)  # one that has ``attend``
         for thread, copy in enumerate(self.copies):
             half, number = divmod(thread, self.count)
-            set_shard(thread, Shard(self.groups[half], number, processor.attend))
+            set_shard(thread, Shard(self._team.groups[half], number, processor.attend))
             copy.transformer.set_attn_processor(_shared_processor(thread))
 
     def __call__(
@@ -104,54 +101,22 @@ class SplitTransformer:
             for clip in clips
             for rows, some in zip(shares(height, self.count), words, strict=True)
         ]
-        parts = self._compute(work)
+        calls = [functools.partial(_call, *pair) for pair in zip(self.copies, work, strict=False)]
+        parts = self._team.run(calls)
         starts = range(0, len(parts), self.count)
         return (torch.cat([torch.cat(parts[n : n + self.count], dim=3) for n in starts]),)
 
-    def _compute(self, work: list[tuple]) -> list[Tensor]:
-        """What each copy makes of its part, on the first device."""
-        for group in self.groups:
-            group.reset()
-        futures = [self._threads.submit(self._call, *each) for each in enumerate(work)]
-        try:
-            errors = [future.exception() for future in futures]
-        except BaseException:  # an interrupt
-            self._abort()
-            wait(futures)
-            raise
-        for error, copy in zip(errors, self.copies, strict=False):
-            if error is not None and not isinstance(error, threading.BrokenBarrierError):
-                self._raise(error, copy)
-        return [future.result() for future in futures]
 
-    def _abort(self) -> None:
-        for group in self.groups:
-            group.abort()
-
-    def _raise(self, error: BaseException, copy: Copy) -> None:
-        """Raise the error of a copy; of another device than the first it is one to do without."""
-        if copy is not self.copies[0] and isinstance(error, RuntimeError | MemoryError):
-            raise SpeedUpFailed("gpus", f"{copy.device}: {first_line(error)}") from error
-        raise error
-
-    def _call(self, number: int, part: tuple) -> Tensor:
-        device = self.copies[number].device
-        on_device = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
-        try:
-            with torch.no_grad(), on_device:
-                latents, text, timestep, ofs, rotary = _moved(part, device)
-                velocity = self.copies[number].transformer(
-                    hidden_states=latents,
-                    encoder_hidden_states=text,
-                    timestep=timestep,
-                    ofs=ofs,
-                    image_rotary_emb=rotary,
-                    return_dict=False,
-                )[0]
-                return velocity.to(self.copies[0].device)
-        except BaseException:
-            self._abort()
-            raise
+def _call(copy: Copy, part: tuple, device: torch.device) -> Tensor:
+    latents, text, timestep, ofs, rotary = _moved(part, device)
+    return copy.transformer(
+        hidden_states=latents,
+        encoder_hidden_states=text,
+        timestep=timestep,
+        ofs=ofs,
+        image_rotary_emb=rotary,
+        return_dict=False,
+    )[0]
 
 
 def _rows_of(

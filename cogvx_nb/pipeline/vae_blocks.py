@@ -19,6 +19,7 @@ from diffusers import AutoencoderKLCogVideoX
 from torch import Tensor, nn
 
 from ..planning.vae_cost import CALL_BYTES
+from .borders import Border
 
 
 def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
@@ -42,7 +43,8 @@ class CausalLayers:
     Each convolution keeps the last two frames of its input for the next batch of the clip.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, border: Border | None = None) -> None:
+        self.border = border or Border()
         self.last_batch = False  # whether nothing needs to be kept
         self._last_frames: dict[nn.Module, Tensor] = {}
 
@@ -83,9 +85,7 @@ class CausalLayers:
             end = look_back + len(part)
             prepare(part, padded[look_back:end])
             padded[:look_back] = padded[look_back] if previous is None else previous
-            result = F.conv3d(
-                padded[:end].permute(3, 0, 1, 2)[None], conv.weight, conv.bias, padding=(0, 1, 1)
-            )[0].permute(1, 2, 3, 0)
+            result = self._convolve_rows(conv, padded[:end])
             target.copy_(result) if onto is None else target.add_(result)
             left -= len(part)
             keep = left or not self.last_batch
@@ -93,6 +93,13 @@ class CausalLayers:
         if not self.last_batch:
             self._last_frames[conv] = previous
         return out
+
+    def _convolve_rows(self, conv: nn.Conv3d, x: Tensor) -> Tensor:
+        if shared := self.border.is_shared:
+            x = self.border.with_neighbours(x)
+        padding = (0, 0 if shared else 1, 1)
+        result = F.conv3d(x.permute(3, 0, 1, 2)[None], conv.weight, conv.bias, padding=padding)
+        return result[0].permute(1, 2, 3, 0)
 
 
 def shortcut(block: nn.Module, x: Tensor) -> Tensor:
@@ -102,14 +109,14 @@ def shortcut(block: nn.Module, x: Tensor) -> Tensor:
     return F.linear(x, block.conv_shortcut.weight.flatten(1), block.conv_shortcut.bias)
 
 
-def norm_factors(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
+def norm_factors(norm: nn.GroupNorm, x: Tensor, border: Border) -> tuple[Tensor, Tensor]:
     """Scale and shift of a group norm of ``x``, both float32 (channels,)."""
-    mean, rstd = _statistics(x, norm.num_groups, norm.eps)
+    mean, rstd = _statistics(x, norm.num_groups, norm.eps, border)
     scale = rstd * norm.weight.float()
     return scale, norm.bias.float() - mean * scale
 
 
-def _statistics(x: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
+def _statistics(x: Tensor, groups: int, eps: float, border: Border) -> tuple[Tensor, Tensor]:
     """Mean and 1 / standard deviation of each channel's group, both float32 (channels,)."""
     channels = x.shape[-1]
     flat = x.reshape(-1, channels)
@@ -118,7 +125,7 @@ def _statistics(x: Tensor, groups: int, eps: float) -> tuple[Tensor, Tensor]:
         var = rstd.pow(-2)
     else:
         var, mean = torch.var_mean(flat.float(), dim=0, correction=0)
-    mean, var = mean.view(groups, -1), var.view(groups, -1)
+    mean, var = (each.view(groups, -1) for each in border.statistics(mean, var))
     spread = var.mean(1) + mean.var(1, correction=0)
     mean, rstd = mean.mean(1), torch.rsqrt(spread + eps)
     return (part.repeat_interleave(channels // groups) for part in (mean, rstd))

@@ -6,12 +6,17 @@ frames once. ``cogvx bench`` measures it.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLCogVideoX
 from diffusers.models.autoencoders.vae import DecoderOutput
 from torch import Tensor, nn
 
+from .borders import Border
+from .team import Team
 from .vae_blocks import CausalLayers, batches, in_tiles, is_tiled, norm_factors, shortcut
 
 
@@ -21,6 +26,7 @@ class FastDecoder:
 
     def __init__(self, vae: AutoencoderKLCogVideoX) -> None:
         self._vae = vae
+        self.shared: SharedDecoder | None = None  # where several devices decode whole clips
 
     def __call__(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Decode (batch, 16, latent frames, height / 8, width / 8).
@@ -39,15 +45,46 @@ class FastDecoder:
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def _whole(self, z: Tensor) -> Tensor:
-        clips = [_ClipDecoder(self._vae).frames(clip) for clip in z]
+        if self.shared and self.shared.fits(z.shape[-2]):
+            clips = [self.shared.frames(clip) for clip in z]
+        else:
+            clips = [_ClipDecoder(self._vae).frames(clip) for clip in z]
         return torch.stack(clips).permute(0, 4, 1, 2, 3)
 
 
-class _ClipDecoder:
-    """Decodes one clip, in batches of two latent frames as diffusers does: see ``batches``."""
+class SharedDecoder:
+    """Decodes a clip on several devices, each a share of its rows.
 
-    def __init__(self, vae: AutoencoderKLCogVideoX) -> None:
-        self._vae, self._layers = vae, CausalLayers()
+    Args:
+        vaes: on each of the team's devices.
+    """
+
+    def __init__(self, vaes: Sequence[AutoencoderKLCogVideoX], team: Team) -> None:
+        self._vaes, self._team = vaes, team
+
+    def fits(self, height: int) -> bool:
+        """Whether each device gets as many of so many rows of latents."""
+        return height % len(self._vaes) == 0
+
+    def frames(self, latents: Tensor) -> Tensor:
+        """As of a clip on one device, up to rounding."""
+        group, size = self._team.groups[0], latents.shape[2] // len(self._vaes)
+
+        def decode(number: int, rows: Tensor, device: torch.device) -> Tensor:
+            decoder = _ClipDecoder(self._vaes[number], Border(group, number))
+            return decoder.frames(rows.to(device))
+
+        parts = latents.split(size, dim=2)
+        work = [functools.partial(decode, *each) for each in enumerate(parts)]
+        return torch.cat(self._team.run(work), dim=1)
+
+
+class _ClipDecoder:
+    """Decodes one clip, or a share of its rows, in batches of two latent frames as diffusers does:
+    see ``batches``."""
+
+    def __init__(self, vae: AutoencoderKLCogVideoX, border: Border | None = None) -> None:
+        self._vae, self._layers = vae, CausalLayers(border)
 
     def frames(self, latents: Tensor) -> Tensor:
         """(frames, height, width, 3) of latents (16, latent frames, height / 8, width / 8)."""
@@ -66,7 +103,7 @@ class _ClipDecoder:
             for resnet in block.resnets:
                 x = self._resnet(resnet, x, z)
             for upsampler in block.upsamplers or ():
-                x = _upsample(upsampler, x)
+                x = _upsample(upsampler, x, self._layers.border)
         return self._norm_and_convolve(decoder.norm_out, decoder.conv_out, x, z)
 
     def _resnet(self, block: nn.Module, x: Tensor, z: Tensor) -> Tensor:
@@ -78,11 +115,11 @@ class _ClipDecoder:
         self, norm: nn.Module, causal: nn.Module, x: Tensor, z: Tensor, onto: Tensor | None = None
     ) -> Tensor:
         """Norm, SiLU and convolution; added in place to ``onto`` if given."""
-        factors = _modulation(norm, x, z)
+        factors = _modulation(norm, x, z, self._layers.border)
         return self._layers.norm_and_convolve(causal.conv, x, *factors, onto)
 
 
-def _modulation(norm: nn.Module, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+def _modulation(norm: nn.Module, x: Tensor, z: Tensor, border: Border) -> tuple[Tensor, Tensor]:
     """Scale and shift of a spatial norm of ``x``: float32, at the latents' size.
 
     The group norm and its modulation by the latents (arXiv 2209.09002) are one affine map.
@@ -90,7 +127,7 @@ def _modulation(norm: nn.Module, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two of (frames, latent height, 1, latent width, 1, channels).
     """
-    gain, offset = norm_factors(norm.norm_layer, x)
+    gain, offset = norm_factors(norm.norm_layer, x, border)
     times, plus = (_pointwise(conv.conv, z) for conv in (norm.conv_y, norm.conv_b))
     frame = _latent_frame(len(x), len(z), x.device)
     scale, shift = (times * gain)[frame], (times * offset + plus)[frame]
@@ -110,7 +147,7 @@ def _latent_frame(frames: int, latent_frames: int, device: torch.device) -> Tens
     return torch.arange(frames, device=device) // (frames // latent_frames)
 
 
-def _upsample(upsampler: nn.Module, x: Tensor) -> Tensor:
+def _upsample(upsampler: nn.Module, x: Tensor, border: Border) -> Tensor:
     """Double height and width, and the number of frames where the upsampler compresses time (then
     not the first of an odd number).
 
@@ -121,9 +158,8 @@ def _upsample(upsampler: nn.Module, x: Tensor) -> Tensor:
     odd = len(x) % 2 if doubled else 0
     count = 2 * len(x) - odd if doubled else len(x)
     out = x.new_empty(count, 2 * x.shape[1], 2 * x.shape[2], conv.out_channels)
-    for index, frame in enumerate(x):
-        large = F.interpolate(frame.permute(2, 0, 1)[None], scale_factor=2.0)
-        result = F.conv2d(large, conv.weight, conv.bias, padding=1)[0].permute(1, 2, 0)
+    for index, frame in enumerate(border.with_neighbours(x) if border.is_shared else x):
+        result = border.convolve_frame(conv, frame)
         first = index if not doubled else max(2 * index - odd, 0)
         out[first : first + (1 if not doubled or (odd and index == 0) else 2)] = result
     return out

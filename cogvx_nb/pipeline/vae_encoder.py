@@ -83,7 +83,8 @@ class _ClipEncoder:
         self, norm: nn.GroupNorm, causal: nn.Module, x: Tensor, onto: Tensor | None = None
     ) -> Tensor:
         """Norm, SiLU and convolution; added in place to ``onto`` if given."""
-        factors = (part.expand(len(x), 1, 1, 1, 1, -1) for part in norm_factors(norm, x))
+        factors = norm_factors(norm, x, self._layers.border)
+        factors = (part.expand(len(x), 1, 1, 1, 1, -1) for part in factors)
         return self._layers.norm_and_convolve(causal.conv, x, *factors, onto)
 
 

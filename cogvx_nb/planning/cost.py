@@ -78,7 +78,9 @@ def peer_bytes(plan: Plan) -> int:
     """Predicted need of each GPU but the first that shares a step."""
     if not plan.peers:
         return 0
-    return int(RESERVED_OVERHEAD * (weight_bytes(plan)["transformer"] + _step_bytes(plan)))
+    sizes, decode = weight_bytes(plan), vae_bytes(plan) / plan.decoding
+    more = max(_step_bytes(plan), decode)
+    return int(RESERVED_OVERHEAD * (sizes["transformer"] + sizes["vae"] + more))
 
 
 def _used_bytes(plan: Plan) -> float:
@@ -173,7 +175,7 @@ def stage_seconds(
     seconds = {
         "text": _text_seconds(plan, gpu),
         "denoise": computed * _step_seconds(plan, gpu, slowdown) + steps * STEP_OVERHEAD_SECONDS,
-        "decode": decode_seconds(plan, slowdown),
+        "decode": decode_seconds(plan, slowdown) / plan.decoding,
     }
     if plan.encoded_frames:
         seconds["encode"] = encode_seconds(plan, plan.encoded_frames, slowdown)

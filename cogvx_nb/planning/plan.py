@@ -172,6 +172,12 @@ class Plan:
         """Devices that share the rows of a clip's latents."""
         return len(self.devices) // self.halves
 
+    @property
+    def decoding(self) -> int:
+        """Devices that decode the video, each as many rows of the latents."""
+        shared = not self.tiled and self.height // 8 % len(self.devices) == 0
+        return len(self.devices) if shared else 1
+
     def tokens(self, frames: int) -> int:
         """Tokens that the transformer sees for a clip of so many frames, text included."""
         checkpoint = self.model.checkpoint
