@@ -61,9 +61,10 @@ CARDS = {"80 GB": 79, "40 GB": 39, "24 GB": 22.8, "16 GB": 15, "12 GB": 11.2, "8
         ("16 GB", 60, "group_offload", "text_encoder_offload fp8"),
         ("16 GB", 28, "group_offload", "text_encoder_offload fp8"),
         ("16 GB", 14, "disk_offload", "text_encoder_offload fp8"),
-        ("12 GB", 28, "group_offload", "group_offload"),
+        ("12 GB", 28, "group_offload", "group_offload fp8"),
         ("12 GB", 14, "disk_offload", "disk_offload"),
-        ("8 GB", 60, "group_offload", "group_offload"),
+        ("8 GB", 60, "group_offload", "group_offload fp8"),
+        ("8 GB", 18, "disk_offload", "group_offload fp8"),
         ("8 GB", 14, "disk_offload", "disk_offload"),
     ],
 )
@@ -162,8 +163,8 @@ def test_what_combines_with_what(big):
     allowed = {
         "no_offload": {"compiled", "fp8"},
         "text_encoder_offload": {"compiled", "fp8"},
-        "model_offload": {"compiled"},
-        "group_offload": {"compiled"},
+        "model_offload": {"compiled", "fp8"},
+        "group_offload": {"compiled", "fp8"},
         "disk_offload": {"compiled"},
         "sequential_offload": set(),
     }
@@ -222,6 +223,73 @@ def test_ram_counts_what_is_pinned_and_what_passes_through(big):
     random = replace(big, model=replace(big.model, folder=None))
     with pytest.raises(DoesNotFit, match="of RAM besides GPU memory"):
         planner.plan_request(random, machine_with(11.2, 14))
+
+
+def test_8_bit_weights_take_half_of_the_memory_and_of_the_transfers(big):
+    """4.76 of 5.57 billion parameters are quantized: 10.38 GiB become 5.95."""
+    here = machine_with(7.2, 60)
+    exact, fast = (planner.plan_request(replace(big, speed=s), here) for s in ("exact", "fast"))
+    sizes = [cost.weight_bytes(one)["transformer"] / GIB for one in (exact, fast)]
+    assert sizes == pytest.approx([10.38, 5.95], abs=0.01)
+    assert fast.ram_bytes / GIB == pytest.approx(1.1 * (8.87 + 5.95) + 0.40, abs=0.1)
+    tile = replace(fast, tiled=True), replace(exact, tiled=True)  # a decode takes more than a step
+    blocks = [cost.peak_bytes(one) for one in tile]
+    assert blocks[0] <= blocks[1]
+    # 13 frames are computed faster than an RTX's link brings 16-bit weights.
+    slow = replace(here.gpus[0], name="NVIDIA GeForce RTX 5090", capability=(12, 0))
+    short = [replace(one, frames=13) for one in (exact, fast)]
+    steps = [cost.stage_seconds(one, slow, 50, warm=True)["denoise"] / 50 for one in short]
+    assert steps == pytest.approx([sizes[0] * GIB / 20e9, sizes[1] * GIB / 20e9], rel=0.03)
+
+
+def test_a_whole_transformer_of_8_bits_moves_to_a_card_that_has_room_for_the_text_encoder(big):
+    """Which is then the largest part: no 8 GB card has that, so blocks stream to it."""
+    fast = planner.plan_request(replace(big, speed="fast"), machine_with(11.2, 60))
+    moved = planner.with_placement(fast, "model_offload", machine_with(11.2, 60))
+    assert (moved.quantized, moved.placement) == ("fp8", "model_offload")
+    assert plan.fits(moved, machine_with(11.2, 60))
+    assert not plan.fits(moved, machine_with(7.2, 60))
+    assert moved.ram_bytes / GIB == pytest.approx(8.87 + 5.95 + 0.40, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("card", "ram", "speed", "expected"),
+    [
+        ("40 GB", 60, "fast", ("no_offload", "")),  # multiplied in 16 bits it is no faster
+        ("16 GB", 60, "fast", ("text_encoder_offload", "int8_weights")),
+        ("16 GB", 60, "exact", ("group_offload", "")),
+        ("12 GB", 60, "fast", ("group_offload", "")),
+        ("12 GB", 20, "fast", ("group_offload", "int8_weights")),
+        ("12 GB", 20, "exact", None),
+        ("8 GB", 20, "turbo", ("group_offload", "int8_weights")),
+    ],
+)
+def test_cards_without_8_bit_products_store_8_bits_where_that_makes_room(
+    big, card, ram, speed, expected
+):
+    turing = machine_with(CARDS[card], ram, bf16=False)
+    wanted = replace(big, speed=speed)
+    if expected is None:
+        with pytest.raises(DoesNotFit):
+            planner.plan_request(wanted, turing)
+        return
+    fitted = planner.plan_request(wanted, turing)
+    assert (fitted.placement, fitted.quantized) == expected
+    assert fitted.dtype == "float16"
+    note = "8-bit weights, multiplied in 16 bits"
+    assert (note in fitted.approximations) == bool(fitted.quantized)
+    lost = speedups.missing_speed_ups(speed, fitted.speed_ups, fitted.reasons)
+    assert bool(lost) == (speed == "fast" and not fitted.quantized)
+    again = planner.replay_plan(wanted, turing, fitted.choices)
+    assert (again.placement, again.quantized) == expected
+
+
+def test_8_bit_weights_need_no_compiler(big):
+    here = machine_with(15, 60, compiler=False)
+    fitted = planner.plan_request(replace(big, speed="fast"), here)
+    assert (fitted.placement, fitted.quantized) == ("text_encoder_offload", "int8_weights")
+    without = planner.plan_request(replace(big, speed="fast"), replace(here, versions={}))
+    assert (without.placement, without.quantized) == ("group_offload", "")
 
 
 def test_float16_keeps_layers_of_the_text_encoder_in_float32(big):
@@ -384,7 +452,9 @@ def test_sdpa_is_also_called_stock(big):
 def test_a_speed_up_that_fails_takes_along_what_is_slow_without_it(big):
     machine = machine_with(79, flash="4.0.0")
     start = planner.plan_request(replace(big, speed="turbo"), machine)
-    assert [row.name for row in start.speed_ups] == list(speedups.SPEED_UPS)
+    assert [row.name for row in start.speed_ups] == [
+        row.name for row in speedups.SPEED_UPS.values() if row.name != "compact_weights"
+    ]
     eager = planner.next_plan(start, "compiled", "no compiler")
     assert [row.name for row in eager.speed_ups] == ["flash4", "step_cache"]
     assert eager.reasons[-1] == "compiling the blocks failed: no compiler"

@@ -12,7 +12,7 @@ from conftest import CIRCLE
 
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.errors import PromptUnknown, RequestError
-from cogvx_nb.planning import planner, request, speedups
+from cogvx_nb.planning import attentions, planner, request, speedups
 
 
 @pytest.fixture(scope="session")
@@ -257,7 +257,7 @@ def test_known_attentions_are_taken_on_any_machine(tiny, name):
 def test_the_attentions_are_those_of_diffusers():
     from diffusers.models.attention_dispatch import AttentionBackendName
 
-    assert set(speedups.BACKENDS) == {backend.value for backend in AttentionBackendName}
+    assert set(attentions.BACKENDS) == {backend.value for backend in AttentionBackendName}
 
 
 @pytest.mark.parametrize(

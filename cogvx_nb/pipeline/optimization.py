@@ -12,19 +12,16 @@ import accelerate
 import diffusers
 import torch
 
-from ..errors import RequestError, optional_import
 from ..planning.plan import Plan
-from ..planning.speedups import CACHE_INTERVAL, SPEED_UPS, first_cached_step
+from ..planning.speedups import CACHE_INTERVAL, first_cached_step
 from ..text import first_line
 from .attention import set_attention
 from .condition import from_text, padding_of
 from .denoise import predict
 from .failures import SpeedUpFailed, is_out_of_memory
 from .positions import cut_learned_positions, rotary_positions
+from .quantization import quantize_transformer
 from .vae import use_fast_vae
-
-QUANTIZED_LAYERS = ("attn1.", "ff.")
-"""Linear layers with nine tenths of a block's weights; the others are given two rows at a time."""
 
 MAX_COMPILED_SHAPES = 64
 """Video sizes that one process keeps compiled code for; torch's default is 8."""
@@ -111,39 +108,6 @@ def compile_blocks(transformer, plan: Plan) -> None:
         )
 
 
-def quantize_transformer(transformer: torch.nn.Module, kind: str, device: str) -> None:
-    """Quantize the blocks' weights, and their inputs at run time; the weights end on the device.
-
-    Args:
-        kind: ``fp8``, scaled by row, ``int8``, or empty for not at all.
-
-    Raises:
-        RequestError: if torchao is missing.
-    """
-    if not kind:
-        return
-    make_error = functools.partial(RequestError, "speed", "fast")
-    row = SPEED_UPS["quantized"]
-    quantization = optional_import(
-        "torchao.quantization", row.extra, row.title, make_error=make_error
-    )
-    # Its own settings for the compiler search for minutes and gain next to nothing.
-    if kind == "fp8":
-        rows = quantization.PerRow()
-        config = quantization.Float8DynamicActivationFloat8WeightConfig(
-            granularity=rows, set_inductor_config=False
-        )
-    else:
-        config = quantization.Int8DynamicActivationInt8WeightConfig(set_inductor_config=False)
-
-    def is_quantized(module: torch.nn.Module, name: str) -> bool:
-        return isinstance(module, torch.nn.Linear) and any(
-            part in name for part in QUANTIZED_LAYERS
-        )
-
-    quantization.quantize_(transformer.transformer_blocks, config, is_quantized, device=device)
-
-
 def set_step_cache(transformer: torch.nn.Module, steps: int) -> None:
     """Cache the output of blocks between so many steps, by ``speedups.cached_schedule``; 0 for no
     cache."""
@@ -168,7 +132,9 @@ a loaded pipeline gets another plan; and before each video."""
 APPLY: dict[str, tuple[str, Callable[[torch.nn.Module, Plan, int], None]]] = {
     "quantized": (
         LOAD,
-        lambda t, plan, steps: quantize_transformer(t, plan.quantized, plan.device),
+        lambda t, plan, _: quantize_transformer(
+            t, plan.quantized, plan.device, stays="transformer" in plan.offload.on_gpu
+        ),
     ),
     "compiled": (PLACED, lambda t, plan, _: enable_compiled(t, plan.compiled)),
     "attention": (PLACED, lambda t, plan, _: set_attention(t, plan.attention, plan.compiled)),
@@ -185,9 +151,12 @@ def apply_speed_ups(when: str, transformer: torch.nn.Module, plan: Plan, steps: 
 
 
 def load_key(plan: Plan) -> tuple:
-    """What only loading again can change: precision, weights, and hooks that can't be removed."""
+    """What only loading again can change: precision, weights, and hooks that can't be removed.
+
+    Quantized weights that move are kept in another way than those that stay.
+    """
     applied = [getattr(plan, field) for field, (when, _) in APPLY.items() if when == LOAD]
-    hooks = "" if plan.offload.reversible else plan.placement
+    hooks = "" if plan.offload.reversible and not plan.quantized else plan.placement
     return plan.device, plan.dtype, hooks, *applied
 
 
@@ -263,7 +232,7 @@ def _stream_component(part: torch.nn.Module, name: str, plan: Plan) -> None:
     diffusers.hooks.apply_group_offloading(
         part,
         onload_device=torch.device(plan.device),
-        use_stream=True,
+        use_stream=plan.device != "cpu",
         low_cpu_mem_usage=plan.offload.from_disk,
         **granularity[name],
     )

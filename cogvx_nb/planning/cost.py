@@ -10,7 +10,7 @@ are any.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..loras.layers import changed_weights
 from ..text import GIB
@@ -102,11 +102,12 @@ def ram_bytes(plan: Plan) -> int:
     """Predicted need of RAM: what stays there, or the largest component on its way to the GPU."""
     if plan.device == "cpu":
         return peak_bytes(plan)
-    sizes = weight_bytes(plan.without("quantized"))  # quantizing is done on the GPU
-    text, transformer = sizes["text_encoder"], sizes["transformer"]
-    placement = plan.offload
+    sizes, placement = weight_bytes(plan), plan.offload
+    text = sizes["text_encoder"]
+    # The transformer passes through RAM, not quantized, before the text encoder is loaded.
+    transformer = weight_bytes(replace(plan, quantized=""))["transformer"]
     if placement.hooks:
-        return sum(sizes.values())
+        return max(sum(sizes.values()), transformer)
     if placement.from_disk:
         # A mapped file takes none, but converted weights no longer are the file's.
         mapped = plan.model.folder is not None and plan.dtype == plan.model.checkpoint.gpu_dtype
@@ -114,8 +115,7 @@ def ram_bytes(plan: Plan) -> int:
         return text + (merged if mapped else transformer)
     pinned = PINNED_OVERHEAD * sum(sizes[component] for component in placement.streamed)
     if "transformer" in placement.streamed:
-        return int(pinned + sizes["vae"])
-    # The transformer passes through RAM before the text encoder is loaded.
+        return int(max(pinned + sizes["vae"], transformer))
     return int(max(pinned or text, transformer))
 
 

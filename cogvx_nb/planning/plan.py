@@ -26,7 +26,7 @@ class Placement:
     from_disk: bool = False  # group offload from the files instead of pinned RAM
     hooks: str = ""  # CPU offload of the others: "model" moves whole ones, "sequential" layers
     compiles: bool = True  # the transformer's blocks can be compiled
-    quantizes: bool = False  # they can be quantized: that is done on the GPU, where they stay
+    quantizes: bool = False  # they can have 8-bit weights: quantized on the GPU, kept in memory
     splits: bool = False  # several GPUs can share a step
     reversible: bool = False  # a loaded pipeline can change from and to it
 
@@ -58,6 +58,7 @@ _ROWS = (
         MODEL_OFFLOAD,
         "one component at a time moves to the GPU",
         hooks="model",
+        quantizes=True,
         reversible=True,
     ),
     Placement(
@@ -65,6 +66,7 @@ _ROWS = (
         "blocks stream from pinned RAM as they are needed",
         on_gpu=frozenset({"vae"}),
         streamed=COMPONENTS - {"vae"},
+        quantizes=True,
     ),
     Placement(
         "disk_offload",
@@ -125,7 +127,7 @@ class Plan:
     attention: str = SDPA  # or flash4, or the name of a backend of diffusers
     speed: str = "exact"  # one of SPEEDS, as requested
     compiled: bool = False  # the transformer's blocks are compiled
-    quantized: str = ""  # format of the quantized matrix products, fp8 or int8; else empty
+    quantized: str = ""  # format of 8-bit weights: fp8, int8 or int8_weights; else empty
     peers: tuple[str, ...] = ()  # other GPUs that share a step, each with a transformer
     step_cache: bool = False  # steps reuse the output of others; see speedups.cached_schedule
     peak_bytes: int = 0  # predicted peak of the device; of a GPU what torch's allocator reserves

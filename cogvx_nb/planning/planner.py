@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from .plan import (
     upgrade_choices,
 )
 from .request import VideoRequest
-from .requirements import conditions_for, missing_requirement, resolve_speed_ups
+from .requirements import candidate_plans, missing_requirement, resolve_speed_ups
 from .speedups import AUTO, SPEED_UPS
 
 
@@ -141,19 +141,6 @@ def _draft_plan(
     return Plan(model, device, dtype, NO_OFFLOAD, False, **size, reasons=(reason,))
 
 
-def _candidate_plans(draft: Plan, machine: Machine, steps: int) -> Iterator[Plan]:
-    """Every way of running it, from the largest on the device to the smallest."""
-    conditions = conditions_for(draft, machine, steps)
-    rows = [row for row in SPEED_UPS.values() if row.by_cost]
-    optional = [row.field for row in rows if not row.obstacle(conditions, row.values[0])]
-    switches = itertools.product((False, True), repeat=len(optional))
-    for (placement, tiled), states in itertools.product(placements_by_memory(draft), switches):
-        options = dict(zip(optional, states, strict=True))
-        plan = drop_incompatible(replace(draft, placement=placement, tiled=tiled, **options))
-        if all(getattr(plan, name) == state for name, state in options.items()):
-            yield plan
-
-
 def _fastest_fitting(
     draft: Plan, machine: Machine, steps: int, videos: int = 1, gpus: str = AUTO
 ) -> Plan:
@@ -161,7 +148,7 @@ def _fastest_fitting(
     candidates = [
         _with_predictions(plan, machine, steps, videos)
         for one in several_gpus.gpu_choices(draft, machine, gpus)
-        for plan in _candidate_plans(one, machine, steps)
+        for plan in candidate_plans(one, machine, steps)
         if plan.peers or not one.peers
     ]
     fitting = [plan for plan in candidates if fits(plan, machine)]

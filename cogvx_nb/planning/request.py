@@ -16,13 +16,13 @@ from ..loras import given as given_loras
 from ..loras.layers import UsedLora
 from ..text import full_number
 from . import inputs, prompt_tokens
+from .attentions import check_attention
 from .field import FRAMES, PLAN
 from .fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS, complete_values, names_deciding
 from .fit import Adjustment, fit_frames, fit_size, is_trained, steps_notes
 from .prompt_tokens import Span, Tokens
 from .schedulers import AUTO, used_scheduler
 from .several_gpus import parse_gpus
-from .speedups import check_attention
 
 if TYPE_CHECKING:
     from ..media.given import Given

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ..errors import RequestError
 from .machine import Machine
-from .plan import SWITCHED_OFF, Plan, gpu_for
-from .speedups import AUTO, FORMER_ATTENTIONS, SDPA, SPEED_UPS, Conditions, SpeedUp
+from .plan import SWITCHED_OFF, Plan, drop_incompatible, gpu_for, placements_by_memory
+from .speedups import AUTO, FORMER_ATTENTIONS, SDPA, SPEED_UPS, SPEEDS, Conditions, SpeedUp
 
 
 def conditions_for(plan: Plan, machine: Machine, steps: int) -> Conditions:
@@ -42,7 +44,8 @@ def resolve_speed_ups(draft: Plan, machine: Machine, steps: int) -> Plan:
         if obstacle := row.obstacle(conditions, value):
             raise RequestError(row.field, value, f"{obstacle}, or use {SWITCHED_OFF[row.field]}")
     for row in SPEED_UPS.values():
-        if plan.speed in row.speeds and getattr(plan, row.field) in (AUTO, False, ""):
+        chosen = getattr(plan, row.field) not in (AUTO, False, "")
+        if plan.speed in row.speeds and not row.by_cost and not chosen:
             plan = _with_speed_up(plan, row, conditions)
     return replace(plan, attention=SDPA) if plan.attention == AUTO else plan
 
@@ -62,3 +65,22 @@ def _with_speed_up(plan: Plan, row: SpeedUp, conditions: Conditions) -> Plan:
     if row.exact:
         return plan
     return replace(plan, reasons=(*plan.reasons, f"{row.title} {missing}"))
+
+
+def candidate_plans(draft: Plan, machine: Machine, steps: int) -> Iterator[Plan]:
+    """Every way of running it, from the largest on the device to the smallest."""
+    conditions = conditions_for(draft, machine, steps)
+    optional = {
+        row.field: (getattr(draft, row.field), row.values[0])
+        for row in SPEED_UPS.values()
+        if row.by_cost
+        and draft.speed in (row.speeds or SPEEDS)
+        and getattr(draft, row.field) == SWITCHED_OFF[row.field]
+        and not row.obstacle(conditions, row.values[0])
+    }
+    switches = itertools.product(*optional.values())
+    for (placement, tiled), states in itertools.product(placements_by_memory(draft), switches):
+        options = dict(zip(optional, states, strict=True))
+        plan = drop_incompatible(replace(draft, placement=placement, tiled=tiled, **options))
+        if all(getattr(plan, name) == state for name, state in options.items()):
+            yield plan

@@ -52,7 +52,7 @@ BOUNDS = {
     for name in ("frames", "steps", "height", "width", "guidance")
 } | {
     "fps": Range(1, 1000),
-    "quantized": OneOf(("", "fp8", "int8")),
+    "quantized": OneOf(("", "fp8", "int8", "int8_weights")),
     "dtype": OneOf(("float32", "bfloat16", "float16")),
     **{row.name: OneOf(row.choices) for row in FIELDS.values() if row.choices},
     "lora": Passes(_check_loras, "must name LoRAs by their content, or be empty"),
