@@ -5,6 +5,7 @@ plans a checkpoint with random weights at each number of frames, and makes a vid
 made-up picture or clip, where the checkpoint needs one) to mp4.
 Prints JSON lines: predicted and measured peak (reserved by the allocator) and seconds. Denoising
 takes ``--steps`` steps and is predicted for as many; the plan is that of a video of 50 steps.
+``frames_sha256`` is equal where two placements made the same frames.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from cogvx_nb.benchmark import inputs
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.planning import cost, plan, planner, probe, request
+from cogvx_nb.planning.machine import Machine
 
 CARDS = {"80 GB": 79.0, "24 GB": 22.8, "16 GB": 15.0, "12 GB": 11.2, "8 GB": 7.2, "5 GiB": 5.0}
 """GiB that each leaves for torch."""
@@ -34,24 +36,37 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", help="(default: those of the model)")
     parser.add_argument("--cards", nargs="+", default=list(CARDS), choices=CARDS)
     parser.add_argument("--speed", default="exact")
+    parser.add_argument("--placement", default="", help="instead of the fastest that fits")
+    parser.add_argument("--quantized", default="", help="format of 8-bit weights, on any card")
     options = parser.parse_args()
     checkpoint = registry.get_checkpoint(options.model)
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("COGVX_OUTPUTS_DIR", folder)
         for card in options.cards:
             for frames in options.frames or checkpoint.frames:
-                row = measure(checkpoint, card, frames, options.steps, options.speed, Path(folder))
+                ways = options.placement, options.quantized
+                row = measure(
+                    checkpoint, card, frames, options.steps, options.speed, Path(folder), *ways
+                )
                 print(json.dumps(row), flush=True)
 
 
 def measure(
-    checkpoint: registry.Checkpoint, card: str, frames: int, steps: int, speed: str, folder: Path
+    checkpoint: registry.Checkpoint,
+    card: str,
+    frames: int,
+    steps: int,
+    speed: str,
+    folder: Path,
+    placement: str = "",
+    quantized: str = "",
 ) -> dict:
     """A row for one GPU and number of frames; or the error."""
     import torch
 
     from cogvx_nb.pipeline import generate, loader, optimization
     from cogvx_nb.results import result
+    from cogvx_nb.results.video import frame_hash
 
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, CARDS[card] * 2**30 / total))
@@ -61,7 +76,7 @@ def measure(
     row = {"model": checkpoint.name, "card": card, "frames": frames, "steps": steps}
     try:
         probed = probe.probe_machine()
-        planned = planner.plan_request(video, probed)
+        planned = plan_as_asked(video, probed, placement, quantized)
         optimization.free_memory()
         torch.cuda.reset_peak_memory_stats()
         loaded = loader.load_pipeline(planned)
@@ -100,7 +115,19 @@ def measure(
         "write_seconds": round(writing, 2),
         "time_ratio": round(predicted / measured, 3),
         "step_seconds": round(generated.seconds["denoise"] / steps, 4),
+        "frames_sha256": frame_hash(generated.frames),
     }
+
+
+def plan_as_asked(
+    video: request.VideoRequest, machine: Machine, placement: str, quantized: str
+) -> plan.Plan:
+    """The plan of a request, or its like with a named placement or format of 8-bit weights."""
+    planned = planner.plan_request(video, machine)
+    if not placement and not quantized:
+        return planned
+    planned = replace(planned, quantized=quantized or planned.quantized)
+    return planner.with_placement(planned, placement or planned.placement, machine)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,9 @@ def embedded_plans(planned) -> dict:
     plans["bfloat16, compiled"] = replace(half, compiled=True)
     for kind in ("fp8", "int8"):
         plans[kind] = replace(half, quantized=kind, compiled=True)
-    plans["fp8, text_encoder_offload"] = replace(plans["fp8"], placement="text_encoder_offload")
+    for name in ("text_encoder_offload", "model_offload", "group_offload"):
+        plans[f"fp8, {name}"] = replace(plans["fp8"], placement=name)
+    plans["int8_weights"] = replace(half, quantized="int8_weights")
     plans["fp8, step cache"] = replace(plans["fp8"], step_cache=True)
     return plans
 
@@ -116,6 +118,8 @@ def half_precision_plans(planned) -> dict:
         "group_offload, compiled, flash4": replace(flash4, placement="group_offload"),
         "tiled decode": replace(eager, tiled=True),
         "fp8": replace(compiled, quantized="fp8"),
+        "fp8, group_offload": replace(compiled, quantized="fp8", placement="group_offload"),
+        "int8_weights": replace(compiled, quantized="int8_weights"),
     }
 
 

@@ -248,6 +248,20 @@ def test_memory_by_placement_is_what_the_planner_says(page):
 
 
 @guides
+def test_memory_of_8_bit_weights_is_what_the_planner_says(page):
+    machine = Machine("", 1, 1, 2**40, 2**40, (GPU,), {"torchao": "0"})
+    model, way = registry.COGVIDEOX_5B, "group_offload"
+    exact, fast = (
+        planner.with_placement(planner.predict_plan(model, machine, 49, speed), way, machine)
+        for speed in ("exact", "fast")
+    )
+    (line,) = re.findall("^- .*`--speed fast`.*$", read(page), re.M)
+    weights = [cost.weight_bytes(one)["transformer"] for one in (fast, exact)]
+    gib = [f"{count / 2**30:.1f}" for count in (*weights, fast.ram_bytes)]
+    assert re.findall(r"\d+\.\d", line) == gib
+
+
+@guides
 def test_memory_of_cogvideox15_is_what_the_planner_says(page):
     machine = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
     (line,) = [

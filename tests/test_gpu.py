@@ -52,6 +52,7 @@ class OneStep:
 
         loaded = loader.load_pipeline(replace(self.plan, **changed))
         latents, self.frames = equality.ours(self.request, loaded, reuse_text=False)
+        self.latents = latents
         assert loaded.plan.placement == changed.get("placement", NO_OFFLOAD), "no fallback"
         return equality.distance(latents, self.stock), equality.distance(latents, self.float32)
 
@@ -120,6 +121,20 @@ def test_8_bit_products_are_near(one_step, here, compiler):
     assert 0 < error < 0.12
 
 
+@pytest.mark.parametrize("placement", ["model_offload", "group_offload"])
+def test_8_bit_weights_that_move_change_no_bit(one_step, here, compiler, placement):
+    """Against those that stay on the GPU; two videos, since the first finds the order of blocks."""
+    if not importlib.util.find_spec("torchao"):
+        pytest.skip("no torchao: pip install -e '.[fast]'")
+    native = "fp8" if here.gpus[0].capability >= (8, 9) else "int8"
+    for kind, compiled in ((native, True), ("int8_weights", False)):
+        changed = {"compiled": compiled, "quantized": kind}
+        resident = one_step.errors(**changed), one_step.latents
+        for _ in range(2):
+            assert one_step.errors(**changed, placement=placement) == resident[0]
+            assert equality.distance(one_step.latents, resident[1]) == 0
+
+
 @pytest.fixture(scope="module")
 def whole_video(tiny, here):
     """Makes the frames of a short video of the embedded model with a placement."""
@@ -162,7 +177,7 @@ def test_memory_and_time_are_as_predicted(card, here, tmp_path):
     if torch.cuda.get_device_properties(0).total_memory < cards.CARDS[card] * 2**30:
         pytest.skip("this GPU is smaller")
     try:
-        row = cards.measure(card, 13, 8, "exact", tmp_path)
+        row = cards.measure(registry.COGVIDEOX_5B, card, 13, 8, "exact", tmp_path)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
         loader.release_pipeline()
