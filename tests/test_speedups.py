@@ -96,14 +96,14 @@ def test_a_plan_never_records_compiled_code_that_did_not_run():
     off = "a variable of torch switches its compiler off"
     with torch._dynamo.config.patch(disable=True), pytest.raises(SpeedUpFailed, match=off):
         toggle(1)
-    toggle._compiled = toggle._eager  # as with another of its variables
+    toggle._off = True  # as with another of its variables
     with pytest.raises(SpeedUpFailed, match=off):
         toggle(1)
 
     def fail(error):
         raise error
 
-    toggle._compiled = fail
+    toggle._off, toggle._compiled = False, fail
     with pytest.raises(SpeedUpFailed, match=r"^a kernel$"):
         toggle(RuntimeError("a kernel\nfailed"))
     with pytest.raises(torch.OutOfMemoryError):

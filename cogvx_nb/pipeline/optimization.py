@@ -13,9 +13,10 @@ import diffusers
 import torch
 
 from ..planning.plan import Plan
-from ..planning.speedups import CACHE_INTERVAL, first_cached_step
+from ..planning.speedups import CACHE_INTERVAL, OWN_BLOCK, first_cached_step
 from ..text import first_line
 from .attention import set_attention
+from .block import compile_block
 from .condition import from_text, padding_of
 from .denoise import predict
 from .failures import SpeedUpFailed, is_out_of_memory
@@ -46,7 +47,8 @@ class CompileToggle:
     """
 
     def __init__(self, block: torch.nn.Module, exact: bool) -> None:
-        self._eager, self._compiled, self._enabled = block.forward, None, False
+        self._block, self._eager = block, block.forward
+        self._compiled, self._enabled, self._off = None, False, False
         self._options = ROUND_AS_EAGER if exact else {}
 
     def enable(self, compiled: bool) -> None:
@@ -55,13 +57,21 @@ class CompileToggle:
             config = torch._dynamo.config
             config.recompile_limit = MAX_COMPILED_SHAPES
             config.suppress_errors, config.fail_on_recompile_limit_hit = False, True
-            self._compiled = torch.compile(self._eager, dynamic=False, options=self._options)
+            if OWN_BLOCK is None:
+                self._compiled = self._compile(self._eager)
+            else:
+                self._compiled = compile_block(self._block, self._compile, **OWN_BLOCK)
         self._enabled = compiled
+
+    def _compile(self, function: Callable) -> Callable:
+        compiled = torch.compile(function, dynamic=False, options=self._options)
+        self._off = compiled is function
+        return compiled
 
     def __call__(self, *args, **kwargs):
         if not self._enabled:
             return self._eager(*args, **kwargs)
-        if self._compiled is self._eager or torch._dynamo.config.disable:
+        if self._off or torch._dynamo.config.disable:
             raise SpeedUpFailed("compiled", "a variable of torch switches its compiler off")
         try:
             return self._compiled(*args, **kwargs)

@@ -10,7 +10,7 @@ from ..errors import RequestError
 from ..loras.layers import UsedLora
 from ..text import GIB
 from .machine import Gpu, Machine
-from .speedups import FORMER_ATTENTIONS, SDPA, SPEED_UPS, SpeedUp, StepCost
+from .speedups import FORMER_ATTENTIONS, OWN_BLOCK, SDPA, SPEED_UPS, SpeedUp, StepCost
 
 COMPONENTS = frozenset({"text_encoder", "transformer", "vae"})
 
@@ -274,6 +274,7 @@ def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
     if plan.peers:
         size = f"{size}-{len(plan.devices)}gpus"
     kind = f"{plan.dtype}-{plan.quantized or 'plain'}-{attention}"
+    kind += "" if OWN_BLOCK is None else "-".join(["-own", *sorted(OWN_BLOCK)])
     return f"{plan.model.checkpoint.name}-{size}-{kind}-{gpu_name}-{torch_version}"
 
 

@@ -17,6 +17,10 @@ AUTO, SDPA, FLASH4 = "auto", "sdpa", "flash4"
 FORMER_ATTENTIONS = {"stock": SDPA}
 """Names in older sidecars and benchmark files, still accepted."""
 
+OWN_BLOCK: dict[str, bool] | None = None
+"""Compiled blocks are those of ``pipeline.block``, by these options of its ``compile_block``; None
+for diffusers' own. They are equal up to rounding."""
+
 FLASH4_GPUS = (9, 10)
 """Major compute capabilities that FlashAttention 4 is written for, as torch has them
 (``torch.nn.attention._fa4``): data-centre Hopper and Blackwell."""
