@@ -10,6 +10,21 @@ import pytest
 from conftest import ROOT
 
 SCRIPTS = {
+    "block": [
+        "--checkpoint",
+        "tiny",
+        "--device",
+        "cpu",
+        "--frames",
+        "9",
+        "--blocks",
+        "2",
+        "--quantized",
+        "int8",
+        "--repeats",
+        "1",
+        "--eager",
+    ],
     "cards": ["--help"],  # needs a GPU
     "catalogue": ["--results", "20", "--sweeps"],  # without: flip_index
     "equality": [

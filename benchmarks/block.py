@@ -1,0 +1,221 @@
+"""Time of a denoising step with diffusers' compiled blocks, and with the own ones.
+
+``python benchmarks/block.py --out block.json`` takes the transformer of CogVideoX-5b in its true
+shapes with random weights, on which time doesn't depend, and guidance. Prints a JSON line for each
+way of computing its blocks at each of ``--frames``, in half precision and with fp8 products, as it
+is measured: the median of ``--repeats`` steps after one that compiles, the device synchronised; how
+far the velocity is from that of diffusers' eager blocks and of its compiled ones in the same
+precision (‖a - b‖ / ‖b‖); the most that torch allocated beside the weights; and the milliseconds of
+a step in matrix products, attention and all other kernels, with the longest of those. A way that
+fails is a line with its error. Ways that would begin after ``--seconds`` are left out. On a CPU, or
+with ``--eager``, it only shows that all give the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import functools
+import json
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from cogvx_nb import files
+from cogvx_nb.checkpoints import registry, store
+from cogvx_nb.errors import RequestError
+from cogvx_nb.pipeline import attention, block, components, denoise, optimization
+from cogvx_nb.pipeline.condition import from_text, padding_of
+from cogvx_nb.pipeline.positions import rotary_positions
+from cogvx_nb.planning.speedups import FLASH4, SDPA
+
+STOCK = "diffusers"
+
+WAYS = {
+    STOCK: None,
+    "own": {},
+    "own, gelu": {"one_rounding": True},
+    "own, gelu, qkv": {"one_rounding": True, "one_product": True},
+}
+"""Values of ``speedups.OWN_BLOCK`` by name."""
+
+QUANTIZED_WAYS = (STOCK, "own")
+"""The others need plain weights."""
+
+SHORTER_WAYS = (STOCK, "own", "own, gelu")
+"""For another number of frames than the first."""
+
+KERNELS = {
+    "attention": re.compile("flash|fmha|sdpa|attention"),
+    "products": re.compile("gemm|nvjet|cutlass|xmma|cublas|scaled_mm|splitk"),
+}
+"""Parts of the names of a GPU's kernels; the first that fits decides."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--checkpoint", default="CogVideoX-5b", help="random weights")
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--frames", type=int, nargs="+", default=(49, 13))
+    parser.add_argument("--blocks", type=int, help="only the first of so many (default: all)")
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, metavar="NAME")
+    parser.add_argument("--quantized", default="fp8", choices=("", "fp8", "int8"))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=100)
+    parser.add_argument("--eager", action="store_true", help="don't compile")
+    parser.add_argument("--out", type=Path, help="JSON file, written after each line")
+    options = parser.parse_args()
+    rows = []
+    for row in measure(options):
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+        if options.out:
+            files.write_whole(options.out, json.dumps(rows, indent=1).encode())
+
+
+def measure(options) -> Iterator[dict]:
+    """Yield the rows: what they were measured with, and one for each way."""
+    begin, checkpoint = time.perf_counter(), registry.get_checkpoint(options.checkpoint)
+    on_gpu = options.device != "cpu"
+    dtype = checkpoint.gpu_dtype if on_gpu else checkpoint.cpu_dtype
+    model = store.random_model(checkpoint)
+    transformer = components.make_part("transformer", model, getattr(torch, dtype), options.device)
+    del transformer.transformer_blocks[options.blocks :]
+    name = torch.cuda.get_device_name(options.device) if on_gpu else "CPU"
+    attend = attention_here(options.device)
+    yield {"device": name, "torch": torch.__version__, "dtype": dtype, "attention": attend}
+    for kind in dict.fromkeys(("", options.quantized)):
+        optimization.quantize_transformer(transformer, kind, options.device)
+        for frames in options.frames:
+            known = WAYS if frames == options.frames[0] else SHORTER_WAYS
+            known = [way for way in known if not kind or way in QUANTIZED_WAYS]
+            step = stepper(transformer, checkpoint, frames, options.device)
+            use(transformer, SDPA, None, eager=True)
+            found = {"eager": step().cpu()}
+            for way in (way for way in options.ways if way in known):
+                row = {"products": kind or dtype, "frames": frames, "way": way}
+                if time.perf_counter() - begin > options.seconds:
+                    yield row | {"left out": f"{options.seconds:g} s have passed"}
+                    continue
+                try:
+                    use(transformer, attend, WAYS[way], options.eager, exact=not kind)
+                    yield row | run(step, way, found, options)
+                except Exception as error:  # the other rows are worth having
+                    yield row | {"error": f"{type(error).__name__}: {error}"[:400]}
+
+
+def attention_here(device: str) -> str:
+    """FlashAttention 4 where it is installed, else that of cuDNN; on a CPU torch's own."""
+    if device == "cpu":
+        return SDPA
+    try:
+        attention.check_flash_attention_4()
+    except RequestError:
+        return "_native_cudnn"
+    return FLASH4
+
+
+def stepper(
+    transformer: torch.nn.Module, checkpoint, frames: int, device: str
+) -> Callable[[], torch.Tensor]:
+    """A step of a clip of the checkpoint's size with guidance, from the same noise each time."""
+    config, count = transformer.config, (frames - 1) // 4 + 1
+    count += padding_of(count, config)
+    size = checkpoint.height // 8, checkpoint.width // 8
+    noise = torch.Generator().manual_seed(0)
+    shapes = (
+        (1, count, config.in_channels, *size),
+        (2, checkpoint.text_tokens, config.text_embed_dim),
+    )
+    given = (
+        *(torch.randn(shape, generator=noise).to(device, transformer.dtype) for shape in shapes),
+        torch.tensor(500, device=device),
+        rotary_positions(config, count, *size, device),
+        from_text(count, config),
+    )
+
+    @torch.no_grad()
+    def step() -> torch.Tensor:
+        return denoise.predict(transformer, *given)
+
+    return step
+
+
+def use(
+    transformer: torch.nn.Module, attend: str, own: dict | None, eager: bool, exact: bool = True
+) -> None:
+    """Have a transformer's blocks computed in a way from now on."""
+    for one in transformer.transformer_blocks:
+        one.__dict__.pop("forward", None)
+        if own and own.get("one_product"):
+            block.adjoin_projections(one.attn1)
+        if eager and own is not None:
+            one.forward = block.compile_block(one, lambda function: function, **own)
+    if not eager:
+        optimization.OWN_BLOCK = own
+        optimization.wrap_blocks(transformer, exact)
+        optimization.enable_compiled(transformer, True)
+    attention.set_attention(transformer, attend, compiled=not eager or own is not None)
+
+
+def run(step: Callable, way: str, found: dict[str, torch.Tensor], options) -> dict:
+    """The figures of a way; its velocity is added to those that were found."""
+    on_gpu = options.device != "cpu"
+    timed = functools.partial(seconds, step, options.device)
+    first, velocity = timed()
+    row, found[way] = {"first_seconds": round(first, 2)}, velocity.cpu()
+    row |= {
+        f"of_{other}": distance(found[way], found[other])
+        for other in ("eager", STOCK)
+        if other in found and other != way
+    }
+    if on_gpu:
+        before = torch.cuda.memory_allocated(options.device)
+        torch.cuda.reset_peak_memory_stats(options.device)
+    times = [timed()[0] for _ in range(options.repeats)]
+    row |= {"seconds": round(statistics.median(times), 4)}
+    row |= {"spread": round((max(times) - min(times)) / statistics.median(times), 3)}
+    if on_gpu:
+        peak = torch.cuda.max_memory_allocated(options.device)
+        row |= {"gib": round((peak - before) / 2**30, 2)} | kernels(step)
+    return row
+
+
+def seconds(step: Callable, device: str) -> tuple[float, torch.Tensor]:
+    """Of a step, and its velocity."""
+    optimization.synchronize(device)
+    start = time.perf_counter()
+    velocity = step()
+    optimization.synchronize(device)
+    return time.perf_counter() - start, velocity
+
+
+def kernels(step: Callable, longest: int = 8) -> dict:
+    """Milliseconds of a step by kind of kernel, and the longest of the others."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        step()
+        torch.cuda.synchronize()
+    kinds, others, count = collections.Counter(), collections.Counter(), 0
+    for event in profile.key_averages():
+        spent = event.self_device_time_total / 1000
+        fitting = (kind for kind, names in KERNELS.items() if names.search(event.key.lower()))
+        kind = next(fitting, "other")
+        kinds[kind] += spent
+        if kind == "other":
+            others[event.key[:60]] += spent
+            count += event.count * bool(spent)
+    top = {name: round(spent, 2) for name, spent in others.most_common(longest)}
+    rounded = {kind: round(spent, 1) for kind, spent in kinds.items()}
+    return {"milliseconds": rounded, "other_kernels": count, "longest_others": top}
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(f"{((a - b).norm() / b.norm()).item():.2g}")
+
+
+if __name__ == "__main__":
+    main()
