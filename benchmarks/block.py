@@ -28,7 +28,7 @@ import torch
 from cogvx_nb import files
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import RequestError
-from cogvx_nb.pipeline import attention, block, components, denoise, optimization
+from cogvx_nb.pipeline import attention, block, components, denoise, optimization, quantization
 from cogvx_nb.pipeline.condition import from_text, padding_of
 from cogvx_nb.pipeline.positions import rotary_positions
 from cogvx_nb.planning.speedups import FLASH4, SDPA
@@ -89,7 +89,7 @@ def measure(options) -> Iterator[dict]:
     attend = attention_here(options.device)
     yield {"device": name, "torch": torch.__version__, "dtype": dtype, "attention": attend}
     for kind in dict.fromkeys(("", options.quantized)):
-        optimization.quantize_transformer(transformer, kind, options.device)
+        quantization.quantize_transformer(transformer, kind, options.device)
         for frames in options.frames:
             known = WAYS if frames == options.frames[0] else SHORTER_WAYS
             known = [way for way in known if not kind or way in QUANTIZED_WAYS]

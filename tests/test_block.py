@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_conformance import COMMON, TRANSFORMERS
 
-from cogvx_nb.pipeline import attention, block, optimization, positions
+from cogvx_nb.pipeline import attention, block, optimization, positions, quantization
 
 VARIANTS = ({}, {"one_rounding": True}, {"one_product": True})
 
@@ -97,7 +97,7 @@ def test_layers_that_are_more_than_their_product_are_called(kind):
 def test_quantized_layers_are_called():
     pytest.importorskip("torchao")
     model = transformer("5b").bfloat16()
-    optimization.quantize_transformer(model, "int8", "cpu")
+    quantization.quantize_transformer(model, "int8", "cpu")
     stock = velocity(model)
     use_own(model, one_rounding=True, one_product=True)
     assert not block.is_plain(model.transformer_blocks[0].ff.net[0].proj)

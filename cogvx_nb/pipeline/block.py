@@ -146,9 +146,10 @@ def _feed_forward(ff: torch.nn.Module, tokens: Tensor, one_rounding: bool) -> Te
 
 def is_plain(linear: torch.nn.Module) -> bool:
     """Whether a layer is its product and nothing else: not quantized, without an adapter."""
-    parameters = linear.weight, linear.bias
-    is_bare = all(type(one) in (torch.nn.Parameter, Tensor) for one in parameters)
-    return type(linear) is torch.nn.Linear and is_bare
+    kinds = (torch.nn.Parameter, Tensor)
+    return type(linear) is torch.nn.Linear and all(
+        type(parameter) in kinds for parameter in (linear.weight, linear.bias)
+    )
 
 
 @torch.library.custom_op("cogvx_nb::linear_gelu", mutates_args=())
