@@ -33,7 +33,7 @@ from cogvx_nb.pipeline import generate, loader
 from cogvx_nb.planning import planner, probe, request
 from cogvx_nb.results import result
 random = store.random_model(registry.get_checkpoint(model))
-asked = request.make_request(random, prompt, frames=13, steps=steps, seed=seed)
+asked = request.make_request(random, prompt, frames=frames, steps=steps, seed=seed)
 loaded = loader.load_pipeline(planner.plan_request(asked, probe.probe_machine()))
 result.save_result(generate.generate_frames(asked, loaded), Path("random.mp4"))
 """
@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=16)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--frames", type=int, default=13)
     parser.add_argument("--warm", type=int, default=2, help="runs by each worker before counting")
     parser.add_argument("--random", metavar="MODEL", help="true shapes with random weights")
     options = parser.parse_args()
@@ -57,21 +58,34 @@ def main() -> int:
         os.environ |= {"COGVX_OUTPUTS_DIR": f"{folder}/outputs", "HOME": folder}
         if options.nodes:
             return lose_node(Path(folder), 3 * options.runs)
-        values = {"model": options.random or "tiny", "prompt": PROMPT, "steps": options.steps}
+        values = {"model": options.random or "tiny", "prompt": PROMPT}
+        values |= {"frames": options.frames, "steps": options.steps}
         spec = {"parameters": values, "seeds": options.runs}
         if options.random:
-            cell = 'model: str = ""\nprompt: str = ""\nsteps: int = 1\nseed: int = 0'
+            cell = 'model: str = ""\nprompt: str = ""\nframes: int = 13\nsteps: int = 1\nseed: int = 0'
             spec["notebook"] = str(write_notebook(Path(folder) / "random.ipynb", cell, RANDOM))
         else:
             os.environ["OMP_NUM_THREADS"] = "1"
-        rates = {count: measure_rate(count, spec, options.warm) for count in (1, options.workers)}
+        rates = measure_rates((1, options.workers), spec, options.warm)
         ratio = round(rates[options.workers] / rates[1], 2)
         medians = {count: median_seconds(f"by-{count}") for count in rates}
         print(json.dumps({"runs_a_minute": rates, "ratio": ratio, "seconds": medians}))
     return 0
 
 
-def measure_rate(count: int, spec: dict, warm: int) -> float:
+def measure_rates(counts: tuple[int, ...], spec: dict, warm: int) -> dict[int, float]:
+    """Runs per minute by each number of workers, on one cluster."""
+    from ray.cluster_utils import Cluster
+
+    cores = max(os.cpu_count() or 1, *counts)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cores})
+    try:
+        return {count: measure_rate(count, spec, warm, cluster.address) for count in counts}
+    finally:
+        cluster.shutdown()
+
+
+def measure_rate(count: int, spec: dict, warm: int, address: str) -> float:
     """Runs per minute, once each worker could have done ``warm`` runs."""
     from cogvx_nb.sweep import driver, ray_workers
 
@@ -81,7 +95,7 @@ def measure_rate(count: int, spec: dict, warm: int) -> float:
         seen.setdefault(progress.done, time.monotonic())
 
     named = spec | {"name": f"by-{count}"}
-    progress = driver.run_sweep(named, view=view, workers=ray_workers.ray_workers(count))
+    progress = driver.run_sweep(named, view=view, workers=ray_workers.ray_workers(count, address))
     assert not progress.failed, progress.failed
     first = min(done for done in seen if done >= warm * count)
     last = max(seen)

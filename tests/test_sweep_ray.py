@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import signal
@@ -73,7 +74,11 @@ def test_the_command_shares_the_runs_among_processes(outputs, book, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
+def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path, monkeypatch):
+    """In a cluster of its own, where others are announced."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "no.such.module")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{")
     log = tmp_path / "begun"
     spec = {"notebook": book(BEGUN, "time.sleep(1)", WHO), "grid": {"x": [*range(6)]}}
     spec["parameters"] = {"log": str(log)}
@@ -85,7 +90,13 @@ def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path):
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    ended = driver.run_sweep(spec, workers=ray_workers.ray_workers(2))
+    with ray_workers.ray_workers(2) as workers:
+        import ray
+
+        address = ray.get_runtime_context().gcs_address
+        assert len(workers) == 2
+        assert cluster.find_cluster(address) == address
+        ended = driver.run_sweep(spec, workers=contextlib.nullcontext(workers))
     killer.join()
     assert (ended.done, ended.failed, ended.workers) == (6, {}, 2)
     assert len(log.read_text().split()) == 7, "one run was started twice, the others once"
@@ -138,21 +149,6 @@ def answer_as_a_web_server(server: socket.socket) -> None:
     with connection:
         connection.recv(100)
         connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_a_cluster_of_its_own_where_others_are_announced(monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "no.such.module")
-    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{")
-    with ray_workers.ray_workers(2) as workers:
-        import ray
-
-        address = ray.get_runtime_context().gcs_address
-        assert len(workers) == 2
-        assert cluster.find_cluster(address) == address
-    assert leftovers() == []
 
 
 @pytest.mark.parametrize(
