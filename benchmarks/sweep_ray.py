@@ -3,8 +3,8 @@
 ``python benchmarks/sweep_ray.py`` prints JSON: runs per minute of notebook 03 with the embedded
 checkpoint by one worker and by two, with one thread each, counted from the moment when each worker
 has done ``--warm`` runs; and for both the median seconds of a run and of its video's stages.
-``--random CogVideoX-5b --workers 4 --steps 10`` does the same for a notebook that makes videos of
-13 frames with that checkpoint's shapes and random weights, one worker on each GPU.
+``--random CogVideoX-5b --workers 4 --steps 10`` does the same for a notebook that makes videos
+with that checkpoint's shapes and random weights, one worker on each GPU.
 
 ``python benchmarks/sweep_ray.py --nodes`` runs short notebooks on three nodes on this host, one of
 them slow: one node is removed halfway, then the driver is killed with SIGKILL and started again. It
@@ -62,7 +62,8 @@ def main() -> int:
         values |= {"frames": options.frames, "steps": options.steps}
         spec = {"parameters": values, "seeds": options.runs}
         if options.random:
-            cell = 'model: str = ""\nprompt: str = ""\nframes: int = 13\nsteps: int = 1\nseed: int = 0'
+            cell = 'model: str = ""\nprompt: str = ""\nframes: int = 13\nsteps: int = 1\n'
+            cell += "seed: int = 0"
             spec["notebook"] = str(write_notebook(Path(folder) / "random.ipynb", cell, RANDOM))
         else:
             os.environ["OMP_NUM_THREADS"] = "1"

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -34,7 +35,10 @@ os.environ |= {
     "MODELSCOPE_HOME": f"{STATE.name}/modelscope",
     "MODELSCOPE_DOWNLOAD_INTRA_CLOUD": "0",
     "NO_PROXY": "127.0.0.1",
-    "TORCHINDUCTOR_CACHE_DIR": f"{STATE.name}/compiled",  # not the first test's folder
+    # Not the first test's folder; the workers share it.
+    "TORCHINDUCTOR_CACHE_DIR": (
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] if WORKER else f"{STATE.name}/compiled"
+    ),
     # Threads of torch that wait for each other spin, which takes many times as long where other
     # processes want the cores.
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -165,6 +169,24 @@ def make(tiny, here):
         return generate.generate_frames(asked, loaded, on_event, cancel)
 
     return run
+
+
+def denoised(video, loaded) -> tuple:
+    """The latents of a request's last step, which are not decoded, and the events up to it."""
+    from cogvx_nb import progress
+    from cogvx_nb.errors import Cancelled
+    from cogvx_nb.pipeline import generate
+
+    seen, cancel = [], threading.Event()
+
+    def watch(event: object) -> None:
+        seen.append(event)
+        if isinstance(event, progress.Step) and event.step == event.steps:
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        generate.generate_frames(video, loaded, watch, cancel)
+    return [event for event in seen if isinstance(event, progress.Step)][-1].latents, seen
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import CIRCLE, run_cogvx
+from conftest import CIRCLE, denoised, run_cogvx
 
-from cogvx_nb import progress
 from cogvx_nb.errors import RequestError
-from cogvx_nb.pipeline import attention, generate, loader
+from cogvx_nb.pipeline import attention, loader
 from cogvx_nb.pipeline.failures import SpeedUpFailed
 from cogvx_nb.planning import planner, request, speedups
 from cogvx_nb.results import result
@@ -22,12 +21,11 @@ def latents(tiny, here):
     """Runs 9 frames in 4 steps with an attention; returns the latents of the last step."""
 
     def run(attention: str) -> torch.Tensor:
-        video, seen = request.make_request(tiny, CIRCLE, frames=9, steps=4), []
+        video = request.make_request(tiny, CIRCLE, frames=9, steps=4)
         loaded = loader.load_pipeline(
             planner.plan_request(replace(video, attention=attention), here)
         )
-        generate.generate_frames(video, loaded, seen.append)
-        return [event for event in seen if isinstance(event, progress.Step)][-1].latents
+        return denoised(video, loaded)[0]
 
     yield run
     loader.release_pipeline()

@@ -111,6 +111,16 @@ def environment(monkeypatch, tmp_path):
     os.environ.update(before)
 
 
+def run_path(path: str) -> None:
+    """Run a script as the main module of this process; it must end without an error."""
+    code = None
+    try:
+        runpy.run_path(path, run_name="__main__")
+    except SystemExit as ended:
+        code = ended.code
+    assert not code
+
+
 def run_script(name: str, arguments: list[str]) -> str:
     script = ROOT / "benchmarks" / f"{name.split()[0]}.py"
     done = subprocess.run(
@@ -131,10 +141,7 @@ def test_a_script_runs_through(name, environment, monkeypatch, capfd):
     if script in IMPORT_TORCH:
         path = str(ROOT / "benchmarks" / f"{script}.py")
         monkeypatch.setattr(sys, "argv", [path, *SCRIPTS[name]])
-        try:
-            runpy.run_path(path, run_name="__main__")
-        except SystemExit as ended:
-            assert not ended.code
+        run_path(path)
         output = capfd.readouterr().out
     else:
         output = run_script(name, SCRIPTS[name])
@@ -146,7 +153,9 @@ def test_a_script_runs_through(name, environment, monkeypatch, capfd):
 @pytest.mark.ray
 def test_the_script_with_ray_workers_runs_through():
     pytest.importorskip("ray")
-    output = run_script("sweep_ray", ["--runs", "3", "--frames", "9", "--steps", "1", "--warm", "1"])
+    output = run_script(
+        "sweep_ray", ["--runs", "3", "--frames", "9", "--steps", "1", "--warm", "1"]
+    )
     assert '"ratio"' in output
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import CIRCLE
+from conftest import CIRCLE, denoised
 from diffusers import CogVideoXPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 
-from cogvx_nb import progress
-from cogvx_nb.errors import Cancelled
-from cogvx_nb.pipeline import generate, loader
+from cogvx_nb.pipeline import loader
 from cogvx_nb.planning import planner, request
 
 RANK, ALPHA = 4, 6
@@ -39,17 +36,7 @@ def load(tiny, here):
         loaded = loader.load_pipeline(replace(planner.plan_request(video, here), dtype=dtype))
 
         def latents() -> torch.Tensor:
-            cancel, seen = threading.Event(), []
-
-            def watch(event: object) -> None:
-                if isinstance(event, progress.Step):
-                    seen.append(event.latents)
-                    if event.step == event.steps:  # without decoding
-                        cancel.set()
-
-            with pytest.raises(Cancelled):
-                generate.generate_frames(video, loaded, watch, cancel)
-            return seen[-1]
+            return denoised(video, loaded)[0]
 
         return loaded.pipe.transformer, latents
 

@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import CIRCLE
+from conftest import CIRCLE, denoised
 from safetensors.torch import load_file
 from test_lora_sweeps import make_lora
 
-from cogvx_nb import progress
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.pipeline import generate, loader
+from cogvx_nb.pipeline import loader
 from cogvx_nb.planning import cost, planner, request
 from cogvx_nb.planning.machine import ITEM_BYTES
 from cogvx_nb.planning.plan import PLACEMENTS
@@ -27,14 +26,13 @@ def lora(tmp_path_factory) -> str:
 
 @pytest.fixture
 def run(tiny, here, lora):
-    """The latents of 13 frames at a LoRA's weight, on a changed plan; None for no LoRA."""
+    """The latents of 9 frames at a LoRA's weight, on a changed plan; None for no LoRA."""
 
     def run(weight: float | None, steps: int = 1, **changes) -> torch.Tensor:
-        text, seen = "" if weight is None else f"{lora}:{weight}", []
-        video = request.make_request(tiny, CIRCLE, steps=steps, lora=text)
+        text = "" if weight is None else f"{lora}:{weight}"
+        video = request.make_request(tiny, CIRCLE, frames=9, steps=steps, lora=text)
         loaded = loader.load_pipeline(replace(planner.plan_request(video, here), **changes))
-        generate.generate_frames(video, loaded, seen.append)
-        return [event for event in seen if isinstance(event, progress.Step)][-1].latents
+        return denoised(video, loaded)[0]
 
     yield run
     loader.release_pipeline()

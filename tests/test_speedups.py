@@ -9,7 +9,7 @@ from dataclasses import replace
 import diffusers
 import pytest
 import torch
-from conftest import CIRCLE
+from conftest import CIRCLE, denoised
 
 from cogvx_nb import progress, settings
 from cogvx_nb.errors import ModelError
@@ -22,13 +22,12 @@ from cogvx_nb.planning import planner, probe, request, speedups
 
 @pytest.fixture
 def run(tiny, here):
-    """Makes 9 frames on a changed plan; returns the latents of the last step and the events."""
+    """Denoises 9 frames on a changed plan; returns the latents of the last step and the events."""
 
     def run(steps: int = 4, **changes) -> tuple[torch.Tensor, list]:
-        video, seen = request.make_request(tiny, CIRCLE, frames=9, steps=steps), []
+        video = request.make_request(tiny, CIRCLE, frames=9, steps=steps)
         loaded = loader.load_pipeline(replace(planner.plan_request(video, here), **changes))
-        generate.generate_frames(video, loaded, seen.append)
-        return [e for e in seen if isinstance(e, progress.Step)][-1].latents, seen
+        return denoised(video, loaded)
 
     yield run
     loader.release_pipeline()
