@@ -147,8 +147,9 @@ def at_rest(page) -> None:
                 card.click(timeout=1000)
         if page.locator(".cogvx-cancel").is_enabled():
             page.locator(".cogvx-cancel").click()
-        with contextlib.suppress(sync_api.TimeoutError):
-            wait(page, "!document.querySelector('li:is(.cogvx-card-waiting, .cogvx-card-running)')")
+        with contextlib.suppress(sync_api.TimeoutError):  # a card that was not clicked stays
+            left = "document.querySelector('li:is(.cogvx-card-waiting, .cogvx-card-running)')"
+            wait(page, f"!{left}", timeout=5000)
     wait(page, REST)
 
 

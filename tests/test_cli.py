@@ -215,7 +215,7 @@ def test_signals_leave_nothing(folder, outputs, tmp_path, monkeypatch, sent, cod
         slow.write_text(f'#!/bin/sh\nsleep 1\nexec "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n')
         slow.chmod(0o755)
         monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(slow))
-    command = [sys.executable, "-m", "cogvx_nb", "generate", "--prompt", CIRCLE, "--frames", "49"]
+    command = [sys.executable, "-m", "cogvx_nb", "generate", "--prompt", CIRCLE, "--frames", "9"]
     command += ["--steps", steps, "--output", "new/a.mp4"]
     process = start(command, folder)
     seen = []

@@ -134,8 +134,8 @@ def test_results_come_back_bit_for_bit_once_their_files_are_gone(
 ):
     image, last, moving = map(str, (picture, last_picture, clip))
     made = [
-        generate_video(CIRCLE, steps=2, image=image),
-        generate_video(CIRCLE, steps=2, image=image, last_image=last),
+        generate_video(CIRCLE, steps=2, frames=9, image=image),
+        generate_video(CIRCLE, steps=2, frames=9, image=image, last_image=last),
         generate_video(CIRCLE, steps=3, video=moving, strength=0.5),
     ]
     for path in (picture, last_picture, clip):
