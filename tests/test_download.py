@@ -175,11 +175,10 @@ def test_a_fault_that_lasts_is_named(source, fault, kind, words, hub, fetch, ori
 
 @pytest.mark.slow
 def test_a_hub_that_keeps_failing_is_given_up(hub, fetch, tmp_path, monkeypatch):
-    from huggingface_hub.utils import http_stream_backoff
+    from huggingface_hub.utils import http_backoff
 
     # By default its client waits 1 … 8 s between its six tries.
-    defaults = http_stream_backoff.__wrapped__.__kwdefaults__
-    monkeypatch.setitem(defaults, "base_wait_time", 0.05)
+    monkeypatch.setitem(http_backoff.__kwdefaults__, "base_wait_time", 0.05)
     hub.fault = Fault("status", on=SHARD, status=500)
     with pytest.raises(HubFailed, match=r"\(500\): try again"):
         fetch("huggingface")
