@@ -210,7 +210,7 @@ def ours(video, loaded, reuse_text):
             text = embeds if negative is None else torch.cat([negative, embeds])
             start = condition.from_text((video.frames - 1) // 4 + 1, pipe.transformer.config)
             given = (start, Noise(video.seed), lambda event: None, None)
-            latents = generate._denoise(video, pipe, text, *given)
+            latents = generate._denoise(video, loaded, text, *given)
             clip = vae.decode_latents(pipe.vae, latents, video.frames)
     finally:
         pipe.maybe_free_model_hooks()

@@ -30,11 +30,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["COGVX_OUTPUTS_DIR"] = folder
         prepare = true_shapes if options.true_shapes else embedded
-        video, pipe, embeds = prepare(options.steps)
-        print(json.dumps(measure(video, pipe, embeds, options.repeats), indent=1))
+        video, loaded, embeds = prepare(options.steps)
+        print(json.dumps(measure(video, loaded, embeds, options.repeats), indent=1))
 
 
-def measure(video, pipe, embeds, repeats: int) -> dict:
+def measure(video, loaded, embeds, repeats: int) -> dict:
     """Videos with and without previews alternating, after one of each as warm-up."""
     from cogvx_nb.workbench.session import Session
 
@@ -44,7 +44,7 @@ def measure(video, pipe, embeds, repeats: int) -> dict:
     for turn, previews in itertools.product(range(repeats + 1), (True, False)):
         session = Session()
         count, start = [], time.perf_counter()  # seconds of each preview
-        steps = denoise(video, pipe, embeds, session if previews else None, count)
+        steps = denoise(video, loaded, embeds, session if previews else None, count)
         whole = time.perf_counter() - start
         session._drawer.shutdown()
         if turn:
@@ -70,7 +70,7 @@ def measure(video, pipe, embeds, repeats: int) -> dict:
     }
 
 
-def denoise(video, pipe, embeds, session, shown: list) -> list[float]:
+def denoise(video, loaded, embeds, session, shown: list) -> list[float]:
     """Seconds of each step, synchronised with the device."""
     from cogvx_nb.pipeline import condition, generate, optimization
     from cogvx_nb.pipeline.noise import Noise
@@ -91,9 +91,9 @@ def denoise(video, pipe, embeds, session, shown: list) -> list[float]:
     import torch
 
     with torch.no_grad():
-        start = condition.from_text((video.frames - 1) // 4 + 1, pipe.transformer.config)
+        start = condition.from_text((video.frames - 1) // 4 + 1, loaded.transformer.config)
         text = torch.cat([embeds, embeds])
-        generate._denoise(video, pipe, text, start, Noise(video.seed), listen, None)
+        generate._denoise(video, loaded, text, start, Noise(video.seed), listen, None)
     return [b - a for a, b in itertools.pairwise(moments)]
 
 
@@ -107,7 +107,7 @@ def embedded(steps: int):
     embeds, _ = loaded.pipe.encode_prompt(
         PROMPT, do_classifier_free_guidance=False, max_sequence_length=64
     )
-    return video, loaded.pipe, embeds
+    return video, loaded, embeds
 
 
 def true_shapes(steps: int):
@@ -115,7 +115,9 @@ def true_shapes(steps: int):
     import torch
 
     from cogvx_nb.checkpoints import registry
+    from cogvx_nb.pipeline.loader import Loaded
     from cogvx_nb.planning import request
+    from cogvx_nb.planning.plan import NO_OFFLOAD, Plan
 
     known = registry.COGVIDEOX_5B
     model = registry.Model(known, Path(known.name), {}, known.parameters)
@@ -136,8 +138,10 @@ def true_shapes(steps: int):
         prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
     )
     pipe = diffusers.CogVideoXPipeline(None, None, vae, transformer, scheduler)
+    pipe.split = None  # one GPU does all
     embeds = torch.randn(1, 226, 4096, dtype=torch.bfloat16, device="cuda")
-    return video, pipe, embeds
+    plan = Plan(model, "cuda:0", "bfloat16", NO_OFFLOAD, False, 1, 0, 0, True)
+    return video, Loaded(pipe, plan, {}), embeds
 
 
 if __name__ == "__main__":
