@@ -515,11 +515,13 @@ def test_the_command(tmp_path, outputs, capsys):
 @pytest.mark.slow
 def test_04_under_papermill(tmp_path):
     path = ROOT / "notebooks" / "04_benchmark.ipynb"
-    flags = ["-r", "frames", "9", "-p", "steps", "20", "-r", "speed", "turbo"]
+    flags = ["-r", "frames", "13", "-p", "steps", "20", "-r", "speed", "turbo"]
     notebook, copy_path = execute(tmp_path, *flags, path=path)
     (row,) = storage.read_report(storage.newest_report()).rows
     assert (row.steps, row.speed) == (20, "turbo")
-    assert "cogvideox-tiny, 9 frames × 20 steps: turbo, no_offload, step cache" in text_of(notebook)
+    assert "cogvideox-tiny, 13 frames × 20 steps: turbo, no_offload, step cache" in text_of(
+        notebook
+    )
     shown = nbformat.writes(notebook)
     assert 1 <= shown.count("image/png") <= 2, "the stages, and the same checkpoint elsewhere"
     assert "50 steps, with turbo" in shown, "the verdict"
