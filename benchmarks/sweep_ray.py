@@ -15,6 +15,7 @@ after it was done, or is half-written.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import signal
@@ -96,7 +97,8 @@ def measure_rate(count: int, spec: dict, warm: int, address: str) -> float:
         seen.setdefault(progress.done, time.monotonic())
 
     named = spec | {"name": f"by-{count}"}
-    progress = driver.run_sweep(named, view=view, workers=ray_workers.ray_workers(count, address))
+    hire = functools.partial(ray_workers.ray_workers, count=count, address=address)
+    progress = driver.run_sweep(named, view=view, workers=hire)
     assert not progress.failed, progress.failed
     first = min(done for done in seen if done >= warm * count)
     last = max(seen)

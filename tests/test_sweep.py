@@ -44,6 +44,11 @@ def known_machine(request, here, monkeypatch):
         monkeypatch.setattr(runs, "probe_in_child", lambda needed: known)
 
 
+def hired(*workers):
+    """These workers, for however many runs."""
+    return lambda runs: contextlib.nullcontext(workers)
+
+
 def file(folder: Path, spec: dict, name: str = "mine") -> Path:
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps(spec), encoding="utf-8")
@@ -351,7 +356,7 @@ def test_a_prompt_is_enriched_when_its_run_is_made(outputs, monkeypatch):
         monkeypatch.setenv("COGVX_CHAT_MODEL", "a-model")
         (run,) = driver.prepare_sweep(spec)[2]
         assert endpoint.requests == [], "costs are predicted without it"
-        workers = contextlib.nullcontext([InThisProcess()])
+        workers = hired(InThisProcess())
         ended = driver.run_sweep(spec, workers=workers)
         assert (ended.done, ended.failed, len(endpoint.requests)) == (1, {}, 1)
     (folder,) = folders(outputs)
@@ -496,7 +501,7 @@ HARM = [
 def test_a_run_that_harms_its_place_fails_and_the_others_go_on(outputs, book, harm, words):
     spec = {"notebook": book(REPORT), "grid": {"x": [1, 2, 3]}}
     for _ in range(2):
-        workers = contextlib.nullcontext([Harmful(harm)])
+        workers = hired(Harmful(harm))
         ended = driver.run_sweep(spec, workers=workers)
         assert (ended.done, len(ended.failed)) == (2, 1)
         (line,) = ended.failed.values()
@@ -504,7 +509,7 @@ def test_a_run_that_harms_its_place_fails_and_the_others_go_on(outputs, book, ha
         (failed,) = (outputs / "sweeps" / "sweep" / "failed").iterdir()
         assert json.loads((failed / "run.json").read_text())["error"] == line
     assert hidden(outputs) == []
-    assert driver.run_sweep(spec, workers=contextlib.nullcontext([Harmful(str)])).done == 3
+    assert driver.run_sweep(spec, workers=hired(Harmful(str))).done == 3
 
 
 HARM_TO_OTHERS = [
@@ -529,12 +534,12 @@ def test_a_run_that_harms_its_sweep_keeps_no_other_from_being_done(outputs, book
                 return replace(outcome, error="failed")
             return outcome
 
-    workers = contextlib.nullcontext([Last(lambda work: harm(work.parent.parent))])
+    workers = hired(Last(lambda work: harm(work.parent.parent)))
     ended = driver.run_sweep(spec, workers=workers)
     assert (ended.done, [*ended.failed.values()]) == (2, ["failed"])
     assert SweepFolder("sweep").status().total == 3
     assert lock.lock_holders(root) == []
-    assert driver.run_sweep(spec, workers=contextlib.nullcontext([Harmful(str)])).done == 3
+    assert driver.run_sweep(spec, workers=hired(Harmful(str))).done == 3
 
 
 def test_folders_that_were_locked_are_deleted(tmp_path):
@@ -568,7 +573,7 @@ class Early(SweepWorker):
 
 def test_a_run_that_ended_before_its_video_is_not_done(outputs):
     spec = {"parameters": {"prompt": CIRCLE, "steps": 2}, "seeds": 1}
-    ended = driver.run_sweep(spec, workers=contextlib.nullcontext([Early()]))
+    ended = driver.run_sweep(spec, workers=hired(Early()))
     assert [*ended.failed.values()] == [f"no video: the notebook made no video.mp4 ({EARLY})"]
 
 
@@ -668,12 +673,7 @@ def test_two_workers_share_the_runs(outputs, book):
     seen = "import os, time; seen = [os.getpid(), x]; time.sleep(0.2)"
     save = "import json; from pathlib import Path; Path('x.json').write_text(json.dumps(seen))"
     spec = {"notebook": book(seen, save), "grid": {"x": [*range(8)]}}
-    assert (
-        driver.run_sweep(
-            spec, workers=contextlib.nullcontext([SweepWorker("1"), SweepWorker("2")])
-        ).done
-        == 8
-    )
+    assert driver.run_sweep(spec, workers=hired(SweepWorker("1"), SweepWorker("2"))).done == 8
     pids, values = zip(*reports(outputs), strict=True)
     assert len(set(pids)) == 2
     assert sorted(values) == [*range(8)]
@@ -690,8 +690,8 @@ class Nowhere(SweepWorker):
 def test_a_worker_without_a_place_leaves_its_runs_to_others(outputs, book):
     spec = {"notebook": book(REPORT), "grid": {"x": [*range(4)]}}
     with pytest.raises(NotebookError, match="found no place: no worker is left"):
-        driver.run_sweep(spec, workers=contextlib.nullcontext([Nowhere()]))
-    ended = driver.run_sweep(spec, workers=contextlib.nullcontext([SweepWorker("1"), Nowhere("2")]))
+        driver.run_sweep(spec, workers=hired(Nowhere()))
+    ended = driver.run_sweep(spec, workers=hired(SweepWorker("1"), Nowhere("2")))
     assert (ended.done, ended.failed, ended.workers) == (4, {}, 1)
     assert [row[0] for row in reports(outputs)] == [*range(4)]
 
@@ -716,7 +716,7 @@ class Fated(SweepWorker):
 def test_a_worker_whose_kernels_all_die_gets_no_more_runs(outputs, book):
     log, spec = [], {"notebook": book(REPORT), "grid": {"x": [*range(20)]}}
     hands = [Fated("1", log, lambda x: True), Fated("2", log)]
-    ended = driver.run_sweep(spec, workers=contextlib.nullcontext(hands))
+    ended = driver.run_sweep(spec, workers=hired(*hands))
     assert (ended.done, ended.failed, ended.workers) == (20, {}, 1)
     assert sum(slot == "1" for slot, _ in log) == 3, "each of the three was done by the other"
     assert sorted(x for slot, x in log if slot == "2") == [*range(20)]
@@ -725,7 +725,7 @@ def test_a_worker_whose_kernels_all_die_gets_no_more_runs(outputs, book):
 def test_rows_that_kill_any_kernel_take_no_worker_away(outputs, book):
     log, spec = [], {"notebook": book(REPORT), "grid": {"x": [*range(40)]}}
     hands = [Fated(slot, log, lambda x: x in (0, 1, 2, 20)) for slot in ("1", "2", "3")]
-    ended = driver.run_sweep(spec | {"retries": 2}, workers=contextlib.nullcontext(hands))
+    ended = driver.run_sweep(spec | {"retries": 2}, workers=hired(*hands))
     assert (ended.done, len(ended.failed), ended.workers) == (36, 4, 3)
     for x in (0, 1, 2, 20):
         assert sorted(slot for slot, run in log if run == x) == ["1", "2", "3"], "each elsewhere"
@@ -734,7 +734,7 @@ def test_rows_that_kill_any_kernel_take_no_worker_away(outputs, book):
 def test_a_worker_that_was_blamed_is_better_than_none(outputs, book):
     log, spec = [], {"notebook": book(REPORT), "grid": {"x": [*range(9)]}}
     hands = [Fated("1", log, lambda x: len(log) < 6), Nowhere("2")]
-    ended = driver.run_sweep(spec, workers=contextlib.nullcontext(hands))
+    ended = driver.run_sweep(spec, workers=hired(*hands))
     assert (ended.done + len(ended.failed), ended.workers) == (9, 1)
     assert ended.done >= 6
 

@@ -90,13 +90,13 @@ def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path, monkeypa
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    with ray_workers.ray_workers(2) as workers:
+    with ray_workers.ray_workers(6, 2) as workers:
         import ray
 
         address = ray.get_runtime_context().gcs_address
         assert len(workers) == 2
         assert cluster.find_cluster(address) == address
-        ended = driver.run_sweep(spec, workers=contextlib.nullcontext(workers))
+        ended = driver.run_sweep(spec, workers=lambda runs: contextlib.nullcontext(workers))
     killer.join()
     assert (ended.done, ended.failed, ended.workers) == (6, {}, 2)
     assert len(log.read_text().split()) == 7, "one run was started twice, the others once"
@@ -157,7 +157,8 @@ def answer_as_a_web_server(server: socket.socket) -> None:
         ([{"CPU": 2}], None, (1, 2, 0)),
         ([{"CPU": 2}], 2, (2, 1, 0)),
         ([{"CPU": 64, "GPU": 4}], None, (4, 16, 1)),
-        ([{"CPU": 64, "GPU": 8}], 1, (1, 64, 1)),
+        ([{"CPU": 64, "GPU": 8}], 1, (1, 64, 8)),
+        ([{"CPU": 64, "GPU": 8}], 3, (3, 21, 2)),
         ([{"CPU": 64}, {"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}], None, (2, 8, 1)),
         ([{"CPU": 64, "GPU": 1}, {"CPU": 8, "GPU": 4}], None, (5, 2, 1)),
         ([{"memory": 1}, {"CPU": 4}, {"CPU": 8}], None, (2, 4, 0)),
@@ -166,12 +167,20 @@ def answer_as_a_web_server(server: socket.socket) -> None:
     ],
 )
 def test_workers_ask_for_what_a_node_has(nodes, count, expected):
-    assert ray_workers.worker_placements(nodes, count) == expected
+    assert ray_workers.worker_placements(nodes, count, 100) == expected
+
+
+def test_few_videos_are_each_made_on_several_gpus():
+    nodes = [{"CPU": 64, "GPU": 4}]
+    assert ray_workers.worker_placements(nodes, None, 1) == (1, 64, 4)
+    assert ray_workers.worker_placements(nodes, None, 2) == (2, 32, 2)
+    assert ray_workers.worker_placements(nodes, None, 3) == (3, 21, 1)
+    assert ray_workers.worker_placements(nodes, None, 4) == (4, 16, 1)
 
 
 def test_there_are_no_more_workers_than_gpus():
     with pytest.raises(SpecError, match="workers = 3: Ray has 2 GPUs"):
-        ray_workers.worker_placements([{"CPU": 8, "GPU": 2}], 3)
+        ray_workers.worker_placements([{"CPU": 8, "GPU": 2}], 3, 9)
 
 
 @pytest.mark.ray

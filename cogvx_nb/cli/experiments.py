@@ -85,7 +85,7 @@ def _run_sweep(options: argparse.Namespace) -> int:
             fail_fast=options.fail_fast,
             part=lock.parse_share(options.shard),
             view=table,
-            workers=ray_workers.ray_workers(*cluster) if by_ray else None,
+            workers=(lambda runs: ray_workers.ray_workers(runs, *cluster)) if by_ray else None,
         )
     for run_id, error in progress.failed.items():
         print_error(f"failed: {run_id}: {error}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -44,7 +44,7 @@ def run_sweep(
     fail_fast: bool = False,
     part: Share | None = None,
     view: View | None = None,
-    workers: AbstractContextManager[Sequence[SweepWorker]] | None = None,
+    workers: Callable[[int], AbstractContextManager[Sequence[SweepWorker]]] | None = None,
 ) -> Progress:
     """Execute those runs of a sweep that aren't done yet.
 
@@ -56,8 +56,7 @@ def run_sweep(
         fail_fast: stop at the first run that fails.
         part: execute only a share of the runs.
         view: called with the progress at each change, and each ``TICK``.
-        workers: yields the workers, and is entered only if a run is left to do; by default one
-            worker in this process.
+        workers: yields those for so many runs, if any is left; by default one in this process.
 
     Returns:
         The progress at the end; ``failed`` has the runs that failed.
@@ -85,7 +84,8 @@ def run_sweep(
         view = view or (lambda _: None)
         driver = _Driver(spec, book, path, folder, part, holder, progress, view)
         try:
-            with workers or contextlib.nullcontext([SweepWorker()]) as hands:
+            hire = workers or (lambda runs: contextlib.nullcontext([SweepWorker()]))
+            with hire(len(todo)) as hands:
                 progress.workers = len(hands)
                 driver.execute_runs(deque(todo), list(hands), fail_fast)
             folder.restore()

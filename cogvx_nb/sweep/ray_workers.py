@@ -59,10 +59,13 @@ def gpu_count() -> int:
 
 
 @contextlib.contextmanager
-def ray_workers(count: int | None = None, address: str = "") -> Iterator[list[RayWorker]]:
+def ray_workers(
+    waiting: int, count: int | None = None, address: str = ""
+) -> Iterator[list[RayWorker]]:
     """Workers on a Ray cluster; one that was started for them is shut down at the end.
 
     Args:
+        waiting: runs.
         count: of workers; by default one per GPU, or without GPUs one per node.
         address: of a running cluster, ``auto`` for the one of this machine; empty to start one.
 
@@ -73,7 +76,7 @@ def ray_workers(count: int | None = None, address: str = "") -> Iterator[list[Ra
 
     with cluster.join_or_start(count, address):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        count, cores, gpus = worker_placements(nodes, count)
+        count, cores, gpus = worker_placements(nodes, count, waiting)
         options = {
             "num_cpus": cores,
             "num_gpus": gpus,
@@ -90,11 +93,14 @@ def ray_workers(count: int | None = None, address: str = "") -> Iterator[list[Ra
                 worker.stop()
 
 
-def worker_placements(nodes: Sequence[dict[str, float]], count: int | None) -> tuple[int, int, int]:
+def worker_placements(
+    nodes: Sequence[dict[str, float]], count: int | None, waiting: int
+) -> tuple[int, int, int]:
     """(workers, CPU cores per worker, GPUs per worker) for some nodes.
 
-    By default one worker per GPU, or per node without GPUs. All take the same number of cores:
-    what the most crowded node has for each of its workers.
+    By default one worker per GPU, which makes most videos an hour, or per node without GPUs. Where
+    fewer runs wait than there are GPUs, or fewer workers were asked for, each video is made on
+    several. All workers take the same numbers: what the most crowded node has for each of its own.
 
     Args:
         nodes: Ray's resources of each node, ``CPU`` and ``GPU``.
@@ -105,13 +111,14 @@ def worker_placements(nodes: Sequence[dict[str, float]], count: int | None) -> t
     with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
     usable = with_gpus or [node for node in nodes if node.get("CPU", 0) >= 1] or nodes
     gpus = sum(int(node["GPU"]) for node in with_gpus)
-    count = count or gpus or len(usable)
+    count = count or min(gpus, waiting) or len(usable)
     if gpus and count > gpus:
         raise SpecError(f"workers = {count}: Ray has {gpus} GPUs, and each worker takes one")
     even = -(-count // len(usable))
     workers = [min(count, int(node["GPU"])) if gpus else even for node in usable]
     cores = [int(node.get("CPU", 0)) // each for node, each in zip(usable, workers, strict=True)]
-    return count, max(1, min(cores)), int(gpus > 0)
+    shares = [int(n["GPU"]) // each for n, each in zip(with_gpus, workers, strict=False)]
+    return count, max(1, min(cores)), min(shares, default=0)
 
 
 class RayWorker:
