@@ -20,6 +20,7 @@ from .planning.speedups import missing_speed_ups
 from .progress import CancelToken, Listener, Note, StageStarted
 from .results import result, video
 from .results.forecast import Paces, announce
+from .results.generated import Generated
 from .results.output import check_output, check_room
 from .results.result import Result
 
@@ -99,9 +100,33 @@ def make_video(
     model_note: str = "",
     paces: Paces | None = None,
 ) -> Result:
-    """Make the video of a request that was prepared before.
+    """Make the video of a request that was prepared before, and write it.
+
+    The arguments are those of ``make_frames``; it raises what that and ``save_result`` raise.
+    """
+    how = {"plan": plan, "reuse_text": reuse_text, "model_note": model_note, "paces": paces}
+    generated = make_frames(
+        prepared, output, overwrite=overwrite, on_event=on_event, cancel=cancel, **how
+    )
+    return result.save_result(generated, output, overwrite=overwrite, on_event=on_event)
+
+
+def make_frames(
+    prepared: VideoRequest,
+    output: str | Path | None = None,
+    *,
+    plan: Plan | None = None,
+    overwrite: bool = False,
+    on_event: Listener | None = None,
+    cancel: CancelToken | None = None,
+    reuse_text: bool = True,
+    model_note: str = "",
+    paces: Paces | None = None,
+) -> Generated:
+    """Make the frames of a request that was prepared before, for ``save_result`` to write.
 
     Args:
+        output, overwrite: where they will be written, which is tried first.
         plan: how; by default the fastest that fits.
         reuse_text: take a prompt's embedding from an earlier video, where there was one.
         paces: as for ``announce``.
@@ -125,5 +150,4 @@ def make_video(
     loaded = loader.load_pipeline(plan)
     for note in loaded.notes:
         emit(Note(note))
-    generated = generate.generate_frames(prepared, loaded, on_event, cancel, reuse_text=reuse_text)
-    return result.save_result(generated, output, overwrite=overwrite, on_event=on_event)
+    return generate.generate_frames(prepared, loaded, on_event, cancel, reuse_text=reuse_text)

@@ -8,10 +8,10 @@ import pytest
 from conftest import CIRCLE
 
 from cogvx_nb import progress, workflow
-from cogvx_nb.errors import BadFrames, Cancelled
+from cogvx_nb.errors import BadFrames, Cancelled, DiskFull
 from cogvx_nb.planning.request import make_request
 from cogvx_nb.workbench import jobs
-from cogvx_nb.workbench.jobs import JobQueue
+from cogvx_nb.workbench.jobs import JobQueue, Unwritten
 
 
 @pytest.fixture
@@ -78,6 +78,76 @@ def test_a_job_tells_its_share_and_time_over_all_stages(tiny, outputs):
     assert shares[-1] > 0.7, "what is left is writing the file"
     assert all(left is not None for _, left in told), "before the first step too"
     assert (first.share, first.seconds_left) == (1.0, 0.0)
+
+
+class Writing(Gate):
+    """Work whose videos are written when ``written`` is released; that of seed 1 fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writing, self.written = threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, job, listen):
+        made = super().__call__(job, listen)
+        return Unwritten(lambda: self.write(job.request.seed, made))
+
+    def write(self, seed, made):
+        self.writing.release()
+        assert self.written.acquire(timeout=60)
+        if seed == 1:
+            raise DiskFull("no room")
+        return made
+
+
+def test_a_video_is_written_while_the_next_is_made(requests):
+    work, seen, forgotten = Writing(), [], []
+
+    def told(job, event):
+        if event is None:
+            seen.append((job.number, job.state))
+
+    queue = JobQueue(work, told, forget=lambda job: forgotten.append(job.number))
+    first, second, third = (queue.submit(request) for request in requests[:3])
+    for _ in range(2):
+        assert work.begin.acquire(timeout=60)
+        work.go.release()
+    assert not queue.wait(0.2), "the second is made, and not written before the first"
+    assert (first.state, queue.active) == (jobs.RUNNING, (first, second))
+    assert work.begun == [0, 1]
+    work.written.release()
+    assert work.begin.acquire(timeout=60)
+    assert (first.state, first.result) == (jobs.DONE, "result 0")
+    assert second.state == jobs.RUNNING
+    queue.cancel(second)  # too late
+    work.written.release()
+    work.go.release()
+    for _ in range(3):
+        assert work.writing.acquire(timeout=60)
+    assert not queue.wait(0.1), "the last is being written"
+    assert (second.state, second.error) == (jobs.FAILED, "no room")
+    assert forgotten == [first.number, second.number], "a killed process leaves the third"
+    work.written.release()
+    assert queue.wait(60)
+    assert (third.result, queue.active) == ("result 2", ())
+    ends = [number for number, state in seen if state in (jobs.DONE, jobs.FAILED)]
+    assert ends == [first.number, second.number, third.number]
+
+
+def test_a_queue_that_is_paused_or_cleared_still_ends_what_it_writes(requests):
+    work = Writing()
+    queue = JobQueue(work)
+    first, second = (queue.submit(requests[number]) for number in (0, 2))
+    assert work.begin.acquire(timeout=60)
+    queue.pause()
+    work.go.release()
+    assert not queue.wait(0.2)
+    work.written.release()
+    assert queue.wait(60)
+    assert (first.state, second.state) == (jobs.DONE, jobs.WAITING)
+    queue.clear()
+    queue.pause(False)
+    assert queue.wait(60)
+    assert second.state == jobs.CANCELLED
 
 
 def test_waiting_jobs_are_reordered_and_taken_out(requests):

@@ -292,7 +292,7 @@ def test_a_failed_job_says_why(shown, monkeypatch):
     def fail(*arguments, **more):
         raise DoesNotFit("too large")
 
-    monkeypatch.setattr("cogvx_nb.workflow.make_video", fail)
+    monkeypatch.setattr("cogvx_nb.workflow.make_frames", fail)
     shown.submit()
     shown.wait()
     wait_for(lambda: shown.page.ended)

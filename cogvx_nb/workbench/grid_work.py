@@ -88,8 +88,7 @@ class Grids:
         """Take the jobs of a grid out of the queue, and stop the one that runs."""
         ids = {cell.job for cell in read_grid(name).cells}
         queue = self._session.queue
-        running = (queue.running,) if queue.running else ()
-        for job in (*queue.waiting, *running):
+        for job in (*queue.waiting, *queue.active):
             if job.id in ids:
                 queue.cancel(job)
 
@@ -145,8 +144,7 @@ class Grids:
     def _jobs(self) -> dict[str, Job]:
         """The jobs of the session by their ids, also those that are over."""
         queue = self._session.queue
-        running = (queue.running,) if queue.running else ()
-        return {job.id: job for job in (*self._session.finished, *queue.waiting, *running)}
+        return {job.id: job for job in (*self._session.finished, *queue.waiting, *queue.active)}
 
     @staticmethod
     def _state(cell: GridCell, job: Job | None, unfinished: set[str]) -> CellState:

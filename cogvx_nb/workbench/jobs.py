@@ -1,4 +1,8 @@
-"""A queue of requests, run one at a time in a thread, so that the kernel stays free."""
+"""A queue of requests, run one at a time in a thread, so that the kernel stays free.
+
+A video is written while the next is made, by a second thread: writing and checking the file takes
+no GPU.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ..errors import Cancelled, CogvxError
@@ -83,7 +88,14 @@ class Job:
                 self.notes += (text,)
 
 
-Work = Callable[[Job, Listener], Result]
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """A video that is made and is still to be written, which takes a second."""
+
+    write: Callable[[], Result]
+
+
+Work = Callable[[Job, Listener], Result | Unwritten]
 """Makes a job's video, reports events to the listener, and raises ``Cancelled`` within a step of
 ``job.cancelled`` being set."""
 
@@ -94,8 +106,8 @@ class JobQueue:
     Args:
         work: makes a job's video.
         on_change: called after each change with the job and the event that caused it, or None;
-            from the worker thread or from the caller's.
-        tidy: called in the worker thread after each job and its last ``on_change``.
+            from the queue's threads or from the caller's.
+        tidy: called in the worker thread after each job's work.
         keep: called when a job is added, when its place changes and when it starts, before its
             work; so that it can be written to disk. It must not raise.
         forget: called when a job is over; not if its work failed with an unexpected exception,
@@ -117,12 +129,20 @@ class JobQueue:
         self._running: Job | None = None
         self._paused = False
         self._idle = True  # no job is running, and ``tidy`` has returned
+        self._writing: Job | None = None  # while the next one is made
+        # Not a daemon: where the interpreter ends, what is being written is written first.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="cogvx write")
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     @property
     def running(self) -> Job | None:
         return self._running
+
+    @property
+    def active(self) -> tuple[Job, ...]:
+        """The job whose video is being written, and the one that is running."""
+        return tuple(job for job in (self._writing, self._running) if job is not None)
 
     @property
     def waiting(self) -> tuple[Job, ...]:
@@ -193,7 +213,10 @@ class JobQueue:
         """
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._idle and (self._paused or not self._waiting), timeout
+                lambda: (
+                    self._idle and self._writing is None and (self._paused or not self._waiting)
+                ),
+                timeout,
             )
 
     def _run(self) -> None:
@@ -204,31 +227,59 @@ class JobQueue:
                 job.state, job.started, self._idle = RUNNING, time.time_ns(), False
             self._keep(job)
             self.on_change(job, None)
-            self._run_job(job)
+            unwritten = self._run_job(job)
+            with self._changed:  # one at a time is written, in the order of the jobs
+                self._changed.wait_for(lambda: self._writing is None)
+                self._writing = job if unwritten else None
+            if unwritten:
+                writing = self._writer.submit(self._write, job, unwritten)
+                if not self.waiting:
+                    writing.result()
             with self._changed:
                 self._running = None
-            self.on_change(job, None)
+            if not unwritten:
+                self.on_change(job, None)
             self._tidy()
             with self._changed:
                 self._idle = True
                 self._changed.notify_all()
 
-    def _run_job(self, job: Job) -> None:
+    def _run_job(self, job: Job) -> Unwritten | None:
+        """What is left to be written of a job; None where it is over."""
+
         def listen(event: Event) -> None:
             job.record(event)
             self.on_change(job, event)
 
+        return self._attempt(job, lambda: self._work(job, listen))
+
+    def _write(self, job: Job, unwritten: Unwritten) -> None:
         try:
-            job.result = self._work(job, listen)
-            job.state = DONE
+            self._attempt(job, unwritten.write)
+            with self._changed:
+                if self._running is job:
+                    self._running = None
+            self.on_change(job, None)
+        finally:
+            with self._changed:
+                self._writing = None
+                self._changed.notify_all()
+
+    def _attempt(self, job: Job, work: Callable[[], Result | Unwritten]) -> Unwritten | None:
+        try:
+            made = work()
+            if isinstance(made, Unwritten):
+                return made
+            job.result, job.state = made, DONE
         except Cancelled:
             job.state = CANCELLED
         except CogvxError as error:
             job.state, job.error = FAILED, " ".join(str(error).split())
         except Exception as error:  # a bug: the worker continues, and the page shows it
             job.state, job.error = FAILED, error_line(error)
-            return
+            return None
         self._forget(job)
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,8 +163,8 @@ class Page(anywidget.AnyWidget):
             self.preview = event.data
             return
         if event is None:
+            self.preview = self.desk.session.preview
             if job.over:
-                self.preview = b""
                 self.desk.add_finished(job)
                 self._show_roll()
             self._show_jobs()

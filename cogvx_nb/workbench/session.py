@@ -27,11 +27,11 @@ from ..errors import CogvxError
 from ..loras.layers import UsedLora
 from ..planning import cost, planner, probe
 from ..planning.speedups import AUTO, missing_speed_ups
-from ..progress import Event, FramesDone, Listener, Note, Step
+from ..progress import Event, FramesDone, Listener, Note, StageStarted, Step
 from ..results import forecast
 from ..results.catalogue import Catalogue
-from ..results.result import Result
-from .jobs import Job, JobQueue, Prediction
+from ..results.result import Result, save_result
+from .jobs import Job, JobQueue, Prediction, Unwritten
 from .kept_queue import KeptQueue, Unfinished, restore_job
 from .previews import RateLimit, load_colours, preview_animation, store_colours
 
@@ -139,7 +139,7 @@ class Session:
         missing = missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons)
         return Prediction(seconds, plan.peak_bytes, missing)
 
-    def _work(self, job: Job, listener: Listener) -> Result:
+    def _work(self, job: Job, listener: Listener) -> Result | Unwritten:
         latest: list[Step] = []
 
         def listen(event: Event) -> None:
@@ -154,9 +154,11 @@ class Session:
             again = reproduction.reproduce(job.original, listen, job.cancelled)
             listener(Note(str(again).replace(str(job.original.path), job.original.path.name)))
             return job.original
-        return workflow.make_video(
+        generated = workflow.make_frames(
             job.request, on_event=listen, cancel=job.cancelled, paces=self._paces
         )
+        listener(StageStarted("write"))
+        return Unwritten(functools.partial(save_result, generated))
 
     def _paces(self, model: str, device: str) -> dict[int, cost.MeasuredPace]:
         self.catalogue.refresh()
@@ -193,6 +195,7 @@ class Session:
     def _notify(self, job: Job, event: Event | PreviewReady | None) -> None:
         if event is None and job.over and job not in self.finished:
             self.finished = [*self.finished, job][-FINISHED_KEPT:]
+        if event is None and self.queue.running in (None, job):
             self.preview = b""
         for listener in tuple(self._listeners):
             try:
