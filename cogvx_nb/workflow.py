@@ -16,7 +16,7 @@ from .planning.inputs import given_names
 from .planning.plan import Plan
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest
-from .planning.speedups import missing_speed_ups
+from .planning.requirements import missing_speed_ups
 from .progress import CancelToken, Listener, Note, StageStarted
 from .results import result, video
 from .results.forecast import Paces, announce

@@ -10,7 +10,7 @@ from conftest import CIRCLE
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.registry import Model
 from cogvx_nb.errors import DoesNotFit, RequestError
-from cogvx_nb.planning import cost, model_choice, plan, planner, request, speedups
+from cogvx_nb.planning import cost, model_choice, plan, planner, request, requirements, speedups
 from cogvx_nb.planning.machine import Gpu, Machine
 from cogvx_nb.text import GIB
 
@@ -278,8 +278,10 @@ def test_cards_without_8_bit_products_store_8_bits_where_that_makes_room(
     assert fitted.dtype == "float16"
     note = "8-bit weights, multiplied in 16 bits"
     assert (note in fitted.approximations) == bool(fitted.quantized)
-    lost = speedups.missing_speed_ups(speed, fitted.speed_ups, fitted.reasons)
-    assert bool(lost) == (speed == "fast" and not fitted.quantized)
+    lost = requirements.missing_speed_ups(speed, fitted.speed_ups, fitted.reasons)
+    assert bool(lost) == (speed == "turbo" or (speed == "fast" and not fitted.quantized)), (
+        "turbo has sparse attention elsewhere"
+    )
     again = planner.replay_plan(wanted, turing, fitted.choices)
     assert (again.placement, again.quantized) == expected
 
@@ -456,10 +458,10 @@ def test_a_speed_up_that_fails_takes_along_what_is_slow_without_it(big):
         row.name for row in speedups.SPEED_UPS.values() if row.name != "compact_weights"
     ]
     eager = planner.next_plan(start, "compiled", "no compiler")
-    assert [row.name for row in eager.speed_ups] == ["flash4", "step_cache"]
+    assert [row.name for row in eager.speed_ups] == ["flash4", "sparse_attention", "step_cache"]
     assert eager.reasons[-1] == "compiling the blocks failed: no compiler"
     default = planner.next_plan(start, "flash4", "no kernel")
-    assert default.attention == "sdpa"
+    assert (default.attention, default.sparse_attention) == ("sdpa", False)
     assert "FlashAttention 4, exact" not in default.reasons
     assert default.reasons[-1] == "FlashAttention 4 failed: no kernel"
 
@@ -482,3 +484,43 @@ def test_an_encode_takes_memory_and_time_of_its_own():
     assert {name: after[name] for name in before} == before
     assert 0.2 < after["encode"] / after["decode"] < 0.8
     assert cost.peak_bytes(changed) == cost.peak_bytes(fitted), "a decode takes more"
+
+
+def test_it_is_planned_where_the_kernel_obeys_masks(big):
+    turbo = replace(big, speed="turbo")
+    hopper = machine_with(79, flash="4.0.0")
+    start = planner.plan_request(turbo, hopper)
+    assert start.sparse_attention
+    assert any("hardly see" in text for text in start.approximations)
+    assert not planner.plan_request(replace(big, speed="fast"), hopper).sparse_attention
+    whole = planner.with_placement(start.without("sparse_attention"), start.placement, hopper)
+    assert 0.7 < start.seconds["denoise"] / whole.seconds["denoise"] < 0.95
+    assert 0.1 < (cost._step_bytes(start) - cost._step_bytes(whole)) / GIB < 0.5
+
+    def with_capability(*numbers: int) -> Machine:
+        return replace(hopper, gpus=(replace(hopper.gpus[0], capability=numbers),))
+
+    refused = (
+        (machine_with(79), "sparse attention needs FlashAttention 4"),
+        (with_capability(8, 0), "needs a GPU of compute capability 9.0 or 10.0"),
+        (with_capability(12, 0), "needs a GPU of compute capability 9.0 or 10.0"),
+    )
+    for machine, reason in refused:
+        refusing = planner.plan_request(turbo, machine)
+        assert not refusing.sparse_attention
+        assert any(reason in text for text in refusing.reasons)
+    sdpa = planner.plan_request(replace(turbo, attention="sdpa"), hopper)
+    assert not sdpa.sparse_attention
+    assert not planner.next_plan(start, "flash4", "no kernel").sparse_attention
+    alone = planner.next_plan(start, "sparse_attention", "no kernel")
+    assert (alone.attention, alone.sparse_attention) == ("flash4", False)
+    choices = start.choices
+    assert planner.replay_plan(turbo, hopper, choices).sparse_attention
+    without = planner.replay_plan(turbo, machine_with(79), choices)
+    assert "not as it was made before" in without.reasons[-1]
+    shared = plan.drop_incompatible(replace(start, peers=("cuda:1", "cuda:2", "cuda:3")))
+    assert shared.parts == 2
+    assert not shared.sparse_attention, "no GPU has all tokens"
+    assert plan.drop_incompatible(replace(start, peers=("cuda:1",))).sparse_attention
+    odd = planner.replay_plan(turbo, hopper, choices | {"attention": "sdpa"})
+    assert odd.reasons[-1].endswith("sparse attention needs FlashAttention 4")

@@ -12,7 +12,7 @@ from conftest import CIRCLE
 
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.errors import PromptUnknown, RequestError
-from cogvx_nb.planning import attentions, planner, request, speedups
+from cogvx_nb.planning import attentions, planner, request, requirements
 
 
 @pytest.fixture(scope="session")
@@ -267,11 +267,13 @@ def test_the_attentions_are_those_of_diffusers():
         (
             {"speed": "turbo", "steps": 8},
             "turbo changes nothing here, the video is made as with exact: 8-bit quantization pays "
-            "off on a GPU only; the step cache needs 20 steps or more: 8 are too few",
+            "off on a GPU only; sparse attention needs a GPU of compute capability 9.0 or 10.0, "
+            "and half precision; the step cache needs 20 steps or more: 8 are too few",
         ),
         (
             {"speed": "turbo"},
-            "turbo does without a part here: 8-bit quantization pays off on a GPU only",
+            "turbo does without a part here: 8-bit quantization pays off on a GPU only; sparse "
+            "attention needs a GPU of compute capability 9.0 or 10.0, and half precision",
         ),
         (
             {"speed": "fast"},
@@ -283,4 +285,4 @@ def test_the_attentions_are_those_of_diffusers():
 def test_a_speed_that_brings_nothing_says_why(tiny, here, values, text):
     cpu = replace(here, gpus=())
     plan = planner.plan_request(request.make_request(tiny, CIRCLE, **values), cpu)
-    assert speedups.missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons) == text
+    assert requirements.missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons) == text

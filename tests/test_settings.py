@@ -53,6 +53,7 @@ CONTENT = {
         "speed": "exact",
         "compiled": False,
         "quantized": "",
+        "sparse_attention": False,
         "step_cache": False,
         "peak_bytes": 1,
         "ram_bytes": 1,

@@ -11,9 +11,10 @@ from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
 from ..errors import RequestError, missing_package
 from ..planning.plan import Plan
-from ..planning.speedups import FLASH4, SDPA, SPEED_UPS
+from ..planning.speedups import FLASH4, SDPA, SPARSE, SPEED_UPS
 from ..text import first_line
 from .failures import SpeedUpFailed, is_out_of_memory
+from .sparse_attention import add_slots, sparse_attention, try_blocks
 
 
 class AttentionProcessor:
@@ -45,9 +46,39 @@ class AttentionProcessor:
         if image_rotary_emb is not None:
             for part in (query, key):
                 part[:, text:] = apply_rotary(part[:, text:], *image_rotary_emb)
-        mixed = self.attend(query, key, value).flatten(2)
+        mixed = self.mix(attn, query, key, value, text).flatten(2)
         mixed = attn.to_out[1](attn.to_out[0](mixed))
         return mixed[:, text:], mixed[:, :text]
+
+    def mix(
+        self,
+        attn: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        text: int,
+    ) -> torch.Tensor:
+        """Attention of a layer, its first tokens so many of text."""
+        return self.attend(query, key, value)
+
+
+class SparseProcessor(AttentionProcessor):
+    """The same by ``sparse_attention``; ``attend`` only tries its kernel."""
+
+    def __init__(self, compiled: bool) -> None:
+        super().__init__(_reporting(SPARSE, try_blocks, compiled=False))
+        self._by_masks = _reporting(SPARSE, sparse_attention, compiled)
+
+    def mix(
+        self,
+        attn: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        text: int,
+    ) -> torch.Tensor:
+        """Attention of a layer, its first tokens so many of text."""
+        return self._by_masks(query, key, value, attn.mask_slot, text)
 
 
 def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -98,10 +129,10 @@ def try_attention(plan: Plan) -> None:
         RequestError: if another one isn't available here, or not on the plan's device.
     """
     try:
-        processor = attention_processor(plan.attention, plan.compiled)
+        processor = attention_processor(plan.attention, plan.compiled, plan.sparse_attention)
     except RequestError as error:
         raise _attention_failure(plan.attention, error) from error
-    if plan.attention != SDPA:
+    if plan.attention != SDPA or plan.sparse_attention:
         _attend_once(processor, plan)
 
 
@@ -119,6 +150,8 @@ def _attend_once(processor: AttentionProcessor, plan: Plan) -> None:
 
 def _attention_failure(name: str, error: Exception) -> SpeedUpFailed | RequestError:
     """The exception for an attention that doesn't work: of a speed-up if it is one."""
+    if name == SPARSE:
+        return SpeedUpFailed(name, first_line(error))
     if not isinstance(error, RequestError | SpeedUpFailed):
         error = RequestError("attention", name, f"{first_line(error)}; use {SDPA}")
     return SpeedUpFailed(name, str(error)) if name in SPEED_UPS else error
@@ -126,13 +159,17 @@ def _attention_failure(name: str, error: Exception) -> SpeedUpFailed | RequestEr
 
 @functools.cache  # blocks are compiled again for another processor, even an equal one
 def attention_processor(
-    name: str, compiled: bool
+    name: str, compiled: bool, sparse: bool = False
 ) -> CogVideoXAttnProcessor2_0 | AttentionProcessor:
-    """The processor of a transformer's blocks for ``Plan.attention``.
+    """The processor of a transformer's blocks for ``Plan.attention``, sparse or whole.
 
     Raises:
         RequestError: if there is none of that name, or it isn't available here.
     """
+    if sparse:
+        if name == FLASH4:
+            check_flash_attention_4()
+        return SparseProcessor(compiled)
     if name == SDPA:
         if not compiled:
             return CogVideoXAttnProcessor2_0()
@@ -174,6 +211,10 @@ def _reporting(
     return attend_reporting
 
 
-def set_attention(transformer: torch.nn.Module, name: str, compiled: bool) -> None:
-    """Have a transformer's blocks attend by ``Plan.attention``, compiled or not."""
-    transformer.set_attn_processor(attention_processor(name, compiled))
+def set_attention(
+    transformer: torch.nn.Module, name: str, compiled: bool, sparse: bool = False
+) -> None:
+    """Have a transformer's blocks attend by ``Plan.attention``, compiled or sparse or not."""
+    if sparse:
+        add_slots(transformer)
+    transformer.set_attn_processor(attention_processor(name, compiled, sparse))

@@ -110,7 +110,7 @@ def _attention(
     if rotary is not None:
         tables = _tables(rotary, text, tokens.device)
         query, key = _rotated(query, *tables), _rotated(key, *tables)
-    mixed = attn.processor.attend(query, key, value).flatten(2)
+    mixed = attn.processor.mix(attn, query, key, value, text).flatten(2)
     return attn.to_out[1](attn.to_out[0](mixed))
 
 

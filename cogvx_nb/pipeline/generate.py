@@ -28,9 +28,11 @@ from ..results.generated import Generated
 from . import denoise, schedulers
 from .condition import Condition
 from .conditioning import Encoder
+from .copies import transformers
 from .loader import Loaded, fallback_plan
 from .noise import Noise
 from .optimization import free_memory
+from .sparse_attention import attention_share, free_masks
 from .vae_stages import BAD_FRAMES_REMEDY, checked_frames, decode_frames, encode_inputs
 
 REDUCED_REQUEST = {"steps": 20}
@@ -122,11 +124,13 @@ def _generate_once(
             with _timed_stage("denoise", seconds, emit, cancel, device):
                 text = embeds if negative is None else torch.cat([negative, embeds])
                 latents = _denoise(request, loaded, text, started_from, noise, emit, cancel)
+            free_masks(transformers(pipe))
             _release_reserved(loaded.plan)
             with _timed_stage("decode", seconds, emit, cancel, device):
                 frames = checked_frames(decode_frames(request, loaded, latents, emit))
     finally:
         pipe.maybe_free_model_hooks()
+        free_masks(transformers(pipe))
     threads = torch.get_num_threads()
     return Generated(
         frames,
@@ -136,6 +140,7 @@ def _generate_once(
         seconds,
         threads,
         encoder.hashes,
+        attention_share(transformers(pipe)),
         loaded.kept_shares,
     )
 

@@ -22,6 +22,7 @@ from .denoise import predict
 from .failures import SpeedUpFailed, is_out_of_memory
 from .positions import cut_learned_positions, rotary_positions
 from .quantization import quantize_transformer
+from .sparse_attention import set_sparse_attention
 from .vae import use_fast_vae
 
 MAX_COMPILED_SHAPES = 64
@@ -147,7 +148,14 @@ APPLY: dict[str, tuple[str, Callable[[torch.nn.Module, Plan, int], None]]] = {
         ),
     ),
     "compiled": (PLACED, lambda t, plan, _: enable_compiled(t, plan.compiled)),
-    "attention": (PLACED, lambda t, plan, _: set_attention(t, plan.attention, plan.compiled)),
+    "attention": (
+        PLACED,
+        lambda t, plan, _: set_attention(t, plan.attention, plan.compiled, plan.sparse_attention),
+    ),
+    "sparse_attention": (
+        VIDEO,
+        lambda t, plan, steps: set_sparse_attention(t, plan.sparse_attention),
+    ),
     "step_cache": (VIDEO, lambda t, plan, steps: set_step_cache(t, steps * plan.step_cache)),
 }
 """How each field of a plan that switches a speed-up takes effect on a transformer, on or off."""

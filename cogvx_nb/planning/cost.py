@@ -122,7 +122,9 @@ def ram_bytes(plan: Plan) -> int:
 def _step_bytes(plan: Plan) -> float:
     _, heads, head_width, _, _ = plan.model.checkpoint.architecture
     copy = plan.tokens(plan.frames) * heads * head_width * plan.batch * ITEM_BYTES[plan.dtype]
-    return plan.step_cost.activation_copies * copy / len(plan.devices)
+    pairs = plan.batch * heads * plan.tokens(plan.frames) ** 2
+    step = plan.step_cost.activation_copies * copy + plan.step_cost.mask_bytes * pairs
+    return step / len(plan.devices)
 
 
 STEP_OVERHEAD_SECONDS = 0.006

@@ -10,7 +10,7 @@ from ..errors import RequestError
 from ..loras.layers import UsedLora
 from ..text import GIB
 from .machine import Gpu, Machine
-from .speedups import FORMER_ATTENTIONS, OWN_BLOCK, SDPA, SPEED_UPS, SpeedUp, StepCost
+from .speedups import FORMER_ATTENTIONS, OWN_BLOCK, SDPA, SPARSE, SPEED_UPS, SpeedUp, StepCost
 
 COMPONENTS = frozenset({"text_encoder", "transformer", "vae"})
 
@@ -129,6 +129,7 @@ class Plan:
     compiled: bool = False  # the transformer's blocks are compiled
     quantized: str = ""  # format of 8-bit weights: fp8, int8 or int8_weights; else empty
     peers: tuple[str, ...] = ()  # other GPUs that share a step, each with a transformer
+    sparse_attention: bool = False  # blocks of tokens leave out others; needs flash4 on a GPU
     step_cache: bool = False  # steps reuse the output of others; see speedups.cached_schedule
     peak_bytes: int = 0  # predicted peak of the device; of a GPU what torch's allocator reserves
     peer_bytes: int = 0  # predicted peak of each of the other GPUs
@@ -211,12 +212,12 @@ class Plan:
         return f"{self.model.name} on {', '.join(self.devices)} in {self.dtype}, {parts}, {memory}"
 
     def without(self, name: str) -> Plan:
-        """The plan without a speed-up, and without those that are slow without it."""
-        off = [row.field for row in self.speed_ups if name in (row.name, *row.implies)]
+        """The plan without a speed-up, and without those that need it or are slow without it."""
+        off = [row.field for row in self.speed_ups if name in (row.name, *row.implies, *row.needs)]
         return replace(self, **{name: SWITCHED_OFF[name] for name in off})
 
 
-CHOSEN = ("tiled", "attention", "speed", "compiled", "quantized", "step_cache", "peers")
+CHOSEN = ("tiled", "attention", "speed", "compiled", "quantized", "step_cache", "peers", SPARSE)
 RECORDED = ("dtype", "placement", *CHOSEN)
 PREDICTED = ("peak_bytes", "ram_bytes", "reasons")
 
@@ -259,6 +260,8 @@ def drop_incompatible(plan: Plan) -> Plan:
     for speed_up in plan.speed_ups:
         if speed_up.placement and not getattr(plan.offload, speed_up.placement):
             plan = plan.without(speed_up.name)
+    if plan.parts > 1:  # no GPU has all tokens at once
+        plan = plan.without(SPARSE)
     if not plan.offload.splits:
         plan = replace(plan, peers=())
     if plan.device == "cpu":
@@ -273,6 +276,7 @@ def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
     attention = "stock" if plan.attention == SDPA else plan.attention  # as in lists on disk
     if plan.peers:
         size = f"{size}-{len(plan.devices)}gpus"
+    attention += "-sparse" * plan.sparse_attention
     kind = f"{plan.dtype}-{plan.quantized or 'plain'}-{attention}"
     kind += "" if OWN_BLOCK is None else "-".join(["-own", *sorted(OWN_BLOCK)])
     return f"{plan.model.checkpoint.name}-{size}-{kind}-{gpu_name}-{torch_version}"

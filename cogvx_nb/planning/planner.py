@@ -158,7 +158,8 @@ def _fastest_fitting(
         return _with_explanations(fitting[0], draft, [])
 
     def rank(plan: Plan) -> tuple:
-        lost = sum(row not in plan.speed_ups for row in draft.speed_ups)
+        wanted = [row for row in draft.speed_ups if row.placement]
+        lost = sum(row not in plan.speed_ups for row in wanted)
         return plan.tiled, lost, sum(_stage_seconds(plan, machine, steps, videos).values())
 
     return _with_explanations(min(fitting, key=rank), draft, candidates)

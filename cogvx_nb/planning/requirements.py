@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ..errors import RequestError
@@ -25,8 +25,17 @@ def missing_requirement(plan: Plan, machine: Machine, steps: int) -> str:
     if gpu is not None and plan.dtype == "bfloat16" and not gpu.bf16:
         return f"{gpu.name} has no fast bfloat16"
     conditions = conditions_for(plan, machine, steps)
-    obstacles = (row.obstacle(conditions, getattr(plan, row.field)) for row in plan.speed_ups)
-    return next(filter(None, obstacles), "")
+    for row in plan.speed_ups:
+        needed = _missing_needs(plan, row) if plan.device != "cpu" else ""
+        if obstacle := row.obstacle(conditions, getattr(plan, row.field)) or needed:
+            return obstacle
+    return ""
+
+
+def _missing_needs(plan: Plan, row: SpeedUp) -> str:
+    """Which speed-up a plan hasn't that another needs; empty if none."""
+    missing = (SPEED_UPS[name].title for name in row.needs if SPEED_UPS[name] not in plan.speed_ups)
+    return next((f"{row.title} needs {title}" for title in missing), "")
 
 
 def resolve_speed_ups(draft: Plan, machine: Machine, steps: int) -> Plan:
@@ -53,6 +62,8 @@ def resolve_speed_ups(draft: Plan, machine: Machine, steps: int) -> Plan:
 def _with_speed_up(plan: Plan, row: SpeedUp, conditions: Conditions) -> Plan:
     """The plan with a speed-up where it is available and worth it; with the reason where not."""
     missing = row.lacks(conditions, "")
+    if not missing and (needed := _missing_needs(plan, row)):
+        return replace(plan, reasons=(*plan.reasons, needed))
     value = "" if missing else row.choose(conditions)
     package = row.missing_package(conditions.versions)
     if value and not package:
@@ -84,3 +95,21 @@ def candidate_plans(draft: Plan, machine: Machine, steps: int) -> Iterator[Plan]
         plan = drop_incompatible(replace(draft, placement=placement, tiled=tiled, **options))
         if all(getattr(plan, name) == state for name, state in options.items()):
             yield plan
+
+
+def missing_speed_ups(speed: str, used: Sequence[SpeedUp], reasons: Sequence[str]) -> str:
+    """What a speed brings elsewhere and a plan does without, with its reasons; empty if nothing.
+
+    Args:
+        used: the speed-ups of the plan.
+        reasons: those of the plan; one that concerns a speed-up begins with its title.
+    """
+    rows = [row for row in SPEED_UPS.values() if speed in row.speeds and not row.exact]
+    brought = [row for row in rows if not row.by_cost]
+    missing = [row for row in brought if row.field not in {other.field for other in used}]
+    if not missing:
+        return ""
+    why = "; ".join(text for text in reasons if text.startswith(tuple(r.title for r in missing)))
+    if len(missing) == len(brought):
+        return f"{speed} changes nothing here, the video is made as with exact: {why}"
+    return f"{speed} does without a part here: {why}"

@@ -14,6 +14,9 @@ AUTO, SDPA, FLASH4 = "auto", "sdpa", "flash4"
 """Attentions that aren't backends of diffusers: the fastest exact one, the pipeline's default
 (``scaled_dot_product_attention``), and FlashAttention 4."""
 
+SPARSE = "sparse_attention"
+"""Name of the speed-up that leaves out a part of the attention."""
+
 FORMER_ATTENTIONS = {"stock": SDPA}
 """Names in older sidecars and benchmark files, still accepted."""
 
@@ -28,7 +31,7 @@ FLASH4_GPUS = (9, 10)
 SPEEDS = {
     "exact": "equal to diffusers up to rounding",
     "fast": "8-bit quantization of the matrix products",
-    "turbo": "8-bit quantization and a step cache: approximate",
+    "turbo": "8-bit quantization, a step cache and sparse attention: approximate",
 }
 
 MIN_CACHED_STEPS = 20
@@ -68,6 +71,7 @@ class StepCost:
     attention_flops: float = 390e12
     elementwise_seconds: float = 1.2e-10  # per layer and hidden-state element, for all else
     activation_copies: float = 13.5  # copies of the hidden states: 2.7 GiB at 49 frames
+    mask_bytes: float = 0.0  # of sparse attention, per pair of tokens and head
     streaming: float = 1.12  # step time under group offload over that without, transfers hidden
     parameter_bytes: int | None = None  # of the blocks' linear layers; None for those of the dtype
     compile_seconds: tuple[float, float] = (0.0, 0.0)  # before the first step: cold and warm cache
@@ -107,6 +111,7 @@ class SpeedUp:
     placement: str = ""  # field of ``Placement`` that allows it
     requires: str = ""  # what that placement does, in messages
     implies: tuple[str, ...] = ()  # other speed-ups that it is slow without, on a GPU
+    needs: tuple[str, ...] = ()  # other speed-ups without which it isn't possible
     note: str = ""  # how its videos differ: a format string of the field's value
     reason: str = ""  # recorded in a plan when it is chosen
     cost: dict[str, object] = field(
@@ -162,6 +167,12 @@ def _quantized_choice(conditions: Conditions) -> str:
 
 def _compact_weights_lacks(conditions: Conditions, value: object) -> str:
     return "" if conditions.gpu else "pay off on a GPU only"
+
+
+def _sparse_attention_lacks(conditions: Conditions, value: object) -> str:
+    if conditions.capability[0] in FLASH4_GPUS and conditions.dtype != "float32":
+        return ""
+    return "needs a GPU of compute capability 9.0 or 10.0, and half precision"
 
 
 def _step_cache_lacks(conditions: Conditions, value: object) -> str:
@@ -245,6 +256,20 @@ _ROWS = (
         cost={"matmul_flops": 670e12, "parameter_bytes": 1},
     ),
     SpeedUp(
+        name=SPARSE,
+        field="sparse_attention",
+        values=(True,),
+        title="sparse attention",
+        label="sparse attention",
+        exact=False,
+        lacks=_sparse_attention_lacks,
+        speeds=("turbo",),
+        needs=("flash4",),
+        requires="one GPU for each half of guidance",
+        note="sparse attention: blocks of tokens leave out others that they hardly see",
+        cost={"attention_flops": 680e12, "mask_bytes": 0.0093},
+    ),
+    SpeedUp(
         name="step_cache",
         field="step_cache",
         values=(True,),
@@ -260,21 +285,3 @@ _ROWS = (
 
 SPEED_UPS = {row.name: row for row in _ROWS}
 """By name."""
-
-
-def missing_speed_ups(speed: str, used: Sequence[SpeedUp], reasons: Sequence[str]) -> str:
-    """What a speed brings elsewhere and a plan does without, with its reasons; empty if nothing.
-
-    Args:
-        used: the speed-ups of the plan.
-        reasons: those of the plan; one that concerns a speed-up begins with its title.
-    """
-    rows = [row for row in SPEED_UPS.values() if speed in row.speeds and not row.exact]
-    brought = [row for row in rows if not row.by_cost]
-    missing = [row for row in brought if row.field not in {other.field for other in used}]
-    if not missing:
-        return ""
-    why = "; ".join(text for text in reasons if text.startswith(tuple(r.title for r in missing)))
-    if len(missing) == len(brought):
-        return f"{speed} changes nothing here, the video is made as with exact: {why}"
-    return f"{speed} does without a part here: {why}"

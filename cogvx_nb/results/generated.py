@@ -21,4 +21,5 @@ class Generated:
     seconds: dict[str, float]  # of each stage: load, text, denoise, decode
     threads: int  # of torch on the CPU; they can change the last bit
     input_hashes: dict[str, str] = field(default_factory=dict)  # of fitted pixels, by field
+    attention_share: float = 1.0  # part of the attention that was computed
     kept_shares: tuple[float, ...] = ()  # of the plan's LoRAs, see ``pipeline.lora_merge``

@@ -154,6 +154,8 @@ class Sidecar:
     allowed: tuple[str, ...] = ()  # names of the allow_… permissions that were needed
     inputs: dict[str, RecordedInput] = field(default_factory=dict)  # by field of the request
     loras: tuple[RecordedLora, ...] = ()
+    # Part of the attention that was computed, over all steps; not in the file where it was all.
+    attention_share: Annotated[float, Range(0, 1)] = 1.0
     plan: RecordedPlan
     checkpoint: RecordedCheckpoint
     versions: dict[str, str | None] = field(default_factory=dict)  # None: not installed
@@ -168,6 +170,8 @@ class Sidecar:
         for name in ("enriched_from", "content_hash", "inputs", "loras"):
             if not content[name]:
                 del content[name]
+        if self.attention_share == 1:
+            del content["attention_share"]
         return content
 
     def without_times(self) -> Sidecar:

@@ -152,6 +152,7 @@ def describe_video(generated: Generated) -> Sidecar:
             for name, pixels in generated.input_hashes.items()
         },
         loras=_recorded_loras(generated),
+        attention_share=round(generated.attention_share, 4),
         plan=records.RecordedPlan(**generated.plan.choices),
         checkpoint=records.RecordedCheckpoint(
             name=request.model.name,

@@ -26,7 +26,8 @@ from ..checkpoints.registry import Model
 from ..errors import CogvxError
 from ..loras.layers import UsedLora
 from ..planning import cost, planner, probe
-from ..planning.speedups import AUTO, missing_speed_ups
+from ..planning.requirements import missing_speed_ups
+from ..planning.speedups import AUTO
 from ..progress import Event, FramesDone, Listener, Note, StageStarted, Step
 from ..results import forecast
 from ..results.catalogue import Catalogue
