@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ..checkpoints.registry import TEXT
 from ..loras.entries import shown_loras
 from ..planning.speedups import SDPA, SPEED_UPS
+from ..results.fidelity import FidelityRow
 from ..text import GIB
 
 STAGES = ("text", "encode", "denoise", "decode", "write")
@@ -190,6 +191,7 @@ class Report:
     fingerprint: str  # the same where times can be compared: hash of hardware and versions
     peak_tflops: dict[str, float]  # matmul throughput by dtype, TFLOP/s
     rows: tuple[Row, ...] = ()
+    fidelity: tuple[FidelityRow, ...] = ()  # how far videos lie from those of exact
 
     @property
     def device(self) -> str:
@@ -219,4 +221,5 @@ class Report:
     @property
     def failed(self) -> bool:
         """Whether a row of the workbench failed. A baseline may, on a GPU too small for it."""
-        return any(row.error and row.speed not in BASELINES for row in self.rows)
+        timed = any(row.error and row.speed not in BASELINES for row in self.rows)
+        return timed or any(row.error for row in self.fidelity)

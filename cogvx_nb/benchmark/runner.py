@@ -75,7 +75,9 @@ def run_benchmark(
         OutputError: if the report can't be written.
     """
     requests = _requests(model, tasks, frames, steps, baselines, lora)
-    setups = _setups(speeds, placements, baselines, repeats, steps)
+    if repeats < 3:
+        raise RequestError("repeats", repeats, "a spread needs at least 3")
+    setups = make_setups(speeds, placements, steps, baselines)
     machine = probe_machine()  # first: it sets environment variables that torch reads on import
     from ..pipeline import loader, optimization
 
@@ -83,7 +85,7 @@ def run_benchmark(
     gpu = machine.gpu_with_most_free_memory
     rates = peak.measure_peak_throughput(f"cuda:{gpu.index}" if gpu else "cpu")
     optimization.free_memory()
-    report = _new_report(machine, rates)
+    report = new_report(machine, rates)
     kinds = list(itertools.product(setups, requests))
     with progress or BenchProgress() as shown:
         shown.keep(f"peak matmul throughput, TFLOP/s: {report.peaks}")
@@ -149,7 +151,7 @@ def find_benchmark_model(
     return model_choice.find_model(name, probe_machine, given=given, lora=lora)[0]
 
 
-def parse_numbers(text: str) -> list[int]:
+def parse_numbers(text: str, field: str = "frames") -> list[int]:
     """Integers from a list with commas: ``13, 25``.
 
     Raises:
@@ -158,7 +160,7 @@ def parse_numbers(text: str) -> list[int]:
     try:
         return [int(item) for item in parse_names(text)]
     except ValueError:
-        raise RequestError("frames", text, "use numbers with commas, such as 13, 25") from None
+        raise RequestError(field, text, "use numbers with commas, such as 13, 25") from None
 
 
 def parse_names(text: str) -> list[str]:
@@ -166,13 +168,14 @@ def parse_names(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _setups(
-    speeds: Sequence[str],
-    placements: Sequence[str],
-    baselines: Sequence[str],
-    repeats: int,
-    steps: int,
+def make_setups(
+    speeds: Sequence[str], placements: Sequence[str], steps: int, baselines: Sequence[str] = ()
 ) -> list[Setup]:
+    """Each speed with each placement, and the baselines.
+
+    Raises:
+        RequestError: if there is none, no such one, or the steps are too few for it.
+    """
     placements = [FORMER_PLACEMENTS.get(name, name) for name in placements]
     valid = {
         "speed": (speeds, SPEEDS),
@@ -183,8 +186,6 @@ def _setups(
         for value in values:
             if value not in allowed:
                 raise RequestError(field, value, f"use one of {', '.join(allowed)}")
-    if repeats < 3:
-        raise RequestError("repeats", repeats, "a spread needs at least 3")
     if "turbo" in speeds and steps < MIN_CACHED_STEPS:
         why = f"the step cache of turbo needs {MIN_CACHED_STEPS} or more: use 50, or another speed"
         raise RequestError("steps", steps, why)
@@ -194,7 +195,8 @@ def _setups(
     return setups + [Setup(name, "auto") for name in baselines]
 
 
-def _new_report(machine: Machine, peak_tflops: dict[str, float]) -> Report:
+def new_report(machine: Machine, peak_tflops: dict[str, float]) -> Report:
+    """A report of a machine, still without rows."""
     import torch
 
     versions = machine.versions | {"cuda": torch.version.cuda, "cogvx-nb": __version__}
@@ -221,11 +223,14 @@ def _measure_row(
     try:
         measured = _measure_setup(video, setup, repeats, peak_tflops, after_step)
         return replace(row, measured=measured)
-    except CogvxError as error:
-        message = str(error)
-    except Exception as error:  # of torch or a library: the other rows, and hours, go on
-        message = f"{type(error).__name__}: {error}"
-    return replace(row, error=" ".join(message.split())[:300])
+    except Exception as error:  # of torch or a library too: the other rows, and hours, go on
+        return replace(row, error=row_error(error))
+
+
+def row_error(error: Exception) -> str:
+    """Why a row failed, in one line."""
+    message = str(error) if isinstance(error, CogvxError) else f"{type(error).__name__}: {error}"
+    return " ".join(message.split())[:300]
 
 
 def _measure_setup(

@@ -10,21 +10,17 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from .. import files, settings
+from .. import files
 from ..errors import OutputError, ResultError
 from ..paths import read_json, user_path
 from ..planning.plan import FORMER_PLACEMENTS, upgrade_choices
+from ..results.fidelity import benchmarks_folder, read_rows
 from ..results.typed import FieldError, read_as
 from .report import FULL_STEPS, STAGES, GpuUsage, Report, Row
 
 FORMAT = 3
 """2 has other names, see ``_upgrade_report``. 1 has no speeds, peak throughput or baselines, and
 isn't read."""
-
-
-def benchmarks_folder() -> Path:
-    """Where reports are written by default."""
-    return settings.outputs_dir() / "benchmarks"
 
 
 def resolve_output_path(output: str | Path | None = None) -> Path:
@@ -150,7 +146,8 @@ class _Head:
 def _parse_report(values: Mapping) -> Report:
     head = read_as(_Head, values)
     rows = tuple(map(_parse_row, values["rows"]))
-    return Report(head.made, values["machine"], head.fingerprint, head.peak_tflops, rows)
+    measured = (head.made, values["machine"], head.fingerprint, head.peak_tflops, rows)
+    return Report(*measured, fidelity=read_rows(values))
 
 
 def _parse_row(values: object) -> Row:
@@ -265,6 +262,12 @@ def reference_times(exclude: Sequence[Report] = ()) -> list[ReferenceTime]:
 def published_timings() -> dict:
     """Timings published by others, with sources, as they ship with the package."""
     return json.loads(_data_file("published_timings.json").read_text(encoding="utf-8"))
+
+
+def published_fidelity() -> dict:
+    """How far others' accelerated videos lie from their own reference, for other models than
+    CogVideoX-5b, with sources."""
+    return json.loads(_data_file("published_fidelity.json").read_text(encoding="utf-8"))
 
 
 def shipped_reports() -> list[Report]:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..errors import RequestError
 from ..paths import user_path
 from .parser import add_subcommand
+from .table import format_lines
+
+if TYPE_CHECKING:
+    from ..benchmark.report import Report
+    from ..checkpoints.registry import Model
 
 BENCH_FLAGS = {
     "--model": {"default": "auto", "help": "a name, a folder or auto (default: auto)"},
@@ -24,7 +31,9 @@ BENCH_FLAGS = {
         "help": "frame counts, with commas (default: those that the model offers)",
     },
     "--steps": {"type": int, "default": 50, "help": "denoising steps (default: 50)"},
-    "--speed": {"default": "exact", "help": "one or more, with commas (default: exact)"},
+    "--speed": {
+        "help": "one or more, with commas (default: exact; with --fidelity: fast,turbo)",
+    },
     "--placement": {"default": "auto", "help": "one or more, with commas (default: auto)"},
     "--lora": {
         "action": "append",
@@ -38,6 +47,16 @@ BENCH_FLAGS = {
         "help": "videos of each kind, at least 3 (default: 3)",
     },
     "--baseline": {"default": "", "help": "stock (diffusers), seed or both, to compare with"},
+    "--fidelity": {
+        "action": "store_true",
+        "help": "instead of times, how far videos of each speed and placement lie from exact",
+    },
+    "--prompts": {
+        "default": "",
+        "metavar": "FILE",
+        "help": "for --fidelity, as for a sweep (default: four that ship)",
+    },
+    "--seeds": {"default": "", "help": "for --fidelity, with commas (default: 42)"},
     "--output": {"help": "JSON to write (default: a new one in outputs/benchmarks/)"},
 }
 
@@ -65,21 +84,59 @@ def run_bench(options: argparse.Namespace) -> int:
     tasks, lora = runner.parse_names(options.task), join_loras(options.lora)
     model = runner.find_benchmark_model(options.model, options.weights, tasks, lora)
     path = storage.resolve_output_path(options.output)
-    report = runner.run_benchmark(
+    shared = {"path": path, "lora": lora}
+    measure = _measure_fidelity if options.fidelity else _measure_times
+    report = measure(options, model, tasks, shared)
+    _write_page([report], path.with_suffix(".html"))
+    print(path)
+    return int(report.failed)
+
+
+def _measure_times(options: argparse.Namespace, model: Model, tasks: list, shared: dict) -> Report:
+    from ..benchmark import runner
+
+    for name in ("prompts", "seeds"):
+        if value := getattr(options, name):
+            raise RequestError(name, value, "is for --fidelity: times don't depend on it")
+    speed = "exact" if options.speed is None else options.speed
+    return runner.run_benchmark(
         model,
         runner.parse_numbers(options.frames),
         options.steps,
         options.repeats,
-        runner.parse_names(options.speed),
+        runner.parse_names(speed),
         runner.parse_names(options.placement),
         runner.parse_names(options.baseline),
-        path,
         tasks=tasks,
-        lora=lora,
+        **shared,
     )
-    _write_page([report], path.with_suffix(".html"))
-    print(path)
-    return int(report.failed)
+
+
+def _measure_fidelity(
+    options: argparse.Namespace, model: Model, tasks: list, shared: dict
+) -> Report:
+    from ..benchmark import fidelity, runner
+    from ..reports.fidelity import fidelity_table
+
+    if options.baseline:
+        raise RequestError("baseline", options.baseline, "has no fidelity to exact: leave it out")
+    if len(tasks) > 1:
+        raise RequestError("task", options.task, "name one with --fidelity")
+    speeds = runner.parse_names(options.speed or "") or fidelity.COMPARED
+    report = fidelity.measure_fidelity(
+        model,
+        fidelity.read_prompts(options.prompts),
+        runner.parse_numbers(options.seeds, "seeds"),
+        runner.parse_numbers(options.frames),
+        options.steps,
+        speeds,
+        runner.parse_names(options.placement),
+        task="".join(tasks),
+        **shared,
+    )
+    table = fidelity_table(report.fidelity)
+    print("\n".join(format_lines(table.head, table.rows)))
+    return report
 
 
 def compare_benchmarks(options: argparse.Namespace) -> int:

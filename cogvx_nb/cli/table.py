@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..text import cut_line, pad_cell, plain_line, terminal_width
@@ -62,8 +62,21 @@ def format_table(rows: list[tuple[str, ...]], width: int = 0) -> list[str]:
         if not width or sum(map(_column_width, columns)) + 2 * (len(columns) - 1) <= width:
             break
         columns = [column for column in columns if column[0] != name]
-    widths = list(map(_column_width, columns))
-    lines = zip(*columns, strict=True)
+    return _aligned(zip(*columns, strict=True), list(map(_column_width, columns)))
+
+
+def format_lines(head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Aligned lines of any table; in a row that is too short, the last cell takes the rest."""
+    lines = [head, *rows]
+    full = zip(*(line for line in lines if len(line) == len(head)), strict=True)
+    widths = list(map(_column_width, full))
+    for line in lines:
+        for column, cell in enumerate(line[:-1] if len(line) < len(head) else ()):
+            widths[column] = max(widths[column], terminal_width(cell))
+    return _aligned([tuple(map(plain_line, line)) for line in lines], widths)
+
+
+def _aligned(lines: Iterable[Sequence[str]], widths: list[int]) -> list[str]:
     return ["  ".join(map(pad_cell, line, widths)).rstrip() for line in lines]
 
 

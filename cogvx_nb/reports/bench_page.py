@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..benchmark import storage
 from ..benchmark.comparison import speedups
@@ -11,6 +11,8 @@ from ..benchmark.report import BASELINES, BUSY_SPREAD, FULL_STEPS, STAGES, Repor
 from ..benchmark.storage import ReferenceTime
 from ..text import GIB, data_url, format_duration, format_number, render_template
 from . import plots
+from .fidelity import fidelity_section, published_fidelity
+from .tables import Table
 
 BUSY, BUSY_WORDS = " !", " (not to be trusted: the machine was busy)"
 
@@ -21,17 +23,6 @@ BUSY_NOTE = (
 
 ROW_HEAD = ("model", "frames", "setup")
 """First columns of the tables with a line for each row of a report."""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Cells of a table as text; in a row that is too short, the last cell spans the rest."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    numbers: Sequence[int]  # indexes of columns that are aligned right
-    caption: str = ""
-    folded: str = ""  # what it is, where it is shown on a click only
 
 
 def bench_verdict(report: Report) -> str:
@@ -83,22 +74,29 @@ def bench_page(*reports: Report) -> str:
     for report in reports:
         known = merged.setdefault(report.fingerprint, replace(report, rows=()))
         merged[report.fingerprint] = replace(known, rows=known.rows + report.rows)
+    timed, compared = (any(getattr(r, name) for r in reports) for name in ("rows", "fidelity"))
     return render_template(
         "bench_page.html",
         reports=[
             {
                 "title": report.device,
-                "verdict": bench_verdict(report),
+                "verdict": bench_verdict(report) if report.rows else "",
                 "facts": _facts(report),
                 "tables": bench_tables(report),
                 "pictures": [
                     data_url("image/png", plots.figure_png(figure))
                     for figure in plots.bench_figures(report)
                 ],
+                "fidelity": [
+                    fidelity_section(one)
+                    for one in reports
+                    if one.fidelity and one.fingerprint == report.fingerprint
+                ],
             }
             for report in merged.values()
         ],
-        references=reference_table(*merged.values()),
+        references=reference_table(*merged.values()) if timed else "",
+        published=published_fidelity() if compared else "",
     )
 
 
@@ -106,8 +104,8 @@ def _facts(report: Report) -> list[str]:
     machine = report.machine
     found = {name: value for name, value in machine["versions"].items() if value}
     versions = ", ".join(f"{name} {value}" for name, value in found.items())
-    peaks = f"peak matmul throughput, TFLOP/s: {report.peaks}"
-    return [machine["system"], versions, peaks, report.made]
+    peaks = [f"peak matmul throughput, TFLOP/s: {report.peaks}"] * bool(report.peak_tflops)
+    return [machine["system"], versions, *peaks, report.made]
 
 
 def _times(report: Report) -> Table:

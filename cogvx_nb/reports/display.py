@@ -14,7 +14,7 @@ from ..results.result import Result
 from ..sweep import driver
 from ..sweep.progress import ProgressTable
 from ..text import data_url, render_template
-from . import bench_page, experiment, sweep_page
+from . import bench_page, experiment, fidelity, sweep_page
 from .experiment import SweepView
 from .plots import bench_figures, figure_png, sweep_plots
 
@@ -100,6 +100,16 @@ def show_bench_tables(report: Report) -> HTML:
 def show_reference_table(report: Report) -> HTML:
     """This machine and others; see ``bench_page.reference_table``."""
     return _styled_html(bench_page.reference_table(report))
+
+
+def show_fidelity(report: Report) -> HTML:
+    """How far videos lie from those of exact; see ``fidelity.fidelity_section``."""
+    return _styled_html(fidelity.fidelity_section(report))
+
+
+def show_published_fidelity() -> HTML:
+    """What others published of other models; see ``fidelity.published_fidelity``."""
+    return _styled_html(fidelity.published_fidelity())
 
 
 def pick_sweep(name: str = "") -> SweepView:

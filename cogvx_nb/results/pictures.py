@@ -150,13 +150,25 @@ STRIP_GAP = 4
 def filmstrip_png(
     frames: np.ndarray, count: int = 7, height: int = 120, before: Sequence[np.ndarray] = ()
 ) -> bytes:
-    """A row of frames, evenly spread from the first to the last, as PNG.
+    """``filmstrip`` as PNG."""
+    return filmstrip(frames, count, height, before, "PNG")
+
+
+def filmstrip(
+    frames: np.ndarray,
+    count: int = 7,
+    height: int = 120,
+    before: Sequence[np.ndarray] = (),
+    kind: str = "WEBP",
+) -> bytes:
+    """A row of frames, evenly spread from the first to the last, as a picture file.
 
     Args:
         frames: uint8 (frames, height, width, 3), RGB.
         count: frames in the row, at most as many as there are.
         height: of the row, in pixels.
         before: what they were made from, each of the size of a frame; a wider gap follows.
+        kind: Pillow's name of the format.
     """
     from PIL import Image  # late: most users of this module need no images
 
@@ -170,7 +182,7 @@ def filmstrip_png(
         picture = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
         row.paste(picture, (column * (width + STRIP_GAP) + wider * (column >= len(before)), 0))
     data = io.BytesIO()
-    row.save(data, "PNG")
+    row.save(data, kind)
     return data.getvalue()
 
 
