@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -76,7 +76,7 @@ class ClipDistance:
     prompt: str
     seed: int
     psnr: Annotated[float, Range(-1000, 1000)] | None  # None where every pixel is equal
-    ssim: Annotated[float, Range(-1, 1)]
+    ssim: Annotated[float, Range(-1.001, 1.001)]  # -1 … 1, and rounding
     flip: Annotated[float, Range(0, 1)]
     strip: str = ""  # some frames of it in a row: a WebP in base64
 
@@ -144,7 +144,9 @@ class FidelityRow:
         """What the plan chose: placement and speed-ups."""
         on = [row for row in SPEED_UPS.values() if self.plan.get(row.field) in row.values]
         labels = [row.label.format(self.plan[row.field]) for row in on]
-        return ", ".join([str(self.plan.get("placement", "")), *labels])
+        peers = str(self.plan.get("peers") or "")
+        gpus = [f"{peers.count(',') + 2} GPUs"] * bool(peers)
+        return ", ".join([str(self.plan.get("placement", "")), *gpus, *labels])
 
     @property
     def identical(self) -> bool:
@@ -303,8 +305,8 @@ def _approximations(choices: Mapping[str, object]) -> dict[str, object]:
 
 def computing_choices(plan: Plan) -> dict[str, object]:
     """How a plan computes a video; the same for two speeds that do the same on a machine."""
-    names: Iterable[str] = (*RECORDED, "device")
-    return {name: getattr(plan, name) for name in names if name != "speed"}
+    values = {name: getattr(plan, name) for name in (*RECORDED, "device") if name != "speed"}
+    return {k: ", ".join(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
 
 def device_name(plan: Plan, machine: Machine) -> str:
@@ -323,7 +325,5 @@ def fidelity_label(row: FidelityRow) -> str:
 def fidelity_sentence(row: FidelityRow) -> str:
     """The same with what was measured."""
     count = len(row.clips)
-    prompts = f"{count} prompt{'s' * (count != 1)}"
-    return (
-        f"{fidelity_label(row)}, measured here on {prompts} (PSNR of the same seed, {row.length})"
-    )
+    clips = f"{count} video{'s' * (count != 1)} of {row.length}"
+    return f"{fidelity_label(row)}, measured here on {clips} (PSNR of the same seed)"

@@ -15,6 +15,7 @@ from ..planning.fields import FIELDS
 from ..planning.fit import fit_frames
 from ..planning.inputs import done_steps, encoded_frames, given_names, task_of
 from ..planning.speedups import SPEEDS
+from ..results.fidelity import fidelity_label, fidelity_sentence
 from ..results.result import read_result
 from .actions import Action, Named, NoArguments, Reply
 from .desk import Desk
@@ -65,9 +66,11 @@ def _check_form(desk: Desk) -> Reply:
 def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
     """Predicted time and memory of each speed, for each mode's length and the chosen one.
 
-    Replies with a list of rows ``{"frames", "speed", "seconds", "bytes", "problem", "note"}``:
-    ``seconds`` is None where nothing is known of the GPU, ``problem`` empty where it fits, ``note``
-    says what the speed does without here.
+    Replies with a list of rows ``{"frames", "speed", "seconds", "bytes", "problem", "note",
+    "distance", "fidelity"}``: ``seconds`` is None where nothing is known of the GPU, ``problem``
+    empty where it fits, ``note`` says what the speed does without here. ``distance`` and
+    ``fidelity`` say in a few words and in a sentence how far such videos lie from those of
+    ``exact``, where ``cogvx bench --fidelity`` measured it here; else they are empty.
     """
     values, model = desk.form.filled, desk.form.model
     with contextlib.suppress(CogvxError):  # it is said elsewhere
@@ -94,6 +97,8 @@ def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict
                 "bytes": 0,
                 "problem": "",
                 "note": "",
+                "distance": "",
+                "fidelity": "",
             }
             try:
                 predicted = desk.session.predict(
@@ -112,6 +117,9 @@ def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict
             else:
                 row |= {"seconds": predicted.seconds, "bytes": predicted.peak_bytes}
                 row["note"] = predicted.note
+                if beside := predicted.fidelity:
+                    row["distance"] = fidelity_label(beside)
+                    row["fidelity"] = fidelity_sentence(beside)
             rows.append(row)
     return rows
 

@@ -26,6 +26,7 @@ from ..progress import (
     StageStarted,
     Step,
 )
+from ..results.fidelity import FidelityRow
 from ..results.result import Result
 from ..text import error_line
 from ..time_left import TimeLeft
@@ -289,3 +290,4 @@ class Prediction:
     seconds: float | None  # None if nothing is known of the GPU
     peak_bytes: float  # on the device
     note: str = ""  # what the speed does without here
+    fidelity: FidelityRow | None = None  # how far such videos lie from exact, where measured here

@@ -31,6 +31,7 @@ from ..planning.speedups import AUTO
 from ..progress import Event, FramesDone, Listener, Note, StageStarted, Step
 from ..results import forecast
 from ..results.catalogue import Catalogue
+from ..results.measured_fidelity import MeasuredFidelity
 from ..results.result import Result, save_result
 from .jobs import Job, JobQueue, Prediction, Unwritten
 from .kept_queue import KeptQueue, Unfinished, restore_job
@@ -67,6 +68,7 @@ class Session:
         self.finished: list[Job] = []
         self.preview: bytes = b""  # the latest of the running job
         self._listeners: list[SessionListener] = []
+        self._fidelity = MeasuredFidelity()
         self._limit = RateLimit()
         # In a thread, so that the GPU continues while a preview is drawn.
         self._drawer = ThreadPoolExecutor(1, thread_name_prefix="cogvx preview")
@@ -120,7 +122,8 @@ class Session:
         encoded_frames: int = 0,
         loras: tuple[UsedLora, ...] = (),
     ) -> Prediction:
-        """Time and memory of a video in the model's native size.
+        """Time and memory of a video in the model's native size, and how far it would lie from one
+        of ``exact``.
 
         Args:
             encoded_frames: of the pictures and the clip that it starts from.
@@ -138,7 +141,8 @@ class Session:
         known = forecast.paces_for(plan, attention, self._paces)
         seconds = cost.predict_seconds(plan, local, steps, known)
         missing = missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons)
-        return Prediction(seconds, plan.peak_bytes, missing)
+        beside = self._fidelity.find(plan, steps, local)
+        return Prediction(seconds, plan.peak_bytes, missing, beside)
 
     def _work(self, job: Job, listener: Listener) -> Result | Unwritten:
         latest: list[Step] = []

@@ -8,6 +8,7 @@ function FormLengths(app, changed) {
   const speeds = app.traits.setup.fields.find((row) => row.name === "speed").choices;
   let shown = ""; // name of the model whose lengths these are
   const cells = new Map(); // "frames speed" → {input, cost}
+  const heads = new Map(); // speed → its column's head, with how far its videos lie from exact
   let counts = []; // [frames, seconds] of all lengths that the model makes
   let extra = null; // {frames, row}: a length that is none of the modes, such as that of a result
 
@@ -19,12 +20,17 @@ function FormLengths(app, changed) {
     extra = null;
     counts = model.counts;
     table.replaceChildren(
-      h("thead", {}, h("tr", {}, h("td"), speeds.map(([, label]) => h("th", { scope: "col", text: label })))),
+      h("thead", {}, h("tr", {}, h("td"), speeds.map(head))),
       h("tbody", {}, model.modes.map(([name, frames, seconds]) => lengthRow(name, frames, seconds))));
     if (!chosen.frames) return;
     // Of another model the nearest mode is as good, unless this one makes just as many frames.
     const isMade = counts.some(([count]) => count === chosen.frames);
     set(isMade ? chosen : { ...chosen, frames: nearest(chosen.frames, model.modes.map(([, count]) => count)) });
+  }
+
+  function head([speed, label]) {
+    heads.set(speed, h("th", { scope: "col" }, label));
+    return heads.get(speed);
   }
 
   function lengthRow(name, frames, seconds) {
@@ -55,6 +61,10 @@ function FormLengths(app, changed) {
 
   /** Rows of "form.predict". */
   function showCosts(rows) {
+    for (const [speed, label] of speeds) {
+      const beside = rows.find((row) => row.speed === speed && row.distance);
+      heads.get(speed)?.replaceChildren(label, ...(beside ? [h("small", { text: beside.distance, title: beside.fidelity })] : []));
+    }
     for (const row of rows) {
       const cell = cells.get(`${row.frames} ${row.speed}`);
       if (!cell) continue;
@@ -62,7 +72,7 @@ function FormLengths(app, changed) {
         ? [h("b", { text: row.problem.startsWith("would not fit") ? "would not fit" : "not here" })]
         : [h("b", { text: row.seconds === null ? "time unknown" : `≈ ${formatSeconds(row.seconds)}` }), h("small", { text: row.note.includes("changes nothing") ? "as exact" : formatGib(row.bytes) })];
       cell.cost.replaceChildren(...parts);
-      cell.cost.parentElement.title = row.problem || row.note;
+      cell.cost.parentElement.title = row.problem || [row.note, row.fidelity].filter(Boolean).join("\n");
       cell.cost.classList.toggle("cogvx-same", Boolean(row.note));
     }
   }
