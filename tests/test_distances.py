@@ -23,9 +23,8 @@ from cogvx_nb.errors import CogvxError, RequestError, ResultError
 from cogvx_nb.planning import planner
 from cogvx_nb.reports.bench_page import bench_page
 from cogvx_nb.reports.fidelity import fidelity_table
-from cogvx_nb.results.fidelity import (
-    ClipDistance,
-    FidelityRow,
+from cogvx_nb.results.fidelity import ClipDistance, FidelityRow
+from cogvx_nb.results.measured_fidelity import (
     MeasuredFidelity,
     fidelity_label,
     fidelity_sentence,

@@ -33,10 +33,10 @@ from ..results.fidelity import (
 )
 from ..results.generated import Generated
 from ..results.pictures import filmstrip
-from . import distances, inputs, runner, storage
+from . import distances, inputs, storage
 from .progress import BenchProgress
 from .report import Report
-from .runner import Setup
+from .setups import Setup, make_setups, new_report, row_error
 
 COMPARED = ("fast", "turbo")
 """Speeds that are compared with ``exact`` by default."""
@@ -127,7 +127,7 @@ def measure_fidelity(
             be made.
     """
     machine = probe_machine()  # first: it sets environment variables that torch reads on import
-    report = report or runner.new_report(machine, {})
+    report = report or new_report(machine, {})
     if not speeds:
         return report
     setups = [Setup(*REFERENCE), *_compared_setups(speeds, placements, steps)]
@@ -149,7 +149,7 @@ def measure_fidelity(
 
 
 def _compared_setups(speeds: Sequence[str], placements: Sequence[str], steps: int) -> list[Setup]:
-    setups = runner.make_setups(speeds, placements, steps)
+    setups = make_setups(speeds, placements, steps)
     compared = [setup for setup in setups if setup != Setup(*REFERENCE)]
     if not compared:
         raise RequestError("speed", "exact", "is what others are compared with: name another one")
@@ -222,7 +222,7 @@ class _Comparison:
             if row.is_reference:
                 raise
             device = self._references[row.frames].device
-            return replace(row, device=device, error=runner.row_error(error))
+            return replace(row, device=device, error=row_error(error))
 
     def _measured(self, row: FidelityRow, videos: Sequence[VideoRequest]) -> FidelityRow:
         from . import measure

@@ -14,7 +14,8 @@ from .. import files
 from ..errors import OutputError, ResultError
 from ..paths import read_json, user_path
 from ..planning.plan import FORMER_PLACEMENTS, upgrade_choices
-from ..results.fidelity import benchmarks_folder, read_rows
+from ..results.fidelity import read_rows
+from ..results.measured_fidelity import benchmarks_folder
 from ..results.typed import FieldError, read_as
 from .report import FULL_STEPS, STAGES, GpuUsage, Report, Row
 

@@ -15,7 +15,7 @@ from ..planning.fields import FIELDS
 from ..planning.fit import fit_frames
 from ..planning.inputs import done_steps, encoded_frames, given_names, task_of
 from ..planning.speedups import SPEEDS
-from ..results.fidelity import fidelity_label, fidelity_sentence
+from ..results.measured_fidelity import fidelity_label, fidelity_sentence
 from ..results.result import read_result
 from .actions import Action, Named, NoArguments, Reply
 from .desk import Desk
