@@ -22,7 +22,7 @@ from ..planning.probe import probe_machine
 from ..planning.prompt_files import read_prompt_file
 from ..planning.request import VideoRequest
 from ..planning.speedups import missing_speed_ups
-from ..progress import Event, FramesDone, Step
+from ..progress import Event, Step
 from ..results.fidelity import (
     MOST_CLIPS,
     REFERENCE,
@@ -252,18 +252,12 @@ class _Comparison:
     def _made(self, videos: Sequence[VideoRequest], plan: Plan) -> Iterator[Generated]:
         from .. import workflow
 
-        made: list[Generated] = []
-
         def listen(event: Event) -> None:
             if isinstance(event, Step):
                 self._after_step()
-            elif isinstance(event, FramesDone):
-                made.append(event.generated)
 
         for video in videos:
-            output = self._scratch / "video.mp4"
-            workflow.make_video(video, output, plan=plan, overwrite=True, on_event=listen)
-            yield made.pop()
+            yield workflow.make_frames(video, plan=plan, on_event=listen)
 
     def _keep(self, row: FidelityRow, number: int, made: Generated) -> None:
         kept = self._references.setdefault(row.frames, _Reference(row.device, row.plan, []))
