@@ -91,7 +91,7 @@ def main() -> None:
 def plan_for(video: VideoRequest, count: int) -> Plan:
     """A plan on so many GPUs; without GPUs on so many threads of the CPU."""
     if torch.cuda.is_available():
-        return planner.plan_request(replace(video, gpus=str(count)), probe_machine())
+        return planner.plan_request(replace(video, gpus=str(count)), probe_machine(), videos=100)
     return replace(planner.plan_request(video, probe_machine()), peers=("cpu",) * (count - 1))
 
 

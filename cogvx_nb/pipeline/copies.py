@@ -33,15 +33,14 @@ def match_copies(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
         if found:
             kept.remove(found)
         pipe.copies.append(found or _load_copy(replace(plan, device=str(device), peers=())))
-    if plan.peers and isinstance(pipe.vae._decode, FastDecoder):
+    if plan.decoding > 1 and isinstance(pipe.vae._decode, FastDecoder):
         pipe.vae._decode.shared = _shared_decoder(pipe.vae, plan)
 
 
 def _shared_decoder(vae: torch.nn.Module, plan: Plan) -> SharedDecoder:
-    vaes = [vae]
-    for device in plan.peers:
-        vaes.append(_load(replace(plan, device=device, peers=()), "vae"))
-    return SharedDecoder(vaes, Team([torch.device(device) for device in plan.devices], 1))
+    devices = plan.devices[: plan.decoding]
+    others = (_load(replace(plan, device=device, peers=()), "vae") for device in devices[1:])
+    return SharedDecoder([vae, *others], Team([torch.device(device) for device in devices], 1))
 
 
 def exchange_transformer(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:

@@ -59,18 +59,20 @@ class Group:
         Args:
             parts: query, key and value of that share, (batch, tokens, heads, head width).
         """
-        device, heads = parts[0].device, shares(parts[0].shape[2], self.count)
+        batch, length, count, width = parts[0].shape
+        heads = shares(count, self.count)
         offered = self.exchange(number, parts)
-        lengths = [each[0].shape[1] for each in offered]
-        whole = [
-            torch.cat([each[index][:, :, heads[number]].to(device) for each in offered], dim=1)
-            for index in range(len(parts))
-        ]
-        output = attend(*whole)
-        start = sum(lengths[:number])
-        own = slice(start, start + lengths[number])
-        offered = self.exchange(number, output)
-        return torch.cat([each[:, own].to(device) for each in offered], dim=2)
+        ends = list(itertools.accumulate(each[0].shape[1] for each in offered))
+        size = batch, ends[-1], heads[number].stop - heads[number].start, width
+        whole = [parts[0].new_empty(size) for _ in parts]
+        for each, end in zip(offered, ends, strict=True):
+            for part, target in zip(each, whole, strict=True):
+                target[:, end - part.shape[1] : end] = part[:, :, heads[number]]
+        offered = self.exchange(number, attend(*whole))
+        output, end = parts[0].new_empty(parts[0].shape), ends[number]
+        for each, some in zip(offered, heads, strict=True):
+            output[:, :, some] = each[:, end - length : end]
+        return output
 
     def abort(self) -> None:
         """Let the threads that wait fail."""
