@@ -47,6 +47,18 @@ SCRIPTS = {
     "kill_anything": ["--kills", "1", "--parts", "generate"],
     "kill_sweep": ["--kills", "1", "--runs", "1", "--seconds", "12"],
     "schedulers": ["--prompts", "1", "--steps", "1", "--schedulers", "unipc"],
+    "load": [
+        "--checkpoint",
+        "tiny",
+        "--device",
+        "cpu",
+        "--blocks",
+        "2",
+        "--threads",
+        "2",
+        "--repeats",
+        "1",
+    ],
     "lora": ["--checkpoint", "tiny", "--steps", "3", "--repeats", "1", "--rank", "4"],
     "lora_training": ["--checkpoint", "tiny", "--steps", "1", "--rank", "2", "--frames", "9"],
     "several_gpus": [

@@ -73,6 +73,34 @@ def test_compiled_blocks_round_as_eager_ones(tiny):
     assert found[True] < found[False] / 2
 
 
+@pytest.mark.parametrize("own", [None, {}])
+def test_a_step_needs_no_code_that_was_not_compiled_before(tiny, here, monkeypatch, own):
+    def trace(function, dynamic, options):
+        return compiler(function, dynamic=dynamic, backend="eager")
+
+    compiler, runs = torch.compile, []
+    monkeypatch.setattr(torch, "compile", trace)
+    monkeypatch.setattr(optimization, "OWN_BLOCK", own)
+    torch.compiler.reset()
+    video = request.make_request(tiny, CIRCLE, frames=9, steps=1)
+    loaded = loader.load_pipeline(replace(planner.plan_request(video, here), compiled=True))
+    blocks = loaded.pipe.transformer.transformer_blocks
+    hooks = [one.register_forward_hook(lambda *ignored: runs.append(1)) for one in blocks]
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
+    loaded.compile()
+    assert len(runs) == optimization.COMPILED_BLOCKS < len(blocks)
+    compiled = graphs["unique_graphs"]
+    assert compiled > before
+    generate.generate_frames(video, loaded)
+    assert len(runs) == optimization.COMPILED_BLOCKS + len(blocks)
+    assert graphs["unique_graphs"] == compiled
+    for hook in hooks:
+        hook.remove()
+    loader.release_pipeline()
+    torch.compiler.reset()
+
+
 @pytest.mark.slow
 def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
     stock, _ = run()

@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import functools
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import accelerate
 import diffusers
@@ -94,6 +94,11 @@ def enable_compiled(transformer: torch.nn.Module, compiled: bool) -> None:
         block.compile_toggle.enable(compiled)
 
 
+COMPILED_BLOCKS = 3
+"""Blocks that run to be compiled: what the first is given is strided otherwise than what a block
+gives the next, and all after the second are given the same."""
+
+
 def compile_blocks(transformer, plan: Plan) -> None:
     """Run a step on zeros, so that what it needs is compiled.
 
@@ -108,7 +113,12 @@ def compile_blocks(transformer, plan: Plan) -> None:
     seen = latent_frames + padding_of(latent_frames, config), config.in_channels
     size = plan.height // 8, plan.width // 8
     zeros = functools.partial(torch.zeros, dtype=getattr(torch, plan.dtype), device=plan.device)
-    with torch.no_grad():
+    with torch.no_grad(), contextlib.ExitStack() as stack:
+        if "transformer" in plan.offload.on_gpu:  # elsewhere hooks follow the order of all blocks
+            for copy in getattr(transformer, "copies", ()):
+                stack.enter_context(_few_blocks(copy.transformer))
+            if isinstance(transformer, torch.nn.Module):
+                stack.enter_context(_few_blocks(transformer))
         predict(
             transformer,
             zeros(1, *seen, *size),
@@ -117,6 +127,17 @@ def compile_blocks(transformer, plan: Plan) -> None:
             rotary_positions(config, seen[0], *size, plan.device),
             from_text(latent_frames, config),
         )
+
+
+@contextlib.contextmanager
+def _few_blocks(transformer: torch.nn.Module) -> Iterator[None]:
+    """Within it a transformer has only its first ``COMPILED_BLOCKS``."""
+    blocks = transformer.transformer_blocks
+    transformer.transformer_blocks = blocks[:COMPILED_BLOCKS]
+    try:
+        yield
+    finally:
+        transformer.transformer_blocks = blocks
 
 
 def set_step_cache(transformer: torch.nn.Module, steps: int) -> None:
