@@ -109,7 +109,6 @@ def test_gelu_of_a_product_is_that_of_diffusers():
     tokens = torch.randn(2, 5, 32)
     own = block.linear_gelu(tokens, first.proj.weight, first.proj.bias)
     assert distance(own, first(tokens)) < 1e-6
-    torch.library.opcheck(block.linear_gelu, (tokens, first.proj.weight, first.proj.bias))
 
 
 def test_only_neighbours_in_memory_are_joined_without_a_copy():

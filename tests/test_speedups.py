@@ -73,14 +73,13 @@ def test_compiled_blocks_round_as_eager_ones(tiny):
     assert found[True] < found[False] / 2
 
 
-@pytest.mark.parametrize("own", [None, {}])
-def test_a_step_needs_no_code_that_was_not_compiled_before(tiny, here, monkeypatch, own):
+@pytest.mark.slow
+def test_a_step_needs_no_code_that_was_not_compiled_before(tiny, here, monkeypatch):
     def trace(function, dynamic, options):
         return compiler(function, dynamic=dynamic, backend="eager")
 
     compiler, runs = torch.compile, []
     monkeypatch.setattr(torch, "compile", trace)
-    monkeypatch.setattr(optimization, "OWN_BLOCK", own)
     torch.compiler.reset()
     video = request.make_request(tiny, CIRCLE, frames=9, steps=1)
     loaded = loader.load_pipeline(replace(planner.plan_request(video, here), compiled=True))
