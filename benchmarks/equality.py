@@ -86,7 +86,7 @@ def embedded_plans(planned) -> dict:
         if placement.compiles:
             plans[f"{name}, compiled"] = replace(planned, placement=name, compiled=True)
     plans["tiled decode"] = replace(planned, tiled=True)
-    plans["step cache"] = replace(planned, step_cache=True)
+    plans["step cache"] = replace(planned, step_cache="halves")
     if planned.device == "cpu":
         return plans | {"int8": replace(planned, quantized="int8")}
     half = replace(planned, dtype="bfloat16")
@@ -98,7 +98,7 @@ def embedded_plans(planned) -> dict:
     for name in ("text_encoder_offload", "model_offload", "group_offload"):
         plans[f"fp8, {name}"] = replace(plans["fp8"], placement=name)
     plans["int8_weights"] = replace(half, quantized="int8_weights")
-    plans["fp8, step cache"] = replace(plans["fp8"], step_cache=True)
+    plans["fp8, step cache"] = replace(plans["fp8"], step_cache="halves")
     return plans
 
 
@@ -206,7 +206,7 @@ def ours(video, loaded, reuse_text):
     try:
         with torch.no_grad(), generate._deterministic_cudnn():
             embeds, negative = loaded.encode(video, reuse_text)
-            loaded.prepare(video.steps)
+            loaded.prepare()
             text = embeds if negative is None else torch.cat([negative, embeds])
             start = condition.from_text((video.frames - 1) // 4 + 1, pipe.transformer.config)
             given = (start, Noise(video.seed), lambda event: None, None)

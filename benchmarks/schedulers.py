@@ -24,10 +24,11 @@ from cogvx_nb.pipeline import condition, denoise, loader, schedulers
 from cogvx_nb.pipeline.noise import Noise
 from cogvx_nb.pipeline.vae import decode_latents
 from cogvx_nb.planning import planner, probe, request
+from cogvx_nb.planning.guidance import constant, wave
 from cogvx_nb.planning.schedulers import SCHEDULERS
 
 FRAMES = 13
-GUIDANCE = {"constant": denoise.constant, "wave": denoise.wave}
+GUIDANCE = {"constant": constant, "wave": wave}
 
 
 def main() -> None:

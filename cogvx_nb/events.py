@@ -37,8 +37,8 @@ class Planned:
     model_note: str = ""  # why this checkpoint, where the choice was not the user's
     # Seconds that each stage is expected to take, in their order; empty if nothing is known.
     expected: Mapping[str, float] = field(default_factory=dict)
-    # Those denoising steps (from 0) that are computed, the others being cached; empty if all are.
-    computed_steps: Sequence[int] = ()
+    # Share of each denoising step that is computed, the rest being cached; empty if all is.
+    step_shares: Sequence[float] = ()
 
     def __str__(self) -> str:
         lines = [f"model: {self.model_note}"] if self.model_note else []

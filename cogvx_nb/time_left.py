@@ -79,7 +79,7 @@ class TimeLeft:
     ) -> None:
         self._clock, self._lock = clock, threading.Lock()
         self._known = dict(expected or {})
-        self._computed: frozenset[int] | None = None
+        self._shares: tuple[float, ...] = ()  # of each step that is computed; empty if all is
         self._stage, self._since = "", clock()
         self._step, self._steps, self._stepped = 0, 0, 0.0  # done, of how many, time of the last
         self._seconds, self._weight = 0.0, 0.0  # of the steps observed, the latest count most
@@ -90,9 +90,9 @@ class TimeLeft:
         """Take in what an event says."""
         with self._lock:
             match event:
-                case Planned(expected=expected, computed_steps=computed):
+                case Planned(expected=expected, step_shares=shares):
                     self._known = self._known or dict(expected)
-                    self._computed = frozenset(computed) or None
+                    self._shares = tuple(shares)
                 case StageStarted(stage, seconds):
                     if seconds:
                         self._known.setdefault(stage, seconds)
@@ -131,7 +131,7 @@ class TimeLeft:
         self._step, self._steps, self._stepped = step, steps, now
 
     def _step_weight(self, index: int) -> float:
-        return 1.0 if self._computed is None or index in self._computed else CACHED_STEP
+        return max(self._shares[index], CACHED_STEP) if index < len(self._shares) else 1.0
 
     def _weight_left(self) -> float:
         return sum(map(self._step_weight, range(self._step, self._steps)))

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from cogvx_nb.pipeline import condition, positions, vae
-from cogvx_nb.pipeline.denoise import constant, denoise, wave
+from cogvx_nb.pipeline.denoise import denoise
 from cogvx_nb.pipeline.noise import Noise
+from cogvx_nb.planning.guidance import constant, wave
 
 HEIGHT, WIDTH, SEED, STEPS = 32, 48, 42, 4
 

@@ -185,7 +185,7 @@ def test_what_combines_with_what(big):
 def test_speeds(big, tiny):
     here = machine_with(79)
     turbo = planner.plan_request(replace(big, speed="turbo"), here)
-    assert (turbo.quantized, turbo.step_cache) == ("fp8", True)
+    assert (turbo.quantized, turbo.step_cache) == ("fp8", "halves")
     assert (
         turbo.seconds["denoise"]
         < 0.5 * planner.plan_request(replace(big, speed="fast"), here).seconds["denoise"]
@@ -198,7 +198,7 @@ def test_speeds(big, tiny):
     on_cpu = planner.plan_request(
         replace(request.make_request(tiny, CIRCLE), speed="turbo"), machine_with(None)
     )
-    assert (on_cpu.quantized, on_cpu.step_cache, on_cpu.compiled) == ("", True, False)
+    assert (on_cpu.quantized, on_cpu.step_cache, on_cpu.compiled) == ("", "halves", False)
     with pytest.raises(RequestError, match=r"torchao .*pip install -e \"\.\[fast\]\".*use exact"):
         planner.plan_request(replace(big, speed="fast"), machine_with(79, torchao=None))
     with pytest.raises(RequestError, match="use one of exact, fast, turbo"):
@@ -429,7 +429,12 @@ def test_a_plan_recorded_under_former_names_comes_back(big):
     assert not replayed.speed_ups, "older than all of them"
     turbo = {"attention": "stock", "speed": "turbo", "compiled": True, "quantized": "fp8"}
     replayed = planner.replay_plan(big, machine, recorded | turbo | {"reuse": True})
-    assert [row.name for row in replayed.speed_ups] == ["compiled", "quantized", "step_cache"]
+    assert [row.name for row in replayed.speed_ups] == [
+        "compiled",
+        "quantized",
+        "former_step_cache",
+    ]
+    assert planner.replay_plan(big, machine, recorded | {"step_cache": True}).step_cache == "steps"
     for former, name in plan.FORMER_PLACEMENTS.items():
         assert plan.upgrade_choices({"placement": former})["placement"] == name
         assert planner.with_placement(replayed, former, machine).placement == name
@@ -455,7 +460,9 @@ def test_a_speed_up_that_fails_takes_along_what_is_slow_without_it(big):
     machine = machine_with(79, flash="4.0.0")
     start = planner.plan_request(replace(big, speed="turbo"), machine)
     assert [row.name for row in start.speed_ups] == [
-        row.name for row in speedups.SPEED_UPS.values() if row.name != "compact_weights"
+        row.name
+        for row in speedups.SPEED_UPS.values()
+        if row.name not in ("compact_weights", "former_step_cache")
     ]
     eager = planner.next_plan(start, "compiled", "no compiler")
     assert [row.name for row in eager.speed_ups] == ["flash4", "sparse_attention", "step_cache"]

@@ -15,9 +15,10 @@ from cogvx_nb import reproduction
 from cogvx_nb.checkpoints.registry import CHECKPOINTS, COGVIDEOX_2B, COGVIDEOX_5B
 from cogvx_nb.errors import CogvxError, RequestError
 from cogvx_nb.pipeline import condition, schedulers
-from cogvx_nb.pipeline.denoise import constant, denoise
+from cogvx_nb.pipeline.denoise import denoise
 from cogvx_nb.pipeline.noise import Noise
 from cogvx_nb.pipeline.positions import rotary_positions
+from cogvx_nb.planning.guidance import constant
 from cogvx_nb.planning.request import make_request
 from cogvx_nb.planning.schedulers import AUTO, SCHEDULERS, has_wave, used_scheduler
 from cogvx_nb.results.result import read_result, save_result

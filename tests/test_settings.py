@@ -54,7 +54,7 @@ CONTENT = {
         "compiled": False,
         "quantized": "",
         "sparse_attention": False,
-        "step_cache": False,
+        "step_cache": "",
         "peak_bytes": 1,
         "ram_bytes": 1,
         "reasons": ["no GPU here"],

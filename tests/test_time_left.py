@@ -148,10 +148,10 @@ def test_nothing_is_told_while_nothing_is_known():
 
 
 def test_cached_steps_take_next_to_nothing():
-    computed = [0, 1, 2, 3, 4, 8, 12, 16]
-    durations = [2.0 if n in computed else 2.0 * CACHED_STEP for n in range(20)]
+    shares = [1, 0.5, 1, 1, 0.5, 0, 0, 0] + 3 * [1, 0, 0, 0]
+    durations = [2.0 * max(share, CACHED_STEP) for share in shares]
     expected = {"denoise": sum(durations), "decode": 4.0}
-    looks = Looks().play(expected, expected, durations, computed)
+    looks = Looks().play(expected, expected, durations, shares)
     assert looks.worst() < 1.2
 
 

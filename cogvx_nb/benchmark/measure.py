@@ -213,7 +213,7 @@ def measure_video(
         for number in range(repeats):
             timer = _StepTimer(system.plan.device, monitor, after_step)
             videos.append(system.make(request, Path(scratch) / f"{number}.mp4", timer))
-            steps.append(timer.step_seconds(videos[-1]["denoise"], system.plan.step_cache))
+            steps.append(timer.step_seconds(videos[-1]["denoise"], bool(system.plan.step_cache)))
     usage = monitor.read()
     if usage.joules is not None:
         usage = replace(usage, joules=usage.joules / repeats)

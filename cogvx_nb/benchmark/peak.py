@@ -67,7 +67,7 @@ def model_flops_utilisation(
     peak = peak_tflops.get(plan.dtype)
     if not peak or not step_seconds:
         return None
-    computed = len(plan.step_cost.computed_steps(steps)) / steps
+    computed = sum(cost.step_shares(plan, steps)) / steps
     return computed * cost.total_step_flop(plan, plan.frames) / step_seconds / (peak * 1e12)
 
 

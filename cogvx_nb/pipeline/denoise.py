@@ -7,40 +7,19 @@ On equal inputs it computes what the pipelines of diffusers do, bit by bit
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 
 import diffusers
 import torch
 from torch import Tensor
 
+from ..planning.guidance import Guidance
+from ..planning.step_cache import SCHEDULES
 from . import schedulers
 from .condition import Condition
 from .noise import Noise
 from .positions import rotary_positions
-
-Guidance = Callable[[list[int]], list[float]]
-"""The guidance scale of each step, from the timesteps of all of them."""
-
-
-def constant(scale: float) -> Guidance:
-    """The same scale at each step."""
-    return lambda timesteps: [scale] * len(timesteps)
-
-
-def wave(scale: float) -> Guidance:
-    """Between 1 and 1 + ``scale``, up and down from step to step.
-
-    The authors call it dynamic guidance. It is a formula for the index of a step that their code,
-    and that of diffusers, gives the timestep of 0 … 999.
-    """
-
-    def scales(timesteps: list[int]) -> list[float]:
-        count = len(timesteps)
-        parts = (((count - timestep) / count) ** 5.0 for timestep in timesteps)
-        return [1 + scale * ((1 - math.cos(math.pi * part)) / 2) for part in parts]
-
-    return scales
+from .step_cache import Velocities
 
 
 def denoise(
@@ -53,6 +32,7 @@ def denoise(
     condition: Condition,
     noise: Noise,
     on_step: Callable[[int, Tensor], None] = lambda step, clean: None,
+    step_cache: str = "",
 ) -> Tensor:
     """Clean latents (1, latent frames, channels, height / 8, width / 8).
 
@@ -64,20 +44,24 @@ def denoise(
         steps: of a start from noise; see ``Condition.first_step``.
         on_step: called after each step with its number from 1 and the clean latents that it
             predicts.
+        step_cache: what steps compute, one of ``planning.step_cache.SCHEDULES``.
     """
     scheduler, device = copy.deepcopy(scheduler), text.device
     timesteps = schedulers.set_steps(scheduler, steps, condition.first_step, device)
     latents = _noisy_start(scheduler, timesteps, text, shape, condition, noise, transformer.config)
     rotary = rotary_positions(transformer.config, latents.shape[1], *shape[1:], device)
     scales = guidance(timesteps.tolist())
+    schedule, levels = SCHEDULES[step_cache](scales), schedulers.levels(scheduler, timesteps)
+    velocities = Velocities(schedule, step_cache, len(text) == 2, levels)
     clean = before = None
     with noise.ahead() as drawn:
         for index, (timestep, scale) in enumerate(zip(timesteps, scales, strict=True)):
             seen = scheduler.scale_model_input(latents, timestep)
-            velocity = predict(transformer, seen, text, timestep, rotary, condition)
-            if len(text) == 2:
-                negative, positive = velocity.chunk(2)
-                velocity = negative + scale * (positive - negative)
+
+            def of(rows: slice, seen: Tensor = seen, timestep: Tensor = timestep) -> Tensor:
+                return predict(transformer, seen, text[rows], timestep, rotary, condition)
+
+            velocity = velocities.at(index, scale, seen, of)
             with drawn:
                 latents, clean = schedulers.step(
                     scheduler, velocity, clean, timestep, before, latents, noise.generator

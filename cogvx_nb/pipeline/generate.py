@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from ..errors import BadFrames, Cancelled, ModelError, OutOfMemory
+from ..planning import guidance
 from ..planning.fit import Adjustment
 from ..planning.plan import Plan
 from ..planning.planner import with_frames
@@ -119,7 +120,7 @@ def _generate_once(
                 expected = loaded.plan.seconds.get("compile", 0.0)
                 with _timed_stage("compile", seconds, emit, cancel, device, expected):
                     loaded.compile()
-            loaded.prepare(request.done_steps)
+            loaded.prepare()
             _release_reserved(loaded.plan)
             with _timed_stage("denoise", seconds, emit, cancel, device):
                 text = embeds if negative is None else torch.cat([negative, embeds])
@@ -185,10 +186,11 @@ def _denoise(
             text,
             (latent_frames, request.height // 8, request.width // 8),
             request.steps,
-            (denoise.wave if wave else denoise.constant)(request.guidance),
+            (guidance.wave if wave else guidance.constant)(request.guidance),
             started_from,
             noise,
             after_step,
+            loaded.plan.step_cache,
         )
     loaded.pipe.maybe_free_model_hooks()
     return latents

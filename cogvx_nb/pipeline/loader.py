@@ -103,10 +103,10 @@ class Loaded:
         self.compiled.add(self._compiled_key())
         remember_compiled(self._compiled_key())
 
-    def prepare(self, steps: int) -> None:
-        """Set what depends on the denoising steps of the next video."""
+    def prepare(self) -> None:
+        """Set what each video begins with."""
         for transformer in copies.transformers(self.pipe):
-            optimization.apply_speed_ups(optimization.VIDEO, transformer, self.plan, steps)
+            optimization.apply_speed_ups(optimization.VIDEO, transformer, self.plan)
 
     def encode(
         self, request: VideoRequest, use_cache: bool = True

@@ -13,7 +13,7 @@ import diffusers
 import torch
 
 from ..planning.plan import Plan
-from ..planning.speedups import CACHE_INTERVAL, OWN_BLOCK, first_cached_step
+from ..planning.speedups import OWN_BLOCK
 from ..text import first_line
 from .attention import set_attention
 from .block import compile_block
@@ -100,7 +100,7 @@ gives the next, and all after the second are given the same."""
 
 
 def compile_blocks(transformer, plan: Plan) -> None:
-    """Run a step on zeros, so that what it needs is compiled.
+    """Run a step on zeros for each batch of a video, so that what it needs is compiled.
 
     Args:
         transformer: what computes the plan's steps.
@@ -109,7 +109,7 @@ def compile_blocks(transformer, plan: Plan) -> None:
         SpeedUpFailed: if the compiler fails, or there is none.
     """
     config, latent_frames = transformer.config, (plan.frames - 1) // 4 + 1
-    text = plan.batch, plan.model.checkpoint.text_tokens, config.text_embed_dim
+    text = plan.model.checkpoint.text_tokens, config.text_embed_dim
     seen = latent_frames + padding_of(latent_frames, config), config.in_channels
     size = plan.height // 8, plan.width // 8
     zeros = functools.partial(torch.zeros, dtype=getattr(torch, plan.dtype), device=plan.device)
@@ -119,14 +119,15 @@ def compile_blocks(transformer, plan: Plan) -> None:
                 stack.enter_context(_few_blocks(copy.transformer))
             if isinstance(transformer, torch.nn.Module):
                 stack.enter_context(_few_blocks(transformer))
-        predict(
-            transformer,
-            zeros(1, *seen, *size),
-            zeros(*text),
-            torch.zeros((), dtype=torch.int64, device=plan.device),
-            rotary_positions(config, seen[0], *size, plan.device),
-            from_text(latent_frames, config),
-        )
+        for batch in plan.batches:
+            predict(
+                transformer,
+                zeros(1, *seen, *size),
+                zeros(batch, *text),
+                torch.zeros((), dtype=torch.int64, device=plan.device),
+                rotary_positions(config, seen[0], *size, plan.device),
+                from_text(latent_frames, config),
+            )
 
 
 @contextlib.contextmanager
@@ -140,53 +141,35 @@ def _few_blocks(transformer: torch.nn.Module) -> Iterator[None]:
         transformer.transformer_blocks = blocks
 
 
-def set_step_cache(transformer: torch.nn.Module, steps: int) -> None:
-    """Cache the output of blocks between so many steps, by ``speedups.cached_schedule``; 0 for no
-    cache."""
-    if transformer.is_cache_enabled:
-        transformer.disable_cache()
-    if steps:
-        transformer.enable_cache(
-            diffusers.TaylorSeerCacheConfig(
-                cache_interval=CACHE_INTERVAL,
-                disable_cache_before_step=first_cached_step(steps),
-                max_order=0,
-                taylor_factors_dtype=torch.float32,
-                use_lite_mode=True,
-            )
-        )
-
-
 LOAD, PLACED, VIDEO = "load", "placed", "video"
 """When a speed-up is applied to a transformer: once as it is loaded, before it is placed; whenever
 a loaded pipeline gets another plan; and before each video."""
 
-APPLY: dict[str, tuple[str, Callable[[torch.nn.Module, Plan, int], None]]] = {
+APPLY: dict[str, tuple[str, Callable[[torch.nn.Module, Plan], None]]] = {
     "quantized": (
         LOAD,
-        lambda t, plan, _: quantize_transformer(
+        lambda t, plan: quantize_transformer(
             t, plan.quantized, plan.device, stays="transformer" in plan.offload.on_gpu
         ),
     ),
-    "compiled": (PLACED, lambda t, plan, _: enable_compiled(t, plan.compiled)),
+    "compiled": (PLACED, lambda t, plan: enable_compiled(t, plan.compiled)),
     "attention": (
         PLACED,
-        lambda t, plan, _: set_attention(t, plan.attention, plan.compiled, plan.sparse_attention),
+        lambda t, plan: set_attention(t, plan.attention, plan.compiled, plan.sparse_attention),
     ),
     "sparse_attention": (
         VIDEO,
-        lambda t, plan, steps: set_sparse_attention(t, plan.sparse_attention),
+        lambda t, plan: set_sparse_attention(t, plan.sparse_attention),
     ),
-    "step_cache": (VIDEO, lambda t, plan, steps: set_step_cache(t, steps * plan.step_cache)),
 }
 """How each field of a plan that switches a speed-up takes effect on a transformer, on or off."""
 
 
-def apply_speed_ups(when: str, transformer: torch.nn.Module, plan: Plan, steps: int = 0) -> None:
+def apply_speed_ups(when: str, transformer: torch.nn.Module, plan: Plan) -> None:
     """Apply what a plan says to a transformer, at one of the times in ``APPLY``."""
     for moment, apply in APPLY.values():
         if moment == when:
-            apply(transformer, plan, steps)
+            apply(transformer, plan)
 
 
 def load_key(plan: Plan) -> tuple:

@@ -76,6 +76,13 @@ def set_steps(
     return scheduler.timesteps[first:]
 
 
+def levels(scheduler: diffusers.SchedulerMixin, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """What latents have of the clean ones and of noise at some timesteps, (steps,) each; their
+    squares add up to 1. Of the input of the transformer, which all schedulers scale alike."""
+    kept = scheduler.alphas_cumprod.to(timesteps.device)[timesteps.long()]
+    return kept**0.5, (1 - kept) ** 0.5
+
+
 def add_noise(
     scheduler: diffusers.SchedulerMixin, clean: Tensor, noise: Tensor, timesteps: Tensor
 ) -> Tensor:

@@ -16,6 +16,7 @@ from ..loras.layers import changed_weights
 from ..text import GIB
 from .machine import ITEM_BYTES, Gpu, Machine
 from .plan import Placement, Plan
+from .step_cache import shares
 from .vae_cost import decode_bytes, decode_seconds, encode_seconds, encode_share, vae_bytes
 
 TEXT_BYTES = 0.3 * GIB
@@ -173,7 +174,7 @@ def stage_seconds(
         videos: how many share a compilation.
     """
     slowdown, cost = _slowdown(gpu) or 1.0, plan.step_cost
-    computed = len(cost.computed_steps(steps))  # a cached step takes next to nothing
+    computed = sum(step_shares(plan, steps))  # a cached step takes next to nothing
     seconds = {
         "text": _text_seconds(plan, gpu),
         "denoise": computed * _step_seconds(plan, gpu, slowdown) + steps * STEP_OVERHEAD_SECONDS,
@@ -183,6 +184,12 @@ def stage_seconds(
         seconds["encode"] = encode_seconds(plan, plan.encoded_frames, slowdown)
     compilation = cost.compile_seconds[1 if warm else 0]
     return seconds | ({"compile": compilation / videos} if compilation else {})
+
+
+def step_shares(plan: Plan, steps: int) -> list[float]:
+    """Share of a whole step that each of so many computes, 0 … 1; at the usual guidance."""
+    wave = plan.model.checkpoint.dynamic_cfg
+    return shares(plan.step_cost.step_cache, steps, wave=wave, guided=plan.guided)
 
 
 def step_flop(plan: Plan, frames: int) -> tuple[float, float]:
@@ -275,7 +282,7 @@ def predict_seconds(
         known: measurements with this checkpoint and device, by number of frames; other numbers
             are scaled by their floating-point operations.
     """
-    computed = len(plan.step_cost.computed_steps(steps))  # a cached step takes next to nothing
+    computed = sum(step_shares(plan, steps))  # a cached step takes next to nothing
     if known:
         pace, ratio = nearest_pace(plan, known)
         encode = encode_share(plan) * pace.decode_seconds

@@ -11,6 +11,7 @@ from ..loras.layers import UsedLora
 from ..text import GIB
 from .machine import Gpu, Machine
 from .speedups import FORMER_ATTENTIONS, OWN_BLOCK, SDPA, SPARSE, SPEED_UPS, SpeedUp, StepCost
+from .step_cache import HALVES, rename_step_cache
 
 COMPONENTS = frozenset({"text_encoder", "transformer", "vae"})
 
@@ -130,7 +131,7 @@ class Plan:
     quantized: str = ""  # format of 8-bit weights: fp8, int8 or int8_weights; else empty
     peers: tuple[str, ...] = ()  # other GPUs that share a step, each with a transformer
     sparse_attention: bool = False  # blocks of tokens leave out others; needs flash4 on a GPU
-    step_cache: bool = False  # steps reuse the output of others; see speedups.cached_schedule
+    step_cache: str = ""  # what steps compute: one of step_cache.SCHEDULES
     peak_bytes: int = 0  # predicted peak of the device; of a GPU what torch's allocator reserves
     peer_bytes: int = 0  # predicted peak of each of the other GPUs
     ram_bytes: int = 0  # predicted need of RAM
@@ -159,6 +160,11 @@ class Plan:
     def batch(self) -> int:
         """Clips in a denoising step: with guidance one with the prompt and one without."""
         return 2 if self.guided else 1
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """All numbers of clips in a step: with a step cache the prompt's clip alone too."""
+        return (2, 1) if self.guided and self.step_cache == HALVES else (self.batch,)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -232,6 +238,7 @@ def rename_choices(choices: dict) -> dict:
         renamed["peers"] = tuple(map(str, renamed["peers"]))
     if "reuse" in renamed:
         renamed["step_cache"] = renamed.pop("reuse")
+    renamed = rename_step_cache(renamed)
     for name, former in (("placement", FORMER_PLACEMENTS), ("attention", FORMER_ATTENTIONS)):
         value = renamed.get(name)
         if isinstance(value, str):
@@ -272,7 +279,7 @@ def drop_incompatible(plan: Plan) -> Plan:
 
 def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
     """Identifies the compiled code that a plan needs: what it was compiled for, and with."""
-    size = f"{plan.frames}x{plan.height}x{plan.width}x{plan.batch}"
+    size = f"{plan.frames}x{plan.height}x{plan.width}x{'+'.join(map(str, plan.batches))}"
     attention = "stock" if plan.attention == SDPA else plan.attention  # as in lists on disk
     if plan.peers:
         size = f"{size}-{len(plan.devices)}gpus"

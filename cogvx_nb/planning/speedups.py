@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..errors import missing_package
+from .step_cache import HALVES, STEPS
 
 AUTO, SDPA, FLASH4 = "auto", "sdpa", "flash4"
 """Attentions that aren't backends of diffusers: the fastest exact one, the pipeline's default
@@ -37,26 +38,6 @@ SPEEDS = {
 MIN_CACHED_STEPS = 20
 """Denoising steps from which on a step cache is used: with 6 the video is another one."""
 
-CACHE_WARMUP_SHARE = 0.24
-"""Share of the steps computed before the step cache is first read. Chosen with ``CACHE_INTERVAL``
-on the embedded checkpoint on a CPU, four prompts, 13 frames, 50 steps of which 22 are computed: a
-mean of 36 dB from exact; 28 dB with 8 steps at first and then every third."""
-
-CACHE_INTERVAL = 4
-"""After those, one of so many steps is computed."""
-
-
-def first_cached_step(steps: int) -> int:
-    """How many of so many steps are computed before the step cache is first read."""
-    return max(1, round(CACHE_WARMUP_SHARE * steps))
-
-
-def cached_schedule(steps: int) -> list[int]:
-    """Steps (from 0) that are computed with a step cache: those that decide a clip's layout, then
-    every fourth, by the rule of diffusers' ``TaylorSeerCacheConfig``."""
-    first = first_cached_step(steps)
-    return [n for n in range(steps) if n < first or (n - first - 1) % CACHE_INTERVAL == 0]
-
 
 @dataclass(frozen=True, slots=True)
 class StepCost:
@@ -75,7 +56,7 @@ class StepCost:
     streaming: float = 1.12  # step time under group offload over that without, transfers hidden
     parameter_bytes: int | None = None  # of the blocks' linear layers; None for those of the dtype
     compile_seconds: tuple[float, float] = (0.0, 0.0)  # before the first step: cold and warm cache
-    computed_steps: Callable[[int], Sequence[int]] = range  # which of so many are computed
+    step_cache: str = ""  # which steps and clips are computed, see ``step_cache.SCHEDULES``
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,14 +253,27 @@ _ROWS = (
     SpeedUp(
         name="step_cache",
         field="step_cache",
-        values=(True,),
+        values=(HALVES,),
         title="the step cache",
         label="step cache",
         exact=False,
         lacks=_step_cache_lacks,
+        choose=lambda conditions: HALVES,
         speeds=("turbo",),
+        note="step cache: steps and clips of guidance reuse the output of others",
+        cost={"step_cache": HALVES},
+    ),
+    SpeedUp(
+        name="former_step_cache",
+        field="step_cache",
+        values=(STEPS,),
+        title="the step cache",
+        label="step cache of whole steps",
+        exact=False,
+        lacks=_step_cache_lacks,
+        choose=lambda conditions: STEPS,
         note="step cache: steps reuse the output of others",
-        cost={"computed_steps": cached_schedule},
+        cost={"step_cache": STEPS},
     ),
 )
 

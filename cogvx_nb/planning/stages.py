@@ -74,7 +74,7 @@ def _measured(plan: Plan, steps: int, known: Mapping[int, MeasuredPace]) -> dict
     return {
         "text": pace.text_seconds,
         "encode": ratio * encode_share(plan) * pace.decode_seconds,
-        "denoise": ratio * len(plan.step_cost.computed_steps(steps)) * pace.step_seconds,
+        "denoise": ratio * sum(cost.step_shares(plan, steps)) * pace.step_seconds,
         "decode": ratio * pace.decode_seconds,
         "write": ratio * pace.write_seconds,
     }
@@ -85,7 +85,7 @@ def _predicted(plan: Plan, machine: Machine, steps: int) -> dict[str, float]:
     if plan.device != "cpu":
         return plan.seconds | {"write": write} if plan.seconds else {}
     decode_steps = plan.model.checkpoint.decode_steps
-    computed = len(plan.step_cost.computed_steps(steps))
+    computed = sum(cost.step_shares(plan, steps))
     step = cost.predict_seconds(plan, machine, steps, {}) / (decode_steps + computed)
     return {
         "text": CPU_TEXT_STEPS * step,

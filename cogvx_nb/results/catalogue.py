@@ -237,7 +237,7 @@ class Catalogue:
             f"SELECT frames, denoise_seconds / steps AS step, other_seconds, {stages},"
             " row_number() OVER (PARTITION BY frames ORDER BY at DESC) AS place FROM results"
             " WHERE model = ? AND device = ? AND guidance > 1"
-            " AND NOT ifnull(step_cache, 0) AND NOT ifnull(sparse_attention, 0)"
+            " AND ifnull(step_cache, '') = '' AND NOT ifnull(sparse_attention, 0)"
             " AND ifnull(quantized, '') = ''"
             " AND ifnull(video, '') = ''"  # a changed clip has fewer steps than its request
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping
 
-from ..planning.cost import MeasuredPace
+from ..planning.cost import MeasuredPace, step_shares
 from ..planning.plan import Plan
 from ..planning.probe import probe_machine
 from ..planning.request import VideoRequest
@@ -45,13 +45,13 @@ def announce(
         loaded=_is_loaded(prepared),
         imported=PIPELINE in sys.modules,
     )
-    computed = plan.step_cost.computed_steps(prepared.done_steps)
+    shares = step_shares(plan, prepared.done_steps)
     return Planned(
         prepared,
         plan,
         model_note,
         {stage: seconds for stage, seconds in expected.items() if stage in stages},
-        computed if len(computed) < prepared.done_steps else (),
+        shares if sum(shares) < len(shares) else (),
     )
 
 

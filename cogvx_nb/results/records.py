@@ -16,6 +16,7 @@ from ..planning.fields import FIELDS, INPUTS, names_deciding
 from ..planning.fit import Adjustment
 from ..planning.plan import PREDICTED, RECORDED, Plan, rename_choices
 from ..planning.request import VideoRequest
+from ..planning.step_cache import SCHEDULES, rename_step_cache
 from ..text import full_number
 from .typed import MISSING, FieldError, OneOf, Passes, Range, read_as
 
@@ -52,6 +53,7 @@ BOUNDS = {
     for name in ("frames", "steps", "height", "width", "guidance")
 } | {
     "fps": Range(1, 1000),
+    "step_cache": OneOf(tuple(SCHEDULES)),
     "quantized": OneOf(("", "fp8", "int8", "int8_weights")),
     "dtype": OneOf(("float32", "bfloat16", "float16")),
     **{row.name: OneOf(row.choices) for row in FIELDS.values() if row.choices},
@@ -210,8 +212,9 @@ def read_settings(content: object, strict: bool = True) -> Sidecar:
     if not isinstance(content, dict):
         raise FieldError("must be an object", content)
     _check_format(content)
-    if content["format"] == 1 and isinstance(content.get("plan"), dict):
-        content = content | {"plan": rename_choices(content["plan"])}
+    if isinstance(content.get("plan"), dict):
+        rename = rename_choices if content["format"] == 1 else rename_step_cache
+        content = content | {"plan": rename(content["plan"])}
     sidecar = read_as(Sidecar, content, strict)
     if "denoise" not in sidecar.seconds:
         raise FieldError(MISSING, dataclasses.MISSING, "denoise", "seconds")

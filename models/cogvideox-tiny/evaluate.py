@@ -22,9 +22,11 @@ import torch
 import world
 
 from cogvx_nb.checkpoints import store
-from cogvx_nb.pipeline import loader
+from cogvx_nb.pipeline import denoise, loader
+from cogvx_nb.pipeline.condition import from_text
+from cogvx_nb.pipeline.noise import Noise
 from cogvx_nb.pipeline.vae import decode_latents
-from cogvx_nb.planning import planner, probe, request, speedups
+from cogvx_nb.planning import guidance, planner, probe, request, speedups
 from cogvx_nb.planning.plan import Plan
 
 NAMES = ("background", "colour", "motion", "shape")
@@ -55,7 +57,10 @@ def reconstruction(vae, frames: int, clips: int) -> float:
 @torch.no_grad()
 def make(loaded, batch: list[str], frames: int, seeds: list[int], tokens: int) -> list[np.ndarray]:
     """Videos of a batch of prompts with the default settings, uint8 (frames, height, width, 3)."""
-    loaded.prepare(50)
+    loaded.prepare()
+    if loaded.plan.step_cache:
+        pairs = zip(batch, seeds, strict=True)
+        return [make_cached(loaded, prompt, frames, seed, tokens) for prompt, seed in pairs]
     latents = loaded.pipe(
         prompt=batch,
         num_frames=frames,
@@ -68,6 +73,26 @@ def make(loaded, batch: list[str], frames: int, seeds: list[int], tokens: int) -
     ).frames
     videos = [decode_latents(loaded.pipe.vae, one[None], frames)[0] for one in latents]
     return [video.mul(255).round().byte().cpu().numpy() for video in videos]
+
+
+@torch.no_grad()
+def make_cached(loaded, prompt: str, frames: int, seed: int, tokens: int) -> np.ndarray:
+    """The same of one prompt, with the step cache of the plan."""
+    pipe, plan = loaded.pipe, loaded.plan
+    asked, negative = pipe.encode_prompt(prompt, "", True, max_sequence_length=tokens)
+    latents = denoise.denoise(
+        pipe.transformer,
+        pipe.scheduler,
+        torch.cat([negative, asked]),
+        ((frames - 1) // 4 + 1, plan.height // 8, plan.width // 8),
+        50,
+        (guidance.wave if plan.model.checkpoint.dynamic_cfg else guidance.constant)(6.0),
+        from_text((frames - 1) // 4 + 1, pipe.transformer.config),
+        Noise(seed),
+        step_cache=plan.step_cache,
+    )
+    video = decode_latents(pipe.vae, latents, frames)[0]
+    return video.mul(255).round().byte().cpu().numpy()
 
 
 def fidelity(

@@ -1,0 +1,84 @@
+"""Velocities of guided denoising steps, of which a step cache computes some.
+
+A velocity v of noisy latents x = a x0 + s e is v = a e - s x0. What changes least from step to step
+is reused: of the prompt the clean latents x0, which the noise that schedulers add leaves alone; of
+the two clips of guidance the difference of their velocities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from ..planning.step_cache import HALVES
+
+Predict = Callable[[slice], Tensor]
+"""The transformer's velocities for some rows of the text, at the step at work."""
+
+EXTRAPOLATION = 0.4
+"""Share of the last change of the clean latents that goes on, per step. Chosen on the embedded
+checkpoint (``docs/benchmarks.md``, Step cache): 1 is further from exact than 0."""
+
+
+class Velocities:
+    """What the scheduler is given at each step of one video.
+
+    Args:
+        schedule: see ``planning.step_cache``.
+        kind: of the step cache; empty where all is computed.
+        guided: whether there are two texts, that of the negative prompt first.
+        levels: a and s of each step, (steps,) each, on the device.
+    """
+
+    def __init__(
+        self, schedule: Sequence[int], kind: str, guided: bool, levels: tuple[Tensor, Tensor]
+    ) -> None:
+        self._schedule, self._guided, self._levels = schedule, guided, levels
+        self._apart = kind == HALVES
+        self._kept: Tensor | None = None  # velocities of all texts, as computed last
+        self._difference: Tensor | None = None  # of the prompt's velocity and the negative one's
+        self._clean: list[tuple[int, Tensor]] = []  # the prompt's, of the last two computed steps
+
+    def at(self, step: int, scale: float, seen: Tensor, predict: Predict) -> Tensor:
+        """The guided velocity, (1, latent frames, channels, height, width), float32.
+
+        Args:
+            step: from 0.
+            seen: the noisy latents.
+        """
+        if not self._apart:
+            if self._schedule[step]:
+                self._kept = predict(slice(None))
+            return self._combine(self._kept, scale)
+        count, signal, noise = self._schedule[step], *(level[step] for level in self._levels)
+        if not count:
+            positive = (signal * seen - self._extrapolated(step)) / noise
+            return self._add_difference(positive, scale)
+        both = self._guided and count == 2
+        velocities = predict(slice(None) if both or not self._guided else slice(1, 2))
+        positive = velocities[-1:]
+        self._clean = [*self._clean[-1:], (step, signal * seen - noise * positive)]
+        if both:
+            self._difference = positive - velocities[:1]
+            return self._combine(velocities, scale)
+        return self._add_difference(positive, scale)
+
+    def _combine(self, velocities: Tensor, scale: float) -> Tensor:
+        if not self._guided:
+            return velocities
+        negative, positive = velocities.chunk(2)
+        return negative + scale * (positive - negative)
+
+    def _add_difference(self, positive: Tensor, scale: float) -> Tensor:
+        if self._difference is None:
+            return positive
+        return positive + (scale - 1) * self._difference
+
+    def _extrapolated(self, step: int) -> Tensor:
+        """The prompt's clean latents, a part of their last change further on."""
+        last, clean = self._clean[-1]
+        if len(self._clean) == 1:
+            return clean
+        before, former = self._clean[0]
+        return clean + EXTRAPOLATION * (step - last) / (last - before) * (clean - former)

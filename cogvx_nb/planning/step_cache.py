@@ -1,0 +1,93 @@
+"""Which clips of guidance a step cache computes at each denoising step. Pure arithmetic.
+
+A schedule has a number for each step: 2 if both clips are computed, that of the prompt and that of
+the negative prompt; 1 if the first alone is; 0 if neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from . import guidance
+
+STEPS, HALVES = "steps", "halves"
+"""Kinds of step cache: the former one, of whole steps, which older videos were made with; and one
+that keeps the two clips apart."""
+
+WARMUP_SHARE = 0.24
+"""Share of the steps, the first ones, that are all computed: they decide a clip's layout."""
+
+INTERVAL = 4
+"""After those, one of so many steps is computed."""
+
+LEAST_GUIDANCE = 0.1
+"""g - 1 from which on the negative prompt is computed in the first steps. The velocity is
+p + (g - 1) (p - n): below, n does next to nothing."""
+
+STALENESS = 0.005
+"""Later n is computed where this is exceeded by how old p - n is, in shares of all steps, times the
+mean of g - 1 until the next computed step, weighted by the share of the steps that is left.
+
+Chosen with the above on the embedded checkpoint (``docs/benchmarks.md``, Step cache)."""
+
+
+def whole_steps(scales: Sequence[float]) -> list[int]:
+    """The schedule of ``STEPS``: that of ``TaylorSeerCacheConfig`` of diffusers 0.42.
+
+    Args:
+        scales: of guidance, at each step that is done.
+    """
+    first = warmup_steps(len(scales))
+    return [2 * (n < first or (n - first - 1) % INTERVAL == 0) for n in range(len(scales))]
+
+
+def guided_halves(scales: Sequence[float]) -> list[int]:
+    """The schedule of ``HALVES``; the same steps, the negative prompt in fewer of them."""
+    computed = [step for step, count in enumerate(whole_steps(scales)) if count]
+    first, total, schedule, last = warmup_steps(len(scales)), len(scales), [0] * len(scales), None
+    for step, following in zip(computed, [*computed[1:], total], strict=True):
+        if step < first:
+            both = scales[step] - 1 >= LEAST_GUIDANCE
+        else:
+            acting = sum((scales[n] - 1) * (1 - n / total) for n in range(step, following)) / total
+            both = acting > 0 and (last is None or (step - last) / total * acting > STALENESS)
+        schedule[step], last = 1 + both, step if both else last
+    return schedule
+
+
+def warmup_steps(steps: int) -> int:
+    """How many of so many steps are computed before the cache is first read."""
+    return max(1, round(WARMUP_SHARE * steps))
+
+
+SCHEDULES: dict[str, Callable[[Sequence[float]], list[int]]] = {
+    "": lambda scales: [2] * len(scales),
+    STEPS: whole_steps,
+    HALVES: guided_halves,
+}
+"""By kind of step cache; empty for none."""
+
+USUAL_GUIDANCE = 6.0
+"""Of requests by default, with which shares are predicted."""
+
+
+def shares(kind: str, steps: int, *, wave: bool, guided: bool) -> list[float]:
+    """Share of a whole step that each of so many computes, 0 … 1.
+
+    Args:
+        kind: one of ``SCHEDULES``.
+        wave: whether guidance goes up and down.
+        guided: whether there is any.
+    """
+    scales = (guidance.wave if wave else guidance.constant)(USUAL_GUIDANCE)(
+        guidance.trailing_timesteps(steps)
+    )
+    schedule = SCHEDULES[kind](scales)
+    return [count / 2 if guided else float(count > 0) for count in schedule]
+
+
+def rename_step_cache(choices: dict) -> dict:
+    """A plan in a sidecar with the kind of step cache, which was true or false while there was one
+    kind."""
+    used = choices.get("step_cache")
+    return choices | {"step_cache": STEPS if used else ""} if isinstance(used, bool) else choices
