@@ -234,8 +234,6 @@ SWITCHED_OFF["tiled"] = False
 def rename_choices(choices: dict) -> dict:
     """The plan in a sidecar or benchmark row of any version, in today's names."""
     renamed = dict(choices)
-    if isinstance(renamed.get("peers"), list):
-        renamed["peers"] = tuple(map(str, renamed["peers"]))
     if "reuse" in renamed:
         renamed["step_cache"] = renamed.pop("reuse")
     renamed = rename_step_cache(renamed)
@@ -248,7 +246,8 @@ def rename_choices(choices: dict) -> dict:
 
 def upgrade_choices(choices: dict) -> dict:
     """The same, complete: what it doesn't mention is off, since the file is older than that."""
-    return SWITCHED_OFF | rename_choices(choices)
+    complete = SWITCHED_OFF | rename_choices(choices)
+    return complete | {"peers": tuple(map(str, complete["peers"] or ()))}
 
 
 def placements_by_memory(plan: Plan) -> Iterator[tuple[str, bool]]:
