@@ -10,7 +10,16 @@ from conftest import CIRCLE
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.registry import Model
 from cogvx_nb.errors import DoesNotFit, RequestError
-from cogvx_nb.planning import cost, model_choice, plan, planner, request, requirements, speedups
+from cogvx_nb.planning import (
+    cost,
+    former_names,
+    model_choice,
+    plan,
+    planner,
+    request,
+    requirements,
+    speedups,
+)
 from cogvx_nb.planning.machine import Gpu, Machine
 from cogvx_nb.text import GIB
 
@@ -436,10 +445,10 @@ def test_a_plan_recorded_under_former_names_comes_back(big):
     ]
     assert planner.replay_plan(big, machine, recorded | {"step_cache": True}).step_cache == "steps"
     for former, name in plan.FORMER_PLACEMENTS.items():
-        assert plan.upgrade_choices({"placement": former})["placement"] == name
+        assert former_names.upgrade_choices({"placement": former})["placement"] == name
         assert planner.with_placement(replayed, former, machine).placement == name
     today = planner.plan_request(big, machine).choices
-    assert plan.upgrade_choices(today) == today
+    assert former_names.upgrade_choices(today) == today
 
 
 def test_an_unknown_placement_is_not_followed(big):

@@ -276,7 +276,7 @@ def test_a_video_records_it(tiny, here, tmp_path, monkeypatch):
     assert old.attention_share == 1
     assert not old.plan.sparse_attention
     whole = loader.load_pipeline(plan)
-    whole.prepare(2)
+    whole.prepare()
     assert sparse_attention.attention_share([whole.pipe.transformer]) == 1
     loader.release_pipeline()
 

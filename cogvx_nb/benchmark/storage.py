@@ -13,7 +13,8 @@ from pathlib import Path
 from .. import files
 from ..errors import OutputError, ResultError
 from ..paths import read_json, user_path
-from ..planning.plan import FORMER_PLACEMENTS, upgrade_choices
+from ..planning.former_names import upgrade_choices
+from ..planning.plan import FORMER_PLACEMENTS
 from ..results.fidelity import read_rows
 from ..results.measured_fidelity import benchmarks_folder
 from ..results.typed import FieldError, read_as

@@ -10,8 +10,8 @@ from ..errors import RequestError
 from ..loras.layers import UsedLora
 from ..text import GIB
 from .machine import Gpu, Machine
-from .speedups import FORMER_ATTENTIONS, OWN_BLOCK, SDPA, SPARSE, SPEED_UPS, SpeedUp, StepCost
-from .step_cache import HALVES, rename_step_cache
+from .speedups import OWN_BLOCK, SDPA, SPARSE, SPEED_UPS, SpeedUp, StepCost
+from .step_cache import HALVES
 
 COMPONENTS = frozenset({"text_encoder", "transformer", "vae"})
 
@@ -229,25 +229,6 @@ PREDICTED = ("peak_bytes", "ram_bytes", "reasons")
 
 SWITCHED_OFF = {row.name: row.default for row in fields(Plan) if row.name in CHOSEN}
 SWITCHED_OFF["tiled"] = False
-
-
-def rename_choices(choices: dict) -> dict:
-    """The plan in a sidecar or benchmark row of any version, in today's names."""
-    renamed = dict(choices)
-    if "reuse" in renamed:
-        renamed["step_cache"] = renamed.pop("reuse")
-    renamed = rename_step_cache(renamed)
-    for name, former in (("placement", FORMER_PLACEMENTS), ("attention", FORMER_ATTENTIONS)):
-        value = renamed.get(name)
-        if isinstance(value, str):
-            renamed[name] = former.get(value, value)
-    return renamed
-
-
-def upgrade_choices(choices: dict) -> dict:
-    """The same, complete: what it doesn't mention is off, since the file is older than that."""
-    complete = SWITCHED_OFF | rename_choices(choices)
-    return complete | {"peers": tuple(map(str, complete["peers"] or ()))}
 
 
 def placements_by_memory(plan: Plan) -> Iterator[tuple[str, bool]]:

@@ -17,6 +17,7 @@ from ..errors import DoesNotFit
 from ..loras.layers import UsedLora
 from ..text import GIB
 from . import cost, several_gpus
+from .former_names import upgrade_choices
 from .machine import SPARE_GPU_BYTES, SPARE_RAM_BYTES, Machine
 from .plan import (
     NO_OFFLOAD,
@@ -29,7 +30,6 @@ from .plan import (
     gpu_for,
     placement_named,
     placements_by_memory,
-    upgrade_choices,
 )
 from .request import VideoRequest
 from .requirements import candidate_plans, missing_requirement, resolve_speed_ups

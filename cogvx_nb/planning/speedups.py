@@ -5,7 +5,7 @@ How each takes effect on a pipeline is in ``pipeline.optimization.APPLY``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..errors import missing_package

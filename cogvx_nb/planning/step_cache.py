@@ -84,10 +84,3 @@ def shares(kind: str, steps: int, *, wave: bool, guided: bool) -> list[float]:
     )
     schedule = SCHEDULES[kind](scales)
     return [count / 2 if guided else float(count > 0) for count in schedule]
-
-
-def rename_step_cache(choices: dict) -> dict:
-    """A plan in a sidecar with the kind of step cache, which was true or false while there was one
-    kind."""
-    used = choices.get("step_cache")
-    return choices | {"step_cache": STEPS if used else ""} if isinstance(used, bool) else choices

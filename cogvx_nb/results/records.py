@@ -14,9 +14,10 @@ from ..media import kept
 from ..planning.field import FRAMES
 from ..planning.fields import FIELDS, INPUTS, names_deciding
 from ..planning.fit import Adjustment
-from ..planning.plan import PREDICTED, RECORDED, Plan, rename_choices
+from ..planning.former_names import rename_choices, rename_step_cache
+from ..planning.plan import PREDICTED, RECORDED, Plan
 from ..planning.request import VideoRequest
-from ..planning.step_cache import SCHEDULES, rename_step_cache
+from ..planning.step_cache import SCHEDULES
 from ..text import full_number
 from .typed import MISSING, FieldError, OneOf, Passes, Range, read_as
 
