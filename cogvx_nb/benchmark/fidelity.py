@@ -21,7 +21,7 @@ from ..planning.plan import Plan
 from ..planning.probe import probe_machine
 from ..planning.prompt_files import read_prompt_file
 from ..planning.request import VideoRequest
-from ..planning.speedups import missing_speed_ups
+from ..planning.requirements import missing_speed_ups
 from ..progress import Event, Step
 from ..results.fidelity import (
     MOST_CLIPS,
