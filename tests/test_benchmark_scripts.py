@@ -65,6 +65,10 @@ SCRIPTS = {
         *("--checkpoint", "tiny", "--frames", "9", "--steps", "2"),
         *("--gpus", "1", "2", "--speeds", "exact", "--faults"),
     ],
+    "sparse_attention": [
+        *("--checkpoint", "tiny", "--device", "cpu", "--frames", "9", "--repeats", "1"),
+        *("--eager", "--shares", "0.9", "--step-shares", "0.9"),
+    ],
     "signals": ["--moments", "1", "--commands", "1"],
     "preview": ["--steps", "2", "--repeats", "1"],
     "sweep": [
