@@ -67,7 +67,7 @@ SCRIPTS = {
     ],
     "sparse_attention": [
         *("--checkpoint", "tiny", "--device", "cpu", "--frames", "9", "--repeats", "1"),
-        *("--eager", "--shares", "0.9", "--step-shares", "0.9"),
+        *("--eager", "--shares", "0.9", "--step-shares", "0.9", "--parts", "attention", "step"),
     ],
     "signals": ["--moments", "1", "--commands", "1"],
     "preview": ["--steps", "2", "--repeats", "1"],
