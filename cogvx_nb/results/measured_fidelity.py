@@ -8,7 +8,7 @@ from pathlib import Path
 from .. import settings
 from ..paths import read_json
 from ..planning.machine import Machine
-from ..planning.plan import Plan
+from ..planning.plan import SWITCHED_OFF, Plan
 from ..planning.speedups import SPEED_UPS
 from .fidelity import FidelityRow, device_name, read_rows
 
@@ -73,9 +73,10 @@ def _rows_of(path: Path) -> tuple[FidelityRow, ...]:
 
 
 def _approximations(choices: Mapping[str, object]) -> dict[str, object]:
-    """The choices of a plan that change frames by more than rounding."""
+    """The choices of a plan that change frames by more than rounding; off where a file is older
+    than they are."""
     names = ["tiled", *(row.field for row in SPEED_UPS.values() if not row.exact)]
-    return {name: choices.get(name) for name in names}
+    return {name: choices.get(name, SWITCHED_OFF[name]) for name in names}
 
 
 def fidelity_label(row: FidelityRow) -> str:
