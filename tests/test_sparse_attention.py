@@ -167,13 +167,13 @@ class Small:
         attention.set_attention(self.transformer, "sdpa", False, sparse=True)
         return SparseAttention(self.transformer, SMALL, **settings)
 
-    def step(self, timestep: int = 300, rows: int = 2) -> torch.Tensor:
+    def step(self, timestep: int = 300, rows: slice = slice(2)) -> torch.Tensor:
         config = self.transformer.config
         with torch.no_grad():
             return self.transformer(
-                hidden_states=self.latents[:rows],
-                encoder_hidden_states=self.text[:rows],
-                timestep=torch.full((rows,), timestep),
+                hidden_states=self.latents[rows],
+                encoder_hidden_states=self.text[rows],
+                timestep=torch.full((len(self.text[rows]),), timestep),
                 ofs=torch.full((1,), 2.0) if config.ofs_embed_dim else None,
                 image_rotary_emb=rotary_positions(config, 8, 12, 16, "cpu"),
                 return_dict=False,
@@ -210,8 +210,13 @@ def test_early_steps_are_whole_and_masks_last_a_few():
     assert masks[0] is masks[1] is masks[2]
     assert masks[3] is masks[4] is not masks[2]
     assert masks[5] is not masks[4]
-    small.step(580, rows=1)
-    assert sparse._layers[0].mask.shape[0] == 1, "a mask is of its own batch"
+    both, made = small.step(580), sparse._layers[0].mask
+    for rows in (slice(0, 1), slice(1, 2)):
+        assert distance(small.step(580, rows), both[rows]) < 1e-5
+    assert sparse._layers[0].mask is made, "a clip alone has the mask that it has among two"
+    small.text = small.text + 1
+    small.step(580)
+    assert sparse._layers[0].mask is not made, "and another text one of its own"
     share = sparse.kept_share
     assert 0.2 < share < 1
     sparse.free()
