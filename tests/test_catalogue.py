@@ -82,6 +82,22 @@ def test_what_happens_once_is_no_part_of_the_pace(place):
         assert (pace.step_seconds, pace.other_seconds) == (2.0, 3.5)
 
 
+def test_the_pace_of_several_gpus_is_no_pace_of_one(place):
+    for number, (peers, denoise) in enumerate(
+        ((None, 8.0), ([], 8.0), (["cuda:1", "cuda:2"], 4.0))
+    ):
+        sidecar = place(f"a/{number}").with_suffix(".json")
+        kept = json.loads(sidecar.read_text())
+        del kept["plan"]["peers"]
+        kept["plan"] |= {"device": "cuda:0"} | ({} if peers is None else {"peers": peers})
+        kept["seconds"] = {"text": 1.0, "denoise": denoise, "decode": 2.0, "write": 0.5}
+        sidecar.write_text(json.dumps(kept))
+    found = Catalogue()
+    found.refresh()
+    paces = {count: found.paces("cogvideox-tiny", "cuda:0", count) for count in (1, 2, 3)}
+    assert (paces[1][13].step_seconds, paces[2], paces[3][13].step_seconds) == (4.0, {}, 2.0)
+
+
 def test_newest_first_in_pages(add, all_of):
     for number in range(7):
         add(f"star {number}")

@@ -211,3 +211,12 @@ def test_what_is_predicted_has_the_loras(shown, models, monkeypatch):
         assert all([one.name for one in plan.loras] == named for plan in plans)
     edit(shown, lora="none-such")
     assert all(not row["problem"] for row in shown.ask("form.predict")["data"])
+
+
+def test_what_is_predicted_is_for_the_gpus_that_are_asked_for(shown):
+    edit(shown, gpus="2")
+    rows = shown.ask("form.predict")["data"]
+    assert rows
+    assert all("sees no GPU" in row["problem"] for row in rows)
+    edit(shown, gpus="1")
+    assert all(not row["problem"] for row in shown.ask("form.predict")["data"])

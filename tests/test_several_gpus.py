@@ -19,10 +19,11 @@ from cogvx_nb.pipeline.team import Team
 from cogvx_nb.pipeline.vae import decode_latents, use_fast_vae
 from cogvx_nb.pipeline.vae_decoder import SharedDecoder
 from cogvx_nb.pipeline.weights import load_component
-from cogvx_nb.planning import planner, several_gpus
+from cogvx_nb.planning import cost, planner, several_gpus
 from cogvx_nb.planning.machine import Gpu, Machine
 from cogvx_nb.planning.request import make_request
 from cogvx_nb.progress import PlanChanged, Step
+from cogvx_nb.results import forecast
 from cogvx_nb.text import GIB
 
 CIRCLE = "a red circle moving right on a black background"
@@ -186,6 +187,25 @@ def test_auto_takes_those_alike_that_make_it_faster():
     alone = planner.plan_request(big(frames=49, gpus="1"), machine(H100, H100))
     assert alone.devices == ("cuda:0",)
     assert plan.seconds["denoise"] < 0.3 * alone.seconds["denoise"]
+
+
+def test_a_prediction_is_of_the_gpus_that_are_asked_for():
+    four, asked = machine(*["NVIDIA H100"] * 4), []
+
+    def paces(model, device, gpus):
+        asked.append(gpus)
+        return {}
+
+    seconds = {}
+    for gpus, count in (("auto", 4), ("1", 1), ("2", 2)):
+        plan = planner.predict_plan(big().model, four, 49, gpus=gpus)
+        assert len(plan.devices) == count
+        forecast.paces_for(plan, "auto", paces)
+        seconds[count] = cost.predict_seconds(plan, four, 50, {})
+    assert asked == [4, 1, 2]
+    assert seconds[4] < seconds[2] < seconds[1]
+    with pytest.raises(RequestError, match="there are 4"):
+        planner.predict_plan(big().model, four, 49, gpus="5")
 
 
 def test_gpus_that_cannot_reach_each_other_share_guidance_only():

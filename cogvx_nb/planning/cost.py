@@ -279,8 +279,8 @@ def predict_seconds(
 
     Args:
         steps: denoising steps, for which the plan was made.
-        known: measurements with this checkpoint and device, by number of frames; other numbers
-            are scaled by their floating-point operations.
+        known: measurements with this checkpoint, device and number of GPUs, by number of frames;
+            other numbers of frames are scaled by their floating-point operations.
     """
     computed = sum(step_shares(plan, steps))  # a cached step takes next to nothing
     if known:

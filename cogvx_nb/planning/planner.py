@@ -68,11 +68,13 @@ def predict_plan(
     attention: str = AUTO,
     encoded_frames: int = 0,
     loras: Iterable[UsedLora] = (),
+    gpus: str = AUTO,
 ) -> Plan:
     """The plan for a video of a model's native size with guidance, before there is a request.
 
     ``model`` may be the facts of a checkpoint alone, ``encoded_frames`` are of pictures and clips,
-    and ``loras`` are read for it. Raises what ``plan_request`` raises.
+    ``loras`` are read for it, and ``gpus`` is that field of a request. Raises what
+    ``plan_request`` raises.
     """
     if isinstance(model, Checkpoint):
         model = Model(model, Path(model.name), {}, model.parameters)
@@ -80,7 +82,7 @@ def predict_plan(
     draft = _draft_plan(model, machine, frames, height, width, True)
     asked = {"attention": attention, "speed": speed, "encoded_frames": encoded_frames}
     asked |= {"loras": _acting(loras)}
-    return _fastest_fitting(replace(draft, **asked), machine, steps)
+    return _fastest_fitting(replace(draft, **asked), machine, steps, gpus=gpus)
 
 
 def _acting(loras: Iterable[UsedLora]) -> tuple[UsedLora, ...]:

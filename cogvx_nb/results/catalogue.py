@@ -15,7 +15,7 @@ from ..planning.cost import MeasuredPace
 from ..planning.stages import PACED_STAGES, median_pace
 from . import export
 from .columns import COLUMNS
-from .filters import KINDS, NEWEST_FIRST, Search, list_query, order_clause
+from .filters import GPU_COUNT, KINDS, NEWEST_FIRST, Search, list_query, order_clause
 from .index import Index
 
 if TYPE_CHECKING:
@@ -230,13 +230,17 @@ class Catalogue:
                 counts[tag] = counts.get(tag, 0) + count
         return sorted(counts, key=lambda tag: (-counts[tag], tag))[:MOST_VALUES]
 
-    def paces(self, model: str, device: str) -> dict[int, MeasuredPace]:
-        """Median pace of the newest results that were made exactly, by number of frames."""
+    def paces(self, model: str, device: str, gpus: int = 1) -> dict[int, MeasuredPace]:
+        """Median pace of the newest results that were made exactly, by number of frames.
+
+        Args:
+            gpus: how many shared a step; 1 on a CPU too.
+        """
         stages = ", ".join(f"{stage}_seconds" for stage in PACED_STAGES)
         ranked = (
             f"SELECT frames, denoise_seconds / steps AS step, other_seconds, {stages},"
             " row_number() OVER (PARTITION BY frames ORDER BY at DESC) AS place FROM results"
-            " WHERE model = ? AND device = ? AND guidance > 1"
+            f" WHERE model = ? AND device = ? AND {GPU_COUNT} = ? AND guidance > 1"
             " AND ifnull(step_cache, '') = '' AND NOT ifnull(sparse_attention, 0)"
             " AND ifnull(quantized, '') = ''"
             " AND ifnull(video, '') = ''"  # a changed clip has fewer steps than its request
@@ -244,7 +248,7 @@ class Catalogue:
         rows = self._index.query(
             f"SELECT frames, step, other_seconds, {stages} FROM ({ranked})"
             f" WHERE place <= {PACE_SAMPLES}",
-            (model, device),
+            (model, device, gpus),
         )
         samples: dict[int, list] = {}
         for frames, *seconds in rows:

@@ -36,6 +36,12 @@ CONDITION = re.compile(
 
 NEWEST_FIRST = "at DESC, folder, name"
 
+GPU_COUNT = (
+    "(CASE ifnull(peers, '') WHEN '' THEN 1"
+    " ELSE 2 + length(peers) - length(replace(peers, ',', '')) END)"
+)
+"""How many devices shared the steps of a result: the names of all but the first are joined."""
+
 GROUPS = ("prompt", "grid", "sweep")
 """Columns by which results can be grouped: those of one text."""
 

@@ -15,9 +15,9 @@ from ..progress import Planned
 from ..time_left import STAGES
 from .catalogue import Catalogue
 
-Paces = Callable[[str, str], Mapping[int, MeasuredPace]]
-"""How fast videos were made so far, from the name of a checkpoint and a device, by number of
-frames."""
+Paces = Callable[[str, str, int], Mapping[int, MeasuredPace]]
+"""How fast videos were made so far, from the name of a checkpoint, a device and the number of GPUs
+that shared a step, by number of frames."""
 
 PIPELINE = "cogvx_nb.pipeline.loader"
 """Imports torch and diffusers, and holds the loaded checkpoint."""
@@ -59,14 +59,14 @@ def paces_for(plan: Plan, attention: str, paces: Paces) -> Mapping[int, Measured
     """Those that hold for a plan: they are of exact videos, whose steps others may cache, but not
     quantize; empty where seconds are predicted from the plan instead."""
     usual = attention == AUTO and not plan.quantized
-    return paces(plan.model.name, plan.device) if usual else {}
+    return paces(plan.model.name, plan.device, len(plan.devices)) if usual else {}
 
 
-def measured_paces(model: str, device: str) -> dict[int, MeasuredPace]:
+def measured_paces(model: str, device: str, gpus: int = 1) -> dict[int, MeasuredPace]:
     """How fast the videos in the outputs folder were made; see ``Catalogue.paces``."""
     catalogue = Catalogue()
     catalogue.refresh()
-    return catalogue.paces(model, device)
+    return catalogue.paces(model, device, gpus)
 
 
 def _is_loaded(prepared: VideoRequest) -> bool:

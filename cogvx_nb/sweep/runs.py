@@ -247,23 +247,24 @@ class _RunPlanner:
         """(seconds, peak bytes of device memory, bytes on disk)."""
         size = (prepared.frames, prepared.height, prepared.width)
         key = (str(prepared.model.folder), *size, prepared.guidance > 1, prepared.done_steps)
-        key += (prepared.speed, prepared.attention, prepared.encoded_frames)
+        key += (prepared.speed, prepared.attention, prepared.gpus, prepared.encoded_frames)
         key += tuple(one.sha256 for one in prepared.loras if one.weight)
         if key not in self._costs:
             plan = planner.plan_request(prepared, self._probe())
-            paces = self._measured_paces(prepared.model.name, plan.device)
+            paces = self._measured_paces(prepared.model.name, plan.device, len(plan.devices))
             seconds = cost.predict_seconds(plan, self._probe(), prepared.done_steps, paces)
             video = int(VIDEO_BYTES * math.prod(size))
             disk = NOTEBOOK_BYTES + video + min(4 * video // 3, EMBEDDED_BYTES)
             self._costs[key] = seconds, plan.peak_bytes, disk
         return self._costs[key]
 
-    def _measured_paces(self, model: str, device: str) -> dict[int, cost.MeasuredPace]:
-        if (model, device) not in self._paces:
+    def _measured_paces(self, *key: object) -> dict[int, cost.MeasuredPace]:
+        """Those of a model, a device and a number of GPUs."""
+        if key not in self._paces:
             catalogue = Catalogue()
             catalogue.refresh()
-            self._paces[model, device] = catalogue.paces(model, device)
-        return self._paces[model, device]
+            self._paces[key] = catalogue.paces(*key)
+        return self._paces[key]
 
 
 def _seed_rows(spec: SweepSpec, book: NotebookTemplate) -> list[tuple[ParameterRow, ...]]:

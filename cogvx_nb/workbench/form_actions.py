@@ -109,6 +109,7 @@ def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict
                     values["attention"],
                     encoded_frames(model.checkpoint, given_names(values), frames),
                     loras,
+                    str(values["gpus"]),
                 )
             except DoesNotFit as error:
                 row["problem"] = f"would not fit: {use_labels(str(error))}"

@@ -233,7 +233,7 @@ def _predict_seconds(
     seconds = []
     for r in requests:
         key = (str(r.model.folder or r.model.name), r.frames, r.done_steps, r.speed, r.attention)
-        key += (r.encoded_frames, r.loras)
+        key += (r.encoded_frames, r.loras, r.gpus)
         if key not in known:
             known[key] = predict(r.model, *key[1:]).seconds
         seconds.append(known[key])

@@ -188,7 +188,7 @@ class Page(anywidget.AnyWidget):
         """Predicted seconds of a job; equal ones are predicted once."""
         request = job.request
         kind = (request.model.name, request.frames, request.done_steps, request.speed)
-        kind += (request.encoded_frames, request.loras)
+        kind += (request.attention, request.encoded_frames, request.loras, request.gpus)
         if kind not in self._costs:
             self._costs[kind] = self.desk.predict_seconds(request)
         return self._costs[kind]

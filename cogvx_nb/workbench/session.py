@@ -121,6 +121,7 @@ class Session:
         attention: str = AUTO,
         encoded_frames: int = 0,
         loras: tuple[UsedLora, ...] = (),
+        gpus: str = AUTO,
     ) -> Prediction:
         """Time and memory of a video in the model's native size, and how far it would lie from one
         of ``exact``.
@@ -128,15 +129,16 @@ class Session:
         Args:
             encoded_frames: of the pictures and the clip that it starts from.
             loras: which take RAM where the weights are streamed from files.
+            gpus: that field of a request.
 
         Raises:
             DoesNotFit: if no plan fits this machine.
-            RequestError: if a package that the speed needs is missing, or the attention isn't
-                available on the device.
+            RequestError: if a package that the speed needs is missing, or the attention or the GPUs
+                aren't available.
         """
         local = probe.probe_machine()
         plan = planner.predict_plan(
-            model, local, frames, speed, steps, attention, encoded_frames, loras
+            model, local, frames, speed, steps, attention, encoded_frames, loras, gpus
         )
         known = forecast.paces_for(plan, attention, self._paces)
         seconds = cost.predict_seconds(plan, local, steps, known)
@@ -165,9 +167,9 @@ class Session:
         listener(StageStarted("write"))
         return Unwritten(functools.partial(save_result, generated))
 
-    def _paces(self, model: str, device: str) -> dict[int, cost.MeasuredPace]:
+    def _paces(self, model: str, device: str, gpus: int) -> dict[int, cost.MeasuredPace]:
         self.catalogue.refresh()
-        return self.catalogue.paces(model, device)
+        return self.catalogue.paces(model, device, gpus)
 
     def _start_preview(self, step: Step, job: Job) -> None:
         """Start a preview of a step, if the rate limit allows one."""

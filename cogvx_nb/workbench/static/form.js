@@ -146,9 +146,9 @@ function Form(app) {
 
   const known = { key: "" };
   function predict() {
-    const { model: name, steps, attention, strength, frames, lora } = values();
+    const { model: name, steps, attention, gpus, strength, frames, lora } = values();
     const given = app.traits.setup.fields.filter((row) => row.media).map((row) => inputs.isGiven(row.name));
-    const key = JSON.stringify([name, steps, attention, lora, lengths.extra, given, given.some(Boolean) && [strength, frames]]);
+    const key = JSON.stringify([name, steps, attention, gpus, lora, lengths.extra, given, given.some(Boolean) && [strength, frames]]);
     if (key === known.key) return;
     known.key = key;
     app.ask("form.predict").then(({ data }) => lengths.showCosts(data), () => (known.key = ""));
