@@ -170,7 +170,20 @@ def test_mfu_is_relative_to_the_peak_matmul_throughput(report, here, tiny):
     assert peak.model_flops_utilisation(plan, 50, 0.2, rates) == pytest.approx(exact / 2)
     cached = replace(plan, step_cache="halves")
     assert peak.model_flops_utilisation(cached, 50, 0.1, rates) < exact / 2
+    shared = replace(plan, device="cuda:0", peers=("cuda:1", "cuda:2"))
+    assert peak.model_flops_utilisation(shared, 50, 0.1, rates) == pytest.approx(exact / 3)
     assert peak.model_flops_utilisation(plan, 50, 0.1, {}) is None
+
+
+def test_rows_are_of_one_gpu_and_others_say_how_many(report, tiny):
+    assert {video.gpus for video in runner._requests(tiny, [], [13], 2, [])} == {"1"}
+    row = report.rows[0]
+    assert "GPU" not in row.setup
+    plan = row.measured.plan | {"peers": ["cuda:1", "cuda:2", "cuda:3"]}
+    shared = replace(row, measured=replace(row.measured, plan=plan))
+    assert ", no_offload, 4 GPUs" in shared.setup
+    older = {name: value for name, value in plan.items() if name != "peers"}
+    assert replace(row, measured=replace(row.measured, plan=older)).setup == row.setup
 
 
 def test_reports_are_written_after_each_row_and_read_back(measured, outputs, tmp_path):

@@ -52,7 +52,7 @@ def measure_peak_throughput(device: str) -> dict[str, float]:
 def model_flops_utilisation(
     plan: Plan, steps: int, step_seconds: float, peak_tflops: dict[str, float]
 ) -> float | None:
-    """MFU of denoising: FLOP/s over the peak matmul throughput of the weights' dtype.
+    """MFU of denoising: FLOP/s of each GPU over the peak matmul throughput of the weights' dtype.
 
     Quantized models are compared with the 16-bit peak too, so that rows can be compared with each
     other: it could exceed 1. Steps that a step cache skips count as no FLOP.
@@ -68,7 +68,8 @@ def model_flops_utilisation(
     if not peak or not step_seconds:
         return None
     computed = sum(cost.step_shares(plan, steps)) / steps
-    return computed * cost.total_step_flop(plan, plan.frames) / step_seconds / (peak * 1e12)
+    flop = computed * cost.total_step_flop(plan, plan.frames) / len(plan.devices)
+    return flop / step_seconds / (peak * 1e12)
 
 
 def _plain_matmul(size: int, device: str, dtype: str) -> Callable[[], object]:

@@ -147,7 +147,9 @@ class Row:
         labels = [row.label.format(value) for row, value in on]
         attention = [plan["attention"]] if plan["attention"] != SDPA else []
         tiled = ["tiled"] * plan["tiled"]
-        made = ", ".join([self.title, plan["placement"], *tiled, *labels, *attention])
+        count = 1 + len(plan.get("peers") or ())  # missing in older files
+        gpus = [f"{count} GPUs"] * (count > 1)
+        made = ", ".join([self.title, plan["placement"], *gpus, *tiled, *labels, *attention])
         return made + self.with_loras
 
     @property

@@ -96,7 +96,7 @@ def _requests(
     baselines: Sequence[str],
     lora: str = "",
 ) -> list[VideoRequest]:
-    """A request for each task and frame count."""
+    """A request for each task and frame count, on one GPU."""
     able = model.checkpoint.tasks
     tasks = list(dict.fromkeys(tasks)) or [able[0]]
     for task in tasks:
@@ -113,6 +113,7 @@ def _requests(
                 steps=steps,
                 strict=True,
                 lora=lora,
+                gpus="1",  # rows are of one GPU, like those that they are compared with
                 **inputs.task_values(task, model.checkpoint, count, Path(folder)),
             )
             for task in tasks
