@@ -84,10 +84,15 @@ def measure(options) -> Iterator[dict]:
     dtype = checkpoint.gpu_dtype if on_gpu else checkpoint.cpu_dtype
     model = store.random_model(checkpoint)
     transformer = components.make_part("transformer", model, getattr(torch, dtype), options.device)
-    del transformer.transformer_blocks[options.blocks :]
+    blocks = transformer.transformer_blocks
+    if options.blocks is not None:
+        del blocks[options.blocks :]
+    if not blocks:
+        raise SystemExit(f"--blocks {options.blocks} leaves none: use 1 or more")
     name = torch.cuda.get_device_name(options.device) if on_gpu else "CPU"
     attend = attention_here(options.device)
-    yield {"device": name, "torch": torch.__version__, "dtype": dtype, "attention": attend}
+    head = {"device": name, "torch": torch.__version__, "dtype": dtype, "attention": attend}
+    yield head | {"blocks": len(blocks)}
     for kind in dict.fromkeys(("", options.quantized)):
         quantization.quantize_transformer(transformer, kind, options.device)
         for frames in options.frames:
@@ -103,9 +108,18 @@ def measure(options) -> Iterator[dict]:
                     continue
                 try:
                     use(transformer, attend, WAYS[way], options.eager, exact=not kind)
-                    yield row | run(step, way, found, options)
+                    row |= run(step, way, found, options)
                 except Exception as error:  # the other rows are worth having
-                    yield row | {"error": f"{type(error).__name__}: {error}"[:400]}
+                    row |= {"error": f"{type(error).__name__}: {error}"[:400]}
+                yield row
+                check_distance(row, attend)
+
+
+def check_distance(row: dict, attend: str) -> None:
+    """End where a step with another attention than the eager one gives exactly the same: then it
+    computed none, and its seconds are of something else."""
+    if attend != SDPA and row.get("of_eager") == 0:
+        raise SystemExit(f"{row['way']}: equal to eager blocks with {attend}: nothing was measured")
 
 
 def attention_here(device: str) -> str:

@@ -65,7 +65,8 @@ def written(options, folder: Path):
     dtype = getattr(torch, checkpoint.gpu_dtype)
     model = store.random_model(checkpoint)
     part = components.make_part("transformer", model, dtype, options.device)
-    del part.transformer_blocks[options.blocks :]
+    if options.blocks is not None:
+        del part.transformer_blocks[options.blocks :]
     part.register_to_config(num_layers=len(part.transformer_blocks))
     part.save_pretrained(folder / "transformer")
     model = replace(model, folder=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import runpy
 import subprocess
@@ -9,6 +10,8 @@ import sys
 
 import pytest
 from conftest import ROOT
+
+from cogvx_nb.checkpoints import registry
 
 SCRIPTS = {
     "block": [
@@ -178,3 +181,19 @@ def test_the_script_with_ray_workers_runs_through():
 def test_every_script_is_listed():
     scripts = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     assert scripts == {name.split()[0] for name in SCRIPTS} | {"sweep_ray", "page"}
+
+
+def test_blocks_are_timed_with_all_of_them_or_not_at_all():
+    script = runpy.run_path(str(ROOT / "benchmarks" / "block.py"))
+    options = argparse.Namespace(checkpoint="tiny", device="cpu", blocks=None)
+    layers = registry.get_checkpoint("tiny").architecture[0]
+    assert next(script["measure"](options))["blocks"] == layers > 1
+    options.blocks = 1
+    assert next(script["measure"](options))["blocks"] == 1
+    options.blocks = 0
+    with pytest.raises(SystemExit, match="leaves none"):
+        next(script["measure"](options))
+    script["check_distance"]({"way": "own", "of_eager": 0.0}, "sdpa")
+    script["check_distance"]({"way": "own", "error": "no memory"}, "flash4")
+    with pytest.raises(SystemExit, match="own: equal to eager blocks"):
+        script["check_distance"]({"way": "own", "of_eager": 0.0}, "flash4")
