@@ -10,9 +10,10 @@ import torch
 
 from cogvx_nb import settings
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.errors import Cancelled, RequestError
+from cogvx_nb.errors import Cancelled, DoesNotFit, RequestError
 from cogvx_nb.pipeline import loader
 from cogvx_nb.pipeline.copies import transformers
+from cogvx_nb.pipeline.failures import SpeedUpFailed
 from cogvx_nb.pipeline.generate import generate_frames
 from cogvx_nb.pipeline.shards import Group, shares
 from cogvx_nb.pipeline.team import Team
@@ -140,6 +141,59 @@ def test_a_device_that_fails_is_done_without():
     assert [len(one.devices) for one in plans] == [1]
     assert "CUDA out of memory" in plans[0].reasons[-1]
     assert (frames == made(video, 0)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not settings.c_compiler(), reason="needs a C compiler")
+def test_a_failure_within_compiled_blocks_is_that_of_the_device():
+    video = request(guidance=1.0)
+    plan = planner.plan_request(video, machine())
+    loaded = loader.load_pipeline(replace(plan, peers=("cpu",), compiled=True))
+    generate_frames(video, loaded)
+    second = loaded.pipe.copies[0].transformer.transformer_blocks[3]
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    second.register_forward_pre_hook(fail)
+    changed = []
+    generate_frames(video, loaded, lambda e: changed.append(getattr(e, "plan", None)))
+    plans = [one for one in changed if one is not None]
+    assert [(one.peers, one.compiled) for one in plans] == [((), True)]
+    assert "CUDA out of memory" in plans[0].reasons[-1]
+
+
+def test_a_second_failure_of_the_decode_repeats_the_decode_alone():
+    video, calls, steps = request(), [], []
+    loaded = loader.load_pipeline(planner.plan_request(video, machine()))
+    decode = loaded.pipe.vae.decode
+
+    def failing(*arguments):
+        calls.append(loaded.plan.tiled)
+        if len(calls) == 1:
+            raise SpeedUpFailed("gpus", "cuda:1: an error")
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(*arguments)
+
+    loaded.pipe.vae.decode = failing
+    try:
+        generate_frames(video, loaded, lambda e: steps.append(e) if isinstance(e, Step) else None)
+    finally:
+        del loaded.pipe.vae.decode
+    assert len(steps) == video.steps
+    assert calls == [False, False, True]
+    loader.release_pipeline()
+
+
+def test_a_gpu_without_room_that_was_asked_for_is_named():
+    with pytest.raises(DoesNotFit, match=r"memory of cuda:1 .* try --gpus auto"):
+        planner.plan_request(big(frames=49, gpus="2"), machine(H100, H100, free=5))
+
+
+def test_in_place_there_are_no_copies_where_models_move():
+    plan = planner.plan_request(big(frames=49), machine(H100, H100))
+    assert planner.next_plan(plan, "move").peers == ()
 
 
 def test_a_thread_that_fails_frees_the_others():

@@ -175,6 +175,9 @@ def test_few_videos_are_each_made_on_several_gpus():
     assert ray_workers.worker_placements(nodes, None, 1) == (1, 64, 4)
     assert ray_workers.worker_placements(nodes, None, 2) == (2, 32, 2)
     assert ray_workers.worker_placements(nodes, None, 3) == (3, 21, 1)
+    assert ray_workers.worker_placements([{"CPU": 8, "GPU": 4}] * 2, None, 4)[2] == 2
+    uneven = [{"CPU": 8, "GPU": 8}, {"CPU": 8, "GPU": 1}]
+    assert ray_workers.worker_placements(uneven, None, 2)[2] == 4
     assert ray_workers.worker_placements(nodes, None, 4) == (4, 16, 1)
 
 

@@ -12,6 +12,7 @@ from ..text import first_line
 from . import optimization
 from .components import load_part
 from .failures import SpeedUpFailed
+from .shards import clear_shards
 from .split import Copy, SplitTransformer
 from .team import Team
 from .vae_decoder import FastDecoder, SharedDecoder
@@ -26,21 +27,26 @@ def match_copies(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
     key = optimization.load_key(plan), plan.placement, [one.key for one in plan.loras]
     kept = list(pipe.copies) if getattr(pipe, "copies_key", None) == key else []
     pipe.split, pipe.copies, pipe.copies_key = None, [], key
-    if isinstance(pipe.vae._decode, FastDecoder):
-        pipe.vae._decode.shared = None
+    clear_shards()
     for device in map(torch.device, plan.peers):
         found = next((copy for copy in kept if copy.device == device), None)
         if found:
             kept.remove(found)
         pipe.copies.append(found or _load_copy(replace(plan, device=str(device), peers=())))
-    if plan.decoding > 1 and isinstance(pipe.vae._decode, FastDecoder):
-        pipe.vae._decode.shared = _shared_decoder(pipe.vae, plan)
+    if isinstance(pipe.vae._decode, FastDecoder):
+        _share_decoder(pipe.vae, plan)
 
 
-def _shared_decoder(vae: torch.nn.Module, plan: Plan) -> SharedDecoder:
-    devices = plan.devices[: plan.decoding]
-    others = (_load(replace(plan, device=device, peers=()), "vae") for device in devices[1:])
-    return SharedDecoder([vae, *others], Team([torch.device(device) for device in devices], 1))
+def _share_decoder(vae: torch.nn.Module, plan: Plan) -> None:
+    """Have a plan's devices decode together, on copies of the VAE that are kept for them."""
+    decoder, devices = vae._decode, [torch.device(d) for d in plan.devices[: plan.decoding]]
+    if [*(decoder.shared.devices if decoder.shared else devices[:1])] == devices:
+        return
+    decoder.shared = None
+    optimization.free_memory()
+    others = [_load(replace(plan, device=str(device), peers=()), "vae") for device in devices[1:]]
+    if others:
+        decoder.shared = SharedDecoder([vae, *others], Team(devices, 1))
 
 
 def exchange_transformer(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:

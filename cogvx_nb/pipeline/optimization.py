@@ -6,12 +6,14 @@ import contextlib
 import ctypes
 import functools
 import gc
+import threading
 from collections.abc import Callable, Iterator
 
 import accelerate
 import diffusers
 import torch
 
+from ..errors import CogvxError
 from ..planning.plan import Plan
 from ..planning.speedups import OWN_BLOCK
 from ..text import first_line
@@ -76,6 +78,8 @@ class CompileToggle:
             raise SpeedUpFailed("compiled", "a variable of torch switches its compiler off")
         try:
             return self._compiled(*args, **kwargs)
+        except (CogvxError, threading.BrokenBarrierError):  # of what runs within
+            raise
         except Exception as error:  # of the compiler, its toolchain or the code that it made
             if is_out_of_memory(error):
                 raise

@@ -103,6 +103,11 @@ def set_shard(thread: int, shard: Shard) -> None:
     _shards[thread] = shard
 
 
+def clear_shards() -> None:
+    """Forget them, and what their groups hold."""
+    _shards.clear()
+
+
 @torch.library.custom_op("cogvx_nb::attend_shared", mutates_args=())
 def attend_shared(query: Tensor, key: Tensor, value: Tensor, thread: int) -> Tensor:
     """Attention of a share of the tokens to all of them, (batch, tokens, heads, head width)."""

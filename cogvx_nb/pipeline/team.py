@@ -34,8 +34,6 @@ class Team:
             SpeedUpFailed: if a device but the first fails or runs out of memory.
             Exception: what a call raises otherwise.
         """
-        for group in self.groups:
-            group.reset()
         pairs = list(zip(work, self.devices, strict=False))
         futures = [self._threads.submit(self._call, *pair) for pair in pairs]
         try:
@@ -43,7 +41,9 @@ class Team:
         except BaseException:  # an interrupt
             self._abort()
             wait(futures)
+            self._reset()
             raise
+        self._reset()
         for error, (_, device) in zip(errors, pairs, strict=True):
             if error is not None and not isinstance(error, threading.BrokenBarrierError):
                 self._raise(error, device, first=error is errors[0])
@@ -57,6 +57,11 @@ class Team:
         except BaseException:
             self._abort()
             raise
+
+    def _reset(self) -> None:
+        """Free what was exchanged last, and start over."""
+        for group in self.groups:
+            group.reset()
 
     def _abort(self) -> None:
         for group in self.groups:

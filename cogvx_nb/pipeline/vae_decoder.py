@@ -62,6 +62,10 @@ class SharedDecoder:
     def __init__(self, vaes: Sequence[AutoencoderKLCogVideoX], team: Team) -> None:
         self._vaes, self._team = vaes, team
 
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        return self._team.devices
+
     def fits(self, height: int) -> bool:
         """Whether each device gets as many of so many rows of latents."""
         return height % len(self._vaes) == 0

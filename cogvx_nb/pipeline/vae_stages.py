@@ -67,14 +67,15 @@ def checked_frames(video: torch.Tensor) -> np.ndarray:
 
 
 def _tiled_where_memory_is_short(work: Callable[[], T], loaded: Loaded, emit: Listener) -> T:
-    """What some work of the VAE returns, done in tiles where memory runs out."""
-    try:
-        return work()
-    except Exception as error:
-        plan = fallback_plan(error, loaded.plan, "decode")
-        if plan is None:
-            raise
-    free_memory()
-    loaded.apply(plan)
-    emit(PlanChanged(loaded.plan))
-    return work()
+    """What some work of the VAE returns, done on fewer GPUs or in tiles where one fails or memory
+    runs out."""
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            plan = fallback_plan(error, loaded.plan, "decode")
+            if plan is None:
+                raise
+        free_memory()
+        loaded.apply(plan)
+        emit(PlanChanged(loaded.plan))

@@ -131,11 +131,8 @@ def _step_bytes(plan: Plan) -> float:
 STEP_OVERHEAD_SECONDS = 0.006
 """A step outside the blocks: the scheduler and guidance."""
 
-H100_LINK = 37e9
-"""Bytes/s from pinned RAM to an H100."""
-
-OTHER_LINK = 20e9
-"""Bytes/s from pinned RAM to another GPU."""
+H100_LINK, OTHER_LINK = 37e9, 20e9
+"""Bytes/s from pinned RAM to an H100, and to another GPU."""
 
 PEER_LINK = 150e9
 """Bytes/s from one GPU to another that it reaches directly."""
@@ -143,11 +140,9 @@ PEER_LINK = 150e9
 SPLIT_SECONDS = 0.005
 """Of a step on several GPUs: what is copied to them and back, and threads that wait."""
 
-PAGEABLE_RATE = 3e9
-"""Bytes/s from pageable RAM to a GPU: half of the time of a script that moves whole models."""
-
-DISK_RATE = 2e9
-"""Bytes/s from a disk to a GPU."""
+PAGEABLE_RATE, DISK_RATE = 3e9, 2e9
+"""Bytes/s to a GPU from pageable RAM, half of the time of a script that moves whole models, and
+from a disk."""
 
 TEXT_SECONDS = 0.1
 """Encoding a prompt and a negative one, the text encoder on the GPU."""
@@ -187,9 +182,13 @@ def stage_seconds(
 
 
 def step_shares(plan: Plan, steps: int) -> list[float]:
-    """Share of a whole step that each of so many computes, 0 … 1; at the usual guidance."""
+    """Share of the time of a whole step that each of so many takes, 0 … 1; at the usual guidance.
+
+    Where GPUs compute the clips of guidance apart, one clip takes as long as two.
+    """
     wave = plan.model.checkpoint.dynamic_cfg
-    return shares(plan.step_cost.step_cache, steps, wave=wave, guided=plan.guided)
+    guided = plan.guided and plan.halves == 1
+    return shares(plan.step_cost.step_cache, steps, wave=wave, guided=guided)
 
 
 def step_flop(plan: Plan, frames: int) -> tuple[float, float]:

@@ -185,6 +185,7 @@ def _explain_shortage(candidates: list[Plan], machine: Machine) -> str:
     smallest = min(candidates, key=lambda plan: plan.peak_bytes)
     gpu = gpu_for(smallest, machine)
     needed, free, where = smallest.peak_bytes, machine.ram_free_bytes, "RAM"
+    full = several_gpus.full_gpu(smallest, machine)
     if gpu is not None:
         if smallest.peak_bytes <= gpu.room_bytes:
             fitting = (plan for plan in candidates if plan.peak_bytes <= gpu.room_bytes)
@@ -193,9 +194,13 @@ def _explain_shortage(candidates: list[Plan], machine: Machine) -> str:
         else:
             needed, free = needed + SPARE_GPU_BYTES, gpu.free_bytes
             where = f"GPU memory ({gpu.name})"
+    if full is not None:
+        needed, free = smallest.peer_bytes + SPARE_GPU_BYTES, full.free_bytes
+        where = f"memory of cuda:{full.index} ({full.name})"
     name, frames = smallest.model.name, smallest.frames
     fewest = smallest.model.checkpoint.frames[0]
     fewer = f"{fewest} frames, " if frames > fewest else ""
+    fewer = "--gpus auto, " + fewer if full else fewer
     return (
         f"{name} at {frames} frames needs {needed / GIB:.1f} GiB of {where} and "
         f"{free / GIB:.1f} GiB are free: try {fewer}a larger machine, or --model tiny"
@@ -262,6 +267,7 @@ def _next_smaller_plan(plan: Plan, in_place: bool) -> Plan | None:
         smaller = replace(plan, placement=placement, tiled=tiled)
         if in_place:
             if smaller.offload.reversible and tiled == plan.tiled:
+                smaller = smaller if smaller.offload.splits else replace(smaller, peers=())
                 return _with_memory(smaller, *plan.reasons, reason)
             continue
         smaller = _with_memory(drop_incompatible(smaller), *plan.reasons, reason)

@@ -73,8 +73,8 @@ def obstacle(plan: Plan, machine: Machine) -> str:
         return ""
     if not checkpoint.rotary_embeddings or checkpoint.learned_positions:
         return f"{checkpoint.name} adds positions to its tokens: only guidance can be split"
-    if parts > min(heads, plan.height // SIZE_MULTIPLE):
-        return f"{checkpoint.name} has {heads} heads, for at most as many GPUs of a half"
+    if parts > (most := min(heads, plan.height // SIZE_MULTIPLE)):
+        return f"at most {most} GPUs can share a clip of {checkpoint.name} at this size"
     gpus = {f"cuda:{gpu.index}": gpu for gpu in machine.gpus}
     members = [gpus[name] for name in plan.devices if name in gpus]
     for one in members:
@@ -120,6 +120,12 @@ def peers_like(recorded: tuple, plan: Plan, machine: Machine) -> tuple[tuple[str
         return next(gpu_choices(replace(plan, peers=()), machine, asked)).peers, ""
     except RequestError as error:
         return (), f"{asked} GPUs shared its steps: {error.remedy}"
+
+
+def full_gpu(plan: Plan, machine: Machine) -> Gpu | None:
+    """One of a plan's other GPUs that hasn't the memory; None if all have it."""
+    peers = (gpu for gpu in machine.gpus if f"cuda:{gpu.index}" in plan.peers)
+    return next((gpu for gpu in peers if plan.peer_bytes > gpu.room_bytes), None)
 
 
 def fewer_gpus(plan: Plan, failed: str) -> Plan:

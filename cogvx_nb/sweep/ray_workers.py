@@ -117,8 +117,10 @@ def worker_placements(
     even = -(-count // len(usable))
     workers = [min(count, int(node["GPU"])) if gpus else even for node in usable]
     cores = [int(node.get("CPU", 0)) // each for node, each in zip(usable, workers, strict=True)]
-    shares = [int(n["GPU"]) // each for n, each in zip(with_gpus, workers, strict=False)]
-    return count, max(1, min(cores)), min(shares, default=0)
+    each = gpus // count  # at most: workers of this size must find places on the nodes
+    while each > 1 and sum(int(node["GPU"]) // each for node in with_gpus) < count:
+        each -= 1
+    return count, max(1, min(cores)), each
 
 
 class RayWorker:

@@ -240,6 +240,7 @@ class JobQueue:
                 self._running = None
             if not unwritten:
                 self.on_change(job, None)
+            writing = unwritten = None  # which hold the frames
             self._tidy()
             with self._changed:
                 self._idle = True
