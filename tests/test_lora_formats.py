@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import RequestError
-from cogvx_nb.loras import norms, reader
+from cogvx_nb.loras import given, library, norms, reader
+from cogvx_nb.sweep import given_loras
+from cogvx_nb.workbench import lora_rows
 
 TINY = registry.TINY
 LAYER = "transformer_blocks.3.attn1.to_q"
@@ -43,6 +45,37 @@ def test_rank_stabilized_scales(tmp_path):
     assert layer.scale == 8 / math.sqrt(4)
     content = pair() | {f"{NAME}.alpha": torch.tensor(8)}
     assert read(tmp_path, content, use_rslora=True)[0].scale == 2  # the tensor's own convention
+
+
+def test_alpha_of_the_configuration_beside_is_kept_with_the_content(tmp_path, monkeypatch):
+    """The text alone gives the same scale where that file isn't, and another's isn't taken."""
+    monkeypatch.setattr(library, "loras_folder", lambda: tmp_path / "library")
+    for folder in ("mine", "library"):
+        (tmp_path / folder).mkdir()
+    save_file(pair(), path := tmp_path / "mine" / "a.safetensors")
+    config = path.with_name("adapter_config.json")
+    config.write_text(json.dumps({"lora_alpha": 8, "use_rslora": True}))
+    (used,) = given.read_loras(str(path), TINY)
+    assert [layer.scale for layer in used.layers] == [4]
+    kept = given.kept_text([used])
+    swept = given_loras.LoraFiles({}).read(str(path), [])
+    assert kept == lora_rows.kept_loras(str(path)) == swept.kept
+    assert kept.endswith(":1@alpha=16")
+    path.rename(tmp_path / "library" / "a.safetensors")
+    config.rename(tmp_path / "library" / config.name)
+    (again,) = given.read_loras(kept, TINY)
+    assert again.layers == used.layers
+    assert again.key == used.key
+    assert given.read_loras("a", TINY)[0].alpha is None
+
+
+def test_several_scales_of_the_configuration_beside_are_refused(tmp_path):
+    content = pair() | pair(NAME.replace("to_q", "to_k"))
+    save_file(content, path := tmp_path / "a.safetensors")
+    config = {"lora_alpha": 8, "alpha_pattern": {"to_k": 2}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(RequestError, match=r"several scales.*write that file's content into"):
+        given.read_loras(str(path), TINY)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from ..checkpoints.registry import Checkpoint
+from ..errors import RequestError
 from ..text import full_number
 from . import library
 from .entries import LoraEntry, parse_loras, short_name, write_loras
 from .layers import UsedLora
-from .reader import read_lora
-from .scales import NONE
+from .reader import LoraFile, fitting_checkpoints, read_lora
+from .scales import CONFIG, METADATA, NONE
 
 
 def read_loras(text: str, checkpoint: Checkpoint) -> tuple[UsedLora, ...]:
@@ -28,11 +31,43 @@ def read_entry(entry: LoraEntry, checkpoint: Checkpoint) -> UsedLora:
     path = library.find_lora(entry.file, entry.sha256)
     file = read_lora(path, checkpoint)
     layers, alpha = file.layers, entry.alpha
+    if alpha is None:
+        alpha = _config_alpha(file)
     if alpha is not None:
-        layers = tuple(replace(layer, alpha=alpha, alpha_from="given") for layer in layers)
+        given = {"alpha": alpha, "alpha_from": "given", "by_root": False}
+        layers = tuple(replace(layer, **given) for layer in layers)
     # The name as it was given: files are renamed and copied.
     name = entry.name if entry.sha256 else short_name(path.name)
     return UsedLora(name, file.sha256, path, entry.weight, alpha, layers, file.format)
+
+
+def alpha_beside(path: Path) -> float | None:
+    """Alpha of a LoRA as peft's configuration beside it has it; None where it has none.
+
+    Whoever keeps a LoRA by its content keeps this too: the configuration is no part of that.
+
+    Raises:
+        RequestError: if its layers have several, or it is no LoRA of the family.
+    """
+    if not path.with_name(CONFIG).is_file():
+        return None
+    return _config_alpha(read_lora(path, fitting_checkpoints(path)[0]))
+
+
+def _config_alpha(file: LoraFile) -> float | None:
+    """The scale times the rank, if the scale is from the configuration beside the file."""
+    if all(layer.alpha_from != CONFIG for layer in file.layers):
+        return None
+    alphas = {
+        layer.alpha * (math.sqrt(layer.rank) if layer.by_root else 1.0) for layer in file.layers
+    }
+    if len(alphas) > 1:
+        remedy = (
+            f"has several scales by the {CONFIG} beside it, which no @alpha can give: write that "
+            f"file's content into its header as {METADATA}, or merge it by peft"
+        )
+        raise RequestError("lora", str(file.path), remedy)
+    return alphas.pop()
 
 
 def kept_text(loras: Iterable[UsedLora]) -> str:

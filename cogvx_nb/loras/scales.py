@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..paths import read_json
+from . import library
 from .names import without_prefix
 
 TENSOR, HEADER, CONFIG, FORMAT, NONE = "tensor", "header", "adapter_config.json", "format", "none"
@@ -45,7 +46,10 @@ class Scaling:
 
 
 def read_scaling(path: Path, metadata: Mapping[str, str]) -> Scaling:
-    """That of a file, by its header or by peft's file beside it; empty where there is none."""
+    """That of a file, by its header or by peft's file beside it; empty where there is none.
+
+    In the library that file would be of one LoRA among others, so there it isn't read.
+    """
     if METADATA in metadata:
         try:
             content = json.loads(metadata[METADATA])
@@ -54,6 +58,8 @@ def read_scaling(path: Path, metadata: Mapping[str, str]) -> Scaling:
         if isinstance(content, dict) and content:
             own = {key.removeprefix("transformer."): value for key, value in content.items()}
             return _scaling(own, HEADER)
+    if path.absolute().parent == library.loras_folder().absolute():
+        return Scaling()
     try:
         content = read_json(path.with_name(CONFIG))
     except (OSError, ValueError):

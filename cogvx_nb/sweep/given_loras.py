@@ -16,6 +16,7 @@ from ..loras.entries import (
     short_name,
     write_loras,
 )
+from ..loras.given import alpha_beside
 from ..paths import user_path
 from ..planning.cells import read_cell
 from ..planning.rows import LORA_WEIGHTS
@@ -94,6 +95,7 @@ class FoundLora:
     kept: LoraEntry  # what a run is given: the name and the content
     path: Path
     note: str = ""  # what the user should know of it
+    alpha: float | None = None  # of peft's configuration beside it, which nodes don't get
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +139,8 @@ class LoraFiles:
             entries[digest] = replace(entry, alpha=alpha)
         pairs = [(self.find(entry), entry) for entry in entries.values()]
         return GivenLoras(
-            write_loras(_weighted(found.asked, entry) for found, entry in pairs),
-            write_loras(_weighted(found.kept, entry) for found, entry in pairs),
+            write_loras(_weighted(found.asked, entry, found.alpha) for found, entry in pairs),
+            write_loras(_weighted(found.kept, entry, found.alpha) for found, entry in pairs),
             {entry.file: f"{found.kept.name}#{found.kept.sha256}" for found, entry in pairs},
             tuple(found.note for found, _ in pairs if found.note),
         )
@@ -166,9 +168,10 @@ class LoraFiles:
                 path, note = library.find_lora(name, digest), GONE.format(name)
                 return FoundLora(kept, kept, path, note)
             kept = LoraEntry(short_name(path.name), library.file_hash(path))
-            return FoundLora(LoraEntry(str(path)), kept, path)
+            return FoundLora(LoraEntry(str(path)), kept, path, alpha=alpha_beside(path))
         kept = LoraEntry(entry.name, entry.sha256)
-        return FoundLora(kept, kept, library.find_lora(kept.file, kept.sha256))
+        path = library.find_lora(kept.file, kept.sha256)
+        return FoundLora(kept, kept, path, alpha=alpha_beside(path))
 
     def _recorded_as(self, file: str) -> str:
         """What a file that rows name was kept as; empty if it wasn't."""
@@ -231,5 +234,6 @@ def is_missing(value: str) -> bool:
     return False
 
 
-def _weighted(found: LoraEntry, given: LoraEntry) -> LoraEntry:
-    return replace(found, weight=given.weight, alpha=given.alpha)
+def _weighted(found: LoraEntry, given: LoraEntry, alpha: float | None) -> LoraEntry:
+    alpha = alpha if given.alpha is None else given.alpha
+    return replace(found, weight=given.weight, alpha=alpha)

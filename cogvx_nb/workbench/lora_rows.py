@@ -11,6 +11,7 @@ from pathlib import Path
 from ..checkpoints.registry import Checkpoint, Model
 from ..errors import RequestError
 from ..loras.entries import LoraEntry, parse_loras, short_name, write_loras
+from ..loras.given import alpha_beside
 from ..loras.library import ENDING, file_hash, find_lora, library
 from ..loras.reader import PICKLES, LoraFile, fitting_checkpoints, read_lora
 from ..loras.scales import CONFIG, FORMAT, HEADER, NONE, TENSOR
@@ -91,12 +92,13 @@ def kept_entry(entry: LoraEntry) -> LoraEntry:
     """An entry that names its file by content: found again wherever it is.
 
     Raises:
-        RequestError: if the file isn't there.
+        RequestError: if the file isn't there, or ``alpha_beside`` refuses it.
     """
     if entry.sha256 and entry.file == entry.name:
         return entry
     path = find_lora(entry.file, entry.sha256)
-    return replace(entry, file=short_name(path.name), sha256=file_hash(path))
+    alpha = alpha_beside(path) if entry.alpha is None else entry.alpha
+    return replace(entry, file=short_name(path.name), sha256=file_hash(path), alpha=alpha)
 
 
 def kept_loras(text: str) -> str:
