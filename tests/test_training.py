@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import threading
 
 import pytest
@@ -62,6 +63,31 @@ def test_captions_are_of_the_list_the_text_beside_or_the_default(data):
         examples.read_examples(data)
 
 
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("./b.png,a circle", r"\./b\.png"),
+        ("B.png,a circle", r"B\.png.*captions\.csv"),
+        ("b.png,a circle, red", r"the row of b\.png.*in quotes"),
+    ],
+)
+def test_captions_that_would_be_lost_are_refused(rows, told, data, tmp_path):
+    (tmp_path / "b.png").write_bytes((data / "b.png").read_bytes())
+    (tmp_path / "captions.csv").write_text(f"file,caption\n{rows}\n")
+    with pytest.raises(RequestError, match=told):
+        examples.read_examples(tmp_path, "a circle")
+
+
+@pytest.mark.parametrize(("name", "form"), [("a.jpg", "MPO"), ("a.tif", "TIFF")])
+def test_photos_of_phones_and_pages_are_pictures(name, form, tmp_path):
+    pages = [Image.new("RGB", (144, 96), colour) for colour in ("red", "blue")]
+    pages[0].save(tmp_path / name, form, save_all=True, append_images=pages[1:])
+    (example,) = examples.read_examples(tmp_path, "red")
+    pixels = examples.read_pixels(example, registry.TINY, 9)
+    assert pixels.shape == (1, 96, 144, 3)
+    assert pixels[..., 0].min() > 240
+
+
 def test_the_loss_is_that_of_diffusers_training_script(transformer):
     """examples/cogvideo/train_cogvideox_lora.py: clean latents, weighted by 1 / (1 - ᾱ)."""
     draw = torch.Generator().manual_seed(0)
@@ -102,6 +128,7 @@ def test_a_run_that_is_taken_up_again_gives_the_same_weights(trained, data, tmp_
     with pytest.raises(Cancelled):
         train_lora(data, "one", on_event=stop, cancel=cancel, **options)
     assert not (tmp_path / "one.safetensors").exists()
+    options["recipe"] = dataclasses.replace(SHORT, save_every=3)  # changes no weight
     again = train_lora(data, "one", on_event=stop, **options)
     assert steps == [1, 2, 3, 4]
     weights = load_file(again.path)
@@ -141,7 +168,10 @@ def test_adapters_act_as_the_merged_weights_do(trained, transformer):
     assert torch.allclose(changed, again, atol=2e-5)
 
 
-@pytest.mark.parametrize(("name", "value"), [("rank", 0), ("steps", 1.5), ("learning_rate", 2e9)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rank", 0), ("rank", 3.0), ("alpha", 0), ("steps", 1.5), ("learning_rate", 2e9)],
+)
 def test_numbers_out_of_bounds_are_refused(name, value):
     with pytest.raises(RequestError, match=name):
         Recipe(**{name: value})

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoints.registry import Checkpoint
-from ..errors import RequestError
+from ..errors import RequestError, did_you_mean
 from ..hashing import sha256
 from ..media import clips, pictures
 from ..media.kinds import Unusable, file_kind, guess_kind
@@ -44,7 +44,7 @@ def read_examples(folder: str | Path, caption: str = "", trigger: str = "") -> l
         trigger: a phrase that comes before each caption that hasn't got it.
 
     Raises:
-        RequestError: if there are none, or one has no caption.
+        RequestError: if there are none, one has no caption, or ``captions.csv`` names another file.
     """
     path = user_path(folder, "data", folder=True)
     if not path.is_dir():
@@ -54,6 +54,10 @@ def read_examples(folder: str | Path, caption: str = "", trigger: str = "") -> l
     if not 0 < len(found) <= MOST_EXAMPLES:
         remedy = f"holds {len(found)} clips and pictures: 1 to {MOST_EXAMPLES} are taken"
         raise RequestError("data", str(path), f"{remedy}, 20 to 50 are usual")
+    names = [each.name for each in found]
+    if stray := next((name for name in listed if name not in names), None):
+        remedy = f"of {CAPTIONS} is no clip or picture of {path}: give a file's name as it is there"
+        raise RequestError("data", stray, remedy + did_you_mean(stray, names))
     return [Example(f, _caption(f, listed, caption, trigger), sha256(f)) for f in found]
 
 
@@ -63,10 +67,14 @@ def _read_csv(path: Path) -> dict[str, str]:
     try:
         text = read_bounded(path, CSV_BYTES).decode("utf-8-sig")
         rows = list(csv.DictReader(io.StringIO(text)))
-        return {row["file"]: row["caption"] or "" for row in rows}
+        listed = {row["file"]: row["caption"] or "" for row in rows}
     except (OSError, ValueError, csv.Error, KeyError) as error:
         remedy = "must be a CSV file in UTF-8 with the columns file and caption"
         raise RequestError("data", str(path), remedy) from error
+    if wide := next((row for row in rows if None in row), None):
+        remedy = f"of {CAPTIONS} has more cells than columns: put captions with commas in quotes"
+        raise RequestError("data", f"the row of {wide['file']}", remedy)
+    return listed
 
 
 def _caption(path: Path, listed: dict[str, str], default: str, trigger: str) -> str:
@@ -114,4 +122,6 @@ def _moves(path: Path) -> bool:
     if not file_kind(path).is_picture:
         return True
     with pictures.opened(path) as picture:
-        return getattr(picture, "is_animated", False)
+        # Of several pictures, a phone's (MPO) or pages, the first is taken, as elsewhere.
+        several = getattr(picture, "is_animated", False)
+        return several and picture.format not in ("MPO", "TIFF")

@@ -9,7 +9,7 @@ from ..errors import RequestError
 
 BOUNDS = {
     "rank": (1, 256),
-    "alpha": (0, 1024),
+    "alpha": (1e-3, 1024),
     "steps": (1, 100_000),
     "learning_rate": (1e-7, 1.0),
     "batch": (1, 64),
@@ -53,7 +53,7 @@ class Recipe:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or not least <= value <= most:
                 raise RequestError(name, value, f"give a number from {least} to {most}")
-            if name in WHOLE and value != int(value):
+            if name in WHOLE and not isinstance(value, int):
                 raise RequestError(name, value, "give a whole number")
 
     @property

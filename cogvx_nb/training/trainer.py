@@ -103,7 +103,7 @@ def train_lora(
 
 
 def _target(folder: Path, name: str) -> Path:
-    if not name or Path(name).name != name or name.startswith("."):
+    if not isinstance(name, str) or not name or Path(name).name != name or name.startswith("."):
         raise RequestError("name", name, "give a file's name, such as my-style")
     stem = name.removesuffix(".safetensors")
     return user_path(folder / f"{stem}.safetensors", "name", new=True)
@@ -121,7 +121,9 @@ def _check_model(model: Model, recipe: Recipe) -> None:
 def _key(model: Model, examples: list[Example], recipe: Recipe, *texts: str) -> str:
     hashes = sorted(store.file_hashes(model).items())
     shown = [(e.sha256, e.caption) for e in examples]
-    parts = [hashes, shown, dataclasses.astuple(recipe), texts]
+    values = dataclasses.asdict(recipe)
+    del values["save_every"]  # which changes no weight
+    parts = [hashes, shown, values, texts]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
