@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SHARE = 0.95
-"""Of what its groups see that a block of queries keeps: a relative error of 0.05 in a layer of the
-embedded checkpoint at 49 frames. SpargeAttn's authors tuned theirs to such errors, and then kept
-0.54 of the attention of CogVideoX at 17,000 tokens."""
+SHARE = 0.98
+"""Of what its groups see that a block of queries keeps. With it the latents of a video of 49 frames
+of the embedded checkpoint are 0.09 from exact, as far as a step cache of whole steps takes them;
+with 0.95, an error of 0.05 in a layer, they are 0.32 from it."""
 
 LOW_SIMILARITY = 0.1
 """Mean cosine of two tokens of a group, below which its mean says too little of it."""
