@@ -15,6 +15,7 @@ from .files import temporary_folder, translate_errors
 from .planning import planner, request
 from .planning.field import CHECKS
 from .planning.fields import FIELDS, SEEDS, names_deciding
+from .planning.former_names import upgrade_choices
 from .planning.inputs import named_value
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest
@@ -200,6 +201,7 @@ def _is_encoding_of(decoded: np.ndarray, generated: Generated) -> bool:
 
 def _differences(then: dict, now: dict) -> tuple[str, ...]:
     differences = []
+    then, now = then | {"plan": _comparable(then["plan"])}, now | {"plan": _comparable(now["plan"])}
     for part in ("versions", "machine", "plan"):
         for name in (then[part].keys() | now[part].keys()) - set(PREDICTIONS):
             before, after = then[part].get(name), now[part].get(name)
@@ -215,6 +217,12 @@ def _differences(then: dict, now: dict) -> tuple[str, ...]:
         if given[name]["pixels"] != again[name]["pixels"]
     ]
     return tuple(sorted(differences))
+
+
+def _comparable(plan: dict) -> dict:
+    """A sidecar's plan of any version; of the GPUs that share a step how many, not which."""
+    complete = upgrade_choices(plan)
+    return complete | {"gpus": 1 + len(complete.pop("peers"))}
 
 
 def _psnr(frames: np.ndarray, others: np.ndarray) -> float:

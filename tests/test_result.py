@@ -364,6 +364,23 @@ def test_a_video_made_again_is_compared_with_the_file(generated, tmp_path, chang
     assert (also in str(other)) == (hashed and not again.identical)
 
 
+def test_what_older_sidecars_do_not_mention_is_no_difference(generated, tmp_path):
+    made, path = generated(), tmp_path / "a.mp4"
+    content = json.loads(json.dumps(result.describe_video(made).as_json()))
+    for name in ("peers", "sparse_attention"):
+        del content["plan"][name]
+
+    def reasons(**changes):
+        kept = content | {"plan": content["plan"] | changes}
+        video.encode_video(made.frames, path, 8, json.dumps(kept))
+        original, other = result.read_result(path), generated(seed=2)
+        return reproduction._compare(original, other, made.frames).differences
+
+    assert reasons() == ()
+    assert reasons(step_cache=False) == ()
+    assert reasons(peers=["cuda:3"]) == ("plan gpus: 2 then, 1 now",)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
