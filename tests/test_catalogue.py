@@ -510,3 +510,24 @@ def test_the_trash_says_what_is_wrong(first, add, outputs, tmp_path):
         trash.move_to_trash(first.path)
     assert first.path.exists()
     assert first.sidecar.exists()
+
+
+def test_the_step_cache_can_still_be_asked_for_as_true_or_false(place):
+    for number, used in enumerate((None, True, False, "", "halves")):
+        sidecar = place(f"a/{number}").with_suffix(".json")
+        kept = json.loads(sidecar.read_text())
+        del kept["plan"]["step_cache"]
+        kept["plan"] |= {} if used is None else {"step_cache": used}
+        sidecar.write_text(json.dumps(kept))
+
+    def found(condition):
+        catalogue = Catalogue()
+        catalogue.refresh()
+        paths = [entry.path for entry in catalogue.find(where=[condition])]
+        return sorted(path.stem for path in paths)
+
+    assert found("step_cache = true") == ["1", "4"]
+    assert found("step_cache != TRUE") == ["0", "2", "3"]
+    assert found("step_cache = false") == ["2", "3"]
+    assert found("step_cache = steps") == ["1"]
+    assert found("step_cache = halves") == ["4"]

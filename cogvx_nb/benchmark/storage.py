@@ -13,7 +13,7 @@ from pathlib import Path
 from .. import files
 from ..errors import OutputError, ResultError
 from ..paths import read_json, user_path
-from ..planning.former_names import upgrade_choices
+from ..planning.former_names import rename_step_cache, upgrade_choices
 from ..planning.plan import FORMER_PLACEMENTS
 from ..results.fidelity import read_rows
 from ..results.measured_fidelity import benchmarks_folder
@@ -156,7 +156,7 @@ def _parse_row(values: object) -> Row:
     """A row; its plan, which also holds lists, is checked by what is shown of it."""
     measured, plan = values["measured"], {}
     if measured is not None:
-        plan = measured["plan"]
+        plan = rename_step_cache(measured["plan"])
         seconds = measured["seconds"]
         if "encode" not in seconds:  # before there were pictures and clips
             seconds = seconds | {"encode": {"median": 0.0, "spread": 0.0, "values": []}}

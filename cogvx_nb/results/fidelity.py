@@ -10,6 +10,7 @@ from typing import Annotated
 
 from ..checkpoints.registry import TEXT
 from ..loras.entries import shown_loras
+from ..planning.former_names import rename_step_cache
 from ..planning.machine import Machine
 from ..planning.plan import RECORDED, Plan, gpu_for
 from ..planning.speedups import SPEED_UPS
@@ -200,7 +201,8 @@ def read_rows(content: object, *, strips: bool = True) -> tuple[FidelityRow, ...
         raise FieldError("must be an object", content)
     entries = content.get("fidelity", [])
     bare = [_without_strips(entry) for entry in entries] if isinstance(entries, list) else entries
-    rows = read_as(tuple[FidelityRow, ...], bare)
+    read = read_as(tuple[FidelityRow, ...], bare)
+    rows = tuple(replace(row, plan=rename_step_cache(row.plan)) for row in read)
     for row in rows:
         if not (row.clips or row.error or row.same_plan):
             raise FieldError("has no clips", row.kind, "fidelity")

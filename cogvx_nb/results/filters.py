@@ -30,6 +30,9 @@ TESTS = {
     "~": "instr(fold({}), ?) > 0",  # contains, ignoring case
 }
 
+FORMER_SWITCHES = ("step_cache",)
+"""Columns of text that were true or false: still comparable with these, true for any text."""
+
 CONDITION = re.compile(
     rf'\s*({LORA_WEIGHTS}(?:"(?:[^"]|"")+"|.+?)|\w+)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*', re.DOTALL
 )
@@ -69,6 +72,8 @@ class Condition:
             raise RequestError("where", self.test, f"compare by one of {' '.join(TESTS)}")
         # The + keeps SQLite from using the index results_pace, whose rows it would have to sort.
         column = "at" if self.column == "made" else f"+{self.column}"
+        if self.column in FORMER_SWITCHES and str(self.value).lower() in ("false", "true"):
+            return TESTS[self.test].format(f"({column} != '')"), (_true_or_false(self.value),)
         return TESTS[self.test].format(column), (self._typed_value(KINDS[self.column]),)
 
     def _weight_clause(self) -> tuple[str, tuple]:
