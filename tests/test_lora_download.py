@@ -177,13 +177,18 @@ def test_fetched_loras_are_verified_and_repaired(source, hub, origin, capsys):
     assert main(["verify"]) == 0
     assert capsys.readouterr().out == f"{fetched.path} is as {FILE} of me/one at {source}\n"
     damage(fetched.path)
+    damaged = fetched.path.read_bytes()
     assert main(["verify", "one"]) == 1
     printed = capsys.readouterr()
     assert printed.out == f"{fetched.path} has other content than {FILE} of me/one at {source}\n"
     assert "cogvx verify --repair" in printed.err
     hub.forget()
     assert main(["verify", "--repair", "--endpoint", hub.url]) == 0
-    assert capsys.readouterr().out.endswith(f"{fetched.path}: repaired\n")
+    printed = capsys.readouterr()
+    assert printed.out.endswith(f"{fetched.path}: repaired\n")
+    aside = fetched.path.with_stem(f"{fetched.path.stem}-2")
+    assert f"kept as {aside.name}" in printed.out + printed.err
+    assert aside.read_bytes() == damaged, "it may be the user's own"
     assert fetched.path.read_bytes() == whole
     assert dict(hub.served) == {FILE: len(whole)}
     assert main(["verify"]) == 0

@@ -107,7 +107,7 @@ def place_lora(
     """Fetch the file of an offer to a path of the library, unless it is there; see ``fetch_lora``.
 
     Args:
-        instead: whether it replaces another file of that name; else that is an error.
+        instead: whether another file of that name gets a number; else that is an error.
     """
     listing, folder = offer.listing, path.parent
     staging = folder.parent / UNFINISHED / f"lora {listing.repo.replace('/', ' ')}"
@@ -228,11 +228,18 @@ def _fetch(
         fitting_checkpoints(staging / file.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if instead:
-            (staging / file.path).replace(path)
-        else:
-            files.publish(staging / file.path, path)
+            _set_aside(path, on_event)
+        files.publish(staging / file.path, path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _set_aside(path: Path, on_event: TransferListener) -> None:
+    """Rename a file, which may be the user's own, to the next free number of its name."""
+    if path.exists():
+        other = next(free for free in files.numbered_paths(path) if not free.exists())
+        path.rename(other)
+        on_event(Note(f"{path} had other content, which is kept as {other.name}"))
 
 
 def _keep_origin(path: Path, listing: Listing) -> None:

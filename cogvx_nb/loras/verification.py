@@ -58,7 +58,7 @@ def repair_lora(
     send_token: bool = False,
     on_event: TransferListener = lambda event: None,
 ) -> None:
-    """Fetch a LoRA again, at the revision that it had, in place of the file that is there.
+    """Fetch a LoRA again, at the revision that it had; the file that is there gets a number.
 
     Raises:
         DownloadError, DiskFull: see ``download.fetch_lora``.
