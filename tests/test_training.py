@@ -13,15 +13,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.errors import Cancelled, OutputExists, RequestError
+from cogvx_nb.errors import Cancelled, OutOfMemory, OutputExists, RequestError
 from cogvx_nb.loras.given import read_loras
 from cogvx_nb.loras.reader import read_lora
 from cogvx_nb.loras.scales import HEADER
 from cogvx_nb.pipeline.lora_merge import merge_loras
 from cogvx_nb.pipeline.weights import load_component, load_scheduler
-from cogvx_nb.training import examples, train_lora
+from cogvx_nb.training import draw_examples, encoding, examples, train_lora
 from cogvx_nb.training.adapters import LoraLinear
-from cogvx_nb.training.loop import velocity_loss
+from cogvx_nb.training.loop import Training, velocity_loss
 from cogvx_nb.training.recipe import Recipe
 
 SHORT = Recipe(rank=2, alpha=1.0, steps=4, batch=2, frames=9, save_every=2)
@@ -86,6 +86,28 @@ def test_photos_of_phones_and_pages_are_pictures(name, form, tmp_path):
     pixels = examples.read_pixels(example, registry.TINY, 9)
     assert pixels.shape == (1, 96, 144, 3)
     assert pixels[..., 0].min() > 240
+
+
+def test_every_example_is_checked_before_a_model_is_loaded(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "make_part", lambda *_: pytest.fail("a model was loaded"))
+    recipe = dataclasses.replace(SHORT, frames=49)  # of which a.png has 13
+    with pytest.raises(RequestError, match=r"a\.png.*has 13 frames"):
+        train_lora(data, "long", recipe=recipe, caption="a circle", folder=tmp_path)
+
+
+@pytest.mark.parametrize("values", [{"style": "chequered"}, {"clips": 687}, {"clips": 0}])
+def test_styles_and_numbers_of_clips_that_there_are_not(values):
+    with pytest.raises(RequestError, match=next(iter(values))):
+        draw_examples(**values)
+
+
+def test_memory_that_runs_out_has_a_remedy(data, tmp_path, monkeypatch):
+    def advance(training):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Training, "advance", advance)
+    with pytest.raises(OutOfMemory, match="fewer frames, batch 1 or a smaller rank"):
+        train_lora(data, "large", recipe=SHORT, caption="a circle", folder=tmp_path)
 
 
 def test_the_loss_is_that_of_diffusers_training_script(transformer):

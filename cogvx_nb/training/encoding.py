@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from ..pipeline.components import make_part
 from ..pipeline.optimization import free_memory
 from ..pipeline.vae import use_fast_vae
 from ..planning.request import load_tokenizer
-from .examples import Example, read_pixels
+from .examples import Example, check_example, read_pixels
 
 PARTS = ("vae/", "text_encoder/", "tokenizer/")
 """Of a checkpoint that these depend on."""
@@ -45,7 +45,7 @@ def encode_examples(
     dtype: torch.dtype,
     check: Callable[[], None] = lambda: None,
 ) -> list[Encoded]:
-    """Encode what the folder lacks; the VAE and the text encoder are loaded one after the other.
+    """Encode what the folder lacks; the text encoder and the VAE are loaded one after the other.
 
     Args:
         check: called before each example; may raise.
@@ -55,11 +55,14 @@ def encode_examples(
     kept = {path: found for path in paths if (found := _read(path)) is not None}
     missing = {p: e for p, e in zip(paths, examples, strict=True) if p not in kept}
     if missing:
-        latents = _encode_clips(missing, model, frames, device, dtype, check)
+        for example in missing.values():
+            check()
+            check_example(example, model.checkpoint, frames)
         texts = encode_texts({e.caption for e in missing.values()}, model, device, dtype)
-        for path, example in missing.items():
-            kept[path] = Encoded(*latents[path], texts[example.caption])
-            with files.translate_errors(path):
+        clips = _encode_clips(missing.values(), model, frames, device, dtype, check)
+        for (path, example), latents in zip(missing.items(), clips, strict=True):
+            kept[path] = Encoded(*latents, texts[example.caption])
+            with files.translate_errors(path):  # each at once: a run that is cut short goes on
                 files.write_whole(path, _content(kept[path]), sync=False)
     return [kept[path] for path in paths]
 
@@ -84,21 +87,22 @@ def _read(path: Path) -> Encoded | None:
 
 
 @torch.no_grad()
-def _encode_clips(missing, model, frames, device, dtype, check) -> dict[Path, tuple]:
+def _encode_clips(
+    examples: Iterable[Example], model: Model, frames: int, device: str, dtype, check
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Mean and standard deviation of the latents of each."""
     vae = make_part("vae", model, dtype, device).to(device)
     if device != "cpu":
         use_fast_vae(vae)
-    found = {}
-    for path, example in missing.items():
+    for example in examples:
         check()
         pixels = torch.from_numpy(read_pixels(example, model.checkpoint, frames)).to(device)
         pixels = (pixels.permute(3, 0, 1, 2)[None].float() / 127.5 - 1).to(dtype)
         latents = vae.encode(pixels).latent_dist
         both = (latents.mean, latents.std)
-        found[path] = tuple(each[0].permute(1, 0, 2, 3).float().cpu().clone() for each in both)
+        yield tuple(each[0].permute(1, 0, 2, 3).float().cpu().clone() for each in both)
     del vae
     free_memory()
-    return found
 
 
 @torch.no_grad()

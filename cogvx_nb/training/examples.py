@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +96,25 @@ def _caption(path: Path, listed: dict[str, str], default: str, trigger: str) -> 
     return text
 
 
+def check_example(example: Example, checkpoint: Checkpoint, frames: int) -> None:
+    """Raise RequestError if ``read_pixels`` would, as far as its kind and length tell."""
+    try:
+        if _moves(example.path):
+            _read_clip(example.path, checkpoint, frames)
+    except Unusable as error:
+        raise RequestError("data", example.path.name, str(error)) from error
+
+
+def _read_clip(path: Path, checkpoint: Checkpoint, frames: int) -> tuple[clips.Clip, Sequence[int]]:
+    """A clip and the numbers of the frames that are wanted of it."""
+    clip = clips.read_clip(path)
+    numbers = clip.frames_at(checkpoint.fps, 0.0, frames)
+    if len(numbers) < frames:
+        has = f"has {len(numbers)} frames at {checkpoint.fps} fps, not {frames}"
+        raise Unusable(f"{has}: leave it out, or train with fewer frames")
+    return clip, numbers
+
+
 def read_pixels(example: Example, checkpoint: Checkpoint, frames: int) -> np.ndarray:
     """uint8 (frames, height, width, 3) of a clip from its beginning, at the checkpoint's rate and
     size; a picture is one frame, as in the joint training of CogVideoX (arXiv 2408.06072, 3.1).
@@ -107,11 +127,7 @@ def read_pixels(example: Example, checkpoint: Checkpoint, frames: int) -> np.nda
         if not _moves(example.path):
             picture, _ = pictures.read_picture(example.path)
             return np.asarray(fitted(picture, *size))[None].copy()
-        clip = clips.read_clip(example.path)
-        numbers = clip.frames_at(checkpoint.fps, 0.0, frames)
-        if len(numbers) < frames:
-            has = f"has {len(numbers)} frames at {checkpoint.fps} fps, not {frames}"
-            raise Unusable(f"{has}: leave it out, or train with fewer frames")
+        clip, numbers = _read_clip(example.path, checkpoint, frames)
         shown = clips.read_frames(example.path, clip, numbers)
         return np.stack([np.asarray(fitted(frame, *size)) for frame in shown])
     except Unusable as error:

@@ -165,12 +165,17 @@ class Training:
                 if name.startswith("state."):
                     _, index, field = name.split(".")
                     state.setdefault(int(index), {})[field] = value
+            generator = torch.Generator()
+            generator.set_state(tensors["generator"])
+            if any(p.shape != w.shape for p, w in zip(self.parameters, weights, strict=True)):
+                return False
+            # All of it is read: from here on the model changes.
             groups = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({"state": state, "param_groups": groups})
             with torch.no_grad():
                 for parameter, weight in zip(self.parameters, weights, strict=True):
                     parameter.copy_(weight)
-            self.generator.set_state(tensors["generator"])
+            self.generator.set_state(generator.get_state())
             self.losses = losses
             return True
         return False

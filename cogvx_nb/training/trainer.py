@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,15 @@ import torch
 from .. import leftovers, settings
 from ..checkpoints import headers, store
 from ..checkpoints.registry import LATENT_CHANNELS, Model
-from ..errors import Cancelled, DeviceFailed, ModelCorrupt, OutputExists, RequestError
+from ..errors import Cancelled, DeviceFailed, ModelCorrupt, OutOfMemory, OutputExists, RequestError
 from ..events import CancelToken
 from ..loras.writer import write_lora
 from ..paths import user_path
 from ..pipeline.components import make_part, make_scheduler
+from ..pipeline.failures import is_out_of_memory
 from ..pipeline.loader import release_pipeline
+from ..pipeline.optimization import free_memory
+from ..planning.probe import probe_machine
 from ..text import plain_line
 from .encoding import encode_examples, encode_texts
 from .examples import Example, read_examples
@@ -74,6 +78,7 @@ def train_lora(
     Raises:
         OutputExists: if another file has the name.
         Cancelled: if it was cancelled.
+        OutOfMemory: on the GPU with the most free memory, or without one in RAM.
         CogvxError: with the value and the remedy.
     """
     leftovers.begin(settings.outputs_dir())
@@ -87,10 +92,11 @@ def train_lora(
     check = _checker(cancel)
     release_pipeline()
     work = folder / ".training"
-    training = prepare(found, examples, recipe, work / "encoded", check)
     state = work / f"{path.stem}.safetensors"
-    training.resume(state, key)
-    _run(training, state, key, on_event or (lambda event: None), check)
+    with _memory_errors(recipe):
+        training = prepare(found, examples, recipe, work / "encoded", check)
+        training.resume(state, key)
+        _run(training, state, key, on_event or (lambda event: None), check)
     matrices = {
         module: tuple(m.detach().half().cpu().numpy() for m in (adapter.down, adapter.up))
         for module, adapter in training.adapters.items()
@@ -137,6 +143,19 @@ def _trained_before(path: Path, key: str) -> Trained:
     raise OutputExists(f"{path} exists and was trained otherwise: choose another name")
 
 
+@contextlib.contextmanager
+def _memory_errors(recipe: Recipe) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        free_memory()
+        used = f"frames {recipe.frames}, batch {recipe.batch}, rank {recipe.rank}"
+        remedy = "train with fewer frames, batch 1 or a smaller rank"
+        raise OutOfMemory(f"memory ran out at {used}: {remedy}; the same call goes on") from error
+
+
 def _checker(cancel: CancelToken | None) -> Callable[[], None]:
     def check() -> None:
         if cancel is not None and cancel.is_set():
@@ -165,7 +184,8 @@ def prepare(
         folder: for what examples are encoded as.
         check: called before each example; may raise.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    gpu = probe_machine().gpu_with_most_free_memory
+    device = "cpu" if gpu is None else f"cuda:{gpu.index}"
     dtype = training_dtype(model, device)
     encoded = encode_examples(examples, model, recipe.frames, folder, device, dtype, check)
     no_text = encode_texts({""}, model, device, dtype)[""]

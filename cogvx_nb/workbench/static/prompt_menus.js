@@ -34,7 +34,7 @@ function PromptMenu(label, options, content, onOpen) {
   });
   panel.addEventListener("keydown", (event) => {
     if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
-    const rows = [...panel.querySelectorAll("input, .cogvx-popup-row > button:first-child")];
+    const rows = [...panel.querySelectorAll("input:not([hidden]), .cogvx-popup-row > button:first-child")];
     const at = rows.indexOf(panel.getRootNode().activeElement);
     if (at < 0) return;
     event.preventDefault();
