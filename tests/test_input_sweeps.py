@@ -192,7 +192,7 @@ BAD = [
     ("videos = '.': no clips in {}; name a folder of them (they end in .mp4", {"videos": "."}),
     ("images = 'a.png': it is no folder; name one, or a list of files", {"images": "a.png"}),
     ("images: 7 must be text: the path of a file", {"images": ["a.png", 7]}),
-    ("run 2 of 2 (p.csv of images): image = '{}/p.csv': ", {"images": ["a.png", "p.csv"]}),
+    ("run 2 of 2 (p.csv of images): image = '/", {"images": ["a.png", "p.csv"]}),
     ("line 1 of p.txt: 'a cat@@a.png@@b.png': one '@@' stands between", {"prompts": "p.txt"}),
     ("'image' is varied in two places", {"images": ["a.png"], "grid": {"image": ["a.png"]}}),
     (

@@ -192,7 +192,8 @@ def probe_without_torch(torch: Probe) -> tuple[Machine, str]:
     Returns:
         The machine, and why psutil couldn't read its RAM; empty if it could.
     """
-    gpus = (Gpu(**g | {"capability": tuple(g["capability"])}) for g in torch.value.get("gpus", ()))
+    rows = torch.value.get("gpus", ())  # as JSON has them, tuples are lists
+    gpus = (Gpu(**{n: tuple(v) if isinstance(v, list) else v for n, v in g.items()}) for g in rows)
     threads = torch.value.get("threads") or usable_cores()
     *_, error = host_ram()
     limits = torch.value.get("limits")
