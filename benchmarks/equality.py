@@ -184,9 +184,9 @@ def file_pipeline(video, planned):
     """diffusers' own pipeline, with no class of the workbench."""
     import diffusers
 
-    from cogvx_nb.planning import request
+    from cogvx_nb.planning import reading
 
-    tokenizer = request.load_tokenizer(video.model)
+    tokenizer = reading.load_tokenizer(video.model)
     pipe = diffusers.CogVideoXPipeline.from_pretrained(video.model.folder, tokenizer=tokenizer)
     pipe.scheduler = diffusers.CogVideoXDPMScheduler.from_config(
         pipe.scheduler.config, timestep_spacing=video.model.checkpoint.timestep_spacing

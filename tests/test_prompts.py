@@ -18,7 +18,7 @@ from conftest import CIRCLE
 from cogvx_nb.checkpoints.registry import CHECKPOINTS, COGVIDEOX_5B, TINY, TINY_I2V
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import RequestError
-from cogvx_nb.planning import request, styles
+from cogvx_nb.planning import reading, request, styles
 from cogvx_nb.planning.styles import Style
 from cogvx_nb.results.result import read_result
 from cogvx_nb.workbench import prompt_actions, prompt_history
@@ -30,7 +30,7 @@ def read(tiny, text: str) -> list[tuple[str, str, str]]:
     units = text.encode("utf-16-le")
     return [
         (units[2 * span.start : 2 * span.end].decode("utf-16-le"), span.kind, span.near)
-        for span in request.read_spans(tiny, text)
+        for span in reading.read_spans(tiny, text)
     ]
 
 
@@ -50,24 +50,24 @@ def test_spans_say_what_is_read(tiny):
 def test_the_end_that_is_cut_off_is_the_one_that_is_not_read(tiny):
     text = "blue square " * 40 + "zyzzyva"
     kinds = [kind for _, kind, _ in read(tiny, text)]
-    tokens = request.count_tokens(tiny, text)
+    tokens = reading.count_tokens(tiny, text)
     assert (tokens.count, tokens.limit) == (81, 63)
     assert kinds == ["known"] * 63 + ["cut"] * 18
     fits = " ".join(text.split()[:63])
     assert {kind for _, kind, _ in read(tiny, fits)} == {"known"}
-    assert request.count_tokens(tiny, fits).cut == ""
+    assert reading.count_tokens(tiny, fits).cut == ""
 
 
 def test_counts_agree_for_a_reader(tiny):
     for text, count in (("", 0), ("red", 1), (CIRCLE, 9)):
-        assert request.count_tokens(tiny, text).count == count == len(read(tiny, text))
+        assert reading.count_tokens(tiny, text).count == count == len(read(tiny, text))
 
 
 def test_a_keystroke_is_read_in_milliseconds(tiny):
-    request.read_spans(tiny, CIRCLE)
+    reading.read_spans(tiny, CIRCLE)
     text = " ".join(f"zyzz{number}va" for number in range(200))[:2000]
     began = time.perf_counter()
-    request.read_spans(tiny, text)
+    reading.read_spans(tiny, text)
     assert time.perf_counter() - began < 0.1
 
 
@@ -104,7 +104,7 @@ def test_the_words_to_choose_from_are_those_of_its_world():
     ],
 )
 def test_what_it_cannot_draw_is_said(tiny, prompt, sentence):
-    (said,) = request.cannot_draw(tiny, prompt)
+    (said,) = reading.cannot_draw(tiny, prompt)
     assert said.startswith(sentence)
     assert said in request.make_request(tiny, prompt, allow_unknown=True).notes
 
@@ -113,13 +113,13 @@ def test_what_it_can_draw_is_not_denied(tiny):
     rng = random.Random(3)
     for attributes, language in itertools.product(world.EVERYTHING, ("en", "zh")):
         prompt = prompts.write(attributes, language, rng)
-        said = [line for line in request.cannot_draw(tiny, prompt) if "size and speed" not in line]
+        said = [line for line in reading.cannot_draw(tiny, prompt) if "size and speed" not in line]
         assert not said, prompt
 
 
 def test_large_models_have_no_such_limits(tiny):
     large = replace(tiny, checkpoint=COGVIDEOX_5B)
-    assert request.cannot_draw(large, "two black circles on a white background") == ()
+    assert reading.cannot_draw(large, "two black circles on a white background") == ()
 
 
 def test_words_are_put_where_they_belong():

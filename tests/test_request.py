@@ -12,7 +12,7 @@ from conftest import CIRCLE
 
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.errors import PromptUnknown, RequestError
-from cogvx_nb.planning import attentions, planner, request, requirements
+from cogvx_nb.planning import attentions, planner, reading, request, requirements
 
 
 @pytest.fixture(scope="session")
@@ -137,7 +137,7 @@ def test_both_languages_of_the_embedded_checkpoint_are_known(tiny):
         "灰色背景上一颗红色的星星正在变大",
         "a blue ball drifts to the right over black",
     ):
-        assert request.count_tokens(tiny, prompt).unknown == 0
+        assert reading.count_tokens(tiny, prompt).unknown == 0
 
 
 def test_a_prompt_that_is_mostly_unknown_is_refused(tiny):
@@ -157,7 +157,7 @@ def test_chinese_is_refused_where_the_tokenizer_has_none(like_5b, prompt):
 
 def test_a_tokenizer_that_is_only_a_spiece_model(like_5b):
     assert [p.name for p in (like_5b.folder / "tokenizer").iterdir()] == ["spiece.model"]
-    tokens = request.count_tokens(like_5b, "a panda eats bamboo")
+    tokens = reading.count_tokens(like_5b, "a panda eats bamboo")
     assert tokens.unknown == 0
     assert tokens.limit == 225
     assert request.make_request(like_5b, "a panda eats bamboo").notes == ()
@@ -165,7 +165,7 @@ def test_a_tokenizer_that_is_only_a_spiece_model(like_5b):
 
 def test_the_end_of_a_long_prompt_is_shown(tiny):
     prompt = CIRCLE + ", a red circle" * 40 + " tail"
-    tokens = request.count_tokens(tiny, prompt)
+    tokens = reading.count_tokens(tiny, prompt)
     assert tokens.count > tokens.limit == tiny.checkpoint.text_tokens - 1
     assert tokens.cut.endswith("tail")
     assert prompt.endswith(tokens.cut)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from cogvx_nb.errors import RequestError
-from cogvx_nb.planning import fields, request
+from cogvx_nb.planning import fields, reading, request
 from cogvx_nb.planning.fields import FIELDS
 
 
@@ -116,7 +116,7 @@ def refused_in_one_line(call, *arguments, **keywords):
 @pytest.fixture(autouse=True, scope="module")
 def tokenizer(tiny):
     """Loaded before anything is timed."""
-    request.load_tokenizer(tiny)
+    reading.load_tokenizer(tiny)
 
 
 BOUNDED = settings(

@@ -12,7 +12,7 @@ import transformers
 from ..checkpoints import store
 from ..checkpoints.registry import ARCHITECTURE_KEYS, Checkpoint, Model
 from ..checkpoints.store import read_config
-from ..planning import request
+from ..planning import reading
 from ..planning.plan import Plan
 from .lora_merge import merge_loras
 from .weights import COMPONENT_CLASSES, check_configurations, load_component, load_scheduler
@@ -87,7 +87,7 @@ def assemble_pipeline(
         ModelCorrupt: if the files can't be loaded.
     """
     model = plan.model
-    tokenizer, modules = request.load_tokenizer(model), {}
+    tokenizer, modules = reading.load_tokenizer(model), {}
     if model.folder is not None:
         check_configurations(model, tokenizer)
     scheduler = make_scheduler(model)

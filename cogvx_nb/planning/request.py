@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import settings
-from ..checkpoints import registry
 from ..checkpoints.registry import Model
-from ..errors import PromptUnknown, RequestError
+from ..errors import RequestError
 from ..loras import given as given_loras
 from ..loras.layers import UsedLora
 from ..text import full_number
-from . import inputs, prompt_tokens
+from . import inputs, reading
 from .attentions import check_attention
 from .field import FRAMES, PLAN
 from .fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS, complete_values, names_deciding
 from .fit import Adjustment, fit_frames, fit_size, is_trained, steps_notes
-from .prompt_tokens import Span, Tokens
 from .schedulers import AUTO, used_scheduler
 from .several_gpus import parse_gpus
 
@@ -142,11 +137,11 @@ def make_request(
     if asked["strict"] and changes:
         first = changes[0]
         raise RequestError(first.field, first.asked, f"{first.reason}; use {first.used}")
-    notes, allowed = _read_prompt(model, prompt, asked["allow_unknown"])
+    notes, allowed = reading.read_prompt(model, prompt, asked["allow_unknown"])
     if not is_trained(checkpoint, size):
         allowed += ("allow_untrained_size",)
         notes += (f"{size[0]} × {size[1]} is outside the model's training",)
-    notes += _read_negative_prompt(model, asked["negative_prompt"], asked["guidance"])
+    notes += reading.read_negative_prompt(model, asked["negative_prompt"], asked["guidance"])
     notes += steps_notes(asked["steps"], used_scheduler(checkpoint, asked["scheduler"]))
     notes += inputs.idle_fields(asked) + inputs.reading_notes(given, *size, asked["fit"])
     kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | _draw_seeds(asked)
@@ -197,95 +192,3 @@ def _draw_seeds(asked: dict[str, object]) -> dict[str, int]:
         name: draw.randrange(DRAWN_BELOW) if asked[name] == RANDOM_SEED else asked[name]
         for name in SEEDS
     }
-
-
-def _read_prompt(
-    model: Model, prompt: str, allow_unknown: bool
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(notes, allowed) for a prompt as the checkpoint's tokenizer reads it."""
-    tokens, allowed = count_tokens(model, prompt), ()
-    if tokens.unknown_share > 0.5:
-        if not allow_unknown:
-            first = name_words(model, tokens.unknown_words[:1])
-            raise PromptUnknown(
-                "prompt",
-                prompt,
-                f"most of it, such as {first}, is unknown to {model.name}; "
-                f"{model.checkpoint.reads} (allow_unknown runs it anyway)",
-            )
-        allowed = ("allow_unknown",)
-    return _reading_notes(model, "prompt", prompt) + cannot_draw(model, prompt), allowed
-
-
-def cannot_draw(model: Model, prompt: str) -> tuple[str, ...]:
-    """A sentence for each thing that a prompt asks for in words that a demonstration checkpoint
-    knows, and that it can't draw."""
-    demonstration = model.checkpoint.demonstration
-    return tuple(demonstration.cannot(prompt)) if demonstration else ()
-
-
-def _read_negative_prompt(model: Model, text: str, guidance: float) -> tuple[str, ...]:
-    """Notes on what of a negative prompt can't act."""
-    if not text.strip():
-        return ()
-    if guidance <= 1:
-        return (f"the negative prompt has no effect at guidance {guidance:g}: raise it above 1",)
-    return _reading_notes(model, "negative prompt", text)
-
-
-def _reading_notes(model: Model, kind: str, text: str) -> tuple[str, ...]:
-    """What a checkpoint doesn't read of a text of that kind: unknown words, and the end."""
-    tokens, notes = count_tokens(model, text), ()
-    words = name_words(model, tokens.unknown_words)
-    if tokens.unknown_share == 1:
-        notes += (f"the {kind} has no effect, all of it is unknown to {model.name}: {words}",)
-    elif tokens.unknown:
-        notes += (f"unknown to {model.name} and ignored in the {kind}: {words}",)
-    if tokens.cut:
-        notes += (
-            f"the {kind} has {tokens.count} tokens and {model.name} reads {tokens.limit}; this "
-            f"end of it has no effect: {tokens.cut[:60]!r}{'…' * (len(tokens.cut) > 60)}",
-        )
-    return notes
-
-
-def count_tokens(model: Model, text: str) -> Tokens:
-    """Count the tokens of a prompt with the checkpoint's tokenizer.
-
-    Raises:
-        ModelCorrupt: if the tokenizer can't be loaded.
-    """
-    return prompt_tokens.count_tokens(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
-
-
-def read_spans(model: Model, text: str) -> tuple[Span, ...]:
-    """The tokens of a text as places in it, by the checkpoint's tokenizer.
-
-    Raises:
-        ModelCorrupt: if the tokenizer can't be loaded.
-    """
-    return prompt_tokens.read_spans(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
-
-
-def name_words(model: Model, words: Sequence[str]) -> str:
-    """Unknown words for a person, the first few, with the nearest that the checkpoint knows.
-
-    Raises:
-        ModelCorrupt: if the tokenizer can't be loaded.
-    """
-    return prompt_tokens.name_words(_tokenizer_folder(model), words)
-
-
-def load_tokenizer(model: Model):
-    """The tokenizer of a checkpoint; for random weights the embedded checkpoint's.
-
-    Raises:
-        ModelCorrupt: if it can't be loaded.
-    """
-    return prompt_tokens.load_tokenizer(_tokenizer_folder(model))
-
-
-def _tokenizer_folder(model: Model) -> Path:
-    if model.folder is None:
-        return settings.models_dir() / registry.TINY.name
-    return model.part("tokenizer").parent

@@ -20,7 +20,7 @@ from ..checkpoints.store import file_hashes
 from ..pipeline.components import make_part
 from ..pipeline.optimization import free_memory
 from ..pipeline.vae import use_fast_vae
-from ..planning.request import load_tokenizer
+from ..planning.reading import load_tokenizer
 from .examples import Example, check_example, read_pixels
 
 PARTS = ("vae/", "text_encoder/", "tokenizer/")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..checkpoints.registry import Model
 from ..errors import RequestError
-from ..planning import request, styles
+from ..planning import styles
+from ..planning.reading import count_tokens, read_spans
 from ..planning.styles import Style
 from . import prompt_history
 from .actions import Action, NoArguments, Reply
@@ -84,7 +85,7 @@ def reading(model: Model, text: str) -> dict[str, object]:
         ``spans``: a list of [start, end, kind, nearest known word], see ``prompt_tokens.Span``;
         ``count`` and ``limit`` of tokens, and both in words as ``summary``.
     """
-    spans, tokens = request.read_spans(model, text), request.count_tokens(model, text)
+    spans, tokens = read_spans(model, text), count_tokens(model, text)
     return {
         "spans": [[span.start, span.end, span.kind, span.near] for span in spans],
         "count": tokens.count,
