@@ -205,12 +205,11 @@ def ours(video, loaded, reuse_text):
     pipe = loaded.pipe
     try:
         with torch.no_grad(), generate._deterministic_cudnn():
-            embeds, negative = loaded.encode(video, reuse_text)
+            texts = loaded.encode(video, reuse_text)
             loaded.prepare()
-            text = embeds if negative is None else torch.cat([negative, embeds])
             start = condition.from_text((video.frames - 1) // 4 + 1, pipe.transformer.config)
             given = (start, Noise(video.seed), lambda event: None, None)
-            latents = generate._denoise(video, loaded, text, *given)
+            latents = generate._denoise(video, loaded, texts, *given)
             clip = vae.decode_latents(pipe.vae, latents, video.frames)
     finally:
         pipe.maybe_free_model_hooks()

@@ -93,7 +93,7 @@ def denoise(video, loaded, embeds, session, shown: list) -> list[float]:
     with torch.no_grad():
         start = condition.from_text((video.frames - 1) // 4 + 1, loaded.transformer.config)
         text = torch.cat([embeds, embeds])
-        generate._denoise(video, loaded, text, start, Noise(video.seed), listen, None)
+        generate._denoise(video, loaded, {0: text}, start, Noise(video.seed), listen, None)
     return [b - a for a, b in itertools.pairwise(moments)]
 
 

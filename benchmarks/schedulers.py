@@ -56,12 +56,11 @@ def main() -> None:
 def made(loaded, video, scheduler: str, guidance: str, steps: int) -> np.ndarray:
     """The uint8 frames of a request, but for these."""
     pipe = loaded.pipe
-    embeds, negative = loaded.encode(video)
     latent_frames = (video.frames - 1) // 4 + 1
     latents = denoise.denoise(
         pipe.transformer,
         schedulers.choose(pipe.scheduler, scheduler),
-        torch.cat([negative, embeds]),
+        loaded.encode(video)[0],
         (latent_frames, video.height // 8, video.width // 8),
         steps,
         GUIDANCE[guidance](video.guidance),

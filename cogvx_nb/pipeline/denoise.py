@@ -7,14 +7,15 @@ On equal inputs it computes what the pipelines of diffusers do, bit by bit
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import diffusers
 import torch
 from torch import Tensor
 
 from ..planning.guidance import Guidance
-from ..planning.step_cache import SCHEDULES
+from ..planning.step_cache import SCHEDULES, with_changes
 from . import schedulers
 from .condition import Condition
 from .noise import Noise
@@ -33,6 +34,7 @@ def denoise(
     noise: Noise,
     on_step: Callable[[int, Tensor], None] = lambda step, clean: None,
     step_cache: str = "",
+    later_texts: Mapping[int, Tensor] = MappingProxyType({}),
 ) -> Tensor:
     """Clean latents (1, latent frames, channels, height / 8, width / 8).
 
@@ -45,20 +47,28 @@ def denoise(
         on_step: called after each step with its number from 1 and the clean latents that it
             predicts.
         step_cache: what steps compute, one of ``planning.step_cache.SCHEDULES``.
+        later_texts: that take the place of ``text``, by the step from which they do, of those that
+            are done, from 0.
     """
     scheduler, device = copy.deepcopy(scheduler), text.device
     timesteps = schedulers.set_steps(scheduler, steps, condition.first_step, device)
     latents = _noisy_start(scheduler, timesteps, text, shape, condition, noise, transformer.config)
     rotary = rotary_positions(transformer.config, latents.shape[1], *shape[1:], device)
     scales = guidance(timesteps.tolist())
-    schedule, levels = SCHEDULES[step_cache](scales), schedulers.levels(scheduler, timesteps)
+    schedule = with_changes(SCHEDULES[step_cache](scales), later_texts)
+    levels = schedulers.levels(scheduler, timesteps)
     velocities = Velocities(schedule, step_cache, len(text) == 2, levels)
     clean = before = None
     with noise.ahead() as drawn:
         for index, (timestep, scale) in enumerate(zip(timesteps, scales, strict=True)):
+            if index in later_texts:
+                text = later_texts[index]
+                velocities.forget()
             seen = scheduler.scale_model_input(latents, timestep)
+            inputs = text, seen, timestep
 
-            def of(rows: slice, seen: Tensor = seen, timestep: Tensor = timestep) -> Tensor:
+            def of(rows: slice, inputs: tuple[Tensor, Tensor, Tensor] = inputs) -> Tensor:
+                text, seen, timestep = inputs
                 return predict(transformer, seen, text[rows], timestep, rotary, condition)
 
             velocity = velocities.at(index, scale, seen, of)

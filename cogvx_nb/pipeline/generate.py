@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -107,9 +107,9 @@ def _generate_once(
     try:
         with torch.no_grad(), _deterministic_cudnn():
             with _timed_stage("text", seconds, emit, cancel, device):
-                embeds, negative = loaded.encode(request, reuse_text)
+                texts = loaded.encode(request, reuse_text)
             encoder = Encoder(
-                request, pipe.vae, pipe.transformer.config, embeds.dtype, device, noise
+                request, pipe.vae, pipe.transformer.config, texts[0].dtype, device, noise
             )
             if request.encoded_frames:
                 with _timed_stage("encode", seconds, emit, cancel, device):
@@ -123,8 +123,7 @@ def _generate_once(
             loaded.prepare()
             _release_reserved(loaded.plan)
             with _timed_stage("denoise", seconds, emit, cancel, device):
-                text = embeds if negative is None else torch.cat([negative, embeds])
-                latents = _denoise(request, loaded, text, started_from, noise, emit, cancel)
+                latents = _denoise(request, loaded, texts, started_from, noise, emit, cancel)
             free_masks(transformers(pipe))
             _release_reserved(loaded.plan)
             with _timed_stage("decode", seconds, emit, cancel, device):
@@ -149,7 +148,7 @@ def _generate_once(
 def _denoise(
     request: VideoRequest,
     loaded: Loaded,
-    text: torch.Tensor,
+    texts: Mapping[int, torch.Tensor],
     started_from: Condition,
     noise: Noise,
     emit: Listener,
@@ -158,7 +157,7 @@ def _denoise(
     """Latents (1, latent frames, 16, height / 8, width / 8).
 
     Args:
-        text: as for ``denoise.denoise``.
+        texts: see ``Loaded.encode``.
     """
     # What is fetched ahead follows the order in which streamed blocks first ran, so the first step
     # isn't stopped between two of them.
@@ -183,7 +182,7 @@ def _denoise(
         latents = denoise.denoise(
             transformer,
             schedulers.choose(loaded.pipe.scheduler, request.scheduler),
-            text,
+            texts[0],
             (latent_frames, request.height // 8, request.width // 8),
             request.steps,
             (guidance.wave if wave else guidance.constant)(request.guidance),
@@ -191,6 +190,7 @@ def _denoise(
             noise,
             after_step,
             loaded.plan.step_cache,
+            {step: text for step, text in texts.items() if step},
         )
     loaded.pipe.maybe_free_model_hooks()
     return latents

@@ -108,18 +108,17 @@ class Loaded:
         for transformer in copies.transformers(self.pipe):
             optimization.apply_speed_ups(optimization.VIDEO, transformer, self.plan)
 
-    def encode(
-        self, request: VideoRequest, use_cache: bool = True
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Embeddings of prompt and negative prompt, (1, tokens, width) in the encoder's precision
-        on its device; the latter None without guidance.
+    def encode(self, request: VideoRequest, use_cache: bool = True) -> dict[int, torch.Tensor]:
+        """Embeddings of a prompt, by the first step (from 0) that each is for: (1, tokens, width),
+        or with guidance (2, tokens, width), that of the negative prompt first. In the encoder's
+        precision on its device.
 
         Args:
             use_cache: take an embedding from an earlier video, where there was one.
         """
-        encode = self._encode_cached if use_cache else self._encode_text
-        guided = request.guidance > 1
-        return encode(request.prompt), encode(request.negative_prompt) if guided else None
+        encode = functools.cache(self._encode_cached if use_cache else self._encode_text)
+        texts = request.texts_by_step
+        return {step: torch.cat([encode(text) for text in pair]) for step, pair in texts.items()}
 
     def embedding_key(self, text: str) -> str:
         """Identifies an embedding, bit by bit: text, files, precision, kind of device, versions."""

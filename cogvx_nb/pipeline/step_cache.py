@@ -40,6 +40,11 @@ class Velocities:
         self._difference: Tensor | None = None  # of the prompt's velocity and the negative one's
         self._clean: list[tuple[int, Tensor]] = []  # the prompt's, of the last two computed steps
 
+    def forget(self) -> None:
+        """What was computed is of another prompt: the next step must compute all."""
+        self._kept = self._difference = None
+        self._clean = []
+
     def at(self, step: int, scale: float, seen: Tensor, predict: Predict) -> Tensor:
         """The guided velocity, (1, latent frames, channels, height, width), float32.
 

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .. import settings
 from ..checkpoints import registry
-from ..checkpoints.registry import Model
+from ..checkpoints.registry import MAX_STEPS, Model
 from ..errors import PromptUnknown
-from . import prompt_tokens
+from . import prompt_tokens, step_prompts
 from .prompt_tokens import Span, Tokens
 
 
-def read_prompt(
-    model: Model, prompt: str, allow_unknown: bool
+def read_prompts(
+    model: Model, asked: Mapping[str, object], steps: int
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(notes, allowed) for a prompt as the checkpoint's tokenizer reads it."""
-    tokens, allowed = count_tokens(model, prompt), ()
+    """(notes, allowed) for both prompts of a request as the checkpoint's tokenizer reads them.
+
+    Args:
+        asked: values of its fields.
+        steps: that are done.
+
+    Raises:
+        RequestError: for a change by steps that can't be read.
+        PromptUnknown: if most of the prompt is unknown, unless allowed.
+    """
+    notes, allowed = _read_prompt(model, asked["prompt"], steps, asked["allow_unknown"])
+    negative = asked["negative_prompt"], steps, asked["guidance"]
+    return notes + _read_negative_prompt(model, *negative), allowed
+
+
+def _read_prompt(
+    model: Model, prompt: str, steps: int, allow_unknown: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    notes, allowed = step_prompts.notes(prompt, steps, "prompt"), ()
+    for text in _texts(prompt, steps):
+        found, needed = _read_text(model, prompt, text, allow_unknown)
+        notes, allowed = notes + found, needed or allowed
+    return tuple(dict.fromkeys(notes)), allowed
+
+
+def _texts(prompt: str, steps: int, field: str = "prompt") -> list[str]:
+    """What a prompt is for some of the steps."""
+    return [one.text for one in step_prompts.texts_by_step(prompt, steps, field).values()]
+
+
+def _read_text(
+    model: Model, prompt: str, text: str, allow_unknown: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(notes, allowed) for what a prompt is for some of the steps."""
+    tokens, allowed = count_tokens(model, text), ()
     if tokens.unknown_share > 0.5:
         if not allow_unknown:
             first = name_words(model, tokens.unknown_words[:1])
@@ -28,7 +62,7 @@ def read_prompt(
                 f"{model.checkpoint.reads} (allow_unknown runs it anyway)",
             )
         allowed = ("allow_unknown",)
-    return _reading_notes(model, "prompt", prompt) + cannot_draw(model, prompt), allowed
+    return _reading_notes(model, "prompt", text) + cannot_draw(model, text), allowed
 
 
 def cannot_draw(model: Model, prompt: str) -> tuple[str, ...]:
@@ -38,13 +72,19 @@ def cannot_draw(model: Model, prompt: str) -> tuple[str, ...]:
     return tuple(demonstration.cannot(prompt)) if demonstration else ()
 
 
-def read_negative_prompt(model: Model, text: str, guidance: float) -> tuple[str, ...]:
+def _read_negative_prompt(
+    model: Model, prompt: str, steps: int, guidance: float
+) -> tuple[str, ...]:
     """Notes on what of a negative prompt can't act."""
-    if not text.strip():
+    texts = _texts(prompt, steps, "negative_prompt")
+    if not prompt.strip():
         return ()
     if guidance <= 1:
         return (f"the negative prompt has no effect at guidance {guidance:g}: raise it above 1",)
-    return _reading_notes(model, "negative prompt", text)
+    notes = step_prompts.notes(prompt, steps, "negative prompt")
+    for text in filter(str.strip, texts):
+        notes += _reading_notes(model, "negative prompt", text)
+    return tuple(dict.fromkeys(notes))
 
 
 def _reading_notes(model: Model, kind: str, text: str) -> tuple[str, ...]:
@@ -73,12 +113,35 @@ def count_tokens(model: Model, text: str) -> Tokens:
 
 
 def read_spans(model: Model, text: str) -> tuple[Span, ...]:
-    """The tokens of a text as places in it, by the checkpoint's tokenizer.
+    """The tokens of a prompt as places in it, by the checkpoint's tokenizer; what a prompt that
+    changes by steps has besides its texts belongs to none.
 
     Raises:
+        RequestError: for a change by steps that can't be read.
         ModelCorrupt: if the tokenizer can't be loaded.
     """
-    return prompt_tokens.read_spans(_tokenizer_folder(model), model.checkpoint.text_tokens, text)
+    folder, limit = _tokenizer_folder(model), model.checkpoint.text_tokens
+    found = [
+        replace(span, start=one.places[span.start], end=one.places[span.end - 1] + 1)
+        for one in step_prompts.texts_by_step(text, MAX_STEPS).values()
+        for span in prompt_tokens.read_spans(folder, limit, one.text)
+    ]
+    spans: list[Span] = []
+    for span in sorted(found, key=lambda span: (span.start, span.end)):
+        if not spans or span.start >= spans[-1].end:  # not the same in another text
+            spans.append(span)
+    return tuple(spans)
+
+
+def count_longest(model: Model, prompt: str) -> Tokens:
+    """Count the tokens of the longest text that a prompt is for some of the steps.
+
+    Raises:
+        RequestError: for a change by steps that can't be read.
+        ModelCorrupt: if the tokenizer can't be loaded.
+    """
+    counts = (count_tokens(model, text) for text in _texts(prompt, MAX_STEPS))
+    return max(counts, key=lambda tokens: tokens.count)
 
 
 def name_words(model: Model, words: Sequence[str]) -> str:

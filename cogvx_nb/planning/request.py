@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ..checkpoints.registry import Model
+from ..checkpoints.registry import Checkpoint, Model
 from ..errors import RequestError
 from ..loras import given as given_loras
 from ..loras.layers import UsedLora
@@ -18,6 +18,7 @@ from .fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS, complete_values, na
 from .fit import Adjustment, fit_frames, fit_size, is_trained, steps_notes
 from .schedulers import AUTO, used_scheduler
 from .several_gpus import parse_gpus
+from .step_prompts import texts_by_step, texts_together
 
 if TYPE_CHECKING:
     from ..media.given import Given
@@ -90,6 +91,15 @@ class VideoRequest:
         return inputs.done_steps(self.task, self.steps, self.strength)
 
     @property
+    def texts_by_step(self) -> dict[int, tuple[str, ...]]:
+        """The texts that are read, by the first of the done steps (from 0) that they are for: of
+        the prompt, and with guidance of the negative prompt before it."""
+        fields = ("negative_prompt", "prompt") if self.guidance > 1 else ("prompt",)
+        return texts_together(
+            *(texts_by_step(getattr(self, name), self.done_steps, name) for name in fields)
+        )
+
+    @property
     def encoded_frames(self) -> int:
         """Frames that the VAE encodes before the first step, each picture by itself."""
         return inputs.encoded_frames(
@@ -121,27 +131,21 @@ def make_request(
         PromptUnknown: if more than half of the prompt is unknown to the tokenizer.
     """
     checkpoint = model.checkpoint
-    FIELDS["prompt"].check(prompt)
     replace(FIELDS["negative_prompt"], name="enriched_from").check(enriched_from)
-    if "frames" in values:
-        FIELDS["frames"].check(values["frames"], f"use {checkpoint.frame_rule}")
-    asked = complete_values({"prompt": prompt, **values})
-    check_attention(asked["attention"])
-    parse_gpus(asked["gpus"])
-    del asked["model"], asked["enrich"]
-    inputs.refuse_both(asked)
-    inputs.task_of(checkpoint, inputs.given_names(asked))  # before files are read
+    asked = _checked_values(checkpoint, {"prompt": prompt, **values})
+    task = inputs.task_of(checkpoint, inputs.given_names(asked))  # before files are read
     given = inputs.read_inputs(asked)
     loras = given_loras.read_loras(asked["lora"], checkpoint)
     frames, size, changes = _fit(model, asked, given)
     if asked["strict"] and changes:
         first = changes[0]
         raise RequestError(first.field, first.asked, f"{first.reason}; use {first.used}")
-    notes, allowed = reading.read_prompt(model, prompt, asked["allow_unknown"])
+    notes, allowed = reading.read_prompts(
+        model, asked, inputs.done_steps(task, asked["steps"], asked["strength"])
+    )
     if not is_trained(checkpoint, size):
         allowed += ("allow_untrained_size",)
         notes += (f"{size[0]} × {size[1]} is outside the model's training",)
-    notes += reading.read_negative_prompt(model, asked["negative_prompt"], asked["guidance"])
     notes += steps_notes(asked["steps"], used_scheduler(checkpoint, asked["scheduler"]))
     notes += inputs.idle_fields(asked) + inputs.reading_notes(given, *size, asked["fit"])
     kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | _draw_seeds(asked)
@@ -162,6 +166,19 @@ def make_request(
         input_names={name: file.name for name, file in given.items()},
         loras=loras,
     )
+
+
+def _checked_values(checkpoint: Checkpoint, values: dict[str, object]) -> dict[str, object]:
+    """The values of all fields that a request has, each by itself acceptable."""
+    FIELDS["prompt"].check(values["prompt"])
+    if "frames" in values:
+        FIELDS["frames"].check(values["frames"], f"use {checkpoint.frame_rule}")
+    asked = complete_values(values)
+    check_attention(asked["attention"])
+    parse_gpus(asked["gpus"])
+    del asked["model"], asked["enrich"]
+    inputs.refuse_both(asked)
+    return asked
 
 
 def _fit(

@@ -6,7 +6,7 @@ the negative prompt; 1 if the first alone is; 0 if neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from . import guidance
 
@@ -53,6 +53,11 @@ def guided_halves(scales: Sequence[float]) -> list[int]:
             both = acting > 0 and (last is None or (step - last) / total * acting > STALENESS)
         schedule[step], last = 1 + both, step if both else last
     return schedule
+
+
+def with_changes(schedule: Sequence[int], changed: Collection[int]) -> list[int]:
+    """A schedule that computes all in the steps in which the prompt changes."""
+    return [2 if step in changed else count for step, count in enumerate(schedule)]
 
 
 def warmup_steps(steps: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..checkpoints.registry import Model
 from ..errors import RequestError
 from ..planning import styles
-from ..planning.reading import count_tokens, read_spans
+from ..planning.reading import count_longest, read_spans
 from ..planning.styles import Style
 from . import prompt_history
 from .actions import Action, NoArguments, Reply
@@ -83,9 +83,13 @@ def reading(model: Model, text: str) -> dict[str, object]:
 
     Returns:
         ``spans``: a list of [start, end, kind, nearest known word], see ``prompt_tokens.Span``;
-        ``count`` and ``limit`` of tokens, and both in words as ``summary``.
+        ``count`` and ``limit`` of tokens, of the longest of its texts where it changes by steps,
+        and both in words as ``summary``.
     """
-    spans, tokens = read_spans(model, text), count_tokens(model, text)
+    try:
+        spans, tokens = read_spans(model, text), count_longest(model, text)
+    except RequestError as error:  # it is being typed
+        return {"spans": [], "count": 0, "limit": 1, "summary": str(error)}
     return {
         "spans": [[span.start, span.end, span.kind, span.near] for span in spans],
         "count": tokens.count,
