@@ -62,12 +62,19 @@ def main() -> None:
         network.load_state_dict({k: v.float() for k, v in load_file(options.start).items()})
     network = network.to(options.device, memory_format=torch.channels_last)
     trained, log = train(network, options)
-    weights = {name: value.half().contiguous() for name, value in trained.state_dict().items()}
-    save_file(weights, options.out / "interpolation.safetensors")
+    weights = save(trained, options.out)
     trained.load_state_dict({name: value.float() for name, value in weights.items()})
-    log["held_out"] = evaluate(trained.eval(), options.device, options.scenes)
+    log["frames_a_second"] = speed(trained.eval(), options.device)
+    log["held_out"] = evaluate(trained, options.device, options.scenes)
     (options.out / "log.json").write_text(json.dumps(log, indent=1))
-    print(json.dumps(log["held_out"]), flush=True)
+    print(json.dumps(log["held_out"]), log["frames_a_second"], flush=True)
+
+
+def save(network: InterpolationNetwork, out: Path) -> dict[str, Tensor]:
+    """Writes the weights as float16, and returns them."""
+    weights = {name: value.half().contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, out / "interpolation.safetensors")
+    return weights
 
 
 def train(network: InterpolationNetwork, options: argparse.Namespace) -> tuple:
@@ -97,6 +104,8 @@ def train(network: InterpolationNetwork, options: argparse.Namespace) -> tuple:
         if step % 100 == 0 or step in (10, 30):
             rows.append([step, round(time.time() - begin, 1), loss.item(), decibels.item()])
             print("step {} {} s loss {:.4f} {:.2f} dB".format(*rows[-1]), flush=True)
+        if step % 1000 == 999:  # of use if it is stopped before its end
+            save(average, options.out)
         step += 1
         progress = (time.time() - begin) / max(options.minutes * 60, 1e-3)
     log = {name: str(value) for name, value in vars(options).items() if name != "out"}
@@ -172,6 +181,18 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     both = local(a * b) - mean_a * mean_b
     light = (2 * mean_a * mean_b + 1e-4) / (mean_a**2 + mean_b**2 + 1e-4)
     return (light * (2 * both + 9e-4) / (variances + 9e-4)).flatten(1).mean(dim=1)
+
+
+@torch.no_grad()
+def speed(network: InterpolationNetwork, device: str) -> float:
+    """Frames of 480 × 720 a second, one after another, in float16 on a GPU."""
+    first, last, count = *torch.rand(2, 1, 3, 480, 736, device=device), 1 if device == "cpu" else 30
+    with torch.autocast("cuda", torch.float16, enabled=device != "cpu"):
+        network(first, last, torch.full((1,), 0.5, device=device))[0].mean().item()
+        start = time.time()
+        for _ in range(count):
+            network(first, last, torch.full((1,), 0.5, device=device))[0].mean().item()
+    return round(count / (time.time() - start), 1)
 
 
 @torch.no_grad()
