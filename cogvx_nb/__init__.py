@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _API = {
     "Catalogue": "results.catalogue",
     "catalogue": "results.catalogue",
+    "finish_result": "finishing.finish",
     "generate_video": "workflow",
     "results_frame": "results.catalogue",
     "read_result": "results.result",

@@ -71,6 +71,14 @@ class FramesDone:
 
 
 @dataclass(frozen=True, slots=True)
+class FrameFinished:
+    """A frame of a finished video is made."""
+
+    frame: int  # from 1
+    frames: int  # of the whole video
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something that the user should know, in a line."""
 
@@ -80,7 +88,9 @@ class Note:
         return self.text
 
 
-Event = Planned | StageStarted | Step | PlanChanged | RequestReduced | FramesDone | Note
+Event = (
+    Planned | StageStarted | Step | PlanChanged | RequestReduced | FramesDone | FrameFinished | Note
+)
 Listener = Callable[[Event], None]
 
 

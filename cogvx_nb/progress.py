@@ -12,6 +12,7 @@ from .events import (
     Bytes,
     CancelToken,
     Event,
+    FrameFinished,
     FramesDone,
     Listener,
     Note,
@@ -35,6 +36,7 @@ __all__ = [
     "Bytes",
     "CancelToken",
     "Event",
+    "FrameFinished",
     "FramesDone",
     "Listener",
     "Note",
@@ -81,7 +83,7 @@ class Progress:
             self._step, self._begun = "", time.monotonic()
         self._time.record(event)
         match event:
-            case Step(step, steps):
+            case Step(step, steps) | FrameFinished(step, steps):
                 self._step = f"{step}/{steps}"
                 self._line.redraw()
             case StageStarted():

@@ -12,6 +12,7 @@ import numpy as np
 from .checkpoints import registry, store
 from .errors import CogvxError, ModelMissing, RequestError
 from .files import temporary_folder, translate_errors
+from .finishing.again import FinishedAgain, finish_again
 from .planning import planner, request
 from .planning.field import CHECKS
 from .planning.fields import FIELDS, SEEDS, names_deciding
@@ -79,18 +80,20 @@ class Reproduction:
 
 def reproduce(
     original: Result, on_event: Listener | None = None, cancel: CancelToken | None = None
-) -> Reproduction:
+) -> Reproduction | FinishedAgain:
     """Run a result's request once more, on its plan where this machine can, and compare the frames
-    with those of then and with those in the mp4.
+    with those of then and with those in the mp4; a finished video is made again of its source.
 
     Args:
         on_event, cancel: as for ``generate.generate_frames``.
 
     Raises:
-        ResultError: if its mp4 can't be read.
+        ResultError: if its mp4 can't be read, or the source of a finished one is gone.
         ModelError: if its checkpoint is not on this machine, or not whole.
         CogvxError: whatever making a video can raise.
     """
+    if original.settings.finished:
+        return finish_again(original, on_event, cancel)
     from .pipeline import generate, loader
 
     video.try_ffmpeg()

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from .events import Event, PlanChanged, Planned, StageStarted, Step
+from .events import Event, FrameFinished, PlanChanged, Planned, StageStarted, Step
 
 USUAL_SHARES = {"load": 0.1, "text": 0.03, "denoise": 0.65, "decode": 0.2, "write": 0.02}
 """Of the time of a video, where nothing better is known."""
@@ -19,8 +19,11 @@ USUAL_SHARES = {"load": 0.1, "text": 0.03, "denoise": 0.65, "decode": 0.2, "writ
 UNKNOWN_SECONDS = 60.0
 """Of a video, for the share done of what comes before the steps, where nothing is known."""
 
-STAGES = ("enrich", "load", "text", "encode", "compile", "denoise", "decode", "write")
+STAGES = ("enrich", "load", "text", "encode", "compile", "denoise", "decode", "finish", "write")
 """In the order in which they follow each other."""
+
+COUNTED = ("denoise", "finish")
+"""Stages whose steps, or frames, are counted; a video has one of them."""
 
 EXPECTED_WEIGHT = 1.5
 """Steps that the expected pace counts for beside those observed."""
@@ -80,7 +83,7 @@ class TimeLeft:
         self._clock, self._lock = clock, threading.Lock()
         self._known = dict(expected or {})
         self._shares: tuple[float, ...] = ()  # of each step that is computed; empty if all is
-        self._stage, self._since = "", clock()
+        self._stage, self._since, self._counted = "", clock(), COUNTED[0]
         self._step, self._steps, self._stepped = 0, 0, 0.0  # done, of how many, time of the last
         self._seconds, self._weight = 0.0, 0.0  # of the steps observed, the latest count most
         self._share = 0.0
@@ -97,7 +100,8 @@ class TimeLeft:
                     if seconds:
                         self._known.setdefault(stage, seconds)
                     self._stage, self._since, self._step = stage, self._clock(), 0
-                case Step(step, steps):
+                    self._counted = stage if stage in COUNTED else self._counted
+                case Step(step, steps) | FrameFinished(step, steps):
                     self._record_step(step, steps)
                 case PlanChanged():  # the pace is another
                     self._seconds = self._weight = 0.0
@@ -142,7 +146,7 @@ class TimeLeft:
     def _expected_pace(self) -> float:
         """Expected seconds of a computed step; 0 if none were."""
         whole = sum(map(self._step_weight, range(self._steps)))
-        return self._known.get("denoise", 0.0) / whole if whole else 0.0
+        return self._known.get(self._counted, 0.0) / whole if whole else 0.0
 
     def _pace(self) -> float:
         """Seconds of a computed step; 0 if nothing is known of it."""
@@ -181,7 +185,7 @@ class TimeLeft:
 
     def _part(self, now: float) -> float:
         """How much of the stage at work is done."""
-        if self._stage == "denoise":
+        if self._stage in COUNTED:
             left, pace = self._weight_left(), self._pace()
             if not self._steps:
                 return 0.0
@@ -195,7 +199,7 @@ class TimeLeft:
     def _stage_left(self, now: float, scale: float) -> float:
         """Seconds left of the stage at work; a tenth of its time where it takes longer."""
         past = now - self._since
-        if self._stage == "denoise" and self._steps:
+        if self._stage in COUNTED and self._steps:
             pace = self._pace()
             weight = self._step_weight(self._step) if self._step < self._steps else 0.0
             return self._weight_left() * pace - min(now - self._stepped, pace * weight)

@@ -11,7 +11,7 @@ from .. import __version__, leftovers, settings
 from ..errors import CogvxError
 from ..paths import decode_argument
 from ..text import error_line, plain_line, print_error
-from . import bench, checkpoints, experiments, export, front_ends, inputs, loras, videos
+from . import bench, checkpoints, experiments, export, finish, front_ends, inputs, loras, videos
 from .commands import Command, overview
 from .parser import OneLineParser, add_command
 from .signals import handle_signals
@@ -81,6 +81,14 @@ COMMANDS = (
         videos.add_reproduce,
         "clip.mp4",
         "the same again, compared",
+    ),
+    Command(
+        "make",
+        "finish",
+        finish.finish_videos,
+        finish.add_finish,
+        "clip.mp4 --fps 24 --scale 2",
+        "smoother, larger: a new video",
     ),
     Command(
         "make",

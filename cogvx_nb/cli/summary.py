@@ -39,6 +39,7 @@ def summary_lines(result: Result, width: int = 0) -> list[str]:
 
 def _values(sidecar: Sidecar) -> dict[str, str]:
     request, plan, machine = sidecar.request, sidecar.plan, sidecar.machine
+    shown, finished = sidecar.shown, sidecar.finished
     variation = ""
     if request.variation_strength:
         strength = full_number(request.variation_strength)
@@ -54,8 +55,8 @@ def _values(sidecar: Sidecar) -> dict[str, str]:
         "without": request.negative_prompt,
         "typed": sidecar.enriched_from,
         "model": sidecar.checkpoint.name,
-        "video": f"{request.frames} frames of {request.height} × {request.width}"
-        f" at {request.fps} fps",
+        "video": f"{shown.frames} frames of {shown.height} × {shown.width} at {shown.fps} fps",
+        "finished": f"{finished}, of {finished.source}" if finished else "",
         **_inputs(sidecar),
         "denoising": f"{request.steps} steps, guidance {full_number(request.guidance)}",
         "scheduler": "" if request.scheduler == AUTO else request.scheduler,

@@ -13,7 +13,7 @@ PROMPT_WIDTH = 40
 NOTE_WIDTH = 24
 """Terminal columns of tags, of a note, and of names of files."""
 
-OPTIONAL = ("stars", "tags", "note", "from", "lora")
+OPTIONAL = ("stars", "tags", "note", "from", "lora", "finished")
 """Columns that are there if a result in the table has any; ``from`` has what it was made from."""
 
 HEAD = ("made", "model", "frames", "size", "steps", "seed", *OPTIONAL, "prompt", "file")
@@ -39,6 +39,7 @@ def result_row(entry) -> tuple[str, ...]:
         cut_line(plain_line(entry.note), NOTE_WIDTH),
         cut_line(plain_line(entry.inputs or ""), NOTE_WIDTH),
         cut_line(plain_line(entry.loras or ""), NOTE_WIDTH),
+        cut_line(plain_line(entry.finished or ""), NOTE_WIDTH),
         cut_line(plain_line(entry.prompt), PROMPT_WIDTH),
         str(path.relative_to(folder) if path.is_relative_to(folder) else path),
     )

@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 
-from ..checkpoints import registry
 from ..errors import PathError, RequestError
 from ..planning.field import DETAILS, INPUT, PROMPT, SEED, VIDEO, Field
 from ..planning.fields import FIELDS
@@ -15,6 +14,7 @@ from ..text import (
     plain_line,
     print_error,
 )
+from .filters import add_filters, filter_values
 from .streams import output_width
 from .table import format_table, result_row
 
@@ -30,29 +30,7 @@ SECTIONS = {
 
 def add_list(command: argparse.ArgumentParser) -> None:
     """The arguments of ``cogvx list``."""
-    command.add_argument(
-        "--search",
-        default="",
-        metavar="WORDS",
-        help="words of the prompt, the note or the tags, or lora:NAME",
-    )
-    command.add_argument("--model", default="", help="only results of this checkpoint")
-    command.add_argument(
-        "--frames", type=int, default=0, help="only results with this number of frames"
-    )
-    command.add_argument("--seed", type=int, help="only results with this seed")
-    command.add_argument(
-        "--stars", type=int, default=0, metavar="N", help="only results of so many stars or more"
-    )
-    command.add_argument("--tag", default="", help="only results with this tag")
-    command.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="CONDITION",
-        help="only results for which it is true, such as 'steps >= 20' or 'device = cuda'; by any "
-        "column of --export or the weight of a LoRA, 'lora:NAME >= 0.5', and more than once",
-    )
+    add_filters(command)
     command.add_argument(
         "--sort",
         default="made",
@@ -81,12 +59,7 @@ def list_results(options: argparse.Namespace) -> int:
         export.resolve_output_path(options.export)
     catalogue = Catalogue()
     catalogue.refresh()
-    known = registry.find_checkpoint(options.model)
-    model = known.name if known else options.model
-    filters = {
-        "model": model,
-        **{name: getattr(options, name) for name in ("frames", "seed", "stars", "tag", "where")},
-    }
+    filters = filter_values(options)
     total = catalogue.count(options.search, **filters)
     if options.export is not None:
         path = export.save_export(catalogue.pages(options.search, **filters), options.export)
@@ -177,9 +150,15 @@ def reproduce_video(options: argparse.Namespace) -> int:
     original = result.read_result(_named_video(options))
     _print_note(original)
     if options.output is not None:
+        if original.settings.finished:
+            remedy = "frames of a finished video are compared only: cogvx finish writes them"
+            raise RequestError("output", options.output, remedy)
         output.check_output(options.output)
     with Progress() as progress:
         again = reproduction.reproduce(original, progress)
+    if again.original.settings.finished:
+        print(again)
+        return 0 if again.identical else 1
     try:
         if options.output is not None:
             print(result.save_result(again.generated, options.output).path)

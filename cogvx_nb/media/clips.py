@@ -18,7 +18,7 @@ from PIL import Image
 from . import pictures
 from .ffmpeg import broken_ffmpeg, ffmpeg_output, find_ffmpeg, run_ffmpeg
 from .kinds import Kind, Unusable, file_kind
-from .pixmaps import ARGUMENTS, read_pixmaps
+from .pixmaps import ARGUMENTS, SCALING, read_pixmaps
 
 MOST_PIXELS, MOST_SHOWN = 8192 * 4320, "8192 × 4320"
 """Of a frame, checked before it is decoded."""
@@ -31,9 +31,6 @@ TOLERANCE = 2e-3
 
 MOST_RUNS = 400
 """Of frames that ffmpeg picks by one expression, which is an argument of its command."""
-
-SCALING = "lanczos+accurate_rnd+full_chroma_int+bitexact"
-"""swscale's flags for the conversion to RGB, by which every processor computes the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,6 +79,43 @@ def run_ffmpeg(
         raise broken_ffmpeg(error.strerror or str(error), program) from error
     except subprocess.TimeoutExpired as error:
         raise broken_ffmpeg(f"no answer within {timeout:g} s", program) from error
+
+
+def feed_ffmpeg(
+    arguments: Sequence[str], chunks: Iterable[bytes | memoryview]
+) -> subprocess.CompletedProcess:
+    """Run ffmpeg on data that is made while it runs; killed if making them raises.
+
+    Args:
+        chunks: for its standard input, read no further than ffmpeg reads.
+
+    Raises:
+        FfmpegError: if it can't be started.
+    """
+    command = [find_ffmpeg(), *QUIET[1:], *arguments]
+    with tempfile.TemporaryFile() as messages:  # not a pipe, which would have to be read meanwhile
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=messages
+            )
+        except OSError as error:
+            raise broken_ffmpeg(error.strerror or str(error), command[0]) from error
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it failed, and its messages say why
+                for chunk in chunks:
+                    process.stdin.write(chunk)
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        messages.seek(0)
+        return subprocess.CompletedProcess(command, process.returncode, b"", messages.read())
 
 
 def failure_reason(done: subprocess.CompletedProcess) -> str:

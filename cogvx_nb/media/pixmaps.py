@@ -11,6 +11,9 @@ import numpy as np
 ARGUMENTS = ("-c:v", "ppm", "-f", "image2pipe", "pipe:")
 """Of ffmpeg, to write them."""
 
+SCALING = "lanczos+accurate_rnd+full_chroma_int+bitexact"
+"""swscale's flags for the conversion to RGB, by which every processor computes the same."""
+
 
 def read_pixmaps(stream: BinaryIO) -> Iterator[np.ndarray]:
     """The frames of a stream of binary pixmaps, uint8 (height, width, 3), RGB, to its end or to

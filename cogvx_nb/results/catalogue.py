@@ -61,6 +61,7 @@ class Entry:
     tags: str  # separated by ", "
     note: str
     grid: str  # name of the grid that it was made for; else empty
+    finished: str | None  # what was made of another result's frames, such as "lanczos ×2"
     sweep: str  # name of the sweep; else empty
     marks_problem: str  # why stars, tags and note can't be read; else empty
 
@@ -244,6 +245,7 @@ class Catalogue:
             " AND ifnull(step_cache, '') = '' AND NOT ifnull(sparse_attention, 0)"
             " AND ifnull(quantized, '') = ''"
             " AND ifnull(video, '') = ''"  # a changed clip has fewer steps than its request
+            " AND finished IS NULL"
         )
         rows = self._index.query(
             f"SELECT frames, step, other_seconds, {stages} FROM ({ranked})"

@@ -71,10 +71,15 @@ def _stage_column(stage: str) -> Column:
     return Column(float, lambda sidecar: sidecar.seconds.get(stage))
 
 
+SHOWN = ("frames", "height", "width", "fps")
+"""Columns that are the mp4's own where it is finished: see ``Sidecar.shown``."""
+
 SETTINGS = {
     "made": _column("made"),
     "model": _column("checkpoint.name"),
     **{name: _column(f"request.{name}") for name in REQUEST_NAMES},
+    **{name: Column(int, operator.attrgetter(f"shown.{name}")) for name in SHOWN},
+    "finished": Column(str, lambda sidecar: str(sidecar.finished) if sidecar.finished else None),
     "inputs": Column(str, lambda sidecar: _joined(_input_names(sidecar)) or None),
     "loras": Column(str, _shown_loras),
     "enriched_from": Column(str, lambda sidecar: sidecar.enriched_from or None),

@@ -9,7 +9,7 @@ from ..errors import RequestError, ResultError
 from ..planning.field import CHECKS, FRAMES, PLAN
 from ..planning.fields import FIELDS, names_deciding
 from ..planning.inputs import named_value
-from .records import Sidecar, used_inputs
+from .records import RecordedFinish, Sidecar, used_inputs
 
 ALWAYS = ("prompt", "model", "frames", "steps", "seed")
 """Fields that a recipe names even where they have their defaults."""
@@ -56,6 +56,8 @@ def command_line(sidecar: Sidecar) -> str:
     Raises:
         ResultError: if a text holds a NUL character, which no command line can.
     """
+    if sidecar.finished:
+        return shlex.join(["cogvx", "finish", *_finish_words(sidecar.finished)])
     words = ["cogvx", "generate"]
     for name, value in recipe_values(sidecar).items():
         flag = FIELDS[name].flag
@@ -71,8 +73,29 @@ def command_line(sidecar: Sidecar) -> str:
     return " ".join(words)
 
 
+def finish_values(finished: RecordedFinish) -> dict[str, object]:
+    """What makes a finished video again of its source, by the names of ``finishing.recipe``."""
+    values: dict[str, object] = {}
+    if finished.interpolation:
+        values |= {"fps": finished.fps, "interpolation": finished.interpolation}
+    if finished.upscaler:
+        values |= {"scale": finished.scale, "upscaler": finished.upscaler}
+    return values
+
+
+def _finish_words(finished: RecordedFinish) -> list[str]:
+    words = ["--", finished.source] if finished.source.startswith("-") else [finished.source]
+    flags = [(f"--{name}", str(value)) for name, value in finish_values(finished).items()]
+    return [word for pair in flags for word in pair] + words
+
+
 def notebook_cell(sidecar: Sidecar) -> str:
     """A cell that makes a result again."""
+    if finished := sidecar.finished:
+        values = [repr(finished.source)]
+        values += [f"{name}={value!r}" for name, value in finish_values(finished).items()]
+        call = f"video = finish_result({', '.join(values)})"
+        return "\n".join(["from cogvx_nb import finish_result", "", call])
     lines = [f"    {name}={value!r}," for name, value in recipe_values(sidecar).items()]
     return "\n".join(
         ["from cogvx_nb import generate_video", "", "video = generate_video(", *lines, ")"]

@@ -32,6 +32,12 @@ STAGES = ("load", "text", "encode", "compile", "denoise", "decode", "write")
 ONE_TIME_STAGES = ("load", "compile")
 """Stages that the next video of a process doesn't have."""
 
+LATE_STAGES = ("finish", "write")
+"""Stages that end after the settings are put into the mp4: only the sidecar has their times."""
+
+MAX_FRAMES, MAX_SIDE = 10**6, 2**14
+"""Of a finished video; H.264 has no longer side (libx264)."""
+
 MAX_THREADS = 1024
 """CPU threads of torch that a sidecar can ask for: far more end the process."""
 
@@ -140,6 +146,29 @@ class RecordedMachine:
     gpus: tuple[str, ...] | None = None  # names
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedFinish:
+    """What was made of a result's frames: more of them in time, then larger ones."""
+
+    source: str  # name of the result's mp4
+    source_frames: str  # its ``frame_hash``, by which it is found again
+    source_content: str  # its ``content_hash``: what its mp4 decoded to
+    frames: Annotated[int, Range(1, MAX_FRAMES)]
+    height: Annotated[int, Range(1, MAX_SIDE)]  # pixels
+    width: Annotated[int, Range(1, MAX_SIDE)]
+    fps: Annotated[int, Range(1, 1000)]
+    interpolation: str = ""  # a name of ``finishing.methods.INTERPOLATIONS``; empty: none
+    upscaler: str = ""  # of ``UPSCALERS``
+    scale: Annotated[int, Range(1, 16)] = 1
+    weights: dict[str, str] = field(default_factory=dict)  # SHA-256 of files of networks, by name
+    versions: dict[str, str | None] = field(default_factory=dict)  # of what decides the frames
+
+    def __str__(self) -> str:
+        parts = [f"{self.interpolation} to {self.fps} fps"] * bool(self.interpolation)
+        parts += [f"{self.upscaler} ×{self.scale}"] * bool(self.upscaler)
+        return ", ".join(parts)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
     """Everything that is recorded of a video, in the order of the JSON file.
@@ -163,9 +192,15 @@ class Sidecar:
     checkpoint: RecordedCheckpoint
     versions: dict[str, str | None] = field(default_factory=dict)  # None: not installed
     machine: RecordedMachine = RecordedMachine()
-    seconds: dict[str, Seconds]  # of each stage; with "denoise" at least
+    seconds: dict[str, Seconds]  # of each stage; with "denoise" unless it is finished
     frame_hash: str  # SHA-256 of the frames before encoding
     content_hash: str = ""  # of the decoded mp4, see ``video.content_hash``; empty in older ones
+    finished: RecordedFinish | None = None  # request, plan, machine, … are then the source's
+
+    @property
+    def shown(self) -> RecordedRequest | RecordedFinish:
+        """What has the frames, height, width and fps of the mp4."""
+        return self.finished or self.request
 
     def as_json(self) -> dict:
         """The JSON content of a sidecar in today's format."""
@@ -217,7 +252,7 @@ def read_settings(content: object, strict: bool = True) -> Sidecar:
         rename = rename_choices if content["format"] == 1 else rename_step_cache
         content = content | {"plan": rename(content["plan"])}
     sidecar = read_as(Sidecar, content, strict)
-    if "denoise" not in sidecar.seconds:
+    if "denoise" not in sidecar.seconds and sidecar.finished is None:
         raise FieldError(MISSING, dataclasses.MISSING, "denoise", "seconds")
     return sidecar
 

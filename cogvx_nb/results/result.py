@@ -120,18 +120,32 @@ def _write_result(
 
 def _write_mp4(frames: np.ndarray, sidecar: Sidecar, path: Path) -> Sidecar:
     """Write an mp4 with its settings, and check it; returns them with the hash of what it holds."""
-    draft = replace(sidecar, content_hash="0" * 64)  # not known yet, but its length is
-    video.encode_video(frames, path, sidecar.request.fps, _tag_text(draft))
+    draft = replace(sidecar, content_hash=UNKNOWN_HASH)
+    video.encode_video(frames, path, sidecar.request.fps, tag_text(draft))
     _check_written(path, frames)
     sidecar = replace(sidecar, content_hash=video.content_hash(path))
-    box, tag = find_tag(path, TAG), _tag_text(sidecar).encode()
-    if box is None or box.end - box.start != len(tag):
-        raise BadFrames("the video that was just written doesn't hold its settings")
-    overwrite_box(path, box, tag)
+    replace_tag(path, sidecar)
     return sidecar
 
 
-def _tag_text(sidecar: Sidecar) -> str:
+UNKNOWN_HASH = "0" * 64
+"""In place of a hash that isn't known before the mp4 is written, but as long."""
+
+
+def replace_tag(path: Path, sidecar: Sidecar) -> None:
+    """Replace the settings in an mp4 by others that are as long.
+
+    Raises:
+        BadFrames: if it doesn't hold such.
+    """
+    box, tag = find_tag(path, TAG), tag_text(sidecar).encode()
+    if box is None or box.end - box.start != len(tag):
+        raise BadFrames("the video that was just written doesn't hold its settings")
+    overwrite_box(path, box, tag)
+
+
+def tag_text(sidecar: Sidecar) -> str:
+    """The settings as an mp4 carries them."""
     return json.dumps(sidecar.as_json(), ensure_ascii=True, separators=(",", ":"))
 
 

@@ -191,7 +191,7 @@ def side_by_side(results: Sequence[Result]) -> bytes:
     """Two to six results in one mp4, in step, labelled with their letters in
     ``comparison_table``."""
     clips = [video.decode_video(result.path) for result in results]
-    rates = [result.settings.request.fps for result in results]
+    rates = [result.settings.shown.fps for result in results]
     count, pace = common_pace([*map(len, clips)], rates)
     across = len(clips) if len(clips) < 4 else (len(clips) + 1) // 2
     width = max(240, min(360, *(clip.shape[2] for clip in clips)))

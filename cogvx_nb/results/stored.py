@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import ResultError
 from ..paths import read_bounded
 from .mp4 import TAG, find_tag, read_box
-from .records import MAX_BYTES, Sidecar, read_settings
+from .records import LATE_STAGES, MAX_BYTES, Sidecar, read_settings
 from .typed import FieldError
 
 DROPPED = "carries no settings (another program may have dropped them)"
@@ -123,12 +123,12 @@ def _parse(name: str, data: bytes, failed: str) -> Source:
 
 def _is_copy(tag: Source, copy: Source) -> bool:
     """Whether a sidecar says the same as the tag, as far as that goes: the tag is written first, so
-    it lacks the time of writing."""
+    it lacks the times of ``LATE_STAGES``."""
     if not (isinstance(tag.content, dict) and isinstance(copy.content, dict)):
         return False
     seconds = copy.content.get("seconds")
     if isinstance(seconds, dict):
-        seconds = {stage: value for stage, value in seconds.items() if stage != "write"}
+        seconds = {stage: value for stage, value in seconds.items() if stage not in LATE_STAGES}
     return copy.content | {"seconds": seconds} == tag.content
 
 
@@ -137,7 +137,8 @@ def _note_on_sidecar(own: Sidecar, copied: Sidecar | None, copy: Source) -> str:
     if copied is None:
         problem = copy.explain()
         return f"{copy.name} {problem}; these are the settings in the video" if problem else ""
-    names = [name for name in differing_fields(own, copied) if name != "seconds.write"]
+    late = {f"seconds.{stage}" for stage in LATE_STAGES}
+    names = [name for name in differing_fields(own, copied) if name not in late]
     names.sort(key=lambda name: not name.startswith("request."))
     if not names:
         return ""

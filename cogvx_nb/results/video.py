@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..media import pixmaps
 from ..media.ffmpeg import (
     broken_ffmpeg,
     failure_reason,
+    feed_ffmpeg,
     ffmpeg_output,
     find_ffmpeg,
     input_file,
@@ -51,17 +52,25 @@ def frame_hash(frames: np.ndarray) -> str:
 
 
 def encode_video(frames: np.ndarray, path: Path, fps: int, tag: str) -> None:
-    """Write an H.264, yuv420p, faststart mp4.
+    """``encode_frames`` of an array (frames, height, width, 3)."""
+    encode_frames(frames, frames.shape[1:3], path, fps, tag)
+
+
+def encode_frames(
+    frames: Iterable[np.ndarray], size: tuple[int, int], path: Path, fps: int, tag: str
+) -> None:
+    """Write an H.264, yuv420p, faststart mp4, of frames that may be made meanwhile.
 
     Args:
-        frames: uint8 (frames, height, width, 3), RGB, height and width even.
+        frames: uint8 (height, width, 3), RGB, height and width even.
+        size: (height, width) in pixels.
         tag: ASCII text of any length for the file's metadata; none if empty.
 
     Raises:
         OutputError: if ffmpeg fails, with its last line.
         FfmpegError: if it doesn't start.
     """
-    _, height, width, _ = frames.shape
+    height, width = size
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
     source += ["-i", "pipe:"]
     # Without explicit parameters players guess the colour space from the picture's size.
@@ -77,8 +86,8 @@ def encode_video(frames: np.ndarray, path: Path, fps: int, tag: str) -> None:
             metadata.write_text(f";FFMETADATA1\n{TAG}={escaped}\n", encoding="ascii")
             source += ["-f", "ffmetadata", "-i", f"file:{metadata.absolute()}"]
             target = ["-map", "0:v", "-map_metadata", "1", *target]
-        data = memoryview(np.ascontiguousarray(frames, np.uint8)).cast("B")
-        done = run_ffmpeg(["-y", *source, *target], data)
+        pixels = (memoryview(np.ascontiguousarray(frame, np.uint8)).cast("B") for frame in frames)
+        done = feed_ffmpeg(["-y", *source, *target], pixels)
     if done.returncode != 0:
         raise OutputError(f"ffmpeg could not write {path}: {failure_reason(done)}")
 
@@ -102,6 +111,27 @@ def decode_video(path: Path, most_frames: int | None = None) -> np.ndarray:
     if any(frame.shape != frames[0].shape for frame in frames):
         raise ResultError(f"{path} can't be read as a video: the size of its frames changes")
     return np.stack(frames)
+
+
+@contextlib.contextmanager
+def stream_frames(path: Path) -> Iterator[Iterator[np.ndarray]]:
+    """The frames of a video one after another, uint8 (height, width, 3), RGB, the same on every
+    processor; they end where the file does or is damaged.
+
+    Raises:
+        ResultError: if it is missing.
+        FfmpegError: if ffmpeg doesn't start.
+    """
+    exact = [
+        "-vf",
+        f"scale=flags={pixmaps.SCALING}",
+        "-pix_fmt",
+        "rgb24",
+        "-fps_mode",
+        "passthrough",
+    ]
+    with ffmpeg_output([*input_file(path), "-map", "0:v:0", *exact, *pixmaps.ARGUMENTS]) as stream:
+        yield pixmaps.read_pixmaps(stream)
 
 
 def _bounded(frames: Iterator[np.ndarray], path: Path) -> Iterator[np.ndarray]:

@@ -65,16 +65,16 @@ def open_comparison(desk: Desk, arguments: Chosen) -> object:
 
 def describe_clip(letter: str, path: str, result: Result) -> dict[str, object]:
     """What a page needs to play a result and to name it."""
-    request = result.settings.request
+    request, shown = result.settings.request, result.settings.shown
     return {
         "letter": letter,
         "path": path,
         "prompt": request.prompt,
         "seed": request.seed,
-        "frames": request.frames,
-        "fps": request.fps,
-        "height": request.height,
-        "width": request.width,
+        "frames": shown.frames,
+        "fps": shown.fps,
+        "height": shown.height,
+        "width": shown.width,
         "inputs": input_rows(result.settings),
         "note": result.note.replace(f"{settings.outputs_dir()}/", ""),
     }

@@ -142,6 +142,8 @@ class Desk:
         """The name of a video that was made of an equal request; empty if there is none."""
         self.session.catalogue.refresh()
         for entry in self.session.catalogue.find(seed=request.seed, model=request.model.name):
+            if entry.finished:  # its request made the frames that it is of
+                continue
             with contextlib.suppress(CogvxError):
                 recorded = read_result(entry.path).settings
                 same = {name: getattr(recorded.request, name) for name in request.settings}

@@ -168,7 +168,7 @@ class Grids:
             catalogue.refresh()
             found = catalogue.find(seed=request.seed, frames=request.frames, limit=MOST_SEARCHED)
             for entry in found:
-                if entry.made < grid.made:
+                if entry.made < grid.made or entry.finished:
                     continue
                 result = read_result(entry.path)
                 if _recorded_key(result) == key:

@@ -18,6 +18,7 @@ from ..errors import Cancelled, CogvxError
 from ..planning.request import VideoRequest
 from ..progress import (
     Event,
+    FrameFinished,
     Listener,
     Note,
     PlanChanged,
@@ -77,7 +78,7 @@ class Job:
         match event:
             case StageStarted(stage):
                 self.stage, self.step, self.steps = stage, 0, 0
-            case Step(step, steps):
+            case Step(step, steps) | FrameFinished(step, steps):
                 self.step, self.steps = step, steps
             case Planned(_, plan):
                 self.notes += tuple(f"approximate: {text}" for text in plan.approximations)

@@ -215,7 +215,7 @@ PLANNED_FACTS = ("speed", "attention", "placement", "device")
 def roll_row(path: str, result: Result) -> RollRow:
     """A result as the film roll and the stage show it."""
     sidecar = result.settings
-    request = sidecar.request
+    request, shown = sidecar.request, sidecar.shown
     stages = ", ".join(f"{name} {value:.1f} s" for name, value in sidecar.seconds.items())
     typed = (f"as typed: {sidecar.enriched_from}",) if sidecar.enriched_from else ()
     changes = map(str, sidecar.adjustments)
@@ -225,10 +225,10 @@ def roll_row(path: str, result: Result) -> RollRow:
         prompt=request.prompt,
         values=recorded_values(sidecar),
         facts=_facts(sidecar),
-        frames=request.frames,
-        fps=request.fps,
-        height=request.height,
-        width=request.width,
+        frames=shown.frames,
+        fps=shown.fps,
+        height=shown.height,
+        width=shown.width,
         seed=request.seed,
         model=sidecar.checkpoint.name,
         made=sidecar.made,
@@ -250,7 +250,8 @@ def input_rows(sidecar: Sidecar) -> tuple[tuple[str, str, str], ...]:
 def _facts(sidecar: Sidecar) -> tuple[tuple[str, str], ...]:
     request, plan = sidecar.request, sidecar.plan
     values = {name: getattr(request, name) for name in FACTS}
-    values["size"] = f"{request.height} × {request.width}"
+    values |= {"frames": sidecar.shown.frames, "finished": str(sidecar.finished or "")}
+    values["size"] = f"{sidecar.shown.height} × {sidecar.shown.width}"
     names = ("speed", "device") if plan.device == "cpu" else PLANNED_FACTS
     values |= {name: getattr(plan, name) for name in names}
     values["lora"] = shown_loras(request.lora)

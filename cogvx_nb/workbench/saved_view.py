@@ -35,12 +35,12 @@ class SavedView:
         stills = []
         for result in results:
             try:
-                request = result.settings.request
-                middle = request.frames / request.fps / 2
+                shown = result.settings.shown
+                middle = shown.frames / shown.fps / 2
                 still = pictures.still_image(result.path, middle, pictures.THUMBNAIL_WIDTH)
             except CogvxError:  # deleted, or no ffmpeg
                 continue
-            stills.append((data_url("image/webp", still), request.prompt))
+            stills.append((data_url("image/webp", still), result.settings.request.prompt))
         return render_template("saved_workbench.html", stills=stills)
 
     def _update(self) -> None:

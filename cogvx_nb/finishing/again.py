@@ -1,0 +1,110 @@
+"""A finished video made again from the same frames, and compared."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ResultError
+from ..progress import CancelToken, FrameFinished, Listener, StageStarted
+from ..results import video
+from ..results.catalogue import Catalogue
+from ..results.filters import Condition
+from ..results.recipe import finish_values
+from ..results.records import RecordedFinish
+from ..results.result import Result, read_result
+from .finish import describe_finish
+from .recipe import Recipe
+from .source import read_source
+from .work import made_frames, plan_work
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedAgain:
+    """A finished video made again."""
+
+    original: Result
+    same_frames: bool  # whether its frames are, bit by bit, those that were made then
+    same_file: bool  # whether the mp4 decodes to what it did when it was written
+    differences: tuple[str, ...]  # in versions and weights
+
+    @property
+    def identical(self) -> bool:
+        return self.same_frames and self.same_file
+
+    def __str__(self) -> str:
+        path, count = self.original.path, self.original.settings.shown.frames
+        if self.identical:
+            return f"identical: all {count} frames of {path} came out the same"
+        if self.same_frames:
+            return (
+                f"changed: all {count} frames came out as they were made then, but {path} holds "
+                "others: it was cut, encoded again or replaced since"
+            )
+        reasons = self.differences or ("nothing that was recorded differs",)
+        return "\n  ".join([f"not identical: other frames than those of {path}", *reasons])
+
+
+def finish_again(
+    original: Result, on_event: Listener | None = None, cancel: CancelToken | None = None
+) -> FinishedAgain:
+    """Make the frames of a finished video once more, from the video that it was made of.
+
+    Raises:
+        ResultError: if that is gone or was changed, in one line.
+        CogvxError: whatever finishing can raise.
+    """
+    then, emit = original.settings.finished, on_event or (lambda event: None)
+    video.try_ffmpeg()
+    path = find_source(original.path, then)
+    source = read_source(path, read_result(path).settings, cancel)
+    recipe = Recipe(**finish_values(then))
+    work = plan_work(source, recipe)
+    now = describe_finish(work, recipe).finished
+    emit(StageStarted("finish", work.seconds))
+    digest = hashlib.sha256()
+    for number, frame in enumerate(made_frames(work, cancel), 1):
+        digest.update(np.ascontiguousarray(frame).data)
+        emit(FrameFinished(number, work.frames))
+    return FinishedAgain(
+        original,
+        digest.hexdigest() == original.frame_hash,
+        video.content_hash(original.path) == original.settings.content_hash,
+        _differences(then, now),
+    )
+
+
+def find_source(path: Path, finished: RecordedFinish) -> Path:
+    """The mp4 whose frames a finished one was made of: beside it, or any result of these frames.
+
+    Raises:
+        ResultError: if it is gone, or was changed since.
+    """
+    beside = path.with_name(Path(finished.source).name)
+    there = [beside] if beside != path and beside.is_file() else []
+    catalogue = Catalogue()
+    catalogue.refresh()
+    same = Condition("frame_hash", "=", finished.source_frames)
+    there += [entry.path for entry in catalogue.find(where=(same,)) if entry.path != path]
+    for candidate in there:
+        with contextlib.suppress(ResultError):
+            if video.content_hash(candidate) == finished.source_content:
+                return candidate
+    why = "was changed since" if there else "is not there any more"
+    raise ResultError(f"{path} can't be made again: {finished.source}, which it was made of, {why}")
+
+
+def _differences(then: RecordedFinish, now: RecordedFinish) -> tuple[str, ...]:
+    found = []
+    for part in ("versions", "weights"):
+        before, after = getattr(then, part), getattr(now, part)
+        found += [
+            f"{part} {name}: {before.get(name)} then, {after.get(name)} now"
+            for name in sorted(before.keys() | after.keys())
+            if before.get(name) != after.get(name)
+        ]
+    return tuple(found)
