@@ -200,7 +200,7 @@ def test_marks_are_listed_and_asked_for(capsys, three, tmp_path):
     frame_hash = result.read_result(blue).frame_hash
     marks.change_marks(blue, frame_hash, stars=4, add_tags=["to keep"], note="a\nnote")
     head, row = listed(capsys, "--stars", "3", "--tag", "To Keep")
-    assert head.split() == [name for name in table.HEAD if name not in ("from", "lora")]
+    assert head.split() == [name for name in table.HEAD if name not in ("from", "lora", "finished")]
     assert r"4      to keep  a\nnote  a blue star" in row
     assert len(listed(capsys)) == 4
     rows = listed(capsys, "--where", "frames < 49", "--where", "model ~ TINY")[1:]
@@ -391,7 +391,7 @@ def test_as_a_user_starts_it(three, tmp_path):
 
 def test_a_narrow_terminal_is_kept_to():
     facts = ("2030-01-01 00:00", "cogvideox-tiny", "13", "96×144", "50", "7")
-    row = (*facts, "3", "", "", "", "", "a red circle", "o/a.mp4")
+    row = (*facts, "3", "", "", "", "", "", "a red circle", "o/a.mp4")
     for width in (40, 60, 80, 120):
         lines = table.format_table([row, row], width)
         assert max(map(len, lines)) <= width

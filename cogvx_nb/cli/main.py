@@ -87,7 +87,7 @@ COMMANDS = (
         "finish",
         finish.finish_videos,
         finish.add_finish,
-        "clip.mp4 --fps 24 --scale 2",
+        "clip.mp4 --fps 24",
         "smoother, larger: a new video",
     ),
     Command(

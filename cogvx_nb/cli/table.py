@@ -19,7 +19,19 @@ OPTIONAL = ("stars", "tags", "note", "from", "lora", "finished")
 HEAD = ("made", "model", "frames", "size", "steps", "seed", *OPTIONAL, "prompt", "file")
 
 
-SPARED = ("size", "model", "steps", "frames", "note", "prompt", "tags", "from", "lora", "seed")
+SPARED = (
+    "size",
+    "model",
+    "steps",
+    "frames",
+    "note",
+    "prompt",
+    "tags",
+    "from",
+    "lora",
+    "finished",
+    "seed",
+)
 """Columns that are left out of a narrow terminal, the first first: the file's name has the prompt's
 words and the seed, and ``cogvx show`` the rest."""
 
