@@ -74,7 +74,7 @@ def compare(frames: int, steps: int, random: str | None, ways: list[str] | None)
 
 def embedded_plans(planned) -> dict:
     """Plans by name; also those that the planner wouldn't choose for so small a model."""
-    from cogvx_nb.planning.plan import PLACEMENTS
+    from cogvx_nb.planning.placements import PLACEMENTS
 
     plans = {"as planned": planned, "cached embeddings": planned}
     plans["attention native"] = replace(planned, attention="native")

@@ -117,7 +117,8 @@ def true_shapes(steps: int):
     from cogvx_nb.checkpoints import registry
     from cogvx_nb.pipeline.loader import Loaded
     from cogvx_nb.planning import request
-    from cogvx_nb.planning.plan import NO_OFFLOAD, Plan
+    from cogvx_nb.planning.placements import NO_OFFLOAD
+    from cogvx_nb.planning.plan import Plan
 
     known = registry.COGVIDEOX_5B
     model = registry.Model(known, Path(known.name), {}, known.parameters)

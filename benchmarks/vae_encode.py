@@ -28,7 +28,8 @@ from cogvx_nb.pipeline import components, optimization
 from cogvx_nb.pipeline.failures import is_out_of_memory
 from cogvx_nb.pipeline.vae import use_fast_vae
 from cogvx_nb.planning import vae_cost
-from cogvx_nb.planning.plan import NO_OFFLOAD, Plan
+from cogvx_nb.planning.placements import NO_OFFLOAD
+from cogvx_nb.planning.plan import Plan
 
 SIZES = ("1x480x720", "13x480x720", "49x480x720", "1x768x1360", "81x768x1360")
 STOCK, WHOLE, TILED = "diffusers", "whole", "tiled"

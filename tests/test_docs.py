@@ -18,7 +18,7 @@ from cogvx_nb.check import environment, gpu, report, run
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import build_parser
 from cogvx_nb.notebooks.template import VIDEO_PARAMETERS
-from cogvx_nb.planning import cost, plan, planner
+from cogvx_nb.planning import cost, placements, planner
 from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.planning.machine import Gpu, Machine
 
@@ -167,7 +167,7 @@ def test_files_and_functions_named_in_the_architecture_exist():
     for name in re.findall(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|ipynb))`", page):
         assert any((folder / name).is_file() for folder in (ROOT, ROOT / "cogvx_nb")), name
     assert [row[0] for row in rows_of("docs/architecture.md", "^. placement ")] == [
-        f"`{name}`" for name in plan.PLACEMENTS
+        f"`{name}`" for name in placements.PLACEMENTS
     ]
 
 
@@ -237,7 +237,7 @@ def test_memory_by_placement_is_what_the_planner_says(page):
     machine = Machine("", 1, 1, 2**40, 2**40, (GPU,), {})
     rows = rows_of(page, r"13 (frames|帧) \| 25 (frames|帧) \| 49 (frames|帧)")
     fitted = [planner.predict_plan(registry.COGVIDEOX_5B, machine, n) for n in (13, 25, 49)]
-    kinds = [(name, False) for name in plan.PLACEMENTS] + [("group_offload", True)]
+    kinds = [(name, False) for name in placements.PLACEMENTS] + [("group_offload", True)]
     for (name, tiled), row in zip(kinds, rows, strict=False):
         plans = [
             replace(planner.with_placement(plan, name, machine), tiled=tiled) for plan in fitted

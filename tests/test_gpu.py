@@ -16,13 +16,13 @@ import vae_encode
 from conftest import CIRCLE
 
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.planning import cost, machine, plan, planner, request, speedups
+from cogvx_nb.planning import cost, machine, placements, planner, request, speedups
 from cogvx_nb.results import result
 from cogvx_nb.results.video import frame_hash
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
 
-NO_OFFLOAD, *OFFLOADS = plan.PLACEMENTS
+NO_OFFLOAD, *OFFLOADS = placements.PLACEMENTS
 FROM_MEMORY = [name for name in OFFLOADS if "disk" not in name]
 """Writing the true shapes to disk first would take most of the time."""
 

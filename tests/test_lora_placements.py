@@ -14,7 +14,7 @@ from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.pipeline import loader
 from cogvx_nb.planning import cost, planner, request
 from cogvx_nb.planning.machine import ITEM_BYTES
-from cogvx_nb.planning.plan import PLACEMENTS
+from cogvx_nb.planning.placements import PLACEMENTS
 
 WEIGHT = 3.0
 

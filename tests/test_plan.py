@@ -14,6 +14,8 @@ from cogvx_nb.planning import (
     cost,
     former_names,
     model_choice,
+    paces,
+    placements,
     plan,
     planner,
     request,
@@ -177,7 +179,7 @@ def test_what_combines_with_what(big):
         "disk_offload": {"compiled"},
         "sequential_offload": set(),
     }
-    assert set(allowed) == set(plan.PLACEMENTS)
+    assert set(allowed) == set(placements.PLACEMENTS)
     here = machine_with(79)
     start = planner.plan_request(replace(big, speed="fast"), here)
     assert (start.compiled, start.quantized) == (True, "fp8")
@@ -444,7 +446,7 @@ def test_a_plan_recorded_under_former_names_comes_back(big):
         "former_step_cache",
     ]
     assert planner.replay_plan(big, machine, recorded | {"step_cache": True}).step_cache == "steps"
-    for former, name in plan.FORMER_PLACEMENTS.items():
+    for former, name in placements.FORMER_PLACEMENTS.items():
         assert former_names.upgrade_choices({"placement": former})["placement"] == name
         assert planner.with_placement(replayed, former, machine).placement == name
     today = planner.plan_request(big, machine).choices
@@ -460,6 +462,27 @@ def test_an_unknown_placement_is_not_followed(big):
         planner.with_placement(replayed, "elsewhere", machine_with(79))
 
 
+def test_idle_guidance_is_left_out_where_that_costs_no_compilation(big):
+    machine = machine_with(79, flash="4.0.0")
+    exact = planner.plan_request(replace(big, frames=49), machine)
+    assert (exact.compiled, exact.idle_guidance, exact.idle_dtype) == (True, True, "bfloat16")
+    assert exact.batches == exact.block_batches == (2,), "one clip alone isn't compiled for"
+    shared = replace(exact, peers=("cuda:1",))
+    assert shared.block_batches == (1,)
+    fast = planner.plan_request(replace(big, speed="fast"), machine)
+    assert not fast.idle_guidance
+    assert not any("leaving out" in reason for reason in (*exact.reasons, *fast.reasons))
+    assert str(exact).count(",") == str(replace(exact, idle_guidance=False)).count(",")
+    older = {k: v for k, v in exact.choices.items() if k != "idle_guidance"}
+    assert planner.replay_plan(replace(big, frames=49), machine, exact.choices).idle_guidance
+    assert not planner.replay_plan(replace(big, frames=49), machine, older).idle_guidance
+    less = replace(exact, idle_guidance=False)
+    seconds = [cost.stage_seconds(p, machine.gpus[0], 50, True)["denoise"] for p in (exact, less)]
+    assert 0.97 < seconds[0] / seconds[1] < 0.99
+    assert paces.paced_steps(exact, 50) == 50
+    assert paces.paced_steps(replace(exact, step_cache="halves"), 50) == 50 * 19 / 49
+
+
 def test_sdpa_is_also_called_stock(big):
     with_it = machine_with(79, flash="4.0.0")
     assert planner.plan_request(replace(big, attention="stock"), with_it).attention == "sdpa"
@@ -468,10 +491,9 @@ def test_sdpa_is_also_called_stock(big):
 def test_a_speed_up_that_fails_takes_along_what_is_slow_without_it(big):
     machine = machine_with(79, flash="4.0.0")
     start = planner.plan_request(replace(big, speed="turbo"), machine)
+    others = "compact_weights", "former_step_cache", "idle_guidance"
     assert [row.name for row in start.speed_ups] == [
-        row.name
-        for row in speedups.SPEED_UPS.values()
-        if row.name not in ("compact_weights", "former_step_cache")
+        row.name for row in speedups.SPEED_UPS.values() if row.name not in others
     ]
     eager = planner.next_plan(start, "compiled", "no compiler")
     assert [row.name for row in eager.speed_ups] == ["flash4", "sparse_attention", "step_cache"]

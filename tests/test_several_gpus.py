@@ -20,8 +20,9 @@ from cogvx_nb.pipeline.team import Team
 from cogvx_nb.pipeline.vae import decode_latents, use_fast_vae
 from cogvx_nb.pipeline.vae_decoder import SharedDecoder
 from cogvx_nb.pipeline.weights import load_component
-from cogvx_nb.planning import cost, planner, several_gpus
+from cogvx_nb.planning import planner, several_gpus
 from cogvx_nb.planning.machine import Gpu, Machine
+from cogvx_nb.planning.paces import predict_seconds
 from cogvx_nb.planning.request import make_request
 from cogvx_nb.progress import PlanChanged, Step
 from cogvx_nb.results import forecast
@@ -87,6 +88,16 @@ def test_with_a_step_cache():
     changes = {"step_cache": "halves", "speed": "turbo"}
     alone = made(video, 0, **changes).astype(int)
     assert abs(made(video, 1, **changes) - alone).max() <= 1
+
+
+def test_one_clip_alone_where_guidance_is_idle():
+    video = request(guidance=1 + 2e-6)
+    plan = planner.plan_request(video, machine())
+    assert plan.guided
+    assert plan.idle_guidance
+    alone = made(video, 0).astype(int)
+    for peers in (1, 3):
+        assert abs(made(video, peers) - alone).max() <= 1
 
 
 @pytest.mark.slow
@@ -255,7 +266,7 @@ def test_a_prediction_is_of_the_gpus_that_are_asked_for():
         plan = planner.predict_plan(big().model, four, 49, gpus=gpus)
         assert len(plan.devices) == count
         forecast.paces_for(plan, "auto", paces)
-        seconds[count] = cost.predict_seconds(plan, four, 50, {})
+        seconds[count] = predict_seconds(plan, four, 50, {})
     assert asked == [4, 1, 2]
     assert seconds[4] < seconds[2] < seconds[1]
     with pytest.raises(RequestError, match="there are 4"):

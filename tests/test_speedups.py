@@ -117,6 +117,19 @@ def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
     assert torch.equal(found, stock)
 
 
+def test_clips_that_nothing_was_compiled_for_run_eagerly():
+    class Block(torch.nn.Module):
+        def forward(self, hidden_states):
+            return hidden_states + 1
+
+    toggle = optimization.CompileToggle(Block(), exact=True)
+    toggle.enable(True, (2,))
+    toggle._off = True  # compiled code would be refused
+    assert toggle(hidden_states=torch.zeros(1, 3)).tolist() == [[1.0] * 3]
+    with pytest.raises(SpeedUpFailed):
+        toggle(hidden_states=torch.zeros(2, 3))
+
+
 def test_a_plan_never_records_compiled_code_that_did_not_run():
     toggle = optimization.CompileToggle(torch.nn.Identity(), exact=True)
     assert toggle(1) == 1
@@ -262,5 +275,5 @@ def test_the_fast_decoder_leaves_gradients_and_copies_to_diffusers(tiny, tmp_pat
 
 
 def test_each_speed_up_takes_effect_on_a_pipeline():
-    loop = {"step_cache"}  # which the denoising loop applies
+    loop = {"step_cache", "idle_guidance"}  # which the denoising loop applies
     assert set(optimization.APPLY) | loop == {row.field for row in speedups.SPEED_UPS.values()}

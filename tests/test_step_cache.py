@@ -15,7 +15,7 @@ from cogvx_nb.pipeline.condition import from_text
 from cogvx_nb.pipeline.noise import Noise
 from cogvx_nb.planning import planner, request
 from cogvx_nb.planning.guidance import constant, trailing_timesteps, wave
-from cogvx_nb.planning.step_cache import HALVES, SCHEDULES, STEPS, shares
+from cogvx_nb.planning.step_cache import HALVES, SCHEDULES, STEPS, schedule_for, shares
 
 WAVE_50 = wave(6.0)(trailing_timesteps(50))
 
@@ -60,6 +60,17 @@ def test_what_a_video_is_predicted_to_compute(wave_of, expected):
     assert shares("", 3, wave=wave_of, guided=True) == [1.0] * 3
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_two_of_fifty_steps_have_idle_guidance(dtype):
+    schedule = schedule_for("", WAVE_50, dtype)
+    assert [n for n, count in enumerate(schedule) if count == 1] == [47, 48]
+    assert sum(shares("", 50, wave=True, guided=True, idle_dtype=dtype)) == 49
+    assert sum(shares("", 50, wave=True, guided=False, idle_dtype=dtype)) == 50
+    assert schedule_for("", wave(6.0)(trailing_timesteps(20)), dtype) == [2] * 20
+    assert schedule_for("", WAVE_50) == [2] * 50
+    assert schedule_for(HALVES, WAVE_50, dtype) == SCHEDULES[HALVES](WAVE_50)
+
+
 @pytest.fixture(scope="module")
 def pipe(tiny, here):
     video = request.make_request(tiny, CIRCLE, frames=9, steps=20)
@@ -71,7 +82,7 @@ def pipe(tiny, here):
 def made(pipe):
     """Latents of 8 × 8 pixels from random text; and the batches that the transformer was given."""
 
-    def made(step_cache="", scheduler="auto", texts=2, steps=20, guide=None):
+    def made(step_cache="", scheduler="auto", texts=2, steps=20, guide=None, idle_dtype=""):
         batches = []
         hook = pipe.transformer.register_forward_pre_hook(
             lambda module, args, given: batches.append(len(given["hidden_states"])),
@@ -90,6 +101,7 @@ def made(pipe):
                 from_text(1, pipe.transformer.config),
                 Noise(3),
                 step_cache=step_cache,
+                idle_dtype=idle_dtype,
             )
         hook.remove()
         return latents, batches
@@ -132,6 +144,20 @@ def test_guidance_that_never_acts_leaves_the_negative_prompt_out(made):
     cached, batches = made(HALVES, guide=constant(1.0))
     assert set(batches) == {1}
     assert torch.isfinite(cached).all()
+
+
+def test_idle_guidance_is_left_out_within_rounding(made):
+    def guide(timesteps):
+        return [6.0, 1.0, 7.0, 1 + 5e-6, 2.0]
+
+    whole, batches = made(steps=5, guide=guide)
+    assert batches == [2] * 5
+    found, batches = made(steps=5, guide=guide, idle_dtype="float32")
+    assert batches == [2, 1, 2, 1, 2]
+    assert (found - whole).norm() / whole.norm() < 2e-6
+    alone, batches = made(steps=5, guide=guide, texts=1, idle_dtype="float32")
+    assert batches == [1] * 5
+    assert torch.equal(alone, made(steps=5, guide=guide, texts=1)[0])
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from cogvx_nb.events import PlanChanged, Planned, StageStarted, Step
 from cogvx_nb.planning import planner, request
-from cogvx_nb.planning.cost import MeasuredPace
+from cogvx_nb.planning.paces import MeasuredPace
 from cogvx_nb.planning.stages import expected_seconds, median_pace
 from cogvx_nb.sweep.folder import SweepRun
 from cogvx_nb.sweep.progress import START_SECONDS, Progress, predicted_seconds

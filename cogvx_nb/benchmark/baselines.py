@@ -13,7 +13,8 @@ import torch
 
 from ..pipeline import components
 from ..pipeline.optimization import synchronize
-from ..planning.plan import MODEL_OFFLOAD, NO_OFFLOAD, SWITCHED_OFF, Plan
+from ..planning.placements import MODEL_OFFLOAD, NO_OFFLOAD
+from ..planning.plan import SWITCHED_OFF, Plan
 from ..planning.request import VideoRequest
 from ..results import video
 

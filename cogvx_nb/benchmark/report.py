@@ -98,7 +98,7 @@ class Row:
     height: int
     width: int
     speed: str  # one of speedups.SPEEDS, or of BASELINES
-    placement: str  # as requested: one of plan.PLACEMENTS, or "auto"
+    placement: str  # as requested: one of placements.PLACEMENTS, or "auto"
     task: str = TEXT  # one of registry.TASKS
     lora: str = ""  # merged into the weights: as a request's, each by its content
     error: str = ""
@@ -142,7 +142,7 @@ class Row:
         if self.measured is None:
             return f"{self.title}, {self.placement}{self.with_loras}"
         plan = self.measured.plan
-        others = [row for row in SPEED_UPS.values() if row.field != "attention"]
+        others = [row for row in SPEED_UPS.values() if row.field != "attention" and row.label]
         on = [(row, plan[row.field]) for row in others if plan[row.field] in row.values]
         labels = [row.label.format(value) for row, value in on]
         attention = [plan["attention"]] if plan["attention"] != SDPA else []

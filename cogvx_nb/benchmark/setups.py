@@ -12,7 +12,7 @@ from datetime import datetime
 from .. import __version__
 from ..errors import CogvxError, RequestError
 from ..planning.machine import Machine
-from ..planning.plan import FORMER_PLACEMENTS, PLACEMENTS
+from ..planning.placements import FORMER_PLACEMENTS, PLACEMENTS
 from ..planning.speedups import MIN_CACHED_STEPS, SPEEDS
 from .report import BASELINES, Report
 
@@ -22,7 +22,7 @@ class Setup:
     """A kind of row, for every frame count."""
 
     speed: str  # one of SPEEDS, or of BASELINES
-    placement: str  # one of plan.PLACEMENTS, or "auto" for the planner's choice
+    placement: str  # one of placements.PLACEMENTS, or "auto" for the planner's choice
 
 
 def make_setups(

@@ -14,7 +14,7 @@ from .. import files
 from ..errors import OutputError, ResultError
 from ..paths import read_json, user_path
 from ..planning.former_names import rename_step_cache, upgrade_choices
-from ..planning.plan import FORMER_PLACEMENTS
+from ..planning.placements import FORMER_PLACEMENTS
 from ..results.fidelity import read_rows
 from ..results.measured_fidelity import benchmarks_folder
 from ..results.typed import FieldError, read_as

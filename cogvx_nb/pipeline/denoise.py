@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..planning.guidance import Guidance
-from ..planning.step_cache import SCHEDULES, with_changes
+from ..planning.step_cache import schedule_for, with_changes
 from . import schedulers
 from .condition import Condition
 from .noise import Noise
@@ -34,6 +34,7 @@ def denoise(
     noise: Noise,
     on_step: Callable[[int, Tensor], None] = lambda step, clean: None,
     step_cache: str = "",
+    idle_dtype: str = "",
     later_texts: Mapping[int, Tensor] = MappingProxyType({}),
 ) -> Tensor:
     """Clean latents (1, latent frames, channels, height / 8, width / 8).
@@ -46,7 +47,7 @@ def denoise(
         steps: of a start from noise; see ``Condition.first_step``.
         on_step: called after each step with its number from 1 and the clean latents that it
             predicts.
-        step_cache: what steps compute, one of ``planning.step_cache.SCHEDULES``.
+        step_cache, idle_dtype: what steps compute, see ``planning.step_cache.schedule_for``.
         later_texts: that take the place of ``text``, by the step from which they do, of those that
             are done, from 0.
     """
@@ -55,7 +56,7 @@ def denoise(
     latents = _noisy_start(scheduler, timesteps, text, shape, condition, noise, transformer.config)
     rotary = rotary_positions(transformer.config, latents.shape[1], *shape[1:], device)
     scales = guidance(timesteps.tolist())
-    schedule = with_changes(SCHEDULES[step_cache](scales), later_texts)
+    schedule = with_changes(schedule_for(step_cache, scales, idle_dtype), later_texts)
     levels = schedulers.levels(scheduler, timesteps)
     velocities = Velocities(schedule, step_cache, len(text) == 2, levels)
     clean = before = None

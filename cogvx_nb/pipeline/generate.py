@@ -190,6 +190,7 @@ def _denoise(
             noise,
             after_step,
             loaded.plan.step_cache,
+            loaded.plan.idle_dtype,
             {step: text for step, text in texts.items() if step},
         )
     loaded.pipe.maybe_free_model_hooks()

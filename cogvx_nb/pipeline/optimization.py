@@ -52,10 +52,15 @@ class CompileToggle:
     def __init__(self, block: torch.nn.Module, exact: bool) -> None:
         self._block, self._eager = block, block.forward
         self._compiled, self._enabled, self._off = None, False, False
+        self._batches: tuple[int, ...] = ()
         self._options = ROUND_AS_EAGER if exact else {}
 
-    def enable(self, compiled: bool) -> None:
-        """Run compiled or eager code from now on; compilation happens at the first call."""
+    def enable(self, compiled: bool, batches: tuple[int, ...] = ()) -> None:
+        """Run compiled or eager code from now on; compilation happens at the first call.
+
+        Args:
+            batches: numbers of clips for which it is compiled code, all if empty.
+        """
         if compiled and self._compiled is None:
             config = torch._dynamo.config
             config.recompile_limit = MAX_COMPILED_SHAPES
@@ -64,7 +69,7 @@ class CompileToggle:
                 self._compiled = self._compile(self._eager)
             else:
                 self._compiled = compile_block(self._block, self._compile, **OWN_BLOCK)
-        self._enabled = compiled
+        self._enabled, self._batches = compiled, batches
 
     def _compile(self, function: Callable) -> Callable:
         compiled = torch.compile(function, dynamic=False, options=self._options)
@@ -73,6 +78,8 @@ class CompileToggle:
 
     def __call__(self, *args, **kwargs):
         if not self._enabled:
+            return self._eager(*args, **kwargs)
+        if self._batches and len(kwargs["hidden_states"]) not in self._batches:
             return self._eager(*args, **kwargs)
         if self._off or torch._dynamo.config.disable:
             raise SpeedUpFailed("compiled", "a variable of torch switches its compiler off")
@@ -92,10 +99,12 @@ def wrap_blocks(transformer: torch.nn.Module, exact: bool) -> None:
         block.forward = block.compile_toggle = CompileToggle(block, exact)
 
 
-def enable_compiled(transformer: torch.nn.Module, compiled: bool) -> None:
-    """Run all blocks compiled or eager from now on."""
+def enable_compiled(
+    transformer: torch.nn.Module, compiled: bool, batches: tuple[int, ...] = ()
+) -> None:
+    """Run all blocks compiled or eager from now on; see ``CompileToggle.enable``."""
     for block in transformer.transformer_blocks:
-        block.compile_toggle.enable(compiled)
+        block.compile_toggle.enable(compiled, batches)
 
 
 COMPILED_BLOCKS = 3
@@ -156,7 +165,7 @@ APPLY: dict[str, tuple[str, Callable[[torch.nn.Module, Plan], None]]] = {
             t, plan.quantized, plan.device, stays="transformer" in plan.offload.on_gpu
         ),
     ),
-    "compiled": (PLACED, lambda t, plan: enable_compiled(t, plan.compiled)),
+    "compiled": (PLACED, lambda t, plan: enable_compiled(t, plan.compiled, plan.block_batches)),
     "attention": (
         PLACED,
         lambda t, plan: set_attention(t, plan.attention, plan.compiled, plan.sparse_attention),

@@ -52,11 +52,14 @@ class Velocities:
             step: from 0.
             seen: the noisy latents.
         """
+        count = self._schedule[step]
         if not self._apart:
-            if self._schedule[step]:
+            if count == 1 and self._guided:  # guidance does nothing
+                return predict(slice(1, 2))
+            if count:
                 self._kept = predict(slice(None))
             return self._combine(self._kept, scale)
-        count, signal, noise = self._schedule[step], *(level[step] for level in self._levels)
+        signal, noise = (level[step] for level in self._levels)
         if not count:
             positive = (signal * seen - self._extrapolated(step)) / noise
             return self._add_difference(positive, scale)

@@ -9,15 +9,15 @@ are any.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..loras.layers import changed_weights
 from ..text import GIB
-from .machine import ITEM_BYTES, Gpu, Machine
-from .plan import Placement, Plan
+from .machine import ITEM_BYTES, Gpu
+from .placements import Placement
+from .plan import Plan
 from .step_cache import shares
-from .vae_cost import decode_bytes, decode_seconds, encode_seconds, encode_share, vae_bytes
+from .vae_cost import decode_bytes, decode_seconds, encode_seconds, vae_bytes
 
 TEXT_BYTES = 0.3 * GIB
 """Activations of the text encoder, and its largest layer where it streams."""
@@ -188,7 +188,9 @@ def step_shares(plan: Plan, steps: int) -> list[float]:
     """
     wave = plan.model.checkpoint.dynamic_cfg
     guided = plan.guided and plan.halves == 1
-    return shares(plan.step_cost.step_cache, steps, wave=wave, guided=guided)
+    return shares(
+        plan.step_cost.step_cache, steps, wave=wave, guided=guided, idle_dtype=plan.idle_dtype
+    )
 
 
 def step_flop(plan: Plan, frames: int) -> tuple[float, float]:
@@ -253,46 +255,3 @@ def _slowdown(gpu: Gpu) -> float | None:
     if "Laptop" in words:  # another chip under the same name
         return None
     return next((value for word, value in SLOWDOWNS.items() if word in words), None)
-
-
-CORE_RATE = 55e9
-"""FLOP/s of one CPU core in float32. Measured with the embedded checkpoint on two."""
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredPace:
-    """How fast videos of one checkpoint and number of frames were made on one device."""
-
-    step_seconds: float  # a denoising step
-    other_seconds: float  # text, decode and write together
-    load_seconds: float = 0.0  # where the checkpoint was not in memory; 0 if it always was
-    text_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    write_seconds: float = 0.0
-
-
-def predict_seconds(
-    plan: Plan, machine: Machine, steps: int, known: Mapping[int, MeasuredPace]
-) -> float | None:
-    """Seconds of a video, its model loaded; None for an unknown GPU without measurements.
-
-    Args:
-        steps: denoising steps, for which the plan was made.
-        known: measurements with this checkpoint, device and number of GPUs, by number of frames;
-            other numbers of frames are scaled by their floating-point operations.
-    """
-    computed = sum(step_shares(plan, steps))  # a cached step takes next to nothing
-    if known:
-        pace, ratio = nearest_pace(plan, known)
-        encode = encode_share(plan) * pace.decode_seconds
-        return ratio * (pace.other_seconds + encode + computed * pace.step_seconds)
-    if plan.device != "cpu":
-        return sum(plan.seconds.values()) if plan.seconds else None
-    step = total_step_flop(plan, plan.frames) / (CORE_RATE * machine.threads)
-    return step * (plan.model.checkpoint.decode_steps * (1 + encode_share(plan)) + computed)
-
-
-def nearest_pace(plan: Plan, known: Mapping[int, MeasuredPace]) -> tuple[MeasuredPace, float]:
-    """(measurement with the nearest number of frames, what a plan's video takes over it)."""
-    nearest = min(known, key=lambda frames: abs(frames - plan.frames))
-    return known[nearest], total_step_flop(plan, plan.frames) / total_step_flop(plan, nearest)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .plan import FORMER_PLACEMENTS, SWITCHED_OFF
+from .placements import FORMER_PLACEMENTS
+from .plan import SWITCHED_OFF
 from .speedups import FORMER_ATTENTIONS
 from .step_cache import STEPS
 

@@ -1,4 +1,4 @@
-"""A plan: how a request will be run; and the placements that it chooses from. No torch."""
+"""A plan: how a request will be run. No torch."""
 
 from __future__ import annotations
 
@@ -6,108 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 
 from ..checkpoints.registry import SIZE_MULTIPLE, Model
-from ..errors import RequestError
 from ..loras.layers import UsedLora
 from ..text import GIB
 from .machine import Gpu, Machine
+from .placements import PLACEMENTS, Placement
 from .speedups import OWN_BLOCK, SDPA, SPARSE, SPEED_UPS, SpeedUp, StepCost
 from .step_cache import HALVES
-
-COMPONENTS = frozenset({"text_encoder", "transformer", "vae"})
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a pipeline's components are kept while it runs, and how they reach the GPU."""
-
-    name: str
-    description: str
-    on_gpu: frozenset[str] = frozenset()  # components that stay on the device
-    streamed: frozenset[str] = frozenset()  # components under group offload
-    from_disk: bool = False  # group offload from the files instead of pinned RAM
-    hooks: str = ""  # CPU offload of the others: "model" moves whole ones, "sequential" layers
-    compiles: bool = True  # the transformer's blocks can be compiled
-    quantizes: bool = False  # they can have 8-bit weights: quantized on the GPU, kept in memory
-    splits: bool = False  # several GPUs can share a step
-    reversible: bool = False  # a loaded pipeline can change from and to it
-
-    @property
-    def offloads(self) -> bool:
-        return self.on_gpu != COMPONENTS
-
-
-NO_OFFLOAD, MODEL_OFFLOAD = "no_offload", "model_offload"
-
-_ROWS = (
-    Placement(
-        NO_OFFLOAD,
-        "every component stays on the device",
-        on_gpu=COMPONENTS,
-        quantizes=True,
-        splits=True,
-        reversible=True,
-    ),
-    Placement(
-        "text_encoder_offload",
-        "the text encoder streams from RAM, the rest stays on the GPU",
-        on_gpu=COMPONENTS - {"text_encoder"},
-        streamed=frozenset({"text_encoder"}),
-        quantizes=True,
-        splits=True,
-    ),
-    Placement(
-        MODEL_OFFLOAD,
-        "one component at a time moves to the GPU",
-        hooks="model",
-        quantizes=True,
-        reversible=True,
-    ),
-    Placement(
-        "group_offload",
-        "blocks stream from pinned RAM as they are needed",
-        on_gpu=frozenset({"vae"}),
-        streamed=COMPONENTS - {"vae"},
-        quantizes=True,
-    ),
-    Placement(
-        "disk_offload",
-        "blocks stream from their files as they are needed",
-        on_gpu=frozenset({"vae"}),
-        streamed=COMPONENTS - {"vae"},
-        from_disk=True,
-    ),
-    Placement(
-        "sequential_offload",
-        "one layer at a time moves to the GPU",
-        on_gpu=frozenset({"vae"}),
-        hooks="sequential",
-        compiles=False,  # the hooks exchange weights that compiled code would hold
-    ),
-)
-
-PLACEMENTS = {row.name: row for row in _ROWS}
-"""By name, in the order of the GPU memory that they need, most first."""
-
-FORMER_PLACEMENTS = {
-    "resident": NO_OFFLOAD,
-    "text_out": "text_encoder_offload",
-    "streamed": "group_offload",
-    "disk": "disk_offload",
-    "sequential": "sequential_offload",
-}
-"""Names in older sidecars and benchmark files, still accepted."""
-
-
-def placement_named(name: str) -> Placement:
-    """The placement of a name, or of a former one.
-
-    Raises:
-        RequestError: if there is none.
-    """
-    placement = PLACEMENTS.get(FORMER_PLACEMENTS.get(name, name))
-    if placement is None:
-        raise RequestError("placement", name, f"use one of {', '.join(PLACEMENTS)}")
-    return placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +36,7 @@ class Plan:
     peers: tuple[str, ...] = ()  # other GPUs that share a step, each with a transformer
     sparse_attention: bool = False  # blocks of tokens leave out others; needs flash4 on a GPU
     step_cache: str = ""  # what steps compute: one of step_cache.SCHEDULES
+    idle_guidance: bool = False  # where guidance does nothing the prompt's clip is computed alone
     peak_bytes: int = 0  # predicted peak of the device; of a GPU what torch's allocator reserves
     peer_bytes: int = 0  # predicted peak of each of the other GPUs
     ram_bytes: int = 0  # predicted need of RAM
@@ -163,8 +68,19 @@ class Plan:
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """All numbers of clips in a step: with a step cache the prompt's clip alone too."""
+        """All numbers of clips in a step that blocks are compiled for: with a step cache the
+        prompt's clip alone too. Where guidance is idle, in some two steps, that isn't worth it."""
         return (2, 1) if self.guided and self.step_cache == HALVES else (self.batch,)
+
+    @property
+    def block_batches(self) -> tuple[int, ...]:
+        """The same of a device's blocks."""
+        return tuple(-(-count // self.halves) for count in self.batches)
+
+    @property
+    def idle_dtype(self) -> str:
+        """Precision by which guidance is idle; empty where it is computed all the same."""
+        return self.dtype if self.idle_guidance else ""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -212,7 +128,7 @@ class Plan:
         return ["the VAE decodes in tiles"] * self.tiled + notes
 
     def __str__(self) -> str:
-        labels = [row.label.format(getattr(self, row.field)) for row in self.speed_ups]
+        labels = [row.label.format(getattr(self, row.field)) for row in self.speed_ups if row.label]
         parts = ", ".join([self.placement, *["tiled VAE"] * self.tiled, *labels])
         memory = f"about {self.peak_bytes / GIB:.1f} GiB"
         return f"{self.model.name} on {', '.join(self.devices)} in {self.dtype}, {parts}, {memory}"
@@ -223,7 +139,10 @@ class Plan:
         return replace(self, **{name: SWITCHED_OFF[name] for name in off})
 
 
-CHOSEN = ("tiled", "attention", "speed", "compiled", "quantized", "step_cache", "peers", SPARSE)
+CHOSEN = (
+    *("tiled", "attention", "speed", "compiled", "quantized", "step_cache", "idle_guidance"),
+    *("peers", SPARSE),
+)
 RECORDED = ("dtype", "placement", *CHOSEN)
 PREDICTED = ("peak_bytes", "ram_bytes", "reasons")
 
@@ -251,6 +170,9 @@ def drop_incompatible(plan: Plan) -> Plan:
         plan = plan.without(SPARSE)
     if not plan.offload.splits:
         plan = replace(plan, peers=())
+    if plan.compiled and SPEED_UPS["quantized"] in plan.speed_ups:
+        # Eager blocks with 8-bit products are slow, and compiling for one clip costs more.
+        plan = plan.without("idle_guidance")
     if plan.device == "cpu":
         return plan
     implied = {name for speed_up in plan.speed_ups for name in speed_up.implies}

@@ -19,16 +19,14 @@ from ..text import GIB
 from . import cost, several_gpus
 from .former_names import upgrade_choices
 from .machine import SPARE_GPU_BYTES, SPARE_RAM_BYTES, Machine
+from .placements import NO_OFFLOAD, PLACEMENTS, placement_named
 from .plan import (
-    NO_OFFLOAD,
-    PLACEMENTS,
     RECORDED,
     Plan,
     compiled_key,
     drop_incompatible,
     fits,
     gpu_for,
-    placement_named,
     placements_by_memory,
 )
 from .request import VideoRequest
@@ -171,7 +169,7 @@ def _with_explanations(plan: Plan, draft: Plan, candidates: list[Plan]) -> Plan:
     """The plan with reasons for its placement, and for what it does without."""
     reasons = [*plan.reasons, plan.offload.description]
     for row in draft.speed_ups:
-        if row not in plan.speed_ups:
+        if row.requires and row not in plan.speed_ups:
             reasons.append(f"{row.title} needs {row.requires}: {plan.speed} does without")
     alike = [other.speed_ups for other in candidates if other.placement == plan.placement]
     for row in SPEED_UPS.values():

@@ -57,6 +57,7 @@ class StepCost:
     parameter_bytes: int | None = None  # of the blocks' linear layers; None for those of the dtype
     compile_seconds: tuple[float, float] = (0.0, 0.0)  # before the first step: cold and warm cache
     step_cache: str = ""  # which steps and clips are computed, see ``step_cache.SCHEDULES``
+    idle_guidance: bool = False  # steps in which guidance does nothing compute one clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class SpeedUp:
     field: str  # of ``Plan``, which switches it on
     values: tuple[object, ...]  # values of that field with which it is on
     title: str  # in messages
-    label: str  # in a plan's summary: a format string of the field's value
+    label: str  # in a plan's summary: a format string of the field's value, or empty
     exact: bool  # equal to diffusers up to rounding
     # What is missing for a value of the field, as a predicate of the title; empty if nothing.
     lacks: Callable[[Conditions, object], str]
@@ -235,6 +236,17 @@ _ROWS = (
         # Not measured. Reckoned: a step reads and writes the weights (5 bytes each) and the output
         # of each product (4) once more, 0.07 s on an H100 besides 0.44 s of products.
         cost={"matmul_flops": 670e12, "parameter_bytes": 1},
+    ),
+    SpeedUp(
+        name="idle_guidance",
+        field="idle_guidance",
+        values=(True,),
+        title="leaving out guidance that does nothing",
+        label="",
+        exact=True,
+        lacks=lambda conditions, value: "",
+        speeds=("exact", "fast"),  # the step cache of turbo does it by itself
+        cost={"idle_guidance": True},
     ),
     SpeedUp(
         name=SPARSE,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping
 
-from . import cost
-from .cost import MeasuredPace
+from . import cost, paces
 from .machine import Machine
+from .paces import MeasuredPace
 from .plan import Plan
 from .vae_cost import encode_share
 
@@ -40,7 +40,7 @@ def expected_seconds(
 
     Args:
         steps: denoising steps, for which the plan was made.
-        known: as for ``cost.predict_seconds``.
+        known: as for ``paces.predict_seconds``.
         loaded: whether the checkpoint is in memory.
         imported: whether torch and diffusers are.
     """
@@ -70,11 +70,11 @@ def median_pace(measured: Iterable[Iterable[float | None]]) -> MeasuredPace:
 
 
 def _measured(plan: Plan, steps: int, known: Mapping[int, MeasuredPace]) -> dict[str, float]:
-    pace, ratio = cost.nearest_pace(plan, known)
+    pace, ratio = paces.nearest_pace(plan, known)
     return {
         "text": pace.text_seconds,
         "encode": ratio * encode_share(plan) * pace.decode_seconds,
-        "denoise": ratio * sum(cost.step_shares(plan, steps)) * pace.step_seconds,
+        "denoise": ratio * paces.paced_steps(plan, steps) * pace.step_seconds,
         "decode": ratio * pace.decode_seconds,
         "write": ratio * pace.write_seconds,
     }
@@ -86,7 +86,7 @@ def _predicted(plan: Plan, machine: Machine, steps: int) -> dict[str, float]:
         return plan.seconds | {"write": write} if plan.seconds else {}
     decode_steps = plan.model.checkpoint.decode_steps
     computed = sum(cost.step_shares(plan, steps))
-    step = cost.predict_seconds(plan, machine, steps, {}) / (decode_steps + computed)
+    step = paces.predict_seconds(plan, machine, steps, {}) / (decode_steps + computed)
     return {
         "text": CPU_TEXT_STEPS * step,
         "encode": encode_share(plan) * decode_steps * step,

@@ -60,6 +60,16 @@ def with_changes(schedule: Sequence[int], changed: Collection[int]) -> list[int]
     return [2 if step in changed else count for step, count in enumerate(schedule)]
 
 
+def acting(scales: Sequence[float], dtype: str) -> list[int]:
+    """The schedule without a step cache where steps in which guidance does nothing compute the
+    prompt alone: equal up to rounding to that of both.
+
+    Args:
+        dtype: of the transformer's velocities, a key of ``IDLE_GUIDANCE``.
+    """
+    return [1 if scale - 1 <= IDLE_GUIDANCE[dtype] else 2 for scale in scales]
+
+
 def warmup_steps(steps: int) -> int:
     """How many of so many steps are computed before the cache is first read."""
     return max(1, round(WARMUP_SHARE * steps))
@@ -72,20 +82,38 @@ SCHEDULES: dict[str, Callable[[Sequence[float]], list[int]]] = {
 }
 """By kind of step cache; empty for none."""
 
+IDLE_GUIDANCE = {"bfloat16": 2**-9, "float16": 2**-12, "float32": 1e-5}
+"""g - 1 up to which guidance does nothing, by precision. The velocity is p + (g - 1) (p - n), and
+p - n is shorter than p: in half precision what is left out is below half of a unit in the last
+place of p. In float32, on the embedded checkpoint, it is as far as computing p alone instead of
+beside n (``docs/benchmarks.md``, Numerical error)."""
+
 USUAL_GUIDANCE = 6.0
 """Of requests by default, with which shares are predicted."""
 
 
-def shares(kind: str, steps: int, *, wave: bool, guided: bool) -> list[float]:
+def schedule_for(kind: str, scales: Sequence[float], idle_dtype: str = "") -> list[int]:
+    """What each step computes.
+
+    Args:
+        kind: one of ``SCHEDULES``. Caches decide by themselves when to leave guidance out.
+        scales: of guidance, at each step that is done.
+        idle_dtype: precision of the velocities where idle guidance is left out; else empty.
+    """
+    return acting(scales, idle_dtype) if idle_dtype and not kind else SCHEDULES[kind](scales)
+
+
+def shares(kind: str, steps: int, *, wave: bool, guided: bool, idle_dtype: str = "") -> list[float]:
     """Share of a whole step that each of so many computes, 0 … 1.
 
     Args:
         kind: one of ``SCHEDULES``.
         wave: whether guidance goes up and down.
         guided: whether there is any.
+        idle_dtype: as for ``schedule_for``.
     """
     scales = (guidance.wave if wave else guidance.constant)(USUAL_GUIDANCE)(
         guidance.trailing_timesteps(steps)
     )
-    schedule = SCHEDULES[kind](scales)
+    schedule = schedule_for(kind, scales, idle_dtype)
     return [count / 2 if guided else float(count > 0) for count in schedule]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import settings
-from ..planning.cost import MeasuredPace
+from ..planning.paces import MeasuredPace
 from ..planning.stages import PACED_STAGES, median_pace
 from . import export
 from .columns import COLUMNS

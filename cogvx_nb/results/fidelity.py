@@ -98,7 +98,7 @@ class FidelityRow:
     width: int
     steps: int
     speed: str  # one of speedups.SPEEDS
-    placement: str  # as requested: one of plan.PLACEMENTS, or "auto"
+    placement: str  # as requested: one of placements.PLACEMENTS, or "auto"
     task: str = TEXT
     lora: str = ""  # merged into the weights: as a request's, each by its content
     note: str = ""  # what the speed does without on this machine
@@ -140,7 +140,7 @@ class FidelityRow:
     def setup(self) -> str:
         """What the plan chose: placement and speed-ups."""
         on = [row for row in SPEED_UPS.values() if self.plan.get(row.field) in row.values]
-        labels = [row.label.format(self.plan[row.field]) for row in on]
+        labels = [row.label.format(self.plan[row.field]) for row in on if row.label]
         peers = str(self.plan.get("peers") or "")
         gpus = [f"{peers.count(',') + 2} GPUs"] * bool(peers)
         return ", ".join([str(self.plan.get("placement", "")), *gpus, *labels])

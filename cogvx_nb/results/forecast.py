@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Mapping
 
-from ..planning.cost import MeasuredPace, step_shares
+from ..planning.cost import step_shares
+from ..planning.paces import MeasuredPace
 from ..planning.plan import Plan
 from ..planning.probe import probe_machine
 from ..planning.request import VideoRequest

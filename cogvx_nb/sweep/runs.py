@@ -14,10 +14,11 @@ from ..checkpoints import registry, store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, ParameterError, SpecError
 from ..notebooks.template import NotebookTemplate
-from ..planning import cost, enrich, model_choice, planner, request
+from ..planning import enrich, model_choice, planner, request
 from ..planning.fields import FIELDS, INPUTS, RANDOM_SEED, SEEDS
 from ..planning.inputs import given_names
 from ..planning.machine import Machine
+from ..planning.paces import MeasuredPace, predict_seconds
 from ..planning.request import VideoRequest
 from ..planning.rows import ParameterRow
 from ..results.catalogue import Catalogue
@@ -252,13 +253,13 @@ class _RunPlanner:
         if key not in self._costs:
             plan = planner.plan_request(prepared, self._probe())
             paces = self._measured_paces(prepared.model.name, plan.device, len(plan.devices))
-            seconds = cost.predict_seconds(plan, self._probe(), prepared.done_steps, paces)
+            seconds = predict_seconds(plan, self._probe(), prepared.done_steps, paces)
             video = int(VIDEO_BYTES * math.prod(size))
             disk = NOTEBOOK_BYTES + video + min(4 * video // 3, EMBEDDED_BYTES)
             self._costs[key] = seconds, plan.peak_bytes, disk
         return self._costs[key]
 
-    def _measured_paces(self, *key: object) -> dict[int, cost.MeasuredPace]:
+    def _measured_paces(self, *key: object) -> dict[int, MeasuredPace]:
         """Those of a model, a device and a number of GPUs."""
         if key not in self._paces:
             catalogue = Catalogue()

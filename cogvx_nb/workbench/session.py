@@ -25,7 +25,7 @@ from .. import leftovers, reproduction, settings, workflow
 from ..checkpoints.registry import Model
 from ..errors import CogvxError
 from ..loras.layers import UsedLora
-from ..planning import cost, planner, probe
+from ..planning import paces, planner, probe
 from ..planning.requirements import missing_speed_ups
 from ..planning.speedups import AUTO
 from ..progress import Event, FramesDone, Listener, Note, StageStarted, Step
@@ -141,7 +141,7 @@ class Session:
             model, local, frames, speed, steps, attention, encoded_frames, loras, gpus
         )
         known = forecast.paces_for(plan, attention, self._paces)
-        seconds = cost.predict_seconds(plan, local, steps, known)
+        seconds = paces.predict_seconds(plan, local, steps, known)
         missing = missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons)
         beside = self._fidelity.find(plan, steps, local)
         return Prediction(seconds, plan.peak_bytes, missing, beside)
@@ -167,7 +167,7 @@ class Session:
         listener(StageStarted("write"))
         return Unwritten(functools.partial(save_result, generated))
 
-    def _paces(self, model: str, device: str, gpus: int) -> dict[int, cost.MeasuredPace]:
+    def _paces(self, model: str, device: str, gpus: int) -> dict[int, paces.MeasuredPace]:
         self.catalogue.refresh()
         return self.catalogue.paces(model, device, gpus)
 
