@@ -18,6 +18,9 @@ from cogvx_nb.errors import CogvxError, RequestError, ResultError
 from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.results import clips, pictures, recipe, result, stored, video
 from cogvx_nb.results.catalogue import Catalogue
+from cogvx_nb.results.formats import CODECS, FORMATS, Options, available_formats
+
+PLAIN = Options(without_settings=True)
 
 
 @pytest.fixture
@@ -49,11 +52,79 @@ def test_every_format_shows_every_frame(moving):
 
 def test_without_settings_the_pictures_are_the_same(moving, tmp_path):
     assert stored.read_tag(moving) == {}
-    plain = clips.export_clip(moving, tmp_path / "new" / "plain.mp4", without_settings=True)
+    plain = clips.export_clip(moving, tmp_path / "new" / "plain.mp4", "", PLAIN)
     assert stored.read_tag(plain) is None
     assert video.content_hash(plain) == video.content_hash(moving)
     data = plain.read_bytes()
     assert not any(word in data for word in (b"cogvx", b"Lavf"))
+
+
+def test_codecs_fps_quality_and_loops(moving, tmp_path):
+    assert CODECS == ("h264", "h265", "av1")
+    for name, codec in (("h265", b"hvc1"), ("av1", b"av01")):
+        if name not in available_formats():  # another ffmpeg
+            continue
+        coded = clips.export_clip(moving, tmp_path / f"{name}.mp4", name)
+        assert codec in coded.read_bytes()
+        assert stored.read_tag(coded) == {}
+        shown = video.decode_video(coded)
+        assert np.abs(shown.astype(int) - video.decode_video(moving)).mean() < 8
+        plain = clips.export_clip(moving, tmp_path / f"{name}-plain.mp4", name, PLAIN)
+        assert stored.read_tag(plain) is None
+    for name, loop, kept in (("gif", 1, None), ("gif", 3, 2), ("webp", 3, 3)):
+        data = clips.clip_bytes(moving, name, Options(fps=4, loop=loop))
+        picture = Image.open(io.BytesIO(data))
+        assert (picture.n_frames, picture.info.get("loop")) == (7, kept)
+        total = 0
+        for number in range(picture.n_frames):
+            picture.seek(number)
+            picture.load()
+            total += picture.info["duration"]
+        assert abs(total - 13 / 8 * 1000) <= 250, "as fast as before"
+    sizes = [len(clips.clip_bytes(moving, "webp", Options(quality=q))) for q in (5, 95)]
+    assert sizes[0] < sizes[1]
+    assert (
+        len(video.decode_video(clips.export_clip(moving, tmp_path / "4.mp4", how=Options(fps=4))))
+        == 7
+    )
+    bare = clips.clip_bytes(moving, "frames", PLAIN)
+    with zipfile.ZipFile(io.BytesIO(bare)) as archive:
+        assert Image.open(io.BytesIO(archive.read("001.png"))).text == {}
+
+
+def test_a_fast_gif_has_no_more_frames_than_browsers_show(tmp_path):
+    frames = np.zeros((61, 64, 96, 3), np.uint8)
+    frames[:, :, ::7] = np.arange(61)[:, None, None, None] * 4
+    path = tmp_path / "fast.mp4"
+    video.encode_video(frames, path, 60, "{}")
+    picture = Image.open(io.BytesIO(clips.clip_bytes(path, "gif")))
+    assert 50 <= picture.n_frames <= 52
+    assert picture.info["duration"] == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.zip", "--fps", "4"], "fps = 4: frames as PNG, in a zip: there is none, drop it"),
+        (["a.gif", "--quality", "4"], "quality = 4: GIF, 256 colours: there is none"),
+        (["a.mp4", "--loop", "2"], "loop = 2: MP4 with its settings: there is none"),
+        (["a.gif", "--fps", "24"], "fps = 24: the video has 8: give less; cogvx finish makes more"),
+        (["a.webp", "--quality", "101"], "quality = 101: give a whole number from 1 to 100"),
+        (["a.gif", "--codec", "av1"], "codec = 'av1': is of an .mp4"),
+        (["a.mp4", "--codec", "vp8"], "codec = 'vp8': use one of h264, h265, av1"),
+    ],
+)
+def test_what_a_format_has_not_is_said(moving, tmp_path, capsys, arguments, message):
+    assert main(["export", str(moving), str(tmp_path / arguments[0]), *arguments[1:]]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["moving.mp4"]
+
+
+def test_an_ffmpeg_without_an_encoder(moving, tmp_path, monkeypatch):
+    monkeypatch.setattr("cogvx_nb.results.formats.known_encoders", lambda: frozenset({"libx265"}))
+    assert [name for name in FORMATS if name not in available_formats()] == ["av1"]
+    with pytest.raises(RequestError, match="lacks libsvtav1 or libaom-av1: use h264, h265"):
+        clips.export_clip(moving, tmp_path / "a.mp4", "av1")
 
 
 def test_the_command(moving, tmp_path, capsys):

@@ -88,7 +88,7 @@ COMMANDS = (
         finish.finish_videos,
         finish.add_finish,
         "clip.mp4 --fps 24",
-        "smoother, larger: a new video",
+        "more frames, larger ones",
     ),
     Command(
         "make",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -116,6 +117,21 @@ def feed_ffmpeg(
                 process.stdin.close()
         messages.seek(0)
         return subprocess.CompletedProcess(command, process.returncode, b"", messages.read())
+
+
+def known_encoders() -> frozenset[str]:
+    """Names of the encoders that the program was built with.
+
+    Raises:
+        FfmpegError: if it can't be started.
+    """
+    return _encoders_of(find_ffmpeg())
+
+
+@functools.lru_cache(maxsize=4)
+def _encoders_of(program: str) -> frozenset[str]:
+    lines = run_ffmpeg(["-encoders"]).stdout.decode(errors="replace").splitlines()
+    return frozenset(words[1] for line in lines if len(words := line.split()) > 1)
 
 
 def failure_reason(done: subprocess.CompletedProcess) -> str:

@@ -11,9 +11,10 @@ from typing import Annotated
 
 from .. import settings
 from ..errors import CogvxError
-from ..results import clips, trash
+from ..results import trash
 from ..results.catalogue import Catalogue
 from ..results.filters import GROUPS, KINDS, Condition, Search, is_sortable
+from ..results.formats import available_formats
 from ..results.marks import MOST_STARS, change_marks
 from ..results.typed import Range
 from .actions import Action, NoArguments, Paths, Reply
@@ -159,8 +160,10 @@ def tags(desk: Desk, wanted: NoArguments) -> Reply:
 
 
 def formats(desk: Desk, wanted: NoArguments) -> Reply:
-    """What each format of an export is, by its name."""
-    return Reply({name: kind.about for name, kind in clips.FORMATS.items()})
+    """Each format of an export that can be written here, by its name: what it is, and which of
+    quality, fps and loop it has."""
+    kinds = available_formats().items()
+    return Reply({name: {"about": kind.about, "takes": kind.takes} for name, kind in kinds})
 
 
 def _each(desk: Desk, paths: Iterable[str], work: Callable[[Path], object]) -> Reply:

@@ -12,6 +12,7 @@ from typing import Annotated
 from .. import settings
 from ..errors import CogvxError, ResultError
 from ..results import clips, pictures, recipe
+from ..results.formats import FORMATS, Options
 from ..results.result import read_result
 from ..results.typed import Range
 from .actions import PIECE, Action, Named, Reply
@@ -24,8 +25,15 @@ class Export:
     """A piece of a result in another format, from an offset in bytes."""
 
     path: str
-    format: str  # of ``clips.FORMATS``
+    format: str  # of ``formats.FORMATS``
     offset: Annotated[int, Range(0, clips.MAX_DOWNLOAD)] = 0
+    quality: int | None = None  # these as in ``formats.Options``
+    fps: int | None = None
+    loop: int | None = None
+
+    @property
+    def how(self) -> Options:
+        return Options(self.quality, self.fps, self.loop)
 
 
 def read_row(desk: Desk, wanted: Named) -> Reply:
@@ -50,16 +58,16 @@ def _export(path: Path, wanted: Export) -> Reply:
         changed = path.stat().st_mtime_ns
     except OSError as error:
         raise ResultError(f"{path} can't be read: {error.strerror}") from error
-    data = _exported(path, wanted.format, changed)
-    kind = clips.FORMATS[wanted.format]
+    data = _exported(path, wanted.format, wanted.how, changed)
+    kind = FORMATS[wanted.format]
     facts = {"size": len(data), "name": f"{path.stem}{kind.suffix}", "type": kind.mime_type}
     return Reply(facts, (data[wanted.offset : wanted.offset + PIECE],))
 
 
 @functools.lru_cache(maxsize=1)
-def _exported(path: Path, name: str, changed: int) -> bytes:
+def _exported(path: Path, name: str, how: Options, changed: int) -> bytes:
     """The latest export, whose pieces are asked for one after another."""
-    return clips.clip_bytes(path, name)
+    return clips.clip_bytes(path, name, how)
 
 
 def copy_recipe(desk: Desk, wanted: Named) -> Reply:

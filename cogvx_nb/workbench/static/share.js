@@ -14,12 +14,12 @@ async function sharePiece(app, args) {
 }
 
 /** Download a result in a format; the promise ends with the download, and says what goes wrong. */
-async function shareDownload(app, path, format) {
+async function shareDownload(app, path, format, how) {
   try {
     const parts = [];
     let facts = { size: 1 };
     for (let offset = 0; offset < facts.size; ) {
-      const { data, buffers } = await sharePiece(app, { path, format, offset });
+      const { data, buffers } = await sharePiece(app, { path, format, offset, ...how });
       facts = data;
       if (!buffers[0]?.byteLength) break;
       parts.push(buffers[0]);
@@ -39,14 +39,20 @@ async function shareDownload(app, path, format) {
 async function shareChoose(app, paths) {
   const { data } = await app.run("gallery.formats");
   if (!data) return;
+  const bounds = { quality: [1, 100, "85"], fps: [1, 240, "all"], loop: [0, 1000, "0: for ever"] };
+  const fields = Object.entries(bounds).map(([name, [min, max, placeholder]]) =>
+    [name, h("input", { type: "number", min, max, step: 1, placeholder, "aria-label": name })]);
   const download = async (format) => {
+    const chosen = fields.filter(([name, input]) => input.value !== "" && data[format].takes.includes(name));
+    const how = Object.fromEntries(chosen.map(([name, input]) => [name, Number(input.value)]));
     box.close();
     if (paths.length > 1) app.tell(`${paths.length} files are made, one after another.`);
-    for (const path of paths) if (!(await shareDownload(app, path, format))) return;
+    for (const path of paths) if (!(await shareDownload(app, path, format, how))) return;
   };
-  const rows = Object.entries(data).map(([format, about]) =>
+  const options = h("div", { class: "cogvx-share-options" }, fields.map(([name, input]) => h("label", {}, name, input)));
+  const rows = Object.entries(data).map(([format, { about }]) =>
     button(about[0].toUpperCase() + about.slice(1), { icon: "share", class: "cogvx-share-format", on: () => download(format) }));
-  const content = h("div", { class: "cogvx-column" }, rows);
+  const content = h("div", { class: "cogvx-column" }, options, rows);
   if (paths.length === 1) content.append(...shareRecipes(app, paths[0], () => box.close()));
   const title = paths.length === 1 ? "Export and share" : `Export ${paths.length} results`;
   const box = app.dialog(title, content);
