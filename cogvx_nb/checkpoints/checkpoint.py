@@ -36,6 +36,10 @@ area; the 240 × 360 of diffusers decode 2.3 times that of 480 × 720."""
 STORED = {"text_encoder": 2, "transformer": 2, "vae": 4}
 """Bytes per parameter in the hubs' files: the 5B's VAE is float32, the rest 16 bits."""
 
+MOST_FRAMES = 961
+"""Of a video, by windows: two minutes at 8 frames a second. Its frames take 0.93 GiB of RAM at
+480 × 720."""
+
 MODES = ("quick", "standard", "best")
 """Names of a checkpoint's frame counts, in ascending order."""
 
@@ -114,6 +118,12 @@ class Checkpoint:
     def frame_counts(self) -> tuple[int, ...]:
         """All frame counts that it makes, ascending."""
         return tuple(sorted({*self.frames, *self.frame_range}))
+
+    @property
+    def window_counts(self) -> range:
+        """Those above that it makes of text alone, by overlapping windows; none if it can't."""
+        step, most = self.frame_range.step, MOST_FRAMES if TEXT in self.tasks else 0
+        return range(self.frame_range[-1] + step, most + 1, step)
 
     @property
     def frame_rule(self) -> str:

@@ -7,7 +7,7 @@ width) in -1 … 1, latents (1, latent frames, channels, height / 8, width / 8).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,11 @@ class Condition:
     channels: Tensor | None = None  # latents next to the noisy ones at each step, padding included
     padding: int = 0  # latent frames in front of the video's own, dropped after the last step
     ofs: float | None = None  # input of the offset embedding; None for models without one
+
+    def of_part(self, part: slice) -> Condition:
+        """That of some latent frames, padding included; their start is left as it is."""
+        channels = None if self.channels is None else self.channels[:, part]
+        return replace(self, channels=channels)
 
 
 def padding_of(latent_frames: int, config) -> int:

@@ -7,7 +7,7 @@ On equal inputs it computes what the pipelines of diffusers do, bit by bit
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import diffusers
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from ..planning.guidance import Guidance
 from ..planning.step_cache import schedule_for, with_changes
+from ..planning.windows import noise_order
 from . import schedulers
 from .condition import Condition
 from .noise import Noise
 from .positions import rotary_positions
 from .step_cache import Velocities
+from .windows import WindowedVelocities
 
 
 def denoise(
@@ -36,6 +38,7 @@ def denoise(
     step_cache: str = "",
     idle_dtype: str = "",
     later_texts: Mapping[int, Tensor] = MappingProxyType({}),
+    windows: Sequence[range] = (),
 ) -> Tensor:
     """Clean latents (1, latent frames, channels, height / 8, width / 8).
 
@@ -50,15 +53,21 @@ def denoise(
         step_cache, idle_dtype: what steps compute, see ``planning.step_cache.schedule_for``.
         later_texts: that take the place of ``text``, by the step from which they do, of those that
             are done, from 0.
+        windows: that the transformer sees one after the other, see ``planning.windows``; by default
+            it sees the whole clip.
     """
     scheduler, device = copy.deepcopy(scheduler), text.device
     timesteps = schedulers.set_steps(scheduler, steps, condition.first_step, device)
+    windows = windows or (range(shape[0] + condition.padding),)
+    noise.order = noise_order(windows) if len(windows) > 1 else None
     latents = _noisy_start(scheduler, timesteps, text, shape, condition, noise, transformer.config)
-    rotary = rotary_positions(transformer.config, latents.shape[1], *shape[1:], device)
+    rotary = rotary_positions(transformer.config, len(windows[0]), *shape[1:], device)
     scales = guidance(timesteps.tolist())
     schedule = with_changes(schedule_for(step_cache, scales, idle_dtype), later_texts)
     levels = schedulers.levels(scheduler, timesteps)
-    velocities = Velocities(schedule, step_cache, len(text) == 2, levels)
+    velocities = WindowedVelocities(
+        windows, lambda: Velocities(schedule, step_cache, len(text) == 2, levels)
+    )
     clean = before = None
     with noise.ahead() as drawn:
         for index, (timestep, scale) in enumerate(zip(timesteps, scales, strict=True)):
@@ -68,9 +77,10 @@ def denoise(
             seen = scheduler.scale_model_input(latents, timestep)
             inputs = text, seen, timestep
 
-            def of(rows: slice, inputs: tuple[Tensor, Tensor, Tensor] = inputs) -> Tensor:
+            def of(part: slice, rows: slice, inputs: tuple[Tensor, ...] = inputs) -> Tensor:
                 text, seen, timestep = inputs
-                return predict(transformer, seen, text[rows], timestep, rotary, condition)
+                given = seen[:, part], text[rows], timestep, rotary, condition.of_part(part)
+                return predict(transformer, *given)
 
             velocity = velocities.at(index, scale, seen, of)
             with drawn:

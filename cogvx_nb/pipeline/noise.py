@@ -30,6 +30,9 @@ class Noise:
         self.generator = torch.Generator("cpu").manual_seed(first)
         self._other = torch.Generator("cpu").manual_seed(variation_seed)
         self._strength = strength
+        self.order: Sequence[int] | None = None
+        """For each latent frame which of the drawn ones it has: more than are drawn, where windows
+        share noise. None where each has its own."""
 
     @property
     def state(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,6 +52,15 @@ class Noise:
 
     def randn(self, *args, generator: torch.Generator, **kwargs) -> torch.Tensor:
         """``torch.randn``, but for its values where there is a variation."""
+        if self.order is None:
+            return self._randn(*args, generator=generator, **kwargs)
+        (batch, _, *size), *rest = args
+        drawn = self._randn(
+            (batch, 1 + max(self.order), *size), *rest, generator=generator, **kwargs
+        )
+        return drawn[:, self.order]
+
+    def _randn(self, *args, generator: torch.Generator, **kwargs) -> torch.Tensor:
         drawn = torch.randn(*args, generator=generator, **kwargs)
         if self._strength in (0, 1):
             return drawn

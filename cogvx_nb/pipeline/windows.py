@@ -1,0 +1,47 @@
+"""Velocities of a clip by overlapping windows of it: see ``planning.windows``."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..planning.windows import weights
+from .step_cache import Velocities
+
+Predict = Callable[[slice, slice], Tensor]
+"""The transformer's velocities of some of the latent frames for some rows of the text."""
+
+
+class WindowedVelocities:
+    """Guided velocities of one video, each window with a step cache of its own.
+
+    Args:
+        windows: of latent frames; one of all of them for a clip that is seen whole.
+        velocities: makes those of a window.
+    """
+
+    def __init__(self, windows: Sequence[range], velocities: Callable[[], Velocities]) -> None:
+        self._parts = [slice(window.start, window.stop) for window in windows]
+        self._velocities = [velocities() for _ in windows]
+        self._weights = weights(windows)
+
+    def forget(self) -> None:
+        """See ``Velocities.forget``."""
+        for one in self._velocities:
+            one.forget()
+
+    def at(self, step: int, scale: float, seen: Tensor, predict: Predict) -> Tensor:
+        """As ``Velocities.at``."""
+        if len(self._parts) == 1:
+            return self._velocities[0].at(step, scale, seen, self._part(predict, 0))
+        mean = torch.zeros_like(seen, dtype=torch.float32)
+        for number, (part, one) in enumerate(zip(self._parts, self._velocities, strict=True)):
+            found = one.at(step, scale, seen[:, part], self._part(predict, number))
+            mean[:, part] += found.new_tensor(self._weights[number])[:, None, None, None] * found
+        return mean
+
+    def _part(self, predict: Predict, number: int) -> Callable[[slice], Tensor]:
+        return functools.partial(predict, self._parts[number])
