@@ -58,6 +58,27 @@ def test_frames_are_fitted_to_the_counts_of_the_checkpoint(name, asked, used):
     assert all(f"makes {model.checkpoint.frame_rule} frames" in c.reason for c in changes)
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "used"),
+    [
+        ("5b", 49, 49),
+        ("5b", 54, 57),
+        ("5b", 193, 193),
+        ("5b", 9999, 961),
+        ("1.5", 168, 161),
+        ("1.5", 9999, 961),
+        (FUN_15, 100, 101),
+        ("5b-i2v", 193, 49),
+    ],
+)
+def test_more_frames_are_made_of_text_alone(name, asked, used):
+    model = model_named(name)
+    got, changes = fit_frames(model, asked, text_alone=True)
+    assert (got, bool(changes)) == (used, asked != used)
+    _, (change,) = fit_frames(model, 193)
+    assert ("by windows, of text alone" in change.reason) == (name != "5b-i2v")
+
+
 def test_the_rule_in_words():
     rules = {name: find_checkpoint(name).frame_rule for name in ("5b", "1.5", FUN_15)}
     assert rules == {

@@ -42,7 +42,18 @@ def like_5b(tiny, tmp_path_factory) -> registry.Model:
 
 @pytest.mark.parametrize(
     ("asked", "used"),
-    [(1, 9), (13, 13), (15, 13), (16, 17), (17, 17), (21, 17), (38, 41), (49, 49), (200, 49)],
+    [
+        (1, 9),
+        (13, 13),
+        (15, 13),
+        (16, 17),
+        (17, 17),
+        (21, 17),
+        (38, 41),
+        (49, 49),
+        (53, 49),
+        (200, 201),
+    ],
 )
 def test_frames_snap_to_the_nearest_ties_down(tiny, asked, used):
     wanted = request.make_request(tiny, CIRCLE, frames=asked)

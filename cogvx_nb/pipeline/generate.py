@@ -192,6 +192,7 @@ def _denoise(
             loaded.plan.step_cache,
             loaded.plan.idle_dtype,
             {step: text for step, text in texts.items() if step},
+            loaded.plan.windows,
         )
     loaded.pipe.maybe_free_model_hooks()
     return latents

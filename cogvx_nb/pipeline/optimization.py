@@ -121,7 +121,7 @@ def compile_blocks(transformer, plan: Plan) -> None:
     Raises:
         SpeedUpFailed: if the compiler fails, or there is none.
     """
-    config, latent_frames = transformer.config, (plan.frames - 1) // 4 + 1
+    config, latent_frames = transformer.config, (plan.window_frames - 1) // 4 + 1
     text = plan.model.checkpoint.text_tokens, config.text_embed_dim
     seen = latent_frames + padding_of(latent_frames, config), config.in_channels
     size = plan.height // 8, plan.width // 8

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from diffusers import AutoencoderKLCogVideoX
 from torch import nn
 
+from ..planning.vae_cost import DECODE_BATCH
 from .vae_decoder import FastDecoder
 from .vae_encoder import FastEncoder
 
@@ -46,6 +49,30 @@ def decode_latents(vae, latents: torch.Tensor, frames: int) -> torch.Tensor:
         ValueError: if ``latents`` don't make exactly ``frames`` frames, or tiles of a wrong size
             don't add up to the clip's size.
     """
+    return _pixels(_decoded(vae, latents, frames))
+
+
+def decode_to_ram(vae, latents: torch.Tensor, frames: int) -> Iterator[torch.Tensor]:
+    """Decode a latent clip of any length in the GPU memory of a few frames.
+
+    Args and errors are those of ``decode_latents``.
+
+    Returns:
+        float32 (some frames, height, width, 3) in 0 … 1 in RAM, until all frames were given.
+    """
+    decoder = getattr(vae, "_decode", None)
+    if isinstance(decoder, FastDecoder):
+        decoder.to_ram = True
+    try:
+        video = _decoded(vae, latents, frames)
+    finally:
+        if isinstance(decoder, FastDecoder):
+            decoder.to_ram = False
+    return (_pixels(part)[0] for part in video.split(DECODE_BATCH, dim=2))
+
+
+def _decoded(vae, latents: torch.Tensor, frames: int) -> torch.Tensor:
+    """(batch, 3, frames, height, width) in -1 … 1."""
     latent_frames = latents.shape[1]
     ratio = vae.config.temporal_compression_ratio
     if frames != ratio * (latent_frames - 1) + 1:
@@ -57,5 +84,10 @@ def decode_latents(vae, latents: torch.Tensor, frames: int) -> torch.Tensor:
     size = tuple(2 ** (len(vae.config.block_out_channels) - 1) * n for n in latents.shape[-2:])
     if video.shape[2:] != (frames, *size):
         raise ValueError(f"decoded {tuple(video.shape[2:])} instead of {(frames, *size)}")
+    return video
+
+
+def _pixels(video: torch.Tensor) -> torch.Tensor:
+    """float32 (batch, frames, height, width, 3) in 0 … 1."""
     # In place: three more copies of a long, large clip would need more than the decode itself.
     return video.permute(0, 2, 3, 4, 1).to(torch.float32, copy=True).add_(1).div_(2).clamp_(0, 1)

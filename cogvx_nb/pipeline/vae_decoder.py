@@ -27,6 +27,7 @@ class FastDecoder:
     def __init__(self, vae: AutoencoderKLCogVideoX) -> None:
         self._vae = vae
         self.shared: SharedDecoder | None = None  # where several devices decode whole clips
+        self.to_ram = False  # whether each batch of frames goes there as soon as it is decoded
 
     def __call__(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Decode (batch, 16, latent frames, height / 8, width / 8).
@@ -45,10 +46,10 @@ class FastDecoder:
         return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def _whole(self, z: Tensor) -> Tensor:
-        if self.shared and self.shared.fits(z.shape[-2]):
+        if self.shared and not self.to_ram and self.shared.fits(z.shape[-2]):
             clips = [self.shared.frames(clip) for clip in z]
         else:
-            clips = [_ClipDecoder(self._vae).frames(clip) for clip in z]
+            clips = [_ClipDecoder(self._vae, to_ram=self.to_ram).frames(clip) for clip in z]
         return torch.stack(clips).permute(0, 4, 1, 2, 3)
 
 
@@ -87,15 +88,18 @@ class _ClipDecoder:
     """Decodes one clip, or a share of its rows, in batches of two latent frames as diffusers does:
     see ``batches``."""
 
-    def __init__(self, vae: AutoencoderKLCogVideoX, border: Border | None = None) -> None:
-        self._vae, self._layers = vae, CausalLayers(border)
+    def __init__(
+        self, vae: AutoencoderKLCogVideoX, border: Border | None = None, *, to_ram: bool = False
+    ) -> None:
+        self._vae, self._layers, self._to_ram = vae, CausalLayers(border), to_ram
 
     def frames(self, latents: Tensor) -> Tensor:
         """(frames, height, width, 3) of latents (16, latent frames, height / 8, width / 8)."""
         size, made = self._vae.num_latent_frames_batch_size, []
         for start, end in batches(latents.shape[1], size):
             self._layers.last_batch = end == latents.shape[1]
-            made.append(self._batch(latents[:, start:end].permute(1, 2, 3, 0).contiguous()))
+            batch = self._batch(latents[:, start:end].permute(1, 2, 3, 0).contiguous())
+            made.append(batch.cpu() if self._to_ram else batch)
         return torch.cat(made)
 
     def _batch(self, z: Tensor) -> Tensor:

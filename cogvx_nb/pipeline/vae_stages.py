@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from .condition import Condition
 from .conditioning import Encoder
 from .loader import Loaded, fallback_plan
 from .optimization import free_memory
-from .vae import decode_latents
+from .vae import decode_latents, decode_to_ram
 
 BAD_FRAMES_REMEDY = (
     "try another seed, fetch the checkpoint again, or use a GPU with bfloat16 if this is float16"
@@ -41,26 +41,30 @@ def encode_inputs(encoder: Encoder, loaded: Loaded, emit: Listener) -> Condition
 
 def decode_frames(
     request: VideoRequest, loaded: Loaded, latents: torch.Tensor, emit: Listener
-) -> torch.Tensor:
-    """float32 frames (frames, height, width, 3) in 0 … 1.
+) -> Iterable[torch.Tensor]:
+    """float32 frames (frames, height, width, 3) in 0 … 1; of a clip of several windows one batch
+    after the other, in RAM.
 
     Where memory runs out the latents are decoded in tiles, an approximation: hours of denoising
     would be lost otherwise.
     """
-    vae = loaded.pipe.vae
-    decode = functools.partial(decode_latents, vae, latents, request.frames)
-    return _tiled_where_memory_is_short(decode, loaded, emit)[0]
+    decode = decode_latents if len(loaded.plan.windows) == 1 else decode_to_ram
+    work = functools.partial(decode, loaded.pipe.vae, latents, request.frames)
+    return _tiled_where_memory_is_short(work, loaded, emit)
 
 
-def checked_frames(video: torch.Tensor) -> np.ndarray:
-    """uint8 frames of a decoded clip.
+def checked_frames(video: Iterable[torch.Tensor]) -> np.ndarray:
+    """uint8 frames of the parts of a decoded clip.
 
     Raises:
         BadFrames: if they hold NaN or are all black.
     """
-    if not torch.isfinite(video).all():
-        raise BadFrames(f"the frames hold NaN: {BAD_FRAMES_REMEDY}")
-    frames = video.mul(255).round_().to(torch.uint8).cpu().numpy()
+    made = []
+    for part in video:
+        if not torch.isfinite(part).all():
+            raise BadFrames(f"the frames hold NaN: {BAD_FRAMES_REMEDY}")
+        made.append(part.mul(255).round_().to(torch.uint8).cpu().numpy())
+    frames = np.concatenate(made) if len(made) > 1 else made[0]
     if is_black(frames):
         raise BadFrames(f"all frames are black: {BAD_FRAMES_REMEDY}")
     return frames

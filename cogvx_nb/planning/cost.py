@@ -17,7 +17,8 @@ from .machine import ITEM_BYTES, Gpu
 from .placements import Placement
 from .plan import Plan
 from .step_cache import shares
-from .vae_cost import decode_bytes, decode_seconds, encode_seconds, vae_bytes
+from .vae_cost import decode_bytes, decode_seconds, encode_seconds, kept_frames_bytes, vae_bytes
+from .windows import window_frames, windows_of
 
 TEXT_BYTES = 0.3 * GIB
 """Activations of the text encoder, and its largest layer where it streams."""
@@ -100,9 +101,14 @@ def _used_bytes(plan: Plan) -> float:
 
 
 def ram_bytes(plan: Plan) -> int:
-    """Predicted need of RAM: what stays there, or the largest component on its way to the GPU."""
-    if plan.device == "cpu":
-        return peak_bytes(plan)
+    """Predicted need of RAM: what stays there, or the largest component on its way to the GPU; and
+    frames that are kept there as they are decoded."""
+    return (
+        _weights_ram(plan) + kept_frames_bytes(plan) if plan.device != "cpu" else peak_bytes(plan)
+    )
+
+
+def _weights_ram(plan: Plan) -> int:
     sizes, placement = weight_bytes(plan), plan.offload
     text = sizes["text_encoder"]
     # The transformer passes through RAM, not quantized, before the text encoder is loaded.
@@ -122,8 +128,9 @@ def ram_bytes(plan: Plan) -> int:
 
 def _step_bytes(plan: Plan) -> float:
     _, heads, head_width, _, _ = plan.model.checkpoint.architecture
-    copy = plan.tokens(plan.frames) * heads * head_width * plan.batch * ITEM_BYTES[plan.dtype]
-    pairs = plan.batch * heads * plan.tokens(plan.frames) ** 2
+    tokens = plan.tokens(plan.window_frames)
+    copy = tokens * heads * head_width * plan.batch * ITEM_BYTES[plan.dtype]
+    pairs = plan.batch * heads * tokens**2
     step = plan.step_cost.activation_copies * copy + plan.step_cost.mask_bytes * pairs
     return step / len(plan.devices)
 
@@ -200,8 +207,9 @@ def step_flop(plan: Plan, frames: int) -> tuple[float, float]:
     operations per token, its attention 4 · tokens · width.
     """
     layers, heads, head_width, _, _ = plan.model.checkpoint.architecture
-    width, tokens = heads * head_width, plan.tokens(frames)
-    work = float(plan.batch * tokens * layers)
+    checkpoint = plan.model.checkpoint
+    width, tokens = heads * head_width, plan.tokens(window_frames(checkpoint, frames))
+    work = float(len(windows_of(checkpoint, frames)) * plan.batch * tokens * layers)
     return work * 24 * width**2, work * 4 * tokens * width
 
 
@@ -213,7 +221,8 @@ def total_step_flop(plan: Plan, frames: int) -> float:
 def _step_seconds(plan: Plan, gpu: Gpu, slowdown: float) -> float:
     layers, heads, head_width, _, _ = plan.model.checkpoint.architecture
     products, attention = step_flop(plan, plan.frames)
-    elements = plan.batch * plan.tokens(plan.frames) * heads * head_width * layers
+    tokens = len(plan.windows) * plan.tokens(plan.window_frames)
+    elements = plan.batch * tokens * heads * head_width * layers
     cost, placement, count = plan.step_cost, plan.offload, len(plan.devices)
     step = slowdown * (
         products / cost.matmul_flops

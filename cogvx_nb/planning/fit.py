@@ -36,12 +36,22 @@ def nearest(value: float, choices: Iterable[int]) -> int:
     return min(choices, key=lambda choice: (abs(choice - value), choice))
 
 
-def fit_frames(model: Model, frames: int) -> tuple[int, list[Adjustment]]:
-    """The number of frames that a checkpoint makes nearest to one, and how that was changed."""
-    used = nearest(frames, model.checkpoint.frame_counts)
+def fit_frames(
+    model: Model, frames: int, *, text_alone: bool = False
+) -> tuple[int, list[Adjustment]]:
+    """The number of frames that a checkpoint makes nearest to one, and how that was changed.
+
+    Args:
+        text_alone: whether it may be made by windows, as videos of text alone are.
+    """
+    checkpoint = model.checkpoint
+    longer = checkpoint.window_counts
+    used = nearest(frames, (*checkpoint.frame_counts, *(longer if text_alone else ())))
     if used == frames:
         return used, []
-    reason = f"{model.name} makes {model.checkpoint.frame_rule} frames"
+    reason = f"{model.name} makes {checkpoint.frame_rule} frames"
+    if longer and frames > used:
+        reason += f", and up to {longer[-1]} by windows, of text alone"
     return used, [Adjustment("frames", frames, used, reason)]
 
 

@@ -12,6 +12,7 @@ from .machine import Gpu, Machine
 from .placements import PLACEMENTS, Placement
 from .speedups import OWN_BLOCK, SDPA, SPARSE, SPEED_UPS, SpeedUp, StepCost
 from .step_cache import HALVES
+from .windows import window_frames, windows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,18 @@ class Plan:
     def decoding(self) -> int:
         """Devices that decode the video, each as many rows of the latents: one or two, since four
         wait longer for each other than they save (1.8 s for 1.1 s of one H200, at 49 frames)."""
-        return 2 if self.peers and not self.tiled and self.height // 8 % 2 == 0 else 1
+        whole = not self.tiled and len(self.windows) == 1
+        return 2 if self.peers and whole and self.height // 8 % 2 == 0 else 1
+
+    @property
+    def windows(self) -> tuple[range, ...]:
+        """Latent frames that the transformer sees at once, one after the other in each step."""
+        return windows_of(self.model.checkpoint, self.frames)
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of each of them."""
+        return window_frames(self.model.checkpoint, self.frames)
 
     def tokens(self, frames: int) -> int:
         """Tokens that the transformer sees for a clip of so many frames, text included."""
@@ -166,7 +178,8 @@ def drop_incompatible(plan: Plan) -> Plan:
     for speed_up in plan.speed_ups:
         if speed_up.placement and not getattr(plan.offload, speed_up.placement):
             plan = plan.without(speed_up.name)
-    if plan.parts > 1:  # no GPU has all tokens at once
+    # No GPU has all tokens at once; or masks, which are kept for some steps, are of other windows.
+    if plan.parts > 1 or len(plan.windows) > 1:
         plan = plan.without(SPARSE)
     if not plan.offload.splits:
         plan = replace(plan, peers=())
@@ -181,7 +194,7 @@ def drop_incompatible(plan: Plan) -> Plan:
 
 def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
     """Identifies the compiled code that a plan needs: what it was compiled for, and with."""
-    size = f"{plan.frames}x{plan.height}x{plan.width}x{'+'.join(map(str, plan.batches))}"
+    size = f"{plan.window_frames}x{plan.height}x{plan.width}x{'+'.join(map(str, plan.batches))}"
     attention = "stock" if plan.attention == SDPA else plan.attention  # as in lists on disk
     if plan.peers:
         size = f"{size}-{len(plan.devices)}gpus"

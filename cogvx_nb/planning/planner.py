@@ -32,6 +32,7 @@ from .plan import (
 from .request import VideoRequest
 from .requirements import candidate_plans, missing_requirement, resolve_speed_ups
 from .speedups import AUTO, SPEED_UPS
+from .windows import describe
 
 
 def plan_request(request: VideoRequest, machine: Machine, videos: int = 1) -> Plan:
@@ -168,6 +169,8 @@ def _fastest_fitting(
 def _with_explanations(plan: Plan, draft: Plan, candidates: list[Plan]) -> Plan:
     """The plan with reasons for its placement, and for what it does without."""
     reasons = [*plan.reasons, plan.offload.description]
+    if len(plan.windows) > 1:
+        reasons.append(describe(plan.model.checkpoint, plan.frames))
     for row in draft.speed_ups:
         if row.requires and row not in plan.speed_ups:
             reasons.append(f"{row.title} needs {row.requires}: {plan.speed} does without")

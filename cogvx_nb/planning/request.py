@@ -185,7 +185,7 @@ def _fit(
     model: Model, asked: dict[str, object], given: dict[str, Given]
 ) -> tuple[int, tuple[int, int], list[Adjustment]]:
     """(frames, height and width, changes to what was asked for) that a checkpoint makes."""
-    frames, changes = fit_frames(model, asked["frames"])
+    frames, changes = fit_frames(model, asked["frames"], text_alone=not given)
     if "video" in given:
         frames, shortened = _shorten(model, given["video"], frames, asked["video_start"])
         changes += shortened

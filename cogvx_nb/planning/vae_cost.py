@@ -23,6 +23,9 @@ CALL_BYTES = 180 * 2**20
 without the two before them that it looks back at: two frames of 480 × 720 with the channels of the
 blocks at full size. Twice as much is 5 % faster in a decode and takes 0.5 GiB more."""
 
+DECODE_BATCH = 9
+"""Frames that are decoded together, at most."""
+
 ENCODE_BATCH = 8
 """Frames that are encoded together, the first time with what is left over: of a clip of 4 N + 1
 frames 1, 5, 9 or 13. The same in diffusers and here."""
@@ -45,11 +48,20 @@ def decode_bytes(plan: Plan) -> float:
     """Activations of the decode of a plan's clip, and the clip itself."""
     item = ITEM_BYTES[plan.dtype]
     # Its parts, and the whole that they are copied to.
-    clip = 2 * plan.frames * plan.height * plan.width * 3 * item
+    # Of several windows each batch goes to RAM.
+    frames = plan.frames if len(plan.windows) == 1 or plan.device == "cpu" else DECODE_BATCH
+    clip = 2 * frames * plan.height * plan.width * 3 * item
     copy = 8 * _area(plan) * plan.model.checkpoint.vae_channels * item
     if plan.device == "cpu":
         return DECODE_COPIES["cpu"] * copy + clip
     return DECODE_COPIES["cuda"] * copy + DECODE_BYTES + clip
+
+
+def kept_frames_bytes(plan: Plan) -> int:
+    """RAM of the frames of a GPU's decode by batches: twice as decoded, and as they are written."""
+    if len(plan.windows) == 1:
+        return 0
+    return plan.frames * plan.height * plan.width * 3 * (2 * ITEM_BYTES[plan.dtype] + 1)
 
 
 def decode_seconds(plan: Plan, slowdown: float) -> float:

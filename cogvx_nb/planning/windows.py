@@ -8,13 +8,16 @@ what is known as MultiDiffusion (arXiv 2302.08113) in time, with the noise of Fr
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Sequence
 
 from ..checkpoints.registry import Checkpoint
 
-STRIDE_SHARE = 0.5
-"""From one window to the next, in windows."""
+LONGEST_STRIDE = 0.7
+"""From one window to the next, in windows. With 0.7 and with 0.5 the shapes of the embedded model
+stay the same over 97 frames, and no step at a seam is above the largest elsewhere."""
 
 
 def windows_of(checkpoint: Checkpoint, frames: int) -> tuple[range, ...]:
@@ -28,14 +31,23 @@ def windows_of(checkpoint: Checkpoint, frames: int) -> tuple[range, ...]:
     if frames <= checkpoint.frame_counts[-1]:
         return (range(total),)
     length, patch = padded_length(checkpoint, checkpoint.frames[-1]), checkpoint.patch_frames
-    stride = max(1, round(STRIDE_SHARE * length / patch)) * patch
-    starts = [*range(0, total - length, stride), total - length]
+    places = (total - length) // patch
+    moves = math.ceil(places / max(1, int(LONGEST_STRIDE * length / patch)))
+    starts = [round(places * n / moves) * patch for n in range(moves + 1)]
     return tuple(range(start, start + length) for start in starts)
 
 
 def window_frames(checkpoint: Checkpoint, frames: int) -> int:
     """Frames that the transformer sees at once of a clip."""
     return frames if frames <= checkpoint.frame_counts[-1] else checkpoint.frames[-1]
+
+
+def describe(checkpoint: Checkpoint, frames: int) -> str:
+    """The windows of a clip in words."""
+    windows = windows_of(checkpoint, frames)
+    overlap = 4 * min(one.stop - other.start for one, other in itertools.pairwise(windows))
+    length = window_frames(checkpoint, frames)
+    return f"{len(windows)} windows of {length} frames, which overlap by {overlap} or more"
 
 
 def padded_length(checkpoint: Checkpoint, frames: int) -> int:
@@ -64,15 +76,13 @@ def weights(windows: Sequence[range]) -> list[list[float]]:
 def noise_order(windows: Sequence[range]) -> list[int]:
     """For each latent frame of a clip that of its first window whose noise it has.
 
-    As FreeNoise does it: after the first window each stretch has the noise of that one a window
-    before, in another order. So all windows see nearly the same noise, and make much the same clip
-    of it. The order is the same for all seeds.
+    As FreeNoise does it: what a window has beyond the one before has the noise of what that has
+    before it, in another order. So all windows see the same noise, and make much the same clip of
+    it. The order is the same for all seeds.
     """
-    length, total = len(windows[0]), windows[-1].stop
-    order, draw = list(range(length)), random.Random(0)
-    stride = windows[1].start if len(windows) > 1 else length
-    while len(order) < total:
-        stretch = order[-length:][:stride]
+    order, draw = list(windows[0]), random.Random(0)
+    for before, window in itertools.pairwise(windows):
+        stretch = order[before.start : window.start]
         draw.shuffle(stretch)
         order += stretch
-    return order[:total]
+    return order

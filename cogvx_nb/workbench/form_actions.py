@@ -87,7 +87,8 @@ def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict
     with contextlib.suppress(CogvxError):  # it is said elsewhere, too
         loras = read_loras(str(values["lora"]), model.checkpoint)
     with contextlib.suppress(CogvxError):  # it is said elsewhere, too
-        counts.add(fit_frames(model, FIELDS["frames"].check(values["frames"]))[0])
+        wanted, alone = FIELDS["frames"].check(values["frames"]), not given_names(values)
+        counts.add(fit_frames(model, wanted, text_alone=alone)[0])
     for frames in sorted(counts):
         for speed in SPEEDS:
             row = {

@@ -92,7 +92,10 @@ def model_row(model: Model) -> ModelRow:
     return ModelRow(
         name=model.name,
         modes=tuple((name, count, round(count / facts.fps, 1)) for name, count in modes),
-        counts=tuple((count, round(count / facts.fps, 1)) for count in facts.frame_counts),
+        counts=tuple(
+            (count, round(count / facts.fps, 1))
+            for count in (*facts.frame_counts, *facts.window_counts)
+        ),
         height=facts.height,
         width=facts.width,
         licence=f"{facts.licence}: {facts.licence_note}",
