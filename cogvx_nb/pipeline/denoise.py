@@ -7,6 +7,7 @@ On equal inputs it computes what the pipelines of diffusers do, bit by bit
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -64,10 +65,8 @@ def denoise(
     rotary = rotary_positions(transformer.config, len(windows[0]), *shape[1:], device)
     scales = guidance(timesteps.tolist())
     schedule = with_changes(schedule_for(step_cache, scales, idle_dtype), later_texts)
-    levels = schedulers.levels(scheduler, timesteps)
-    velocities = WindowedVelocities(
-        windows, lambda: Velocities(schedule, step_cache, len(text) == 2, levels)
-    )
+    given = schedule, step_cache, len(text) == 2, schedulers.levels(scheduler, timesteps)
+    velocities = WindowedVelocities(windows, functools.partial(Velocities, *given))
     clean = before = None
     with noise.ahead() as drawn:
         for index, (timestep, scale) in enumerate(zip(timesteps, scales, strict=True)):
@@ -75,14 +74,8 @@ def denoise(
                 text = later_texts[index]
                 velocities.forget()
             seen = scheduler.scale_model_input(latents, timestep)
-            inputs = text, seen, timestep
-
-            def of(part: slice, rows: slice, inputs: tuple[Tensor, ...] = inputs) -> Tensor:
-                text, seen, timestep = inputs
-                given = seen[:, part], text[rows], timestep, rotary, condition.of_part(part)
-                return predict(transformer, *given)
-
-            velocity = velocities.at(index, scale, seen, of)
+            given = transformer, seen, text, timestep, rotary, condition
+            velocity = velocities.at(index, scale, seen, functools.partial(_predict_part, *given))
             with drawn:
                 latents, clean = schedulers.step(
                     scheduler, velocity, clean, timestep, before, latents, noise.generator
@@ -114,6 +107,21 @@ def predict(
             image_rotary_emb=rotary,
             return_dict=False,
         )[0].float()
+
+
+def _predict_part(
+    transformer: torch.nn.Module,
+    latents: Tensor,
+    text: Tensor,
+    timestep: Tensor,
+    rotary: tuple[Tensor, Tensor] | None,
+    condition: Condition,
+    part: slice,
+    rows: slice,
+) -> Tensor:
+    """``predict`` for some of the latent frames and of the texts."""
+    given = latents[:, part], text[rows], timestep, rotary, condition.of_part(part)
+    return predict(transformer, *given)
 
 
 def _noisy_start(
