@@ -1,0 +1,92 @@
+"""A user's own upscaling network, of a safetensors file, by spandrel's architectures.
+
+spandrel (github.com/chaiNNer-org/spandrel) recognises them by the names and shapes of their
+weights: ESRGAN, SPAN, DAT and some forty others.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..errors import CogvxError, ModelCorrupt, PickledWeights, RequestError, optional_import
+from ..hashing import sha256
+from .tiles import Enlarger, Network
+
+ENDING = ".safetensors"
+PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
+
+VALUES, OVERLAP = 4096.0, 32
+"""Of a network about which nothing is known: twice the values of Real-ESRGAN's x4plus."""
+
+
+class Described(nn.Module):
+    """A network of spandrel, which pads pictures to the sides that it can take."""
+
+    def __init__(self, descriptor) -> None:
+        super().__init__()
+        self.network, self.descriptor = descriptor.model, [descriptor]  # no child of this
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.descriptor[0](picture)
+
+
+def is_file(name: str) -> bool:
+    """Whether the name of an upscaler means a user's file."""
+    return Path(name).suffix.lower() in (ENDING, *PICKLES)
+
+
+def load(name: str, scale: int) -> tuple[Network, dict[str, str]]:
+    """A network of a file, and the SHA-256 of its weights by the name of their file.
+
+    Raises:
+        RequestError: if there is no such file, or it doesn't do the scale.
+        PickledWeights: if it is a pickle.
+        ModelCorrupt: if it can't be read.
+        CogvxError: if spandrel isn't installed or doesn't know its kind.
+    """
+    path = Path(name)
+    if path.suffix.lower() != ENDING:
+        raise PickledWeights(
+            f"{path} is a pickle, which can run any code when opened, so it is not loaded: "
+            "convert it to .safetensors"
+        )
+    if not path.is_file():
+        raise RequestError("upscaler", name, "there is no such file")
+    spandrel = optional_import("spandrel", "upscale", "an upscaler of your own")
+    try:
+        weights = load_file(path)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ModelCorrupt(f"{path} can't be read ({reason}): fetch it again") from None
+    descriptor = _describe(spandrel, path, weights)
+    if descriptor.scale != scale:
+        raise RequestError("scale", scale, f"{path.name} enlarges by {descriptor.scale}")
+    network = Network(Described(descriptor), scale, VALUES, OVERLAP)
+    return network, {path.name: sha256(path)}
+
+
+def _describe(spandrel, path: Path, weights: dict[str, Tensor]):
+    try:
+        found = spandrel.ModelLoader().load_from_state_dict(weights)
+    except spandrel.UnsupportedModelError:
+        raise CogvxError(f"{path} holds no network that spandrel knows") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())[:100]
+        raise ModelCorrupt(f"{path} is no whole network ({reason})") from None
+    if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != 3:
+        raise CogvxError(f"{path} holds a network for something else than enlarging pictures")
+    return found
+
+
+def open_network(
+    name: str, height: int, width: int, scale: int, device: str | None = None
+) -> tuple[Enlarger, dict[str, str]]:
+    """What enlarges frames of a size, and the hash of its weights; raises what ``load`` does, and
+    DoesNotFit if memory is too small."""
+    network, weights = load(name, scale)
+    with torch.no_grad():
+        return Enlarger(network, height, width, device), weights
