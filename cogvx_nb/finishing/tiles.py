@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ..errors import DoesNotFit, OutOfMemory
 from ..pipeline.failures import is_out_of_memory
 from ..planning import probe
 from ..text import format_bytes
+
+BLUR = 9
+"""Side of the squares of input pixels whose mean colours are kept."""
 
 MOST_BYTES = 2**31
 """Of a tile, beside the weights."""
@@ -83,6 +87,7 @@ class Enlarger:
         self.device = device or preferred_device()
         self.dtype = torch.float32 if self.device == "cpu" else torch.float16
         self.network, self.size = network, (height, width)
+        self.overlap = network.overlap + BLUR // 2 + 1
         self.module = network.module.eval().to(
             self.device, self.dtype, memory_format=torch.channels_last
         )
@@ -90,7 +95,7 @@ class Enlarger:
         # The whole output is there beside a tile, in bytes and in pieces of the dtype.
         output = 2 * 3 * height * width * network.scale**2
         free = self._free_bytes() - output
-        self.tile = tile_size(height, width, each, network.overlap, min(MOST_BYTES, free))
+        self.tile = tile_size(height, width, each, self.overlap, min(MOST_BYTES, free))
 
     def _free_bytes(self) -> int:
         if self.device == "cpu":
@@ -118,8 +123,8 @@ class Enlarger:
     def enlarge(self, frame: np.ndarray) -> np.ndarray:
         """uint8 (height, width, 3) to ``scale`` times the size."""
         (height, width), (tall, wide) = self.size, self.tile
-        scale, overlap = self.network.scale, self.network.overlap
-        picture = torch.from_numpy(np.ascontiguousarray(frame)).to(self.device)
+        scale, overlap = self.network.scale, self.overlap
+        picture = torch.from_numpy(frame.copy()).to(self.device)
         made = picture.new_empty(height * scale, width * scale, 3)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             for top in range(0, height, tall):
@@ -135,5 +140,16 @@ class Enlarger:
 
     def _run(self, part: torch.Tensor) -> torch.Tensor:
         pixels = part.permute(2, 0, 1)[None].to(self.dtype, memory_format=torch.channels_last)
-        large = self.module(pixels / 255)[0].permute(1, 2, 0)
-        return (large.float().clamp_(0, 1) * 255).round_().byte()
+        pixels = pixels / 255
+        large = self.module(pixels)
+        large += F.interpolate(
+            self._lost_colour(pixels, large), scale_factor=self.network.scale, mode="bilinear"
+        )
+        return (large[0].permute(1, 2, 0).float().clamp_(0, 1) * 255).round_().byte()
+
+    def _lost_colour(self, pixels: torch.Tensor, large: torch.Tensor) -> torch.Tensor:
+        """By how much areas became darker or of another colour, which these networks do, more in
+        one frame than in the next."""
+        change = pixels - F.avg_pool2d(large, self.network.scale)
+        around = F.pad(change, (BLUR // 2,) * 4, mode="replicate")
+        return F.avg_pool2d(around, BLUR, 1)

@@ -14,10 +14,8 @@ from torch import Tensor, nn
 
 from ..errors import CogvxError, ModelCorrupt, PickledWeights, RequestError, optional_import
 from ..hashing import sha256
+from ..paths import user_path
 from .tiles import Enlarger, Network
-
-ENDING = ".safetensors"
-PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
 
 VALUES, OVERLAP = 4096.0, 32
 """Of a network about which nothing is known: twice the values of Real-ESRGAN's x4plus."""
@@ -34,11 +32,6 @@ class Described(nn.Module):
         return self.descriptor[0](picture)
 
 
-def is_file(name: str) -> bool:
-    """Whether the name of an upscaler means a user's file."""
-    return Path(name).suffix.lower() in (ENDING, *PICKLES)
-
-
 def load(name: str, scale: int) -> tuple[Network, dict[str, str]]:
     """A network of a file, and the SHA-256 of its weights by the name of their file.
 
@@ -48,8 +41,8 @@ def load(name: str, scale: int) -> tuple[Network, dict[str, str]]:
         ModelCorrupt: if it can't be read.
         CogvxError: if spandrel isn't installed or doesn't know its kind.
     """
-    path = Path(name)
-    if path.suffix.lower() != ENDING:
+    path = user_path(name, "upscaler")
+    if path.suffix.lower() != ".safetensors":
         raise PickledWeights(
             f"{path} is a pickle, which can run any code when opened, so it is not loaded: "
             "convert it to .safetensors"

@@ -76,7 +76,7 @@ def plan_work(source: Source, recipe: Recipe) -> Work:
     if recipe.scale is not None:
         enlarging = methods.find_upscaler(recipe.upscaler, recipe.scale)
         _check_size(recipe.scale, height, width)
-        seconds += frames * enlarging.seconds(height * width)
+        seconds += frames * enlarging.seconds(source.height * source.width, scale)
     _check_memory(height, width)
     if recipe.interpolates:
         interpolation = row.open(source.height, source.width)

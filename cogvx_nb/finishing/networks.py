@@ -1,0 +1,63 @@
+"""Opens networks for finishing. Loads torch when one is opened, and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import settings
+from ..imports import importing
+from ..planning import probe
+
+ENDING = ".safetensors"
+PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
+
+CORE_FLOPS, GPU_FLOPS = 3.6e10, 6e13
+"""Operations a second: of a core of a 2.9 GHz server (measured with both of Real-ESRGAN's), and
+what these small convolutions are expected to reach on a GPU of a data centre."""
+
+
+def is_file(name: str) -> bool:
+    """Whether the name of an upscaler means a file with a network."""
+    return Path(name).suffix.lower() in (ENDING, *PICKLES)
+
+
+def has_gpu() -> bool:
+    """Whether networks run on a GPU. Loads torch."""
+    settings.prepare_torch()
+    with importing:
+        import torch
+
+    return torch.cuda.is_available()
+
+
+def seconds(operations: float, pixels: int, scale: int) -> float:
+    """Predicted for a frame of so many pixels, where a network does ``operations`` for each.
+
+    The networks work in the size of the frames given, whatever the scale.
+    """
+    speed = GPU_FLOPS if has_gpu() else CORE_FLOPS * probe.usable_cores()
+    return operations * pixels / speed
+
+
+def open_upscaler(
+    name: str, height: int, width: int, scale: int
+) -> tuple[Callable, tuple[str, ...], dict[str, str]]:
+    """What enlarges frames of a size, the packages whose versions decide the result, and the
+    SHA-256 of the weights.
+
+    Args:
+        name: of ``real_esrgan.FILES``, or a file.
+
+    Raises:
+        CogvxError: if it can't work here; see ``real_esrgan`` and ``user_network``.
+    """
+    settings.prepare_torch()
+    with importing:
+        from . import real_esrgan, user_network
+
+    if is_file(name):
+        run, weights = user_network.open_network(name, height, width, scale)
+        return run, ("torch", "spandrel"), weights
+    run, weights = real_esrgan.open_network(name, height, width, scale)
+    return run, ("torch",), weights
