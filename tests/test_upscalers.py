@@ -41,7 +41,7 @@ def test_enlarged_frames_are_sharper_than_lanczos_and_keep_their_colours(enlarge
     lanczos = np.asarray(Image.fromarray(disc(30)).resize((2 * WIDTH, 2 * HEIGHT), 1))
     assert large.shape == (2 * HEIGHT, 2 * WIDTH, 3)
     assert laplacian(large) > 1.3 * laplacian(lanczos)
-    assert np.abs(large[:12].astype(int) - 120).mean() < 0.7  # the ground, which the network darkens
+    assert np.abs(large[:12].astype(int) - 120).mean() < 0.7  # which the network darkens
     assert np.abs(large.astype(int) - lanczos).mean() < 2
 
 
