@@ -27,6 +27,7 @@ from cogvx_nb.workbench import (
     grid_values,
     grid_work,
     jobs,
+    prediction,
 )
 from cogvx_nb.workbench.desk import Desk
 from cogvx_nb.workbench.grid_axis import parse_axis
@@ -50,7 +51,7 @@ def grids(session):
 
 
 def predict(*_):
-    return jobs.Prediction(10.0, 0.0)
+    return prediction.Prediction(10.0, 0.0)
 
 
 def plan(*sides, **changes) -> grid_plan.GridPlan:

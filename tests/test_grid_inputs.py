@@ -14,7 +14,7 @@ from cogvx_nb.planning.yaml_loading import load_yaml
 from cogvx_nb.results import input_uses
 from cogvx_nb.workbench import grid_file, grid_plan, grid_sweep, grid_work
 from cogvx_nb.workbench.grid_axis import parse_axis
-from cogvx_nb.workbench.jobs import Prediction
+from cogvx_nb.workbench.prediction import Prediction
 
 VALUES = {"prompt": CIRCLE, "model": "cogvideox-tiny-i2v", "steps": 2, "frames": 9}
 

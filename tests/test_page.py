@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import CIRCLE, wait_for
@@ -12,6 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import DoesNotFit, PathError
+from cogvx_nb.finishing.recipe import Recipe
 from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.results import result
 from cogvx_nb.results.mp4 import TAG
@@ -19,6 +21,8 @@ from cogvx_nb.workbench import app, drop_actions, kept_page, media_actions
 from cogvx_nb.workbench.desk import Desk
 from cogvx_nb.workbench.draft import NAMES
 from cogvx_nb.workbench.jobs import DONE
+from cogvx_nb.workbench.kept_job import read_kept_job
+from cogvx_nb.workbench.kept_queue import restore_job
 from cogvx_nb.workbench.page import Page, Steady, read_script, read_style
 from cogvx_nb.workbench.page_state import field_rows
 from cogvx_nb.workbench.session import Session
@@ -286,6 +290,40 @@ def test_made_again_and_compared(shown):
     assert row["state"] == DONE
     assert "identical: all 9 frames" in " ".join(row["notes"])
     assert len(shown.page.roll) == 1
+
+
+def test_a_result_is_finished_in_the_queue(shown, outputs):
+    shown.submit()
+    shown.wait()
+    wait_for(lambda: shown.page.roll)
+    path = shown.page.roll[0]["path"]
+    methods = shown.ask("finish.methods")["data"]
+    assert methods["upscalers"]["lanczos"]["scales"] == (2, 3, 4)
+    asked = {"paths": [path], "factor": 3, "scale": 2}
+    shown.ask("queue.pause", {"on": True})
+    assert len(shown.ask("queue.finish", asked)["data"]["ids"]) == 1
+    (waiting,) = shown.page.jobs["waiting"]
+    assert waiting["finish"] == "3 times as many frames, enlarged ×2"
+    assert 0 < waiting["seconds"] < 10
+    left = Session()  # of a kernel that comes after
+    kept = read_kept_job(next((outputs / ".queue").glob("*-*.json")))
+    assert str(kept) == f"finish ({waiting['finish']}): {Path(path).name}"
+    assert restore_job(kept).finish == Recipe(factor=3, scale=2)
+    assert left.queue.waiting == ()
+    shown.ask("queue.pause", {"on": False})
+    shown.wait()
+    wait_for(lambda: len(shown.page.roll) == 2)
+    row = shown.page.roll[0]
+    assert (row["frames"], row["fps"], row["height"], row["width"]) == (25, 24, 192, 288)
+    assert ["Finished", "smooth to 24 fps, lanczos ×2"] in [*map(list, row["facts"])]
+    shown.ask("queue.reproduce", {"path": row["path"]})
+    shown.wait()
+    wait_for(lambda: shown.page.ended)
+    assert "identical: all 25 frames" in " ".join(shown.page.ended[0]["notes"])
+    problem = shown.ask("queue.finish", {"paths": [path], "fps": 8})["error"]["text"]
+    assert "the video has 8 already" in problem
+    known = shown.submit()["data"]["known"]
+    assert known == path, "not the finished one"
 
 
 def test_a_failed_job_says_why(shown, monkeypatch):

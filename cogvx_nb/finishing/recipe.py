@@ -41,6 +41,12 @@ class Recipe:
         if self.fps is self.factor is self.scale is None:
             raise RequestError("scale", None, "nothing to do: give fps, factor or scale")
 
+    def __str__(self) -> str:
+        parts = [f"{self.fps} fps"] * (self.fps is not None)
+        parts += [f"{self.factor} times as many frames"] * (self.factor is not None)
+        parts += [f"enlarged ×{self.scale}"] * (self.scale is not None)
+        return ", ".join(parts)
+
     @property
     def interpolates(self) -> bool:
         return self.fps is not None or self.factor is not None

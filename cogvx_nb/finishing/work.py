@@ -60,7 +60,7 @@ def plan_work(source: Source, recipe: Recipe) -> Work:
     """
     fps, scale = recipe.rate(source.fps), recipe.scale or 1
     height, width = source.height * scale, source.width * scale
-    frames, seconds = source.count, 0.0
+    frames = source.count
     interpolation = upscaler = None
     if recipe.interpolates:
         row = methods.find_interpolation(recipe.interpolation)
@@ -72,18 +72,36 @@ def plan_work(source: Source, recipe: Recipe) -> Work:
         frames = frame_count(source.count, source.fps, fps)
         if frames > MAX_FRAMES:
             raise RequestError("fps", fps, f"makes {frames:,} frames; at most {MAX_FRAMES:,}")
-        seconds += (frames - source.count) * row.seconds(source.height * source.width)
     if recipe.scale is not None:
         enlarging = methods.find_upscaler(recipe.upscaler, recipe.scale)
         _check_size(recipe.scale, height, width)
-        seconds += frames * enlarging.seconds(source.height * source.width, scale)
     _check_memory(height, width)
     if recipe.interpolates:
         interpolation = row.open(source.height, source.width)
     if recipe.scale is not None:
         upscaler = enlarging.open(source.height, source.width, recipe.scale)
-    seconds += frames * height * width * WRITE_SECONDS
+    shape = source.count, source.height, source.width
+    seconds = predict_seconds(*shape, source.fps, recipe)
     return Work(source, frames, height, width, fps, interpolation, upscaler, seconds)
+
+
+def predict_seconds(count: int, height: int, width: int, fps: int, recipe: Recipe) -> float:
+    """What finishing a video of so many frames is expected to take.
+
+    Raises:
+        RequestError: if it can't be done.
+    """
+    made, pixels, scale = count, height * width, recipe.scale or 1
+    seconds = 0.0
+    if recipe.interpolates:
+        made = frame_count(count, fps, recipe.rate(fps))
+        row = methods.find_interpolation(recipe.interpolation)
+        seconds += (made - count) * row.seconds(pixels)
+    if recipe.scale is not None:
+        _check_size(scale, height * scale, width * scale)
+        enlarging = methods.find_upscaler(recipe.upscaler, scale)
+        seconds += made * enlarging.seconds(pixels, scale)
+    return seconds + made * pixels * scale**2 * WRITE_SECONDS
 
 
 def _check_size(scale: int, height: int, width: int) -> None:

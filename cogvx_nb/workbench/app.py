@@ -19,6 +19,7 @@ from ..results.side_by_side import MOST
 from . import (
     compare_actions,
     drop_actions,
+    finish_actions,
     form_actions,
     gallery_actions,
     grid_actions,
@@ -46,6 +47,7 @@ ACTIONS = {
     **form_actions.ACTIONS,
     **prompt_actions.ACTIONS,
     **queue_actions.ACTIONS,
+    **finish_actions.ACTIONS,
     **media_actions.ACTIONS,
     **drop_actions.ACTIONS,
     **input_actions.ACTIONS,

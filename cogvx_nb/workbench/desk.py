@@ -14,6 +14,7 @@ from .. import settings
 from ..checkpoints import store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, PathError, RequestError
+from ..finishing.work import predict_seconds
 from ..media.kinds import guess_kind
 from ..paths import user_path
 from ..planning.fields import FIELDS, RANDOM_SEED
@@ -138,6 +139,17 @@ class Desk:
             return self.session.predict(request.model, *shape).seconds
         return None
 
+    def predict_finish(self, job: Job) -> float | None:
+        """The same of a job that finishes a result, or makes a finished one again."""
+        settings = job.original.settings
+        if job.finish is None:
+            return sum(settings.seconds.values())
+        shown = settings.shown
+        with contextlib.suppress(CogvxError):
+            size = shown.height, shown.width
+            return predict_seconds(shown.frames, *size, shown.fps, job.finish)
+        return None
+
     def find_equal(self, request: VideoRequest) -> str:
         """The name of a video that was made of an equal request; empty if there is none."""
         self.session.catalogue.refresh()
@@ -161,7 +173,7 @@ class Desk:
 
     def add_finished(self, job: Job) -> bool:
         """Put a job's video on the film roll; False if it has none, or it is there already."""
-        if job.state != DONE or job.original is not None:
+        if job.state != DONE or job.compares:
             return False
         with contextlib.suppress(ValueError):  # a video outside of the outputs folder
             name = self.name_of(job.result.path)

@@ -24,7 +24,8 @@ from .grid_sheet import save_sheet
 from .grid_sweep import sweep_text
 from .grid_values import MOST
 from .grid_work import Grids
-from .jobs import DONE, RUNNING, WAITING, Prediction
+from .jobs import DONE, RUNNING, WAITING
+from .prediction import Prediction
 from .session import Session
 
 _OF_SESSIONS: WeakKeyDictionary[Session, Grids] = WeakKeyDictionary()

@@ -22,8 +22,8 @@ from ..text import format_duration
 from .grid_axis import EMPTY, PROMPT, WORDS, GridAxis, apply_axes
 from .grid_loras import LORA, LORA_WEIGHT, effective_loras
 from .grid_values import MOST
-from .jobs import Prediction
 from .lora_rows import kept_loras
+from .prediction import Prediction
 
 SIDES = ("across", "down", "pages")
 

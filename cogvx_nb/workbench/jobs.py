@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ..errors import Cancelled, CogvxError
+from ..finishing.recipe import Recipe
 from ..planning.request import VideoRequest
 from ..progress import (
     Event,
@@ -27,7 +28,6 @@ from ..progress import (
     StageStarted,
     Step,
 )
-from ..results.fidelity import FidelityRow
 from ..results.result import Result
 from ..text import error_line
 from ..time_left import TimeLeft
@@ -41,8 +41,9 @@ _numbers = itertools.count(1)
 class Job:
     """A request in the queue. Only the queue changes it."""
 
-    request: VideoRequest
-    original: Result | None = None  # to reproduce and compare with; None for a new video
+    request: VideoRequest | None  # None where all that is needed is ``original``
+    original: Result | None = None  # to reproduce and compare with, or to finish
+    finish: Recipe | None = None  # what to make of ``original``: a new video
     number: int = field(default_factory=lambda: next(_numbers))  # from 1
     id: str = field(default_factory=lambda: uuid.uuid4().hex)  # unique among all sessions
     order: int = 0  # nanoseconds since 1970 of its place in the queue; 0 before it is added
@@ -56,6 +57,11 @@ class Job:
     error: str = ""  # of a job that failed, in one line
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     _time: TimeLeft = field(default_factory=TimeLeft, repr=False)
+
+    @property
+    def compares(self) -> bool:
+        """Whether it makes a result again, and no new one."""
+        return self.original is not None and self.finish is None
 
     @property
     def over(self) -> bool:
@@ -283,13 +289,3 @@ class JobQueue:
             return None
         self._forget(job)
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What a video is expected to take."""
-
-    seconds: float | None  # None if nothing is known of the GPU
-    peak_bytes: float  # on the device
-    note: str = ""  # what the speed does without here
-    fidelity: FidelityRow | None = None  # how far such videos lie from exact, where measured here

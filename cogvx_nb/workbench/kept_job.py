@@ -8,9 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import CogvxError, RequestError, ResultError
+from ..finishing.recipe import Recipe
 from ..paths import read_json
 from ..planning.fields import INPUTS, RANDOM_SEED, SEEDS, complete_values
 from ..results.result import read_result
+from ..results.typed import read_as
 from ..text import first_line, plain_line
 
 FORMAT = 1
@@ -36,10 +38,14 @@ class KeptJob:
     # Of all ``FIELDS``, with the checkpoint's folder as ``model`` and the seeds as drawn.
     values: dict[str, object]
     enriched_from: str
-    original: str  # mp4 to be made again and compared with; empty for a new video
+    original: str  # mp4 to be made again and compared with, or to be finished; else empty
     input_names: dict[str, str] = field(default_factory=dict)  # names of given files, by field
+    finish: Recipe | None = None  # what to make of ``original``
 
     def __str__(self) -> str:
+        if not self.values:
+            prefix = f"finish ({self.finish})" if self.finish else "again"
+            return f"{prefix}: {plain_line(Path(self.original).name)}"
         prefix = "again: " if self.original else ""
         prompt = plain_line(self.values["prompt"][:80])
         return f"{prefix}{prompt} · {self.values['frames']} frames · seed {self.values['seed']}"
@@ -61,21 +67,28 @@ def read_kept_job(path: Path) -> KeptJob:
             id=name[1],
             order=_typed(content["order"], int),
             started=_typed(content["started"], int),
-            values=_values(content["values"]),
+            values=_values(content["values"], needed=not content["original"]),
             enriched_from=_typed(content["enriched_from"], str),
             original=_typed(content["original"], str),
             input_names=_input_names(content.get("input_names", {})),
+            finish=_recipe(content.get("finish", {})),
         )
     except (OSError, ValueError, TypeError, LookupError, RequestError) as error:
         reason = plain_line(f"{type(error).__name__}: {first_line(error)}")[:150]
         raise ResultError(f"{path} is no job of the queue ({reason})") from error
 
 
-def _values(content: object) -> dict[str, object]:
+def _values(content: object, needed: bool) -> dict[str, object]:
+    if content == {} and not needed:
+        return {}
     values = complete_values(_typed(content, dict))
     if any(values[name] == RANDOM_SEED for name in SEEDS):  # it was drawn before it was kept
         raise ValueError(f"a seed of {RANDOM_SEED}")
     return values
+
+
+def _recipe(content: object) -> Recipe | None:
+    return read_as(Recipe, content) if _typed(content, dict) else None
 
 
 def _input_names(content: object) -> dict[str, str]:

@@ -18,7 +18,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -177,6 +177,8 @@ def restore_job(kept: KeptJob) -> Job:
     Raises:
         CogvxError: if its checkpoint or the video to compare with isn't there any more.
     """
+    if kept.original and not kept.values:
+        return Job(None, read_result(kept.original), kept.finish, id=kept.id)
     values = dict(kept.values)
     model = store.locate_checkpoint(values.pop("model"))
     request = make_request(model, enriched_from=kept.enriched_from, **values)
@@ -187,6 +189,8 @@ def restore_job(kept: KeptJob) -> Job:
 
 def _content(job: Job) -> dict[str, object]:
     """A job as JSON: see ``kept_job.KeptJob``."""
+    if job.request is None:
+        return _content_of_original(job)
     request, model = job.request, job.request.model
     values = request.asked | request.seeds | {"model": str(model.folder or model.name)}
     # As they are kept: the files that were given may be gone by then.
@@ -199,6 +203,19 @@ def _content(job: Job) -> dict[str, object]:
         "enriched_from": request.enriched_from,
         "input_names": request.input_names,
         "original": str(job.original.path) if job.original else "",
+    }
+
+
+def _content_of_original(job: Job) -> dict[str, object]:
+    """The same of a job that needs nothing but a result."""
+    return {
+        "format": kept_job.FORMAT,
+        "order": job.order,
+        "started": job.started,
+        "values": {},
+        "enriched_from": "",
+        "original": str(job.original.path),
+        "finish": asdict(job.finish) if job.finish else {},
     }
 
 

@@ -44,6 +44,7 @@ SCRIPTS = (
     "grid_sheet",
     "marks",
     "share",
+    "finish",
     "gallery_list",
     "gallery_card",
     "gallery_filters",
@@ -187,6 +188,8 @@ class Page(anywidget.AnyWidget):
     def _cost_of(self, job: Job) -> float | None:
         """Predicted seconds of a job; equal ones are predicted once."""
         request = job.request
+        if request is None:
+            return self.desk.predict_finish(job)
         kind = (request.model.name, request.frames, request.done_steps, request.speed)
         kind += (request.attention, request.encoded_frames, request.loras, request.gpus)
         if kind not in self._costs:
@@ -197,7 +200,7 @@ class Page(anywidget.AnyWidget):
         rows = [roll_row(name, result) for name, result in self.desk.roll[:ROLL_SHOWN]]
         self.roll = [as_trait(row) for row in rows]
         ended = [job for job in self.desk.session.finished if job.state in (FAILED, CANCELLED)]
-        again = [job for job in self.desk.session.finished if job.original and job.result]
+        again = [job for job in self.desk.session.finished if job.compares and job.result]
         shown = sorted((*ended, *again), key=lambda job: job.number)[-ENDED_SHOWN:]
         self.ended = [as_trait(job_row(job)) for job in reversed(shown)]
         self._costs.clear()  # a measured pace is better than a prediction

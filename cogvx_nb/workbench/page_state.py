@@ -140,23 +140,26 @@ class JobRow:
     state: str  # see ``jobs``
     again: bool  # a result made again, to compare
     seconds: float | None  # predicted
+    finish: str = ""  # what is made of a result, where it is finished
     notes: tuple[str, ...] = ()
     error: str = ""
 
 
 def job_row(job: Job, seconds: float | None = None) -> JobRow:
     """A job as the page shows it."""
-    request = job.request
+    settings = job.original.settings if job.original else None
+    request = job.request or settings.request
     return JobRow(
         id=job.id,
         prompt=request.prompt,
-        frames=request.frames,
+        frames=request.frames if job.request else settings.shown.frames,
         steps=request.steps,
         seed=request.seed,
-        speed=request.speed,
-        model=request.model.name,
+        speed=(job.request.speed if job.request else settings.plan.speed) or "",
+        model=job.request.model.name if job.request else settings.checkpoint.name,
         state=job.state,
-        again=job.original is not None,
+        again=job.compares,
+        finish=str(job.finish or ""),
         seconds=seconds,
         notes=job.notes,
         error=job.error,

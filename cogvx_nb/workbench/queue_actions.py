@@ -148,7 +148,9 @@ def reproduce_result(desk: Desk, arguments: Repeat) -> Reply:
     from .. import reproduction  # late: it loads torch, which showing a page doesn't need
 
     original = read_result(desk.path_of(arguments.path))
-    job = desk.session.queue.submit(reproduction.request_of(original.settings), original)
+    finished = original.settings.finished
+    request = None if finished else reproduction.request_of(original.settings)
+    job = desk.session.queue.submit(request, original)
     return Reply({"ids": [job.id]})
 
 
@@ -186,7 +188,7 @@ def pause_queue(desk: Desk, arguments: Pause) -> Reply:
 def retry_job(desk: Desk, arguments: JobId) -> Reply:
     """Put a job that failed or was cancelled into the queue again."""
     over = (job for job in desk.session.finished if job.id == arguments.id)
-    jobs = [desk.session.queue.submit(job.request, job.original) for job in over]
+    jobs = [desk.session.queue.add(Job(job.request, job.original, job.finish)) for job in over]
     return Reply({"ids": [job.id for job in jobs]})
 
 

@@ -12,6 +12,7 @@ no page, and its queue is on disk::
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable
@@ -24,6 +25,7 @@ import numpy as np
 from .. import leftovers, reproduction, settings, workflow
 from ..checkpoints.registry import Model
 from ..errors import CogvxError
+from ..finishing.finish import finish_result
 from ..loras.layers import UsedLora
 from ..planning import paces, planner, probe
 from ..planning.requirements import missing_speed_ups
@@ -33,8 +35,9 @@ from ..results import forecast
 from ..results.catalogue import Catalogue
 from ..results.measured_fidelity import MeasuredFidelity
 from ..results.result import Result, save_result
-from .jobs import Job, JobQueue, Prediction, Unwritten
+from .jobs import Job, JobQueue, Unwritten
 from .kept_queue import KeptQueue, Unfinished, restore_job
+from .prediction import Prediction
 from .previews import RateLimit, load_colours, preview_animation, store_colours
 
 log = logging.getLogger(__name__)
@@ -157,6 +160,9 @@ class Session:
                 self._fit_colours(latest[0], event)
             listener(event)
 
+        if job.finish:
+            how = dataclasses.asdict(job.finish)
+            return finish_result(job.original, on_event=listener, cancel=job.cancelled, **how)
         if job.original:
             again = reproduction.reproduce(job.original, listen, job.cancelled)
             listener(Note(str(again).replace(str(job.original.path), job.original.path.name)))

@@ -8,11 +8,12 @@ function GalleryBulk(app, { chips, chosen, clear, reload, trashed, total }) {
   const compare = button("Compare", { icon: "compare", title: "play two to six in step", on: () => app.compare(chosen()) });
   const stars = button("Stars and tags", { icon: "star", title: "stars and tags of the chosen", on: () => galleryMarkDialog(app, chosen()) });
   const share = button("Export", { icon: "share", title: "download the chosen in another format", on: () => shareChoose(app, chosen()) });
+  const finish = button("Finish…", { icon: "more", title: "more frames a second, or larger ones, as new videos", on: () => finishChoose(app, chosen()) });
   const trash = button("To the trash", { icon: "trash", title: "move the chosen to the trash", on: () => moveAway(chosen()) });
   const restore = button("Put back", { icon: "undo", title: "move the chosen out of the trash", on: () => putBack(chosen()) });
   const empty = button("Empty the trash", { icon: "trash", on: () => askToEmpty() });
   const none = button("", { icon: "close", title: "choose none", on: clear });
-  const actions = h("span", { class: "cogvx-gallery-actions", role: "toolbar", "aria-label": "The chosen results" }, compare, stars, share, trash, restore, empty, none);
+  const actions = h("span", { class: "cogvx-gallery-actions", role: "toolbar", "aria-label": "The chosen results" }, compare, stars, finish, share, trash, restore, empty, none);
   const element = h("div", { class: "cogvx-gallery-status" }, count, chips, actions);
 
   function show() {
@@ -21,7 +22,7 @@ function GalleryBulk(app, { chips, chosen, clear, reload, trashed, total }) {
     const bin = trashed();
     const results = all === 1 ? "1 result" : `${(all ?? 0).toLocaleString("en")} results`;
     setText(count, all === null ? "looking…" : few ? `${few} of ${all.toLocaleString("en")} chosen` : bin ? `${results} in the trash` : results);
-    for (const one of [compare, stars, share, trash]) one.hidden = bin || !few;
+    for (const one of [compare, stars, finish, share, trash]) one.hidden = bin || !few;
     compare.disabled = few < 2 || few > GALLERY_COMPARED;
     restore.hidden = !bin || !few;
     empty.hidden = !bin || Boolean(few);

@@ -87,6 +87,7 @@ function GalleryCard(app, act) {
 function galleryTitle(row) {
   const lines = [row.prompt];
   lines.push([`${row.frames} frames`, `${row.steps} steps`, row.model, row.speed, `${row.width} × ${row.height}`, `made ${formatAgo(row.made)} in ${formatSeconds(row.seconds)}`].filter(Boolean).join(" · "));
+  if (row.finished) lines.push(`finished: ${row.finished}`);
   if (row.tags.length) lines.push(`tags: ${row.tags.join(", ")}`);
   if (row.note) lines.push(row.note);
   return lines.join("\n");

@@ -74,6 +74,7 @@ function Stage(app) {
       button("Start from", { icon: "first", title: "use a frame of it, or all of it, for the next video", on: () => useResult(app, result.path) }),
       button("Load", { icon: "load", title: "its settings into the form", on: () => app.load(result.path) }),
       button("Check", { icon: "check", title: "make it again and compare the frames", on: () => app.run("queue.reproduce", { path: result.path }) }),
+      button("Finish…", { icon: "more", title: "more frames a second, or larger ones, as a new video", on: () => finishChoose(app, [result.path]) }),
       ShareMenu(app, result.path).element,
       button("", { icon: "trash", title: "move it to the trash", class: "cogvx-trash", on: () => app.trash(result.path) }));
   }
