@@ -742,3 +742,29 @@ def test_reduced_motion(page):
         "document.querySelector('.cogvx-page').getAnimations({ subtree: true }).length === 0"
     )
     page.emulate_media(reduced_motion="no-preference")
+
+
+def test_a_result_is_finished_and_exported(page, folder):
+    cards = page.locator(".cogvx-card-result").count()
+    page.get_by_role("button", name="Finish…").click()
+    box = page.get_by_role("dialog")
+    assert box.get_by_role("button", name="Finish", exact=True).is_disabled()
+    box.get_by_label("Frames a second", exact=True).select_option("3")
+    box.get_by_label("Size").select_option("2")
+    kit.keep(page, "finish")
+    box.get_by_role("button", name="Finish", exact=True).click()
+    wait(page, f"document.querySelectorAll('.cogvx-card-result').length === {cards + 1}", SLOW)
+    page.locator(".cogvx-card-result .cogvx-card-main").first.click()
+    wait(page, "document.querySelector('.cogvx-facts').innerText.includes('lanczos ×2')")
+    wait(page, "document.querySelector('.cogvx-video').videoWidth === 288")
+    page.get_by_role("button", name="Share").click()
+    box.get_by_label("fps").fill("12")
+    with page.expect_download(timeout=SLOW) as loaded:
+        box.get_by_role("button", name="GIF, 256 colours").click()
+    with Image.open(loaded.value.path()) as picture:
+        assert (picture.format, picture.size) == ("GIF", (288, 192))
+        assert picture.n_frames == (newest_count(folder) + 1) // 2
+
+
+def newest_count(folder: Path) -> int:
+    return len(video.decode_video(newest(folder)))

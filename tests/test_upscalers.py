@@ -11,9 +11,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from cogvx_nb import finish_result, reproduce
-from cogvx_nb.errors import CogvxError, DoesNotFit, ModelCorrupt, PickledWeights, RequestError
-from cogvx_nb.finishing import methods, ncnn, real_esrgan, tiles, user_network
+from cogvx_nb import finish_result, hashing, reproduce
+from cogvx_nb.errors import (
+    CogvxError,
+    DoesNotFit,
+    ModelCorrupt,
+    PickledWeights,
+    RequestError,
+    ResultError,
+)
+from cogvx_nb.finishing import methods, ncnn, networks, real_esrgan, tiles, user_network
 from cogvx_nb.results import result
 
 HEIGHT, WIDTH = 48, 64
@@ -154,3 +161,29 @@ def test_a_network_of_ones_own_does_as_its_weights_do_elsewhere(own_file):
     assert np.abs(own.enlarge(disc(30)).astype(int) - known.enlarge(disc(30))).max() <= 1
     with pytest.raises(RequestError, match="enlarges by 4"):
         user_network.load(own_file, 2)
+
+
+def test_settings_name_a_network_of_ones_own_without_its_folder(
+    own_file, generated, tmp_path, monkeypatch
+):
+    frames = np.stack([disc(30)])
+    kept = result.save_result(replace(generated(), frames=frames), tmp_path / "clip.mp4")
+    made = finish_result(kept, tmp_path / "large.mp4", scale=4, upscaler=own_file)
+    assert made.settings.finished.upscaler == "own.safetensors"
+    monkeypatch.chdir(tmp_path.parent)
+    with pytest.raises(ResultError, match=r"own\.safetensors, whose file is neither in this"):
+        reproduce(made)
+    monkeypatch.chdir(tmp_path)
+    assert reproduce(made).identical
+
+
+def test_a_recorded_file_is_looked_for_by_its_name_and_content(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "secret.safetensors").write_bytes(b"weights")
+    (tmp_path / "here" / "own.safetensors").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path / "here")
+    digest = hashing.sha256(tmp_path / "secret.safetensors")
+    assert networks.find_file("../own.safetensors", digest).name == "own.safetensors"
+    assert networks.find_file("own.safetensors", "0" * 64) is None
+    assert networks.find_file("../secret.safetensors", digest) is None
+    assert networks.find_file(str(tmp_path / "secret.safetensors"), digest) is None

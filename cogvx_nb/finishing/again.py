@@ -17,6 +17,7 @@ from ..results.filters import Condition
 from ..results.recipe import finish_values
 from ..results.records import RecordedFinish
 from ..results.result import Result, read_result
+from . import networks
 from .finish import describe_finish
 from .recipe import Recipe
 from .source import read_source
@@ -62,7 +63,7 @@ def finish_again(
     video.try_ffmpeg()
     path = find_source(original.path, then)
     source = read_source(path, read_result(path).settings, cancel)
-    recipe = Recipe(**finish_values(then))
+    recipe = _recorded_recipe(original.path, then)
     work = plan_work(source, recipe)
     now = describe_finish(work, recipe).finished
     emit(StageStarted("finish", work.seconds))
@@ -76,6 +77,24 @@ def finish_again(
         video.content_hash(original.path) == original.settings.content_hash,
         _differences(then, now),
     )
+
+
+def _recorded_recipe(path: Path, finished: RecordedFinish) -> Recipe:
+    """What was asked for then.
+
+    Raises:
+        ResultError: if it was enlarged by a network of a file that isn't there any more.
+    """
+    values, name = finish_values(finished), finished.upscaler
+    if networks.is_file(name):
+        found = networks.find_file(name, finished.weights.get(name, ""))
+        if found is None:
+            raise ResultError(
+                f"{path} was enlarged by {name[:80]}, whose file is neither in this folder "
+                "nor in models/upscalers: put it there"
+            )
+        values["upscaler"] = str(found)
+    return Recipe(**values)
 
 
 def find_source(path: Path, finished: RecordedFinish) -> Path:

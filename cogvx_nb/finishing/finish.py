@@ -21,6 +21,7 @@ from ..results import video
 from ..results.output import check_output, check_room, default_path, partial_pair, publish_pair
 from ..results.records import RecordedFinish, Sidecar
 from ..results.result import UNKNOWN_HASH, Result, read_result, replace_tag, tag_text
+from . import networks
 from .recipe import Recipe
 from .source import read_source
 from .work import Work, made_frames, plan_work
@@ -78,11 +79,13 @@ def describe_finish(work: Work, recipe: Recipe) -> Sidecar:
         width=work.width,
         fps=work.fps,
         interpolation=recipe.interpolation if work.interpolation else "",
-        upscaler=recipe.upscaler if work.upscaler else "",
+        # Of a file its name alone: settings say nothing of this machine's folders.
+        upscaler=Path(recipe.upscaler).name if work.upscaler else "",
         scale=recipe.scale or 1,
         weights={name: digest for one in opened for name, digest in one.weights.items()},
         versions={"cogvx-nb": __version__, "ffmpeg": ffmpeg_version()}
-        | {name: probe.installed_version(name) for name in packages},
+        | {name: probe.installed_version(name) for name in packages}
+        | ({"device": networks.device_name()} if "torch" in packages else {}),
     )
     return replace(
         source.settings,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import settings
+from ..hashing import sha256
 from ..imports import importing
 from ..planning import probe
 
@@ -29,6 +30,24 @@ def has_gpu() -> bool:
         import torch
 
     return torch.cuda.is_available()
+
+
+def device_name() -> str:
+    """The GPU that networks run on, else ``cpu``: another rounds otherwise. Loads torch."""
+    if not has_gpu():
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def find_file(name: str, digest: str) -> Path | None:
+    """A file with a network of that name and SHA-256: in the current folder, or in ``upscalers`` in
+    the folder of the checkpoints; None if it is in neither. Nothing else is looked at: settings
+    come from anywhere."""
+    folders = (Path.cwd(), settings.models_dir() / "upscalers")
+    there = (path for folder in folders if (path := folder / Path(name).name).is_file())
+    return next((path for path in there if sha256(path) == digest), None)
 
 
 def seconds(operations: float, pixels: int, scale: int) -> float:

@@ -79,6 +79,7 @@ const BAR_STAGES = {
   text: "encoding text",
   compile: "compiling",
   denoise: "denoising",
+  finish: "finishing",
   decode: "decoding",
   write: "writing",
 };
