@@ -127,7 +127,7 @@ def attention_here(device: str) -> str:
     if device == "cpu":
         return SDPA
     try:
-        attention.check_flash_attention_4()
+        attention.check_attention_package("flash4")
     except RequestError:
         return "_native_cudnn"
     return FLASH4

@@ -43,7 +43,7 @@ def test_one_that_is_not_there_is_said(tiny, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "flash_attn.cute.interface", None)
     attention.attention_processor.cache_clear()
     video = request.make_request(tiny, CIRCLE, steps=2)
-    with pytest.raises(RequestError, match=r"'nothing': use one of sdpa, flash4, flash"):
+    with pytest.raises(RequestError, match=r"'nothing': use one of sdpa, flash4, sage1, flash"):
         loader.load_pipeline(planner.plan_request(replace(video, attention="nothing"), here))
     with pytest.raises(RequestError, match=r"attention = 'flash4': isn't available here"):
         attention.attention_processor("flash4", compiled=True)
@@ -71,10 +71,41 @@ def test_flash_attention_that_fails_gives_way_to_sdpa(tiny, here, monkeypatch):
     assert (missing.attention, missing.reasons[:-1]) == ("sdpa", fitted.reasons)
     assert "attention = 'flash4': isn't available here" in missing.reasons[-1]
     monkeypatch.setattr(
-        attention, "check_flash_attention_4", lambda: None
+        attention, "check_attention_package", lambda name: None
     )  # there, and no kernel for this
     assert loader.load_pipeline(chosen).plan.attention == "sdpa"
     attention.attention_processor.cache_clear()
+
+
+def sage_stand_in(query, key, value, tensor_layout, smooth_k):
+    """SageAttention 1 as far as tokens go: whole blocks, and a key of zeros has the score 0."""
+    assert (tensor_layout, smooth_k) == ("NHD", False)
+    assert query.shape[1] % 128 == key.shape[1] % 64 == value.shape[1] % 64 == 0
+    parts = (part.transpose(1, 2) for part in (query, key, value))
+    return torch.nn.functional.scaled_dot_product_attention(*parts).transpose(1, 2)
+
+
+@pytest.mark.parametrize("count", [1, 64, 100, 280])
+def test_incomplete_blocks_are_filled_without_a_trace(count):
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, count, 3, 64) for _ in range(3))
+    before = key.clone()
+    key, value = key + 3, value + 1
+    found = attention.whole_blocks(sage_stand_in, 0 * query, key, value)
+    assert found.shape == query.shape
+    assert (found - value.mean(1, keepdim=True)).abs().max() < 1e-5, "even attention is exact"
+    assert torch.equal(key, before + 3), "sageattn takes the mean off in place"
+    parts = (part.transpose(1, 2) for part in (4 * query, key, value))
+    exact = torch.nn.functional.scaled_dot_product_attention(*parts).transpose(1, 2)
+    found = attention.whole_blocks(sage_stand_in, 4 * query, key, value)
+    assert (found - exact).norm() / exact.norm() < 0.01
+
+
+def test_8_bit_attention_without_its_package_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sageattention", None)
+    remedy = r"attention = 'sage1': isn't available here .*\[sage\].* or use sdpa"
+    with pytest.raises(RequestError, match=remedy):
+        attention.attention_processor("sage1", compiled=True)
 
 
 def test_one_that_fails_half_way_is_said():

@@ -16,7 +16,7 @@ import vae_encode
 from conftest import CIRCLE
 
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.planning import cost, machine, placements, planner, request, speedups
+from cogvx_nb.planning import cost, machine, placements, planner, request, speed_up, speedups
 from cogvx_nb.results import result
 from cogvx_nb.results.video import frame_hash
 
@@ -70,7 +70,7 @@ def one_step(here):
 @pytest.fixture(scope="module")
 def compiler(here) -> None:
     gpu = here.gpus[0]
-    conditions = speedups.Conditions(
+    conditions = speed_up.Conditions(
         "bfloat16", 1, gpu.name, gpu.capability, here.compiler, here.versions
     )
     if obstacle := speedups.SPEED_UPS["compiled"].obstacle(conditions, True):
@@ -111,6 +111,35 @@ def test_flash_attention_4_rounds_otherwise_only(one_step, here):
     error, of_float32 = one_step.errors(attention=speedups.FLASH4)
     assert error < 0.012
     assert of_float32 < 1.2 * one_step.rounding
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_8_bit_attention_is_near(one_step, here, compiler, compiled):
+    """On any GPU; the planner chooses it on consumer cards only."""
+    if not here.versions.get("sageattention"):
+        pytest.skip("no SageAttention: pip install -e '.[sage]'")
+    error, _ = one_step.errors(attention=speedups.SAGE1, compiled=compiled)
+    assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize(("tokens", "sharp", "most"), [(5626, 1, 0.01), (17776, 3, 0.03)])
+def test_8_bit_attention_is_that_of_torch_within_its_rounding(here, tokens, sharp, most):
+    if not here.versions.get("sageattention"):
+        pytest.skip("no SageAttention: pip install -e '.[sage]'")
+    import torch
+
+    from cogvx_nb.pipeline.attention import sage_attention_1
+
+    torch.manual_seed(0)
+    like = {"dtype": torch.bfloat16, "device": "cuda"}
+    query, key, value = (torch.randn(2, tokens, 4, 64, **like) for _ in range(3))
+    query, key, value = sharp * query, key + 3 * torch.randn(1, 1, 4, 64, **like), value + 0.5
+    torch.library.opcheck(sage_attention_1, (query, key, value))
+    parts = (part.float().transpose(1, 2) for part in (query, key, value))
+    exact = torch.nn.functional.scaled_dot_product_attention(*parts).transpose(1, 2)
+    error = equality.distance(sage_attention_1(query, key, value), exact)
+    print(f"{tokens} tokens, sharpness {sharp}: {error:.4f} from SDPA in float32")
+    assert 0 < error < most
 
 
 def test_8_bit_products_are_near(one_step, here, compiler):

@@ -483,6 +483,44 @@ def test_idle_guidance_is_left_out_where_that_costs_no_compilation(big):
     assert paces.paced_steps(replace(exact, step_cache="halves"), 50) == 50 * 19 / 49
 
 
+def consumer_card(capability: tuple[int, int], sage: str | None = "1.0.6", **changes) -> Machine:
+    machine = machine_with(23, name="NVIDIA GeForce RTX 4090")
+    card = replace(machine.gpus[0], capability=capability, **changes)
+    return replace(machine, gpus=(card,), versions=machine.versions | {"sageattention": sage})
+
+
+def test_8_bit_attention_is_for_consumer_cards_and_approximate_speeds(big):
+    ada = consumer_card((8, 9))
+    for speed, attention in (("exact", "sdpa"), ("fast", "sage1"), ("turbo", "sage1")):
+        found = planner.plan_request(replace(big, speed=speed), ada)
+        assert found.attention == attention
+        assert any("8-bit attention" in note for note in found.approximations) == (speed != "exact")
+    for capability in ((7, 5), (8, 0), (9, 0), (10, 0)):
+        found = planner.plan_request(replace(big, speed="fast"), consumer_card(capability))
+        assert found.attention == "sdpa"
+        assert not any("8-bit attention" in reason for reason in found.reasons)
+    asked = replace(big, speed="fast", attention="sdpa")
+    assert planner.plan_request(asked, ada).attention == "sdpa"
+    with pytest.raises(RequestError, match="attention = 'sage1': 8-bit attention needs a GeForce"):
+        planner.plan_request(replace(big, attention="sage1"), machine_with(79))
+
+
+def test_8_bit_attention_is_done_without_where_it_is_not_installed_or_fails(big):
+    fast = replace(big, speed="fast")
+    without = planner.plan_request(fast, consumer_card((8, 6), sage=None))
+    assert (without.attention, without.quantized) == ("sdpa", "int8")
+    assert any("sageattention" in r and "would be faster" in r for r in without.reasons)
+    found = planner.plan_request(fast, consumer_card((8, 6)))
+    assert found.seconds["denoise"] < 0.85 * without.seconds["denoise"]
+    assert planner.next_plan(found, "sage1", "no kernel").attention == "sdpa"
+    facts = registry.get_checkpoint("CogVideoX1.5-5B")
+    card = consumer_card((12, 0))
+    assert planner.predict_plan(facts, card, 81, "fast").attention == "sdpa", "known to fail"
+    assert planner.predict_plan(big.model, card, 49, "fast").attention == "sage1"
+    old = consumer_card((8, 6), bf16=False)
+    assert planner.plan_request(fast, old).attention == "sdpa", "black frames in float16"
+
+
 def test_sdpa_is_also_called_stock(big):
     with_it = machine_with(79, flash="4.0.0")
     assert planner.plan_request(replace(big, attention="stock"), with_it).attention == "sdpa"
@@ -491,7 +529,7 @@ def test_sdpa_is_also_called_stock(big):
 def test_a_speed_up_that_fails_takes_along_what_is_slow_without_it(big):
     machine = machine_with(79, flash="4.0.0")
     start = planner.plan_request(replace(big, speed="turbo"), machine)
-    others = "compact_weights", "former_step_cache", "idle_guidance"
+    others = "compact_weights", "former_step_cache", "idle_guidance", "sage1"
     assert [row.name for row in start.speed_ups] == [
         row.name for row in speedups.SPEED_UPS.values() if row.name not in others
     ]

@@ -246,7 +246,7 @@ def test_a_negative_prompt_that_cannot_act_is_noted(tiny, negative, values, note
         ("sagee", "is unknown, did you mean 'sage'?"),
         ("flash-4", "is unknown, did you mean 'flash4'?"),
         ("SDPA", "is unknown, did you mean 'sdpa'?"),
-        ("", "is unknown; use one of auto, sdpa, flash4, flash, "),
+        ("", "is unknown; use one of auto, sdpa, flash4, sage1, flash, "),
     ],
 )
 def test_an_unknown_attention_is_refused_at_once(tiny, name, remedy):
@@ -260,7 +260,7 @@ def test_an_unknown_prompt_is_refused_with_a_word_of_it(tiny):
         request.make_request(tiny, "a catt")
 
 
-@pytest.mark.parametrize("name", ["stock", "sdpa", "flash4", "_native_math", "sage_hub"])
+@pytest.mark.parametrize("name", ["stock", "sdpa", "flash4", "sage1", "_native_math", "sage_hub"])
 def test_known_attentions_are_taken_on_any_machine(tiny, name):
     assert request.make_request(tiny, CIRCLE, attention=name).attention == name
 

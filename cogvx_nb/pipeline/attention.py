@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from diffusers.models import attention_dispatch
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
 from ..errors import RequestError, missing_package
 from ..planning.plan import Plan
-from ..planning.speedups import FLASH4, SDPA, SPARSE, SPEED_UPS
+from ..planning.speedups import FLASH4, SAGE1, SDPA, SPARSE, SPEED_UPS
 from ..text import first_line
 from .failures import SpeedUpFailed, is_out_of_memory
 from .sparse_attention import add_slots, sparse_attention, try_blocks
@@ -93,15 +95,19 @@ def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
     return (x.float() * cos + rotated.float() * sin).to(x.dtype)
 
 
-def check_flash_attention_4() -> None:
-    """Raise RequestError if FlashAttention 4 can't be imported."""
+MODULES = {FLASH4: "flash_attn.cute.interface", SAGE1: "sageattention"}
+"""What is imported of the packages of attentions that speeds bring."""
+
+
+def check_attention_package(name: str) -> None:
+    """Raise RequestError if the package of one of ``MODULES`` can't be imported."""
     try:
-        import flash_attn.cute.interface  # noqa: F401
+        importlib.import_module(MODULES[name])
     except Exception as error:  # also of another version of a package that it imports
-        row = SPEED_UPS[FLASH4]
+        row = SPEED_UPS[name]
         message = missing_package(row.package, row.extra, row.title)
         remedy = f"isn't available here ({first_line(error)}): {message}, or use {SDPA}"
-        raise RequestError("attention", FLASH4, remedy) from error
+        raise RequestError("attention", name, remedy) from error
 
 
 @torch.library.custom_op("cogvx_nb::flash4", mutates_args=())
@@ -115,6 +121,50 @@ def flash_attention_4(query: torch.Tensor, key: torch.Tensor, value: torch.Tenso
 @flash_attention_4.register_fake
 def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return query.new_empty(query.shape)
+
+
+SAGE1_BLOCKS = 128, 64
+"""Queries and keys that SageAttention 1 gives one scale."""
+
+
+@torch.library.custom_op("cogvx_nb::sage1", mutates_args=())
+def sage_attention_1(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attention of (batch, tokens, heads, head width), queries and keys rounded to 8 bits."""
+    from sageattention import sageattn
+
+    return whole_blocks(sageattn, query, key, value)
+
+
+@sage_attention_1.register_fake
+def _(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    return query.new_empty(query.shape)
+
+
+def whole_blocks(
+    attend: Callable[..., torch.Tensor],
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+) -> torch.Tensor:
+    """What ``sageattention.sageattn`` makes of tokens, filled up to whole blocks.
+
+    Version 1.0.6 reads past the end of an incomplete block, and gives each key that it finds there
+    the score 0. Here those have the mean value, which of keys whose mean is taken off is what a
+    score of 0 stands for: without effect where attention is even, next to none where it isn't. And
+    it takes the mean off in place, which would change the keys.
+    """
+    count = query.shape[1]
+    queries, keys = ((0, 0, 0, 0, 0, -count % block) for block in SAGE1_BLOCKS)
+    key = key - key.mean(1, keepdim=True)  # the same for all keys of a query: softmax ignores it
+    query, key = F.pad(query, queries), F.pad(key, keys)
+    mean = value.mean(1, keepdim=True).expand(-1, keys[-1], -1, -1)
+    value = torch.cat([value, mean], dim=1)
+    mixed = attend(query, key, value, tensor_layout="NHD", smooth_k=False)
+    return mixed[:, :count].contiguous()
+
+
+ATTENTIONS = {FLASH4: flash_attention_4, SAGE1: sage_attention_1}
+"""Those that speeds bring, by name."""
 
 
 TRIAL_TOKENS = 256
@@ -168,18 +218,19 @@ def attention_processor(
     """
     if sparse:
         if name == FLASH4:
-            check_flash_attention_4()
+            check_attention_package(name)
         return SparseProcessor(compiled)
     if name == SDPA:
         if not compiled:
             return CogVideoXAttnProcessor2_0()
         name = attention_dispatch.AttentionBackendName.NATIVE.value  # scaled_dot_product_attention
-    if name == FLASH4:
-        check_flash_attention_4()
-        return AttentionProcessor(_reporting(name, flash_attention_4, compiled))
+    if name in ATTENTIONS:
+        check_attention_package(name)
+        return AttentionProcessor(_reporting(name, ATTENTIONS[name], compiled))
     backends = {backend.value: backend for backend in attention_dispatch.AttentionBackendName}
     if name not in backends:
-        raise RequestError("attention", name, f"use one of {', '.join((SDPA, FLASH4, *backends))}")
+        listed = ", ".join((SDPA, *ATTENTIONS, *backends))
+        raise RequestError("attention", name, f"use one of {listed}")
     try:
         attention_dispatch._check_attention_backend_requirements(backends[name])
         attention_dispatch._maybe_download_kernel_for_backend(backends[name])

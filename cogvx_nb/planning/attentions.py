@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import RequestError, did_you_mean
-from .speedups import AUTO, FLASH4, FORMER_ATTENTIONS, SDPA
+from .speedups import AUTO, FLASH4, FORMER_ATTENTIONS, SAGE1, SDPA
 
 BACKENDS = (
     "flash",
@@ -39,8 +39,9 @@ BACKENDS = (
 
 def check_attention(name: str) -> None:
     """Raise RequestError if there is no such attention, on any machine."""
-    known = (AUTO, SDPA, FLASH4, *FORMER_ATTENTIONS, *BACKENDS)
+    known = (AUTO, SDPA, FLASH4, SAGE1, *FORMER_ATTENTIONS, *BACKENDS)
     if name not in known:
-        listed = (AUTO, SDPA, FLASH4, *(name for name in BACKENDS if not name.startswith("_")))
+        public = (name for name in BACKENDS if not name.startswith("_"))
+        listed = (AUTO, SDPA, FLASH4, SAGE1, *public)
         remedy = did_you_mean(name, known) or f"; use one of {', '.join(listed)}"
         raise RequestError("attention", name, f"is unknown{remedy}")

@@ -2,7 +2,7 @@
 
 The constants were measured on one H100 80 GB (torch 2.11, diffusers 0.42.1) with the shapes of
 CogVideoX-5b and random weights, which neither depend on; ``cogvx bench`` measures what they
-predict. What depends on a speed-up is in ``speedups.StepCost``, the VAE in ``vae_cost``. Seconds on
+predict. What depends on a speed-up is in ``speed_up.StepCost``, the VAE in ``vae_cost``. Seconds on
 another GPU are scaled by how long a step takes there, and come from videos made on it once there
 are any.
 """

@@ -167,7 +167,7 @@ _ROWS = (
         "attention",
         str,
         AUTO,
-        "auto, sdpa, flash4, or a backend of diffusers such as sage",
+        "auto, sdpa, flash4, sage1, or a backend of diffusers such as xformers",
         PLAN,
         most=100,
     ),

@@ -10,7 +10,8 @@ from ..loras.layers import UsedLora
 from ..text import GIB
 from .machine import Gpu, Machine
 from .placements import PLACEMENTS, Placement
-from .speedups import OWN_BLOCK, SDPA, SPARSE, SPEED_UPS, SpeedUp, StepCost
+from .speed_up import SpeedUp, StepCost
+from .speedups import OWN_BLOCK, SDPA, SPARSE, SPEED_UPS
 from .step_cache import HALVES
 from .windows import window_frames, windows_of
 

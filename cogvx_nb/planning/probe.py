@@ -26,6 +26,7 @@ PACKAGES = (
     "imageio-ffmpeg",
     "torchao",
     "flash-attn-4",
+    "sageattention",
 )
 
 

@@ -9,14 +9,17 @@ from dataclasses import replace
 from ..errors import RequestError
 from .machine import Machine
 from .plan import SWITCHED_OFF, Plan, drop_incompatible, gpu_for, placements_by_memory
-from .speedups import AUTO, FORMER_ATTENTIONS, SDPA, SPEED_UPS, SPEEDS, Conditions, SpeedUp
+from .speed_up import Conditions, SpeedUp
+from .speedups import AUTO, FORMER_ATTENTIONS, SDPA, SPEED_UPS, SPEEDS
 
 
 def conditions_for(plan: Plan, machine: Machine, steps: int) -> Conditions:
     """What the speed-ups of a plan depend on."""
     gpu = gpu_for(plan, machine)
     card = (gpu.name, gpu.capability) if gpu else ("", (0, 0))
-    return Conditions(plan.dtype, steps, *card, machine.compiler, machine.versions)
+    return Conditions(
+        plan.dtype, steps, *card, machine.compiler, machine.versions, plan.model.checkpoint
+    )
 
 
 def missing_requirement(plan: Plan, machine: Machine, steps: int) -> str:
@@ -69,11 +72,11 @@ def _with_speed_up(plan: Plan, row: SpeedUp, conditions: Conditions) -> Plan:
     if value and not package:
         reasons = (*plan.reasons, *filter(None, [row.reason]))
         return replace(plan, **{row.field: value}, reasons=reasons)
-    if value and not row.exact:
+    if value and not (row.exact or row.optional):
         raise RequestError("speed", plan.speed, f"{package}, or use exact")
     if value:
         return replace(plan, reasons=(*plan.reasons, f"{package}; it would be faster"))
-    if row.exact:
+    if row.exact or row.optional:
         return plan
     return replace(plan, reasons=(*plan.reasons, f"{row.title} {missing}"))
 
@@ -105,7 +108,7 @@ def missing_speed_ups(speed: str, used: Sequence[SpeedUp], reasons: Sequence[str
         reasons: those of the plan; one that concerns a speed-up begins with its title.
     """
     rows = [row for row in SPEED_UPS.values() if speed in row.speeds and not row.exact]
-    brought = [row for row in rows if not row.by_cost]
+    brought = [row for row in rows if not (row.by_cost or row.optional)]
     missing = [row for row in brought if row.field not in {other.field for other in used}]
     if not missing:
         return ""

@@ -1,19 +1,17 @@
-"""Speed-ups as records: when a plan can have one, and what it costs. No torch.
+"""The speed-ups: when a plan can have one, and what it costs. No torch.
 
 How each takes effect on a pipeline is in ``pipeline.optimization.APPLY``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
-from ..errors import missing_package
+from .speed_up import Conditions, SpeedUp
 from .step_cache import HALVES, STEPS
 
-AUTO, SDPA, FLASH4 = "auto", "sdpa", "flash4"
-"""Attentions that aren't backends of diffusers: the fastest exact one, the pipeline's default
-(``scaled_dot_product_attention``), and FlashAttention 4."""
+AUTO, SDPA, FLASH4, SAGE1 = "auto", "sdpa", "flash4", "sage1"
+"""Attentions that aren't backends of diffusers: the fastest of a speed, the pipeline's default
+(``scaled_dot_product_attention``), FlashAttention 4, and SageAttention 1, whose queries and keys
+have 8 bits."""
 
 SPARSE = "sparse_attention"
 """Name of the speed-up that leaves out a part of the attention."""
@@ -29,6 +27,13 @@ FLASH4_GPUS = (9, 10)
 """Major compute capabilities that FlashAttention 4 is written for, as torch has them
 (``torch.nn.attention._fa4``): data-centre Hopper and Blackwell."""
 
+SAGE1_GPUS = ((8, 6), (8, 9), (12, 0))
+"""Compute capabilities of consumer cards, the RTX 30, 40 and 50 series. Its authors tuned it for
+the first two (README of sageattention 1.0.6); the third runs the same Triton code. Not measured."""
+
+SAGE1_WIDTHS = (64, 128)
+"""Of heads. It also has 96, by other kernels, which no checkpoint needs."""
+
 SPEEDS = {
     "exact": "equal to diffusers up to rounding",
     "fast": "8-bit quantization of the matrix products",
@@ -39,79 +44,6 @@ MIN_CACHED_STEPS = 20
 """Denoising steps from which on a step cache is used: with 6 the video is another one."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepCost:
-    """What time and memory of a denoising step are predicted from.
-
-    Measured on one H100 80 GB (torch 2.11, diffusers 0.42.1) with the shapes of CogVideoX-5b and
-    random weights: the defaults without any speed-up, and what each speed-up changes with it.
-    """
-
-    matmul_flops: float = 775e12  # FLOP/s of matrix products in bfloat16
-    # FLOP/s within a step, where the GPU is at its power limit; by itself cuDNN reaches 427e12.
-    attention_flops: float = 390e12
-    elementwise_seconds: float = 1.2e-10  # per layer and hidden-state element, for all else
-    activation_copies: float = 13.5  # copies of the hidden states: 2.7 GiB at 49 frames
-    mask_bytes: float = 0.0  # of sparse attention, per pair of tokens and head
-    streaming: float = 1.12  # step time under group offload over that without, transfers hidden
-    parameter_bytes: int | None = None  # of the blocks' linear layers; None for those of the dtype
-    compile_seconds: tuple[float, float] = (0.0, 0.0)  # before the first step: cold and warm cache
-    step_cache: str = ""  # which steps and clips are computed, see ``step_cache.SCHEDULES``
-    idle_guidance: bool = False  # steps in which guidance does nothing compute one clip
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """Where a plan is to run, as far as speed-ups depend on it."""
-
-    dtype: str  # of the weights
-    steps: int
-    gpu: str  # its name; empty for the CPU
-    capability: tuple[int, int]  # compute capability of the GPU; (0, 0) for the CPU
-    compiler: bool  # whether Triton and a C compiler are there
-    versions: dict[str, str | None]  # of the installed packages
-
-
-@dataclass(frozen=True, slots=True)
-class SpeedUp:
-    """Something that makes a video faster."""
-
-    name: str
-    field: str  # of ``Plan``, which switches it on
-    values: tuple[object, ...]  # values of that field with which it is on
-    title: str  # in messages
-    label: str  # in a plan's summary: a format string of the field's value, or empty
-    exact: bool  # equal to diffusers up to rounding
-    # What is missing for a value of the field, as a predicate of the title; empty if nothing.
-    lacks: Callable[[Conditions, object], str]
-    # The field's value where nothing is missing; empty where the speed-up isn't worth it.
-    choose: Callable[[Conditions], object] = lambda conditions: True
-    speeds: tuple[str, ...] = ()  # speeds that bring it
-    by_cost: bool = False  # taken where the video gets faster; at any speed if none brings it
-    package: str = ""  # that it needs
-    extra: str = ""  # of this project, which installs the package
-    placement: str = ""  # field of ``Placement`` that allows it
-    requires: str = ""  # what that placement does, in messages
-    implies: tuple[str, ...] = ()  # other speed-ups that it is slow without, on a GPU
-    needs: tuple[str, ...] = ()  # other speed-ups without which it isn't possible
-    note: str = ""  # how its videos differ: a format string of the field's value
-    reason: str = ""  # recorded in a plan when it is chosen
-    cost: dict[str, object] = field(
-        default_factory=dict, hash=False
-    )  # changed fields of ``StepCost``
-
-    def missing_package(self, versions: dict[str, str | None]) -> str:
-        """The message that its package isn't installed, with the remedy; empty if it is."""
-        if not self.package or versions.get(self.package):
-            return ""
-        return missing_package(self.package, self.extra, self.title)
-
-    def obstacle(self, conditions: Conditions, value: object) -> str:
-        """Why a value of the field isn't available, in one line; empty if it is."""
-        missing = self.lacks(conditions, value)
-        return f"{self.title} {missing}" if missing else self.missing_package(conditions.versions)
-
-
 def _flash4_lacks(conditions: Conditions, value: object) -> str:
     if conditions.capability >= (8, 0) and conditions.dtype != "float32":
         return ""
@@ -120,6 +52,19 @@ def _flash4_lacks(conditions: Conditions, value: object) -> str:
 
 def _flash4_choice(conditions: Conditions) -> str:
     return FLASH4 if conditions.capability[0] in FLASH4_GPUS else ""
+
+
+def _sage1_lacks(conditions: Conditions, value: object) -> str:
+    if conditions.capability not in SAGE1_GPUS or not conditions.compiler:
+        return "needs a GeForce RTX 30, 40 or 50 or the like, Triton and a C compiler, such as gcc"
+    if conditions.dtype != "bfloat16":
+        return "needs bfloat16: in float16 frames were black"
+    checkpoint = conditions.checkpoint
+    if checkpoint and (
+        checkpoint.patch_frames > 1 or checkpoint.architecture[2] not in SAGE1_WIDTHS
+    ):
+        return f"fails with {checkpoint.name}"
+    return ""
 
 
 def _compiled_lacks(conditions: Conditions, value: object) -> str:
@@ -178,6 +123,24 @@ _ROWS = (
         extra="flash",
         reason="FlashAttention 4, exact",
         cost={"attention_flops": 498e12},  # by itself 549e12
+    ),
+    SpeedUp(
+        name=SAGE1,
+        field="attention",
+        values=(SAGE1,),
+        title="8-bit attention",
+        label="{}",
+        exact=False,
+        lacks=_sage1_lacks,
+        choose=lambda conditions: SAGE1,
+        speeds=("fast", "turbo"),
+        optional=True,
+        package="sageattention",
+        extra="sage",
+        note="8-bit attention: queries and keys are rounded to 8 bits",
+        # Published, not measured here: 322e12 FLOP/s at this head width on an RTX 4090, where
+        # FlashAttention 2 has 167e12 (thu-ml/SageAttention, assets/4090_hd64.png).
+        cost={"attention_flops": 390e12 * 322 / 167},
     ),
     SpeedUp(
         name="compiled",

@@ -75,8 +75,12 @@ def _rows_of(path: Path) -> tuple[FidelityRow, ...]:
 def _approximations(choices: Mapping[str, object]) -> dict[str, object]:
     """The choices of a plan that change frames by more than rounding; off where a file is older
     than they are."""
-    names = ["tiled", *(row.field for row in SPEED_UPS.values() if not row.exact)]
-    return {name: choices.get(name, SWITCHED_OFF[name]) for name in names}
+    rows = [row for row in SPEED_UPS.values() if not row.exact]
+    found = {row.field: SWITCHED_OFF[row.field] for row in rows}
+    for row in rows:  # an attention may be exact too
+        if (value := choices.get(row.field)) in row.values:
+            found[row.field] = value
+    return {"tiled": choices.get("tiled", SWITCHED_OFF["tiled"]), **found}
 
 
 def fidelity_label(row: FidelityRow) -> str:
