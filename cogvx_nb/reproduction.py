@@ -98,7 +98,7 @@ def reproduce(
 
     video.try_ffmpeg()
     recorded, content = request_of(original.settings), original.sidecar_json()
-    decoded = video.decode_video(original.path, recorded.frames + 1)
+    decoded = video.decode_video(original.path, recorded.all_frames + 1)
     plan = planner.replay_plan(recorded, probe_machine(), content["plan"])
     if on_event is not None:
         on_event(announce(recorded, plan, stages=("load", "text", "encode", "denoise", "decode")))

@@ -135,7 +135,7 @@ def make_frames(
         CogvxError: with the value and the remedy.
     """
     path = check_output(output, overwrite=overwrite)
-    check_room(path, prepared.frames * prepared.height * prepared.width)
+    check_room(path, prepared.all_frames * prepared.height * prepared.width)
     video.try_ffmpeg()
     emit = on_event or (lambda event: None)
     plan = plan or planner.plan_request(prepared, probe_machine())

@@ -318,6 +318,7 @@ def test_each_checkpoint_is_in_the_guide():
         registry.FRAMES: "a first and a last image",
         registry.CLIP: "a clip to change",
         registry.CONTROL: "a clip to follow",
+        registry.EXTEND: "a clip to extend",
     }
     rows = [
         [

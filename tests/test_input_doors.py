@@ -44,7 +44,10 @@ BAD = [
     ("--video cat.png", "video = 'cat.png': is a picture (PNG): give it as image"),
     ("--video clip.mp4 --image cat.png", "video = 'clip.mp4': can't be given together with an"),
     ("--last-image cat.png", "image = '': is missing: a last_image needs an image before it"),
-    ("--image cat.png --model tiny", "takes text alone or a video to change, not an image: use "),
+    (
+        "--image cat.png --model tiny",
+        "takes text alone or a video to change or a video to extend, not an image: use ",
+    ),
     ("--video clip.mp4 --strength 1.5", "strength = 1.5: must be between 0.01 and 1"),
     ("--video clip.mp4 --video-start 9", "video = 'clip.mp4': has 0 frames at 8 fps after 9 s"),
     ("--image cat.png --fit squash", "argument --fit: invalid choice: 'squash'"),

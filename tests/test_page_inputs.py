@@ -107,6 +107,7 @@ def test_fields_of_the_form_name_files_and_what_tunes_them():
         "image",
         "last_image",
         "video",
+        "extend",
     ]
     assert (rows["image"].media, rows["video"].media) == ("picture", "clip")
     assert (rows["strength"].control, rows["strength"].tunes) == ("slider", ("video",))
@@ -444,7 +445,7 @@ def test_requests_with_a_clip_are_made_in_a_thread_from_the_form_as_it_was(shown
 
 def test_checkpoints_say_what_they_take(shown):
     takes = {row["name"]: row["takes"] for row in shown.page.setup["models"]}
-    assert takes[SMALL] == ("video",)
+    assert takes[SMALL] == ("video", "extend")
     assert {"image", "last_image"} <= set(takes[CLIPS])
     assert set(takes) == {model.name for model in store.available_checkpoints()}
     assert drop_actions.MOST_BYTES <= 2**27

@@ -44,9 +44,16 @@ MODES = ("quick", "standard", "best")
 """Names of a checkpoint's frame counts, in ascending order."""
 
 
-TEXT, IMAGE, FRAMES, CLIP, CONTROL = TASKS = ("text", "image", "frames", "clip", "control")
+TEXT, IMAGE, FRAMES, CLIP, CONTROL, EXTEND = TASKS = (
+    "text",
+    "image",
+    "frames",
+    "clip",
+    "control",
+    "extend",
+)
 """What a video is made from: text alone, a first image, a first and a last one, a clip to change,
-or a clip to follow."""
+a clip to follow, or a clip to go on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class Checkpoint:
     licence_note: str  # what it means, in a line
     reads: str  # what its prompts may be written in, for error messages
     enrichable: bool = True  # whether a chat model's long English prompts suit it
-    tasks: tuple[str, ...] = (TEXT, CLIP)  # what it can start from
+    tasks: tuple[str, ...] = (TEXT, CLIP, EXTEND)  # what it can start from
     sizes: Sizes | None = None  # those that it was trained at; None for its native one only
     snr_shift_scale: float = 1.0  # of the scheduler
     input_noise: float = 0.0  # standard deviation of the noise on known pixels in its training

@@ -13,6 +13,7 @@ from .checkpoint import (
     ARCHITECTURE_KEYS,
     CLIP,
     CONTROL,
+    EXTEND,
     FRAMES,
     IMAGE,
     LATENT_CHANNELS,
@@ -33,6 +34,7 @@ __all__ = [
     "CHECKPOINTS",
     "CLIP",
     "CONTROL",
+    "EXTEND",
     "FRAMES",
     "IMAGE",
     "LATENT_CHANNELS",
@@ -149,7 +151,7 @@ TINY_I2V = replace(
     TINY,
     name="cogvideox-tiny-i2v",
     aliases=("tiny-i2v",),
-    tasks=(TEXT, IMAGE, FRAMES),
+    tasks=(TEXT, IMAGE, FRAMES, EXTEND),
     in_channels=32,
     parameters=TINY.parameters | {"transformer": 6_075_584},
     shares=TINY.name,
@@ -178,7 +180,7 @@ def _relative(
 
 
 ZAI, PAI = ("ZhipuAI", "zai-org"), ("PAI", "alibaba-pai")
-PICTURE = {"in_channels": 32, "tasks": (IMAGE,)}
+PICTURE = {"in_channels": 32, "tasks": (IMAGE, EXTEND)}
 
 COGVIDEOX_5B_I2V = _relative(
     COGVIDEOX_5B, "CogVideoX-5b-I2V", ZAI, 5_570_479_680, learned_positions=True, **PICTURE
@@ -208,7 +210,7 @@ FUN = {"scheduler": "CogVideoXDDIMScheduler", "dynamic_cfg": False}
 """What VideoX-Fun runs its models with."""
 
 FUN_SIZES = Sizes(range(256, 1025, SIZE_MULTIPLE), range(256, 1025, SIZE_MULTIPLE))
-INPAINT = FUN | {"in_channels": 33, "tasks": (TEXT, IMAGE, FRAMES), "sizes": FUN_SIZES}
+INPAINT = FUN | {"in_channels": 33, "tasks": (TEXT, IMAGE, FRAMES, EXTEND), "sizes": FUN_SIZES}
 CONTROLLED = FUN | {"in_channels": 32, "tasks": (CONTROL,), "sizes": FUN_SIZES}
 NATIVE = {"sizes": None}
 """Of the 2b models: VideoX-Fun stretches their table of positions to other sizes, and diffusers

@@ -77,6 +77,7 @@ def _inputs(sidecar: Sidecar) -> dict[str, str]:
         "image": [f"latents scaled as {request.image_scale}"],
         "video": [f"from {full_number(request.video_start)} s"] * bool(request.video_start)
         + [f"strength {full_number(request.strength)}"],
+        "extend": [f"and {request.frames} frames more"],
     }
     lines = {}
     for used in used_inputs(sidecar):

@@ -93,7 +93,7 @@ def generate_video_command(options: argparse.Namespace) -> int:
             output=options.output, overwrite=options.overwrite, on_event=progress, **values
         )
     seconds = sum(video.settings.seconds.values())
-    print_error(f"{video.settings.request.frames} frames in {format_duration(seconds)}")
+    print_error(f"{video.settings.shown.frames} frames in {format_duration(seconds)}")
     print(video.path)
     return 0
 

@@ -28,6 +28,7 @@ class Condition:
     start: Tensor | None = None  # clean latents that noise is added to; None to start from noise
     first_step: int = 0  # steps that are left out, since the start has less noise
     channels: Tensor | None = None  # latents next to the noisy ones at each step, padding included
+    known: Tensor | None = None  # clean latents of its first frames, which all steps are held to
     padding: int = 0  # latent frames in front of the video's own, dropped after the last step
     ofs: float | None = None  # input of the offset embedding; None for models without one
 
@@ -49,6 +50,18 @@ def padding_of(latent_frames: int, config) -> int:
 def from_text(latent_frames: int, config) -> Condition:
     """For text alone."""
     return Condition(padding=padding_of(latent_frames, config), ofs=_ofs(config))
+
+
+def from_last_frames(clip: Tensor, latent_frames: int, vae, config) -> Condition:
+    """For a clip that goes on from the last frames of another, with weights for text alone.
+
+    Args:
+        clip: pixels of those frames, 4 N + 1.
+    """
+    padding = padding_of(latent_frames, config)
+    latents = vae.config.scaling_factor * encode(vae, clip)
+    known = torch.cat([latents[:, :1]] * padding + [latents], dim=1)
+    return Condition(known=known, padding=padding, ofs=_ofs(config))
 
 
 def from_images(

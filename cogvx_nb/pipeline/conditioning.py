@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints.registry import CLIP, CONTROL, FRAMES, IMAGE, TEXT
+from ..checkpoints.registry import CLIP, CONTROL, EXTEND, FRAMES, IMAGE, TEXT
 from ..media import pixels
+from ..planning.extension import takes_image
 from ..planning.request import VideoRequest
 from . import condition
 from .condition import Condition
@@ -34,6 +35,7 @@ class Encoder:
     dtype: torch.dtype
     device: torch.device
     noise: Noise
+    known: np.ndarray | None = None  # frames that a clip goes on from, uint8 (N, height, width, 3)
     hashes: dict[str, str] = field(default_factory=dict)  # SHA-256 of fitted pixels, by field
 
     @property
@@ -57,8 +59,15 @@ class Encoder:
         shape = (request.frames, request.fps, *size, request.video_start)
         return self._tensor("video", pixels.clip_pixels(request.video, *shape))
 
+    def known_frames(self) -> Tensor:
+        """Pixels (1, 3, N, height, width) of ``known``."""
+        return self._pixels(self.known)
+
     def _tensor(self, name: str, frames: np.ndarray) -> Tensor:
         self.hashes[name] = hashlib.sha256(np.ascontiguousarray(frames)).hexdigest()
+        return self._pixels(frames)
+
+    def _pixels(self, frames: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(frames).to(self.device).permute(3, 0, 1, 2)[None]
         # As diffusers computes it: first 0 … 1, then -1 … 1, and rounded last.
         return (2.0 * (tensor.float() / 255.0) - 1.0).to(self.dtype)
@@ -97,11 +106,28 @@ def _from_control(encoder: Encoder) -> Condition:
     return condition.from_control(encoder.clip(), encoder.vae, encoder.config)
 
 
+def _from_known(encoder: Encoder) -> Condition:
+    request, config, frames = encoder.request, encoder.config, encoder.known_frames()
+    checkpoint = request.model.checkpoint
+    if checkpoint.is_masked:
+        images = dict(enumerate(frames.split(1, dim=2)))
+        level = checkpoint.input_noise
+        return condition.from_known_frames(
+            images, request.frames, encoder.vae, config, encoder.noise, level
+        )
+    if takes_image(checkpoint):
+        scale = condition.image_scale(encoder.vae.config, request.image_scale == "diffusers")
+        what = ({0: frames}, encoder.latent_frames, encoder.vae, config, encoder.noise, scale)
+        return condition.from_images(*what)
+    return condition.from_last_frames(frames, encoder.latent_frames, encoder.vae, config)
+
+
 CONDITIONS: dict[str, Callable[[Encoder], Condition]] = {
     TEXT: _from_text,
     IMAGE: _from_pictures,
     FRAMES: _from_pictures,
     CLIP: _from_clip,
     CONTROL: _from_control,
+    EXTEND: _from_known,
 }
 """How the condition of each task is made."""

@@ -20,6 +20,7 @@ from ..planning.step_cache import schedule_for, with_changes
 from ..planning.windows import noise_order
 from . import schedulers
 from .condition import Condition
+from .hold import Hold
 from .noise import Noise
 from .positions import rotary_positions
 from .step_cache import Velocities
@@ -61,7 +62,10 @@ def denoise(
     timesteps = schedulers.set_steps(scheduler, steps, condition.first_step, device)
     windows = windows or (range(shape[0] + condition.padding),)
     noise.order = noise_order(windows) if len(windows) > 1 else None
-    latents = _noisy_start(scheduler, timesteps, text, shape, condition, noise, transformer.config)
+    size = (1, shape[0] + condition.padding, transformer.config.out_channels, *shape[1:])
+    drawn_first = noise.draw(size, text.dtype, device)
+    latents = _noisy_start(scheduler, timesteps, condition, drawn_first)
+    hold = Hold(scheduler, condition.known, drawn_first)
     rotary = rotary_positions(transformer.config, len(windows[0]), *shape[1:], device)
     scales = guidance(timesteps.tolist())
     schedule = with_changes(schedule_for(step_cache, scales, idle_dtype), later_texts)
@@ -73,7 +77,7 @@ def denoise(
             if index in later_texts:
                 text = later_texts[index]
                 velocities.forget()
-            seen = scheduler.scale_model_input(latents, timestep)
+            seen = hold.noisy(scheduler.scale_model_input(latents, timestep), timestep)
             given = transformer, seen, text, timestep, rotary, condition
             velocity = velocities.at(index, scale, seen, functools.partial(_predict_part, *given))
             with drawn:
@@ -82,8 +86,8 @@ def denoise(
                 )
             drawn.draw_ahead()
             latents, before = latents.to(text.dtype), timestep
-            on_step(index + 1, clean[:, condition.padding :])
-    return latents[:, condition.padding :]
+            on_step(index + 1, hold.clean(clean)[:, condition.padding :])
+    return hold.clean(latents)[:, condition.padding :]
 
 
 def predict(
@@ -124,19 +128,8 @@ def _predict_part(
     return predict(transformer, *given)
 
 
-def _noisy_start(
-    scheduler,
-    timesteps: Tensor,
-    text: Tensor,
-    shape: tuple[int, int, int],
-    condition: Condition,
-    noise: Noise,
-    config,
-) -> Tensor:
+def _noisy_start(scheduler, timesteps: Tensor, condition: Condition, drawn: Tensor) -> Tensor:
     """Latents before the first step, padding included."""
-    frames, height, width = shape
-    size = (1, frames + condition.padding, config.out_channels, height, width)
-    latents = noise.draw(size, text.dtype, text.device)
     if condition.start is None:
-        return latents * scheduler.init_noise_sigma
-    return schedulers.add_noise(scheduler, condition.start, latents, timesteps)
+        return drawn * scheduler.init_noise_sigma
+    return schedulers.add_noise(scheduler, condition.start, drawn, timesteps)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from ..errors import BadFrames, Cancelled, ModelError, OutOfMemory
@@ -30,6 +31,7 @@ from . import denoise, schedulers
 from .condition import Condition
 from .conditioning import Encoder
 from .copies import transformers
+from .extend import extend_frames
 from .loader import Loaded, fallback_plan
 from .noise import Noise
 from .optimization import free_memory
@@ -70,16 +72,41 @@ def generate_frames(
     emit = on_event or (lambda event: None)
     if loaded.pipe is None:
         raise ModelError("the model was dropped from memory: load it again, by load_pipeline(plan)")
+
+    def make(
+        one: VideoRequest, emit: Listener = emit, known: np.ndarray | None = None
+    ) -> Generated:
+        return _make_clip(one, loaded, emit, cancel, reuse_text, known)
+
+    generated = extend_frames(request, make, emit) if request.pieces else make(request)
+    emit(FramesDone(generated))
+    return generated
+
+
+def _make_clip(
+    request: VideoRequest,
+    loaded: Loaded,
+    emit: Listener,
+    cancel: CancelToken | None,
+    reuse_text: bool,
+    known: np.ndarray | None,
+) -> Generated:
+    """The clip of a request, on whichever plan it can be made; see ``generate_frames``.
+
+    Args:
+        known: frames that it begins with, for a request that goes on from a clip.
+    """
+    if known is not None and loaded.plan.frames != request.frames:
+        loaded.apply(with_frames(loaded.plan, request.frames))
     while True:
         try:
-            generated = _generate_once(request, loaded, emit, cancel, reuse_text)
+            generated = _generate_once(request, loaded, emit, cancel, reuse_text, known)
         except Exception as error:
             plan = fallback_plan(error, loaded.plan, "generate")
             if plan is None:
                 cause = error.with_traceback(None)  # its frames hold the tensors that fill memory
         else:
             _raise_if_cancelled(cancel)
-            emit(FramesDone(generated))
             return generated
         free_memory()
         if plan is not None:
@@ -100,6 +127,7 @@ def _generate_once(
     emit: Listener,
     cancel: CancelToken | None,
     reuse_text: bool,
+    known: np.ndarray | None,
 ) -> Generated:
     seconds = {"load": loaded.seconds}
     pipe, device = loaded.pipe, torch.device(loaded.plan.device)
@@ -108,9 +136,8 @@ def _generate_once(
         with torch.no_grad(), _deterministic_cudnn():
             with _timed_stage("text", seconds, emit, cancel, device):
                 texts = loaded.encode(request, reuse_text)
-            encoder = Encoder(
-                request, pipe.vae, pipe.transformer.config, texts[0].dtype, device, noise
-            )
+            config, dtype = pipe.transformer.config, texts[0].dtype
+            encoder = Encoder(request, pipe.vae, config, dtype, device, noise, known)
             if request.encoded_frames:
                 with _timed_stage("encode", seconds, emit, cancel, device):
                     started_from = encode_inputs(encoder, loaded, emit)

@@ -55,6 +55,12 @@ _ROWS = (
         "video", help="a clip to change by the prompt, or to follow: a file", media=CLIP, **_FILE
     ),
     Field(
+        "extend",
+        help="a clip to go on from, by as many new frames: a file, or a result's name",
+        media=CLIP,
+        **_FILE,
+    ),
+    Field(
         "strength",
         float,
         0.8,

@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..checkpoints import registry
-from ..checkpoints.registry import CLIP, CONTROL, FRAMES, IMAGE, TEXT, Checkpoint
+from ..checkpoints.registry import CLIP, CONTROL, EXTEND, FRAMES, IMAGE, TEXT, Checkpoint
 from ..errors import RequestError
 from ..loras.entries import shown_loras
 from ..media import kept
 from ..text import plain_line
+from . import extension
 from .field import PICTURE
 from .fields import FIELDS, INPUTS
 
@@ -24,6 +25,7 @@ INPUTS_OF = {
     FRAMES: ("image", "last_image"),
     CLIP: ("video",),
     CONTROL: ("video",),
+    EXTEND: ("extend",),
 }
 """Fields that are given for each task."""
 
@@ -33,6 +35,7 @@ TAKES = {
     FRAMES: "an image and a last_image",
     CLIP: "a video to change",
     CONTROL: "a video to follow",
+    EXTEND: "a video to extend",
 }
 """What each task starts from, for messages."""
 
@@ -55,6 +58,7 @@ def read_input(name: str, value: object) -> Given:
 
     read = given.read_picture if FIELDS[name].media == PICTURE else given.read_clip
     value, known_as = split_name(FIELDS[name].check(value))
+    value = extension.find_source(value) if name == extension.FIELD else value
     file = read(value, name)
     return replace(file, name=known_as) if known_as else file
 
@@ -93,10 +97,16 @@ def tasks_with(names: Collection[str]) -> list[str]:
 
 
 def refuse_both(values: Mapping[str, object]) -> None:
-    """Raise RequestError if a clip is given together with a picture."""
-    if values.get("video") and (values.get("image") or values.get("last_image")):
+    """Raise RequestError if a clip is given together with a picture or another clip."""
+    image = values.get("image") or values.get("last_image")
+    if values.get("video") and image:
         raise RequestError(
             "video", values["video"], "can't be given together with an image: leave one out"
+        )
+    if values.get("extend") and (image or values.get("video")):
+        other = "an image" if image else "a video"
+        raise RequestError(
+            "extend", values["extend"], f"can't be given together with {other}: leave one out"
         )
 
 
@@ -113,6 +123,8 @@ def task_of(checkpoint: Checkpoint, names: Collection[str]) -> str:
     if not tasks:
         if set(names) == {"last_image"}:
             raise RequestError("image", "", "is missing: a last_image needs an image before it")
+        if "extend" in names:
+            raise RequestError("extend", "", "can't be given together with others: leave them out")
         raise RequestError("video", "", "can't be given together with an image: leave one out")
     for task in tasks:
         if task in checkpoint.tasks:
@@ -138,9 +150,11 @@ def encoded_frames(checkpoint: Checkpoint, names: Collection[str], frames: int) 
 
     Args:
         names: of the fields with a picture or a clip.
-        frames: of the video.
+        frames: of the clip that is made.
     """
     whole = "video" in names or (names and checkpoint.is_masked)
+    if extension.FIELD in names and not whole:
+        return extension.overlap(checkpoint)
     return frames if whole else len(names)
 
 

@@ -46,7 +46,7 @@ def plan_request(request: VideoRequest, machine: Machine, videos: int = 1) -> Pl
         RequestError: if a package that the speed needs is missing, or the attention isn't available
             on the device.
     """
-    size = (request.frames, request.height, request.width, request.guidance > 1)
+    size = (request.clip_frames, request.height, request.width, request.guidance > 1)
     draft = _draft_plan(request.model, machine, *size)
     draft = replace(
         draft,

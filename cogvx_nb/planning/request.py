@@ -11,7 +11,7 @@ from ..errors import RequestError
 from ..loras import given as given_loras
 from ..loras.layers import UsedLora
 from ..text import full_number
-from . import inputs, reading
+from . import extension, extension_fit, inputs, reading
 from .attentions import check_attention
 from .field import FRAMES, PLAN
 from .fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS, complete_values, names_deciding
@@ -44,6 +44,7 @@ class VideoRequest:
     image: str = FIELDS["image"].default  # of pictures and clips the name under which it is kept
     last_image: str = FIELDS["last_image"].default
     video: str = FIELDS["video"].default
+    extend: str = FIELDS["extend"].default  # its frames come before those of ``frames``
     strength: float = FIELDS["strength"].default  # share of the steps that a clip is changed by
     video_start: float = FIELDS["video_start"].default  # seconds
     fit: str = FIELDS["fit"].default
@@ -60,6 +61,8 @@ class VideoRequest:
     enriched_from: str = ""  # the prompt as typed, where a chat model made ``prompt`` of it
     input_names: dict[str, str] = field(default_factory=dict)  # names of the files, by field
     loras: tuple[UsedLora, ...] = ()  # those of ``lora``, as they were found
+    source_frames: int = 0  # of ``extend``, at ``fps``
+    pieces: tuple[int, ...] = ()  # frames of each clip that it is made of; empty if one of all
 
     def __str__(self) -> str:
         size = f"{self.frames} frames of {self.height} × {self.width} at {self.fps} fps"
@@ -100,10 +103,21 @@ class VideoRequest:
         )
 
     @property
+    def clip_frames(self) -> int:
+        """Frames of the longest clip that is made at once, which a plan is for."""
+        return max(self.pieces, default=self.frames)
+
+    @property
+    def all_frames(self) -> int:
+        """Frames of the video, those that it goes on from included; at most, since blurred ones at
+        the end of these are made again."""
+        return self.source_frames + self.frames
+
+    @property
     def encoded_frames(self) -> int:
         """Frames that the VAE encodes before the first step, each picture by itself."""
         return inputs.encoded_frames(
-            self.model.checkpoint, inputs.given_names(self.settings), self.frames
+            self.model.checkpoint, inputs.given_names(self.settings), self.clip_frames
         )
 
     @property
@@ -137,6 +151,10 @@ def make_request(
     given = inputs.read_inputs(asked)
     loras = given_loras.read_loras(asked["lora"], checkpoint)
     frames, size, changes = _fit(model, asked, given)
+    source = 0
+    if extended := given.get(extension.FIELD):
+        frames, changes = extension_fit.fit_new_frames(model, asked["frames"])
+        size, source = extension_fit.fit_source(model, extended, asked, frames)
     if asked["strict"] and changes:
         first = changes[0]
         raise RequestError(first.field, first.asked, f"{first.reason}; use {first.used}")
@@ -165,6 +183,8 @@ def make_request(
         enriched_from=enriched_from,
         input_names={name: file.name for name, file in given.items()},
         loras=loras,
+        source_frames=source,
+        pieces=extension.pieces(checkpoint, frames) if source else (),
     )
 
 

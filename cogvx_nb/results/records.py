@@ -36,7 +36,7 @@ LATE_STAGES = ("finish", "write")
 """Stages that end after the settings are put into the mp4: only the sidecar has their times."""
 
 MAX_FRAMES, MAX_SIDE = 10**6, 2**14
-"""Of a finished video; H.264 has no longer side (libx264)."""
+"""Of a finished or extended video; H.264 has no longer side (libx264)."""
 
 MAX_THREADS = 1024
 """CPU threads of torch that a sidecar can ask for: far more end the process."""
@@ -188,6 +188,8 @@ class Sidecar:
     loras: tuple[RecordedLora, ...] = ()
     # Part of the attention that was computed, over all steps; not in the file where it was all.
     attention_share: Annotated[float, Range(0, 1)] = 1.0
+    # Of the video, where it goes on from a clip whose frames it has too; else not in the file.
+    extended_frames: Annotated[int, Range(0, MAX_FRAMES)] = 0
     plan: RecordedPlan
     checkpoint: RecordedCheckpoint
     versions: dict[str, str | None] = field(default_factory=dict)  # None: not installed
@@ -200,6 +202,8 @@ class Sidecar:
     @property
     def shown(self) -> RecordedRequest | RecordedFinish:
         """What has the frames, height, width and fps of the mp4."""
+        if self.extended_frames and not self.finished:
+            return dataclasses.replace(self.request, frames=self.extended_frames)
         return self.finished or self.request
 
     def as_json(self) -> dict:
@@ -210,6 +214,8 @@ class Sidecar:
                 del content[name]
         if self.attention_share == 1:
             del content["attention_share"]
+        if not self.extended_frames:
+            del content["extended_frames"]
         return content
 
     def without_times(self) -> Sidecar:

@@ -167,6 +167,7 @@ def describe_video(generated: Generated) -> Sidecar:
         },
         loras=_recorded_loras(generated),
         attention_share=round(generated.attention_share, 4),
+        extended_frames=len(generated.frames) if request.pieces else 0,
         plan=records.RecordedPlan(**generated.plan.choices),
         checkpoint=records.RecordedCheckpoint(
             name=request.model.name,

@@ -83,7 +83,7 @@ def read_frames(path: Path) -> tuple[np.ndarray, Sidecar]:
         with zipfile.ZipFile(path) as archive:
             sidecar = read_settings(json.loads(_member(archive, SETTINGS, MAX_BYTES)))
             request = sidecar.request
-            shape = (request.frames, request.height, request.width, 3)
+            shape = (sidecar.shown.frames, request.height, request.width, 3)
             data = _member(archive, FRAMES, min(math.prod(shape), video.MAX_DECODED_BYTES))
         frames = np.frombuffer(data, np.uint8).reshape(shape)
     except FieldError as error:

@@ -249,6 +249,7 @@ _EXAMPLES = {
     "image": "first.png, second.png",
     "last_image": "first.png, second.png",
     "video": "first.mp4, second.mp4",
+    "extend": "first.mp4, second.mp4",
     "seed": "42-45",
     "steps": "20-50:10",
 }

@@ -12,6 +12,7 @@ from ..text import plain_line
 LABELS = {
     "allow_untrained_size": "Allow other sizes",
     "allow_unknown": "Allow unknown prompts",
+    "extend": "Go on from",
     "frames": "Length",
     "lora": "LoRA",
     "video": "Clip",
