@@ -38,17 +38,16 @@ def extend_frames(request: VideoRequest, make: Make, emit: Listener) -> Generate
     """
     size = (request.height, request.width, request.fit)
     source = pixels.clip_pixels(request.extend, request.source_frames, request.fps, *size)
-    clips, kept = [source], []
+    frames, kept = source, []
     for number, count in enumerate(request.pieces):
-        before, known = _known_frames(clips[-1], request)
-        clips[-1] = before
+        before, known = _known_frames(frames, request)
         told = _renumbered(emit, number, len(request.pieces))
         made = make(piece_of(request, number, count), told, known)
-        clips.append(matched(made.frames, known)[len(known) :])
+        frames = np.concatenate([before, matched(made.frames, known)[len(known) :]])
         kept.append(made)
     return replace(
         kept[0],
-        frames=np.concatenate(clips),
+        frames=frames,
         request=request,
         plan=kept[-1].plan,
         seconds=_total_seconds(kept),
@@ -110,11 +109,11 @@ def matched(made: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.stack([table[made[..., channel], channel] for channel in range(3)], axis=-1)
 
 
-def _known_frames(clip: np.ndarray, request: VideoRequest) -> tuple[np.ndarray, np.ndarray]:
-    """(the clip up to where the next one begins, the frames that this begins with)."""
+def _known_frames(frames: np.ndarray, request: VideoRequest) -> tuple[np.ndarray, np.ndarray]:
+    """(the frames up to where the next clip begins, those that it begins with)."""
     checkpoint = request.model.checkpoint
-    end = sharp_frame(clip) + 1 if takes_image(checkpoint) else len(clip)
-    return clip[:end], clip[end - overlap(checkpoint) : end]
+    end = sharp_frame(frames) + 1 if takes_image(checkpoint) else len(frames)
+    return frames[:end], frames[end - overlap(checkpoint) : end]
 
 
 def _renumbered(emit: Listener, number: int, count: int) -> Listener:

@@ -38,7 +38,7 @@ class Hold:
         if self._known is None:
             return seen
         kept, added = schedulers.levels(self._scheduler, (LEAD * timestep)[None])
-        return self._with(seen, kept * self._known.float() + added * self._noise)
+        return self._with(seen, kept.float() * self._known.float() + added.float() * self._noise)
 
     def clean(self, latents: Tensor) -> Tensor:
         """Clean latents with the known frames."""
