@@ -62,10 +62,9 @@ def denoise(
     timesteps = schedulers.set_steps(scheduler, steps, condition.first_step, device)
     windows = windows or (range(shape[0] + condition.padding),)
     noise.order = noise_order(windows) if len(windows) > 1 else None
-    size = (1, shape[0] + condition.padding, transformer.config.out_channels, *shape[1:])
-    drawn_first = noise.draw(size, text.dtype, device)
-    latents = _noisy_start(scheduler, timesteps, condition, drawn_first)
-    hold = Hold(scheduler, condition.known, drawn_first)
+    first = _first_noise(text, shape, condition.padding, noise, transformer.config)
+    latents = _noisy_start(scheduler, timesteps, condition, first)
+    hold = Hold(scheduler, condition.known, first)
     rotary = rotary_positions(transformer.config, len(windows[0]), *shape[1:], device)
     scales = guidance(timesteps.tolist())
     schedule = with_changes(schedule_for(step_cache, scales, idle_dtype), later_texts)
@@ -126,6 +125,15 @@ def _predict_part(
     """``predict`` for some of the latent frames and of the texts."""
     given = latents[:, part], text[rows], timestep, rotary, condition.of_part(part)
     return predict(transformer, *given)
+
+
+def _first_noise(
+    text: Tensor, shape: tuple[int, int, int], padding: int, noise: Noise, config
+) -> Tensor:
+    """Noise of the whole clip, padding included."""
+    frames, height, width = shape
+    size = (1, frames + padding, config.out_channels, height, width)
+    return noise.draw(size, text.dtype, text.device)
 
 
 def _noisy_start(scheduler, timesteps: Tensor, condition: Condition, drawn: Tensor) -> Tensor:
