@@ -291,11 +291,11 @@ def test_a_notebook_that_makes_videos_otherwise_is_said(template):
     [
         (
             ("steps: int = 50", "steps: int = round(50)"),
-            "cell 2, line 13: the default of steps must",
+            "cell 2, line 14: the default of steps must",
         ),
         (("steps: int = 50", "steps: int = 'x'"), "the default of steps must be a plain value"),
-        (("steps: int = 50", "steps: int = (50"), "mine.ipynb, cell 2, line 13 can't be read"),
-        (("steps: int = 50", "steps: int = 50; make_video()"), "line 13 calls make_video"),
+        (("steps: int = 50", "steps: int = (50"), "mine.ipynb, cell 2, line 14 can't be read"),
+        (("steps: int = 50", "steps: int = 50; make_video()"), "line 14 calls make_video"),
     ],
 )
 def test_a_sweep_refuses_what_it_cannot_plan(template, replaced, words):
