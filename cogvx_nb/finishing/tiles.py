@@ -47,6 +47,14 @@ def preferred_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def free_bytes(device: str) -> int:
+    """Memory of a device that torch could allocate; where the system doesn't say, enough."""
+    if device == "cpu":
+        return probe.ram_free_bytes(probe.process_limits()) or MOST_BYTES * 2
+    gpus = {gpu.index: gpu for gpu in probe.cuda_gpus(torch)}
+    return gpus[torch.cuda.current_device()].free_bytes
+
+
 def tile_size(
     height: int, width: int, value_bytes: float, overlap: int, most: int = MOST_BYTES
 ) -> tuple[int, int]:
@@ -94,14 +102,8 @@ class Enlarger:
         each = network.values * self.dtype.itemsize * WORKSPACE
         # The whole output is there beside a tile, in bytes and in pieces of the dtype.
         output = 2 * 3 * height * width * network.scale**2
-        free = self._free_bytes() - output
+        free = free_bytes(self.device) - output
         self.tile = tile_size(height, width, each, self.overlap, min(MOST_BYTES, free))
-
-    def _free_bytes(self) -> int:
-        if self.device == "cpu":
-            return probe.ram_free_bytes(probe.process_limits()) or MOST_BYTES * 2
-        (gpu,) = (g for g in probe.cuda_gpus(torch) if g.index == torch.cuda.current_device())
-        return gpu.free_bytes
 
     def __call__(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """
