@@ -105,13 +105,15 @@ def octaves(dice: Dice, count: int, channels: int) -> Tensor:
     return total / squares.sqrt() * 1.2
 
 
-def poses(dice: Dice, batch: int, layers: int, size: int, times: Tensor) -> tuple[Tensor, ...]:
+def poses(
+    dice: Dice, batch: int, layers: int, size: int, times: Tensor, calm: float
+) -> tuple[Tensor, ...]:
     """How each layer lies: (centre, angle, scale) of shapes (batch, layers, 3, 2 | 1 | 1).
 
     Pixels from the picture's middle. A layer's motion is that of its own under the camera's.
     ``times`` is (batch, 3).
     """
-    pace = dice.uniform(batch, 1) ** 1.2  # calm scenes are as frequent as wild ones
+    pace = dice.uniform(batch, 1) ** calm
     own = motion(dice, batch, layers, size, times, pace, still=0.25)
     camera = motion(dice, batch, 1, size, times, pace * 0.7, still=0.55)
     centre = dice.uniform(batch, layers, 1, 2, low=-0.5, high=0.5) * size
@@ -197,12 +199,15 @@ def coverage(outline: dict[str, Tensor], layer: int, u: Tensor, v: Tensor, scale
 
 
 @torch.no_grad()
-def draw(dice: Dice, batch: int, size: int, layers: int) -> Scenes:
-    """A batch of square scenes of a background and ``layers`` shapes."""
+def draw(dice: Dice, batch: int, size: int, layers: int, calm: float = 1.2) -> Scenes:
+    """A batch of square scenes of a background and ``layers`` shapes.
+
+    Speeds are a share of ``FASTEST`` that is uniform for ``calm`` = 1, and mostly small above.
+    """
     time = dice.uniform(batch, low=0.2, high=0.8)
     time = torch.where(dice.uniform(batch) < 0.4, torch.full_like(time, 0.5), time)
     times = torch.stack([torch.zeros_like(time), time, torch.ones_like(time)], dim=1)
-    made = poses(dice, batch, layers + 1, size, times)
+    made = poses(dice, batch, layers + 1, size, times, calm)
     outline = outlines(dice, batch, layers + 1, size)
     pool, plain = textures(dice, TEXTURES * batch)
     chosen = dice.below(TEXTURES * batch, batch, layers + 1)

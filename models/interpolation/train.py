@@ -37,6 +37,8 @@ STAGE_WEIGHTS = (0.1, 0.15, 0.2, 0.3)
 VELOCITY_WEIGHT = 0.01
 """Of the velocities' error in pixels at the start; falls to a tenth, as frames are what counts."""
 
+LOGARITHM_WEIGHT = 0.02
+
 HELD_OUT = 16
 """Scenes of polygons that are measured at the end."""
 
@@ -49,6 +51,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=224, help="pixels a side, a multiple of 32")
     parser.add_argument("--rate", type=float, default=6e-4, help="highest learning rate")
+    parser.add_argument("--calm", type=float, default=1.2, help="the larger, the calmer scenes are")
     parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument("--scenes", type=int, default=HELD_OUT, help="measured at the end")
     parser.add_argument("--seed", type=int, default=0)
@@ -86,7 +89,7 @@ def train(network: InterpolationNetwork, options: argparse.Namespace) -> tuple:
     call = torch.compile(network, dynamic=False) if on_gpu else network
     begin, step, rows, progress = time.time(), 0, [], 0.0
     while progress < 1:
-        scenes = layers.draw(dice, options.batch, options.size, rng.randint(1, 7))
+        scenes = layers.draw(dice, options.batch, options.size, rng.randint(1, 7), options.calm)
         try:
             loss, decibels = descend(call, scenes, optimizer, options, step, progress)
         except Exception as error:
@@ -127,7 +130,7 @@ def descend(call, scenes: layers.Scenes, optimizer, options, step: int, progress
     with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
         made, estimates = call(scenes.first, scenes.last, scenes.time)
     loss = frame_loss(made, scenes.wanted)
-    weight = VELOCITY_WEIGHT * (1 - 0.9 * progress)
+    weight = VELOCITY_WEIGHT * (0.1 if options.start else 1 - 0.9 * progress)
     for estimate, share in zip(estimates, STAGE_WEIGHTS, strict=True):
         loss = loss + share * charbonnier(estimate.blend - scenes.wanted)
         loss = loss + weight * velocity_loss(estimate, scenes)
@@ -147,9 +150,13 @@ def charbonnier(error: Tensor) -> Tensor:
 
 
 def frame_loss(made: Tensor, wanted: Tensor) -> Tensor:
-    """Error of pixels, and of the bands of a Laplacian pyramid: coarse ones count as much."""
+    """Error of pixels, and of the bands of a Laplacian pyramid: coarse ones count as much.
+
+    And the logarithm of each frame's mean square, so that easy scenes have to be exact.
+    """
     error = made - wanted
-    loss = charbonnier(error)
+    squares = (error**2).flatten(1).mean(dim=1)
+    loss = charbonnier(error) + LOGARITHM_WEIGHT * torch.log(squares + 1e-5).mean()
     for _ in range(4):
         small = F.avg_pool2d(error, 2)
         band = error - F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
