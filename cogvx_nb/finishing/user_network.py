@@ -7,6 +7,7 @@ weights: ESRGAN, SPAN, DAT and some forty others.
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from safetensors.torch import load_file
@@ -49,17 +50,32 @@ def load(name: str, scale: int) -> tuple[Network, dict[str, str]]:
         )
     if not path.is_file():
         raise RequestError("upscaler", name, "there is no such file")
-    spandrel = optional_import("spandrel", "upscale", "an upscaler of your own")
+    spandrel = _import_spandrel()
     try:
         weights = load_file(path)
     except Exception as error:
-        reason = " ".join(str(error).split())[:100]
-        raise ModelCorrupt(f"{path} can't be read ({reason}): fetch it again") from None
+        raise ModelCorrupt(f"{path} can't be read ({_reason(error)}): fetch it again") from None
     descriptor = _describe(spandrel, path, weights)
     if descriptor.scale != scale:
         raise RequestError("scale", scale, f"{path.name} enlarges by {descriptor.scale}")
     network = Network(Described(descriptor), scale, VALUES, OVERLAP)
     return network, {path.name: sha256(path)}
+
+
+def _import_spandrel() -> ModuleType:
+    try:
+        return optional_import("spandrel", "upscale", "an upscaler of your own")
+    except CogvxError:
+        raise
+    except Exception as error:  # torchvision, which it needs, may be of another torch
+        raise CogvxError(
+            f"spandrel can't be imported ({_reason(error)}): install the torchvision that belongs "
+            f"to torch {torch.__version__}"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:100]
 
 
 def _describe(spandrel, path: Path, weights: dict[str, Tensor]):
@@ -68,8 +84,7 @@ def _describe(spandrel, path: Path, weights: dict[str, Tensor]):
     except spandrel.UnsupportedModelError:
         raise CogvxError(f"{path} holds no network that spandrel knows") from None
     except Exception as error:
-        reason = " ".join(str(error).split())[:100]
-        raise ModelCorrupt(f"{path} is no whole network ({reason})") from None
+        raise ModelCorrupt(f"{path} is no whole network ({_reason(error)})") from None
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != 3:
         raise CogvxError(f"{path} holds a network for something else than enlarging pictures")
     return found
