@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from dataclasses import replace
@@ -18,9 +19,10 @@ from cogvx_nb.finishing.recipe import Recipe
 from cogvx_nb.finishing.source import read_source
 from cogvx_nb.finishing.timeline import CUT, MOVING, STILL
 from cogvx_nb.finishing.work import made_frames, plan_work
-from cogvx_nb.progress import FrameFinished
+from cogvx_nb.progress import FrameFinished, StageStarted, TimeLeft
 from cogvx_nb.results import clips, recipe, result, stored, video
 from cogvx_nb.results.catalogue import Catalogue
+from cogvx_nb.results.records import RecordedFinish
 
 HEIGHT, WIDTH = 96, 144
 
@@ -195,6 +197,33 @@ def test_it_is_reproduced_while_its_source_is_there(moving, keep, module_outputs
     with pytest.raises(ResultError, match="was changed since"):
         reproduce(made)
     source.path.unlink()
+
+
+@pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "a\0b", "x" * 9000])
+def test_settings_from_anywhere_lead_to_no_other_file(moving, name):
+    finished = RecordedFinish(name, "0" * 64, "0" * 64, 5, 96, 144, 16, "smooth")
+    hostile = replace(moving, settings=replace(moving.settings, finished=finished))
+    with pytest.raises(ResultError, match="is not there any more") as caught:
+        reproduce(hostile)
+    assert str(caught.value).isprintable()
+    with contextlib.suppress(ResultError):
+        assert "\0" not in recipe.command_line(hostile.settings)
+
+
+def test_the_time_left_follows_the_frames():
+    now = [0.0]
+    left = TimeLeft(clock=lambda: now[0])
+    left.record(StageStarted("finish", 10.0))
+    shares = []
+    for frame in range(1, 21):
+        now[0] += 1.0  # twice as slow as predicted
+        left.record(FrameFinished(frame, 20))
+        shares.append(left.share)
+        if frame == 10:
+            assert 8 < left.seconds_left < 13
+    assert shares == sorted(shares)
+    assert shares[9] == pytest.approx(0.5, abs=0.05)
+    assert shares[-1] == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ..results.filters import Condition
 from ..results.recipe import finish_values
 from ..results.records import RecordedFinish
 from ..results.result import Result, read_result
+from ..text import plain_line
 from . import networks
 from .finish import describe_finish
 from .recipe import Recipe
@@ -103,8 +104,10 @@ def find_source(path: Path, finished: RecordedFinish) -> Path:
     Raises:
         ResultError: if it is gone, or was changed since.
     """
-    beside = path.with_name(Path(finished.source).name)
-    there = [beside] if beside != path and beside.is_file() else []
+    there = []
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+        beside = path.with_name(Path(finished.source).name)
+        there = [beside] if beside != path and beside.is_file() else []
     catalogue = Catalogue()
     catalogue.refresh()
     same = Condition("frame_hash", "=", finished.source_frames)
@@ -114,7 +117,8 @@ def find_source(path: Path, finished: RecordedFinish) -> Path:
             if video.content_hash(candidate) == finished.source_content:
                 return candidate
     why = "was changed since" if there else "is not there any more"
-    raise ResultError(f"{path} can't be made again: {finished.source}, which it was made of, {why}")
+    name = plain_line(finished.source)[:80]
+    raise ResultError(f"{path} can't be made again: {name}, which it was made of, {why}")
 
 
 def _differences(then: RecordedFinish, now: RecordedFinish) -> tuple[str, ...]:

@@ -73,8 +73,8 @@ INTERPOLATIONS: dict[str, Interpolation] = {
     "smooth": Interpolation(
         "ffmpeg's motion-compensated interpolation",
         lambda height, width: Opened(smooth.fill, parallel=True),
-        # 0.3 s for each million pixels on one core of a 2.9 GHz server (ffmpeg 9.0.2).
-        lambda pixels: 3e-7 * pixels / probe.usable_cores(),
+        # 0.4 to 0.5 s for each million pixels on one core of a 2.9 GHz server (ffmpeg 9.0.2).
+        lambda pixels: 4.5e-7 * pixels / probe.usable_cores(),
     ),
 }
 

@@ -57,6 +57,8 @@ def command_line(sidecar: Sidecar) -> str:
         ResultError: if a text holds a NUL character, which no command line can.
     """
     if sidecar.finished:
+        if "\0" in sidecar.finished.source:
+            raise ResultError("the name of its source holds a NUL character")
         return shlex.join(["cogvx", "finish", *_finish_words(sidecar.finished)])
     words = ["cogvx", "generate"]
     for name, value in recipe_values(sidecar).items():

@@ -38,6 +38,7 @@ FACETS = (
     "quantized",
     "sweep",
     "grid",
+    "finished",
 )
 """Columns whose values a page offers; the others can be compared with a value that one types."""
 
