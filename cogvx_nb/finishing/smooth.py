@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..errors import ResultError
-from ..media.ffmpeg import failure_reason, run_ffmpeg
+from ..media.ffmpeg import ffmpeg_output
 from ..media.pixmaps import SCALING
 
 BEFORE, AFTER = 1, 3
@@ -26,7 +26,7 @@ def fill(frames: Sequence[np.ndarray], positions: Sequence[Fraction]) -> Iterato
     """The frames at some positions between frames without a cut; see ``methods.Fill``.
 
     Raises:
-        ResultError: if ffmpeg fails, with its last line.
+        ResultError: if ffmpeg fails.
         FfmpegError: if it doesn't start.
     """
     step = _spacing(positions)
@@ -46,14 +46,15 @@ def fill(frames: Sequence[np.ndarray], positions: Sequence[Fraction]) -> Iterato
     )
     target = ["-vf", ",".join(filters), "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:"]
     around = [*[frames[0]] * BEFORE, *frames, *[frames[-1]] * AFTER]
-    done = run_ffmpeg([*source, *target], np.stack(around).tobytes())
     size = height * width * 3
-    first = round(shift / step + Fraction(1, 1000))  # as the filter rounds its first time
-    offsets = [(int(number) - first) * size for number in numbers]
-    if done.returncode or offsets[-1] + size > len(done.stdout):
-        raise ResultError(f"frames can't be interpolated: {failure_reason(done)}")
-    for offset in offsets:
-        yield np.frombuffer(done.stdout, np.uint8, size, offset).reshape(height, width, 3)
+    at = round(shift / step + Fraction(1, 1000))  # as the filter rounds its first time
+    with ffmpeg_output([*source, *target], np.stack(around).tobytes()) as stream:
+        for number in map(int, numbers):
+            while at <= number:  # those before it are of no position
+                data, at = stream.read(size), at + 1
+            if len(data) < size:
+                raise ResultError("frames can't be interpolated: ffmpeg ended too early")
+            yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
 
 
 def _spacing(positions: Sequence[Fraction]) -> Fraction:

@@ -51,7 +51,7 @@ def read_source(path: Path, settings: Sidecar, cancel: CancelToken | None = None
     return Source(path, settings, pairs.count, *size[:2], fps, content, tuple(pairs.kinds()))
 
 
-def check_cancelled(cancel: CancelToken | None) -> None:
-    """Raise Cancelled if it is."""
-    if cancel is not None and cancel.is_set():
+def check_cancelled(*tokens: CancelToken | None) -> None:
+    """Raise Cancelled if one of them is set."""
+    if any(token is not None and token.is_set() for token in tokens):
         raise Cancelled("cancelled; nothing was written")

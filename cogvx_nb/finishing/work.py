@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -147,15 +148,18 @@ def _interpolated(
     opened, pairs = work.interpolation, work.source.pairs
     longest = max(1, min(LONGEST_RUN, RUN_BYTES // (work.source.height * work.source.width * 3)))
     ahead = probe.usable_cores() if opened.parallel else 1
+    stopped = threading.Event()
+    tokens = [stopped, *filter(None, [cancel])]
     pool, waiting = ThreadPoolExecutor(ahead, thread_name_prefix="cogvx finish"), deque()
     try:
         for run, inside in _with_frames(frames, runs(pairs, work.frames, longest)):
-            waiting.append(pool.submit(_filled, run, inside, opened.run, cancel))
+            waiting.append(pool.submit(_filled, run, inside, opened.run, tokens))
             if len(waiting) > ahead:
                 yield from _result(waiting)
         while waiting:
             yield from _result(waiting)
     finally:
+        stopped.set()
         pool.shutdown(cancel_futures=True)
 
 
@@ -176,15 +180,15 @@ def _with_frames(
 
 
 def _filled(
-    run: Run, frames: list[np.ndarray], fill: methods.Fill, cancel: CancelToken | None
+    run: Run, frames: list[np.ndarray], fill: methods.Fill, tokens: list[CancelToken]
 ) -> list[np.ndarray]:
     """All frames of a run: those that are there already as they are."""
-    check_cancelled(cancel)
+    check_cancelled(*tokens)
     between = [place for place in run.positions if place.denominator > 1]
     made = {}
     if between:
         filled = fill(frames, between) if run.moving else nearest(frames, between)
         for place, frame in zip(between, filled, strict=True):
-            check_cancelled(cancel)
+            check_cancelled(*tokens)
             made[place] = frame
     return [made[place] if place in made else frames[int(place)] for place in run.positions]

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -145,8 +146,11 @@ def failure_reason(done: subprocess.CompletedProcess) -> str:
 
 
 @contextlib.contextmanager
-def ffmpeg_output(arguments: Sequence[str]) -> Iterator[BinaryIO]:
+def ffmpeg_output(arguments: Sequence[str], data: bytes = b"") -> Iterator[BinaryIO]:
     """The standard output of a run, which ends with the block.
+
+    Args:
+        data: for its standard input, written by a thread.
 
     Raises:
         FfmpegError: if it can't be started.
@@ -154,15 +158,27 @@ def ffmpeg_output(arguments: Sequence[str]) -> Iterator[BinaryIO]:
     program = find_ffmpeg()
     try:
         process = subprocess.Popen(
-            [program, *QUIET, *arguments],
-            stdin=subprocess.DEVNULL,
+            [program, *(QUIET[1:] if data else QUIET), *arguments],
+            stdin=subprocess.PIPE if data else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
     except OSError as error:
         raise broken_ffmpeg(error.strerror or str(error), program) from error
+    writer = threading.Thread(target=_write_all, args=(process, data), daemon=True)
     with process:
         try:
+            if data:
+                writer.start()
             yield process.stdout
         finally:
             process.kill()
+            if data:
+                writer.join()
+
+
+def _write_all(process: subprocess.Popen, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # it ended before it had read all
+        process.stdin.write(data)
+    with contextlib.suppress(OSError):
+        process.stdin.close()
