@@ -286,7 +286,7 @@ def test_a_list_can_do_without_some_values(save):
 def test_every_choice_of_a_plan_is_recorded_and_compared():
     recorded = {field.name for field in dataclasses.fields(records.RecordedPlan)}
     of_the_request = {field.name for field in dataclasses.fields(records.RecordedRequest)}
-    elsewhere = {"model", "guided", "encoded_frames", "loras"} | {
+    elsewhere = {"model", "guided", "guiding", "encoded_frames", "loras"} | {
         "ram_room_bytes",
         "seconds",
         "peer_bytes",

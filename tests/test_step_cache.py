@@ -14,7 +14,7 @@ from cogvx_nb.pipeline import denoise, loader, schedulers
 from cogvx_nb.pipeline.condition import from_text
 from cogvx_nb.pipeline.noise import Noise
 from cogvx_nb.planning import planner, request
-from cogvx_nb.planning.guidance import constant, trailing_timesteps, wave
+from cogvx_nb.planning.guidance import Guiding, constant, trailing_timesteps, wave
 from cogvx_nb.planning.step_cache import HALVES, SCHEDULES, STEPS, schedule_for, shares
 
 WAVE_50 = wave(6.0)(trailing_timesteps(50))
@@ -45,7 +45,7 @@ def test_every_schedule_begins_whole_and_computes_no_more_than_the_former(steps,
 
 def test_without_guidance_the_prompt_alone_is_computed():
     assert set(SCHEDULES[HALVES]([1.0] * 50)) == {0, 1}
-    assert sum(shares(HALVES, 50, wave=False, guided=False)) == 22
+    assert sum(shares(HALVES, [6.0] * 50, guided=False)) == 22
 
 
 def test_stronger_guidance_computes_the_negative_prompt_more_often():
@@ -54,18 +54,18 @@ def test_stronger_guidance_computes_the_negative_prompt_more_often():
     assert counts[0] < counts[-1]
 
 
-@pytest.mark.parametrize(("wave_of", "expected"), [(True, 19.0), (False, 20.5)])
-def test_what_a_video_is_predicted_to_compute(wave_of, expected):
-    assert sum(shares(HALVES, 50, wave=wave_of, guided=True)) == expected
-    assert shares("", 3, wave=wave_of, guided=True) == [1.0] * 3
+@pytest.mark.parametrize(("scales", "expected"), [(WAVE_50, 19.0), ([6.0] * 50, 20.5)])
+def test_what_a_video_is_predicted_to_compute(scales, expected):
+    assert sum(shares(HALVES, scales, guided=True)) == expected
+    assert shares("", scales[:3], guided=True) == [1.0] * 3
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_two_of_fifty_steps_have_idle_guidance(dtype):
     schedule = schedule_for("", WAVE_50, dtype)
     assert [n for n, count in enumerate(schedule) if count == 1] == [47, 48]
-    assert sum(shares("", 50, wave=True, guided=True, idle_dtype=dtype)) == 49
-    assert sum(shares("", 50, wave=True, guided=False, idle_dtype=dtype)) == 50
+    assert sum(shares("", WAVE_50, guided=True, idle_dtype=dtype)) == 49
+    assert sum(shares("", WAVE_50, guided=False, idle_dtype=dtype)) == 50
     assert schedule_for("", wave(6.0)(trailing_timesteps(20)), dtype) == [2] * 20
     assert schedule_for("", WAVE_50) == [2] * 50
     assert schedule_for(HALVES, WAVE_50, dtype) == SCHEDULES[HALVES](WAVE_50)
@@ -173,3 +173,15 @@ def test_videos_one_after_the_other(tiny, here):
     exact, halves, whole = latents(), latents(step_cache=HALVES), latents(step_cache=STEPS)
     assert (halves - exact).norm() < (whole - exact).norm(), "nearer with fewer computed"
     assert torch.equal(latents(step_cache=HALVES), halves)
+
+
+@pytest.mark.parametrize("kind", ["", HALVES])
+def test_steps_outside_of_an_interval_compute_the_prompt_alone(made, kind):
+    guide = Guiding(6.0, interval=(0.3, 0.6))
+    found, batches = made(kind, steps=20, guide=guide)
+    schedule = schedule_for(kind, guide(trailing_timesteps(20)))
+    assert batches == [count for count in schedule if count]
+    assert batches.count(2) == (6 if not kind else schedule.count(2))
+    if not kind:
+        whole, _ = made(steps=20, guide=lambda times: [scale or 1.0 for scale in guide(times)])
+        assert (found - whole).norm() / whole.norm() < 1e-5

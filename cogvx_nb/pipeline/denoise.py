@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..planning.guidance import Guidance
-from ..planning.step_cache import schedule_for, with_changes
+from ..planning.step_cache import schedule_for
 from ..planning.windows import noise_order
 from . import schedulers
 from .condition import Condition
@@ -67,7 +67,7 @@ def denoise(
     hold = Hold(scheduler, condition.known, first)
     rotary = rotary_positions(transformer.config, len(windows[0]), *shape[1:], device)
     scales = guidance(timesteps.tolist())
-    schedule = with_changes(schedule_for(step_cache, scales, idle_dtype), later_texts)
+    schedule = schedule_for(step_cache, scales, idle_dtype, later_texts)
     given = schedule, step_cache, len(text) == 2, schedulers.levels(scheduler, timesteps)
     velocities = WindowedVelocities(windows, functools.partial(Velocities, *given))
     clean = before = None
@@ -78,7 +78,9 @@ def denoise(
                 velocities.forget()
             seen = hold.noisy(scheduler.scale_model_input(latents, timestep), timestep)
             given = transformer, seen, text, timestep, rotary, condition
-            velocity = velocities.at(index, scale, seen, functools.partial(_predict_part, *given))
+            velocity = velocities.at(
+                index, scale or 1.0, seen, functools.partial(_predict_part, *given)
+            )
             with drawn:
                 latents, clean = schedulers.step(
                     scheduler, velocity, clean, timestep, before, latents, noise.generator

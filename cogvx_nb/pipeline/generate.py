@@ -11,12 +11,10 @@ import numpy as np
 import torch
 
 from ..errors import BadFrames, Cancelled, ModelError, OutOfMemory
-from ..planning import guidance
 from ..planning.fit import Adjustment
 from ..planning.plan import Plan
 from ..planning.planner import with_frames
 from ..planning.request import VideoRequest
-from ..planning.schedulers import has_wave
 from ..progress import (
     CancelToken,
     FramesDone,
@@ -204,7 +202,6 @@ def _denoise(
         _raise_if_cancelled(cancel)
 
     latent_frames = (request.frames - 1) // 4 + 1
-    wave = has_wave(request.model.checkpoint, request.scheduler)
     with _called_between_blocks(transformer, between_blocks):
         latents = denoise.denoise(
             transformer,
@@ -212,7 +209,7 @@ def _denoise(
             texts[0],
             (latent_frames, request.height // 8, request.width // 8),
             request.steps,
-            (guidance.wave if wave else guidance.constant)(request.guidance),
+            request.guiding,
             started_from,
             noise,
             after_step,

@@ -13,9 +13,11 @@ from dataclasses import replace
 
 from ..loras.layers import changed_weights
 from ..text import GIB
+from .guidance import trailing_timesteps
 from .machine import ITEM_BYTES, Gpu
 from .placements import Placement
 from .plan import Plan
+from .schedulers import usual_guidance
 from .step_cache import shares
 from .vae_cost import decode_bytes, decode_seconds, encode_seconds, kept_frames_bytes, vae_bytes
 from .windows import window_frames, windows_of
@@ -189,15 +191,14 @@ def stage_seconds(
 
 
 def step_shares(plan: Plan, steps: int) -> list[float]:
-    """Share of the time of a whole step that each of so many takes, 0 … 1; at the usual guidance.
+    """Share of the time of a whole step that each of so many takes, 0 … 1.
 
     Where GPUs compute the clips of guidance apart, one clip takes as long as two.
     """
-    wave = plan.model.checkpoint.dynamic_cfg
     guided = plan.guided and plan.halves == 1
-    return shares(
-        plan.step_cost.step_cache, steps, wave=wave, guided=guided, idle_dtype=plan.idle_dtype
-    )
+    scales = (plan.guiding or usual_guidance(plan.model.checkpoint))(trailing_timesteps(steps))
+    kind = plan.step_cost.step_cache
+    return shares(kind, scales, guided=guided, idle_dtype=plan.idle_dtype)
 
 
 def step_flop(plan: Plan, frames: int) -> tuple[float, float]:

@@ -24,6 +24,7 @@ from .field import (
     VIDEO,
     Field,
 )
+from .guidance import SCHEDULES as GUIDANCE
 from .schedulers import SCHEDULERS
 from .speedups import AUTO, SPEEDS
 
@@ -111,7 +112,7 @@ _ROWS = (
         int,
         13,
         "13, 25, 49, or another 8 N + 1 up to 49; CogVideoX1.5: 16 N + 1 up to 161; "
-        "Fun-V1.5: 8 N + 5 up to 85",
+        "Fun-V1.5: 8 N + 5 up to 85; of text alone more, up to 961",
         least=1,
         most=10_000,
         alias="num_frames",
@@ -130,6 +131,21 @@ _ROWS = (
         least=0,
         most=100,
         alias="guidance_scale",
+    ),
+    Field(
+        "guidance_schedule",
+        str,
+        AUTO,
+        f"how it changes over the steps: auto, which is the authors' or else constant, "
+        f"{', '.join(GUIDANCE)}",
+        choices=(AUTO, *GUIDANCE),
+    ),
+    Field(
+        "guidance_interval",
+        str,
+        "",
+        "shares of the steps between which there is guidance, such as 0.2-0.8; empty for all",
+        most=40,
     ),
     Field(
         "scheduler",

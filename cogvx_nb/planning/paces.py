@@ -51,7 +51,7 @@ def predict_seconds(
 def paced_steps(plan: Plan, steps: int) -> float:
     """How many steps of an exact video, whose mean a ``MeasuredPace`` has, take as long as so many
     of a plan."""
-    exact = replace(plan, step_cache="", idle_guidance=True)
+    exact = replace(plan, step_cache="", idle_guidance=True, guiding=None)
     return steps * sum(step_shares(plan, steps)) / sum(step_shares(exact, steps))
 
 

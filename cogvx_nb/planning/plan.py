@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from ..checkpoints.registry import SIZE_MULTIPLE, Model
 from ..loras.layers import UsedLora
 from ..text import GIB
+from .guidance import Guiding
 from .machine import Gpu, Machine
 from .placements import PLACEMENTS, Placement
 from .speed_up import SpeedUp, StepCost
@@ -29,6 +30,7 @@ class Plan:
     height: int
     width: int
     guided: bool  # classifier-free guidance: two clips in a step
+    guiding: Guiding | None = None  # None: as the checkpoint's videos are by default
     loras: tuple[UsedLora, ...] = ()  # merged into the transformer's weights
     encoded_frames: int = 0  # of pictures and clips, by the VAE before the first step
     attention: str = SDPA  # or flash4, or the name of a backend of diffusers
@@ -72,7 +74,8 @@ class Plan:
     def batches(self) -> tuple[int, ...]:
         """All numbers of clips in a step that blocks are compiled for: with a step cache the
         prompt's clip alone too. Where guidance is idle, in some two steps, that isn't worth it."""
-        return (2, 1) if self.guided and self.step_cache == HALVES else (self.batch,)
+        alone = self.step_cache == HALVES or (self.guiding is not None and self.guiding.limited)
+        return (2, 1) if self.guided and alone else (self.batch,)
 
     @property
     def block_batches(self) -> tuple[int, ...]:

@@ -50,6 +50,7 @@ def plan_request(request: VideoRequest, machine: Machine, videos: int = 1) -> Pl
     draft = _draft_plan(request.model, machine, *size)
     draft = replace(
         draft,
+        guiding=request.guiding,
         attention=request.attention,
         speed=request.speed,
         encoded_frames=request.encoded_frames,

@@ -16,7 +16,8 @@ from .attentions import check_attention
 from .field import FRAMES, PLAN
 from .fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS, complete_values, names_deciding
 from .fit import Adjustment, fit_frames, fit_size, is_trained, steps_notes
-from .schedulers import AUTO, used_scheduler
+from .guidance import Guiding, parse_interval
+from .schedulers import AUTO, used_guidance, used_scheduler
 from .several_gpus import parse_gpus
 from .step_prompts import texts_by_step, texts_together
 
@@ -38,6 +39,8 @@ class VideoRequest:
     seed: int  # as drawn, where a random one was asked for
     fps: int  # frames a second of the video
     model: Model
+    guidance_schedule: str = FIELDS["guidance_schedule"].default
+    guidance_interval: str = FIELDS["guidance_interval"].default
     scheduler: str = FIELDS["scheduler"].default
     variation_seed: int = FIELDS["variation_seed"].default
     variation_strength: float = FIELDS["variation_strength"].default  # 0 … 1
@@ -71,6 +74,8 @@ class VideoRequest:
         if self.variation_strength:
             strength = full_number(self.variation_strength)
             lines[0] += f" varied by {strength} towards seed {self.variation_seed}"
+        if self.guiding.limited:
+            lines[0] = lines[0].replace(", seed", f" in {self.guidance_interval}, seed", 1)
         if self.scheduler != AUTO:
             lines[0] += f", scheduler {self.scheduler}"
         lines += [f"{name}: {file}" for name, file in self.input_names.items()]
@@ -112,6 +117,13 @@ class VideoRequest:
         """Frames of the video, those that it goes on from included; at most, since blurred ones at
         the end of these are made again."""
         return self.source_frames + self.frames
+
+    @property
+    def guiding(self) -> Guiding:
+        """Its guidance at each step."""
+        checkpoint, name = self.model.checkpoint, self.guidance_schedule
+        schedule = used_guidance(checkpoint, self.scheduler, name)
+        return Guiding(self.guidance, schedule, parse_interval(self.guidance_interval))
 
     @property
     def encoded_frames(self) -> int:
@@ -196,6 +208,7 @@ def _checked_values(checkpoint: Checkpoint, values: dict[str, object]) -> dict[s
     asked = complete_values(values)
     check_attention(asked["attention"])
     parse_gpus(asked["gpus"])
+    parse_interval(asked["guidance_interval"])
     del asked["model"], asked["enrich"]
     inputs.refuse_both(asked)
     return asked

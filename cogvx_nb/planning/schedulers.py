@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..checkpoints.registry import Checkpoint
+from .guidance import AUTHORS, CONSTANT, Guiding
 
 AUTO = "auto"
 """The checkpoint's own scheduler."""
@@ -53,3 +54,24 @@ def has_wave(checkpoint: Checkpoint, name: str) -> bool:
     ``inference/cli_demo.py`` of zai-org/CogVideo).
     """
     return checkpoint.dynamic_cfg and used_scheduler(checkpoint, name).wave
+
+
+USUAL_GUIDANCE = 6.0
+"""Of requests by default."""
+
+
+def usual_guidance(checkpoint: Checkpoint) -> Guiding:
+    """Guidance as a checkpoint's videos have it by default."""
+    return Guiding(USUAL_GUIDANCE, AUTHORS if checkpoint.dynamic_cfg else CONSTANT)
+
+
+def used_guidance(checkpoint: Checkpoint, scheduler: str, name: str) -> str:
+    """What a request's schedule of guidance comes to: one of ``guidance.SCHEDULES``.
+
+    Args:
+        scheduler: of the request.
+        name: one of those, or ``AUTO`` for the authors' where they have one.
+    """
+    if name != AUTO:
+        return name
+    return AUTHORS if has_wave(checkpoint, scheduler) else CONSTANT

@@ -55,11 +55,6 @@ def guided_halves(scales: Sequence[float]) -> list[int]:
     return schedule
 
 
-def with_changes(schedule: Sequence[int], changed: Collection[int]) -> list[int]:
-    """A schedule that computes all in the steps in which the prompt changes."""
-    return [2 if step in changed else count for step, count in enumerate(schedule)]
-
-
 def acting(scales: Sequence[float], dtype: str) -> list[int]:
     """The schedule without a step cache where steps in which guidance does nothing compute the
     prompt alone: equal up to rounding to that of both.
@@ -88,32 +83,38 @@ p - n is shorter than p: in half precision what is left out is below half of a u
 place of p. In float32, on the embedded checkpoint, it is as far as computing p alone instead of
 beside n (``docs/benchmarks.md``, Numerical error)."""
 
-USUAL_GUIDANCE = 6.0
-"""Of requests by default, with which shares are predicted."""
 
-
-def schedule_for(kind: str, scales: Sequence[float], idle_dtype: str = "") -> list[int]:
+def schedule_for(
+    kind: str, scales: Sequence[float], idle_dtype: str = "", changed: Collection[int] = ()
+) -> list[int]:
     """What each step computes.
 
     Args:
         kind: one of ``SCHEDULES``. Caches decide by themselves when to leave guidance out.
         scales: of guidance, at each step that is done.
         idle_dtype: precision of the velocities where idle guidance is left out; else empty.
+        changed: steps with another prompt than the one before, which compute all, as does the first
+            with guidance after some without.
     """
-    return acting(scales, idle_dtype) if idle_dtype and not kind else SCHEDULES[kind](scales)
+    off = [scale == guidance.OFF for scale in scales]
+    acting_scales = [max(scale, 1.0) for scale in scales]
+    plain = idle_dtype and not kind
+    counts = acting(acting_scales, idle_dtype) if plain else SCHEDULES[kind](acting_scales)
+    fresh = {*changed, *(n for n in range(1, len(off)) if off[n - 1] and not off[n])}
+    counts = [2 if step in fresh else count for step, count in enumerate(counts)]
+    if kind == STEPS:  # it keeps both clips together
+        return counts
+    return [min(count, 1) if alone else count for count, alone in zip(counts, off, strict=True)]
 
 
-def shares(kind: str, steps: int, *, wave: bool, guided: bool, idle_dtype: str = "") -> list[float]:
-    """Share of a whole step that each of so many computes, 0 … 1.
+def shares(
+    kind: str, scales: Sequence[float], *, guided: bool, idle_dtype: str = ""
+) -> list[float]:
+    """Share of a whole step that each one computes, 0 … 1.
 
     Args:
-        kind: one of ``SCHEDULES``.
-        wave: whether guidance goes up and down.
-        guided: whether there is any.
-        idle_dtype: as for ``schedule_for``.
+        kind, scales, idle_dtype: as for ``schedule_for``.
+        guided: whether there is any guidance.
     """
-    scales = (guidance.wave if wave else guidance.constant)(USUAL_GUIDANCE)(
-        guidance.trailing_timesteps(steps)
-    )
     schedule = schedule_for(kind, scales, idle_dtype)
     return [count / 2 if guided else float(count > 0) for count in schedule]

@@ -243,7 +243,7 @@ class Catalogue:
             " row_number() OVER (PARTITION BY frames ORDER BY at DESC) AS place FROM results"
             f" WHERE model = ? AND device = ? AND {GPU_COUNT} = ? AND guidance > 1"
             " AND ifnull(step_cache, '') = '' AND NOT ifnull(sparse_attention, 0)"
-            " AND ifnull(quantized, '') = ''"
+            " AND ifnull(quantized, '') = '' AND ifnull(guidance_interval, '') = ''"
             " AND ifnull(video, '') = ''"  # a changed clip has fewer steps than its request
             " AND finished IS NULL AND ifnull(extend, '') = ''"
         )

@@ -18,6 +18,7 @@ from ..planning.former_names import rename_choices, rename_step_cache
 from ..planning.plan import PREDICTED, RECORDED, Plan
 from ..planning.request import VideoRequest
 from ..planning.step_cache import SCHEDULES
+from ..planning.step_prompts import escape
 from ..text import full_number
 from .typed import MISSING, FieldError, OneOf, Passes, Range, read_as
 
@@ -257,10 +258,20 @@ def read_settings(content: object, strict: bool = True) -> Sidecar:
     if isinstance(content.get("plan"), dict):
         rename = rename_choices if content["format"] == 1 else rename_step_cache
         content = content | {"plan": rename(content["plan"])}
-    sidecar = read_as(Sidecar, content, strict)
+    sidecar = read_as(Sidecar, _with_escaped_prompts(content), strict)
     if "denoise" not in sidecar.seconds and sidecar.finished is None:
         raise FieldError(MISSING, dataclasses.MISSING, "denoise", "seconds")
     return sidecar
+
+
+def _with_escaped_prompts(content: dict) -> dict:
+    """Settings from before prompts could change by steps, whose brackets were all text."""
+    made = content.get("request")
+    if not isinstance(made, dict) or "guidance_schedule" in made:  # which came a little later
+        return content
+    texts = {name: made.get(name) for name in ("prompt", "negative_prompt")}
+    texts = {name: escape(text) for name, text in texts.items() if isinstance(text, str)}
+    return content | {"request": made | texts}
 
 
 def _check_format(content: dict) -> None:

@@ -248,6 +248,7 @@ class _RunPlanner:
         """(seconds, peak bytes of device memory, bytes on disk)."""
         size = (prepared.frames, prepared.height, prepared.width)
         key = (str(prepared.model.folder), *size, prepared.guidance > 1, prepared.done_steps)
+        key += (prepared.guiding,)
         key += (prepared.speed, prepared.attention, prepared.gpus, prepared.encoded_frames)
         key += tuple(one.sha256 for one in prepared.loras if one.weight)
         if key not in self._costs:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..checkpoints.registry import SIZE_MULTIPLE, Checkpoint
-from ..errors import RequestError
+from ..errors import RequestError, did_you_mean
 from ..planning import inputs
 from ..planning.field import FRAMES, PLAN, Field
 from ..planning.fields import FIELDS, names_deciding
@@ -141,7 +141,9 @@ def parse_axis(name: str, text: str, replaces: str = "") -> GridAxis:
     if name == LORA_WEIGHT:
         return GridAxis(name, parse_values(grid_loras.WEIGHTS, text), replaces.strip())
     if name not in FIELDS:
-        raise RequestError("grid", name, f"vary one of {', '.join(OFFERED)}")
+        near = did_you_mean(name, OFFERED)
+        several = ", ".join(OFFERED[:3])
+        raise RequestError("grid", name, f"vary one of {several}, or a field of a request{near}")
     return GridAxis(name, parse_values(FIELDS[name], text))
 
 
@@ -250,6 +252,7 @@ _EXAMPLES = {
     "last_image": "first.png, second.png",
     "video": "first.mp4, second.mp4",
     "extend": "first.mp4, second.mp4",
+    "guidance_interval": "0-1, 0.2-0.8",
     "seed": "42-45",
     "steps": "20-50:10",
 }

@@ -16,7 +16,7 @@ from ..planning import inputs, planner, probe
 from ..planning.fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS
 from ..planning.plan import RECORDED
 from ..planning.request import VideoRequest, make_request
-from ..planning.schedulers import used_scheduler
+from ..planning.schedulers import AUTO, used_guidance, used_scheduler
 from ..results.sheet import SheetLayout, common_pace, plan_sheet
 from ..text import format_duration
 from .grid_axis import EMPTY, PROMPT, WORDS, GridAxis, apply_axes
@@ -213,14 +213,18 @@ def _signature(request: VideoRequest) -> tuple:
     """What decides a video and how it is made; equal where two requests come to the same."""
     settings = dict(request.settings)
     if settings["guidance"] <= 1:
-        settings |= {"guidance": 1, "negative_prompt": ""}  # it is off
+        off = {"guidance": 1, "negative_prompt": "", "guidance_interval": ""}
+        settings |= off | {"guidance_schedule": AUTO}
     if settings["variation_strength"] == 0:
         settings |= {"variation_seed": 0}
     for name, field in FIELDS.items():
         if field.tunes and not any(settings[tuned] for tuned in field.tunes):
             settings[name] = field.default  # what it tunes isn't given
     settings[LORA] = effective_loras(settings[LORA])
-    settings |= {"scheduler": used_scheduler(request.model.checkpoint, request.scheduler).name}
+    checkpoint, scheduler = request.model.checkpoint, request.scheduler
+    settings["scheduler"] = used_scheduler(checkpoint, scheduler).name
+    schedule = used_guidance(checkpoint, scheduler, settings["guidance_schedule"])
+    settings["guidance_schedule"] = schedule
     plan = planner.plan_request(request, probe.probe_machine())
     planned = tuple(getattr(plan, name) for name in (*RECORDED, "device") if name != "speed")
     return (str(request.model.folder or request.model.name), *settings.values(), *planned)
