@@ -136,7 +136,7 @@ _ROWS = (
         "guidance_schedule",
         str,
         AUTO,
-        f"how it changes over the steps: auto, which is the authors' or else constant, "
+        f"guidance over the steps: auto, which is the authors' or else constant, "
         f"{', '.join(GUIDANCE)}",
         choices=(AUTO, *GUIDANCE),
     ),
