@@ -53,23 +53,20 @@ def denoise(
         on_step: called after each step with its number from 1 and the clean latents that it
             predicts.
         step_cache, idle_dtype: what steps compute, see ``planning.step_cache.schedule_for``.
-        later_texts: that take the place of ``text``, by the step from which they do, of those that
-            are done, from 0.
-        windows: that the transformer sees one after the other, see ``planning.windows``; by default
-            it sees the whole clip.
+        later_texts: by the done step, from 0, from which each takes the place of ``text``.
+        windows: see ``planning.windows``; by default one of the whole clip.
     """
     scheduler, device = copy.deepcopy(scheduler), text.device
     timesteps = schedulers.set_steps(scheduler, steps, condition.first_step, device)
     windows = windows or (range(shape[0] + condition.padding),)
-    noise.order = noise_order(windows) if len(windows) > 1 else None
-    first = _first_noise(text, shape, condition.padding, noise, transformer.config)
+    first = _first_noise(text, shape, windows, noise, transformer.config)
     latents = _noisy_start(scheduler, timesteps, condition, first)
     hold = Hold(scheduler, condition.known, first)
     rotary = rotary_positions(transformer.config, len(windows[0]), *shape[1:], device)
     scales = guidance(timesteps.tolist())
     schedule = schedule_for(step_cache, scales, idle_dtype, later_texts)
-    given = schedule, step_cache, len(text) == 2, schedulers.levels(scheduler, timesteps)
-    velocities = WindowedVelocities(windows, functools.partial(Velocities, *given))
+    kinds = schedule, step_cache, len(text) == 2, schedulers.levels(scheduler, timesteps)
+    velocities = WindowedVelocities(windows, functools.partial(Velocities, *kinds))
     clean = before = None
     with noise.ahead() as drawn:
         for index, (timestep, scale) in enumerate(zip(timesteps, scales, strict=True)):
@@ -78,9 +75,8 @@ def denoise(
                 velocities.forget()
             seen = hold.noisy(scheduler.scale_model_input(latents, timestep), timestep)
             given = transformer, seen, text, timestep, rotary, condition
-            velocity = velocities.at(
-                index, scale or 1.0, seen, functools.partial(_predict_part, *given)
-            )
+            of = functools.partial(_predict_part, *given)
+            velocity = velocities.at(index, scale or 1.0, seen, of)
             with drawn:
                 latents, clean = schedulers.step(
                     scheduler, velocity, clean, timestep, before, latents, noise.generator
@@ -130,11 +126,12 @@ def _predict_part(
 
 
 def _first_noise(
-    text: Tensor, shape: tuple[int, int, int], padding: int, noise: Noise, config
+    text: Tensor, shape: tuple[int, int, int], windows: Sequence[range], noise: Noise, config
 ) -> Tensor:
-    """Noise of the whole clip, padding included."""
-    frames, height, width = shape
-    size = (1, frames + padding, config.out_channels, height, width)
+    """Noise of the whole clip, padding included; like all that follows shared by the windows."""
+    _, height, width = shape
+    noise.order = noise_order(windows) if len(windows) > 1 else None
+    size = (1, windows[-1].stop, config.out_channels, height, width)
     return noise.draw(size, text.dtype, text.device)
 
 
