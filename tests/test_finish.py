@@ -281,7 +281,7 @@ def test_several_are_made_one_after_another_and_fail_alone(moving, keep, module_
     with pytest.raises(OutputExists, match="in place"):
         finish_result(first, first.path, overwrite=True, factor=2)
     capsys.readouterr()
-    assert main(["finish", str(folder), "--factor", "2"]) == 2
+    assert main(["finish", "several", "--factor", "2"]) == 2, "a folder in the outputs folder"
     output = capsys.readouterr()
     (made,) = output.out.splitlines()
     assert result.read_result(made).settings.finished.source == "first.mp4"

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import CogvxError, PathError, RequestError
+from ..paths import user_path
 from ..text import format_duration, plain_line, print_error
 from .filters import FILTERS, add_filters, filter_values
 from .videos import add_output
@@ -72,7 +73,6 @@ def _chosen(options: argparse.Namespace) -> list[Path]:
     Raises:
         PathError: if there are none.
     """
-    from ..paths import user_path
     from ..results.catalogue import Catalogue
 
     filters = any(getattr(options, name) for name in FILTERS if name != "seed")
@@ -85,10 +85,19 @@ def _chosen(options: argparse.Namespace) -> list[Path]:
         found = catalogue.find(options.search, **filter_values(options), limit=total)
         paths = [entry.path for entry in found if not entry.finished]
     else:
-        paths = [path for file in options.files for path in _videos(user_path(file, "video"))]
+        paths = [path for file in options.files for path in _videos(_named(file))]
     if not paths:
         raise PathError("no video to finish: name one, or choose results, such as by --search")
     return list(dict.fromkeys(paths))
+
+
+def _named(file: str) -> Path:
+    """A file or folder; or one of that name in the outputs folder, without its ending too."""
+    from ..settings import outputs_dir
+
+    path = user_path(file, "video")
+    names = (outputs_dir() / name for name in (file, f"{file}.mp4"))
+    return path if path.exists() else next((one for one in names if one.exists()), path)
 
 
 def _videos(path: Path) -> list[Path]:
