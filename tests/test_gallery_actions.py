@@ -11,6 +11,7 @@ from conftest import CIRCLE
 from PIL import Image
 
 from cogvx_nb.errors import CogvxError, PathError, ResultError
+from cogvx_nb.results.formats import FORMATS
 from cogvx_nb.results.marks import marks_file
 from cogvx_nb.results.typed import FieldError, read_as
 from cogvx_nb.workbench import app, result_actions
@@ -73,7 +74,9 @@ def test_what_can_be_asked_for(ask, three):
     assert data["tags"] == ["keep"]
     assert {"made", "stars", "seconds", "steps"} <= set(data["sorts"])
     assert ask("gallery.tags").data == ["keep"]
-    assert set(ask("gallery.formats").data) == {"mp4", "plain", "gif", "webp", "frames"}
+    formats = ask("gallery.formats").data
+    assert {"mp4", "plain", "gif", "webp", "frames"} <= set(formats) <= set(FORMATS)
+    assert formats["webp"]["takes"] == ("quality", "fps", "loop")
 
 
 def test_marks(ask, three):
