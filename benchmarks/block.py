@@ -35,19 +35,8 @@ from cogvx_nb.planning.speedups import FLASH4, SDPA
 
 STOCK = "diffusers"
 
-WAYS = {
-    STOCK: None,
-    "own": {},
-    "own, gelu": {"one_rounding": True},
-    "own, gelu, qkv": {"one_rounding": True, "one_product": True},
-}
-"""Values of ``speedups.OWN_BLOCK`` by name."""
-
-QUANTIZED_WAYS = (STOCK, "own")
-"""The others need plain weights."""
-
-SHORTER_WAYS = (STOCK, "own", "own, gelu")
-"""For another number of frames than the first."""
+WAYS = {STOCK: False, "joined tokens": True}
+"""Values of ``Plan.joined_tokens`` by name."""
 
 KERNELS = {
     "attention": re.compile("flash|fmha|sdpa|attention"),
@@ -96,12 +85,10 @@ def measure(options) -> Iterator[dict]:
     for kind in dict.fromkeys(("", options.quantized)):
         quantization.quantize_transformer(transformer, kind, options.device)
         for frames in options.frames:
-            known = WAYS if frames == options.frames[0] else SHORTER_WAYS
-            known = [way for way in known if not kind or way in QUANTIZED_WAYS]
             step = stepper(transformer, checkpoint, frames, options.device)
-            use(transformer, SDPA, None, eager=True)
+            use(transformer, SDPA, False, eager=True)
             found = {"eager": step().cpu()}
-            for way in (way for way in options.ways if way in known):
+            for way in options.ways:
                 row = {"products": kind or dtype, "frames": frames, "way": way}
                 if time.perf_counter() - begin > options.seconds:
                     yield row | {"left out": f"{options.seconds:g} s have passed"}
@@ -160,20 +147,17 @@ def stepper(
 
 
 def use(
-    transformer: torch.nn.Module, attend: str, own: dict | None, eager: bool, exact: bool = True
+    transformer: torch.nn.Module, attend: str, joined: bool, eager: bool, exact: bool = True
 ) -> None:
     """Have a transformer's blocks computed in a way from now on."""
     for one in transformer.transformer_blocks:
         one.__dict__.pop("forward", None)
-        if own and own.get("one_product"):
-            block.adjoin_projections(one.attn1)
-        if eager and own is not None:
-            one.forward = block.compile_block(one, lambda function: function, **own)
+        if eager and joined:
+            one.forward = block.compile_block(one, lambda function: function)
     if not eager:
-        optimization.OWN_BLOCK = own
         optimization.wrap_blocks(transformer, exact)
-        optimization.enable_compiled(transformer, True)
-    attention.set_attention(transformer, attend, compiled=not eager or own is not None)
+        optimization.enable_compiled(transformer, True, joined)
+    attention.set_attention(transformer, attend, compiled=not eager or joined)
 
 
 def run(step: Callable, way: str, found: dict[str, torch.Tensor], options) -> dict:

@@ -10,8 +10,6 @@ from test_conformance import COMMON, TRANSFORMERS
 
 from cogvx_nb.pipeline import attention, block, optimization, positions, quantization
 
-VARIANTS = ({}, {"one_rounding": True}, {"one_product": True})
-
 
 @pytest.fixture(autouse=True)
 def without_gradients():
@@ -46,10 +44,10 @@ def velocity(model: torch.nn.Module) -> torch.Tensor:
     )[0].float()
 
 
-def use_own(model: torch.nn.Module, **variant: bool) -> None:
+def use_own(model: torch.nn.Module) -> None:
     """Run own blocks, not compiled."""
     for one in model.transformer_blocks:
-        one.forward = block.compile_block(one, lambda function: function, **variant)
+        one.forward = block.compile_block(one, lambda function: function)
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -67,14 +65,9 @@ def test_it_equals_that_of_diffusers(kind, monkeypatch):
         return whole
 
     monkeypatch.setattr(block, "joined", joined)
-    for variant in VARIANTS:
-        if "one_product" in variant:
-            for one in model.transformer_blocks:
-                block.adjoin_projections(one.attn1)
-        use_own(model, **variant)
-        assert distance(velocity(model), stock) < 1e-6
-    # Tokens in 2 blocks, 3 times; the last time weights and biases too.
-    assert copies == [False] * 10
+    use_own(model)
+    assert distance(velocity(model), stock) < 1e-6
+    assert copies == [False] * 2, "one for each block"
     monkeypatch.setattr(block, "_modulated", lambda norm, tokens, *given: (norm.norm(tokens), 1))
     assert distance(velocity(model), stock) > 0.1, "the own block was run"
 
@@ -85,11 +78,8 @@ def test_layers_that_are_more_than_their_product_are_called(kind):
     layers = ["to_q", "to_out.0", "ff.net.0.proj", "ff.net.2"]
     model.add_adapter(peft.LoraConfig(r=2, target_modules=layers, init_lora_weights=False))
     adapted = velocity(model)
-    use_own(model, one_rounding=True, one_product=True)
-    for one in model.transformer_blocks:
-        block.adjoin_projections(one.attn1)
+    use_own(model)
     assert distance(velocity(model), adapted) < 1e-6
-    assert block.adjoined_projections(model.transformer_blocks[0].attn1) is None
     model.disable_adapters()
     assert distance(velocity(model), adapted) > 0.01
 
@@ -99,7 +89,7 @@ def test_quantized_layers_are_called():
     model = transformer("5b").bfloat16()
     quantization.quantize_transformer(model, "int8", "cpu")
     stock = velocity(model)
-    use_own(model, one_rounding=True, one_product=True)
+    use_own(model)
     assert not block.is_plain(model.transformer_blocks[0].ff.net[0].proj)
     assert distance(velocity(model), stock) < 1e-2
 
@@ -128,34 +118,22 @@ def test_only_neighbours_in_memory_are_joined_without_a_copy():
     assert all(part.grad is not None for part in parts)
 
 
-def test_weights_that_adjoin_are_saved_and_moved_as_before(tmp_path):
-    model = transformer("5b")
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    for one in model.transformer_blocks:
-        block.adjoin_projections(one.attn1)
-    attn = model.transformer_blocks[0].attn1
-    weight, bias = block.adjoined_projections(attn)
-    assert weight.data_ptr() == attn.to_q.weight.data_ptr()
-    assert (weight.shape, bias.shape) == ((96, 32), (96,))
-    model.save_pretrained(tmp_path)
-    saved = diffusers.CogVideoXTransformer3DModel.from_pretrained(tmp_path).state_dict()
-    assert all(torch.equal(saved[name], value) for name, value in before.items())
-    model.double()
-    assert block.adjoined_projections(attn) is None
-
-
 @pytest.mark.slow
-def test_compiled_it_rounds_as_diffusers_and_is_compiled_once(monkeypatch):
+def test_compiled_it_rounds_as_diffusers_and_is_compiled_once():
     model = transformer("5b", attention_head_dim=32).bfloat16()
     stock = velocity(model)
-    monkeypatch.setattr(optimization, "OWN_BLOCK", {"one_rounding": True, "one_product": True})
-    for one in model.transformer_blocks:
-        block.adjoin_projections(one.attn1)
     optimization.wrap_blocks(model, exact=True)
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    optimization.enable_compiled(model, True)
+    optimization.enable_compiled(model, True, joined_tokens=True)
     own = velocity(model)
     assert 0 < distance(own, stock) < 1e-2
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 1
+    optimization.enable_compiled(model, True)
+    assert distance(velocity(model), stock) < 1e-2
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert graphs - before > 1, "diffusers' block is compiled too"
+    optimization.enable_compiled(model, True, joined_tokens=True)
+    assert torch.equal(velocity(model), own)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs, "and both are kept"
     optimization.enable_compiled(model, False)
     assert torch.equal(velocity(model), stock), "and diffusers' own comes back"

@@ -15,20 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Projection = tuple[Tensor, Tensor | None]
-"""Weight (3 · width, width) and bias (3 · width) of query, key and value as one product."""
 
-
-def compile_block(
-    block: torch.nn.Module, compiler: Callable, one_product: bool = False, **variant: bool
-) -> Callable:
+def compile_block(block: torch.nn.Module, compiler: Callable) -> Callable:
     """A forward with the arguments and results of diffusers' ``CogVideoXBlock``.
 
     Args:
         compiler: makes compiled code of a function.
-        one_product: query, key and value are one product where their weights adjoin, see
-            ``adjoin_projections``.
-        variant: of ``forward_tokens``.
     """
     compute = compiler(forward_tokens)
 
@@ -41,8 +33,7 @@ def compile_block(
     ) -> tuple[Tensor, Tensor]:
         text = encoder_hidden_states.shape[1]
         tokens = joined([encoder_hidden_states, hidden_states], dim=1)
-        projection = adjoined_projections(block.attn1) if one_product else None
-        tokens = compute(block, tokens, text, temb, image_rotary_emb, projection, **variant)
+        tokens = compute(block, tokens, text, temb, image_rotary_emb)
         return tokens[:, text:], tokens[:, :text]
 
     return forward
@@ -54,15 +45,15 @@ def forward_tokens(
     text: int,
     temb: Tensor,
     rotary: tuple[Tensor, Tensor] | None,
-    projection: Projection | None = None,
-    one_rounding: bool = False,
 ) -> Tensor:
     """Tokens after a block, (batch, tokens, width).
 
     For CogVideoX-5b torch compiles it to four kernels beside the products and the attention: norm
     and modulation; norm and rotation of queries and keys; gated sum, norm and modulation; gated
-    sums. Between products they move 21 copies of the hidden states, with ``one_rounding`` 13, and
-    those of diffusers' block 31 (counted in the code that torch 2.13 makes for an H100).
+    sums. Between products they move 13 copies of the hidden states, and those of diffusers' block
+    31 (counted in the code that torch 2.13 makes for an H100). On an H200 all that is neither
+    product nor attention takes 55 ms of a step of 49 frames, instead of 91 (benchmarks/block.py);
+    one product for queries, keys and values saved nothing more.
 
     Args:
         block: whose attention has an ``AttentionProcessor``.
@@ -70,14 +61,12 @@ def forward_tokens(
         text: how many those are.
         temb: embedding of the timestep, (batch, its width).
         rotary: cosines and sines for the tokens of the clip, (tokens - text, width of a head).
-        projection: of query, key and value; by three products without.
-        one_rounding: apply GELU to the product before it is rounded, see ``linear_gelu``.
     """
     kind = (torch.arange(tokens.shape[1], device=tokens.device) < text).long()
     normed, gate = _modulated(block.norm1, tokens, temb, kind)
-    tokens = tokens + gate * _attention(block.attn1, normed, text, rotary, projection)
+    tokens = tokens + gate * _attention(block.attn1, normed, text, rotary)
     normed, gate = _modulated(block.norm2, tokens, temb, kind)
-    return tokens + gate * _feed_forward(block.ff, normed, one_rounding)
+    return tokens + gate * _feed_forward(block.ff, normed)
 
 
 def _modulated(
@@ -99,12 +88,8 @@ def _attention(
     tokens: Tensor,
     text: int,
     rotary: tuple[Tensor, Tensor] | None,
-    projection: Projection | None,
 ) -> Tensor:
-    if projection is None:
-        parts = [project(tokens) for project in (attn.to_q, attn.to_k, attn.to_v)]
-    else:
-        parts = F.linear(tokens, *projection).chunk(3, dim=2)
+    parts = [project(tokens) for project in (attn.to_q, attn.to_k, attn.to_v)]
     query, key, value = (part.unflatten(2, (attn.heads, -1)) for part in parts)
     query, key = attn.norm_q(query), attn.norm_k(key)
     if rotary is not None:
@@ -133,9 +118,9 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (x.float() * cos + exchanged.float() * sin).to(x.dtype)
 
 
-def _feed_forward(ff: torch.nn.Module, tokens: Tensor, one_rounding: bool) -> Tensor:
+def _feed_forward(ff: torch.nn.Module, tokens: Tensor) -> Tensor:
     first, *rest = ff.net
-    if one_rounding and first.approximate == "tanh" and is_plain(first.proj):
+    if first.approximate == "tanh" and is_plain(first.proj):
         tokens = linear_gelu(tokens, first.proj.weight, first.proj.bias)
     else:
         tokens = first(tokens)
@@ -194,35 +179,3 @@ def _adjoin(parts: list[Tensor], dim: int) -> bool:
             return False
         offset += part.shape[dim] * part.stride(dim)
     return True
-
-
-def adjoin_projections(attn: torch.nn.Module) -> None:
-    """Put the weights of query, key and value into one memory, in which each stays its own.
-
-    Takes as much memory as before, and that of one block's three weights while it is done. Layers
-    that are quantized or adapted stay as they are.
-    """
-    layers = attn.to_q, attn.to_k, attn.to_v
-    if not all(is_plain(layer) for layer in layers):
-        return
-    for name in ("weight", "bias"):
-        parameters = [getattr(layer, name) for layer in layers]
-        whole = torch.cat([parameter.data for parameter in parameters])
-        views = whole.split([len(parameter) for parameter in parameters])
-        for parameter, view in zip(parameters, views, strict=True):
-            parameter.data = view
-
-
-def adjoined_projections(attn: torch.nn.Module) -> Projection | None:
-    """Weight and bias of query, key and value as one, without a copy; None where they don't adjoin.
-
-    Moving a layer to another device and offload take them apart.
-    """
-    layers = attn.to_q, attn.to_k, attn.to_v
-    if torch.is_grad_enabled() or not all(is_plain(layer) for layer in layers):
-        return None
-    pairs = [[getattr(layer, name) for layer in layers] for name in ("weight", "bias")]
-    if not all(_adjoin(parameters, 0) for parameters in pairs):
-        return None
-    weight, bias = (joined(parameters, 0) for parameters in pairs)
-    return weight, bias

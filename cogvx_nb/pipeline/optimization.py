@@ -15,7 +15,6 @@ import torch
 
 from ..errors import CogvxError
 from ..planning.plan import Plan
-from ..planning.speedups import OWN_BLOCK
 from ..text import first_line
 from .attention import set_attention
 from .block import compile_block
@@ -51,25 +50,30 @@ class CompileToggle:
 
     def __init__(self, block: torch.nn.Module, exact: bool) -> None:
         self._block, self._eager = block, block.forward
-        self._compiled, self._enabled, self._off = None, False, False
+        self._compiled, self._off = {}, False
+        self._used: Callable | None = None
         self._batches: tuple[int, ...] = ()
         self._options = ROUND_AS_EAGER if exact else {}
 
-    def enable(self, compiled: bool, batches: tuple[int, ...] = ()) -> None:
+    def enable(
+        self, compiled: bool, joined_tokens: bool = False, batches: tuple[int, ...] = ()
+    ) -> None:
         """Run compiled or eager code from now on; compilation happens at the first call.
 
         Args:
+            joined_tokens: compile the block of ``pipeline.block``, not that of diffusers.
             batches: numbers of clips for which it is compiled code, all if empty.
         """
-        if compiled and self._compiled is None:
+        if compiled and joined_tokens not in self._compiled:
             config = torch._dynamo.config
             config.recompile_limit = MAX_COMPILED_SHAPES
             config.suppress_errors, config.fail_on_recompile_limit_hit = False, True
-            if OWN_BLOCK is None:
-                self._compiled = self._compile(self._eager)
-            else:
-                self._compiled = compile_block(self._block, self._compile, **OWN_BLOCK)
-        self._enabled, self._batches = compiled, batches
+            self._compiled[joined_tokens] = (
+                compile_block(self._block, self._compile)
+                if joined_tokens
+                else self._compile(self._eager)
+            )
+        self._used, self._batches = self._compiled[joined_tokens] if compiled else None, batches
 
     def _compile(self, function: Callable) -> Callable:
         compiled = torch.compile(function, dynamic=False, options=self._options)
@@ -77,14 +81,14 @@ class CompileToggle:
         return compiled
 
     def __call__(self, *args, **kwargs):
-        if not self._enabled:
+        if self._used is None:
             return self._eager(*args, **kwargs)
         if self._batches and len(kwargs["hidden_states"]) not in self._batches:
             return self._eager(*args, **kwargs)
         if self._off or torch._dynamo.config.disable:
             raise SpeedUpFailed("compiled", "a variable of torch switches its compiler off")
         try:
-            return self._compiled(*args, **kwargs)
+            return self._used(*args, **kwargs)
         except (CogvxError, threading.BrokenBarrierError):  # of what runs within
             raise
         except Exception as error:  # of the compiler, its toolchain or the code that it made
@@ -100,11 +104,14 @@ def wrap_blocks(transformer: torch.nn.Module, exact: bool) -> None:
 
 
 def enable_compiled(
-    transformer: torch.nn.Module, compiled: bool, batches: tuple[int, ...] = ()
+    transformer: torch.nn.Module,
+    compiled: bool,
+    joined_tokens: bool = False,
+    batches: tuple[int, ...] = (),
 ) -> None:
     """Run all blocks compiled or eager from now on; see ``CompileToggle.enable``."""
     for block in transformer.transformer_blocks:
-        block.compile_toggle.enable(compiled, batches)
+        block.compile_toggle.enable(compiled, joined_tokens, batches)
 
 
 COMPILED_BLOCKS = 3
@@ -165,7 +172,10 @@ APPLY: dict[str, tuple[str, Callable[[torch.nn.Module, Plan], None]]] = {
             t, plan.quantized, plan.device, stays="transformer" in plan.offload.on_gpu
         ),
     ),
-    "compiled": (PLACED, lambda t, plan: enable_compiled(t, plan.compiled, plan.block_batches)),
+    "compiled": (
+        PLACED,
+        lambda t, plan: enable_compiled(t, plan.compiled, plan.joined_tokens, plan.block_batches),
+    ),
     "attention": (
         PLACED,
         lambda t, plan: set_attention(t, plan.attention, plan.compiled, plan.sparse_attention),

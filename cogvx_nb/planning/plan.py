@@ -12,7 +12,7 @@ from .guidance import Guiding
 from .machine import Gpu, Machine
 from .placements import PLACEMENTS, Placement
 from .speed_up import SpeedUp, StepCost
-from .speedups import OWN_BLOCK, SDPA, SPARSE, SPEED_UPS
+from .speedups import JOINED, SDPA, SPARSE, SPEED_UPS
 from .step_cache import HALVES
 from .windows import window_frames, windows_of
 
@@ -36,6 +36,7 @@ class Plan:
     attention: str = SDPA  # or flash4, or the name of a backend of diffusers
     speed: str = "exact"  # one of SPEEDS, as requested
     compiled: bool = False  # the transformer's blocks are compiled
+    joined_tokens: bool = False  # compiled blocks have text and clip tokens in one tensor
     quantized: str = ""  # format of 8-bit weights: fp8, int8 or int8_weights; else empty
     peers: tuple[str, ...] = ()  # other GPUs that share a step, each with a transformer
     sparse_attention: bool = False  # blocks of tokens leave out others; needs flash4 on a GPU
@@ -157,7 +158,7 @@ class Plan:
 
 CHOSEN = (
     *("tiled", "attention", "speed", "compiled", "quantized", "step_cache", "idle_guidance"),
-    *("peers", SPARSE),
+    *("peers", SPARSE, JOINED),
 )
 RECORDED = ("dtype", "placement", *CHOSEN)
 PREDICTED = ("peak_bytes", "ram_bytes", "reasons")
@@ -185,6 +186,8 @@ def drop_incompatible(plan: Plan) -> Plan:
     # No GPU has all tokens at once; or masks, which are kept for some steps, are of other windows.
     if plan.parts > 1 or len(plan.windows) > 1:
         plan = plan.without(SPARSE)
+    if plan.quantized or not plan.compiled:  # with 8-bit products it saves nothing
+        plan = plan.without(JOINED)
     if not plan.offload.splits:
         plan = replace(plan, peers=())
     if plan.compiled and SPEED_UPS["quantized"] in plan.speed_ups:
@@ -204,7 +207,7 @@ def compiled_key(plan: Plan, gpu_name: str, torch_version: str | None) -> str:
         size = f"{size}-{len(plan.devices)}gpus"
     attention += "-sparse" * plan.sparse_attention
     kind = f"{plan.dtype}-{plan.quantized or 'plain'}-{attention}"
-    kind += "" if OWN_BLOCK is None else "-".join(["-own", *sorted(OWN_BLOCK)])
+    kind += "-joined" * plan.joined_tokens
     return f"{plan.model.checkpoint.name}-{size}-{kind}-{gpu_name}-{torch_version}"
 
 

@@ -30,7 +30,12 @@ from .plan import (
     placements_by_memory,
 )
 from .request import VideoRequest
-from .requirements import candidate_plans, missing_requirement, resolve_speed_ups
+from .requirements import (
+    candidate_plans,
+    missing_needs,
+    missing_requirement,
+    resolve_speed_ups,
+)
 from .speedups import AUTO, SPEED_UPS
 from .windows import describe
 
@@ -176,8 +181,9 @@ def _with_explanations(plan: Plan, draft: Plan, candidates: list[Plan]) -> Plan:
         if row.requires and row not in plan.speed_ups:
             reasons.append(f"{row.title} needs {row.requires}: {plan.speed} does without")
     alike = [other.speed_ups for other in candidates if other.placement == plan.placement]
+    possible = [row for row in itertools.chain(*alike) if not missing_needs(plan, row)]
     for row in SPEED_UPS.values():
-        if row.by_cost and row not in plan.speed_ups and row in itertools.chain(*alike):
+        if row.by_cost and row not in plan.speed_ups and row in possible:
             reasons.append(f"{row.title} would take longer than it saves")
     return replace(plan, reasons=tuple(reasons))
 

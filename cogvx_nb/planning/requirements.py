@@ -29,13 +29,13 @@ def missing_requirement(plan: Plan, machine: Machine, steps: int) -> str:
         return f"{gpu.name} has no fast bfloat16"
     conditions = conditions_for(plan, machine, steps)
     for row in plan.speed_ups:
-        needed = _missing_needs(plan, row) if plan.device != "cpu" else ""
+        needed = missing_needs(plan, row) if plan.device != "cpu" else ""
         if obstacle := row.obstacle(conditions, getattr(plan, row.field)) or needed:
             return obstacle
     return ""
 
 
-def _missing_needs(plan: Plan, row: SpeedUp) -> str:
+def missing_needs(plan: Plan, row: SpeedUp) -> str:
     """Which speed-up a plan hasn't that another needs; empty if none."""
     missing = (SPEED_UPS[name].title for name in row.needs if SPEED_UPS[name] not in plan.speed_ups)
     return next((f"{row.title} needs {title}" for title in missing), "")
@@ -65,7 +65,7 @@ def resolve_speed_ups(draft: Plan, machine: Machine, steps: int) -> Plan:
 def _with_speed_up(plan: Plan, row: SpeedUp, conditions: Conditions) -> Plan:
     """The plan with a speed-up where it is available and worth it; with the reason where not."""
     missing = row.lacks(conditions, "")
-    if not missing and (needed := _missing_needs(plan, row)):
+    if not missing and (needed := missing_needs(plan, row)):
         return replace(plan, reasons=(*plan.reasons, needed))
     value = "" if missing else row.choose(conditions)
     package = row.missing_package(conditions.versions)

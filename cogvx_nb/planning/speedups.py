@@ -19,9 +19,8 @@ SPARSE = "sparse_attention"
 FORMER_ATTENTIONS = {"stock": SDPA}
 """Names in older sidecars and benchmark files, still accepted."""
 
-OWN_BLOCK: dict[str, bool] | None = None
-"""Compiled blocks are those of ``pipeline.block``, by these options of its ``compile_block``; None
-for diffusers' own. They are equal up to rounding."""
+JOINED = "joined_tokens"
+"""Name of the speed-up with which compiled blocks keep text and clip tokens in one tensor."""
 
 FLASH4_GPUS = (9, 10)
 """Major compute capabilities that FlashAttention 4 is written for, as torch has them
@@ -158,6 +157,20 @@ _ROWS = (
             "streaming": 1.06,
             "compile_seconds": (16.0, 4.0),  # 7 to 20 s, and 2 to 4 s
         },
+    ),
+    SpeedUp(
+        name=JOINED,
+        field="joined_tokens",
+        values=(True,),
+        title="joining text and clip tokens",
+        label="joined tokens",
+        exact=True,
+        lacks=_compiled_lacks,
+        by_cost=True,
+        placement="compiles",
+        needs=("compiled",),
+        # A step of 49 frames takes 1.178 s for 1.213 (one H200, benchmarks/block.py).
+        cost={"elementwise_seconds": 2.2e-11},
     ),
     SpeedUp(
         name="quantized",
