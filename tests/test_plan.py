@@ -529,7 +529,7 @@ def test_sdpa_is_also_called_stock(big):
 def test_a_speed_up_that_fails_takes_along_what_is_slow_without_it(big):
     machine = machine_with(79, flash="4.0.0")
     start = planner.plan_request(replace(big, speed="turbo"), machine)
-    others = "compact_weights", "former_step_cache", "idle_guidance", "sage1"
+    others = "joined_tokens", "compact_weights", "former_step_cache", "idle_guidance", "sage1"
     assert [row.name for row in start.speed_ups] == [
         row.name for row in speedups.SPEED_UPS.values() if row.name not in others
     ]
@@ -540,6 +540,26 @@ def test_a_speed_up_that_fails_takes_along_what_is_slow_without_it(big):
     assert (default.attention, default.sparse_attention) == ("sdpa", False)
     assert "FlashAttention 4, exact" not in default.reasons
     assert default.reasons[-1] == "FlashAttention 4 failed: no kernel"
+
+
+def test_tokens_are_joined_where_compiled_blocks_have_plain_weights(big):
+    machine = machine_with(79, flash="4.0.0")
+    exact = planner.plan_request(replace(big, frames=49), machine)
+    assert (exact.compiled, exact.joined_tokens) == (True, True)
+    assert not planner.plan_request(replace(big, frames=49, speed="fast"), machine).joined_tokens
+    eager = planner.next_plan(exact, "compiled", "no compiler")
+    assert (eager.compiled, eager.joined_tokens) == (False, False)
+    split = planner.next_plan(exact, "joined_tokens", "a kernel failed")
+    assert (split.compiled, split.joined_tokens) == (True, False)
+    assert plan.compiled_key(exact, "H100", "2.11") != plan.compiled_key(split, "H100", "2.11")
+    older = {name: value for name, value in exact.choices.items() if name != "joined_tokens"}
+    assert not planner.replay_plan(replace(big, frames=49), machine, older).joined_tokens
+    assert planner.replay_plan(replace(big, frames=49), machine, exact.choices).joined_tokens
+    seconds = [cost.stage_seconds(p, machine.gpus[0], 50, True)["denoise"] for p in (exact, split)]
+    assert 0.96 < seconds[0] / seconds[1] < 0.98
+    short = planner.plan_request(replace(big, frames=13, steps=4), machine)
+    assert (short.compiled, short.joined_tokens) == (False, False)
+    assert not any("joining" in reason for reason in short.reasons)
 
 
 def test_only_what_can_be_undone_is_changed_in_place(big):

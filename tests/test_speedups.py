@@ -123,7 +123,7 @@ def test_clips_that_nothing_was_compiled_for_run_eagerly():
             return hidden_states + 1
 
     toggle = optimization.CompileToggle(Block(), exact=True)
-    toggle.enable(True, (2,))
+    toggle.enable(True, batches=(2,))
     toggle._off = True  # compiled code would be refused
     assert toggle(hidden_states=torch.zeros(1, 3)).tolist() == [[1.0] * 3]
     with pytest.raises(SpeedUpFailed):
@@ -144,7 +144,7 @@ def test_a_plan_never_records_compiled_code_that_did_not_run():
     def fail(error):
         raise error
 
-    toggle._off, toggle._compiled = False, fail
+    toggle._off, toggle._used = False, fail
     with pytest.raises(SpeedUpFailed, match=r"^a kernel$"):
         toggle(RuntimeError("a kernel\nfailed"))
     with pytest.raises(torch.OutOfMemoryError):
@@ -275,5 +275,5 @@ def test_the_fast_decoder_leaves_gradients_and_copies_to_diffusers(tiny, tmp_pat
 
 
 def test_each_speed_up_takes_effect_on_a_pipeline():
-    loop = {"step_cache", "idle_guidance"}  # which the denoising loop applies
-    assert set(optimization.APPLY) | loop == {row.field for row in speedups.SPEED_UPS.values()}
+    others = {"step_cache", "idle_guidance", "joined_tokens"}  # by the loop, and with compiled
+    assert set(optimization.APPLY) | others == {row.field for row in speedups.SPEED_UPS.values()}

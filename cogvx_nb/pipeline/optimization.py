@@ -68,11 +68,8 @@ class CompileToggle:
             config = torch._dynamo.config
             config.recompile_limit = MAX_COMPILED_SHAPES
             config.suppress_errors, config.fail_on_recompile_limit_hit = False, True
-            self._compiled[joined_tokens] = (
-                compile_block(self._block, self._compile)
-                if joined_tokens
-                else self._compile(self._eager)
-            )
+            join, keep = functools.partial(compile_block, self._block), lambda use: use(self._eager)
+            self._compiled[joined_tokens] = (join if joined_tokens else keep)(self._compile)
         self._used, self._batches = self._compiled[joined_tokens] if compiled else None, batches
 
     def _compile(self, function: Callable) -> Callable:

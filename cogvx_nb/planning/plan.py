@@ -186,11 +186,12 @@ def drop_incompatible(plan: Plan) -> Plan:
     # No GPU has all tokens at once; or masks, which are kept for some steps, are of other windows.
     if plan.parts > 1 or len(plan.windows) > 1:
         plan = plan.without(SPARSE)
-    if plan.quantized or not plan.compiled:  # with 8-bit products it saves nothing
+    quantized = SPEED_UPS["quantized"] in plan.speed_ups
+    if quantized or not plan.compiled:  # with 8-bit products it saves nothing
         plan = plan.without(JOINED)
     if not plan.offload.splits:
         plan = replace(plan, peers=())
-    if plan.compiled and SPEED_UPS["quantized"] in plan.speed_ups:
+    if plan.compiled and quantized:
         # Eager blocks with 8-bit products are slow, and compiling for one clip costs more.
         plan = plan.without("idle_guidance")
     if plan.device == "cpu":
