@@ -151,6 +151,20 @@ def test_a_float8_weight_is_held_as_plain_tensors_too():
     assert " at 0x" not in held.format, "equal for all blocks"
 
 
+def test_compact_layers_compute_what_torchao_does_and_are_one_operator():
+    linear = torch.nn.Linear(64, 32).bfloat16().requires_grad_(False)
+    holder, x = torch.nn.Sequential(linear), torch.randn(2, 5, 64).bfloat16()
+    torchao.quantize_(holder, quantization.CONFIGS["int8_weights"](torchao))
+    by_torchao = holder(x)
+    quantization._replace_layers(holder, quantization.CompactLinear)
+    assert type(holder[0]) is quantization.CompactLinear
+    assert torch.equal(holder(x), by_torchao)
+    with torch.no_grad():
+        traced = torch.fx.experimental.proxy_tensor.make_fx(holder)(x)
+    called = [str(node.target) for node in traced.graph.nodes if node.op == "call_function"]
+    assert called == ["cogvx_nb.compact_linear.default"]
+
+
 def test_each_format_of_a_plan_has_a_configuration():
     formats = [
         kind for row in SPEED_UPS.values() if row.field == "quantized" for kind in row.values

@@ -48,8 +48,11 @@ def quantize_transformer(
     config = CONFIGS[kind](torchao)
     for block in transformer.transformer_blocks:
         torchao.quantize_(block, config, _is_quantized, device=device)
+        if kind == "int8_weights":
+            _replace_layers(block, CompactLinear)
+        elif not stays:
+            _replace_layers(block, PlainLinear)
         if not stays:
-            _hold_plain_tensors(block)
             block.to("cpu")
 
 
@@ -103,9 +106,50 @@ def _linear(x: torch.Tensor, bias: torch.Tensor | None, layout: str, *parts) -> 
     return torch.nn.functional.linear(x, _REBUILD[layout](*parts), bias)
 
 
-def _hold_plain_tensors(module: torch.nn.Module) -> None:
+class CompactLinear(torch.nn.Module):
+    """A linear layer whose weight is kept in 8 bits and multiplied in those of its input.
+
+    Its results are torchao's for the layer that it is made from, bit by bit. It is one operator for
+    the compiler, which would try kernels for such products for more than a minute (one H200).
+    """
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        for name in ("qdata", "scale"):
+            part = torch.nn.Parameter(getattr(linear.weight, name), requires_grad=False)
+            self.register_parameter(name, part)
+        self.bias = linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return compact_linear(x, self.qdata, self.scale, self.bias)
+
+
+@torch.library.custom_op("cogvx_nb::compact_linear", mutates_args=())
+def compact_linear(
+    x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """A product with a weight in int8 that has a scale for each row.
+
+    Args:
+        x: (…, inputs).
+        weight, scale, bias: (outputs, inputs), (outputs, 1) and (outputs).
+    """
+    product = torch.mm(x.flatten(0, -2), weight.t().to(x.dtype))
+    product = product * scale.to(product.dtype).flatten()
+    if bias is not None:
+        product += bias
+    return product.unflatten(0, x.shape[:-1])
+
+
+@compact_linear.register_fake
+def _(x, weight, scale, bias) -> torch.Tensor:
+    return x.new_empty((*x.shape[:-1], weight.shape[0]))
+
+
+def _replace_layers(module: torch.nn.Module, kind: type[torch.nn.Module]) -> None:
+    """Replace each quantized linear layer by one that is made from it."""
     for name, child in module.named_children():
         if isinstance(child, torch.nn.Linear) and hasattr(child.weight, "__tensor_flatten__"):
-            setattr(module, name, PlainLinear(child))
+            setattr(module, name, kind(child))
         else:
-            _hold_plain_tensors(child)
+            _replace_layers(child, kind)
