@@ -99,6 +99,10 @@ SCRIPTS = {
         "--repeats",
         "1",
     ],
+    "windows": [
+        *("--checkpoint", "tiny", "--frames", "9", "57"),
+        *("--steps", "2", "--size", "16", "32"),
+    ],
     "weights throughput": ["throughput", "--megabytes", "2", "--repeats", "1"],
     "weights verify": ["verify", "--megabytes", "4", "--repeats", "1"],
     "weights kill": ["kill", "--megabytes", "2", "--points", "1"],
@@ -115,6 +119,7 @@ IMPORT_TORCH = {
     "preview",
     "schedulers",
     "vae_encode",
+    "windows",
 }
 """Scripts that run in this process: most of their time in one of their own would be imports."""
 
