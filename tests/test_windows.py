@@ -99,9 +99,9 @@ def test_frames_of_a_decode_to_ram_are_those_of_a_whole_one():
 def made(tiny, here):
     """The frames of a request by a plan with a step cache, and the transformer's inputs."""
 
-    def made(step_cache="", on_event=None, cancelled_at=0, **values):
-        asked = request.make_request(tiny, CIRCLE, **LONG | values)
-        plan = replace(planner.plan_request(asked, here), step_cache=step_cache)
+    def made(step_cache="", on_event=None, cancelled_at=0, peers=(), prompt=CIRCLE, **values):
+        asked = request.make_request(tiny, prompt, **LONG | values)
+        plan = replace(planner.plan_request(asked, here), step_cache=step_cache, peers=peers)
         loaded, calls, cancel = loader.load_pipeline(plan), [], threading.Event()
 
         def note(module, args, given):
@@ -136,6 +136,15 @@ def test_each_window_has_its_step_cache(made):
     assert len(calls) % 2 == 0
     assert calls[::2] == calls[1::2]
     assert len(calls) < 40
+
+
+def test_devices_that_share_steps_make_the_same(made):
+    changing = {"prompt": "a [red:blue:0.5] circle", "guidance_interval": "0-0.5", "steps": 2}
+    alone, calls = made(**changing)
+    assert [shape for shape, _ in calls] == [(2, 13)] * 2 + [(1, 13)] * 2
+    shared, calls = made(peers=("cpu",), **changing)
+    assert {shape for shape, _ in calls} == {(1, 13)}
+    assert abs(alone.astype(int) - shared.astype(int)).max() <= 1
 
 
 def test_a_cancel_takes_effect_within_a_step(made):
