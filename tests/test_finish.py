@@ -270,6 +270,14 @@ def test_a_cancelled_one_leaves_nothing(moving, module_outputs):
     with pytest.raises(Cancelled):
         finish_result(moving, "never.mp4", factor=4, scale=2, on_event=listen, cancel=cancel)
     assert seen == [(1, 25), (2, 25), (3, 25)]
+    cancel.clear()
+
+    def stop_when_written(event):
+        if event == StageStarted("write"):
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        finish_result(moving, scale=2, on_event=stop_when_written, cancel=cancel)
     assert sorted(path.name for path in module_outputs.rglob("*")) == before
 
 

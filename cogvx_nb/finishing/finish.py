@@ -23,7 +23,7 @@ from ..results.records import RecordedFinish, Sidecar
 from ..results.result import UNKNOWN_HASH, Result, read_result, replace_tag, tag_text
 from . import networks
 from .recipe import Recipe
-from .source import read_source
+from .source import check_cancelled, read_source
 from .work import Work, made_frames, plan_work
 
 
@@ -129,7 +129,7 @@ def _write(
         video.encode_frames(frames, size, mp4, work.fps, tag_text(sidecar))
         seconds, start = {"finish": round(time.perf_counter() - start, 3)}, time.perf_counter()
         emit(StageStarted("write"))
-        _check_written(mp4, work)
+        _check_written(mp4, work, cancel)
         hashes = {"frame_hash": digest.hexdigest(), "content_hash": video.content_hash(mp4)}
         sidecar = replace(sidecar, **hashes)
         replace_tag(mp4, sidecar)
@@ -159,11 +159,12 @@ def _counted(
         raise BadFrames(f"{number} frames were made instead of {count}: was the video changed?")
 
 
-def _check_written(path: Path, work: Work) -> None:
+def _check_written(path: Path, work: Work, cancel: CancelToken | None) -> None:
     """Decode the new file: it must hold the frames, in their size."""
     count = 0
     with video.stream_frames(path) as frames:
         for frame in frames:
+            check_cancelled(cancel)
             count += frame.shape == (work.height, work.width, 3)
     if count != work.frames:
         raise BadFrames(f"the video that was just written holds {count} frames of {work.frames}")
