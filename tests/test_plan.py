@@ -196,7 +196,7 @@ def test_what_combines_with_what(big):
 def test_speeds(big, tiny):
     here = machine_with(79)
     turbo = planner.plan_request(replace(big, speed="turbo"), here)
-    assert (turbo.quantized, turbo.step_cache) == ("fp8", "halves")
+    assert (turbo.quantized, turbo.step_cache) == ("fp8", "guarded")
     assert (
         turbo.seconds["denoise"]
         < 0.5 * planner.plan_request(replace(big, speed="fast"), here).seconds["denoise"]
@@ -209,7 +209,7 @@ def test_speeds(big, tiny):
     on_cpu = planner.plan_request(
         replace(request.make_request(tiny, CIRCLE), speed="turbo"), machine_with(None)
     )
-    assert (on_cpu.quantized, on_cpu.step_cache, on_cpu.compiled) == ("", "halves", False)
+    assert (on_cpu.quantized, on_cpu.step_cache, on_cpu.compiled) == ("", "guarded", False)
     with pytest.raises(RequestError, match=r"torchao .*pip install -e \"\.\[fast\]\".*use exact"):
         planner.plan_request(replace(big, speed="fast"), machine_with(79, torchao=None))
     with pytest.raises(RequestError, match="use one of exact, fast, turbo"):

@@ -10,12 +10,20 @@ import torch
 from conftest import CIRCLE, denoised
 
 from cogvx_nb import progress
-from cogvx_nb.pipeline import denoise, loader, schedulers
+from cogvx_nb.pipeline import denoise, generate, loader, schedulers
 from cogvx_nb.pipeline.condition import from_text
 from cogvx_nb.pipeline.noise import Noise
 from cogvx_nb.planning import planner, request
 from cogvx_nb.planning.guidance import Guiding, constant, trailing_timesteps, wave
-from cogvx_nb.planning.step_cache import HALVES, SCHEDULES, STEPS, schedule_for, shares
+from cogvx_nb.planning.step_cache import (
+    DENSE,
+    GUARDED,
+    HALVES,
+    SCHEDULES,
+    STEPS,
+    schedule_for,
+    shares,
+)
 
 WAVE_50 = wave(6.0)(trailing_timesteps(50))
 
@@ -82,7 +90,7 @@ def pipe(tiny, here):
 def made(pipe):
     """Latents of 8 × 8 pixels from random text; and the batches that the transformer was given."""
 
-    def made(step_cache="", scheduler="auto", texts=2, steps=20, guide=None, idle_dtype=""):
+    def made(step_cache="", scheduler="auto", texts=2, steps=20, guide=None, idle_dtype="", **more):
         batches = []
         hook = pipe.transformer.register_forward_pre_hook(
             lambda module, args, given: batches.append(len(given["hidden_states"])),
@@ -102,6 +110,7 @@ def made(pipe):
                 Noise(3),
                 step_cache=step_cache,
                 idle_dtype=idle_dtype,
+                **more,
             )
         hook.remove()
         return latents, batches
@@ -160,6 +169,28 @@ def test_idle_guidance_is_left_out_within_rounding(made):
     assert torch.equal(alone, made(steps=5, guide=guide, texts=1)[0])
 
 
+def test_hard_prompts_halve_three_intervals():
+    halves, dense = SCHEDULES[HALVES](WAVE_50), SCHEDULES[DENSE](WAVE_50)
+    changed = [n for n in range(50) if halves[n] != dense[n]]
+    assert changed == [15, 19, 23]
+    assert [dense[n] for n in changed] == [2, 2, 2]
+    assert SCHEDULES[GUARDED](WAVE_50) == halves
+    for steps in (1, 2, 7, 20, 61):
+        scales = wave(6.0)(trailing_timesteps(steps))
+        assert sum(SCHEDULES[DENSE](scales)) <= sum(SCHEDULES[HALVES](scales)) + 6
+
+
+@pytest.mark.parametrize(("most", "kind"), [(0.0, DENSE), (1e9, HALVES)])
+def test_the_guard_decides_once_and_what_it_says_makes_the_same(made, monkeypatch, most, kind):
+    monkeypatch.setattr("cogvx_nb.pipeline.step_cache.HARD_CHANGE", most)
+    decided = []
+    guarded, batches = made(GUARDED, on_kind=decided.append)
+    assert decided == [kind]
+    again, others = made(kind, on_kind=decided.append)
+    assert torch.equal(again, guarded)
+    assert (others, len(decided)) == (batches, 1)
+
+
 @pytest.mark.slow
 def test_videos_one_after_the_other(tiny, here):
     video = request.make_request(tiny, CIRCLE, frames=9, steps=20)
@@ -173,6 +204,11 @@ def test_videos_one_after_the_other(tiny, here):
     exact, halves, whole = latents(), latents(step_cache=HALVES), latents(step_cache=STEPS)
     assert (halves - exact).norm() < (whole - exact).norm(), "nearer with fewer computed"
     assert torch.equal(latents(step_cache=HALVES), halves)
+    guarded = latents(step_cache=GUARDED)
+    kept = loader.load_pipeline(replace(planned, step_cache=GUARDED))
+    generated = generate.generate_frames(video, kept)
+    assert generated.plan.step_cache in (HALVES, DENSE)
+    assert torch.equal(latents(step_cache=generated.plan.step_cache), guarded)
 
 
 @pytest.mark.parametrize("kind", ["", HALVES])

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from ..planning.guidance import Guidance
-from ..planning.step_cache import schedule_for
+from ..planning.step_cache import DENSE, GUARDED, schedule_for
 from ..planning.windows import noise_order
 from . import schedulers
 from .condition import Condition
 from .hold import Hold
 from .noise import Noise
 from .positions import rotary_positions
-from .step_cache import Velocities
+from .step_cache import Guard, Velocities
 from .windows import WindowedVelocities
 
 
@@ -41,6 +41,7 @@ def denoise(
     idle_dtype: str = "",
     later_texts: Mapping[int, Tensor] = MappingProxyType({}),
     windows: Sequence[range] = (),
+    on_kind: Callable[[str], None] = lambda kind: None,
 ) -> Tensor:
     """Clean latents (1, latent frames, channels, height / 8, width / 8).
 
@@ -55,6 +56,7 @@ def denoise(
         step_cache, idle_dtype: what steps compute, see ``planning.step_cache.schedule_for``.
         later_texts: by the done step, from 0, from which each takes the place of ``text``.
         windows: see ``planning.windows``; by default one of the whole clip.
+        on_kind: called with what a guarded step cache comes to, once it is decided.
     """
     scheduler, device = copy.deepcopy(scheduler), text.device
     timesteps = schedulers.set_steps(scheduler, steps, condition.first_step, device)
@@ -64,9 +66,9 @@ def denoise(
     hold = Hold(scheduler, condition.known, first)
     rotary = rotary_positions(transformer.config, len(windows[0]), *shape[1:], device)
     scales = guidance(timesteps.tolist())
-    schedule = schedule_for(step_cache, scales, idle_dtype, later_texts)
-    kinds = schedule, step_cache, len(text) == 2, schedulers.levels(scheduler, timesteps)
-    velocities = WindowedVelocities(windows, functools.partial(Velocities, *kinds))
+    kinds = [schedule_for(k, scales, idle_dtype, later_texts) for k in (step_cache, DENSE)]
+    facts = len(text) == 2, schedulers.levels(scheduler, timesteps)
+    velocities = _cached_velocities(windows, step_cache, kinds, *facts, on_kind)
     clean = before = None
     with noise.ahead() as drawn:
         for index, (timestep, scale) in enumerate(zip(timesteps, scales, strict=True)):
@@ -75,8 +77,8 @@ def denoise(
                 velocities.forget()
             seen = hold.noisy(scheduler.scale_model_input(latents, timestep), timestep)
             given = transformer, seen, text, timestep, rotary, condition
-            of = functools.partial(_predict_part, *given)
-            velocity = velocities.at(index, scale or 1.0, seen, of)
+            predicted = functools.partial(_predict_part, *given)
+            velocity = velocities.at(index, scale or 1.0, seen, predicted)
             with drawn:
                 latents, clean = schedulers.step(
                     scheduler, velocity, clean, timestep, before, latents, noise.generator
@@ -85,6 +87,21 @@ def denoise(
             latents, before = latents.to(text.dtype), timestep
             on_step(index + 1, hold.clean(clean)[:, condition.padding :])
     return hold.clean(latents)[:, condition.padding :]
+
+
+def _cached_velocities(
+    windows: Sequence[range],
+    step_cache: str,
+    schedules: Sequence[list[int]],
+    guided: bool,
+    levels: tuple[Tensor, Tensor],
+    on_kind: Callable[[str], None],
+) -> WindowedVelocities:
+    """Velocities of all windows; of schedules the second is what a guard may change to."""
+    guard = Guard(*schedules, on_kind) if step_cache == GUARDED else None
+    facts = schedules[0], step_cache, guided, levels, guard
+    decide = guard.decide if guard else lambda step: None
+    return WindowedVelocities(windows, functools.partial(Velocities, *facts), decide)
 
 
 def predict(

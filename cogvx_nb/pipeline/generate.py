@@ -201,6 +201,9 @@ def _denoise(
         emit(Step(step, request.done_steps, clean))
         _raise_if_cancelled(cancel)
 
+    def on_kind(step_cache: str) -> None:
+        loaded.plan = replace(loaded.plan, step_cache=step_cache)  # so that it is recorded
+
     latent_frames = (request.frames - 1) // 4 + 1
     with _called_between_blocks(transformer, between_blocks):
         latents = denoise.denoise(
@@ -217,6 +220,7 @@ def _denoise(
             loaded.plan.idle_dtype,
             {step: text for step, text in texts.items() if step},
             loaded.plan.windows,
+            on_kind,
         )
     loaded.pipe.maybe_free_model_hooks()
     return latents

@@ -21,9 +21,16 @@ class WindowedVelocities:
     Args:
         windows: of latent frames; one of all of them for a clip that is seen whole.
         velocities: makes those of a window.
+        after: called after each step of all windows, with its number from 0.
     """
 
-    def __init__(self, windows: Sequence[range], velocities: Callable[[], Velocities]) -> None:
+    def __init__(
+        self,
+        windows: Sequence[range],
+        velocities: Callable[[], Velocities],
+        after: Callable[[int], None] = lambda step: None,
+    ) -> None:
+        self._after = after
         self._parts = [slice(window.start, window.stop) for window in windows]
         self._velocities = [velocities() for _ in windows]
         self._weights = weights(windows)
@@ -35,6 +42,11 @@ class WindowedVelocities:
 
     def at(self, step: int, scale: float, seen: Tensor, predict: Predict) -> Tensor:
         """As ``Velocities.at``."""
+        velocity = self._mean(step, scale, seen, predict)
+        self._after(step)
+        return velocity
+
+    def _mean(self, step: int, scale: float, seen: Tensor, predict: Predict) -> Tensor:
         if len(self._parts) == 1:
             return self._velocities[0].at(step, scale, seen, self._part(predict, 0))
         mean = torch.zeros_like(seen, dtype=torch.float32)

@@ -13,7 +13,7 @@ from .machine import Gpu, Machine
 from .placements import PLACEMENTS, Placement
 from .speed_up import SpeedUp, StepCost
 from .speedups import JOINED, SDPA, SPARSE, SPEED_UPS
-from .step_cache import HALVES
+from .step_cache import APART
 from .windows import window_frames, windows_of
 
 
@@ -75,7 +75,7 @@ class Plan:
     def batches(self) -> tuple[int, ...]:
         """All numbers of clips in a step that blocks are compiled for: with a step cache the
         prompt's clip alone too. Where guidance is idle, in some two steps, that isn't worth it."""
-        alone = self.step_cache == HALVES or (self.guiding is not None and self.guiding.limited)
+        alone = self.step_cache in APART or (self.guiding is not None and self.guiding.limited)
         return (2, 1) if self.guided and alone else (self.batch,)
 
     @property

@@ -6,7 +6,7 @@ How each takes effect on a pipeline is in ``pipeline.optimization.APPLY``.
 from __future__ import annotations
 
 from .speed_up import Conditions, SpeedUp
-from .step_cache import HALVES, STEPS
+from .step_cache import APART, GUARDED, STEPS
 
 AUTO, SDPA, FLASH4, SAGE1 = "auto", "sdpa", "flash4", "sage1"
 """Attentions that aren't backends of diffusers: the fastest of a speed, the pipeline's default
@@ -242,15 +242,15 @@ _ROWS = (
     SpeedUp(
         name="step_cache",
         field="step_cache",
-        values=(HALVES,),
+        values=APART,
         title="the step cache",
         label="step cache",
         exact=False,
         lacks=_step_cache_lacks,
-        choose=lambda conditions: HALVES,
+        choose=lambda conditions: GUARDED,
         speeds=("turbo",),
         note="step cache: steps and clips of guidance reuse the output of others",
-        cost={"step_cache": HALVES},
+        cost={"step_cache": GUARDED},
     ),
     SpeedUp(
         name="former_step_cache",

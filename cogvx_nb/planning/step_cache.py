@@ -10,9 +10,13 @@ from collections.abc import Callable, Collection, Sequence
 
 from . import guidance
 
-STEPS, HALVES = "steps", "halves"
-"""Kinds of step cache: the former one, of whole steps, which older videos were made with; and one
-that keeps the two clips apart."""
+STEPS, HALVES, DENSE, GUARDED = "steps", "halves", "dense", "guarded"
+"""Kinds of step cache: the former one, of whole steps, which older videos were made with; one that
+keeps the two clips apart; that one with more steps, for hard prompts; and the choice between these
+two while a video is made, which its plan then records."""
+
+APART = (HALVES, DENSE, GUARDED)
+"""Those that keep the two clips apart."""
 
 WARMUP_SHARE = 0.24
 """Share of the steps, the first ones, that are all computed: they decide a clip's layout."""
@@ -29,6 +33,15 @@ STALENESS = 0.005
 mean of g - 1 until the next computed step, weighted by the share of the steps that is left.
 
 Chosen with the above on the embedded checkpoint (``docs/benchmarks.md``, Step cache)."""
+
+
+HARD_CHANGE = 1.8
+"""Relative change (L1) of the clean latents, as if over all steps, from which on a prompt is hard:
+between the last of the first steps and the next computed one. Of 12 prompts on the embedded
+checkpoint 7 are (``docs/benchmarks.md``, Step cache)."""
+
+DENSE_INTERVALS = 3
+"""For hard prompts so many of the intervals after the first steps are halved, by both clips."""
 
 
 def whole_steps(scales: Sequence[float]) -> list[int]:
@@ -55,6 +68,13 @@ def guided_halves(scales: Sequence[float]) -> list[int]:
     return schedule
 
 
+def dense_halves(scales: Sequence[float]) -> list[int]:
+    """The schedule of ``DENSE``: that of ``HALVES``, with both clips between its next steps too."""
+    begin = guard_step(len(scales)) + INTERVAL // 2
+    added = range(begin, begin + DENSE_INTERVALS * INTERVAL, INTERVAL)
+    return [2 if n in added else count for n, count in enumerate(guided_halves(scales))]
+
+
 def acting(scales: Sequence[float], dtype: str) -> list[int]:
     """The schedule without a step cache where steps in which guidance does nothing compute the
     prompt alone: equal up to rounding to that of both.
@@ -70,12 +90,19 @@ def warmup_steps(steps: int) -> int:
     return max(1, round(WARMUP_SHARE * steps))
 
 
+def guard_step(steps: int) -> int:
+    """The step, from 0, after which it is known whether a prompt is hard."""
+    return warmup_steps(steps) + 1
+
+
 SCHEDULES: dict[str, Callable[[Sequence[float]], list[int]]] = {
     "": lambda scales: [2] * len(scales),
     STEPS: whole_steps,
     HALVES: guided_halves,
+    DENSE: dense_halves,
+    GUARDED: guided_halves,
 }
-"""By kind of step cache; empty for none."""
+"""By kind of step cache; empty for none. That of ``GUARDED`` is as it begins."""
 
 IDLE_GUIDANCE = {"bfloat16": 2**-9, "float16": 2**-12, "float32": 1e-5}
 """g - 1 up to which guidance does nothing, by precision. The velocity is p + (g - 1) (p - n), and

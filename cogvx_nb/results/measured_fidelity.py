@@ -79,7 +79,7 @@ def _approximations(choices: Mapping[str, object]) -> dict[str, object]:
     found = {row.field: SWITCHED_OFF[row.field] for row in rows}
     for row in rows:  # an attention may be exact too
         if (value := choices.get(row.field)) in row.values:
-            found[row.field] = value
+            found[row.field] = row.name if row.name == "step_cache" else value  # by prompt
     return {"tiled": choices.get("tiled", SWITCHED_OFF["tiled"]), **found}
 
 
