@@ -15,6 +15,7 @@ _API = {
     "catalogue": "results.catalogue",
     "finish_result": "finishing.finish",
     "generate_video": "workflow",
+    "make_storyboard": "storyboard",
     "results_frame": "results.catalogue",
     "read_result": "results.result",
     "reproduce": "reproduction",

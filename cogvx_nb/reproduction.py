@@ -23,6 +23,7 @@ from .planning.request import VideoRequest
 from .progress import CancelToken, Listener, StageStarted
 from .results import video
 from .results.forecast import announce
+from .results.joined import JoinedAgain, join_again
 from .results.records import RecordedCheckpoint, Sidecar, used_inputs
 from .results.result import Generated, Result, describe_video
 
@@ -80,9 +81,10 @@ class Reproduction:
 
 def reproduce(
     original: Result, on_event: Listener | None = None, cancel: CancelToken | None = None
-) -> Reproduction | FinishedAgain:
+) -> Reproduction | FinishedAgain | JoinedAgain:
     """Run a result's request once more, on its plan where this machine can, and compare the frames
-    with those of then and with those in the mp4; a finished video is made again of its source.
+    with those of then and with those in the mp4; a finished video is made again of
+    its source, a joined one of its pieces.
 
     Args:
         on_event, cancel: as for ``generate.generate_frames``.
@@ -94,6 +96,8 @@ def reproduce(
     """
     if original.settings.finished:
         return finish_again(original, on_event, cancel)
+    if original.settings.pieces:
+        return join_again(original)
     from .pipeline import generate, loader
 
     video.try_ffmpeg()

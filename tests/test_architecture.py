@@ -13,6 +13,7 @@ PACKAGE = ROOT / "cogvx_nb"
 LAYERS = """text errors imports paths settings files hashing leftovers
     events time_left live_line progress < media checkpoints < loras < planning
     < results notebooks < pipeline < training finishing < workflow reproduction
+    < storyboard
     < check sweep benchmark workbench < reports < cli"""
 RANK = {name: rank for rank, row in enumerate(LAYERS.split("<")) for name in row.split()}
 """Of the modules of the root and of the packages: imports lead to a lower one."""

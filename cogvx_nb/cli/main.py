@@ -11,7 +11,18 @@ from .. import __version__, leftovers, settings
 from ..errors import CogvxError
 from ..paths import decode_argument
 from ..text import error_line, plain_line, print_error
-from . import bench, checkpoints, experiments, export, finish, front_ends, inputs, loras, videos
+from . import (
+    bench,
+    checkpoints,
+    experiments,
+    export,
+    finish,
+    front_ends,
+    inputs,
+    loras,
+    storyboard,
+    videos,
+)
 from .commands import Command, overview
 from .parser import OneLineParser, add_command
 from .signals import handle_signals
@@ -72,6 +83,7 @@ COMMANDS = (
         (
             '--image cat.png --prompt "a cat turns its head"',
             '--video clip.mp4 --strength 0.6 --prompt "a clay figure dances"',
+            '--extend clip.mp4 --frames 40 --prompt "a clay figure dances"',
         ),
     ),
     Command(
@@ -89,6 +101,14 @@ COMMANDS = (
         finish.add_finish,
         "clip.mp4 --fps 24",
         "more frames, larger ones",
+    ),
+    Command(
+        "make",
+        "storyboard",
+        storyboard.make_storyboard_command,
+        storyboard.add_storyboard,
+        "board.yaml",
+        "several prompts, one video",
     ),
     Command(
         "make",

@@ -56,6 +56,7 @@ def _values(sidecar: Sidecar) -> dict[str, str]:
         "typed": sidecar.enriched_from,
         "model": sidecar.checkpoint.name,
         "video": f"{shown.frames} frames of {shown.height} × {shown.width} at {shown.fps} fps",
+        "pieces": ", ".join(f"{piece.name} ({piece.transition})" for piece in sidecar.pieces),
         "finished": f"{finished}, of {finished.source}" if finished else "",
         **_inputs(sidecar),
         "denoising": f"{request.steps} steps, guidance {full_number(request.guidance)}",

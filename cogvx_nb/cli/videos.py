@@ -150,13 +150,14 @@ def reproduce_video(options: argparse.Namespace) -> int:
     original = result.read_result(_named_video(options))
     _print_note(original)
     if options.output is not None:
-        if original.settings.finished:
-            remedy = "frames of a finished video are compared only: cogvx finish writes them"
+        if original.settings.finished or original.settings.pieces:
+            command = "finish" if original.settings.finished else "storyboard"
+            remedy = f"frames of such a video are compared only: cogvx {command} writes them"
             raise RequestError("output", options.output, remedy)
         output.check_output(options.output)
     with Progress() as progress:
         again = reproduction.reproduce(original, progress)
-    if again.original.settings.finished:
+    if original.settings.finished or original.settings.pieces:
         print(again)
         return 0 if again.identical else 1
     try:
@@ -204,7 +205,7 @@ def add_generate(command: argparse.ArgumentParser) -> None:
     command.usage = "%(prog)s --prompt PROMPT [options]"
     groups = {key: command.add_argument_group(title) for key, title in SECTIONS.items()}
     for field in FIELDS.values():
-        _add_field(groups[field.section], field)
+        add_field(groups[field.section], field)
     groups[PROMPT].add_argument(
         "--style",
         action="append",
@@ -221,7 +222,8 @@ def add_output(command: argparse._ActionsContainer) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace the output file")
 
 
-def _add_field(command: argparse._ActionsContainer, field: Field) -> None:
+def add_field(command: argparse._ActionsContainer, field: Field) -> None:
+    """The flag of a field of a request."""
     if field.kind is bool:
         command.add_argument(field.flag, action="store_true", help=field.help)
         return

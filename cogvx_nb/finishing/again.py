@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ import numpy as np
 from ..errors import ResultError
 from ..progress import CancelToken, FrameFinished, Listener, StageStarted
 from ..results import video
-from ..results.catalogue import Catalogue
-from ..results.filters import Condition
+from ..results.found import find_video
 from ..results.recipe import finish_values
 from ..results.records import RecordedFinish
 from ..results.result import Result, read_result
@@ -104,21 +102,12 @@ def find_source(path: Path, finished: RecordedFinish) -> Path:
     Raises:
         ResultError: if it is gone, or was changed since.
     """
-    there = []
-    with contextlib.suppress(OSError, ValueError):  # a name that no file can have
-        beside = path.with_name(Path(finished.source).name)
-        there = [beside] if beside != path and beside.is_file() else []
-    catalogue = Catalogue()
-    catalogue.refresh()
-    same = Condition("frame_hash", "=", finished.source_frames)
-    there += [entry.path for entry in catalogue.find(where=(same,)) if entry.path != path]
-    for candidate in there:
-        with contextlib.suppress(ResultError):
-            if video.content_hash(candidate) == finished.source_content:
-                return candidate
-    why = "was changed since" if there else "is not there any more"
-    name = plain_line(finished.source)[:80]
-    raise ResultError(f"{path} can't be made again: {name}, which it was made of, {why}")
+    hashes = finished.source_frames, finished.source_content
+    found, why = find_video(path, finished.source, *hashes)
+    if found is None:
+        source = f"{plain_line(finished.source)[:80]}, which it was made of, {why}"
+        raise ResultError(f"{path} can't be made again: {source}")
+    return found
 
 
 def _differences(then: RecordedFinish, now: RecordedFinish) -> tuple[str, ...]:

@@ -245,7 +245,7 @@ class Catalogue:
             " AND ifnull(step_cache, '') = '' AND NOT ifnull(sparse_attention, 0)"
             " AND ifnull(quantized, '') = '' AND ifnull(guidance_interval, '') = ''"
             " AND ifnull(video, '') = ''"  # a changed clip has fewer steps than its request
-            " AND finished IS NULL AND ifnull(extend, '') = ''"
+            " AND finished IS NULL AND ifnull(extend, '') = '' AND denoise_seconds IS NOT NULL"
         )
         rows = self._index.query(
             f"SELECT frames, step, other_seconds, {stages} FROM ({ranked})"

@@ -19,6 +19,7 @@ from ..planning.plan import PREDICTED, RECORDED, Plan
 from ..planning.request import VideoRequest
 from ..planning.step_cache import SCHEDULES
 from ..planning.step_prompts import escape
+from ..planning.transitions import TRANSITIONS
 from ..text import full_number
 from .typed import MISSING, FieldError, OneOf, Passes, Range, read_as
 
@@ -37,7 +38,7 @@ LATE_STAGES = ("finish", "write")
 """Stages that end after the settings are put into the mp4: only the sidecar has their times."""
 
 MAX_FRAMES, MAX_SIDE = 10**6, 2**14
-"""Of a finished or extended video; H.264 has no longer side (libx264)."""
+"""Of a video; H.264 has no longer side (libx264)."""
 
 MAX_THREADS = 1024
 """CPU threads of torch that a sidecar can ask for: far more end the process."""
@@ -170,6 +171,17 @@ class RecordedFinish:
         return ", ".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedPiece:
+    """A result that is a piece of a joined video."""
+
+    name: str  # of its mp4
+    frames: str  # its ``frame_hash``, by which it is found again
+    content: str  # its ``content_hash``
+    transition: Annotated[str, OneOf(tuple(TRANSITIONS))]  # how it follows the one before
+    prompt: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sidecar:
     """Everything that is recorded of a video, in the order of the JSON file.
@@ -189,8 +201,8 @@ class Sidecar:
     loras: tuple[RecordedLora, ...] = ()
     # Part of the attention that was computed, over all steps; not in the file where it was all.
     attention_share: Annotated[float, Range(0, 1)] = 1.0
-    # Of the video, where it goes on from a clip whose frames it has too; else not in the file.
-    extended_frames: Annotated[int, Range(0, MAX_FRAMES)] = 0
+    # Of the video, where it has those of a source or of pieces too; else 0, and not in the file.
+    all_frames: Annotated[int, Range(0, MAX_FRAMES)] = 0
     plan: RecordedPlan
     checkpoint: RecordedCheckpoint
     versions: dict[str, str | None] = field(default_factory=dict)  # None: not installed
@@ -199,24 +211,23 @@ class Sidecar:
     frame_hash: str  # SHA-256 of the frames before encoding
     content_hash: str = ""  # of the decoded mp4, see ``video.content_hash``; empty in older ones
     finished: RecordedFinish | None = None  # request, plan, machine, … are then the source's
+    pieces: tuple[RecordedPiece, ...] = ()  # that it is joined of; the rest is the first one's
 
     @property
     def shown(self) -> RecordedRequest | RecordedFinish:
         """What has the frames, height, width and fps of the mp4."""
-        if self.extended_frames and not self.finished:
-            return dataclasses.replace(self.request, frames=self.extended_frames)
+        if self.all_frames and not self.finished:
+            return dataclasses.replace(self.request, frames=self.all_frames)
         return self.finished or self.request
 
     def as_json(self) -> dict:
         """The JSON content of a sidecar in today's format."""
         content = {"format": FORMAT, **_json_value(self)}
-        for name in ("enriched_from", "content_hash", "inputs", "loras"):
+        for name in ("enriched_from", "content_hash", "inputs", "loras", "pieces", "all_frames"):
             if not content[name]:
                 del content[name]
         if self.attention_share == 1:
             del content["attention_share"]
-        if not self.extended_frames:
-            del content["extended_frames"]
         return content
 
     def without_times(self) -> Sidecar:
@@ -259,7 +270,7 @@ def read_settings(content: object, strict: bool = True) -> Sidecar:
         rename = rename_choices if content["format"] == 1 else rename_step_cache
         content = content | {"plan": rename(content["plan"])}
     sidecar = read_as(Sidecar, _with_escaped_prompts(content), strict)
-    if "denoise" not in sidecar.seconds and sidecar.finished is None:
+    if "denoise" not in sidecar.seconds and not (sidecar.finished or sidecar.pieces):
         raise FieldError(MISSING, dataclasses.MISSING, "denoise", "seconds")
     return sidecar
 

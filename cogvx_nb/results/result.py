@@ -74,7 +74,7 @@ def save_result(
         raise BadFrames("all frames of the video are black")
     sidecar = describe_video(generated)
     try:
-        return _write_result(generated.frames, sidecar, output, overwrite)
+        return write_result(generated.frames, sidecar, output, overwrite)
     except Exception as error:  # a bug too: the work isn't lost
         reason = error if isinstance(error, CogvxError) else OutputError(error_line(error))
         failure = unsaved.keep_frames(reason, generated.frames, sidecar)
@@ -97,15 +97,16 @@ def save_frames(
     """
     path = user_path(path, "file")
     frames, sidecar = unsaved.read_frames(path)
-    saved = _write_result(frames, sidecar, output, overwrite)
+    saved = write_result(frames, sidecar, output, overwrite)
     with contextlib.suppress(OSError):  # the video is there
         path.unlink()
     return saved
 
 
-def _write_result(
+def write_result(
     frames: np.ndarray, sidecar: Sidecar, output: str | Path | None, overwrite: bool
 ) -> Result:
+    """Write frames with their settings; see ``save_result``."""
     start, request = time.perf_counter(), sidecar.request
     path = check_output(output, overwrite=overwrite) or default_path(request.prompt, request.seed)
     with partial_pair(path) as (mp4, json_file):
@@ -167,7 +168,7 @@ def describe_video(generated: Generated) -> Sidecar:
         },
         loras=_recorded_loras(generated),
         attention_share=round(generated.attention_share, 4),
-        extended_frames=len(generated.frames) if request.pieces else 0,
+        all_frames=len(generated.frames) if request.pieces else 0,
         plan=records.RecordedPlan(**generated.plan.choices),
         checkpoint=records.RecordedCheckpoint(
             name=request.model.name,

@@ -1,0 +1,143 @@
+"""Videos that are joined of others: their frames, their settings, and the same again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ResultError
+from ..planning.transitions import CONTINUE, FADE
+from ..text import plain_line
+from . import video
+from .found import find_video
+from .records import RecordedPiece, Sidecar
+from .result import Result
+
+FADE_SECONDS = 0.5
+"""Over which a piece fades into the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A result that is a part of a joined video."""
+
+    result: Result
+    transition: str  # of ``planning.transitions.TRANSITIONS``
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedAgain:
+    """A joined video made again of its pieces."""
+
+    original: Result
+    same_frames: bool
+    same_file: bool  # whether the mp4 decodes to what it did when it was written
+
+    @property
+    def identical(self) -> bool:
+        return self.same_frames and self.same_file
+
+    def __str__(self) -> str:
+        path, count = self.original.path, self.original.settings.shown.frames
+        if self.identical:
+            return f"identical: all {count} frames of {path} came out the same"
+        if self.same_frames:
+            return (
+                f"changed: all {count} frames came out as they were made then, but {path} holds "
+                "others: it was cut, encoded again or replaced since"
+            )
+        return f"not identical: its pieces decode to other frames than {path} was made of"
+
+
+def join_frames(clips: Sequence[np.ndarray], fading: Sequence[bool], fps: int) -> np.ndarray:
+    """The frames of clips one after another.
+
+    Args:
+        clips: uint8 (frames, height, width, 3) of one size.
+        fading: whether the one before fades into each; that of the first doesn't count.
+    """
+    joined = [clips[0]]
+    for clip, fades in zip(clips[1:], fading[1:], strict=True):
+        before = joined[-1]
+        count = min(round(FADE_SECONDS * fps), len(before) - 1, len(clip) - 1) if fades else 0
+        if count:
+            joined[-1] = before[:-count]
+            joined.append(_faded(before[-count:], clip[:count]))
+        joined.append(clip[count:])
+    return np.concatenate(joined)
+
+
+def _faded(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    share = (np.arange(1, len(after) + 1, dtype=np.float32) / (len(after) + 1))[:, None, None, None]
+    return np.rint((1 - share) * before + share * after).astype(np.uint8)
+
+
+def joined_frames(paths: Sequence[Path], transitions: Sequence[str], fps: int) -> np.ndarray:
+    """The same of mp4s, as they decode. One that goes on has the frames of the one before it too,
+    and takes its place.
+
+    Args:
+        transitions: how each follows the one before it, of ``planning.transitions.TRANSITIONS``.
+
+    Raises:
+        ResultError: if one can't be read.
+    """
+    runs: list[tuple[Path, bool]] = []
+    for path, transition in zip(paths, transitions, strict=True):
+        if transition == CONTINUE and runs:
+            runs[-1] = (path, runs[-1][1])
+        else:
+            runs.append((path, transition == FADE))
+    clips = [video.decode_video(path) for path, _ in runs]
+    return join_frames(clips, [fades for _, fades in runs], fps)
+
+
+def describe_joined(pieces: Sequence[Piece], frames: np.ndarray) -> Sidecar:
+    """The sidecar of a joined video: that of its first piece, with the list of all."""
+    first = pieces[0].result.settings
+    recorded = tuple(
+        RecordedPiece(
+            name=piece.result.path.name,
+            frames=piece.result.frame_hash,
+            content=piece.result.settings.content_hash,
+            transition=piece.transition,
+            prompt=piece.result.settings.request.prompt,
+        )
+        for piece in pieces
+    )
+    return replace(
+        first,
+        made=datetime.now().astimezone().isoformat(timespec="seconds"),
+        seconds={},
+        all_frames=len(frames),
+        frame_hash=video.frame_hash(frames),
+        content_hash="",
+        pieces=recorded,
+    )
+
+
+def join_again(original: Result) -> JoinedAgain:
+    """Join the pieces of a video once more, and compare.
+
+    Raises:
+        ResultError: if one is gone or was changed, in one line.
+    """
+    pieces = original.settings.pieces
+    paths = []
+    for piece in pieces:
+        found, why = find_video(original.path, piece.name, piece.frames, piece.content)
+        if found is None:
+            what = f"{plain_line(piece.name)[:80]}, a piece of it, {why}"
+            raise ResultError(f"{original.path} can't be made again: {what}")
+        paths.append(found)
+    transitions = [piece.transition for piece in pieces]
+    frames = joined_frames(paths, transitions, original.settings.shown.fps)
+    return JoinedAgain(
+        original,
+        video.frame_hash(frames) == original.frame_hash,
+        video.content_hash(original.path) == original.settings.content_hash,
+    )

@@ -1,0 +1,157 @@
+"""Storyboards: their rows, what of them is made again, how pieces are joined, and reproduced."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import CIRCLE
+
+from cogvx_nb import reproduction
+from cogvx_nb.cli.main import main
+from cogvx_nb.errors import Cancelled, ResultError, SpecError
+from cogvx_nb.planning.storyboards import read_storyboard, shots_of
+from cogvx_nb.progress import Step
+from cogvx_nb.results import result, video
+from cogvx_nb.results.joined import join_frames, joined_frames
+from cogvx_nb.storyboard import make_storyboard
+
+STAR = "a green star growing on a navy background"
+SMALL = {"model": "tiny", "steps": 2}
+ROWS = [
+    {"prompt": CIRCLE, "frames": 9},
+    {"prompt": CIRCLE, "frames": 4, "transition": "continue"},
+    {"prompt": STAR, "frames": 9, "transition": "fade"},
+]
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+FILES = {
+    "board.yaml": f"- {CIRCLE}\n- {{prompt: {STAR}, frames: 9, transition: fade}}\n",
+    "board.jsonl": f'"{CIRCLE}"\n'
+    + json.dumps({"prompt": STAR, "frames": 9, "transition": "Fade"}),
+    "board.csv": f"Prompt;Frames;Transition\n{CIRCLE};;\n{STAR};9;fade\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_give_rows(tmp_path, name):
+    (tmp_path / name).write_text(FILES[name])
+    first, second = read_storyboard(tmp_path / name)
+    assert (first.values, first.transition) == ({"prompt": CIRCLE}, "cut")
+    assert (second.values, second.transition) == ({"prompt": STAR, "frames": 9}, "fade")
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ([], "a storyboard needs rows"),
+        ([{"prompt": ""}], "row 1: prompt = '': is empty"),
+        ([{"prompt": CIRCLE, "transition": "continue"}], "row 1: .*has nothing before it: use cut"),
+        (
+            [{"prompt": CIRCLE}, {"prompt": STAR, "transition": "fad"}],
+            "row 2: .*did you mean .fade",
+        ),
+        ([{"prompt": CIRCLE}, {"prompt": STAR, "frames": "x"}], "row 2: frames = 'x'"),
+        ([{"prompt": CIRCLE, "frame": 3}], "row 1: frame = 3: is no field of a request"),
+        (
+            [{"prompt": CIRCLE}, {"prompt": STAR, "transition": "continue", "image": "a.png"}],
+            "row 2: image = 'a.png': can't be given where a piece goes on",
+        ),
+    ],
+)
+def test_rows_that_can_not_be_are_one_line_with_their_number(rows, line):
+    with pytest.raises(SpecError, match=line) as caught:
+        shots_of(rows)
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_are_refused_before_the_first_is_made(outputs):
+    odd = {"prompt": STAR, "height": 128, "width": 128, "allow_untrained_size": True}
+    with pytest.raises(SpecError, match=r"row 2: .*makes 128 × 128 at 8 fps, and the rows before"):
+        make_storyboard([ROWS[0], odd], **SMALL)
+    lost = {"prompt": STAR, "image": "lost.png", "model": "tiny-i2v"}
+    with pytest.raises(SpecError, match=r"row 2: image = .lost\.png.: is no file"):
+        make_storyboard([ROWS[0], lost], **SMALL)
+    assert not list(outputs.rglob("*.mp4"))
+
+
+# --- joining --------------------------------------------------------------------------------------
+
+
+def plain(value: int, frames: int) -> np.ndarray:
+    return np.full((frames, 16, 16, 3), value, np.uint8)
+
+
+def test_a_fade_overlaps_half_a_second():
+    joined = join_frames([plain(0, 8), plain(100, 6), plain(50, 2)], [False, True, False], 8)
+    assert joined[:, 0, 0, 0].tolist() == [0] * 4 + [20, 40, 60, 80] + [100] * 2 + [50] * 2
+    short = join_frames([plain(0, 2), plain(90, 2)], [False, True], 8)
+    assert short[:, 0, 0, 0].tolist() == [0, 45, 90]
+
+
+def test_a_piece_that_goes_on_takes_the_place_of_the_one_before(tmp_path):
+    paths = []
+    for number, (value, frames) in enumerate([(40, 3), (80, 5), (120, 2), (160, 4)]):
+        paths.append(tmp_path / f"{number}.mp4")
+        video.encode_video(plain(value, frames), paths[-1], 8, "")
+    joined = joined_frames(paths, ["cut", "continue", "fade", "continue"], 8)
+    shades = joined.mean(axis=(1, 2, 3)).round(-1).astype(int).tolist()
+    assert shades[:2] == [80, 80]
+    assert shades[-1] == 160
+    assert len(shades) == 5 + 4 - 3, "the fade is of the chain, not of its first piece"
+
+
+# --- whole storyboards ----------------------------------------------------------------------------
+
+
+def test_a_changed_row_makes_its_piece_and_those_that_go_on_from_it(outputs, capsys, tmp_path):
+    first = make_storyboard(ROWS, **SMALL)
+    assert [piece.made for piece in first.pieces] == [True] * 3
+    whole = result.read_result(first.result.path)
+    assert whole.settings.shown.frames == 13 + 9 - 4
+    assert [piece.transition for piece in whole.settings.pieces] == ["cut", "continue", "fade"]
+    assert len(video.decode_video(whole.path)) == 18
+    seeds = [piece.result.settings.request.seed for piece in first.pieces]
+    assert seeds[0] == seeds[2] != seeds[1]
+
+    again = reproduction.reproduce(whole)
+    assert again.identical, str(again)
+
+    changed = [ROWS[0], ROWS[1], ROWS[2] | {"prompt": STAR.replace("green", "blue")}]
+    second = make_storyboard(changed, **SMALL)
+    assert [piece.made for piece in second.pieces] == [False, False, True]
+    assert second.pieces[1].result.path == first.pieces[1].result.path
+
+    class AtOnce:
+        steps = 0
+
+        def is_set(self) -> bool:
+            return self.steps > 0
+
+    cancel = AtOnce()
+
+    def listen(event: object) -> None:
+        cancel.steps += isinstance(event, Step)
+
+    before = set(outputs.rglob("*.mp4"))
+    with pytest.raises(Cancelled):
+        make_storyboard([ROWS[0] | {"seed": 7}, ROWS[1]], on_event=listen, cancel=cancel, **SMALL)
+    assert set(outputs.rglob("*.mp4")) == before
+
+    capsys.readouterr()
+    assert main(["show", str(whole.path)]) == 0
+    assert f"{first.pieces[2].result.path.name} (fade)" in capsys.readouterr().out
+    first.pieces[2].result.path.unlink()
+    with pytest.raises(ResultError, match="a piece of it, is not there any more"):
+        reproduction.reproduce(whole)
+
+
+def test_the_command_says_which_row_is_wrong(tmp_path, capsys):
+    board = tmp_path / "board.csv"
+    board.write_text(f"prompt,frames,transition\n{CIRCLE},9,\n{STAR},9,wipe\n")
+    assert main(["storyboard", str(board), "--model", "tiny"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cogvx: line 3 of board.csv: transition = 'wipe': use one of cut, ")
