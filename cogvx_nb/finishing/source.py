@@ -8,7 +8,8 @@ from pathlib import Path
 from ..errors import Cancelled, ResultError
 from ..progress import CancelToken
 from ..results import video
-from ..results.records import MAX_FRAMES, Sidecar
+from ..results.derived import MAX_FRAMES
+from ..results.records import Sidecar
 from .timeline import Pairs
 
 

@@ -16,7 +16,7 @@ from ..media.clips import MOST_PIXELS, MOST_SHOWN
 from ..planning import probe
 from ..progress import CancelToken
 from ..results import video
-from ..results.records import MAX_FRAMES, MAX_SIDE
+from ..results.derived import MAX_FRAMES, MAX_SIDE
 from ..text import format_bytes
 from . import methods
 from .recipe import Recipe

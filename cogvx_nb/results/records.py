@@ -19,8 +19,8 @@ from ..planning.plan import PREDICTED, RECORDED, Plan
 from ..planning.request import VideoRequest
 from ..planning.step_cache import SCHEDULES
 from ..planning.step_prompts import escape
-from ..planning.transitions import TRANSITIONS
 from ..text import full_number
+from .derived import MAX_FRAMES, RecordedFinish, RecordedPiece
 from .typed import MISSING, FieldError, OneOf, Passes, Range, read_as
 
 FORMAT = 2
@@ -36,9 +36,6 @@ ONE_TIME_STAGES = ("load", "compile")
 
 LATE_STAGES = ("finish", "write")
 """Stages that end after the settings are put into the mp4: only the sidecar has their times."""
-
-MAX_FRAMES, MAX_SIDE = 10**6, 2**14
-"""Of a video; H.264 has no longer side (libx264)."""
 
 MAX_THREADS = 1024
 """CPU threads of torch that a sidecar can ask for: far more end the process."""
@@ -146,40 +143,6 @@ class RecordedMachine:
     threads: Annotated[int, Range(1, MAX_THREADS)] | None = None
     ram_bytes: int | None = None
     gpus: tuple[str, ...] | None = None  # names
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedFinish:
-    """What was made of a result's frames: more of them in time, then larger ones."""
-
-    source: str  # name of the result's mp4
-    source_frames: str  # its ``frame_hash``, by which it is found again
-    source_content: str  # its ``content_hash``: what its mp4 decoded to
-    frames: Annotated[int, Range(1, MAX_FRAMES)]
-    height: Annotated[int, Range(1, MAX_SIDE)]  # pixels
-    width: Annotated[int, Range(1, MAX_SIDE)]
-    fps: Annotated[int, Range(1, 1000)]
-    interpolation: str = ""  # a name of ``finishing.methods.INTERPOLATIONS``; empty: none
-    upscaler: str = ""  # of ``UPSCALERS``
-    scale: Annotated[int, Range(1, 16)] = 1
-    weights: dict[str, str] = field(default_factory=dict)  # SHA-256 of files of networks, by name
-    versions: dict[str, str | None] = field(default_factory=dict)  # of what decides the frames
-
-    def __str__(self) -> str:
-        parts = [f"{self.interpolation} to {self.fps} fps"] * bool(self.interpolation)
-        parts += [f"{self.upscaler} ×{self.scale}"] * bool(self.upscaler)
-        return ", ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedPiece:
-    """A result that is a piece of a joined video."""
-
-    name: str  # of its mp4
-    frames: str  # its ``frame_hash``, by which it is found again
-    content: str  # its ``content_hash``
-    transition: Annotated[str, OneOf(tuple(TRANSITIONS))]  # how it follows the one before
-    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
