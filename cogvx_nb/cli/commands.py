@@ -27,6 +27,6 @@ def overview(commands: Sequence[Command]) -> str:
     for row, example in zip(commands, examples, strict=True):
         title, group = ("" if row.group == group else row.group), row.group
         lines.append(f"{title:<11}  {example:<{width}}  {row.gist}")
-    head = ["usage: cogvx COMMAND ...", "", "A workbench for CogVideoX.", ""]
+    head = ["usage: cogvx COMMAND ...  (a workbench for CogVideoX)", ""]
     foot = ["", "'cogvx COMMAND --help' lists its arguments; 'cogvx --version' says the version."]
     return "\n".join([*head, *lines, *foot]) + "\n"

@@ -24,6 +24,10 @@ PIPELINE = "cogvx_nb.pipeline.loader"
 """Imports torch and diffusers, and holds the loaded checkpoint."""
 
 
+REPEATED = ("text", "encode", "denoise", "decode")
+"""Stages of each clip of a chain."""
+
+
 def announce(
     prepared: VideoRequest,
     plan: Plan,
@@ -46,7 +50,11 @@ def announce(
         loaded=_is_loaded(prepared),
         imported=PIPELINE in sys.modules,
     )
-    shares = step_shares(plan, prepared.done_steps)
+    clips = (
+        len(prepared.pieces) or 1
+    )  # each is encoded, denoised and decoded, the model loaded once
+    expected |= {stage: clips * expected[stage] for stage in REPEATED if stage in expected}
+    shares = step_shares(plan, prepared.done_steps) * clips
     return Planned(
         prepared,
         plan,
