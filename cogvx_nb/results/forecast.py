@@ -24,8 +24,8 @@ PIPELINE = "cogvx_nb.pipeline.loader"
 """Imports torch and diffusers, and holds the loaded checkpoint."""
 
 
-REPEATED = ("text", "encode", "denoise", "decode")
-"""Stages of each clip of a chain."""
+REPEATED = ("encode", "denoise", "decode")
+"""Stages of each clip of a chain; the prompt is encoded once, and the model loaded."""
 
 
 def announce(
@@ -50,9 +50,7 @@ def announce(
         loaded=_is_loaded(prepared),
         imported=PIPELINE in sys.modules,
     )
-    clips = (
-        len(prepared.pieces) or 1
-    )  # each is encoded, denoised and decoded, the model loaded once
+    clips = len(prepared.pieces) or 1
     expected |= {stage: clips * expected[stage] for stage in REPEATED if stage in expected}
     shares = step_shares(plan, prepared.done_steps) * clips
     return Planned(
