@@ -5,7 +5,8 @@ takes clips of 25 frames, such as those of the embedded checkpoint, and scenes o
 are of another kind than those that the network was trained on. Prints the mean PSNR of the missing
 frames of each clip, then the means. ``blend`` is the mean of both neighbours, ``ffmpeg`` is the
 product's ``smooth``, and ``flow`` is OpenCV's DIS (medium) both ways, each neighbour moved by half
-of it, and their mean.
+of it, and their mean; ``flow ×2`` is the same of frames enlarged by Lanczos, averaged back, as the
+network has them too.
 """
 
 from __future__ import annotations
@@ -24,8 +25,13 @@ import numpy as np
 from PIL import Image
 
 from cogvx_nb import files
-from cogvx_nb.finishing import interpolation, smooth
+from cogvx_nb.finishing import lanczos, smooth
 from cogvx_nb.results import video
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "models" / "interpolation"))
+
+import polygons
+from filler import Filler
 
 FRAMES = 25
 
@@ -34,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clips", nargs="*", type=Path, help="mp4s of this workbench")
     parser.add_argument("--polygons", type=int, default=12, help="scenes of polygons")
-    parser.add_argument("--weights", type=Path, default=interpolation.WEIGHTS)
+    parser.add_argument("--weights", type=Path, required=True, help="as train.py wrote them")
     parser.add_argument("--out", type=Path, help="JSON file")
     parser.add_argument("--strips", type=Path, help="PNG file")
     options = parser.parse_args()
@@ -63,9 +69,6 @@ def clips(options: argparse.Namespace) -> Iterator[tuple[str, str, np.ndarray]]:
             frames = np.stack(list(stream))
         yield "embedded checkpoint", path.stem, frames[: len(frames) - 1 + len(frames) % 2]
     if options.polygons:
-        sys.path.append(str(Path(__file__).resolve().parents[1] / "models" / "interpolation"))
-        import polygons
-
         for seed in range(100, 100 + options.polygons):  # training measures others
             yield "polygons", str(seed), polygons.clip(seed, FRAMES).numpy()
 
@@ -74,11 +77,12 @@ def fill(clip: np.ndarray, weights: Path) -> tuple[dict[str, np.ndarray], dict[s
     """The missing frames by each way, uint8, and the seconds that they took."""
     kept = list(clip[::2])
     between = [Fraction(2 * place + 1, 2) for place in range(len(kept) - 1)]
-    ours = interpolation.Filler(*kept[0].shape[:2], weights=weights)
+    ours = Filler(*kept[0].shape[:2], weights)
     ways: dict[str, Callable] = {
         "blend": lambda: [blend(*pair) for pair in pairs(kept)],
         "ffmpeg": lambda: list(smooth.fill(kept, between)),
         "flow": lambda: [by_flow(*pair) for pair in pairs(kept)],
+        "flow ×2": lambda: [by_flow_finer(*pair) for pair in pairs(kept)],
         "ours": lambda: list(ours(kept, between)),
     }
     made, seconds = {}, {}
@@ -102,6 +106,12 @@ def by_flow(first: np.ndarray, last: np.ndarray) -> np.ndarray:
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (first, last)]
     there, back = finder.calc(*grey, None), finder.calc(*grey[::-1], None)
     return blend(moved(first, 0.5 * back), moved(last, 0.5 * there))
+
+
+def by_flow_finer(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    height, width, _ = first.shape
+    large = by_flow(*lanczos.enlarge_by(2)(iter([first, last])))
+    return large.reshape(height, 2, width, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
 
 
 def moved(frame: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -33,9 +33,9 @@ class Opened:
     """A method that is ready for frames of one size."""
 
     run: Callable  # ``Fill`` or ``Enlarge``
-    parallel: bool = False  # whether runs may be filled in several threads at once
     packages: tuple[str, ...] = ()  # whose versions decide the frames, besides ffmpeg's
     weights: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its files, by name
+    parallel: bool = False  # whether runs may be filled in several threads at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,7 @@ class Upscaler:
 
 
 def _open_network(name: str, height: int, width: int, scale: int) -> Opened:
-    run, packages, weights = networks.open_upscaler(name, height, width, scale)
-    return Opened(run, packages=packages, weights=weights)
+    return Opened(*networks.open_upscaler(name, height, width, scale))
 
 
 INTERPOLATIONS: dict[str, Interpolation] = {

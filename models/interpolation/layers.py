@@ -30,7 +30,7 @@ class Scenes:
     Attributes:
         first, wanted, last: float (batch, 3, size, size) in 0 … 1, at 0, ``time`` and 1.
         time: float (batch,), of the wanted frame.
-        velocity: (batch, 4, size, size), as of ``interpolation_network.Estimate``.
+        velocity: (batch, 4, size, size), as of ``network.Estimate``.
         visible: (batch, 1, size, size), 1 where the velocity can be seen and 0 elsewhere: the
             inside of a plain background.
     """

@@ -21,15 +21,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path.insert(0, str(HERE))
 
 import layers  # noqa: E402
 import polygons  # noqa: E402
-
-from cogvx_nb.finishing.interpolation_network import (  # noqa: E402
-    Estimate,
-    InterpolationNetwork,
-)
+from network import Estimate, InterpolationNetwork  # noqa: E402
 
 STAGE_WEIGHTS = (0.1, 0.15, 0.2, 0.3)
 """Of each stage's own blend in the loss, beside 1 of the frame."""
