@@ -246,7 +246,7 @@ class _RunPlanner:
 
     def _predict_costs(self, prepared: VideoRequest) -> tuple[float | None, int, int]:
         """(seconds, peak bytes of device memory, bytes on disk)."""
-        size = (prepared.frames, prepared.height, prepared.width)
+        size = (prepared.all_frames, prepared.height, prepared.width)
         key = (str(prepared.model.folder), *size, prepared.guidance > 1, prepared.done_steps)
         key += (prepared.guiding,)
         key += (prepared.speed, prepared.attention, prepared.gpus, prepared.encoded_frames)
@@ -255,6 +255,7 @@ class _RunPlanner:
             plan = planner.plan_request(prepared, self._probe())
             paces = self._measured_paces(prepared.model.name, plan.device, len(plan.devices))
             seconds = predict_seconds(plan, self._probe(), prepared.done_steps, paces)
+            seconds = seconds and seconds * (len(prepared.pieces) or 1)
             video = int(VIDEO_BYTES * math.prod(size))
             disk = NOTEBOOK_BYTES + video + min(4 * video // 3, EMBEDDED_BYTES)
             self._costs[key] = seconds, plan.peak_bytes, disk
