@@ -16,7 +16,6 @@ import functools
 import json
 import statistics
 import tempfile
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +24,7 @@ import torch
 
 from cogvx_nb import files
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.pipeline import components, optimization, weights
-
-PIECE = 2**24
-"""Bytes that a thread copies through pinned RAM at a time; it has two such pieces."""
+from cogvx_nb.pipeline import components, optimization, transfer, weights
 
 
 def main() -> None:
@@ -45,7 +41,8 @@ def main() -> None:
     for count in options.threads:
         ways[f"{count} threads"] = functools.partial(move_by_threads, count=count)
         if options.device != "cpu":
-            ways[f"{count} threads, pinned"] = functools.partial(move_pinned, count=count)
+            pinned = functools.partial(transfer.move_component, threads=count)
+            ways[f"{count} threads, pinned"] = pinned
     rows = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         load, total = written(options, Path(folder))
@@ -108,35 +105,6 @@ def move_by_threads(part: torch.nn.Module, device: str, count: int) -> None:
         parameter.data = parameter.data.to(device)
 
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        list(pool.map(move_one, part.parameters()))
-    part.to(device)  # buffers
-
-
-def move_pinned(part: torch.nn.Module, device: str, count: int) -> None:
-    """The same through pinned RAM: a thread fills one piece while the other is on its way."""
-    local = threading.local()
-
-    def prepare() -> None:
-        local.stream = torch.cuda.Stream(device)
-        local.pieces = [torch.empty(PIECE, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
-        local.events = [torch.cuda.Event() for _ in range(2)]
-
-    def move_one(parameter: torch.nn.Parameter) -> None:
-        source = parameter.data.contiguous().view(-1).view(torch.uint8)
-        moved = torch.empty_like(parameter.data, device=device)
-        target = moved.view(-1).view(torch.uint8)
-        with torch.cuda.stream(local.stream):
-            for number, start in enumerate(range(0, len(source), PIECE)):
-                piece, event = local.pieces[number % 2], local.events[number % 2]
-                event.synchronize()
-                part = source[start : start + PIECE]
-                piece[: len(part)].copy_(part)
-                target[start : start + PIECE].copy_(piece[: len(part)], non_blocking=True)
-                event.record(local.stream)
-            local.stream.synchronize()
-        parameter.data = moved
-
-    with concurrent.futures.ThreadPoolExecutor(count, initializer=prepare) as pool:
         list(pool.map(move_one, part.parameters()))
     part.to(device)  # buffers
 

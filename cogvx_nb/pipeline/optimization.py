@@ -24,6 +24,7 @@ from .failures import SpeedUpFailed, is_out_of_memory
 from .positions import cut_learned_positions, rotary_positions
 from .quantization import quantize_transformer
 from .sparse_attention import set_sparse_attention
+from .transfer import move_component
 from .vae import use_fast_vae
 
 MAX_COMPILED_SHAPES = 64
@@ -217,7 +218,7 @@ def place_component(plan: Plan, name: str, part: torch.nn.Module) -> None:
     if name in plan.offload.streamed:
         _stream_component(part, name, plan)
     elif name in plan.offload.on_gpu:
-        part.to(plan.device)
+        move_component(part, plan.device)
 
 
 def install_offload_hooks(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
