@@ -8,10 +8,9 @@ import diffusers
 import torch
 
 from ..planning.plan import Plan
-from ..text import first_line
 from . import optimization
 from .components import load_part
-from .failures import SpeedUpFailed
+from .failures import failed_on
 from .shards import clear_shards
 from .split import Copy, SplitTransformer
 from .team import Team
@@ -76,7 +75,7 @@ def _load(plan: Plan, name: str) -> torch.nn.Module:
         part = load_part(name, plan)
         optimization.place_component(plan, name, part)
     except (RuntimeError, MemoryError) as error:
-        raise SpeedUpFailed("gpus", f"{plan.device}: {first_line(error)}") from error
+        raise failed_on(plan.device, error) from error
     return part
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from ..text import first_line
+
 OUT_OF_MEMORY_MESSAGES = (
     "can't allocate memory",
     "could not create a primitive",
@@ -22,6 +24,12 @@ class SpeedUpFailed(Exception):
     def __init__(self, name: str, message: str) -> None:
         super().__init__(message)
         self.name = name  # in SPEED_UPS
+
+
+def failed_on(device: torch.device | str, error: BaseException) -> SpeedUpFailed:
+    """That a GPU which shares a step failed, and why."""
+    why = "memory ran out" if is_out_of_memory(error) else first_line(error)
+    return SpeedUpFailed("gpus", f"{device}: {why}")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
-from ..text import first_line
-from .failures import SpeedUpFailed
+from .failures import failed_on
 from .shards import Group
 
 
@@ -69,5 +68,5 @@ class Team:
 
     def _raise(self, error: BaseException, device: torch.device, first: bool) -> None:
         if not first and isinstance(error, RuntimeError | MemoryError):
-            raise SpeedUpFailed("gpus", f"{device}: {first_line(error)}") from error
+            raise failed_on(device, error) from error
         raise error
