@@ -100,7 +100,7 @@ def notes(prompt: str, steps: int, kind: str) -> tuple[str, ...]:
     if _TRAVEL.match(prompt):
         said += (
             f"the {kind} names frames, and the model has one text for all frames of a clip: make "
-            "a clip of each text, or change it by steps, as in [A:B:0.4]",
+            "a storyboard with a row for each text, or change it by steps, as in [A:B:0.4]",
         )
     return said
 
