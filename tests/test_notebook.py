@@ -30,6 +30,10 @@ from cogvx_nb.results import result, video
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 GENERATE = ROOT / "notebooks" / "03_generate.ipynb"
+LONGER = ROOT / "notebooks" / "07_longer.ipynb"
+SHORT = {"frames": "9", "more_frames": "4", "steps": "2", "fps": "16"}
+"""Parameters of notebook 07 for the least work."""
+
 DOWNLOAD = ROOT / "notebooks" / "02_download.ipynb"
 
 
@@ -148,6 +152,25 @@ def test_02_under_papermill(tmp_path, tiny):
     (folder / "LICENSE").write_text("another")
     with Hub({"ZhipuAI/CogVideoX-5b": folder}, port=hub.port):
         assert nbval(copy).returncode == 1, "another number of files must fail"
+
+
+@pytest.mark.slow
+def test_07_under_papermill(tmp_path, outputs):
+    flags = [word for name, value in SHORT.items() for word in ("-p", name, value)]
+    notebook, copy = execute(tmp_path, *flags, path=LONGER)
+    made = [result.read_result(path) for path in outputs.rglob("*-*.mp4")]
+    (finished,) = [one.settings for one in made if one.settings.finished]
+    assert (finished.shown.height, finished.shown.width, finished.shown.fps) == (192, 288, 16)
+    boards = [one for one in made if one.settings.pieces and not one.settings.finished]
+    first, changed = ([piece.frames for piece in one.settings.pieces] for one in boards)
+    assert [a == b for a, b in zip(first, changed, strict=True)] == [True, False, True]
+    assert text_of(notebook).count("made now: True") == 1
+    (gif,) = outputs.rglob("*.gif")
+    assert [base64.b64decode(data) for data in outputs_of(notebook, "image/gif")] == [
+        gif.read_bytes()
+    ]
+    assert len(outputs_of(notebook, "image/png")) == 4
+    assert copy.stat().st_size < 2_000_000
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Output of notebooks 04 and 05, with all data embedded, so that a copy shows it too."""
+"""Output of notebooks 03 to 05 and 07, with all data embedded, so that a copy shows it too."""
 
 from __future__ import annotations
 
@@ -56,6 +56,13 @@ def show_player(result: Result, width: int = 432) -> Video:
         width=width,
         html_attributes="controls loop autoplay muted",
     )
+
+
+def show_gif(path: Path) -> Picture:
+    """A GIF with its data inside the notebook, as wide as it is."""
+    from IPython.display import Image as Picture
+
+    return Picture(data=path.read_bytes(), format="gif")
 
 
 FIRST_SWEEP = {
