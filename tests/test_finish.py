@@ -296,6 +296,9 @@ def test_several_are_made_one_after_another_and_fail_alone(moving, keep, module_
     failed = [line for line in output.err.splitlines() if line.startswith("cogvx:")]
     assert len(failed) == 1
     assert str(still.path) in failed[0]
+    assert main(["finish", "first.mp4", "--scale", "2"]) == 0, "as cogvx show names its source"
+    assert main(["finish", "lost", "--scale", "2"]) == 1
+    assert "there is no file" in capsys.readouterr().err
     assert main(["finish", "--where", "frames = 1000", "--scale", "2"]) == 2
     assert "no video to finish" in capsys.readouterr().err
     assert main(["show", "--json", made]) == 0

@@ -9,11 +9,13 @@ import pytest
 from conftest import CIRCLE
 
 from cogvx_nb import reproduction
+from cogvx_nb.cli import table
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import Cancelled, ResultError, SpecError
 from cogvx_nb.planning.storyboards import read_storyboard, shots_of
 from cogvx_nb.progress import Step
 from cogvx_nb.results import result, video
+from cogvx_nb.results.catalogue import Catalogue
 from cogvx_nb.results.joined import join_frames, joined_frames
 from cogvx_nb.storyboard import make_storyboard
 
@@ -143,10 +145,23 @@ def test_a_changed_row_makes_its_piece_and_those_that_go_on_from_it(outputs, cap
 
     capsys.readouterr()
     assert main(["show", str(whole.path)]) == 0
-    assert f"{first.pieces[2].result.path.name} (fade)" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{first.pieces[2].result.path.name} (fade)" in shown
+    assert "again:  (a storyboard of 3 pieces is made by cogvx storyboard, of its rows; " in shown
+    assert (
+        first.pieces[0].result.path.name[:20]
+        in table.result_row(_entry(whole.path))[table.HEAD.index("from")]
+    )
     first.pieces[2].result.path.unlink()
     with pytest.raises(ResultError, match="a piece of it, is not there any more"):
         reproduction.reproduce(whole)
+
+
+def _entry(path):
+    catalogue = Catalogue()
+    catalogue.refresh()
+    (found,) = [one for one in catalogue.find("", limit=100) if one.path == path]
+    return found
 
 
 def test_the_command_says_which_row_is_wrong(tmp_path, capsys):

@@ -92,12 +92,16 @@ def _chosen(options: argparse.Namespace) -> list[Path]:
 
 
 def _named(file: str) -> Path:
-    """A file or folder; or one of that name in the outputs folder, without its ending too."""
+    """A file or folder; or a folder of that name in the outputs folder, or a result of it."""
+    from ..planning.extension import find_source
     from ..settings import outputs_dir
 
-    path = user_path(file, "video")
-    names = (outputs_dir() / name for name in (file, f"{file}.mp4"))
-    return path if path.exists() else next((one for one in names if one.exists()), path)
+    path, kept = user_path(file, "video"), outputs_dir() / file
+    return (
+        kept
+        if kept.is_dir() and not path.exists()
+        else user_path(find_source(file, "video"), "video")
+    )
 
 
 def _videos(path: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from .. import __version__, leftovers, settings
 from ..errors import BadFrames, OutputExists
 from ..media.ffmpeg import run_ffmpeg
 from ..planning import probe
+from ..planning.extension import find_source
 from ..progress import CancelToken, FrameFinished, Listener, StageStarted
 from ..results import video
 from ..results.output import check_output, check_room, default_path, partial_pair, publish_pair
@@ -41,7 +42,7 @@ def finish_result(
     Frames are made between frames first, and enlarged then.
 
     Args:
-        source: a video of this workbench; it stays as it is.
+        source: a video of this workbench, or its name in the outputs folder; it stays as it is.
         output: where; by default a new name in ``outputs/<date>/``.
         overwrite: replace a video of that name.
         on_event: called with each event of ``progress``, from this thread.
@@ -54,7 +55,7 @@ def finish_result(
     leftovers.begin(settings.outputs_dir())
     recipe = Recipe(**wanted)
     path = check_output(output, overwrite=overwrite)
-    result = source if isinstance(source, Result) else read_result(source)
+    result = source if isinstance(source, Result) else _read(source)
     if path is not None and path.resolve() == result.path.resolve():
         raise OutputExists(f"{path} can't be finished in place: choose another name")
     video.try_ffmpeg()
@@ -63,6 +64,10 @@ def finish_result(
     described = describe_finish(work, recipe)
     path = path or _default_path(described)
     return _write(work, described, path, overwrite, not output, on_event, cancel)
+
+
+def _read(source: str | Path) -> Result:
+    return read_result(find_source(str(source), "video"))
 
 
 def describe_finish(work: Work, recipe: Recipe) -> Sidecar:

@@ -43,16 +43,22 @@ def pieces(checkpoint: Checkpoint, frames: int) -> tuple[int, ...]:
     return (longest,) * whole + ((rest + known,) if rest else ())
 
 
-def find_source(value: str) -> str:
+def find_source(value: str, field: str = FIELD) -> str:
     """The path of a clip, or of the result of a name: one in the outputs folder, or in any folder
     of it, without its ending too. Anything else as it is, for the message that it can't be used.
+
+    Args:
+        field: what messages call it.
+
+    Raises:
+        RequestError: if several folders have one of that name.
     """
     try:
-        if user_path(value, FIELD).exists():
+        if user_path(value, field).exists():
             return value
         outputs = settings.outputs_dir()
         for name in (value, f"{value}.mp4"):
-            path = user_path(name, FIELD, start=outputs)
+            path = user_path(name, field, start=outputs)
             if path.is_file():
                 return str(path)
             if name == Path(name).name:
@@ -61,7 +67,7 @@ def find_source(value: str) -> str:
                     return str(found[0])
                 if found:
                     where = " and ".join(str(one.parent.name) for one in found[:2])
-                    raise RequestError(FIELD, value, f"is in {where}: give its path")
+                    raise RequestError(field, value, f"is in {where}: give its path")
     except PathError:
         pass  # which reading it says too
     return value

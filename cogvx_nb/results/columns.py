@@ -43,8 +43,9 @@ def _joined(texts: tuple[str, ...] | None) -> str | None:
 
 
 def _input_names(sidecar: Sidecar) -> tuple[str, ...]:
-    """Names of the files that it was made from."""
-    return tuple(used.name for used in used_inputs(sidecar))
+    """Names of the files that it was made from; of a storyboard, those of its pieces."""
+    pieces = tuple(piece.name for piece in sidecar.pieces)
+    return pieces or tuple(used.name for used in used_inputs(sidecar))
 
 
 def _shown_loras(sidecar: Sidecar) -> str | None:

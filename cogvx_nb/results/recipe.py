@@ -54,12 +54,13 @@ def command_line(sidecar: Sidecar) -> str:
     """The ``cogvx generate`` command that makes a result again, for a POSIX shell.
 
     Raises:
-        ResultError: if a text holds a NUL character, which no command line can.
+        ResultError: if a text holds a NUL character, or for a storyboard.
     """
     if sidecar.finished:
         if "\0" in sidecar.finished.source:
             raise ResultError("the name of its source holds a NUL character")
         return shlex.join(["cogvx", "finish", *_finish_words(sidecar.finished)])
+    _check_one_request(sidecar)
     words = ["cogvx", "generate"]
     for name, value in recipe_values(sidecar).items():
         flag = FIELDS[name].flag
@@ -73,6 +74,15 @@ def command_line(sidecar: Sidecar) -> str:
         else:
             words += [flag, shlex.quote(text)]
     return " ".join(words)
+
+
+def _check_one_request(sidecar: Sidecar) -> None:
+    """Refuse a storyboard, whose settings are those of its first piece."""
+    if sidecar.pieces:
+        rows = (
+            f"a storyboard of {len(sidecar.pieces)} pieces is made by cogvx storyboard, of its rows"
+        )
+        raise ResultError(f"{rows}; cogvx reproduce joins its pieces again")
 
 
 def finish_values(finished: RecordedFinish) -> dict[str, object]:
@@ -92,12 +102,17 @@ def _finish_words(finished: RecordedFinish) -> list[str]:
 
 
 def notebook_cell(sidecar: Sidecar) -> str:
-    """A cell that makes a result again."""
+    """A cell that makes a result again.
+
+    Raises:
+        ResultError: for a storyboard.
+    """
     if finished := sidecar.finished:
         values = [repr(finished.source)]
         values += [f"{name}={value!r}" for name, value in finish_values(finished).items()]
         call = f"video = finish_result({', '.join(values)})"
         return "\n".join(["from cogvx_nb import finish_result", "", call])
+    _check_one_request(sidecar)
     lines = [f"    {name}={value!r}," for name, value in recipe_values(sidecar).items()]
     return "\n".join(
         ["from cogvx_nb import generate_video", "", "video = generate_video(", *lines, ")"]

@@ -71,14 +71,16 @@ def _exported(path: Path, name: str, how: Options, changed: int) -> bytes:
 
 
 def copy_recipe(desk: Desk, wanted: Named) -> Reply:
-    """Command line and notebook cell that make a result again."""
+    """Command line and notebook cell that make a result again; empty where there is none, and the
+    problem."""
     sidecar = read_result(desk.path_of(wanted.path)).settings
-    try:
-        command, problem = recipe.command_line(sidecar), ""
-    except CogvxError as error:
-        command, problem = "", str(error)
-    cell = recipe.notebook_cell(sidecar)
-    return Reply({"command": command, "problem": problem, "cell": cell})
+    texts = {"command": "", "cell": "", "problem": ""}
+    for what, write in (("command", recipe.command_line), ("cell", recipe.notebook_cell)):
+        try:
+            texts[what] = write(sidecar)
+        except CogvxError as error:
+            texts["problem"] = str(error)
+    return Reply(texts)
 
 
 ACTIONS: dict[str, Action] = {
