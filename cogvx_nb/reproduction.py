@@ -114,7 +114,7 @@ def reproduce(
 
 
 def request_of(sidecar: Sidecar) -> VideoRequest:
-    """The request that a sidecar records; its prompt is never enriched a second time.
+    """The request that a sidecar records; its prompt is never enriched or expanded a second time.
 
     Raises:
         ModelError: if its checkpoint is not on this machine, or not whole.
@@ -127,6 +127,7 @@ def request_of(sidecar: Sidecar) -> VideoRequest:
         _recorded_model(sidecar.checkpoint),
         **values | permitted,
         enriched_from=sidecar.enriched_from,
+        template=sidecar.template,
     )
     if repeated.seeds != {name: values[name] for name in SEEDS}:
         seed = sidecar.request.seed

@@ -23,7 +23,6 @@ HUGGINGFACE = "https://huggingface.co"
 FFMPEG_VARIABLE = "IMAGEIO_FFMPEG_EXE"
 """Names an ffmpeg program in place of the one that imageio-ffmpeg brings."""
 
-
 RAY_JOB = ("RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RUNTIME_ENV_HOOK", "RAY_NAMESPACE")
 """Variables that a job on a Ray cluster finds, about that cluster."""
 
@@ -64,6 +63,11 @@ def outputs_dir() -> Path:
     return _folder("COGVX_OUTPUTS_DIR", "outputs")
 
 
+def wildcards_dir() -> Path:
+    """Folder of wildcards: ``COGVX_WILDCARDS_DIR``, else ``wildcards`` in ``home()``."""
+    return _folder("COGVX_WILDCARDS_DIR", "wildcards")
+
+
 def compiled_dir() -> Path:
     """Cache folder of compiled code; it can be deleted."""
     value = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
@@ -81,14 +85,11 @@ def notebooks_dir() -> Path:
 
 
 def folders() -> dict[str, str]:
-    """Environment variables with the workbench's folders, for a process that may run in another
-    folder; empty if there is no home."""
+    """Variables with the workbench's folders, for a process elsewhere; empty without a home."""
+    below = {"MODELS": models_dir, "OUTPUTS": outputs_dir, "WILDCARDS": wildcards_dir}
     with contextlib.suppress(SettingsError):
-        return {
-            "COGVX_HOME": str(home()),
-            "COGVX_MODELS_DIR": str(models_dir()),
-            "COGVX_OUTPUTS_DIR": str(outputs_dir()),
-        }
+        rest = {f"COGVX_{name}_DIR": str(folder()) for name, folder in below.items()}
+        return {"COGVX_HOME": str(home())} | rest
     return {}
 
 

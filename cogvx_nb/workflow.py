@@ -78,14 +78,17 @@ def prepare_request(
     model, model_note = model_choice.find_model(
         name, probe_machine, values["frames"], given_names(values), values["lora"]
     )
-    enriched_from = ""
+    enriched_from, template = "", None
     if values["enrich"]:
         emit(StageStarted("enrich"))
-        enriched = enrich.enrich_prompt(prompt, model.checkpoint)
+        typed, template = request.expand_prompt(values)
+        enriched = enrich.enrich_prompt(typed, model.checkpoint)
         emit(Note(f"prompt before: {enriched.before}"))
         emit(Note(f"prompt after ({enriched.model}): {enriched.after}"))
         values["prompt"], enriched_from = enriched.after, enriched.before
-    return request.make_request(model, enriched_from=enriched_from, **values), model_note
+    return request.make_request(
+        model, enriched_from=enriched_from, template=template, **values
+    ), model_note
 
 
 def make_video(

@@ -20,6 +20,8 @@ from .guidance import Guiding, parse_interval
 from .schedulers import AUTO, used_guidance, used_scheduler
 from .several_gpus import parse_gpus
 from .step_prompts import texts_by_step, texts_together
+from .wildcard_syntax import is_template
+from .wildcards import expand
 
 if TYPE_CHECKING:
     from ..media.given import Given
@@ -62,6 +64,7 @@ class VideoRequest:
     notes: tuple[str, ...] = ()  # what the user should know, though nothing was changed
     allowed: tuple[str, ...] = ()  # names of the ``allow_…`` permissions that it needed
     enriched_from: str = ""  # the prompt as typed, where a chat model made ``prompt`` of it
+    template: str = ""  # the prompt as typed, where the seed made ``prompt`` of its wildcards
     input_names: dict[str, str] = field(default_factory=dict)  # names of the files, by field
     loras: tuple[UsedLora, ...] = ()  # those of ``lora``, as they were found
     source_frames: int = 0  # of ``extend``, at ``fps``
@@ -139,16 +142,22 @@ class VideoRequest:
 
 
 def make_request(
-    model: Model, prompt: str, *, enriched_from: str = "", **values: object
+    model: Model,
+    prompt: str,
+    *,
+    enriched_from: str = "",
+    template: str | None = None,
+    **values: object,
 ) -> VideoRequest:
     """Validate what is wanted, once, and fit it to the checkpoint.
 
     Frames and size are fitted to what the checkpoint was trained for (``fit``); each change is
-    listed in ``adjustments``. A seed of -1 is drawn here: each call with it
-    makes another request, whose ``asked`` keeps the -1.
+    listed in ``adjustments``. A seed of -1 is drawn here: each call with it makes another request,
+    whose ``asked`` keeps the -1. Wildcards in the prompt become the text that the seed decides.
 
     Args:
         enriched_from: the prompt as typed, if a chat model made ``prompt`` of it.
+        template: what ``prompt`` was made of before, or an empty text; its braces are then text.
         **values: other fields of ``fields.FIELDS``; the rest have their defaults. ``model`` and
             ``enrich`` are for ``workflow.prepare_request``.
 
@@ -159,26 +168,19 @@ def make_request(
     checkpoint = model.checkpoint
     replace(FIELDS["negative_prompt"], name="enriched_from").check(enriched_from)
     asked = _checked_values(checkpoint, {"prompt": prompt, **values})
+    seeds = _draw_seeds(asked)
+    if template is None:
+        asked["prompt"], template = expand_prompt(asked | seeds)
     task = inputs.task_of(checkpoint, inputs.given_names(asked))  # before files are read
     given = inputs.read_inputs(asked)
     loras = given_loras.read_loras(asked["lora"], checkpoint)
-    frames, size, changes = _fit(model, asked, given)
-    source = 0
-    if extended := given.get(extension.FIELD):
-        frames, changes = extension_fit.fit_new_frames(model, asked["frames"])
-        size, source = extension_fit.fit_source(model, extended, asked, frames)
+    frames, size, source, changes = _fit(model, asked, given)
     if asked["strict"] and changes:
         first = changes[0]
         raise RequestError(first.field, first.asked, f"{first.reason}; use {first.used}")
-    notes, allowed = reading.read_prompts(
-        model, asked, inputs.done_steps(task, asked["steps"], asked["strength"])
-    )
-    if not is_trained(checkpoint, size):
-        allowed += ("allow_untrained_size",)
-        notes += (f"{size[0]} × {size[1]} is outside the model's training",)
-    notes += steps_notes(asked["steps"], used_scheduler(checkpoint, asked["scheduler"]))
-    notes += inputs.idle_fields(asked) + inputs.reading_notes(given, *size, asked["fit"])
-    kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | _draw_seeds(asked)
+    steps = inputs.done_steps(task, asked["steps"], asked["strength"])
+    notes, allowed = _notes(model, asked, steps, given, size)
+    kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | seeds
     notes += tuple(given_loras.lora_notes(loras))
     files = {name: file.value for name, file in given.items()}
     # Where a file was is nobody's business: videos are given away.
@@ -193,11 +195,28 @@ def make_request(
         notes=notes,
         allowed=allowed,
         enriched_from=enriched_from,
+        template=template,
         input_names={name: file.name for name, file in given.items()},
         loras=loras,
         source_frames=source,
         pieces=extension.pieces(checkpoint, frames) if source else (),
     )
+
+
+def expand_prompt(values: dict[str, object]) -> tuple[str, str]:
+    """The prompt as the seed makes it of wildcards, and as it was typed if that is another one.
+
+    Args:
+        values: of fields; a seed of -1 is drawn in them where wildcards need it.
+
+    Raises:
+        RequestError: with what of the prompt can't be read or made.
+    """
+    typed = values["prompt"]
+    if is_template(typed):
+        values |= _draw_seeds(values)
+    prompt = FIELDS["prompt"].check(expand(typed, values["seed"]))
+    return prompt, "" if prompt == typed else typed
 
 
 def _checked_values(checkpoint: Checkpoint, values: dict[str, object]) -> dict[str, object]:
@@ -216,14 +235,39 @@ def _checked_values(checkpoint: Checkpoint, values: dict[str, object]) -> dict[s
 
 def _fit(
     model: Model, asked: dict[str, object], given: dict[str, Given]
-) -> tuple[int, tuple[int, int], list[Adjustment]]:
-    """(frames, height and width, changes to what was asked for) that a checkpoint makes."""
+) -> tuple[int, tuple[int, int], int, list[Adjustment]]:
+    """(frames, height and width, frames of a clip to go on from, changes to what was asked for)
+    that a checkpoint makes."""
+    if extended := given.get(extension.FIELD):
+        frames, changes = extension_fit.fit_new_frames(model, asked["frames"])
+        return frames, *extension_fit.fit_source(model, extended, asked, frames), changes
     frames, changes = fit_frames(model, asked["frames"], text_alone=not given)
     if "video" in given:
         frames, shortened = _shorten(model, given["video"], frames, asked["video_start"])
         changes += shortened
     size, size_changes = fit_size(model, asked, given.get("image") or given.get("video"))
-    return frames, size, changes + size_changes
+    return frames, size, 0, changes + size_changes
+
+
+def _notes(
+    model: Model,
+    asked: dict[str, object],
+    steps: int,
+    given: dict[str, Given],
+    size: tuple[int, int],
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(notes, names of permissions that are needed).
+
+    Args:
+        steps: that are done.
+    """
+    notes, allowed = reading.read_prompts(model, asked, steps)
+    if not is_trained(model.checkpoint, size):
+        allowed += ("allow_untrained_size",)
+        notes += (f"{size[0]} × {size[1]} is outside the model's training",)
+    notes += steps_notes(asked["steps"], used_scheduler(model.checkpoint, asked["scheduler"]))
+    notes += inputs.idle_fields(asked) + inputs.reading_notes(given, *size, asked["fit"])
+    return notes, allowed
 
 
 def _shorten(model: Model, clip: Given, frames: int, start: float) -> tuple[int, list[Adjustment]]:

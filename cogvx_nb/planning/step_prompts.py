@@ -24,7 +24,7 @@ T5 XXL."""
 
 REMEDY = r"write [A:B:0.4], or \[ for a bracket that is text"
 
-_ESCAPED = re.compile(r"\\([\[\]:\\])")
+_ESCAPED = re.compile(r"\\([\[\]:\\{}|$_])")  # those of wildcards too
 _TIME = re.compile(r"\[\s*\d+\s*:\s*\d+\s*:\s*\d+([.,]\d+)?\s*\]")
 _NUMBER = re.compile(r"\s*(\d+|\d*\.\d+)\s*")
 _TRAVEL = re.compile(r"""^\s*["']?\d+["']?\s*:.*?[,|\n]\s*["']?\d+["']?\s*:""", re.DOTALL)

@@ -84,6 +84,7 @@ SETTINGS = {
     "inputs": Column(str, lambda sidecar: _joined(_input_names(sidecar)) or None),
     "loras": Column(str, _shown_loras),
     "enriched_from": Column(str, lambda sidecar: sidecar.enriched_from or None),
+    "template": Column(str, lambda sidecar: sidecar.template or None),
     **{f"{stage}_seconds": _stage_column(stage) for stage in STAGES},
     "device": _column("plan.device"),
     "gpus": _column("machine.gpus"),
@@ -114,10 +115,10 @@ COMPUTED = {
     "sweep": str,
     "marks_problem": str,
 }
-"""Types of what is computed, and stored before ``COLUMNS``: seconds since 1970; prompt, note, tags
-names of files and LoRAs as ``fold_text`` returns them; tags as ``tag_text`` does; seconds of all
-stages but encoding of inputs, denoising and ``ONE_TIME_STAGES``; seconds of all stages; name of
-the sweep; why the marks can't be read."""
+"""Types of what is computed, and stored before ``COLUMNS``: seconds since 1970; prompt, template,
+note, tags, names of files and LoRAs as ``fold_text`` returns them; tags as ``tag_text`` does;
+seconds of all stages but encoding of inputs, denoising and ``ONE_TIME_STAGES``; seconds of all
+stages; name of the sweep; why the marks can't be read."""
 
 
 def result_values(folder: str, sidecar: Sidecar, marks: Marks, problem: str = "") -> tuple:
@@ -130,8 +131,8 @@ def result_values(folder: str, sidecar: Sidecar, marks: Marks, problem: str = ""
     at = datetime.fromisoformat(sidecar.made).timestamp()
     ignored = ("encode", "denoise", *ONE_TIME_STAGES)
     other = sum(value for stage, value in sidecar.seconds.items() if stage not in ignored)
-    texts = [sidecar.request.prompt, marks.note, *marks.tags, *_input_names(sidecar)]
-    texts += _lora_words(sidecar)
+    texts = [sidecar.request.prompt, sidecar.template, marks.note, *marks.tags]
+    texts += [*_input_names(sidecar), *_lora_words(sidecar)]
     words = fold_text("\n".join(texts))
     top, _, below = folder.partition("/")
     sweep = below.partition("/")[0] if top == "sweeps" else ""

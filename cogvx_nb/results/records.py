@@ -11,6 +11,7 @@ from typing import Annotated
 
 from ..loras.entries import is_kept
 from ..media import kept
+from ..planning import step_prompts, wildcard_syntax
 from ..planning.field import FRAMES
 from ..planning.fields import FIELDS, INPUTS, names_deciding
 from ..planning.fit import Adjustment
@@ -18,7 +19,6 @@ from ..planning.former_names import rename_choices, rename_step_cache
 from ..planning.plan import PREDICTED, RECORDED, Plan
 from ..planning.request import VideoRequest
 from ..planning.step_cache import SCHEDULES
-from ..planning.step_prompts import escape
 from ..text import full_number
 from .derived import MAX_FRAMES, RecordedFinish, RecordedPiece
 from .typed import MISSING, FieldError, OneOf, Passes, Range, read_as
@@ -157,6 +157,7 @@ class Sidecar:
     request: RecordedRequest
     asked: dict[str, object] = field(default_factory=dict)  # values as given, before adjustments
     enriched_from: str = ""  # the prompt as typed, if a chat model rewrote it; else not in the file
+    template: str = ""  # the prompt as typed, if the seed made another of its wildcards
     adjustments: tuple[Adjustment, ...] = ()
     notes: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()  # names of the allow_… permissions that were needed
@@ -239,12 +240,16 @@ def read_settings(content: object, strict: bool = True) -> Sidecar:
 
 
 def _with_escaped_prompts(content: dict) -> dict:
-    """Settings from before prompts could change by steps, whose brackets were all text."""
+    """Settings from before wildcards, whose braces were all text, and from before prompts could
+    change by steps, whose brackets were."""
     made = content.get("request")
-    if not isinstance(made, dict) or "guidance_schedule" in made:  # which came a little later
+    if not isinstance(made, dict) or "template" in content:
         return content
     texts = {name: made.get(name) for name in ("prompt", "negative_prompt")}
-    texts = {name: escape(text) for name, text in texts.items() if isinstance(text, str)}
+    texts = {name: text for name, text in texts.items() if isinstance(text, str)}
+    if "guidance_schedule" not in made:  # which came a little later than changes by steps
+        texts = {name: step_prompts.escape(text) for name, text in texts.items()}
+    texts |= {"prompt": wildcard_syntax.escape(texts["prompt"])} if "prompt" in texts else {}
     return content | {"request": made | texts}
 
 

@@ -18,6 +18,7 @@ class ExpectedVideo:
     request: dict[str, object]  # the settings that decide the frames, see ``VideoRequest.settings``
     sha256: dict[str, str]  # of the checkpoint's files
     enriched_from: str = ""  # the prompt as typed, where a chat model rewrites it
+    template: str = ""  # the prompt with wildcards that the seed makes a text of
     drawn: Sequence[str] = ()  # names of the seeds that each run draws itself
     may_reduce: bool = False  # whether frames and steps may be fewer, after memory ran out
 
@@ -33,13 +34,14 @@ class ExpectedVideo:
     def check(self, sidecar: Sidecar) -> None:
         """Raise ResultError unless settings are the expected ones."""
         recorded, expected = asdict(sidecar.request), dict(self.request)
-        if self.enriched_from:
+        if self.enriched_from or (self.template and "seed" in self.drawn):
             expected["prompt"] = sidecar.request.prompt
         expected |= {name: recorded[name] for name in self.drawn}
         if self.may_reduce:
             reduced = {change.field: change.used for change in sidecar.adjustments}
             expected |= {name: reduced[name] for name in ("frames", "steps") if name in reduced}
-        if recorded != expected or sidecar.enriched_from != self.enriched_from:
+        made_of = sidecar.enriched_from, sidecar.template
+        if recorded != expected or made_of != (self.enriched_from, self.template):
             raise ResultError("its video shows something else than was asked for")
         if sidecar.checkpoint.sha256 != self.sha256:
             raise ResultError("its video was made with another checkpoint than was asked for")

@@ -14,6 +14,7 @@ from ..planning import enrich
 from ..planning.fields import FIELDS
 from ..planning.fit import fit_frames
 from ..planning.inputs import done_steps, encoded_frames, given_names, task_of
+from ..planning.request import expand_prompt
 from ..planning.speedups import SPEEDS
 from ..results.measured_fidelity import fidelity_label, fidelity_sentence
 from ..results.result import read_result
@@ -142,7 +143,9 @@ def roll_seed(desk: Desk, arguments: NoArguments) -> Reply:
 def enrich_prompt(desk: Desk, arguments: NoArguments) -> Reply:
     """Let the chat model rewrite the prompt, in a thread: it may take a minute."""
     model = desk.form.model.checkpoint
-    prompt = str(desk.form.values["enriched_from"] or desk.form.values["prompt"])
+    values = desk.form.filled
+    typed = {"prompt": str(values["prompt"])}
+    prompt = str(values["enriched_from"] or expand_prompt(values | typed)[0])
 
     def ask() -> Reply:
         enriched = enrich.enrich_prompt(prompt, model, again=True)

@@ -38,6 +38,7 @@ class KeptJob:
     # Of all ``FIELDS``, with the checkpoint's folder as ``model`` and the seeds as drawn.
     values: dict[str, object]
     enriched_from: str
+    template: str
     original: str  # mp4 to be made again and compared with, or to be finished; else empty
     input_names: dict[str, str] = field(default_factory=dict)  # names of given files, by field
     finish: Recipe | None = None  # what to make of ``original``
@@ -69,6 +70,7 @@ def read_kept_job(path: Path) -> KeptJob:
             started=_typed(content["started"], int),
             values=_values(content["values"], needed=not content["original"]),
             enriched_from=_typed(content["enriched_from"], str),
+            template=_typed(content.get("template", ""), str),
             original=_typed(content["original"], str),
             input_names=_input_names(content.get("input_names", {})),
             finish=_recipe(content.get("finish", {})),

@@ -181,7 +181,9 @@ def restore_job(kept: KeptJob) -> Job:
         return Job(None, read_result(kept.original), kept.finish, id=kept.id)
     values = dict(kept.values)
     model = store.locate_checkpoint(values.pop("model"))
-    request = make_request(model, enriched_from=kept.enriched_from, **values)
+    request = make_request(
+        model, enriched_from=kept.enriched_from, template=kept.template, **values
+    )
     names = {n: kept.input_names.get(n, name) for n, name in request.input_names.items()}
     request = replace(request, input_names=names)
     return Job(request, read_result(kept.original) if kept.original else None, id=kept.id)
@@ -201,6 +203,7 @@ def _content(job: Job) -> dict[str, object]:
         "started": job.started,
         "values": values,
         "enriched_from": request.enriched_from,
+        "template": request.template,
         "input_names": request.input_names,
         "original": str(job.original.path) if job.original else "",
     }

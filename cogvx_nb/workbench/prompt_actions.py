@@ -11,6 +11,8 @@ from ..errors import RequestError
 from ..planning import styles
 from ..planning.reading import count_longest, read_spans
 from ..planning.styles import Style
+from ..planning.wildcard_syntax import is_template, without_picks
+from ..planning.wildcards import expand
 from . import prompt_history
 from .actions import Action, NoArguments, Reply
 
@@ -29,6 +31,7 @@ class ReadText:
     """A text as it is typed: a prompt or a negative one."""
 
     text: str
+    field: str = "prompt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +70,24 @@ class NamedStyle:
 def read_prompt(desk: Desk, asked: ReadText) -> Reply | Future[Reply]:
     """How the chosen checkpoint reads a text; see ``reading``."""
     model = desk.form.model
+    seed = desk.form.filled["seed"] if asked.field == "prompt" else None
     if model.name in _ready:
-        return Reply(reading(model, asked.text))
+        return Reply(reading(model, asked.text, seed))
 
     def load_and_read() -> Reply:
-        reply = Reply(reading(model, asked.text))
+        reply = Reply(reading(model, asked.text, seed))
         _ready.add(model.name)
         return reply
 
     return desk.in_background(load_and_read)  # the first use imports transformers
 
 
-def reading(model: Model, text: str) -> dict[str, object]:
+def reading(model: Model, text: str, seed: object = None) -> dict[str, object]:
     """How a checkpoint reads a text.
+
+    Args:
+        seed: by which its wildcards become the text that is counted; of a seed that is drawn, or
+            isn't one, that of seed 0. None if it has none.
 
     Returns:
         ``spans``: a list of [start, end, kind, nearest known word], see ``prompt_tokens.Span``;
@@ -87,7 +95,11 @@ def reading(model: Model, text: str) -> dict[str, object]:
         and both in words as ``summary``.
     """
     try:
-        spans, tokens = read_spans(model, text), count_longest(model, text)
+        counted = text
+        if seed is not None and is_template(text):
+            counted = expand(text, max(seed, 0) if isinstance(seed, int) else 0)
+            text = without_picks(text)
+        spans, tokens = read_spans(model, text), count_longest(model, counted)
     except RequestError as error:  # it is being typed
         return {"spans": [], "count": 0, "limit": 1, "summary": str(error)}
     return {

@@ -100,7 +100,8 @@ def _submit(desk: Desk, draft: Draft, arguments: Submission) -> Reply:
     if len(requests) == 1 and not arguments.again and (known := desk.find_equal(requests[0])):
         return Reply({"ids": [], "known": known})
     request = requests[0]
-    remember_prompt(request.enriched_from or request.prompt, request.negative_prompt)
+    typed = request.template or request.enriched_from or request.prompt
+    remember_prompt(typed, request.negative_prompt)
     jobs = [Job(request) for request in requests]
     for job in jobs:
         desk.session.queue.add(job)

@@ -61,7 +61,7 @@ function PromptField(app, row) {
     asked = Date.now();
     try {
       const text = shown;
-      const { data } = await app.ask("prompt.read", { text });
+      const { data } = await app.ask("prompt.read", { text, field: row.name });
       if (text === input.value) show(data);
     } catch (error) {
       setText(count, "");
