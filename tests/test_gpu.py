@@ -12,6 +12,7 @@ from dataclasses import replace
 import cards
 import equality
 import pytest
+import torch
 import vae_encode
 from conftest import CIRCLE
 
@@ -228,3 +229,24 @@ def test_encodes_are_as_near_to_float32_as_those_of_diffusers_and_smaller():
         assert whole["gib"] < 0.75 * stock["gib"], row
         for way in (whole, row[vae_encode.TILED]):
             assert MEMORY[0] < way["predicted_gib"] / way["gib"] < 1.3, row
+
+
+def test_weights_reach_the_gpu_bit_by_bit_whatever_their_layout(here):
+    from cogvx_nb.pipeline import transfer
+
+    part = torch.nn.ModuleDict(
+        {
+            "large": torch.nn.Linear(5000, 5000, dtype=torch.bfloat16),
+            "channels_last": torch.nn.Conv3d(64, 64, 3).to(memory_format=torch.channels_last_3d),
+            "normalised": torch.nn.BatchNorm1d(8),
+        }
+    )
+    part["tied"] = torch.nn.Linear(5000, 5000, bias=False)
+    part["tied"].weight = part["large"].weight
+    before = {name: value.clone() for name, value in part.state_dict().items()}
+    transfer.move_component(part, f"cuda:{here.gpus[0].index}")
+    assert part["tied"].weight is part["large"].weight
+    for name, value in part.state_dict().items():
+        assert value.is_cuda
+        assert value.stride() == before[name].stride()
+        assert torch.equal(value.cpu(), before[name])

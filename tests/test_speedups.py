@@ -102,8 +102,17 @@ def test_a_step_needs_no_code_that_was_not_compiled_before(tiny, here, monkeypat
     torch.compiler.reset()
 
 
+@pytest.fixture
+def new_workers():
+    """Afterwards torch compiles in new processes: those of a test have its environment."""
+    yield
+    loader.release_pipeline()
+    torch._inductor.async_compile.shutdown_compile_workers()
+    torch.compiler.reset()
+
+
 @pytest.mark.slow
-def test_without_a_compiler_it_goes_on_without(run, monkeypatch):
+def test_without_a_compiler_it_goes_on_without(new_workers, run, monkeypatch):
     stock, _ = run()
     monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
     monkeypatch.setenv("PATH", "")
