@@ -88,8 +88,29 @@ class Note:
         return self.text
 
 
+MAKING, MADE, TAKEN = "making", "made", "taken"
+"""How it stands with a piece: at work, made now, or there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class PieceReached:
+    """A piece of a video that is joined of several is begun, made, or was there already."""
+
+    number: int  # from 1
+    pieces: int  # of the whole video
+    state: str  # MAKING, MADE or TAKEN
+
+
 Event = (
-    Planned | StageStarted | Step | PlanChanged | RequestReduced | FramesDone | FrameFinished | Note
+    Planned
+    | StageStarted
+    | Step
+    | PlanChanged
+    | RequestReduced
+    | FramesDone
+    | FrameFinished
+    | PieceReached
+    | Note
 )
 Listener = Callable[[Event], None]
 

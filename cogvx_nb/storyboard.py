@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import leftovers, settings
 from .errors import Cancelled, CogvxError, RequestError, SpecError
+from .events import MADE, MAKING, TAKEN, PieceReached
 from .planning.extension import FIELD, seed_of
 from .planning.fields import FIELDS, RANDOM_SEED, complete_values
 from .planning.inputs import task_of
@@ -66,7 +67,8 @@ def make_storyboard(
         output: path of the whole; by default a new name in ``outputs/<date>/``. Pieces always have
             such names.
         overwrite: replace a video of that name.
-        on_event: called with each event of ``progress``; a ``Note`` tells which piece is at work.
+        on_event: called with each event of ``progress``; a ``PieceReached`` and a ``Note`` tell
+            which piece is at work.
         cancel: takes effect at the next step; the pieces that are done stay.
         **values: fields of a request for all rows that don't give them.
 
@@ -87,9 +89,16 @@ def make_storyboard(
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"cancelled; {len(pieces)} of {len(shots)} pieces are there")
         told = f"piece {number} of {len(shots)}"
+        emit(PieceReached(number, len(shots), MAKING))
         pieces.append(_made(shot, pieces, told, emit, cancel))
+        emit(PieceReached(number, len(shots), MADE if pieces[-1].made else TAKEN))
     whole = _join(pieces, output, overwrite, emit)
     return Storyboard(whole, tuple(pieces))
+
+
+def check_rows(rows: Iterable[Mapping[str, object]], **values: object) -> None:
+    """Refuse what can be known of rows before they are made; see ``make_storyboard``."""
+    _check(_completed(shots_of(rows), values))
 
 
 def _completed(shots: tuple[Shot, ...], values: Mapping[str, object]) -> list[Shot]:

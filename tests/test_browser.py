@@ -673,7 +673,7 @@ def test_it_fits_and_can_be_read(page, two_videos, theme, samples):
         if width == 500:
             page.evaluate("window.jupyterapp.shell.collapseLeft()")
         page.set_viewport_size({"width": width, "height": 1000})
-        for name in ("Make", "Grid", "Gallery", "Compare"):
+        for name in ("Make", "Grid", "Storyboard", "Gallery", "Compare"):
             view(page, name)
             wait(page, "document.getAnimations().every(a => a.playState !== 'running')", 5000)
             kit.keep(page, f"{name.lower()}-{width}-{theme.split()[1].lower()}")

@@ -17,6 +17,7 @@ from ..planning.fields import FIELDS
 from ..planning.inputs import given_names
 from ..results.side_by_side import MOST
 from . import (
+    board_actions,
     compare_actions,
     drop_actions,
     finish_actions,
@@ -48,6 +49,7 @@ ACTIONS = {
     **prompt_actions.ACTIONS,
     **queue_actions.ACTIONS,
     **finish_actions.ACTIONS,
+    **board_actions.ACTIONS,
     **media_actions.ACTIONS,
     **drop_actions.ACTIONS,
     **input_actions.ACTIONS,

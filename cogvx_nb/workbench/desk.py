@@ -158,6 +158,8 @@ class Desk:
                 continue
             with contextlib.suppress(CogvxError):
                 recorded = read_result(entry.path).settings
+                if recorded.pieces:
+                    continue
                 same = {name: getattr(recorded.request, name) for name in request.settings}
                 if same == request.settings and recorded.plan.speed == request.speed:
                     return self.name_of(entry.path)

@@ -30,7 +30,8 @@ from ..progress import (
 )
 from ..results.result import Result
 from ..text import error_line
-from ..time_left import TimeLeft
+from .board import BoardRow
+from .piece_times import PieceTimes
 
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
 
@@ -44,6 +45,7 @@ class Job:
     request: VideoRequest | None  # None where all that is needed is ``original``
     original: Result | None = None  # to reproduce and compare with, or to finish
     finish: Recipe | None = None  # what to make of ``original``: a new video
+    board: tuple[BoardRow, ...] = ()  # of a storyboard, whose first row ``request`` is of
     number: int = field(default_factory=lambda: next(_numbers))  # from 1
     id: str = field(default_factory=lambda: uuid.uuid4().hex)  # unique among all sessions
     order: int = 0  # nanoseconds since 1970 of its place in the queue; 0 before it is added
@@ -56,7 +58,7 @@ class Job:
     result: Result | None = None  # of a job that is done
     error: str = ""  # of a job that failed, in one line
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
-    _time: TimeLeft = field(default_factory=TimeLeft, repr=False)
+    _time: PieceTimes = field(default_factory=PieceTimes, repr=False)
 
     @property
     def compares(self) -> bool:
@@ -67,6 +69,11 @@ class Job:
     def over(self) -> bool:
         """Whether its state is final."""
         return self.state in (DONE, CANCELLED, FAILED)
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """How it stands with each piece of a storyboard, see ``PieceTimes``."""
+        return self._time.states
 
     @property
     def share(self) -> float:

@@ -14,11 +14,13 @@ from ..planning.fields import INPUTS, RANDOM_SEED, SEEDS, complete_values
 from ..results.result import read_result
 from ..results.typed import read_as
 from ..text import first_line, plain_line
+from .board import BoardRow
 
 FORMAT = 1
 
-MOST_BYTES = 2**16
-"""Of a job's file: two prompts of 2,000 characters take 24 KB where each is escaped."""
+MOST_BYTES = 2**22
+"""Of a job's file: a prompt of 2,000 characters takes 12 KB where each is escaped, and a storyboard
+has 200 of them."""
 
 MAX_TIME = 2**63 - 1
 """Nanoseconds; beyond the year 2200."""
@@ -42,12 +44,14 @@ class KeptJob:
     original: str  # mp4 to be made again and compared with, or to be finished; else empty
     input_names: dict[str, str] = field(default_factory=dict)  # names of given files, by field
     finish: Recipe | None = None  # what to make of ``original``
+    board: tuple[BoardRow, ...] = ()  # of a storyboard; the values are those of its first row
 
     def __str__(self) -> str:
         if not self.values:
             prefix = f"finish ({self.finish})" if self.finish else "again"
             return f"{prefix}: {plain_line(Path(self.original).name)}"
         prefix = "again: " if self.original else ""
+        prefix = f"storyboard of {len(self.board)}: " if self.board else prefix
         prompt = plain_line(self.values["prompt"][:80])
         return f"{prefix}{prompt} · {self.values['frames']} frames · seed {self.values['seed']}"
 
@@ -74,6 +78,7 @@ def read_kept_job(path: Path) -> KeptJob:
             original=_typed(content["original"], str),
             input_names=_input_names(content.get("input_names", {})),
             finish=_recipe(content.get("finish", {})),
+            board=_board(content.get("board", [])),
         )
     except (OSError, ValueError, TypeError, LookupError, RequestError) as error:
         reason = plain_line(f"{type(error).__name__}: {first_line(error)}")[:150]
@@ -93,6 +98,10 @@ def _recipe(content: object) -> Recipe | None:
     return read_as(Recipe, content) if _typed(content, dict) else None
 
 
+def _board(content: object) -> tuple[BoardRow, ...]:
+    return tuple(read_as(BoardRow, row) for row in _typed(content, list))
+
+
 def _input_names(content: object) -> dict[str, str]:
     names = _typed(content, dict).items()
     return {name: plain_line(_typed(file, str)) for name, file in names if name in INPUTS}
@@ -106,7 +115,7 @@ def _typed(value: object, kind: type) -> object:
 
 def is_published(kept: KeptJob, outputs: Path) -> bool:
     """Whether there is a video with the settings of a job that was finished after it began."""
-    if not kept.started or kept.original:
+    if not kept.started or kept.original or kept.board:  # whose pieces are found again
         return False
     began = f"{datetime.fromtimestamp(kept.started / 1e9):%Y-%m-%d}"
     folders = (entry for entry in outputs.iterdir() if _DATE.fullmatch(entry.name))

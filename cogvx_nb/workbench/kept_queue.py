@@ -186,7 +186,8 @@ def restore_job(kept: KeptJob) -> Job:
     )
     names = {n: kept.input_names.get(n, name) for n, name in request.input_names.items()}
     request = replace(request, input_names=names)
-    return Job(request, read_result(kept.original) if kept.original else None, id=kept.id)
+    original = read_result(kept.original) if kept.original else None
+    return Job(request, original, board=kept.board, id=kept.id)
 
 
 def _content(job: Job) -> dict[str, object]:
@@ -206,6 +207,7 @@ def _content(job: Job) -> dict[str, object]:
         "template": request.template,
         "input_names": request.input_names,
         "original": str(job.original.path) if job.original else "",
+        "board": [asdict(row) for row in job.board],
     }
 
 

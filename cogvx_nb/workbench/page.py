@@ -6,11 +6,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import anywidget
 import traitlets
 
+from ..planning.request import VideoRequest
 from ..progress import Event
 from ..text import render_template
 from .actions import Action, Refusal, Reply, perform
@@ -42,6 +44,8 @@ SCRIPTS = (
     "grid",
     "grid_sides",
     "grid_sheet",
+    "board",
+    "board_row",
     "marks",
     "share",
     "finish",
@@ -54,7 +58,18 @@ SCRIPTS = (
 )
 """Files that together are the page's ES module, in this order."""
 
-STYLES = ("page", "form", "inputs", "loras", "prompt", "stage", "compare", "grid", "gallery")
+STYLES = (
+    "page",
+    "form",
+    "inputs",
+    "loras",
+    "prompt",
+    "stage",
+    "compare",
+    "grid",
+    "board",
+    "gallery",
+)
 """Its stylesheets, besides the theme that reports share."""
 
 PAUSE = 0.2
@@ -186,10 +201,15 @@ class Page(anywidget.AnyWidget):
         self.jobs = as_trait(shown)
 
     def _cost_of(self, job: Job) -> float | None:
-        """Predicted seconds of a job; equal ones are predicted once."""
-        request = job.request
-        if request is None:
+        """Predicted seconds of a job, of all pieces of a storyboard."""
+        if job.request is None:
             return self.desk.predict_finish(job)
+        requests = [replace(job.request, frames=row.frames) for row in job.board if row.frames]
+        costs = [self._cost_of_request(request) for request in requests or [job.request]]
+        return None if None in costs else sum(costs)
+
+    def _cost_of_request(self, request: VideoRequest) -> float | None:
+        """The same of a video; equal ones are predicted once."""
         kind = (request.model.name, request.frames, request.done_steps, request.speed)
         kind += (request.attention, request.encoded_frames, request.loras, request.gpus)
         if kind not in self._costs:
@@ -219,6 +239,7 @@ class Page(anywidget.AnyWidget):
                 share=round(job.share, 4),
                 seconds_left=job.seconds_left,
                 notes=job.notes,
+                pieces=job.pieces,
             )
         )
 

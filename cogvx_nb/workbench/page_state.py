@@ -141,6 +141,7 @@ class JobRow:
     again: bool  # a result made again, to compare
     seconds: float | None  # predicted
     finish: str = ""  # what is made of a result, where it is finished
+    pieces: int = 0  # of a storyboard
     notes: tuple[str, ...] = ()
     error: str = ""
 
@@ -160,6 +161,7 @@ def job_row(job: Job, seconds: float | None = None) -> JobRow:
         state=job.state,
         again=job.compares,
         finish=str(job.finish or ""),
+        pieces=len(job.board),
         seconds=seconds,
         notes=job.notes,
         error=job.error,
@@ -189,6 +191,7 @@ class Progress:
     share: float = 0.0  # of the whole job, 0 … 1
     seconds_left: float | None = None  # of the whole job
     notes: tuple[str, ...] = ()
+    pieces: tuple[str, ...] = ()  # how it stands with each piece of a storyboard
 
 
 @dataclass(frozen=True, slots=True)

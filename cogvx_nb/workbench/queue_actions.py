@@ -149,8 +149,8 @@ def reproduce_result(desk: Desk, arguments: Repeat) -> Reply:
     from .. import reproduction  # late: it loads torch, which showing a page doesn't need
 
     original = read_result(desk.path_of(arguments.path))
-    finished = original.settings.finished
-    request = None if finished else reproduction.request_of(original.settings)
+    derived = original.settings.finished or original.settings.pieces
+    request = None if derived else reproduction.request_of(original.settings)
     job = desk.session.queue.submit(request, original)
     return Reply({"ids": [job.id]})
 
@@ -189,8 +189,8 @@ def pause_queue(desk: Desk, arguments: Pause) -> Reply:
 def retry_job(desk: Desk, arguments: JobId) -> Reply:
     """Put a job that failed or was cancelled into the queue again."""
     over = (job for job in desk.session.finished if job.id == arguments.id)
-    jobs = [desk.session.queue.add(Job(job.request, job.original, job.finish)) for job in over]
-    return Reply({"ids": [job.id for job in jobs]})
+    again = [Job(job.request, job.original, job.finish, job.board) for job in over]
+    return Reply({"ids": [desk.session.queue.add(job).id for job in again]})
 
 
 def resume_unfinished(desk: Desk, arguments: NoArguments) -> Reply:

@@ -35,6 +35,8 @@ from ..results import forecast
 from ..results.catalogue import Catalogue
 from ..results.measured_fidelity import MeasuredFidelity
 from ..results.result import Result, save_result
+from ..storyboard import make_storyboard
+from .board import common_values
 from .jobs import Job, JobQueue, Unwritten
 from .kept_queue import KeptQueue, Unfinished, restore_job
 from .prediction import Prediction
@@ -167,6 +169,10 @@ class Session:
             again = reproduction.reproduce(job.original, listen, job.cancelled)
             listener(Note(str(again).replace(str(job.original.path), job.original.path.name)))
             return job.original
+        if job.board:
+            rows, values = map(dataclasses.asdict, job.board), common_values(job.request)
+            how = {"on_event": listen, "cancel": job.cancelled}
+            return make_storyboard(rows, **how, **values).result
         generated = workflow.make_frames(
             job.request, on_event=listen, cancel=job.cancelled, paces=self._paces
         )

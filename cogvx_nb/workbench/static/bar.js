@@ -1,6 +1,6 @@
 // The bar on top, always in sight: views, progress, Cancel and Generate; and the notices.
 
-const BAR_VIEWS = [["make", "Make"], ["grid", "Grid"], ["gallery", "Gallery"], ["compare", "Compare"]];
+const BAR_VIEWS = [["make", "Make"], ["grid", "Grid"], ["storyboard", "Storyboard"], ["gallery", "Gallery"], ["compare", "Compare"]];
 
 /** The bar; the page's views are its tabs. */
 function Bar(app, open) {

@@ -151,7 +151,7 @@ function render({ model, el }) {
   parts.form = Form(app);
   parts.stage = Stage(app);
   parts.roll = Roll(app);
-  const makers = { grid: GridPlanner, gallery: Gallery, compare: Compare };
+  const makers = { grid: GridPlanner, storyboard: Storyboard, gallery: Gallery, compare: Compare };
   const panels = Object.fromEntries(BAR_VIEWS.map(([name]) =>
     [name, h("div", { class: `cogvx-panel cogvx-panel-${name}`, id: `${id}-${name}`, role: "tabpanel", tabindex: name === "make" ? null : 0, "aria-labelledby": `${id}-${name}-tab` })]));
   panels.make.append(parts.form.element, parts.stage.element);

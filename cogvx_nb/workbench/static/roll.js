@@ -96,7 +96,7 @@ const ROLL_CARDS = {
   running: (app, { job }) => [
     h("button", { type: "button", class: "cogvx-card-main", on: { click: () => app.follow() } },
       h("span", { class: "cogvx-card-text", text: job.prompt, title: rollTitle(job) }),
-      h("small", { class: "cogvx-card-running", text: job.finish ? `finishing: ${job.finish}` : job.again ? "making it again" : "running" })),
+      h("small", { class: "cogvx-card-running", text: job.pieces ? `storyboard of ${job.pieces}` : job.finish ? `finishing: ${job.finish}` : job.again ? "making it again" : "running" })),
   ],
   ended: (app, { job }, dismiss) => [
     h("p", { class: "cogvx-card-text", text: job.error || job.notes.at(-1) || job.prompt, title: `${rollTitle(job)}\n${job.error}` }),

@@ -1,0 +1,47 @@
+"""Share done and time left of a job that may make several videos, one after another."""
+
+from __future__ import annotations
+
+import time
+
+from ..events import MAKING, Event, PieceReached
+from ..time_left import TimeLeft
+
+
+class PieceTimes:
+    """``TimeLeft`` over all pieces of a storyboard; the same as it for any other video.
+
+    Pieces that are still to come are taken to need as long as the one at work.
+    """
+
+    def __init__(self) -> None:
+        self.states: tuple[str, ...] = ()  # of each piece: of ``events``, or empty before it
+        self._time, self._since = TimeLeft(), time.monotonic()
+        self._share = 0.0
+
+    def record(self, event: Event) -> None:
+        """Take in what an event says."""
+        if not isinstance(event, PieceReached):
+            self._time.record(event)
+            return
+        states = self.states or ("",) * event.pieces
+        self.states = (*states[: event.number - 1], event.state, *states[event.number :])
+        if event.state == MAKING:
+            self._time, self._since = TimeLeft(), time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """How much of the whole is done, 0 … 1; never less than before."""
+        done = sum(state not in ("", MAKING) for state in self.states)
+        own = self._time.share if MAKING in self.states or not self.states else 0.0
+        self._share = max(self._share, (done + own) / max(len(self.states), 1))
+        return self._share
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the whole is written; None while nothing is known."""
+        left = self._time.seconds_left
+        if left is None:
+            return None
+        whole = time.monotonic() - self._since + left
+        return left + whole * self.states.count("")
