@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import browser as kit
 import pytest
 from browser import SLOW, fill, view, wait
@@ -25,7 +27,8 @@ def page(tmp_path):
 
 def told(page, words: str) -> None:
     """Until the storyboard says something."""
-    page.locator(".cogvx-board-status", has_text=words).wait_for(timeout=SLOW)
+    shown = "document.querySelector('.cogvx-board-status')?.textContent"
+    wait(page, f"{shown} === {json.dumps(words)}", SLOW)
 
 
 def paste(page, text: str) -> None:

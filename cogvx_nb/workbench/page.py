@@ -123,6 +123,7 @@ class Page(anywidget.AnyWidget):
         self.desk, self._actions = desk, actions
         # JupyterLab moves a widget's messages to a thread of their own once that has started.
         self._acting = threading.RLock()
+        self._showing = threading.Lock()  # else an older state of the queue could come last
         self._costs: dict[tuple, float | None] = {}
         self._steady = Steady(PAUSE, self._show_progress)
         models = list(desk.form.models.values())
@@ -187,10 +188,14 @@ class Page(anywidget.AnyWidget):
         self._steady.request(now=event is None)
 
     def _show_jobs(self) -> None:
+        with self._showing:
+            self.jobs = as_trait(self._jobs_now())
+
+    def _jobs_now(self) -> Jobs:
         queue, unfinished = self.desk.session.queue, self.desk.session.unfinished
         running, waiting = queue.running, queue.waiting
         costs = [self._cost_of(job) for job in (running, *waiting) if job is not None]
-        shown = Jobs(
+        return Jobs(
             running=job_row(running, self._cost_of(running)) if running else None,
             waiting=[job_row(job, self._cost_of(job)) for job in waiting],
             seconds=None if None in costs else sum(costs),
@@ -198,7 +203,6 @@ class Page(anywidget.AnyWidget):
             unfinished=tuple(unfinished.lines),
             resumable=len(unfinished.jobs),
         )
-        self.jobs = as_trait(shown)
 
     def _cost_of(self, job: Job) -> float | None:
         """Predicted seconds of a job, of all pieces of a storyboard."""
