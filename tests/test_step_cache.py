@@ -13,7 +13,7 @@ from cogvx_nb import progress
 from cogvx_nb.pipeline import denoise, generate, loader, schedulers
 from cogvx_nb.pipeline.condition import from_text
 from cogvx_nb.pipeline.noise import Noise
-from cogvx_nb.planning import planner, request
+from cogvx_nb.planning import cost, planner, request
 from cogvx_nb.planning.guidance import Guiding, constant, trailing_timesteps, wave
 from cogvx_nb.planning.step_cache import (
     DENSE,
@@ -169,12 +169,19 @@ def test_idle_guidance_is_left_out_within_rounding(made):
     assert torch.equal(alone, made(steps=5, guide=guide, texts=1)[0])
 
 
-def test_hard_prompts_halve_three_intervals():
+def test_hard_prompts_halve_three_intervals(tiny, here):
     halves, dense = SCHEDULES[HALVES](WAVE_50), SCHEDULES[DENSE](WAVE_50)
     changed = [n for n in range(50) if halves[n] != dense[n]]
     assert changed == [15, 19, 23]
     assert [dense[n] for n in changed] == [2, 2, 2]
     assert SCHEDULES[GUARDED](WAVE_50) == halves
+    planned = planner.plan_request(request.make_request(tiny, CIRCLE, frames=9), here)
+    planned = replace(planned, idle_guidance=False)
+    plans = [replace(planned, step_cache=kind) for kind in ("", GUARDED, HALVES, DENSE, STEPS)]
+    clips = [2 * sum(cost.step_shares(plan, 50)) for plan in plans]
+    assert clips[1:4] == pytest.approx([sum(halves), sum(halves), sum(dense)])
+    assert clips[0] == 100, "without a cache"
+    assert clips[4] == pytest.approx(sum(SCHEDULES[STEPS](WAVE_50)))
     for steps in (1, 2, 7, 20, 61):
         scales = wave(6.0)(trailing_timesteps(steps))
         assert sum(SCHEDULES[DENSE](scales)) <= sum(SCHEDULES[HALVES](scales)) + 6

@@ -197,8 +197,7 @@ def step_shares(plan: Plan, steps: int) -> list[float]:
     """
     guided = plan.guided and plan.halves == 1
     scales = (plan.guiding or usual_guidance(plan.model.checkpoint))(trailing_timesteps(steps))
-    kind = plan.step_cost.step_cache
-    return shares(kind, scales, guided=guided, idle_dtype=plan.idle_dtype)
+    return shares(plan.step_cache, scales, guided=guided, idle_dtype=plan.idle_dtype)
 
 
 def step_flop(plan: Plan, frames: int) -> tuple[float, float]:

@@ -26,7 +26,6 @@ class StepCost:
     streaming: float = 1.12  # step time under group offload over that without, transfers hidden
     parameter_bytes: int | None = None  # of the blocks' linear layers; None for those of the dtype
     compile_seconds: tuple[float, float] = (0.0, 0.0)  # before the first step: cold and warm cache
-    step_cache: str = ""  # which steps and clips are computed, see ``step_cache.SCHEDULES``
     idle_guidance: bool = False  # steps in which guidance does nothing compute one clip
 
 

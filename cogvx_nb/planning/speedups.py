@@ -250,7 +250,6 @@ _ROWS = (
         choose=lambda conditions: GUARDED,
         speeds=("turbo",),
         note="step cache: steps and clips of guidance reuse the output of others",
-        cost={"step_cache": GUARDED},
     ),
     SpeedUp(
         name="former_step_cache",
@@ -262,7 +261,6 @@ _ROWS = (
         lacks=_step_cache_lacks,
         choose=lambda conditions: STEPS,
         note="step cache: steps reuse the output of others",
-        cost={"step_cache": STEPS},
     ),
 )
 
