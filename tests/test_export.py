@@ -50,6 +50,14 @@ def test_every_format_shows_every_frame(moving):
         assert Image.open(io.BytesIO(archive.read("001.png"))).text == {"cogvx": "{}"}
 
 
+def test_a_percent_sign_in_the_temporary_folder(moving, tmp_path, monkeypatch):
+    (tmp_path / "50%d").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "50%d"))
+    path = clips.export_clip(moving, tmp_path / "frames.zip")
+    with zipfile.ZipFile(path) as archive:
+        assert len(archive.namelist()) == 13
+
+
 def test_without_settings_the_pictures_are_the_same(moving, tmp_path):
     assert stored.read_tag(moving) == {}
     plain = clips.export_clip(moving, tmp_path / "new" / "plain.mp4", "", PLAIN)
@@ -133,19 +141,23 @@ def test_the_command(moving, tmp_path, capsys):
     assert capsys.readouterr().out == f"{target}\n"
     assert target.read_bytes()[:6] == b"GIF89a"
     (tmp_path / "broken.mp4").write_bytes(b"no video")
+    (tmp_path / "cut.mp4").write_bytes(moving.read_bytes()[:40])
     for code, words, arguments in [
         (1, "out.GIF exists", [moving, target]),
         (2, "end it in .mp4, .gif, .webp, .zip", [moving, tmp_path / "a.avi"]),
         (1, "there is no file", [tmp_path / "none.mp4", tmp_path / "a.gif"]),
         (1, "broken.mp4 can't be exported", [tmp_path / "broken.mp4", tmp_path / "a.gif"]),
         (1, "broken.mp4 can't be exported", [tmp_path / "broken.mp4", tmp_path / "a.zip"]),
+        (1, "can't be exported: it is no video", [tmp_path / "broken.mp4", tmp_path / "a.mp4"]),
+        (1, "has no frames that can be", [tmp_path / "cut.mp4", tmp_path / "a.mp4"]),
+        (1, "can't be exported: it is GIF: give an mp4", [target, tmp_path / "a.gif"]),
         (1, "can't be written: Not a directory", [moving, target / "a.gif"]),
     ]:
         assert main(["export", *map(str, arguments)]) == code
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
     left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == ["broken.mp4", "moving.mp4", "out.GIF"], "nothing half-written"
+    assert left == ["broken.mp4", "cut.mp4", "moving.mp4", "out.GIF"], "nothing half-written"
 
 
 def test_a_download_is_bounded(moving, monkeypatch):

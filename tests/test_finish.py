@@ -22,6 +22,7 @@ from cogvx_nb.finishing.work import made_frames, plan_work
 from cogvx_nb.progress import FrameFinished, StageStarted, TimeLeft
 from cogvx_nb.results import clips, recipe, result, stored, video
 from cogvx_nb.results.catalogue import Catalogue
+from cogvx_nb.results.formats import Options
 from cogvx_nb.results.records import RecordedFinish
 
 HEIGHT, WIDTH = 96, 144
@@ -234,6 +235,8 @@ def test_the_time_left_follows_the_frames():
         ({"fps": 24, "factor": 3}, "drop one"),
         ({"fps": 24.5}, "give a whole number"),
         ({"factor": 7}, "is one of 2, 3, 4"),
+        ({"fps": 24, "upscaler": "nope"}, "upscaler = 'nope': needs a scale"),
+        ({"scale": 2, "interpolation": "smooth"}, "interpolation = 'smooth': needs fps or factor"),
         ({"scale": 5}, "lanczos enlarges by 2, 3, 4"),
         ({"scale": 2, "upscaler": "lanzcos"}, "did you mean 'lanczos'"),
         ({"factor": 2, "interpolation": "rife"}, "is unknown; use one of smooth"),
@@ -255,6 +258,14 @@ def test_one_frame_and_the_limits_of_the_codec(keep, monkeypatch):
     monkeypatch.setattr("cogvx_nb.planning.probe.ram_free_bytes", lambda limits: 10**6)
     with pytest.raises(CogvxError, match=r"takes about .* of memory, and .* are free"):
         plan_work(replace(large, width=1024), Recipe(scale=2))
+
+
+def test_an_export_at_another_rate_is_not_taken_for_its_source(moving, module_outputs):
+    same = clips.export_clip(moving.path, module_outputs / "same.mp4", how=Options(quality=50))
+    assert finish_result(same, factor=2).settings.shown.fps == 16
+    slow = clips.export_clip(moving.path, module_outputs / "slow.mp4", how=Options(fps=4))
+    with pytest.raises(ResultError, match="it has 4 frames a second, and 8 when it was made"):
+        finish_result(slow, factor=2)
 
 
 def test_a_cancelled_one_leaves_nothing(moving, module_outputs):

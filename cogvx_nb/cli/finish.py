@@ -23,12 +23,8 @@ def add_finish(command: argparse.ArgumentParser) -> None:
         "--factor", type=int, metavar="N", help="interpolate to 2, 3 or 4 times as many"
     )
     what.add_argument("--scale", type=int, metavar="N", help="enlarge to 2, 3 or 4 times each side")
-    what.add_argument(
-        "--interpolation", default="smooth", metavar="NAME", help="how (default: smooth, by ffmpeg)"
-    )
-    what.add_argument(
-        "--upscaler", default="lanczos", metavar="NAME", help="how (default: lanczos)"
-    )
+    what.add_argument("--interpolation", metavar="NAME", help="how (default: smooth, by ffmpeg)")
+    what.add_argument("--upscaler", metavar="NAME", help="how (default: lanczos)")
     add_output(command.add_argument_group("file"))
     add_filters(command.add_argument_group("results, in place of files"))
 

@@ -23,8 +23,8 @@ class Recipe:
     fps: int | None = None
     factor: int | None = None  # one of ``FACTORS``, in place of ``fps``
     scale: int | None = None  # times as high and as wide
-    interpolation: str = "smooth"  # of ``methods.INTERPOLATIONS``
-    upscaler: str = "lanczos"  # of ``methods.UPSCALERS``
+    interpolation: str | None = None  # of ``methods.INTERPOLATIONS``; with a rate "smooth"
+    upscaler: str | None = None  # of ``methods.UPSCALERS``, or a file; with a scale "lanczos"
 
     def __post_init__(self) -> None:
         for name in ("fps", "factor", "scale"):
@@ -38,8 +38,18 @@ class Recipe:
             raise RequestError("factor", self.factor, f"is one of {known}, or give fps")
         if self.fps is not None and self.factor is not None:
             raise RequestError("factor", self.factor, f"is given beside fps = {self.fps}: drop one")
+        self._complete("interpolation", "smooth", self.interpolates, "needs fps or factor")
+        self._complete("upscaler", "lanczos", self.scale is not None, "needs a scale")
         if self.fps is self.factor is self.scale is None:
             raise RequestError("scale", None, "nothing to do: give fps, factor or scale")
+
+    def _complete(self, name: str, usual: str, used: bool, lacking: str) -> None:
+        """Name the usual method where none was named; one that nothing is made by is refused."""
+        value = getattr(self, name)
+        if value is not None and not used:
+            raise RequestError(name, value, lacking)
+        if value is None and used:
+            object.__setattr__(self, name, usual)
 
     def __str__(self) -> str:
         parts = [f"{self.fps} fps"] * (self.fps is not None)

@@ -43,6 +43,11 @@ class Clip:
     seconds: float  # until the end of the last frame
     notes: tuple[str, ...] = ()
 
+    @property
+    def rate(self) -> float:
+        """Frames a second, their mean."""
+        return round(len(self.times) / self.seconds, 2)
+
     def frames_at(self, fps: float, start: float, count: int) -> list[int]:
         """Numbers of the frames that are shown at ``start``, ``start + 1 / fps``, ...
 
@@ -63,14 +68,17 @@ def count_frames(seconds: float, fps: float, start: float) -> int:
     return max(0, int(np.ceil(left * fps))) if left > 0 else 0
 
 
-def read_clip(path: Path) -> Clip:
+def read_clip(path: Path, kind: Kind | None = None) -> Clip:
     """What a clip is.
+
+    Args:
+        kind: of a file that may be of any size; by default it is looked at, with its size.
 
     Raises:
         Unusable: if it is none, can't be decoded, is too long, too large or too small.
         FfmpegError: if ffmpeg doesn't start.
     """
-    kind = file_kind(path)
+    kind = kind or file_kind(path)
     return _read_animation(path) if kind.pillow else _read_video(path, kind)
 
 

@@ -57,7 +57,8 @@ def check_export(source: Path, name: str, how: Options) -> None:
         usable = ", ".join(one.codec for one in available_formats().values() if one.codec)
         needed = " or ".join(kind.encoders)
         raise RequestError("codec", kind.codec, f"this ffmpeg lacks {needed}: use {usable}")
-    if how.fps is not None and how.fps > (rate := frame_rate(source)):
+    rate = frame_rate(source)
+    if how.fps is not None and how.fps > rate:
         remedy = f"the video has {rate:.3g}: give less; cogvx finish makes more"
         raise RequestError("fps", how.fps, remedy)
 

@@ -11,7 +11,7 @@ from ..errors import RequestError, ResultError
 from ..files import temporary_folder
 from ..media.clips import read_clip
 from ..media.ffmpeg import failure_reason, input_file, known_encoders, run_ffmpeg
-from ..media.kinds import Unusable
+from ..media.kinds import Unusable, guess_kind
 from .mp4 import TAG, find_tag, read_box
 
 QUALITY = 85
@@ -77,7 +77,6 @@ def _write_mp4(source: Path, target: Path, how: Options) -> None:
         kept = ("-c", "copy", *WITHOUT_SETTINGS)
         _convert(source, target, *kept, "-movflags", "+faststart", "-f", "mp4")
     else:
-        _check_readable(source)
         with source.open("rb") as read, target.open("wb") as write:
             while block := read.read(2**20):
                 write.write(block)
@@ -153,7 +152,9 @@ def _write_frames(source: Path, target: Path, how: Options) -> None:
     if box is not None:
         about.add_itxt(TAG, read_box(source, box).decode(errors="replace"))
     with temporary_folder() as folder, zipfile.ZipFile(target, "w") as archive:  # PNG is compressed
-        _convert(source, folder / "%03d.png", "-fps_mode", "passthrough", "-f", "image2")
+        # A "%" in the name of the folder would be one of the pattern.
+        pictures = Path(str(folder).replace("%", "%%")) / "%03d.png"
+        _convert(source, pictures, "-fps_mode", "passthrough", "-f", "image2")
         for path in sorted(folder.iterdir(), key=lambda path: int(path.stem)):
             with Image.open(path) as picture:
                 picture.save(path, pnginfo=about)
@@ -166,16 +167,14 @@ def frame_rate(source: Path) -> float:
     Raises:
         ResultError: if it can't be read.
     """
-    _check_readable(source)
+    input_file(source)  # raises if there is no regular file
     try:
-        clip = read_clip(source)
+        kind = guess_kind(source)
+        if kind is None or kind.demuxer != "mov":
+            raise Unusable(f"is {kind.name if kind else 'no video'}: give an mp4")
+        return read_clip(source, kind).rate
     except Unusable as error:
         raise ResultError(f"{source} can't be exported: it {error}") from error
-    return round(len(clip.times) / clip.seconds, 2)
-
-
-def _check_readable(source: Path) -> None:
-    input_file(source)  # raises if there is no regular file
 
 
 FORMATS = {

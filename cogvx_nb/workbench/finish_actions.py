@@ -23,8 +23,8 @@ class Finishing:
     fps: int | None = None
     factor: int | None = None
     scale: int | None = None
-    interpolation: str = "smooth"
-    upscaler: str = "lanczos"
+    interpolation: str | None = None
+    upscaler: str | None = None
 
 
 def list_methods(desk: Desk, arguments: NoArguments) -> Reply:

@@ -24,10 +24,11 @@ async function finishChoose(app, paths) {
     start.disabled = !factor.select.value && !scale.select.value;
   };
   const start = button("Finish", { primary: true, on: async () => {
-    const args = { paths, interpolation: interpolation.select.value, upscaler: upscaler.select.value };
+    const args = { paths };
     if (factor.select.value === "fps") args.fps = Number(fps.value);
     else if (factor.select.value) args.factor = Number(factor.select.value);
-    if (scale.select.value) args.scale = Number(scale.select.value);
+    if (factor.select.value) args.interpolation = interpolation.select.value;
+    if (scale.select.value) Object.assign(args, { scale: Number(scale.select.value), upscaler: upscaler.select.value });
     box.close();
     const { data: queued } = await app.run("queue.finish", args);
     for (const problem of queued?.problems ?? []) app.tell(problem, "error");
