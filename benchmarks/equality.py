@@ -209,7 +209,7 @@ def ours(video, loaded, reuse_text):
             loaded.prepare()
             start = condition.from_text((video.frames - 1) // 4 + 1, pipe.transformer.config)
             given = (start, Noise(video.seed), lambda event: None, None)
-            latents = generate._denoise(video, loaded, texts, *given)
+            latents, _ = generate._denoise(video, loaded, texts, *given)
             clip = vae.decode_latents(pipe.vae, latents, video.frames)
     finally:
         pipe.maybe_free_model_hooks()

@@ -17,6 +17,7 @@ from cogvx_nb.errors import Cancelled, RequestError
 from cogvx_nb.media import kept
 from cogvx_nb.pipeline import extend, generate, hold, loader, schedulers
 from cogvx_nb.planning import extension, extension_fit, inputs, planner, request
+from cogvx_nb.planning.step_cache import DENSE, GUARDED
 from cogvx_nb.progress import StageStarted, Step
 from cogvx_nb.results import result, video
 from cogvx_nb.workflow import make_video
@@ -202,6 +203,33 @@ def test_a_chain_counts_its_steps_through_and_is_cancelled_in_any_clip(tiny, her
     with pytest.raises(Cancelled):
         generate.generate_frames(asked, loaded, count, cancel)
     assert cancel.done == 3
+
+
+def test_each_clip_of_a_chain_is_guarded_by_itself(tiny, here, clip, monkeypatch):
+    class EverySecond:
+        """A limit that the first clip's change is below and the second's above."""
+
+        clips = 0
+
+        def __lt__(self, change: float) -> bool:
+            self.clips += 1
+            return self.clips % 2 == 0
+
+    small = replace(tiny, checkpoint=replace(tiny.checkpoint, frames=(13,)))
+    asked = request.make_request(small, CIRCLE, extend=clip, frames=8, steps=3)
+    plan = replace(planner.plan_request(asked, here), step_cache=GUARDED)
+
+    def made():
+        limit = EverySecond()
+        monkeypatch.setattr("cogvx_nb.pipeline.step_cache.HARD_CHANGE", limit)
+        return generate.generate_frames(asked, loader.load_pipeline(plan)), limit.clips
+
+    first, looked = made()
+    assert (looked, first.plan.step_cache) == (2, GUARDED)
+    plan = replace(plan, step_cache=first.plan.step_cache)
+    assert np.array_equal(made()[0].frames, first.frames), "what is recorded makes the same"
+    alike = [replace(first, plan=replace(first.plan, step_cache=DENSE))] * 2
+    assert extend._chain_cache(alike) == DENSE
 
 
 def test_image_weights_go_on_from_the_last_sharp_frame(pictured, here, clip):

@@ -29,7 +29,7 @@ def test_a_saved_pipeline_gives_diffusers_the_same_frames(loaded, tiny, tmp_path
     video = request.make_request(tiny, CIRCLE, **SMALL)
     texts, start = loaded.encode(video), from_text(4, loaded.pipe.transformer.config)
     given = (start, Noise(video.seed), lambda event: None, None)
-    ours = generate._denoise(video, loaded, texts, *given)
+    ours, _ = generate._denoise(video, loaded, texts, *given)
     loaded.pipe.save_pretrained(tmp_path)
     saved = diffusers.CogVideoXPipeline.from_pretrained(tmp_path)
     saved.set_progress_bar_config(disable=True)

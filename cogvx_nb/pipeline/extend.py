@@ -11,6 +11,7 @@ import numpy as np
 from ..media import pixels
 from ..planning.extension import FIELD, SHARP_AMONG, overlap, seed_of, takes_image
 from ..planning.request import VideoRequest
+from ..planning.step_cache import GUARDED
 from ..progress import Event, Listener, StageStarted, Step
 from ..results.generated import Generated
 
@@ -49,7 +50,7 @@ def extend_frames(request: VideoRequest, make: Make, emit: Listener) -> Generate
         kept[0],
         frames=frames,
         request=request,
-        plan=kept[-1].plan,
+        plan=replace(kept[-1].plan, step_cache=_chain_cache(kept)),
         seconds=_total_seconds(kept),
         input_hashes={FIELD: hashlib.sha256(source).hexdigest()},
         attention_share=float(np.mean([made.attention_share for made in kept])),
@@ -130,6 +131,13 @@ def _renumbered(emit: Listener, number: int, count: int) -> Listener:
             emit(event)
 
     return told
+
+
+def _chain_cache(made: list[Generated]) -> str:
+    """The step cache to record: what the guard decided on all clips; where it decided differently,
+    ``GUARDED``, by which each is decided on again when the chain is reproduced."""
+    kinds = {one.plan.step_cache for one in made}
+    return kinds.pop() if len(kinds) == 1 else GUARDED
 
 
 def _total_seconds(made: list[Generated]) -> dict[str, float]:

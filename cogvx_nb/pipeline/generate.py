@@ -148,7 +148,8 @@ def _generate_once(
             loaded.prepare()
             _release_reserved(loaded.plan)
             with _timed_stage("denoise", seconds, emit, cancel, device):
-                latents = _denoise(request, loaded, texts, started_from, noise, emit, cancel)
+                given = texts, started_from, noise, emit, cancel
+                latents, plan = _denoise(request, loaded, *given)
             free_masks(transformers(pipe))
             _release_reserved(loaded.plan)
             with _timed_stage("decode", seconds, emit, cancel, device):
@@ -160,7 +161,7 @@ def _generate_once(
     return Generated(
         frames,
         request,
-        loaded.plan,
+        plan,
         loaded.hashes,
         seconds,
         threads,
@@ -178,15 +179,16 @@ def _denoise(
     noise: Noise,
     emit: Listener,
     cancel: CancelToken | None,
-) -> torch.Tensor:
-    """Latents (1, latent frames, 16, height / 8, width / 8).
+) -> tuple[torch.Tensor, Plan]:
+    """Latents (1, latent frames, 16, height / 8, width / 8), and the plan with what a guarded step
+    cache came to. The loaded plan keeps its guard, for the next clip of a chain.
 
     Args:
         texts: see ``Loaded.encode``.
     """
     # What is fetched ahead follows the order in which streamed blocks first ran, so the first step
     # isn't stopped between two of them.
-    done, streamed = [], "transformer" in loaded.plan.offload.streamed
+    done, decided, streamed = [], [], "transformer" in loaded.plan.offload.streamed
     transformer = loaded.transformer
 
     def between_blocks(*_) -> None:
@@ -200,9 +202,6 @@ def _denoise(
             raise BadFrames(f"step {step} of {request.done_steps} gave NaN: {BAD_FRAMES_REMEDY}")
         emit(Step(step, request.done_steps, clean))
         _raise_if_cancelled(cancel)
-
-    def on_kind(step_cache: str) -> None:
-        loaded.plan = replace(loaded.plan, step_cache=step_cache)  # so that it is recorded
 
     latent_frames = (request.frames - 1) // 4 + 1
     with _called_between_blocks(transformer, between_blocks):
@@ -220,10 +219,10 @@ def _denoise(
             loaded.plan.idle_dtype,
             {step: text for step, text in texts.items() if step},
             loaded.plan.windows,
-            on_kind,
+            decided.append,
         )
     loaded.pipe.maybe_free_model_hooks()
-    return latents
+    return latents, replace(loaded.plan, step_cache=(decided or [loaded.plan.step_cache])[0])
 
 
 @contextlib.contextmanager
