@@ -236,6 +236,34 @@ def test_costs_follow_the_strength(shown, mp4):
     assert changed > plain, "the clip is encoded first"
 
 
+def test_costs_follow_guidance_and_the_clips_of_an_extension(shown, mp4):
+    def rows(**values) -> dict[int, float]:
+        usual = {
+            "guidance": 6.0,
+            "guidance_interval": "",
+            "model": SMALL,
+            "steps": 50,
+            "frames": 49,
+        }
+        edit(shown, **usual | values)
+        found = shown.ask("form.predict")["data"]
+        return {row["frames"]: row["seconds"] for row in found if row["speed"] == "exact"}
+
+    plain = rows()
+    assert rows(guidance_interval="0.4-0.6")[49] < 0.8 * plain[49]
+    assert rows(guidance=1.0)[49] < 0.8 * plain[49]
+    clip = drop(shown, "a.mp4", mp4, "extend")["data"]["form"]["extend"]
+    longer = rows(extend=clip)
+    assert longer[49] > 1.1 * plain[49], "of 49 and of 17 frames"
+    desk = shown.page.desk
+    request = desk.form.request()
+    assert (request.frames, request.pieces) == (48, (49, 17))
+    priced = desk.predict_seconds(request)
+    assert priced == pytest.approx(longer[49], rel=0.05)
+    assert desk.predict_seconds(replace(request, guidance_interval="0.4-0.6")) < 0.8 * priced
+    edit(shown, extend="", model=SMALL)
+
+
 def test_what_a_video_starts_from_comes_back_with_its_settings(shown, open_page, frames, png):
     image = drop(shown, "first.png", png)["data"]["form"]["image"]
     shown.submit(image=image, model=CLIPS, fit="pad")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import world
 from PIL import Image
 
 from cogvx_nb import progress
-from cogvx_nb.workbench import previews
+from cogvx_nb.planning import request
+from cogvx_nb.planning.plan import Plan
+from cogvx_nb.results.generated import Generated
+from cogvx_nb.workbench import previews, session
 
 STAR = "a green star growing on a navy background"
 
@@ -19,7 +24,7 @@ STAR = "a green star growing on a navy background"
 def star(tiny, here):
     """Clean latents (7, 16, 12, 18) and frames (25, 96, 144, 3) of a real video."""
     from cogvx_nb.pipeline import generate, loader
-    from cogvx_nb.planning import planner, request
+    from cogvx_nb.planning import planner
 
     asked, seen = request.make_request(tiny, STAR, frames=25, steps=20), []
     generated = generate.generate_frames(
@@ -90,3 +95,22 @@ def test_a_map_is_kept(star, tmp_path):
     path.write_text("{")
     assert not previews.load_colours(path).fitted
     assert not previews.load_colours(tmp_path / "none").fitted
+
+
+def test_colours_are_fitted_to_whole_clips_alone(tiny, star, outputs, caplog):
+    """A chain's last latents are of one clip, its frames of all."""
+    latents, frames = star
+    last = progress.Step(20, 20, torch.from_numpy(latents)[None])
+    asked = request.make_request(tiny, STAR, frames=25)
+    plan = Plan(tiny, "cpu", "float32", "resident", False, 25, 96, 144, True)
+    made = Generated(frames, asked, plan, {}, {}, 1)
+    chain = replace(
+        made, request=replace(asked, pieces=(25, 25)), frames=np.tile(frames, (2, 1, 1, 1))
+    )
+    one = session.Session()
+    path = session._colours_path(tiny)
+    one._fit_colours(last, progress.FramesDone(chain))
+    assert not caplog.records
+    assert not path.exists()
+    one._fit_colours(last, progress.FramesDone(made))
+    assert path.exists()

@@ -18,6 +18,7 @@ from ..loras.layers import UsedLora
 from ..text import GIB
 from . import cost, several_gpus
 from .former_names import upgrade_choices
+from .guidance import Guiding
 from .machine import SPARE_GPU_BYTES, SPARE_RAM_BYTES, Machine
 from .placements import NO_OFFLOAD, PLACEMENTS, placement_named
 from .plan import (
@@ -74,19 +75,21 @@ def predict_plan(
     encoded_frames: int = 0,
     loras: Iterable[UsedLora] = (),
     gpus: str = AUTO,
+    guiding: Guiding | None = None,
 ) -> Plan:
-    """The plan for a video of a model's native size with guidance, before there is a request.
+    """The plan for a video of a model's native size, before there is a request.
 
     ``model`` may be the facts of a checkpoint alone, ``encoded_frames`` are of pictures and clips,
-    ``loras`` are read for it, and ``gpus`` is that field of a request. Raises what
-    ``plan_request`` raises.
+    ``loras`` are read for it, ``gpus`` is that field of a request, and ``guiding`` is the
+    checkpoint's own by default. Raises what ``plan_request`` raises.
     """
     if isinstance(model, Checkpoint):
         model = Model(model, Path(model.name), {}, model.parameters)
     height, width = model.checkpoint.height, model.checkpoint.width
-    draft = _draft_plan(model, machine, frames, height, width, True)
+    guided = guiding is None or guiding.scale > 1
+    draft = _draft_plan(model, machine, frames, height, width, guided)
     asked = {"attention": attention, "speed": speed, "encoded_frames": encoded_frames}
-    asked |= {"loras": _acting(loras)}
+    asked |= {"loras": _acting(loras), "guiding": guiding}
     return _fastest_fitting(replace(draft, **asked), machine, steps, gpus=gpus)
 
 
@@ -260,10 +263,8 @@ def next_plan(plan: Plan, failed: str, why: str = "") -> Plan | None:
 
 def with_frames(plan: Plan, frames: int) -> Plan:
     """The same plan for another number of frames."""
-    return _with_memory(
-        replace(plan, frames=frames, encoded_frames=min(plan.encoded_frames, frames)),
-        *plan.reasons,
-    )
+    encoded = min(plan.encoded_frames, frames)
+    return _with_memory(replace(plan, frames=frames, encoded_frames=encoded), *plan.reasons)
 
 
 def _next_smaller_plan(plan: Plan, in_place: bool) -> Plan | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..checkpoints.registry import Checkpoint
-from .guidance import AUTHORS, CONSTANT, Guiding
+from .guidance import AUTHORS, CONSTANT, Guiding, parse_interval
 
 AUTO = "auto"
 """The checkpoint's own scheduler."""
@@ -60,9 +61,27 @@ USUAL_GUIDANCE = 6.0
 """Of requests by default."""
 
 
+GUIDING = ("guidance", "guidance_schedule", "guidance_interval", "scheduler")
+"""Fields of a request that guidance follows from."""
+
+
 def usual_guidance(checkpoint: Checkpoint) -> Guiding:
     """Guidance as a checkpoint's videos have it by default."""
     return Guiding(USUAL_GUIDANCE, AUTHORS if checkpoint.dynamic_cfg else CONSTANT)
+
+
+def guiding_of(checkpoint: Checkpoint, values: Mapping[str, object]) -> Guiding:
+    """Guidance at each step.
+
+    Args:
+        values: of a request's fields, each acceptable by itself; others than ``GUIDING`` are left.
+
+    Raises:
+        RequestError: if the interval is none.
+    """
+    scale, name, interval, scheduler = (values[field] for field in GUIDING)
+    schedule = used_guidance(checkpoint, str(scheduler), str(name))
+    return Guiding(float(scale), schedule, parse_interval(str(interval)))
 
 
 def used_guidance(checkpoint: Checkpoint, scheduler: str, name: str) -> str:

@@ -133,10 +133,8 @@ class Desk:
 
     def predict_seconds(self, request: VideoRequest) -> float | None:
         """Predicted seconds of a request; None if nothing is known, or it doesn't fit."""
-        shape = request.frames, request.done_steps, request.speed, request.attention
-        shape += (request.encoded_frames, request.loras, request.gpus)
         with contextlib.suppress(CogvxError):
-            return self.session.predict(request.model, *shape).seconds
+            return self.session.predict_request(request).seconds
         return None
 
     def predict_finish(self, job: Job) -> float | None:

@@ -10,11 +10,13 @@ from dataclasses import asdict, dataclass, field, replace
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, DoesNotFit
 from ..loras.given import read_loras
-from ..planning import enrich
+from ..planning import enrich, extension
+from ..planning.extension_fit import fit_new_frames
 from ..planning.fields import FIELDS
 from ..planning.fit import fit_frames
 from ..planning.inputs import done_steps, encoded_frames, given_names, task_of
 from ..planning.request import expand_prompt
+from ..planning.schedulers import GUIDING, guiding_of
 from ..planning.speedups import SPEEDS
 from ..results.measured_fidelity import fidelity_label, fidelity_sentence
 from ..results.result import read_result
@@ -83,14 +85,20 @@ def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
 
 
 def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict[str, object]]:
-    rows, loras = [], ()
-    counts = set(model.checkpoint.frames)
+    rows, loras, guiding = [], (), None
+    counts, given = set(model.checkpoint.frames), given_names(values)
+    with contextlib.suppress(CogvxError):  # it is said elsewhere, too
+        asked = {name: FIELDS[name].check(values[name]) for name in GUIDING}
+        guiding = guiding_of(model.checkpoint, asked)
     with contextlib.suppress(CogvxError):  # it is said elsewhere, too
         loras = read_loras(str(values["lora"]), model.checkpoint)
     with contextlib.suppress(CogvxError):  # it is said elsewhere, too
-        wanted, alone = FIELDS["frames"].check(values["frames"]), not given_names(values)
-        counts.add(fit_frames(model, wanted, text_alone=alone)[0])
+        wanted = FIELDS["frames"].check(values["frames"])
+        counts.add(fit_frames(model, wanted, text_alone=not given)[0])
     for frames in sorted(counts):
+        clips = (frames,)
+        if extension.FIELD in given:
+            clips = extension.pieces(model.checkpoint, fit_new_frames(model, frames)[0])
         for speed in SPEEDS:
             row = {
                 "frames": frames,
@@ -105,13 +113,15 @@ def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict
             try:
                 predicted = desk.session.predict(
                     model,
-                    frames,
+                    max(clips),
                     values["steps"],
                     speed,
                     values["attention"],
-                    encoded_frames(model.checkpoint, given_names(values), frames),
+                    encoded_frames(model.checkpoint, given, max(clips)),
                     loras,
                     str(values["gpus"]),
+                    guiding,
+                    len(clips),
                 )
             except DoesNotFit as error:
                 row["problem"] = f"would not fit: {use_labels(str(error))}"

@@ -13,6 +13,7 @@ from .. import settings
 from ..errors import CogvxError, RequestError
 from ..loras.entries import parse_loras
 from ..planning.fields import FIELDS, MAX_SEED, RANDOM_SEED
+from ..planning.request import VideoRequest
 from ..results.typed import Range
 from .actions import Action, NoArguments, Reply
 from .desk import Desk
@@ -215,10 +216,10 @@ def _named_axis(desk: Desk, axis: GridAxis) -> GridAxis:
     return dataclasses.replace(axis, values=values)
 
 
-def _predict(session: Session, *arguments: object) -> Prediction:
+def _predict(session: Session, request: VideoRequest) -> Prediction:
     """Time and memory of a video; unknown where it isn't known: the plan itself says why not."""
     try:
-        return session.predict(*arguments)
+        return session.predict_request(request)
     except CogvxError:
         return Prediction(None, 0)
 

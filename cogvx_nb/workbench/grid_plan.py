@@ -23,16 +23,15 @@ from .grid_axis import EMPTY, PROMPT, WORDS, GridAxis, apply_axes
 from .grid_loras import LORA, LORA_WEIGHT, effective_loras
 from .grid_values import MOST
 from .lora_rows import kept_loras
-from .prediction import Prediction
+from .prediction import Prediction, cost_kind
 
 SIDES = ("across", "down", "pages")
 
 MOST_NOTES = 5
 """Notes on the requests of a grid that are shown."""
 
-Predict = Callable[[Model, int, int, str, str, int], Prediction]
-"""(model, frames, steps, speed, attention, encoded frames) → time and memory; see
-``Session.predict``."""
+Predict = Callable[[VideoRequest], Prediction]
+"""See ``Session.predict_request``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +234,9 @@ def _predict_seconds(
 ) -> tuple[float | None, ...]:
     known: dict[tuple, float | None] = {}
     seconds = []
-    for r in requests:
-        key = (str(r.model.folder or r.model.name), r.frames, r.done_steps, r.speed, r.attention)
-        key += (r.encoded_frames, r.loras, r.gpus)
+    for request in requests:
+        key = cost_kind(request)
         if key not in known:
-            known[key] = predict(r.model, *key[1:]).seconds
+            known[key] = predict(request).seconds
         seconds.append(known[key])
     return tuple(seconds)

@@ -19,6 +19,7 @@ from .actions import Action, Refusal, Reply, perform
 from .desk import Desk
 from .jobs import CANCELLED, FAILED, Job
 from .page_state import Jobs, Progress, as_trait, describe_setup, job_row, roll_row
+from .prediction import cost_kind
 from .session import PreviewReady
 
 STATIC = Path(__file__).with_name("static")
@@ -214,8 +215,7 @@ class Page(anywidget.AnyWidget):
 
     def _cost_of_request(self, request: VideoRequest) -> float | None:
         """The same of a video; equal ones are predicted once."""
-        kind = (request.model.name, request.frames, request.done_steps, request.speed)
-        kind += (request.attention, request.encoded_frames, request.loras, request.gpus)
+        kind = cost_kind(request)
         if kind not in self._costs:
             self._costs[kind] = self.desk.predict_seconds(request)
         return self._costs[kind]

@@ -28,6 +28,10 @@ from ..errors import CogvxError
 from ..finishing.finish import finish_result
 from ..loras.layers import UsedLora
 from ..planning import paces, planner, probe
+from ..planning.guidance import Guiding
+from ..planning.machine import Machine
+from ..planning.plan import Plan
+from ..planning.request import VideoRequest
 from ..planning.requirements import missing_speed_ups
 from ..planning.speedups import AUTO
 from ..progress import Event, FramesDone, Listener, Note, StageStarted, Step
@@ -127,6 +131,8 @@ class Session:
         encoded_frames: int = 0,
         loras: tuple[UsedLora, ...] = (),
         gpus: str = AUTO,
+        guiding: Guiding | None = None,
+        clips: int = 1,
     ) -> Prediction:
         """Time and memory of a video in the model's native size, and how far it would lie from one
         of ``exact``.
@@ -135,6 +141,8 @@ class Session:
             encoded_frames: of the pictures and the clip that it starts from.
             loras: which take RAM where the weights are streamed from files.
             gpus: that field of a request.
+            guiding: by default the checkpoint's own.
+            clips: of so many frames that the video is a chain of.
 
         Raises:
             DoesNotFit: if no plan fits this machine.
@@ -143,10 +151,22 @@ class Session:
         """
         local = probe.probe_machine()
         plan = planner.predict_plan(
-            model, local, frames, speed, steps, attention, encoded_frames, loras, gpus
+            model, local, frames, speed, steps, attention, encoded_frames, loras, gpus, guiding
         )
+        return self._priced(plan, local, steps, attention, clips)
+
+    def predict_request(self, request: VideoRequest) -> Prediction:
+        """The same of a request, in its own size; raises the same."""
+        local = probe.probe_machine()
+        plan, clips = planner.plan_request(request, local), len(request.pieces) or 1
+        return self._priced(plan, local, request.done_steps, request.attention, clips)
+
+    def _priced(
+        self, plan: Plan, local: Machine, steps: int, attention: str, clips: int
+    ) -> Prediction:
         known = forecast.paces_for(plan, attention, self._paces)
         seconds = paces.predict_seconds(plan, local, steps, known)
+        seconds = seconds and seconds * clips
         missing = missing_speed_ups(plan.speed, plan.speed_ups, plan.reasons)
         beside = self._fidelity.find(plan, steps, local)
         return Prediction(seconds, plan.peak_bytes, missing, beside)
@@ -204,6 +224,8 @@ class Session:
 
     def _fit_colours(self, last: Step, done: FramesDone) -> None:
         """Fit the preview colours to a finished video."""
+        if done.generated.request.pieces:  # the latents are of the last clip of a chain
+            return
         try:
             path = _colours_path(done.generated.request.model)
             latents = last.latents[0].float().cpu().numpy()
