@@ -20,6 +20,9 @@ and ``PATH_MAX`` of Linux, limits.h)."""
 SHOWN = 60
 """Characters of a name that messages show."""
 
+TRASH = "trash"
+"""Folder in the outputs folder for results that were moved away."""
+
 FILE_BYTES = 64 * 2**20
 """Most bytes of a file that is read as a whole: settings, lists and reports are far smaller."""
 

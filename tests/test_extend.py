@@ -60,7 +60,7 @@ def test_new_frames_come_in_clips_that_the_checkpoint_makes(name, frames, pieces
     assert sum(count - extension.overlap(checkpoint) for count in pieces) == frames
 
 
-@pytest.mark.parametrize(("asked", "used"), [(1, 4), (13, 16), (41, 40), (47, 48), (9999, 10_000)])
+@pytest.mark.parametrize(("asked", "used"), [(1, 4), (14, 16), (41, 40), (47, 48), (9999, 10_000)])
 def test_other_numbers_are_set_to_the_nearest_and_say_which_there_are(tiny, asked, used):
     found, changes = extension_fit.fit_new_frames(tiny, asked)
     assert found == used
@@ -94,6 +94,23 @@ def test_what_can_not_be_extended_is_one_line(tiny, tmp_path, clip):
     assert "can't be given together with a video" in refusal(extend=clip, video=clip)
     with pytest.raises(RequestError, match="takes a video to follow, not a video to extend"):
         inputs.task_of(CHECKPOINTS["CogVideoX-Fun-V1.1-5b-Control"], ["extend"])
+
+
+def test_new_frames_that_nobody_asked_for_are_no_adjustment(tiny, clip):
+    made = request.make_request(tiny, CIRCLE, extend=clip, strict=True)
+    assert (made.frames, made.adjustments) == (16, ())
+    with pytest.raises(RequestError, match="use 24"):
+        request.make_request(tiny, CIRCLE, extend=clip, frames=22, strict=True)
+
+
+def test_results_are_found_by_name_outside_of_the_trash(outputs, clip):
+    here, gone = outputs / "2026-01-01" / "a.mp4", outputs / "trash" / "a.mp4"
+    for path in (here, gone):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+    assert extension.find_source("a") == str(here)
+    here.unlink()
+    assert extension.find_source("a") == "a"
 
 
 # --- seams ----------------------------------------------------------------------------------------

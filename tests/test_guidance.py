@@ -55,6 +55,30 @@ def test_other_intervals_are_refused_in_a_line(tiny, text):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (
+            {"guidance_interval": "0.50-0.51"},
+            "guidance_interval: no step of 20 lies between 0.5 and 0.51, so there is no guidance",
+        ),
+        (
+            {"guidance_interval": "0.2-0.8", "guidance": 1.0},
+            "guidance_interval has no effect at guidance 1",
+        ),
+        (
+            {"guidance_schedule": "falling", "guidance": 0.5},
+            "guidance_schedule has no effect at guidance 0.5",
+        ),
+        ({"guidance_interval": "0.5-0.55"}, ""),
+        ({"guidance": 1.0}, ""),
+    ],
+)
+def test_guidance_that_no_step_has_is_told(tiny, values, note):
+    made = request.make_request(tiny, CIRCLE, steps=20, **values)
+    assert [told for told in made.notes if "guidance" in told] == ([note] if note else [])
+
+
 def test_steps_outside_compute_the_prompt_alone():
     scales = Guiding(6.0, interval=(0.3, 0.6))(trailing_timesteps(10))
     assert schedule_for("", scales) == [1] * 3 + [2] * 3 + [1] * 4

@@ -64,6 +64,19 @@ def images(planned_runs: list[runs.SweepRun]) -> list[object]:
     return [run.varied.get("image") for run in planned_runs]
 
 
+def test_a_sweep_extends_a_result_by_its_name(outputs, tmp_path):
+    made = outputs / "2026-01-01" / "circle.mp4"
+    made.parent.mkdir(parents=True)
+    video.encode_video(np.zeros((13, 96, 144, 3), np.uint8), made, 8, "")
+    fixed = {"parameters": FIXED | {"model": "tiny", "frames": 4, "extend": "circle"}}
+    (run,) = planned(tmp_path, fixed)
+    assert run.parameters["extend"].endswith("#circle.mp4")
+    (run,) = planned(made.parent, {"parameters": fixed["parameters"] | {"extend": "circle.mp4"}})
+    assert run.parameters["extend"].endswith("#circle.mp4")
+    with pytest.raises(SpecError, match="no file"):
+        planned(tmp_path, {"parameters": fixed["parameters"] | {"extend": "square"}})
+
+
 def test_a_folder_is_swept_and_resumed_once_it_is_gone(outputs, shots, tmp_path, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text(json.dumps({"name": "pictures", "parameters": FIXED, "images": "shots"}))

@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import settings
 from ..checkpoints.registry import IMAGE, Checkpoint
 from ..errors import PathError, RequestError
-from ..paths import user_path
+from ..paths import TRASH, user_path
 from .fields import DRAWN_BELOW
 
 FIELD = "extend"
@@ -45,7 +45,8 @@ def pieces(checkpoint: Checkpoint, frames: int) -> tuple[int, ...]:
 
 def find_source(value: str, field: str = FIELD) -> str:
     """The path of a clip, or of the result of a name: one in the outputs folder, or in any folder
-    of it, without its ending too. Anything else as it is, for the message that it can't be used.
+    of it but the trash, without its ending too. Anything else as it is, for the message that it
+    can't be used.
 
     Args:
         field: what messages call it.
@@ -63,6 +64,7 @@ def find_source(value: str, field: str = FIELD) -> str:
                 return str(path)
             if name == Path(name).name:
                 found = sorted(outputs.glob(f"*/{glob.escape(name)}"))
+                found = [one for one in found if one.parent.name != TRASH]
                 if len(found) == 1:
                     return str(found[0])
                 if found:

@@ -15,6 +15,7 @@ from ..text import plain_line
 from . import extension
 from .field import PICTURE
 from .fields import FIELDS, INPUTS
+from .guidance import parse_interval
 
 if TYPE_CHECKING:
     from ..media.given import Given
@@ -166,6 +167,25 @@ def idle_fields(asked: Mapping[str, object]) -> tuple[str, ...]:
         if field.tunes and asked[name] != field.default
         if not any(asked[tuned] for tuned in field.tunes)
     )
+
+
+def guiding_notes(asked: Mapping[str, object], steps: int) -> tuple[str, ...]:
+    """A note where guidance is given that no step has.
+
+    Args:
+        asked: values of a request's fields.
+        steps: that are done.
+    """
+    named = {name: asked[name] for name in ("guidance_schedule", "guidance_interval")}
+    if asked["guidance"] <= 1:
+        given = [name for name, value in named.items() if value != FIELDS[name].default]
+        return tuple(f"{name} has no effect at guidance {asked['guidance']:g}" for name in given)
+    interval = parse_interval(str(asked["guidance_interval"]))
+    first, end = (round(share * steps) for share in interval)
+    if first < end:
+        return ()
+    between = f"no step of {steps} lies between {interval[0]:g} and {interval[1]:g}"
+    return (f"guidance_interval: {between}, so there is no guidance",)
 
 
 def reading_notes(given: Mapping[str, Given], height: int, width: int, fit: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from .field import FRAMES, PLAN
 from .fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS, complete_values, names_deciding
 from .fit import Adjustment, fit_frames, fit_size, is_trained, steps_notes
 from .guidance import Guiding, parse_interval
-from .schedulers import AUTO, used_guidance, used_scheduler
+from .schedulers import AUTO, GUIDING, guiding_of, used_scheduler
 from .several_gpus import parse_gpus
 from .step_prompts import texts_by_step, texts_together
 from .wildcard_syntax import is_template
@@ -124,9 +124,7 @@ class VideoRequest:
     @property
     def guiding(self) -> Guiding:
         """Its guidance at each step."""
-        checkpoint, name = self.model.checkpoint, self.guidance_schedule
-        schedule = used_guidance(checkpoint, self.scheduler, name)
-        return Guiding(self.guidance, schedule, parse_interval(self.guidance_interval))
+        return guiding_of(self.model.checkpoint, {name: getattr(self, name) for name in GUIDING})
 
     @property
     def encoded_frames(self) -> int:
@@ -266,7 +264,8 @@ def _notes(
         allowed += ("allow_untrained_size",)
         notes += (f"{size[0]} × {size[1]} is outside the model's training",)
     notes += steps_notes(asked["steps"], used_scheduler(model.checkpoint, asked["scheduler"]))
-    notes += inputs.idle_fields(asked) + inputs.reading_notes(given, *size, asked["fit"])
+    notes += inputs.idle_fields(asked) + inputs.guiding_notes(asked, steps)
+    notes += inputs.reading_notes(given, *size, asked["fit"])
     return notes, allowed
 
 

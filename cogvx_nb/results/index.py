@@ -14,6 +14,7 @@ from pathlib import Path
 from .. import __version__
 from ..errors import ResultError
 from ..media import kept
+from ..paths import TRASH
 from . import columns
 from .index_file import memory_database, read_database, write_database
 from .marks import SUFFIX, Marks, read_marks
@@ -24,9 +25,6 @@ NAME = ".catalogue.sqlite"
 SETTLED_SECONDS = 2
 """A folder that changed less than this before a scan is scanned again the next time: another change
 may fall into the same tick of its file system's clock."""
-
-TRASH = "trash"
-"""Folder in the outputs folder for results that were moved away."""
 
 EXCLUDED_FOLDERS = (TRASH, "benchmarks", "grids", "comparisons", kept.FOLDER)
 """Folders in the outputs folder that hold no results."""

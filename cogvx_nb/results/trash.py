@@ -10,8 +10,8 @@ from pathlib import Path
 from .. import settings
 from ..errors import ResultError
 from ..files import numbered_paths
+from ..paths import TRASH
 from .catalogue import Catalogue
-from .index import TRASH
 from .marks import marks_file
 
 

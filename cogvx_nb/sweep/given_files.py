@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import PathError, SpecError
 from ..media import kept
 from ..paths import user_path
-from ..planning import inputs
+from ..planning import extension, inputs
 from ..planning.rows import MAX_ROWS, ParameterRow
 from ..text import telling_end
 
@@ -129,14 +129,20 @@ def _natural(name: str) -> list:
 
 
 def absolute_name(field: str, value: str, folder: Path) -> str:
-    """A path that a file of a sweep names, from any current directory; kept names stay.
+    """A path that a file of a sweep names, from any current directory; kept names stay. A clip to
+    extend may be a result's name where there is no such file: see ``extension.find_source``.
 
     Raises:
         PathError: if the system can have no such file.
+        RequestError: if several results have that name.
     """
     if not value or kept.is_kept_name(inputs.split_name(value)[0]):
         return value
-    return str(user_path(value, field, start=folder, folder=True))
+    path = user_path(value, field, start=folder, folder=True)
+    if field == extension.FIELD and not path.exists():
+        found = Path(extension.find_source(value))
+        return str(found if found.is_absolute() else path)
+    return str(path)
 
 
 @dataclass(frozen=True, slots=True)
