@@ -86,11 +86,15 @@ def make_storyboard(
     _check(shots)
     pieces: list[MadePiece] = []
     for number, shot in enumerate(shots, 1):
-        if cancel is not None and cancel.is_set():
-            raise Cancelled(f"cancelled; {len(pieces)} of {len(shots)} pieces are there")
         told = f"piece {number} of {len(shots)}"
         emit(PieceReached(number, len(shots), MAKING))
-        pieces.append(_made(shot, pieces, told, emit, cancel))
+        try:
+            if cancel is not None and cancel.is_set():
+                raise Cancelled
+            pieces.append(_made(shot, pieces, told, emit, cancel))
+        except Cancelled as error:  # which says that nothing was written
+            there = f"cancelled; {len(pieces)} of {len(shots)} pieces are there"
+            raise Cancelled(there) from error
         emit(PieceReached(number, len(shots), MADE if pieces[-1].made else TAKEN))
     whole = _join(pieces, output, overwrite, emit)
     return Storyboard(whole, tuple(pieces))
