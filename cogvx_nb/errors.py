@@ -271,7 +271,7 @@ def optional_import(
     Args:
         extra: of this distribution, which installs the package.
         purpose: what needs it, such as ``measuring videos``.
-        package: its name in the message; by default the module's.
+        package: its name in the message; by default the module's. What it lacks itself has its own.
         make_error: makes the exception from its message.
 
     Raises:
@@ -279,8 +279,9 @@ def optional_import(
     """
     try:
         return importlib.import_module(module)
-    except ImportError:
-        package = package or module.partition(".")[0]
+    except ImportError as error:
+        root, lacking = module.partition(".")[0], (error.name or module).partition(".")[0]
+        package = (package or root) if lacking == root else lacking
         raise make_error(missing_package(package, extra, purpose)) from None
 
 

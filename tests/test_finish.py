@@ -318,9 +318,12 @@ def test_several_are_made_one_after_another_and_fail_alone(moving, keep, module_
     assert shown == stored.read_tag(result.Path(made)) | {"seconds": shown["seconds"]}
 
 
-def test_a_video_by_a_network_names_its_weights_and_is_made_again(keep, tmp_path):
+def test_a_video_by_a_network_names_its_weights_and_is_made_again(keep, tmp_path, monkeypatch):
     source = keep([ball(n)[:48, :64] for n in range(2)], "small.mp4")
     made = finish_result(source, tmp_path / "made.mp4", scale=2, upscaler="animevideo")
+    assert made.settings.finished.tile == (48, 64)
+    # Memory has become small since: the tiles stay as recorded.
+    monkeypatch.setattr("cogvx_nb.finishing.tiles.free_bytes", lambda device: 2**20)
     assert list(made.settings.finished.weights) == ["REALESRGAN_ANIMAVIDEOV3_UP2X.bin"]
     assert made.settings.finished.versions["torch"]
     assert reproduce(made).identical

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 from cogvx_nb import finish_result, hashing, reproduce
 from cogvx_nb.errors import (
+    BadFrames,
     CogvxError,
     DoesNotFit,
     ModelCorrupt,
     PickledWeights,
     RequestError,
     ResultError,
+    optional_import,
 )
 from cogvx_nb.finishing import methods, ncnn, networks, real_esrgan, tiles, user_network
 from cogvx_nb.results import result
@@ -129,6 +133,87 @@ def test_what_cannot_enlarge_is_refused(name, scale, error, words, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=words):
         methods.find_upscaler(name, scale).open(HEIGHT, WIDTH, scale)
+
+
+class Enlarging(torch.nn.Module):
+    """Enlarges by two; memory runs out for more than ``most`` pixels."""
+
+    def __init__(self, most: int = 10**9, value: float = 1.0) -> None:
+        super().__init__()
+        self.most, self.value = most, value
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        if picture.shape[2] * picture.shape[3] > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return torch.nn.functional.interpolate(picture, scale_factor=2) * self.value
+
+
+NO_CPU = "cpu:0"
+"""Takes the way of GPUs, whose tiles are tried."""
+
+
+def test_tiles_that_memory_is_too_small_for_are_halved(monkeypatch):
+    monkeypatch.setattr(tiles, "free_bytes", lambda device: 2**30)
+    network = tiles.Network(Enlarging(most=2000), 2, 100, 4, half=False)
+    made = tiles.Enlarger(network, HEIGHT, WIDTH, NO_CPU)
+    assert made.enlarge(disc(30)).shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    assert made.tile != (HEIGHT, WIDTH)
+    with pytest.raises(DoesNotFit, match="enlarging takes more than"):
+        tiles.Enlarger(replace(network, module=Enlarging(most=50)), HEIGHT, WIDTH, NO_CPU)
+
+
+def test_what_a_loaded_pipeline_holds_is_not_free(monkeypatch):
+    facts = {"mem_get_info": (10, 100), "memory_reserved": 50, "memory_allocated": 45}
+    for name, value in {**facts, "get_per_process_memory_fraction": 1.0}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *device, value=value: value)
+    assert tiles.free_bytes("cuda") == 15
+
+
+def test_frames_that_are_no_numbers_are_refused():
+    network = tiles.Network(Enlarging(value=float("nan")), 2, 100, 4)
+    with pytest.raises(BadFrames, match="gave NaN: use another upscaler"):
+        next(tiles.Enlarger(network, HEIGHT, WIDTH, "cpu")(iter([disc(30)])))
+
+
+class Descriptor(SimpleNamespace):
+    """What a network of one's own is known by, as of spandrel's ``ImageModelDescriptor``."""
+
+    def __call__(self, picture: torch.Tensor) -> torch.Tensor:
+        return self.model(picture)
+
+
+@pytest.fixture
+def described(tmp_path, monkeypatch):
+    """Stands in for spandrel, which needs torchvision: a file, and what is found in it."""
+    descriptor = Descriptor(
+        model=Enlarging(), scale=2, input_channels=3, output_channels=3, supports_half=False
+    )
+    loader = SimpleNamespace(load_from_state_dict=lambda weights: descriptor)
+    parts = {"UnsupportedModelError": KeyError, "ImageModelDescriptor": Descriptor}
+    stand_in = SimpleNamespace(ModelLoader=lambda: loader, **parts)
+    monkeypatch.setitem(sys.modules, "spandrel", stand_in)
+    monkeypatch.setattr(tiles, "free_bytes", lambda device: 2**30)
+    save_file({"weight": torch.ones(2)}, tmp_path / "any.safetensors")
+    return str(tmp_path / "any.safetensors"), descriptor
+
+
+def test_a_network_of_ones_own_computes_in_half_precision_only_if_it_can(described):
+    path, descriptor = described
+    own, weights = user_network.open_network(path, HEIGHT, WIDTH, 2, NO_CPU)
+    assert (own.dtype, list(weights)) == (torch.float32, ["any.safetensors"])
+    assert own.enlarge(disc(30)).shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    descriptor.supports_half = True
+    assert user_network.open_network(path, HEIGHT, WIDTH, 2, NO_CPU)[0].dtype == torch.float16
+    descriptor.output_channels = 1
+    with pytest.raises(CogvxError, match="for something else than enlarging pictures"):
+        user_network.open_network(path, HEIGHT, WIDTH, 2, NO_CPU)
+
+
+def test_what_a_package_lacks_itself_is_named(tmp_path, monkeypatch):
+    (tmp_path / "needing.py").write_text("import lacking_part.of_it")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CogvxError, match="needs the lacking_part package"):
+        optional_import("needing", "upscale", "an upscaler of your own")
 
 
 @pytest.fixture

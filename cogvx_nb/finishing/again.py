@@ -63,7 +63,7 @@ def finish_again(
     path = find_source(original.path, then)
     source = read_source(path, read_result(path).settings, cancel)
     recipe = _recorded_recipe(original.path, then)
-    work = plan_work(source, recipe)
+    work = plan_work(source, recipe, then.tile)
     now = describe_finish(work, recipe).finished
     emit(StageStarted("finish", work.seconds))
     digest = hashlib.sha256()
@@ -112,6 +112,8 @@ def find_source(path: Path, finished: RecordedFinish) -> Path:
 
 def _differences(then: RecordedFinish, now: RecordedFinish) -> tuple[str, ...]:
     found = []
+    if now.tile and not then.tile:
+        found.append(f"tiles: not recorded then, {now.tile_height} × {now.tile_width} now")
     for part in ("versions", "weights"):
         before, after = getattr(then, part), getattr(now, part)
         found += [

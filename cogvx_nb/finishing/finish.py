@@ -75,6 +75,7 @@ def describe_finish(work: Work, recipe: Recipe) -> Sidecar:
     source = work.source
     opened = [one for one in (work.interpolation, work.upscaler) if one is not None]
     packages = sorted({name for one in opened for name in one.packages})
+    tile_height, tile_width = (work.upscaler and work.upscaler.tile) or (None, None)
     finished = RecordedFinish(
         source=source.path.name,
         source_frames=source.settings.frame_hash,
@@ -91,6 +92,8 @@ def describe_finish(work: Work, recipe: Recipe) -> Sidecar:
         versions={"cogvx-nb": __version__, "ffmpeg": ffmpeg_version()}
         | {name: probe.installed_version(name) for name in packages}
         | ({"device": networks.device_name()} if "torch" in packages else {}),
+        tile_height=tile_height,
+        tile_width=tile_width,
     )
     return replace(
         source.settings,

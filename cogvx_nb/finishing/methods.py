@@ -36,6 +36,7 @@ class Opened:
     packages: tuple[str, ...] = ()  # whose versions decide the frames, besides ffmpeg's
     weights: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of its files, by name
     parallel: bool = False  # whether runs may be filled in several threads at once
+    tile: tuple[int, int] | None = None  # height and width of a network's tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +55,21 @@ class Interpolation:
 class Upscaler:
     """A way to enlarge frames.
 
-    ``open`` is called with height and width in pixels and the scale, and raises CogvxError if it
-    can't work here.
+    ``open`` is called with height and width in pixels, the scale, and the height and width of tiles
+    or None for those that fit, and raises CogvxError if it can't work here.
     """
 
     about: str
     scales: tuple[int, ...]
-    open: Callable[[int, int, int], Opened]
+    open: Callable[[int, int, int, tuple[int, int] | None], Opened]
     seconds: Callable[[int, int], float]  # predicted for a frame of so many pixels, by a scale
 
 
-def _open_network(name: str, height: int, width: int, scale: int) -> Opened:
-    return Opened(*networks.open_upscaler(name, height, width, scale))
+def _open_network(
+    name: str, height: int, width: int, scale: int, tile: tuple[int, int] | None = None
+) -> Opened:
+    run, packages, weights = networks.open_upscaler(name, height, width, scale, tile)
+    return Opened(run, packages, weights, tile=run.tile)
 
 
 INTERPOLATIONS: dict[str, Interpolation] = {
@@ -81,7 +85,9 @@ UPSCALERS: dict[str, Upscaler] = {
     "lanczos": Upscaler(
         "Lanczos resampling",
         (2, 3, 4),
-        lambda height, width, scale: Opened(lanczos.enlarge_by(scale), packages=("pillow",)),
+        lambda height, width, scale, tile=None: Opened(
+            lanczos.enlarge_by(scale), packages=("pillow",)
+        ),
         lambda pixels, scale: 1.6e-8 * pixels * scale**2,  # measured there
     ),
     "animevideo": Upscaler(

@@ -60,13 +60,14 @@ def seconds(operations: float, pixels: int, scale: int) -> float:
 
 
 def open_upscaler(
-    name: str, height: int, width: int, scale: int
+    name: str, height: int, width: int, scale: int, tile: tuple[int, int] | None
 ) -> tuple[Callable, tuple[str, ...], dict[str, str]]:
     """What enlarges frames of a size, the packages whose versions decide the result, and the
     SHA-256 of the weights.
 
     Args:
         name: of ``real_esrgan.FILES``, or a file.
+        tile: see ``tiles.Enlarger``, which is returned.
 
     Raises:
         CogvxError: if it can't work here; see ``real_esrgan`` and ``user_network``.
@@ -76,7 +77,7 @@ def open_upscaler(
         from . import real_esrgan, user_network
 
     if is_file(name):
-        run, weights = user_network.open_network(name, height, width, scale)
+        run, weights = user_network.open_network(name, height, width, scale, tile=tile)
         return run, ("torch", "spandrel"), weights
-    run, weights = real_esrgan.open_network(name, height, width, scale)
+    run, weights = real_esrgan.open_network(name, height, width, scale, tile=tile)
     return run, ("torch",), weights

@@ -57,7 +57,12 @@ def load(name: str, scale: int) -> tuple[Network, dict[str, str]]:
 
 
 def open_network(
-    name: str, height: int, width: int, scale: int, device: str | None = None
+    name: str,
+    height: int,
+    width: int,
+    scale: int,
+    device: str | None = None,
+    tile: tuple[int, int] | None = None,
 ) -> tuple[Enlarger, dict[str, str]]:
     """What enlarges frames of a size, and the hashes of its weights.
 
@@ -65,4 +70,4 @@ def open_network(
         CogvxError: if their package isn't installed, its files are damaged, or memory is too small.
     """
     network, weights = load(name, scale)
-    return Enlarger(network, height, width, device), weights
+    return Enlarger(network, height, width, device, tile), weights

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import DoesNotFit, OutOfMemory
+from ..errors import BadFrames, DoesNotFit, OutOfMemory
 from ..pipeline.failures import is_out_of_memory
 from ..planning import probe
 from ..text import format_bytes
@@ -35,12 +35,14 @@ class Network:
         module: float (1, 3, height, width) in 0 … 1 to ``scale`` times the size.
         values: for each pixel of its input at most so many are in memory at once.
         overlap: pixels around a tile that decide about it.
+        half: whether it can compute in float16, which a GPU then does.
     """
 
     module: nn.Module
     scale: int
     values: float
     overlap: int
+    half: bool = True
 
 
 def preferred_device() -> str:
@@ -48,11 +50,15 @@ def preferred_device() -> str:
 
 
 def free_bytes(device: str) -> int:
-    """Memory of a device that torch could allocate; where the system doesn't say, enough."""
+    """Memory of a device that torch could allocate; where the system doesn't say, enough.
+
+    Unlike ``probe.cuda_gpus`` without what a loaded pipeline holds: enlarging doesn't release it.
+    """
     if device == "cpu":
         return probe.ram_free_bytes(probe.process_limits()) or MOST_BYTES * 2
-    gpus = {gpu.index: gpu for gpu in probe.cuda_gpus(torch)}
-    return gpus[torch.cuda.current_device()].free_bytes
+    free, total = torch.cuda.mem_get_info(device)
+    used, share = torch.cuda.memory_allocated(device), torch.cuda.get_per_process_memory_fraction()
+    return min(free + torch.cuda.memory_reserved(device), int(share * total)) - used
 
 
 def tile_size(
@@ -87,28 +93,72 @@ def tile_size(
 class Enlarger:
     """Enlarges frames, see ``methods.Enlarge``; one of them is on the device at a time.
 
+    Args:
+        tile: height and width of the tiles, which decide the last bits; by default what fits.
+
     Raises:
         DoesNotFit: if there isn't memory enough.
     """
 
-    def __init__(self, network: Network, height: int, width: int, device: str | None = None):
+    def __init__(
+        self,
+        network: Network,
+        height: int,
+        width: int,
+        device: str | None = None,
+        tile: tuple[int, int] | None = None,
+    ):
         self.device = device or preferred_device()
-        self.dtype = torch.float32 if self.device == "cpu" else torch.float16
+        self.dtype = torch.float16 if network.half and self.device != "cpu" else torch.float32
         self.network, self.size = network, (height, width)
         self.overlap = network.overlap + BLUR // 2 + 1
-        self.module = network.module.eval().to(
-            self.device, self.dtype, memory_format=torch.channels_last
-        )
-        each = network.values * self.dtype.itemsize * WORKSPACE
+        try:
+            self.module = network.module.eval().to(
+                self.device, self.dtype, memory_format=torch.channels_last
+            )
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DoesNotFit("memory is too small for the network: use lanczos") from None
+        self.tile = tile or self._fitting_tile()
+
+    def _fitting_tile(self) -> tuple[int, int]:
+        """The largest tiles that fit; on a GPU they are tried, since what is predicted to fit may
+        not: others use it too.
+
+        Raises:
+            DoesNotFit: if none do.
+        """
+        (height, width), scale = self.size, self.network.scale
+        each = self.network.values * self.dtype.itemsize * WORKSPACE
         # The whole output is there beside a tile, in bytes and in pieces of the dtype.
-        output = 2 * 3 * height * width * network.scale**2
-        free = free_bytes(self.device) - output
-        self.tile = tile_size(height, width, each, self.overlap, min(MOST_BYTES, free))
+        output = 2 * 3 * height * width * scale**2
+        most = min(MOST_BYTES, free_bytes(self.device) - output)
+        while True:
+            tile = tile_size(height, width, each, self.overlap, most)
+            if self.device == "cpu" or self.fits(tile):
+                return tile
+            most //= 2
+
+    @torch.inference_mode()
+    def fits(self, tile: tuple[int, int]) -> bool:
+        """Whether memory is enough for a tile of that size, found by enlarging a black one."""
+        sides = [min(a + 2 * self.overlap, b) for a, b in zip(tile, self.size, strict=True)]
+        try:
+            self._run(torch.zeros(*sides, 3, dtype=torch.uint8, device=self.device))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if self.device != "cpu":
+                torch.cuda.empty_cache()
+            return False
+        return True
 
     def __call__(self, frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """
         Raises:
             OutOfMemory: if memory runs out all the same.
+            BadFrames: if the network gives NaN.
         """
         for frame in frames:
             try:
@@ -144,6 +194,8 @@ class Enlarger:
         pixels = part.permute(2, 0, 1)[None].to(self.dtype, memory_format=torch.channels_last)
         pixels = pixels / 255
         large = self.module(pixels)
+        if not torch.isfinite(large).all():
+            raise BadFrames("the network that enlarges gave NaN: use another upscaler")
         large += F.interpolate(
             self._lost_colour(pixels, large), scale_factor=self.network.scale, mode="bilinear"
         )

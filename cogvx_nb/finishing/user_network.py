@@ -58,7 +58,7 @@ def load(name: str, scale: int) -> tuple[Network, dict[str, str]]:
     descriptor = _describe(spandrel, path, weights)
     if descriptor.scale != scale:
         raise RequestError("scale", scale, f"{path.name} enlarges by {descriptor.scale}")
-    network = Network(Described(descriptor), scale, VALUES, OVERLAP)
+    network = Network(Described(descriptor), scale, VALUES, OVERLAP, descriptor.supports_half)
     return network, {path.name: sha256(path)}
 
 
@@ -85,16 +85,22 @@ def _describe(spandrel, path: Path, weights: dict[str, Tensor]):
         raise CogvxError(f"{path} holds no network that spandrel knows") from None
     except Exception as error:
         raise ModelCorrupt(f"{path} is no whole network ({_reason(error)})") from None
-    if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != 3:
+    is_image = isinstance(found, spandrel.ImageModelDescriptor)
+    if not is_image or (found.input_channels, found.output_channels) != (3, 3):
         raise CogvxError(f"{path} holds a network for something else than enlarging pictures")
     return found
 
 
 def open_network(
-    name: str, height: int, width: int, scale: int, device: str | None = None
+    name: str,
+    height: int,
+    width: int,
+    scale: int,
+    device: str | None = None,
+    tile: tuple[int, int] | None = None,
 ) -> tuple[Enlarger, dict[str, str]]:
     """What enlarges frames of a size, and the hash of its weights; raises what ``load`` does, and
     DoesNotFit if memory is too small."""
     network, weights = load(name, scale)
     with torch.no_grad():
-        return Enlarger(network, height, width, device), weights
+        return Enlarger(network, height, width, device, tile), weights

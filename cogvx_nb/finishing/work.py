@@ -51,8 +51,11 @@ class Work:
     seconds: float  # predicted
 
 
-def plan_work(source: Source, recipe: Recipe) -> Work:
+def plan_work(source: Source, recipe: Recipe, tile: tuple[int, int] | None = None) -> Work:
     """Check what is asked for, and open the methods.
+
+    Args:
+        tile: height and width of the tiles of a network; by default those that fit.
 
     Raises:
         RequestError: if it can't be done with this video.
@@ -80,7 +83,7 @@ def plan_work(source: Source, recipe: Recipe) -> Work:
     if recipe.interpolates:
         interpolation = row.open(source.height, source.width)
     if recipe.scale is not None:
-        upscaler = enlarging.open(source.height, source.width, recipe.scale)
+        upscaler = enlarging.open(source.height, source.width, recipe.scale, tile)
     shape = source.count, source.height, source.width
     seconds = predict_seconds(*shape, source.fps, recipe)
     return Work(source, frames, height, width, fps, interpolation, upscaler, seconds)

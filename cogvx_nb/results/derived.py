@@ -28,6 +28,14 @@ class RecordedFinish:
     scale: Annotated[int, Range(1, 16)] = 1
     weights: dict[str, str] = field(default_factory=dict)  # SHA-256 of files of networks, by name
     versions: dict[str, str | None] = field(default_factory=dict)  # of what decides the frames
+    # Of the tiles of a network, which decide the last bits; None: none, or made before they were
+    # recorded.
+    tile_height: Annotated[int, Range(1, MAX_SIDE)] | None = None
+    tile_width: Annotated[int, Range(1, MAX_SIDE)] | None = None
+
+    @property
+    def tile(self) -> tuple[int, int] | None:
+        return (self.tile_height, self.tile_width) if self.tile_height and self.tile_width else None
 
     def __str__(self) -> str:
         parts = [f"{self.interpolation} to {self.fps} fps"] * bool(self.interpolation)
