@@ -131,6 +131,19 @@ def test_a_sidecar_that_says_less_is_a_result_too(place):
     assert frame.denoise_seconds[0] == 1.0
 
 
+def test_brackets_in_an_older_sidecar_take_nothing_down(place, capsys):
+    place("whole", prompt=BLUE)
+    path = place()
+    kept = json.loads(path.with_suffix(".json").read_text())
+    kept["request"]["prompt"] = "[" * 1500 + ":b:.4]" * 1500
+    kept["request"].pop("guidance_schedule", None)
+    path.with_suffix(".json").write_text(json.dumps(kept))
+    assert main(["show", str(path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "request.prompt" in line
+    assert any(BLUE in line for line in listed(capsys))
+
+
 # --- the table ----------------------------------------------------------------------------------
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from conftest import CIRCLE
 
-from cogvx_nb import reproduction
+from cogvx_nb import reproduction, settings
 from cogvx_nb.cli import table
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import Cancelled, ResultError, SpecError
+from cogvx_nb.media.ffmpeg import find_ffmpeg
 from cogvx_nb.planning.storyboards import read_storyboard, shots_of
 from cogvx_nb.progress import Step
 from cogvx_nb.results import result, video
@@ -104,6 +105,18 @@ def test_a_piece_that_goes_on_takes_the_place_of_the_one_before(tmp_path):
     assert shades[:2] == [80, 80]
     assert shades[-1] == 160
     assert len(shades) == 5 + 4 - 3, "the fade is of the chain, not of its first piece"
+
+
+def test_a_joined_video_has_the_same_frames_on_other_processors(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 64, 96, 3), np.uint8)
+    path = tmp_path / "noise.mp4"
+    video.encode_video(noise, path, 8, "")
+    here = joined_frames([path, path], ["cut", "fade"], 8)
+    old = tmp_path / "ffmpeg"
+    old.write_text(f'#!/bin/sh\nexec {find_ffmpeg()} -cpuflags 0 "$@"\n')
+    old.chmod(0o755)
+    monkeypatch.setenv(settings.FFMPEG_VARIABLE, str(old))
+    assert np.array_equal(joined_frames([path, path], ["cut", "fade"], 8), here)
 
 
 # --- whole storyboards ----------------------------------------------------------------------------

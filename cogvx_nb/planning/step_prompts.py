@@ -22,6 +22,9 @@ MOST_TEXTS = 20
 """Texts that a prompt may become one after another; each is encoded and kept, 3.5 MiB a pair with
 T5 XXL."""
 
+MOST_NESTED = 50
+"""Brackets around a change, which is far below what Python's recursion bears."""
+
 REMEDY = r"write [A:B:0.4], or \[ for a bracket that is text"
 
 _ESCAPED = re.compile(r"\\([\[\]:\\{}|$_])")  # those of wildcards too
@@ -144,7 +147,7 @@ def _brackets(prompt: str, field: str) -> dict[int, tuple[int, int, int]]:
     """By the place of a change's opening bracket those of both colons and of the closing one.
 
     Raises:
-        RequestError: for one that has two colons and no number.
+        RequestError: for one that has two colons and no number, or is in too many others.
     """
     found: dict[int, tuple[int, int, int]] = {}
     opened: list[tuple[int, list[int]]] = []
@@ -159,6 +162,8 @@ def _brackets(prompt: str, field: str) -> dict[int, tuple[int, int, int]]:
         elif character == "]" and opened:
             start, colons = opened.pop()
             if _is_change(prompt[start : place + 1], [colon - start for colon in colons], field):
+                if len(opened) >= MOST_NESTED:
+                    _refuse(prompt[start : place + 1], f"is in {len(opened)} brackets", field)
                 found[start] = (*colons, place)
     for start, colons in opened:
         if len(colons) > 1 and _NUMBER.match(prompt, colons[1] + 1):

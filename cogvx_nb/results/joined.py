@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ResultError
 from ..planning.transitions import CONTINUE, FADE
-from ..text import plain_line
+from ..text import format_bytes, plain_line
 from . import video
 from .found import find_video
 from .records import RecordedPiece, Sidecar
@@ -53,22 +53,30 @@ class JoinedAgain:
         return f"not identical: its pieces decode to other frames than {path} was made of"
 
 
-def join_frames(clips: Sequence[np.ndarray], fading: Sequence[bool], fps: int) -> np.ndarray:
+def join_frames(clips: Iterable[np.ndarray], fading: Sequence[bool], fps: int) -> np.ndarray:
     """The frames of clips one after another.
 
     Args:
-        clips: uint8 (frames, height, width, 3) of one size.
+        clips: uint8 (frames, height, width, 3) of one size; made one by one, and copied with but
+            one of them in memory twice.
         fading: whether the one before fades into each; that of the first doesn't count.
     """
-    joined = [clips[0]]
-    for clip, fades in zip(clips[1:], fading[1:], strict=True):
-        before = joined[-1]
-        count = min(round(FADE_SECONDS * fps), len(before) - 1, len(clip) - 1) if fades else 0
-        if count:
-            joined[-1] = before[:-count]
-            joined.append(_faded(before[-count:], clip[:count]))
-        joined.append(clip[count:])
-    return np.concatenate(joined)
+    joined: list[np.ndarray] = []
+    for clip, fades in zip(clips, fading, strict=True):
+        if joined and fades:
+            before = joined.pop()
+            count = min(round(FADE_SECONDS * fps), len(before) - 1, len(clip) - 1)
+            kept = len(before) - count
+            joined += [before[:kept], _faded(before[kept:], clip[:count])]
+            clip = clip[count:]
+        joined.append(clip)
+    whole = np.empty((sum(map(len, joined)), *joined[0].shape[1:]), np.uint8)
+    place = 0
+    while joined:
+        part = joined.pop(0)
+        whole[place : place + len(part)] = part
+        place += len(part)
+    return whole
 
 
 def _faded(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -84,7 +92,7 @@ def joined_frames(paths: Sequence[Path], transitions: Sequence[str], fps: int) -
         transitions: how each follows the one before it, of ``planning.transitions.TRANSITIONS``.
 
     Raises:
-        ResultError: if one can't be read.
+        ResultError: if one can't be read or has another size, or all are too long for RAM.
     """
     runs: list[tuple[Path, bool]] = []
     for path, transition in zip(paths, transitions, strict=True):
@@ -92,8 +100,27 @@ def joined_frames(paths: Sequence[Path], transitions: Sequence[str], fps: int) -
             runs[-1] = (path, runs[-1][1])
         else:
             runs.append((path, transition == FADE))
-    clips = [video.decode_video(path) for path, _ in runs]
+    clips = _decoded([path for path, _ in runs])
     return join_frames(clips, [fades for _, fades in runs], fps)
+
+
+def _decoded(paths: Sequence[Path]) -> Iterator[np.ndarray]:
+    """The frames of mp4s of one size, the same on every processor: they are compared again."""
+    total, size = 0, None
+    for path in paths:
+        frames = []
+        with video.stream_frames(path) as stream:
+            for frame in stream:
+                total, size = total + frame.nbytes, size or frame.shape
+                if frame.shape != size:
+                    raise ResultError(f"{path} can't be joined: its size isn't that of the others")
+                if total > video.MAX_DECODED_BYTES:
+                    most = format_bytes(video.MAX_DECODED_BYTES)
+                    raise ResultError(f"{path} can't be joined: the whole has more than {most}")
+                frames.append(frame)
+        if not frames:
+            raise ResultError(f"{path} can't be read as a video")
+        yield np.stack(frames)
 
 
 def describe_joined(pieces: Sequence[Piece], frames: np.ndarray) -> Sidecar:

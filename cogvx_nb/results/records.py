@@ -13,7 +13,7 @@ from ..loras.entries import is_kept
 from ..media import kept
 from ..planning import step_prompts, wildcard_syntax
 from ..planning.field import FRAMES
-from ..planning.fields import FIELDS, INPUTS, names_deciding
+from ..planning.fields import FIELDS, INPUTS, MAX_PROMPT, names_deciding
 from ..planning.fit import Adjustment
 from ..planning.former_names import rename_choices, rename_step_cache
 from ..planning.plan import PREDICTED, RECORDED, Plan
@@ -246,7 +246,11 @@ def _with_escaped_prompts(content: dict) -> dict:
     if not isinstance(made, dict) or "template" in content:
         return content
     texts = {name: made.get(name) for name in ("prompt", "negative_prompt")}
-    texts = {name: text for name, text in texts.items() if isinstance(text, str)}
+    texts = {
+        name: text
+        for name, text in texts.items()
+        if isinstance(text, str) and len(text) <= MAX_PROMPT  # others aren't of a request
+    }
     if "guidance_schedule" not in made:  # which came a little later than changes by steps
         texts = {name: step_prompts.escape(text) for name, text in texts.items()}
     texts |= {"prompt": wildcard_syntax.escape(texts["prompt"])} if "prompt" in texts else {}
