@@ -14,12 +14,10 @@ from pathlib import Path
 from . import leftovers, settings
 from .errors import Cancelled, CogvxError, RequestError, SpecError
 from .events import MADE, MAKING, TAKEN, PieceReached
+from .media.given import Given
 from .planning.extension import FIELD, seed_of
-from .planning.fields import FIELDS, RANDOM_SEED, complete_values
-from .planning.inputs import task_of
-from .planning.model_choice import find_model
-from .planning.probe import probe_machine
-from .planning.request import VideoRequest
+from .planning.fields import FIELDS, RANDOM_SEED
+from .planning.request import VideoRequest, make_request
 from .planning.storyboards import Shot, read_storyboard, shots_of
 from .planning.transitions import CONTINUE
 from .progress import CancelToken, Listener, Note
@@ -27,8 +25,9 @@ from .results import result, video
 from .results.catalogue import Catalogue
 from .results.found import find_made
 from .results.joined import Piece, describe_joined, joined_frames
-from .results.output import check_output
+from .results.output import check_output, check_room
 from .results.result import Result
+from .text import format_bytes
 from .workflow import make_video, prepare_request
 
 
@@ -47,6 +46,21 @@ class Storyboard:
 
     result: Result  # the whole
     pieces: tuple[MadePiece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row that can be made. One that goes on has a request whose clip isn't there yet."""
+
+    shot: Shot
+    request: VideoRequest
+    note: str  # why this checkpoint
+
+    @property
+    def new_frames(self) -> int:
+        """Frames that the whole has of it, at most."""
+        goes_on = self.shot.transition == CONTINUE
+        return self.request.frames if goes_on else self.request.all_frames
 
 
 def make_storyboard(
@@ -77,32 +91,33 @@ def make_storyboard(
         CogvxError: as ``generate_video``.
     """
     leftovers.begin(settings.outputs_dir())
-    check_output(output, overwrite=overwrite)
+    path = check_output(output, overwrite=overwrite)
     video.try_ffmpeg()
     is_file = isinstance(rows, str | Path)
     shots = read_storyboard(rows) if is_file else shots_of(rows)
     emit = on_event or (lambda event: None)
-    shots = _completed(shots, values)
-    _check(shots)
+    ready = _prepared(_completed(shots, values), emit)
+    first = ready[0].request
+    check_room(path, sum(row.new_frames for row in ready) * first.height * first.width)
     pieces: list[MadePiece] = []
-    for number, shot in enumerate(shots, 1):
-        told = f"piece {number} of {len(shots)}"
-        emit(PieceReached(number, len(shots), MAKING))
+    for number, row in enumerate(ready, 1):
+        told = f"piece {number} of {len(ready)}"
+        emit(PieceReached(number, len(ready), MAKING))
         try:
             if cancel is not None and cancel.is_set():
                 raise Cancelled
-            pieces.append(_made(shot, pieces, told, emit, cancel))
+            pieces.append(_made(row, pieces, told, emit, cancel))
         except Cancelled as error:  # which says that nothing was written
-            there = f"cancelled; {len(pieces)} of {len(shots)} pieces are there"
+            there = f"cancelled; {len(pieces)} of {len(ready)} pieces are there"
             raise Cancelled(there) from error
-        emit(PieceReached(number, len(shots), MADE if pieces[-1].made else TAKEN))
+        emit(PieceReached(number, len(ready), MADE if pieces[-1].made else TAKEN))
     whole = _join(pieces, output, overwrite, emit)
     return Storyboard(whole, tuple(pieces))
 
 
 def check_rows(rows: Iterable[Mapping[str, object]], **values: object) -> None:
     """Refuse what can be known of rows before they are made; see ``make_storyboard``."""
-    _check(_completed(shots_of(rows), values))
+    _prepared(_completed(shots_of(rows), values), lambda event: None)
 
 
 def _completed(shots: tuple[Shot, ...], values: Mapping[str, object]) -> list[Shot]:
@@ -119,27 +134,34 @@ def _completed(shots: tuple[Shot, ...], values: Mapping[str, object]) -> list[Sh
     return completed
 
 
-def _check(shots: list[Shot]) -> None:
-    """Refuse what can be known before the work: bad values, sizes and rates that differ."""
-    first: VideoRequest | None = None
+def _prepared(shots: list[Shot], emit: Listener) -> list[_Row]:
+    """The rows as requests; refuses before the work what can be known: bad values, sizes and rates
+    that differ, and more frames than are joined in RAM."""
+    rows: list[_Row] = []
     for shot in shots:
         with _naming(shot):
-            if shot.transition == CONTINUE:
-                _check_continued(shot)
-                continue
-            prepared, _ = prepare_request(shot.values["prompt"], **_rest(shot))
-            first = first or prepared
-            size, wanted = _size(prepared), _size(first)
+            coming = _coming(rows[-1].request) if shot.transition == CONTINUE else None
+            made, note = prepare_request(shot.values["prompt"], emit, coming, **_rest(shot))
+            rows.append(_Row(shot, made, note))
+            size, wanted = _size(made), _size(rows[0].request)
             if size != wanted:
                 remedy = f"makes {size}, and the rows before {wanted}: use one size and rate"
-                raise RequestError("model", prepared.model.name, remedy)
+                raise RequestError("model", made.model.name, remedy)
+            size_bytes = sum(row.new_frames for row in rows) * made.height * made.width * 3
+            if size_bytes > video.MAX_DECODED_BYTES:
+                most = (
+                    f"{format_bytes(size_bytes)}, more than {format_bytes(video.MAX_DECODED_BYTES)}"
+                )
+                remedy = f"brings the frames of the whole to {most}: end the storyboard before it"
+                raise RequestError("frames", made.frames, remedy)
+    return rows
 
 
-def _check_continued(shot: Shot) -> None:
-    """The same of a row whose clip isn't there yet."""
-    values, given = complete_values(shot.values), (FIELD,)
-    model, _ = find_model(values["model"], probe_machine, values["frames"], given, values["lora"])
-    task_of(model.checkpoint, given)
+def _coming(before: VideoRequest) -> Given:
+    """The clip of a piece that isn't made yet, for the one that goes on from it."""
+    count, fps = before.all_frames, before.fps
+    size = before.height, before.width
+    return Given("coming", "the piece before", *size, count, fps, count / fps)
 
 
 def _size(prepared: VideoRequest) -> str:
@@ -147,21 +169,26 @@ def _size(prepared: VideoRequest) -> str:
 
 
 def _made(
-    shot: Shot, before: list[MadePiece], told: str, emit: Listener, cancel: CancelToken | None
+    row: _Row, before: list[MadePiece], told: str, emit: Listener, cancel: CancelToken | None
 ) -> MadePiece:
     """The piece of a row: found, or made now."""
-    values = _rest(shot)
-    if shot.transition == CONTINUE:
-        values[FIELD] = str(before[-1].result.path)
+    shot, prepared = row.shot, row.request
     with _naming(shot):
-        prepared, note = prepare_request(shot.values["prompt"], on_event=emit, **values)
+        if shot.transition == CONTINUE:
+            prepared = make_request(
+                prepared.model,
+                prepared.prompt,
+                enriched_from=prepared.enriched_from,
+                template=prepared.template,
+                **_rest(shot, "model") | prepared.seeds | {FIELD: str(before[-1].result.path)},
+            )
         catalogue = Catalogue()
         catalogue.refresh()
         if found := find_made(prepared, catalogue):
             emit(Note(f"{told}: there already, {found.path.name}"))
             return MadePiece(found, shot.transition, made=False)
         emit(Note(f"{told}: {prepared.prompt}"))
-        made = make_video(prepared, on_event=emit, cancel=cancel, model_note=note)
+        made = make_video(prepared, on_event=emit, cancel=cancel, model_note=row.note)
     return MadePiece(made, shot.transition, made=True)
 
 
@@ -173,11 +200,12 @@ def _join(
     frames = joined_frames(paths, transitions, pieces[0].result.settings.shown.fps)
     described = describe_joined([Piece(p.result, p.transition) for p in pieces], frames)
     emit(Note(f"{len(frames)} frames of {len(pieces)} pieces"))
-    return result.write_result(frames, described, output, overwrite)
+    return result.write_or_keep(frames, described, output, overwrite)
 
 
-def _rest(shot: Shot) -> dict[str, object]:
-    return {name: value for name, value in shot.values.items() if name != "prompt"}
+def _rest(shot: Shot, *without: str) -> dict[str, object]:
+    """The values of a row without the prompt, and without others."""
+    return {name: value for name, value in shot.values.items() if name not in ("prompt", *without)}
 
 
 @contextlib.contextmanager

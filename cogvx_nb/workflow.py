@@ -10,7 +10,9 @@ from pathlib import Path
 
 from . import leftovers, settings
 from .imports import importing
+from .media.given import Given
 from .planning import enrich, model_choice, planner, request
+from .planning.extension import FIELD
 from .planning.fields import complete_values
 from .planning.inputs import given_names
 from .planning.plan import Plan
@@ -62,9 +64,15 @@ def generate_video(
 
 
 def prepare_request(
-    prompt: str, on_event: Listener | None = None, **values: object
+    prompt: str,
+    on_event: Listener | None = None,
+    coming: Given | None = None,
+    **values: object,
 ) -> tuple[VideoRequest, str]:
     """Find the checkpoint, enrich the prompt where asked, and validate.
+
+    Args:
+        coming: see ``make_request``.
 
     Returns:
         (request, note): the note says why this checkpoint, where ``model`` is ``auto``.
@@ -75,8 +83,9 @@ def prepare_request(
     emit = on_event or (lambda event: None)
     values = complete_values({"prompt": prompt, **values})
     name = values.pop("model")
+    given = (*given_names(values), *([FIELD] if coming else []))
     model, model_note = model_choice.find_model(
-        name, probe_machine, values["frames"], given_names(values), values["lora"]
+        name, probe_machine, values["frames"], given, values["lora"]
     )
     enriched_from, template = "", None
     if values["enrich"]:
@@ -86,9 +95,10 @@ def prepare_request(
         emit(Note(f"prompt before: {enriched.before}"))
         emit(Note(f"prompt after ({enriched.model}): {enriched.after}"))
         values["prompt"], enriched_from = enriched.after, enriched.before
-    return request.make_request(
-        model, enriched_from=enriched_from, template=template, **values
-    ), model_note
+    made = request.make_request(
+        model, enriched_from=enriched_from, template=template, coming=coming, **values
+    )
+    return made, model_note
 
 
 def make_video(

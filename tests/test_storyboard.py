@@ -11,7 +11,7 @@ from conftest import CIRCLE
 from cogvx_nb import reproduction, settings
 from cogvx_nb.cli import table
 from cogvx_nb.cli.main import main
-from cogvx_nb.errors import Cancelled, ResultError, SpecError
+from cogvx_nb.errors import Cancelled, OutputExists, ResultError, SpecError
 from cogvx_nb.media.ffmpeg import find_ffmpeg
 from cogvx_nb.planning.storyboards import read_storyboard, shots_of
 from cogvx_nb.progress import Step
@@ -71,13 +71,39 @@ def test_rows_that_can_not_be_are_one_line_with_their_number(rows, line):
     assert "\n" not in str(caught.value)
 
 
-def test_rows_are_refused_before_the_first_is_made(outputs):
-    odd = {"prompt": STAR, "height": 128, "width": 128, "allow_untrained_size": True}
-    with pytest.raises(SpecError, match=r"row 2: .*makes 128 × 128 at 8 fps, and the rows before"):
-        make_storyboard([ROWS[0], odd], **SMALL)
-    lost = {"prompt": STAR, "image": "lost.png", "model": "tiny-i2v"}
-    with pytest.raises(SpecError, match=r"row 2: image = .lost\.png.: is no file"):
-        make_storyboard([ROWS[0], lost], **SMALL)
+CONTINUED = {"prompt": STAR, "transition": "continue"}
+
+
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        (
+            {"prompt": STAR, "height": 128, "width": 128, "allow_untrained_size": True},
+            "makes 128 × 128 at 8 fps, and the rows before",
+        ),
+        ({"prompt": STAR, "image": "lost.png", "model": "tiny-i2v"}, r"image = .lost\.png.: is no"),
+        (CONTINUED | {"prompt": "zyzzyva foo bar baz"}, "unknown to cogvideox-tiny"),
+        (CONTINUED | {"prompt": "a [red:blue:x] circle"}, "has 'x' where a share"),
+        (CONTINUED | {"guidance_interval": "0.8-0.2"}, "guidance_interval = '0.8-0.2': write two"),
+        (
+            CONTINUED | {"height": 128, "width": 128, "allow_untrained_size": True},
+            "has 96 × 144 pixels and the new frames would have 128 × 128",
+        ),
+        (CONTINUED | {"frames": 5, "strict": True}, "frames = 5: cogvideox-tiny goes on by"),
+        (CONTINUED | {"frames": 100_000}, "frames"),
+    ],
+)
+def test_rows_are_refused_before_the_first_is_made(outputs, row, line):
+    with pytest.raises(SpecError, match=f"^row 2: .*{line}") as caught:
+        make_storyboard([ROWS[0], row], **SMALL)
+    assert "\n" not in str(caught.value)
+    assert not list(outputs.rglob("*.mp4"))
+
+
+def test_a_whole_that_is_too_long_is_refused_with_its_row(outputs, monkeypatch):
+    monkeypatch.setattr(video, "MAX_DECODED_BYTES", 9 * 96 * 144 * 3 + 100)
+    with pytest.raises(SpecError, match=r"^row 2: frames = 4: brings the frames of the whole to"):
+        make_storyboard(ROWS, **SMALL)
     assert not list(outputs.rglob("*.mp4"))
 
 
@@ -134,6 +160,12 @@ def test_a_changed_row_makes_its_piece_and_those_that_go_on_from_it(outputs, cap
 
     again = reproduction.reproduce(whole)
     assert again.identical, str(again)
+
+    taken = tmp_path / "whole.mp4"
+    with pytest.raises(OutputExists, match="the frames are kept: save them by 'cogvx save"):
+        make_storyboard(ROWS, taken, on_event=lambda event: taken.touch(), **SMALL)
+    (kept,) = (outputs / "unsaved").iterdir()
+    assert result.save_frames(kept).frame_hash == whole.frame_hash
 
     changed = [ROWS[0], ROWS[1], ROWS[2] | {"prompt": STAR.replace("green", "blue")}]
     second = make_storyboard(changed, **SMALL)

@@ -145,6 +145,7 @@ def make_request(
     *,
     enriched_from: str = "",
     template: str | None = None,
+    coming: Given | None = None,
     **values: object,
 ) -> VideoRequest:
     """Validate what is wanted, once, and fit it to the checkpoint.
@@ -156,6 +157,7 @@ def make_request(
     Args:
         enriched_from: the prompt as typed, if a chat model made ``prompt`` of it.
         template: what ``prompt`` was made of before, or an empty text; its braces are then text.
+        coming: the clip to extend, where it isn't made yet: the request can be judged, not run.
         **values: other fields of ``fields.FIELDS``; the rest have their defaults. ``model`` and
             ``enrich`` are for ``workflow.prepare_request``.
 
@@ -169,17 +171,15 @@ def make_request(
     seeds = _draw_seeds(asked)
     if template is None:
         asked["prompt"], template = expand_prompt(asked | seeds)
-    task = inputs.task_of(checkpoint, inputs.given_names(asked))  # before files are read
-    given = inputs.read_inputs(asked)
+    later = {extension.FIELD: coming} if coming else {}
+    task = inputs.task_of(checkpoint, (*inputs.given_names(asked), *later))  # before files are read
+    given = inputs.read_inputs(asked) | later
     loras = given_loras.read_loras(asked["lora"], checkpoint)
     frames, size, source, changes = _fit(model, asked, given)
-    if asked["strict"] and changes:
-        first = changes[0]
-        raise RequestError(first.field, first.asked, f"{first.reason}; use {first.used}")
+    _refuse_changes(asked, changes)
     steps = inputs.done_steps(task, asked["steps"], asked["strength"])
     notes, allowed = _notes(model, asked, steps, given, size)
     kept = {name: asked[name] for name in names_deciding(FRAMES, PLAN)} | seeds
-    notes += tuple(given_loras.lora_notes(loras))
     files = {name: file.value for name, file in given.items()}
     # Where a file was is nobody's business: videos are given away.
     asked |= {name: inputs.named_value(file.value, file.name) for name, file in given.items()}
@@ -190,7 +190,7 @@ def make_request(
         model=model,
         asked=asked,
         adjustments=tuple(changes),
-        notes=notes,
+        notes=notes + tuple(given_loras.lora_notes(loras)),
         allowed=allowed,
         enriched_from=enriched_from,
         template=template,
@@ -267,6 +267,12 @@ def _notes(
     notes += inputs.idle_fields(asked) + inputs.guiding_notes(asked, steps)
     notes += inputs.reading_notes(given, *size, asked["fit"])
     return notes, allowed
+
+
+def _refuse_changes(asked: dict[str, object], changes: list[Adjustment]) -> None:
+    if asked["strict"] and changes:
+        first = changes[0]
+        raise RequestError(first.field, first.asked, f"{first.reason}; use {first.used}")
 
 
 def _shorten(model: Model, clip: Given, frames: int, start: float) -> tuple[int, list[Adjustment]]:

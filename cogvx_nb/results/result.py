@@ -72,14 +72,22 @@ def save_result(
         on_event(StageStarted("write"))
     if video.is_black(generated.frames):
         raise BadFrames("all frames of the video are black")
-    sidecar = describe_video(generated)
     try:
-        return write_result(generated.frames, sidecar, output, overwrite)
+        return write_or_keep(generated.frames, describe_video(generated), output, overwrite)
+    except CogvxError as failure:
+        failure.generated = generated
+        raise
+
+
+def write_or_keep(
+    frames: np.ndarray, sidecar: Sidecar, output: str | Path | None, overwrite: bool
+) -> Result:
+    """Write frames with their settings, or keep them where that fails; see ``save_result``."""
+    try:
+        return write_result(frames, sidecar, output, overwrite)
     except Exception as error:  # a bug too: the work isn't lost
         reason = error if isinstance(error, CogvxError) else OutputError(error_line(error))
-        failure = unsaved.keep_frames(reason, generated.frames, sidecar)
-        failure.generated = generated
-        raise failure from error
+        raise unsaved.keep_frames(reason, frames, sidecar) from error
 
 
 def save_frames(
