@@ -71,6 +71,16 @@ def test_rows_that_can_not_be_are_one_line_with_their_number(rows, line):
     assert "\n" not in str(caught.value)
 
 
+def test_rows_in_memory_are_as_those_of_files():
+    first, second = shots_of([CIRCLE, {"prompt": STAR, "num_frames": 9}])
+    assert first.values == {"prompt": CIRCLE}
+    assert second.values == {"prompt": STAR, "frames": 9}
+    with pytest.raises(SpecError, match=r"^row 1 is of type int: give a text, or fields"):
+        shots_of([3])
+    with pytest.raises(SpecError, match=r"^row 1: num_frames = 9: is given twice, as frames too"):
+        shots_of([{"prompt": CIRCLE, "frames": 9, "num_frames": 9}])
+
+
 CONTINUED = {"prompt": STAR, "transition": "continue"}
 
 

@@ -10,7 +10,7 @@ from ..errors import CogvxError, PathError, RequestError, SpecError, did_you_mea
 from ..media import kept
 from ..paths import user_path
 from .cells import read_cell
-from .fields import FIELDS, INPUTS
+from .fields import ALIASES, FIELDS, INPUTS
 from .inputs import split_name
 from .prompt_files import read_prompt_file
 from .rows import ParameterRow, field_name
@@ -65,11 +65,12 @@ def shots_of(
     """
     shots = []
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, ParameterRow):
-            named = {field_name(str(name)): value for name, value in row.items()}
-            row = ParameterRow(named, f"row {number}")
         try:
+            if not isinstance(row, ParameterRow):
+                row = ParameterRow(_named(row, number), f"row {number}")
             shots.append(_shot(row, folder, first=number == 1))
+        except SpecError:
+            raise
         except CogvxError as error:
             raise SpecError(f"{row.origin}: {error}", error.exit_code) from error
     if not shots:
@@ -77,6 +78,15 @@ def shots_of(
     if len(shots) > MOST_ROWS:
         raise SpecError(f"a storyboard has at most {MOST_ROWS} rows; this one has {len(shots):,}")
     return tuple(shots)
+
+
+def _named(row: object, number: int) -> dict[str, object]:
+    """A row's values by name; a text is a prompt, as in files."""
+    row = {"prompt": row} if isinstance(row, str) else row
+    if not isinstance(row, Mapping):
+        kind = type(row).__name__
+        raise SpecError(f"row {number} is of type {kind}: give a text, or fields with a prompt")
+    return {field_name(str(name)): value for name, value in row.items()}
 
 
 def _shot(row: ParameterRow, folder: Path | None, first: bool) -> Shot:
@@ -92,7 +102,10 @@ def _shot(row: ParameterRow, folder: Path | None, first: bool) -> Shot:
     if first and transition != CUT:
         raise RequestError(TRANSITION, transition, f"has nothing before it: use {CUT}")
     checked = {}
-    for name, value in values.items():
+    for key, value in values.items():
+        name = ALIASES.get(key, key)
+        if name in checked:
+            raise RequestError(key, value, f"is given twice, as {name} too")
         if name not in FIELDS:
             raise RequestError(
                 name, value, f"is no field of a request{did_you_mean(name, [*FIELDS, TRANSITION])}"
