@@ -292,7 +292,7 @@ def test_made_again_and_compared(shown):
     assert len(shown.page.roll) == 1
 
 
-def test_a_result_is_finished_in_the_queue(shown, outputs):
+def test_a_result_is_finished_in_the_queue(shown, outputs, monkeypatch):
     shown.submit()
     shown.wait()
     wait_for(lambda: shown.page.roll)
@@ -322,6 +322,14 @@ def test_a_result_is_finished_in_the_queue(shown, outputs):
     assert "identical: all 25 frames" in " ".join(shown.page.ended[0]["notes"])
     problem = shown.ask("queue.finish", {"paths": [path], "fps": 8})["error"]["text"]
     assert "the video has 8 already" in problem
+    own = {"paths": [path], "scale": 2, "upscaler": "net.pth"}
+    assert "is a pickle" in shown.ask("queue.finish", own)["error"]["text"], "before it is queued"
+    with monkeypatch.context() as bare:
+        bare.setattr("cogvx_nb.planning.probe.installed_version", lambda name: None)
+        network = {"paths": [path], "scale": 2, "upscaler": "x4plus"}
+        assert "[upscale]" in shown.ask("queue.finish", network)["error"]["text"]
+        upscalers = shown.ask("finish.methods")["data"]["upscalers"]
+        assert [name for name, row in upscalers.items() if not row["lacking"]] == ["lanczos"]
     known = shown.submit()["data"]["known"]
     assert known == path, "not the finished one"
 

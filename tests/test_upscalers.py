@@ -132,7 +132,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
 def test_what_cannot_enlarge_is_refused(name, scale, error, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=words):
-        methods.find_upscaler(name, scale).open(HEIGHT, WIDTH, scale)
+        methods.find_upscaler(name, scale)
 
 
 class Enlarging(torch.nn.Module):

@@ -18,6 +18,7 @@ from ..results.result import Result, read_result
 from ..text import plain_line
 from . import networks
 from .finish import describe_finish
+from .needs import is_file
 from .recipe import Recipe
 from .source import read_source
 from .work import made_frames, plan_work
@@ -85,7 +86,7 @@ def _recorded_recipe(path: Path, finished: RecordedFinish) -> Recipe:
         ResultError: if it was enlarged by a network of a file that isn't there any more.
     """
     values, name = finish_values(finished), finished.upscaler
-    if networks.is_file(name):
+    if is_file(name):
         found = networks.find_file(name, finished.weights.get(name, ""))
         if found is None:
             raise ResultError(

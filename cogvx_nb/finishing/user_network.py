@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import CogvxError, ModelCorrupt, PickledWeights, RequestError, optional_import
+from ..errors import CogvxError, ModelCorrupt, RequestError, optional_import
 from ..hashing import sha256
-from ..paths import user_path
+from .needs import EXTRA, SPANDREL, own_file
 from .tiles import Enlarger, Network
 
 VALUES, OVERLAP = 4096.0, 32
@@ -42,14 +42,7 @@ def load(name: str, scale: int) -> tuple[Network, dict[str, str]]:
         ModelCorrupt: if it can't be read.
         CogvxError: if spandrel isn't installed or doesn't know its kind.
     """
-    path = user_path(name, "upscaler")
-    if path.suffix.lower() != ".safetensors":
-        raise PickledWeights(
-            f"{path} is a pickle, which can run any code when opened, so it is not loaded: "
-            "convert it to .safetensors"
-        )
-    if not path.is_file():
-        raise RequestError("upscaler", name, "there is no such file")
+    path = own_file(name)
     spandrel = _import_spandrel()
     try:
         weights = load_file(path)
@@ -64,7 +57,7 @@ def load(name: str, scale: int) -> tuple[Network, dict[str, str]]:
 
 def _import_spandrel() -> ModuleType:
     try:
-        return optional_import("spandrel", "upscale", "an upscaler of your own")
+        return optional_import(SPANDREL, EXTRA, "an upscaler of your own")
     except CogvxError:
         raise
     except Exception as error:  # torchvision, which it needs, may be of another torch

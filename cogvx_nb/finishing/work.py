@@ -19,6 +19,7 @@ from ..results import video
 from ..results.derived import MAX_FRAMES, MAX_SIDE
 from ..text import format_bytes
 from . import methods
+from .needs import check_package
 from .recipe import Recipe
 from .source import Source, check_cancelled
 from .timeline import Run, frame_count, nearest, runs
@@ -62,38 +63,57 @@ def plan_work(source: Source, recipe: Recipe, tile: tuple[int, int] | None = Non
         DoesNotFit: if there isn't memory enough.
         CogvxError: if a method can't work here.
     """
+    shape = source.count, source.height, source.width
+    frames = check_work(*shape, source.fps, recipe)
     fps, scale = recipe.rate(source.fps), recipe.scale or 1
     height, width = source.height * scale, source.width * scale
-    frames = source.count
     interpolation = upscaler = None
     if recipe.interpolates:
         row = methods.find_interpolation(recipe.interpolation)
-        if source.count < 2:
+        interpolation = row.open(source.height, source.width)
+    if recipe.scale is not None:
+        enlarging = methods.find_upscaler(recipe.upscaler, recipe.scale)
+        upscaler = enlarging.open(source.height, source.width, recipe.scale, tile)
+    seconds = predict_seconds(*shape, source.fps, recipe)
+    return Work(source, frames, height, width, fps, interpolation, upscaler, seconds)
+
+
+def check_work(count: int, height: int, width: int, fps: int, recipe: Recipe) -> int:
+    """Check what is asked for with a video of so many frames, as far as that is possible without
+    opening a method.
+
+    Returns:
+        The number of frames of the finished video.
+
+    Raises:
+        RequestError: if it can't be done.
+        DoesNotFit: if there isn't memory enough.
+        CogvxError: if a package is missing, or a file is a pickle.
+    """
+    made, scale, rate = count, recipe.scale or 1, recipe.rate(fps)
+    if recipe.interpolates:
+        methods.find_interpolation(recipe.interpolation)
+        if count < 2:
             name = "fps" if recipe.factor is None else "factor"
             raise RequestError(
                 name, recipe.fps or recipe.factor, "a video of one frame has none between"
             )
-        frames = frame_count(source.count, source.fps, fps)
-        if frames > MAX_FRAMES:
-            raise RequestError("fps", fps, f"makes {frames:,} frames; at most {MAX_FRAMES:,}")
+        made = frame_count(count, fps, rate)
+        if made > MAX_FRAMES:
+            raise RequestError("fps", rate, f"makes {made:,} frames; at most {MAX_FRAMES:,}")
     if recipe.scale is not None:
-        enlarging = methods.find_upscaler(recipe.upscaler, recipe.scale)
-        _check_size(recipe.scale, height, width)
-    _check_memory(height, width)
-    if recipe.interpolates:
-        interpolation = row.open(source.height, source.width)
-    if recipe.scale is not None:
-        upscaler = enlarging.open(source.height, source.width, recipe.scale, tile)
-    shape = source.count, source.height, source.width
-    seconds = predict_seconds(*shape, source.fps, recipe)
-    return Work(source, frames, height, width, fps, interpolation, upscaler, seconds)
+        row = methods.find_upscaler(recipe.upscaler, scale)
+        _check_size(scale, height * scale, width * scale)
+        check_package(row.package, recipe.upscaler)
+    _check_memory(height * scale, width * scale)
+    return made
 
 
 def predict_seconds(count: int, height: int, width: int, fps: int, recipe: Recipe) -> float:
     """What finishing a video of so many frames is expected to take.
 
     Raises:
-        RequestError: if it can't be done.
+        RequestError: if there is no such method.
     """
     made, pixels, scale = count, height * width, recipe.scale or 1
     seconds = 0.0
@@ -102,7 +122,6 @@ def predict_seconds(count: int, height: int, width: int, fps: int, recipe: Recip
         row = methods.find_interpolation(recipe.interpolation)
         seconds += (made - count) * row.seconds(pixels)
     if recipe.scale is not None:
-        _check_size(scale, height * scale, width * scale)
         enlarging = methods.find_upscaler(recipe.upscaler, scale)
         seconds += made * enlarging.seconds(pixels, scale)
     return seconds + made * pixels * scale**2 * WRITE_SECONDS

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from ..errors import CogvxError
 from ..finishing.methods import INTERPOLATIONS, UPSCALERS
+from ..finishing.needs import lacking
 from ..finishing.recipe import FACTORS, MOST_FPS, Recipe
-from ..finishing.work import predict_seconds
+from ..finishing.work import check_work
 from ..results.result import read_result
 from .actions import Action, NoArguments, Reply
 from .desk import Desk
@@ -35,7 +36,12 @@ def list_methods(desk: Desk, arguments: NoArguments) -> Reply:
             "most_fps": MOST_FPS,
             "interpolations": {name: row.about for name, row in INTERPOLATIONS.items()},
             "upscalers": {
-                name: {"about": row.about, "scales": row.scales} for name, row in UPSCALERS.items()
+                name: {
+                    "about": row.about,
+                    "scales": row.scales,
+                    "lacking": lacking(row.package, name),
+                }
+                for name, row in UPSCALERS.items()
             },
         }
     )
@@ -58,7 +64,7 @@ def _queue_each(desk: Desk, paths: tuple[str, ...], recipe: Recipe) -> Reply:
         try:
             source = read_result(desk.path_of(text))
             shown = source.settings.shown
-            predict_seconds(shown.frames, shown.height, shown.width, shown.fps, recipe)
+            check_work(shown.frames, shown.height, shown.width, shown.fps, recipe)
         except CogvxError as error:
             if len(paths) == 1:
                 raise

@@ -12,6 +12,10 @@ async function finishChoose(app, paths) {
   const fps = h("input", { type: "number", min: 1, max: data.most_fps, step: 1, value: 24, "aria-label": "Frames a second, in numbers" });
   const interpolation = choice("made by", Object.entries(data.interpolations));
   const upscaler = choice("by", Object.entries(data.upscalers).map(([name, { about }]) => [name, about]));
+  for (const option of upscaler.select.options) {
+    option.disabled = Boolean(data.upscalers[option.value].lacking);
+    option.title = data.upscalers[option.value].lacking;
+  }
   const scale = choice("Size", [["", "as it is"]]);
   const show = () => {
     fps.hidden = factor.select.value !== "fps";
