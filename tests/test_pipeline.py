@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
 import diffusers
 import pytest
@@ -25,7 +26,9 @@ def loaded(tiny, here):
 
 
 @torch.no_grad()
-def test_a_saved_pipeline_gives_diffusers_the_same_frames(loaded, tiny, tmp_path):
+def test_a_saved_pipeline_gives_diffusers_the_same_frames(loaded, tiny, tmp_path, monkeypatch):
+    # diffusers computes the negative prompt's clip in steps where it doesn't count, too.
+    monkeypatch.setattr(loaded, "plan", replace(loaded.plan, idle_guidance=False))
     video = request.make_request(tiny, CIRCLE, **SMALL)
     texts, start = loaded.encode(video), from_text(4, loaded.pipe.transformer.config)
     given = (start, Noise(video.seed), lambda event: None, None)

@@ -150,14 +150,14 @@ def reproduce_video(options: argparse.Namespace) -> int:
     original = result.read_result(_named_video(options))
     _print_note(original)
     if options.output is not None:
-        if original.settings.finished or original.settings.pieces:
+        if original.settings.derived:
             command = "finish" if original.settings.finished else "storyboard"
             remedy = f"frames of such a video are compared only: cogvx {command} writes them"
             raise RequestError("output", options.output, remedy)
         output.check_output(options.output)
     with Progress() as progress:
         again = reproduction.reproduce(original, progress)
-    if original.settings.finished or original.settings.pieces:
+    if original.settings.derived:
         print(again)
         return 0 if again.identical else 1
     try:

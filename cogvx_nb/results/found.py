@@ -60,7 +60,7 @@ def find_made(request: VideoRequest, catalogue: Catalogue) -> Result | None:
         with contextlib.suppress(CogvxError, OSError):
             found = read_result(entry.path)
             settings = found.settings
-            if settings.finished or settings.pieces or settings.request != wanted:
+            if settings.derived or settings.request != wanted:
                 continue
             if settings.checkpoint.sha256 != hashes or not _asked_alike(settings.asked, request):
                 continue

@@ -178,6 +178,11 @@ class Sidecar:
     pieces: tuple[RecordedPiece, ...] = ()  # that it is joined of; the rest is the first one's
 
     @property
+    def derived(self) -> bool:
+        """Whether its frames are those of other results: its request didn't make them."""
+        return self.finished is not None or bool(self.pieces)
+
+    @property
     def shown(self) -> RecordedRequest | RecordedFinish:
         """What has the frames, height, width and fps of the mp4."""
         if self.all_frames and not self.finished:
@@ -234,7 +239,7 @@ def read_settings(content: object, strict: bool = True) -> Sidecar:
         rename = rename_choices if content["format"] == 1 else rename_step_cache
         content = content | {"plan": rename(content["plan"])}
     sidecar = read_as(Sidecar, _with_escaped_prompts(content), strict)
-    if "denoise" not in sidecar.seconds and not (sidecar.finished or sidecar.pieces):
+    if "denoise" not in sidecar.seconds and not sidecar.derived:
         raise FieldError(MISSING, dataclasses.MISSING, "denoise", "seconds")
     return sidecar
 

@@ -156,7 +156,7 @@ class Desk:
                 continue
             with contextlib.suppress(CogvxError):
                 recorded = read_result(entry.path).settings
-                if recorded.pieces:
+                if recorded.derived:
                     continue
                 same = {name: getattr(recorded.request, name) for name in request.settings}
                 if same == request.settings and recorded.plan.speed == request.speed:

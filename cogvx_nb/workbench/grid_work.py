@@ -171,7 +171,7 @@ class Grids:
                 if entry.made < grid.made or entry.finished:
                     continue
                 result = read_result(entry.path)
-                if _recorded_key(result) == key:
+                if not result.settings.derived and _recorded_key(result) == key:
                     _note_grid(result, grid.name)
                     return relative_path(entry.path)
         return ""

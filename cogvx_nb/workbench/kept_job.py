@@ -134,7 +134,7 @@ def _is_video_of(path: Path, kept: KeptJob) -> bool:
         sidecar = read_result(path).settings
     except (OSError, CogvxError):
         return False
-    if sidecar.finished:
+    if sidecar.derived:
         return False
     submitted = {name: value for name, value in kept.values.items() if value is not None}
     # Of files the names as they are kept.

@@ -149,7 +149,7 @@ def reproduce_result(desk: Desk, arguments: Repeat) -> Reply:
     from .. import reproduction  # late: it loads torch, which showing a page doesn't need
 
     original = read_result(desk.path_of(arguments.path))
-    derived = original.settings.finished or original.settings.pieces
+    derived = original.settings.derived
     request = None if derived else reproduction.request_of(original.settings)
     job = desk.session.queue.submit(request, original)
     return Reply({"ids": [job.id]})
