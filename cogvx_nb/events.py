@@ -57,6 +57,13 @@ class PlanChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SharesChanged:
+    """It was decided which steps of the clip at work are computed."""
+
+    step_shares: Sequence[float]  # of each of its steps, see ``Planned``
+
+
+@dataclass(frozen=True, slots=True)
 class RequestReduced:
     """Memory ran out with every plan; the request is made smaller, as the caller allowed."""
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from .events import Event, FrameFinished, PlanChanged, Planned, StageStarted, Step
+from .events import Event, FrameFinished, PlanChanged, Planned, SharesChanged, StageStarted, Step
 
 USUAL_SHARES = {"load": 0.1, "text": 0.03, "denoise": 0.65, "decode": 0.2, "write": 0.02}
 """Of the time of a video, where nothing better is known."""
@@ -103,6 +103,8 @@ class TimeLeft:
                     self._counted = stage if stage in COUNTED else self._counted
                 case Step(step, steps) | FrameFinished(step, steps):
                     self._record_step(step, steps)
+                case SharesChanged(shares):
+                    self._change_shares(tuple(shares))
                 case PlanChanged():  # the pace is another
                     self._seconds = self._weight = 0.0
             self._look()
@@ -133,6 +135,16 @@ class TimeLeft:
             self._seconds = kept * self._seconds + (now - self._stepped)
             self._weight = kept * self._weight + self._step_weight(step - 1)
         self._step, self._steps, self._stepped = step, steps, now
+
+    def _change_shares(self, shares: tuple[float, ...]) -> None:
+        """Those of the clip at work; all clips of a video have as many steps."""
+        before = sum(map(self._step_weight, range(len(self._shares))))
+        begin = self._step // len(shares) * len(shares)
+        end = begin + len(shares)
+        self._shares = (*self._shares[:begin], *shares, *self._shares[end:])
+        if before and "denoise" in self._known:
+            after = sum(map(self._step_weight, range(len(self._shares))))
+            self._known["denoise"] *= after / before
 
     def _step_weight(self, index: int) -> float:
         return max(self._shares[index], CACHED_STEP) if index < len(self._shares) else 1.0

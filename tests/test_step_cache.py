@@ -198,6 +198,16 @@ def test_the_guard_decides_once_and_what_it_says_makes_the_same(made, monkeypatc
     assert (others, len(decided)) == (batches, 1)
 
 
+def test_what_the_guard_decides_is_told(tiny, here):
+    video = request.make_request(tiny, CIRCLE, frames=5, steps=6)
+    planned = replace(planner.plan_request(video, here), step_cache=GUARDED)
+    generated, seen = generate.generate_frames, []
+    plan = generated(video, loader.load_pipeline(planned), seen.append).plan
+    (told,) = [event for event in seen if isinstance(event, progress.SharesChanged)]
+    assert plan.step_cache in (HALVES, DENSE)
+    assert told.step_shares == cost.step_shares(plan, 6)
+
+
 @pytest.mark.slow
 def test_videos_one_after_the_other(tiny, here):
     video = request.make_request(tiny, CIRCLE, frames=9, steps=20)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cogvx_nb.events import PlanChanged, Planned, StageStarted, Step
+from cogvx_nb.events import PlanChanged, Planned, SharesChanged, StageStarted, Step
 from cogvx_nb.planning import planner, request
 from cogvx_nb.planning.paces import MeasuredPace
 from cogvx_nb.planning.stages import expected_seconds, median_pace
@@ -163,6 +163,21 @@ def test_another_plan_begins_again_without_going_back():
     assert looks.time.share == share
     looks.wait(5)
     assert looks.time.seconds_left > left
+
+
+def test_steps_that_are_added_while_a_video_is_made_are_counted():
+    looks = Looks()
+    planned = [1.0, 1.0, 0.5, 0.5] * 2  # two clips of four steps
+    looks.time.record(Planned(None, None, "", {"denoise": 60.0}, planned))
+    looks.time.record(StageStarted("denoise"))
+    for step in range(1, 7):
+        looks.wait(10)
+        looks.time.record(Step(step, 8, None))
+    looks.time.record(SharesChanged([1.0, 1.0, 1.0, 1.0]))  # of the second one
+    looks.wait(1)
+    assert looks.time._weight_left() == 2.0
+    assert looks.time._known["denoise"] == 70.0
+    assert looks.time.share < 0.9
 
 
 def test_a_compilation_that_only_the_stage_announces_is_counted():

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import BadFrames, Cancelled, ModelError, OutOfMemory
+from ..planning.cost import step_shares
 from ..planning.fit import Adjustment
 from ..planning.plan import Plan
 from ..planning.planner import with_frames
@@ -21,6 +22,7 @@ from ..progress import (
     Listener,
     PlanChanged,
     RequestReduced,
+    SharesChanged,
     StageStarted,
     Step,
 )
@@ -203,13 +205,16 @@ def _denoise(
         emit(Step(step, request.done_steps, clean))
         _raise_if_cancelled(cancel)
 
-    latent_frames = (request.frames - 1) // 4 + 1
+    def on_kind(kind: str) -> None:
+        decided.append(kind)
+        emit(SharesChanged(step_shares(replace(loaded.plan, step_cache=kind), request.done_steps)))
+
     with _called_between_blocks(transformer, between_blocks):
         latents = denoise.denoise(
             transformer,
             schedulers.choose(loaded.pipe.scheduler, request.scheduler),
             texts[0],
-            (latent_frames, request.height // 8, request.width // 8),
+            ((request.frames - 1) // 4 + 1, request.height // 8, request.width // 8),
             request.steps,
             request.guiding,
             started_from,
@@ -219,7 +224,7 @@ def _denoise(
             loaded.plan.idle_dtype,
             {step: text for step, text in texts.items() if step},
             loaded.plan.windows,
-            decided.append,
+            on_kind,
         )
     loaded.pipe.maybe_free_model_hooks()
     return latents, replace(loaded.plan, step_cache=(decided or [loaded.plan.step_cache])[0])
