@@ -46,7 +46,7 @@ BAD = [
     ("--last-image cat.png", "image = '': is missing: a last_image needs an image before it"),
     (
         "--image cat.png --model tiny",
-        "takes text alone or a video to change or a video to extend, not an image: use ",
+        "takes text alone, a video to change or a video to extend, not an image: use ",
     ),
     ("--video clip.mp4 --strength 1.5", "strength = 1.5: must be between 0.01 and 1"),
     ("--video clip.mp4 --video-start 9", "video = 'clip.mp4': has 0 frames at 8 fps after 9 s"),

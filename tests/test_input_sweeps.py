@@ -209,7 +209,8 @@ BAD = [
     ("line 1 of p.txt: 'a cat@@a.png@@b.png': one '@@' stands between", {"prompts": "p.txt"}),
     ("'image' is varied in two places", {"images": ["a.png"], "grid": {"image": ["a.png"]}}),
     (
-        "run 1 of 1: model = 'cogvideox-tiny': takes text alone or a video to change, not an image",
+        "run 1 of 1: model = 'cogvideox-tiny': takes text alone, a video to "
+        "change or a video to extend, not an image",
         {"parameters": FIXED | {"model": "tiny", "image": "a.png"}},
     ),
 ]

@@ -170,7 +170,10 @@ def test_auto_takes_a_checkpoint_for_what_is_given(here):
 @pytest.mark.parametrize(
     ("names", "remedy"),
     [
-        (("image",), "takes text alone or a video to change, not an image: use .*tiny-i2v"),
+        (
+            ("image",),
+            "takes text alone, a video to change or .*, not an image: use .*tiny-i2v",
+        ),
         (("last_image",), "needs an image before it"),
         (("image", "video"), "can't be given together"),
     ],

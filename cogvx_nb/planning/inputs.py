@@ -132,7 +132,8 @@ def task_of(checkpoint: Checkpoint, names: Collection[str]) -> str:
             return task
     wanted = tasks[0]
     able = [known.name for known in registry.CHECKPOINTS if wanted in known.tasks]
-    takes = " or ".join(TAKES[task] for task in checkpoint.tasks)
+    *most, last = [TAKES[task] for task in checkpoint.tasks]
+    takes = f"{', '.join(most)} or {last}" if most else last
     raise RequestError(
         "model",
         checkpoint.name,
