@@ -31,6 +31,9 @@ SCRIPTS = {
     ],
     "cards": ["--help"],  # needs a GPU
     "catalogue": ["--results", "20", "--sweeps"],  # without: flip_index
+    "extension": ["--help"],  # takes minutes
+    "interpolation": ["--help"],
+    "upscaling": ["--help"],
     "equality": [
         "--frames",
         "9",

@@ -724,7 +724,7 @@ def test_by_keyboard_alone(page):
     page.keyboard.press("Escape")
     wait(page, kit.REST)
     page.get_by_role("tab", name="Make").focus()
-    for name in ("Grid", "Gallery"):
+    for name in ("Grid", "Storyboard", "Gallery"):
         page.keyboard.press("ArrowRight")
         page.wait_for_selector(f".cogvx-panel-{name.lower()}", state="visible")
     assert page.evaluate(NAME) == "Gallery"

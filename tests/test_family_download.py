@@ -396,9 +396,9 @@ def test_models_says_what_is_here(fetch, plan, models, capsys):
     assert main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(registry.CHECKPOINTS)
-    assert f"{BASE.name:<31}yes         21.5 GB   text, clip           CogVideoX" in lines
-    assert f"{I2V.name:<31}damaged     21.5 GB   image                CogVideoX" in lines
-    assert f"{LONG.name:<31}unfinished  31.1 GB   text, clip           CogVideoX" in lines
+    assert f"{BASE.name:<31}yes         21.5 GB   text, clip, extend           CogVideoX" in lines
+    assert f"{I2V.name:<31}damaged     21.5 GB   image, extend                CogVideoX" in lines
+    assert f"{LONG.name:<31}unfinished  31.1 GB   text, clip, extend           CogVideoX" in lines
     assert lines[6].split() == [
         "CogvideoX-Interpolation",
         "no",

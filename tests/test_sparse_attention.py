@@ -247,7 +247,7 @@ def test_all_layers_and_steps_share_compiled_code():
     attention.set_attention(small.transformer, "sdpa", True, sparse=True)
     counter = CompileCounter()
     for block in small.transformer.transformer_blocks:
-        block.compile_toggle._compiled = torch.compile(
+        block.compile_toggle._compiled[False] = torch.compile(
             block.compile_toggle._eager, dynamic=False, backend=counter
         )
         block.compile_toggle.enable(True)

@@ -154,7 +154,7 @@ BAD = [
     (2, "attention = 7: must be text", {"parameters": {"attention": 7}}),
     (2, "fallback = 'less': use one of reduce", {"grid": {"fallback": ["", "less"]}}),
     (2, "strict = 'yes': must be true or false", {"parameters": {"strict": "yes"}}),
-    (2, "frames = 14: cogvideox-tiny makes 8 N + 1 from 9 to 49, or 13 frames; use 13",
+    (2, "frames = 14: cogvideox-tiny makes 8 N + 1 from 9 to 49, or 13 frames, and",
      {"parameters": {"strict": True}, "grid": {"frames": [13, 14]}}),
     (2, "height = 5000: must be between 16 and 4096",
      {"parameters": {"allow_untrained_size": True}, "grid": {"height": [96, 5000]}}),

@@ -163,7 +163,7 @@ def _generate_once(
     return Generated(
         frames,
         request,
-        plan,
+        replace(loaded.plan, step_cache=plan.step_cache),  # the decode may have changed it
         loaded.hashes,
         seconds,
         threads,

@@ -80,9 +80,9 @@ def acting(scales: Sequence[float], dtype: str) -> list[int]:
     prompt alone: equal up to rounding to that of both.
 
     Args:
-        dtype: of the transformer's velocities, a key of ``IDLE_GUIDANCE``.
+        dtype: of the transformer's velocities; see ``IDLE_GUIDANCE``, 0 for others.
     """
-    return [1 if scale - 1 <= IDLE_GUIDANCE[dtype] else 2 for scale in scales]
+    return [1 if scale - 1 <= IDLE_GUIDANCE.get(dtype, 0.0) else 2 for scale in scales]
 
 
 def warmup_steps(steps: int) -> int:
