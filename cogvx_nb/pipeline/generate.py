@@ -223,7 +223,7 @@ def _denoise(
             loaded.plan.step_cache,
             loaded.plan.idle_dtype,
             {step: text for step, text in texts.items() if step},
-            with_frames(loaded.plan, request.frames).windows,
+            replace(loaded.plan, frames=request.frames).windows,
             on_kind,
         )
     loaded.pipe.maybe_free_model_hooks()
