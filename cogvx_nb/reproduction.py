@@ -12,7 +12,7 @@ import numpy as np
 from .checkpoints import registry, store
 from .errors import CogvxError, ModelMissing, RequestError
 from .files import temporary_folder, translate_errors
-from .finishing.again import FinishedAgain, finish_again
+from .finishing.again import finish_again
 from .planning import planner, request
 from .planning.field import CHECKS
 from .planning.fields import FIELDS, SEEDS, names_deciding
@@ -23,7 +23,8 @@ from .planning.request import VideoRequest
 from .progress import CancelToken, Listener, StageStarted
 from .results import video
 from .results.forecast import announce
-from .results.joined import JoinedAgain, join_again
+from .results.joined import join_again
+from .results.made_again import MadeAgain
 from .results.records import RecordedCheckpoint, Sidecar, used_inputs
 from .results.result import Generated, Result, describe_video
 
@@ -81,7 +82,7 @@ class Reproduction:
 
 def reproduce(
     original: Result, on_event: Listener | None = None, cancel: CancelToken | None = None
-) -> Reproduction | FinishedAgain | JoinedAgain:
+) -> Reproduction | MadeAgain:
     """Run a result's request once more, on its plan where this machine can, and compare the frames
     with those of then and with those in the mp4; a finished video is made again of
     its source, a joined one of its pieces.

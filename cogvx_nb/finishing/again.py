@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from ..errors import ResultError
 from ..progress import CancelToken, FrameFinished, Listener, StageStarted
 from ..results import video
 from ..results.found import find_video
+from ..results.made_again import MadeAgain
 from ..results.recipe import finish_values
 from ..results.records import RecordedFinish
 from ..results.result import Result, read_result
@@ -24,35 +24,9 @@ from .source import read_source
 from .work import made_frames, plan_work
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedAgain:
-    """A finished video made again."""
-
-    original: Result
-    same_frames: bool  # whether its frames are, bit by bit, those that were made then
-    same_file: bool  # whether the mp4 decodes to what it did when it was written
-    differences: tuple[str, ...]  # in versions and weights
-
-    @property
-    def identical(self) -> bool:
-        return self.same_frames and self.same_file
-
-    def __str__(self) -> str:
-        path, count = self.original.path, self.original.settings.shown.frames
-        if self.identical:
-            return f"identical: all {count} frames of {path} came out the same"
-        if self.same_frames:
-            return (
-                f"changed: all {count} frames came out as they were made then, but {path} holds "
-                "others: it was cut, encoded again or replaced since"
-            )
-        reasons = self.differences or ("nothing that was recorded differs",)
-        return "\n  ".join([f"not identical: other frames than those of {path}", *reasons])
-
-
 def finish_again(
     original: Result, on_event: Listener | None = None, cancel: CancelToken | None = None
-) -> FinishedAgain:
+) -> MadeAgain:
     """Make the frames of a finished video once more, from the video that it was made of.
 
     Raises:
@@ -71,7 +45,7 @@ def finish_again(
     for number, frame in enumerate(made_frames(work, cancel), 1):
         digest.update(np.ascontiguousarray(frame).data)
         emit(FrameFinished(number, work.frames))
-    return FinishedAgain(
+    return MadeAgain(
         original,
         digest.hexdigest() == original.frame_hash,
         video.content_hash(original.path) == original.settings.content_hash,

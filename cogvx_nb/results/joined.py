@@ -14,6 +14,7 @@ from ..planning.transitions import CONTINUE, FADE
 from ..text import format_bytes, plain_line
 from . import video
 from .found import find_video
+from .made_again import MadeAgain
 from .records import RecordedPiece, Sidecar
 from .result import Result
 
@@ -27,30 +28,6 @@ class Piece:
 
     result: Result
     transition: str  # of ``planning.transitions.TRANSITIONS``
-
-
-@dataclass(frozen=True, slots=True)
-class JoinedAgain:
-    """A joined video made again of its pieces."""
-
-    original: Result
-    same_frames: bool
-    same_file: bool  # whether the mp4 decodes to what it did when it was written
-
-    @property
-    def identical(self) -> bool:
-        return self.same_frames and self.same_file
-
-    def __str__(self) -> str:
-        path, count = self.original.path, self.original.settings.shown.frames
-        if self.identical:
-            return f"identical: all {count} frames of {path} came out the same"
-        if self.same_frames:
-            return (
-                f"changed: all {count} frames came out as they were made then, but {path} holds "
-                "others: it was cut, encoded again or replaced since"
-            )
-        return f"not identical: its pieces decode to other frames than {path} was made of"
 
 
 def join_frames(clips: Iterable[np.ndarray], fading: Sequence[bool], fps: int) -> np.ndarray:
@@ -147,7 +124,7 @@ def describe_joined(pieces: Sequence[Piece], frames: np.ndarray) -> Sidecar:
     )
 
 
-def join_again(original: Result) -> JoinedAgain:
+def join_again(original: Result) -> MadeAgain:
     """Join the pieces of a video once more, and compare.
 
     Raises:
@@ -163,8 +140,9 @@ def join_again(original: Result) -> JoinedAgain:
         paths.append(found)
     transitions = [piece.transition for piece in pieces]
     frames = joined_frames(paths, transitions, original.settings.shown.fps)
-    return JoinedAgain(
+    return MadeAgain(
         original,
         video.frame_hash(frames) == original.frame_hash,
         video.content_hash(original.path) == original.settings.content_hash,
+        unlike="its pieces decode to other frames than those of",
     )
