@@ -12,6 +12,7 @@ from cogvx_nb import reproduction, settings
 from cogvx_nb.cli import table
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import Cancelled, OutputExists, ResultError, SpecError
+from cogvx_nb.loras import library
 from cogvx_nb.media.ffmpeg import find_ffmpeg
 from cogvx_nb.planning.storyboards import read_storyboard, shots_of
 from cogvx_nb.progress import Step
@@ -79,6 +80,35 @@ def test_rows_in_memory_are_as_those_of_files():
         shots_of([3])
     with pytest.raises(SpecError, match=r"^row 1: num_frames = 9: is given twice, as frames too"):
         shots_of([{"prompt": CIRCLE, "frames": 9, "num_frames": 9}])
+
+
+def test_files_that_rows_name_are_those_beside_the_file(tmp_path, monkeypatch, capsys):
+    board, current = tmp_path / "board", tmp_path / "current"
+    for folder in (board, current):
+        folder.mkdir()
+        (folder / "ink.safetensors").write_bytes(b"")
+        (folder / "a.png").write_bytes(b"")
+    (current / "elsewhere.png").write_bytes(b"")
+    monkeypatch.chdir(current)
+    monkeypatch.setattr(library, "loras_folder", lambda: tmp_path / "loras")
+    (tmp_path / "loras" / "own").mkdir(parents=True)
+    (tmp_path / "loras" / "own" / "lib.safetensors").write_bytes(b"")
+    names = {
+        "lora": "ink:0.5, lib:2, own/lib:2, ./lost",
+        "image": "a.png",
+        "last_image": "elsewhere.png",
+    }
+    path = board / "board.json"
+    path.write_text(json.dumps([{"prompt": CIRCLE} | names]))
+    (shot,) = read_storyboard(path)
+    here = f"{board}/ink.safetensors:0.5, lib:2, own/lib:2, {board}/lost:1"
+    images = {"image": f"{board}/a.png", "last_image": f"{board}/elsewhere.png"}
+    assert shot.values == {"prompt": CIRCLE, "lora": here} | images
+    (typed,) = shots_of([{"prompt": CIRCLE} | names])
+    assert typed.values == {"prompt": CIRCLE} | names
+    path.write_text(json.dumps([{"prompt": CIRCLE, "lora": "ink:x:0.5, a\0b"}]))
+    assert main(["storyboard", str(path)]) == 2
+    assert capsys.readouterr().err.startswith("cogvx: item 1 of board.json: ")
 
 
 CONTINUED = {"prompt": STAR, "transition": "continue"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..checkpoints.registry import Checkpoint
 from ..errors import RequestError
+from ..paths import user_path
 from ..text import full_number
 from . import library
 from .entries import LoraEntry, parse_loras, short_name, write_loras
@@ -39,6 +40,31 @@ def read_entry(entry: LoraEntry, checkpoint: Checkpoint) -> UsedLora:
     # The name as it was given: files are renamed and copied.
     name = entry.name if entry.sha256 else short_name(path.name)
     return UsedLora(name, file.sha256, path, entry.weight, alpha, layers, file.format)
+
+
+def placed_text(text: str, folder: Path) -> str:
+    """A text that names LoRAs, with paths that are the same in any current folder.
+
+    Args:
+        folder: where relative paths start.
+
+    Raises:
+        RequestError: if it names none.
+        PathError: for a path that no file can have.
+    """
+    return write_loras(placed_entry(entry, folder) for entry in parse_loras(text))
+
+
+def placed_entry(entry: LoraEntry, folder: Path) -> LoraEntry:
+    """An entry with an absolute path, where it isn't a name of the library; see ``placed_text``."""
+    if entry.sha256:
+        return entry
+    path = user_path(entry.file, "lora", start=folder)
+    found = library.named_file(path)
+    bare = Path(entry.file).name == entry.file
+    if not found and (bare or library.named_file(library.loras_folder() / entry.file)):
+        return entry
+    return replace(entry, file=str(found or path))
 
 
 def alpha_beside(path: Path) -> float | None:

@@ -66,6 +66,12 @@ def keep_lora(data: bytes, name: str) -> Path:
     return kept
 
 
+def named_file(path: Path) -> Path | None:
+    """The file of a path that may lack its ending; None if there is none."""
+    names = (path, path.with_name(f"{path.name}{ENDING}"))
+    return next((named for named in names if named.is_file()), None)
+
+
 def find_lora(file: str, sha256: str = "") -> Path:
     """The file of a LoRA.
 
@@ -80,9 +86,8 @@ def find_lora(file: str, sha256: str = "") -> Path:
         return _find_content(file, sha256)
     with contextlib.suppress(OSError):
         for path in (user_path(file, "lora"), loras_folder() / file):
-            for named in (path, path.with_name(f"{path.name}{ENDING}")):
-                if named.is_file():
-                    return named
+            if named := named_file(path):
+                return named
     names = [path.stem for path in library()]
     hint = did_you_mean(file, names) or (f"; there are {', '.join(names[:8])}" if names else "")
     raise RequestError("lora", file, f"is no file, and none of {loras_folder()}{hint}")

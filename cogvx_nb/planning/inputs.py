@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..checkpoints import registry
@@ -11,6 +12,7 @@ from ..checkpoints.registry import CLIP, CONTROL, EXTEND, FRAMES, IMAGE, TEXT, C
 from ..errors import RequestError
 from ..loras.entries import shown_loras
 from ..media import kept
+from ..paths import user_path
 from ..text import plain_line
 from . import extension
 from .field import PICTURE
@@ -51,6 +53,23 @@ def read_inputs(values: Mapping[str, object]) -> dict[str, Given]:
         RequestError: for one that can't be used, with the remedy.
     """
     return {name: read_input(name, values[name]) for name in INPUTS if values.get(name)}
+
+
+def absolute_name(field: str, value: str, folder: Path) -> str:
+    """A path that a file of rows names, from any current directory; kept names stay. A clip to
+    extend may be a result's name where there is no such file: see ``extension.find_source``.
+
+    Raises:
+        PathError: if the system can have no such file.
+        RequestError: if several results have that name.
+    """
+    if not value or kept.is_kept_name(split_name(value)[0]):
+        return value
+    path = user_path(value, field, start=folder, folder=True)
+    if field == extension.FIELD and not path.exists():
+        found = Path(extension.find_source(value))
+        return str(found if found.is_absolute() else path)
+    return str(path)
 
 
 def read_input(name: str, value: object) -> Given:

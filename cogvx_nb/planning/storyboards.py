@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CogvxError, PathError, RequestError, SpecError, did_you_mean
-from ..media import kept
+from ..errors import CogvxError, RequestError, SpecError, did_you_mean
+from ..loras.given import placed_text
 from ..paths import user_path
 from .cells import read_cell
 from .fields import ALIASES, FIELDS, INPUTS
-from .inputs import split_name
+from .inputs import absolute_name
 from .prompt_files import read_prompt_file
 from .rows import ParameterRow, field_name
 from .transitions import CONTINUE, CUT, TRANSITIONS
@@ -113,7 +113,8 @@ def _shot(row: ParameterRow, folder: Path | None, first: bool) -> Shot:
         value = _typed(row, name, value)
         if value is not None:
             checked[name] = FIELDS[name].check(value)
-    checked |= {name: _absolute(name, checked[name], folder) for name in INPUTS if name in checked}
+    if folder is not None:
+        checked |= _placed(checked, folder)
     FIELDS["prompt"].check(checked.get("prompt", ""))
     given = [name for name in INPUTS if checked.get(name)]
     if transition == CONTINUE and given:
@@ -134,11 +135,7 @@ def _typed(row: ParameterRow, name: str, value: object) -> object:
     return int(value) if whole else value  # as JSON and tables of pages write 42
 
 
-def _absolute(name: str, value: object, folder: Path | None) -> object:
-    if not value or folder is None or kept.is_kept_name(split_name(str(value))[0]):
-        return value
-    try:
-        path = user_path(value, name, start=folder)
-    except PathError as error:
-        raise RequestError(name, value, str(error)) from error
-    return str(path) if path.exists() else value  # a result's name, or a message about it
+def _placed(values: dict[str, object], folder: Path) -> dict[str, str]:
+    """The values that name files, with paths that are the same in any current folder."""
+    placed = {name: absolute_name(name, values[name], folder) for name in INPUTS if name in values}
+    return placed | ({"lora": placed_text(values["lora"], folder)} if "lora" in values else {})

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PathError, SpecError
-from ..media import kept
 from ..paths import user_path
-from ..planning import extension, inputs
+from ..planning import inputs
 from ..planning.rows import MAX_ROWS, ParameterRow
 from ..text import telling_end
 
@@ -86,7 +85,7 @@ def list_files(
 def _listed_name(key: str, value: object, folder: Path) -> str:
     if not isinstance(value, str):
         raise SpecError(f"{key}: {str(value)[:40]} must be text: the path of a file")
-    return absolute_name(key, value, folder)
+    return inputs.absolute_name(key, value, folder)
 
 
 def _recorded_of(source: Path, row: FileKey, recorded: Mapping[str, str]) -> list[str]:
@@ -126,23 +125,6 @@ def _natural(name: str) -> list:
     """Orders names as people do: 2 before 10."""
     parts = re.split(r"(\d+)", name.casefold())
     return [(int(part), "") if part.isdecimal() else (0, part) for part in parts] + [(0, name)]
-
-
-def absolute_name(field: str, value: str, folder: Path) -> str:
-    """A path that a file of a sweep names, from any current directory; kept names stay. A clip to
-    extend may be a result's name where there is no such file: see ``extension.find_source``.
-
-    Raises:
-        PathError: if the system can have no such file.
-        RequestError: if several results have that name.
-    """
-    if not value or kept.is_kept_name(inputs.split_name(value)[0]):
-        return value
-    path = user_path(value, field, start=folder, folder=True)
-    if field == extension.FIELD and not path.exists():
-        found = Path(extension.find_source(value))
-        return str(found if found.is_absolute() else path)
-    return str(path)
 
 
 @dataclass(frozen=True, slots=True)

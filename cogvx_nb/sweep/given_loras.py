@@ -16,8 +16,7 @@ from ..loras.entries import (
     short_name,
     write_loras,
 )
-from ..loras.given import alpha_beside
-from ..paths import user_path
+from ..loras.given import alpha_beside, placed_entry
 from ..planning.cells import read_cell
 from ..planning.rows import LORA_WEIGHTS
 from ..text import full_number, telling_end
@@ -54,31 +53,7 @@ def weight_entry(name: str, value: object, folder: Path, delimiter: str = "") ->
         raise ParameterError(name, value, remedy)
     if not abs(value) <= MOST_WEIGHT:  # false for NaN too
         raise ParameterError(name, value, remedy)
-    return replace(_placed(entry, folder), weight=float(value))
-
-
-def placed_text(text: str, folder: Path) -> str:
-    """A text that names LoRAs, with paths that are the same in any current folder.
-
-    Args:
-        folder: where relative paths start.
-
-    Raises:
-        RequestError: if it names none.
-    """
-    return write_loras(_placed(entry, folder) for entry in parse_loras(text))
-
-
-def _placed(entry: LoraEntry, folder: Path) -> LoraEntry:
-    """An entry with an absolute path, where it isn't a name of the library."""
-    if entry.sha256:
-        return entry
-    path = user_path(entry.file, "lora", start=folder)
-    ended = path.with_name(f"{path.name}{library.ENDING}")
-    found = next((one for one in (path, ended) if one.is_file()), None)
-    if found is None and Path(entry.file).name == entry.file:
-        return entry
-    return replace(entry, file=str(found or path))
+    return replace(placed_entry(entry, folder), weight=float(value))
 
 
 DIGITS = 64

@@ -13,10 +13,11 @@ from .. import settings
 from ..checkpoints import registry, store
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, ParameterError, SpecError
+from ..loras.given import placed_text
 from ..notebooks.template import NotebookTemplate
 from ..planning import enrich, model_choice, planner, request
 from ..planning.fields import FIELDS, INPUTS, RANDOM_SEED, SEEDS
-from ..planning.inputs import given_names
+from ..planning.inputs import absolute_name, given_names
 from ..planning.machine import Machine
 from ..planning.paces import MeasuredPace, predict_seconds
 from ..planning.request import VideoRequest
@@ -25,8 +26,8 @@ from ..results.catalogue import Catalogue
 from .child_probe import probe_in_child
 from .expected import ExpectedVideo
 from .folder import VIDEO, SweepFolder, SweepRun
-from .given_files import GivenFiles, KeptFile, absolute_name
-from .given_loras import GivenLoras, LoraEntry, LoraFiles, placed_text
+from .given_files import GivenFiles, KeptFile
+from .given_loras import GivenLoras, LoraEntry, LoraFiles
 from .spec import SweepSpec
 from .typed_rows import typed_row_or_explain
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import CogvxError, ParameterError, SpecError
+from ..loras.given import placed_text
 from ..notebooks.cell_reader import Parameter
 from ..notebooks.template import NotebookTemplate
 from ..notebooks.value_types import is_plain_value
 from ..planning.cells import read_cell
 from ..planning.fields import INPUTS
+from ..planning.inputs import absolute_name
 from ..planning.rows import ParameterRow
 from ..planning.yaml_loading import explain_value
-from .given_files import absolute_name
-from .given_loras import is_weight_column, placed_text, weight_entry
+from .given_loras import is_weight_column, weight_entry
 
 
 def typed_row_or_explain(
