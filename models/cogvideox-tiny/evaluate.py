@@ -22,11 +22,9 @@ import torch
 import world
 
 from cogvx_nb.checkpoints import store
-from cogvx_nb.pipeline import denoise, loader
-from cogvx_nb.pipeline.condition import from_text
-from cogvx_nb.pipeline.noise import Noise
+from cogvx_nb.pipeline import generate, loader
 from cogvx_nb.pipeline.vae import decode_latents
-from cogvx_nb.planning import guidance, planner, probe, request, speedups
+from cogvx_nb.planning import planner, probe, request, speedups
 from cogvx_nb.planning.plan import Plan
 
 NAMES = ("background", "colour", "motion", "shape")
@@ -56,11 +54,13 @@ def reconstruction(vae, frames: int, clips: int) -> float:
 
 @torch.no_grad()
 def make(loaded, batch: list[str], frames: int, seeds: list[int], tokens: int) -> list[np.ndarray]:
-    """Videos of a batch of prompts with the default settings, uint8 (frames, height, width, 3)."""
+    """Videos of a batch of prompts with the default settings, uint8 (frames, height, width, 3).
+
+    One prompt is made as the workbench makes it; several at once by the pipeline of diffusers.
+    """
+    if len(batch) == 1 and tokens == loaded.plan.model.checkpoint.text_tokens:
+        return [make_one(loaded, batch[0], frames, seeds[0])]
     loaded.prepare()
-    if loaded.plan.step_cache:
-        pairs = zip(batch, seeds, strict=True)
-        return [make_cached(loaded, prompt, frames, seed, tokens) for prompt, seed in pairs]
     latents = loaded.pipe(
         prompt=batch,
         num_frames=frames,
@@ -75,24 +75,14 @@ def make(loaded, batch: list[str], frames: int, seeds: list[int], tokens: int) -
     return [video.mul(255).round().byte().cpu().numpy() for video in videos]
 
 
-@torch.no_grad()
-def make_cached(loaded, prompt: str, frames: int, seed: int, tokens: int) -> np.ndarray:
-    """The same of one prompt, with the step cache of the plan."""
-    pipe, plan = loaded.pipe, loaded.plan
-    asked, negative = pipe.encode_prompt(prompt, "", True, max_sequence_length=tokens)
-    latents = denoise.denoise(
-        pipe.transformer,
-        pipe.scheduler,
-        torch.cat([negative, asked]),
-        ((frames - 1) // 4 + 1, plan.height // 8, plan.width // 8),
-        50,
-        (guidance.wave if plan.model.checkpoint.dynamic_cfg else guidance.constant)(6.0),
-        from_text((frames - 1) // 4 + 1, pipe.transformer.config),
-        Noise(seed),
-        step_cache=plan.step_cache,
+def make_one(loaded, prompt: str, frames: int, seed: int) -> np.ndarray:
+    """The same of one prompt, with all that the plan has."""
+    plan = loaded.plan
+    asked = request.make_request(
+        plan.model, prompt, frames=frames, seed=seed, steps=50, speed=plan.speed
     )
-    video = decode_latents(pipe.vae, latents, frames)[0]
-    return video.mul(255).round().byte().cpu().numpy()
+    loaded.apply(planner.with_frames(plan, frames))
+    return generate.generate_frames(asked, loaded).frames
 
 
 def fidelity(
@@ -122,16 +112,18 @@ def fidelity(
 
 
 def planned(model, speed: str, dtype: str | None) -> Plan:
-    """A speed's plan with 8-bit products: int8 on a CPU, and what a GPU has for bfloat16."""
-    fitted = planner.plan_request(
-        request.make_request(model, "a red circle", speed=speed), probe.probe_machine()
-    )
-    fitted = replace(fitted, dtype=dtype or fitted.dtype)
-    if speed == "exact":
-        return fitted
-    if fitted.device == "cpu":
-        return replace(fitted, quantized="int8")
-    return replace(fitted, dtype="bfloat16", quantized="fp8", compiled=True)
+    """A speed's plan with 8-bit products: int8 on a CPU. On a GPU all that it has for a larger
+    checkpoint in bfloat16, unless ``dtype`` is another."""
+    machine = probe.probe_machine()
+    if machine.gpus and (speed != "exact" or dtype == "bfloat16"):
+        model = replace(model, checkpoint=replace(model.checkpoint, gpu_dtype="bfloat16"))
+    asked = request.make_request(model, "a red circle", speed=speed)
+    fitted = planner.plan_request(asked, machine, videos=1000)
+    if dtype:
+        fitted = replace(fitted, dtype=dtype)
+    if speed != "exact" and fitted.device == "cpu":
+        fitted = replace(fitted, quantized="int8")
+    return fitted
 
 
 def beside(kept: dict, others) -> dict[str, float]:
