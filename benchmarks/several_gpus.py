@@ -84,8 +84,9 @@ def main() -> None:
             keep(row)
     if options.faults:
         video = make_request(model, PROMPT, steps=options.steps, **wanted)
-        keep(cancelled(video))
-        keep(filled(video))
+        for count in options.gpus[1:]:
+            keep(cancelled(video, count))
+            keep(filled(video, count))
 
 
 def plan_for(video: VideoRequest, count: int) -> Plan:
@@ -100,7 +101,7 @@ def measure(video: VideoRequest, count: int, alone: tuple | None) -> tuple[dict,
     start = time.perf_counter()
     loaded = loader.load_pipeline(plan)
     load = time.perf_counter() - start
-    generate.generate_frames(replace(video, steps=min(video.steps, 20)), loaded)  # compiles
+    warm = generate.generate_frames(replace(video, steps=min(video.steps, 20)), loaded)
     times, latents, seconds = [], [], []
 
     def on_event(event: object) -> None:
@@ -122,6 +123,7 @@ def measure(video: VideoRequest, count: int, alone: tuple | None) -> tuple[dict,
         "attention": loaded.plan.attention,
         "plan": str(loaded.plan),
         "load_seconds": round(load, 2),
+        "compile_seconds": round(warm.seconds.get("compile", 0.0), 1),
         "denoise_seconds" if video.speed == "turbo" else "step_seconds": round(step, 4),
         "step_spread": round((max(steps) - min(steps)) / statistics.median(steps), 3),
         "video_seconds": round(min(seconds), 3),
@@ -145,9 +147,9 @@ def gib(device: int) -> float:
     return round(peak, 2)
 
 
-def cancelled(video: VideoRequest) -> dict:
-    """How long after a cancel in mid-step a video on two GPUs ends."""
-    loaded, cancel, at = loader.load_pipeline(plan_for(video, 2)), threading.Event(), []
+def cancelled(video: VideoRequest, count: int) -> dict:
+    """How long after a cancel in mid-step a video on several GPUs ends."""
+    loaded, cancel, at = loader.load_pipeline(plan_for(video, count)), threading.Event(), []
 
     def stop() -> None:
         at.append(time.perf_counter())
@@ -160,16 +162,16 @@ def cancelled(video: VideoRequest) -> dict:
     try:
         generate.generate_frames(video, loaded, on_event, cancel)
     except Cancelled:
-        return {"cancel_ms": round(1000 * (time.perf_counter() - at[0]), 1)}
-    return {"cancel_ms": None}
+        return {"gpus": count, "cancel_ms": round(1000 * (time.perf_counter() - at[0]), 1)}
+    return {"gpus": count, "cancel_ms": None}
 
 
-def filled(video: VideoRequest) -> dict:
-    """What becomes of a video on two GPUs while another process takes the second one's memory."""
+def filled(video: VideoRequest, count: int) -> dict:
+    """What becomes of a video on several GPUs while another process takes the second's memory."""
     if not torch.cuda.is_available():
         return {"filled": "no GPU"}
     loader.release_pipeline()
-    loaded = loader.load_pipeline(plan_for(video, 2))
+    loaded = loader.load_pipeline(plan_for(video, count))
     second = loaded.plan.peers[0].removeprefix("cuda:")
     other = subprocess.Popen([sys.executable, "-c", FILL, second], stdout=subprocess.PIPE)
     other.stdout.readline()
@@ -181,9 +183,12 @@ def filled(video: VideoRequest) -> dict:
         other.kill()
         other.wait()
     plan = made.plan
-    return {"filled": f"cuda:{second}", "changes": len(plans), "made_on": plan.devices} | {
-        "reason": plan.reasons[-1]
-    }
+    return {
+        "gpus": count,
+        "filled": f"cuda:{second}",
+        "changes": len(plans),
+        "made_on": plan.devices,
+    } | {"reason": plan.reasons[-1]}
 
 
 if __name__ == "__main__":
