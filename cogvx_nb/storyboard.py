@@ -115,9 +115,11 @@ def make_storyboard(
     return Storyboard(whole, tuple(pieces))
 
 
-def check_rows(rows: Iterable[Mapping[str, object]], **values: object) -> None:
-    """Refuse what can be known of rows before they are made; see ``make_storyboard``."""
-    _prepared(_completed(shots_of(rows), values), lambda event: None)
+def check_rows(rows: Iterable[Mapping[str, object]], **values: object) -> tuple[VideoRequest, ...]:
+    """The requests of rows; refuses what can be known of them before they are made, see
+    ``make_storyboard``."""
+    ready = _prepared(_completed(shots_of(rows), values), lambda event: None)
+    return tuple(row.request for row in ready)
 
 
 def _completed(shots: tuple[Shot, ...], values: Mapping[str, object]) -> list[Shot]:

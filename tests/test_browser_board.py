@@ -83,6 +83,8 @@ def test_a_storyboard_is_typed_made_changed_and_made_again(page):
     wait(page, "document.querySelectorAll('.cogvx-board-row').length === 4")
     page.get_by_role("button", name="Piece 4: remove").click()
     assert page.get_by_label("Frames of piece 2").input_value() == "9"
+    changed = "document.querySelectorAll('.cogvx-board-changed')[1].textContent"
+    wait(page, f"{changed}.startsWith('frames 9 → 8: ')")
     page.get_by_role("button", name="Show it").click()
     kit.wait_for_result(page, CIRCLE)
     kit.plays(page)

@@ -96,11 +96,19 @@ def test_what_can_not_be_extended_is_one_line(tiny, tmp_path, clip):
         inputs.task_of(CHECKPOINTS["CogVideoX-Fun-V1.1-5b-Control"], ["extend"])
 
 
-def test_new_frames_that_nobody_asked_for_are_no_adjustment(tiny, clip):
-    made = request.make_request(tiny, CIRCLE, extend=clip, strict=True)
-    assert (made.frames, made.adjustments) == (16, ())
-    with pytest.raises(RequestError, match="use 24"):
-        request.make_request(tiny, CIRCLE, extend=clip, frames=22, strict=True)
+def test_the_usual_number_of_frames_is_adjusted_as_any_other(tiny, clip, outputs, capsys):
+    line = "frames 13 → 16: cogvideox-tiny goes on by 4, 8, 16, 24, 32, 40 frames"
+    made = request.make_request(tiny, CIRCLE, extend=clip)
+    assert made.frames == 16
+    assert str(made.adjustments[0]).startswith(line)
+    with pytest.raises(RequestError, match=r"frames = 13: .*; use 16"):
+        request.make_request(tiny, CIRCLE, extend=clip, strict=True)
+    flags = ["--extend", clip, "--frames", "13", "--steps", "1", "--model", "tiny"]
+    assert main(["generate", "--prompt", CIRCLE, *flags]) == 0
+    printed = capsys.readouterr()
+    assert f"adjusted: {line}" in printed.err
+    assert main(["show", printed.out.strip()]) == 0
+    assert f"adjusted   {line}" in capsys.readouterr().out
 
 
 def test_results_are_found_by_name_outside_of_the_trash(outputs, clip):

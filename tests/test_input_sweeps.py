@@ -64,7 +64,7 @@ def images(planned_runs: list[runs.SweepRun]) -> list[object]:
     return [run.varied.get("image") for run in planned_runs]
 
 
-def test_a_sweep_extends_a_result_by_its_name(outputs, tmp_path):
+def test_a_sweep_extends_a_result_by_its_name(outputs, tmp_path, capsys):
     made = outputs / "2026-01-01" / "circle.mp4"
     made.parent.mkdir(parents=True)
     video.encode_video(np.zeros((13, 96, 144, 3), np.uint8), made, 8, "")
@@ -73,6 +73,9 @@ def test_a_sweep_extends_a_result_by_its_name(outputs, tmp_path):
     assert run.parameters["extend"].endswith("#circle.mp4")
     (run,) = planned(made.parent, {"parameters": fixed["parameters"] | {"extend": "circle.mp4"}})
     assert run.parameters["extend"].endswith("#circle.mp4")
+    assert not capsys.readouterr().err
+    planned(tmp_path, {"parameters": fixed["parameters"] | {"frames": 13}})
+    assert "cogvx: frames 13 → 16: cogvideox-tiny goes on by 4" in capsys.readouterr().err
     with pytest.raises(SpecError, match="no file"):
         planned(tmp_path, {"parameters": fixed["parameters"] | {"extend": "square"}})
 

@@ -78,6 +78,15 @@ def test_what_is_wrong_is_said_at_its_row(shown):
     assert not shown.session.queue.waiting
 
 
+def test_what_is_adjusted_is_said_at_its_row(shown):
+    rows = row(CIRCLE, frames=13), row(STAR, "continue", frames=13)
+    changes = shown.ask("board.edit", table(*rows))["data"]["changes"]
+    assert changes[0] == ""
+    assert changes[1].startswith("frames 13 → 16: cogvideox-tiny goes on by 4, 8")
+    shown.session.queue.pause()
+    assert shown.ask("queue.storyboard", table(*rows))["data"]["changes"] == changes
+
+
 def test_made_pieces_are_kept_and_taken(shown, outputs):
     def stop(job, event) -> None:
         if event == PieceReached(2, 2, MAKING):

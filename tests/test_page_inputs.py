@@ -258,6 +258,8 @@ def test_costs_follow_guidance_and_the_clips_of_an_extension(shown, mp4):
     desk = shown.page.desk
     request = desk.form.request()
     assert (request.frames, request.pieces) == (48, (49, 17))
+    noted = edit(shown, frames=13)["notes"]
+    assert [note[:15] for note in noted if note.startswith("frames")] == ["frames 13 → 16:"]
     priced = desk.predict_seconds(request)
     assert priced == pytest.approx(longer[49], rel=0.05)
     assert desk.predict_seconds(replace(request, guidance_interval="0.4-0.6")) < 0.8 * priced

@@ -8,7 +8,6 @@ from ..checkpoints.registry import Model
 from ..errors import RequestError
 from ..text import format_bytes
 from .extension import FIELD, overlap
-from .fields import FIELDS
 from .fit import Adjustment, Size, fit_size, nearest
 
 if TYPE_CHECKING:
@@ -19,8 +18,7 @@ MOST_BYTES = 2**32
 
 
 def fit_new_frames(model: Model, frames: int) -> tuple[int, list[Adjustment]]:
-    """The number of new frames that a checkpoint makes nearest to one, and how that was changed:
-    the field's default isn't said to be, since it counts those of a whole clip."""
+    """The number of new frames that a checkpoint makes nearest to one, and how that was changed."""
     checkpoint = model.checkpoint
     known, longest = overlap(checkpoint), checkpoint.frames[-1]
     most = longest - known
@@ -28,7 +26,7 @@ def fit_new_frames(model: Model, frames: int) -> tuple[int, list[Adjustment]]:
     whole = frames // most
     choices = {whole * most + rest for rest in (0, *rests)} - {0}
     used = nearest(frames, choices)
-    if frames in (used, FIELDS["frames"].default):
+    if used == frames:
         return used, []
     counts = ", ".join(map(str, rests))
     reason = f"{model.name} goes on by {counts} frames, or {most} again and again before these"

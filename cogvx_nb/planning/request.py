@@ -87,6 +87,11 @@ class VideoRequest:
         return "\n".join(lines + [f"note: {note}" for note in self.notes])
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was changed, and what else the user should know."""
+        return (*map(str, self.adjustments), *self.notes)
+
+    @property
     def seeds(self) -> dict[str, int]:
         """The seeds, as drawn, by the names of their fields."""
         return {name: getattr(self, name) for name in SEEDS}

@@ -156,7 +156,7 @@ class _RunPlanner:
             expected,
             *self._predict_costs(prepared),
             notes=(
-                *prepared.notes,
+                *prepared.remarks,
                 *(file.note for file in given.values() if file.note),
                 *(loras.notes if loras else ()),
             ),

@@ -65,7 +65,7 @@ def _checked(desk: Desk, board: Board, shown: dict[str, object]) -> Future[Reply
     def check() -> Reply:
         standing = shown | _standing(desk, board)
         try:
-            _prepare(model, filled, board)
+            standing |= _changes(_prepare(model, filled, board)[2])
         except CogvxError as error:
             problem = _problem(error)
             if problem.row and board.rows[problem.row - 1].prompt.strip():
@@ -85,11 +85,11 @@ def make_board(desk: Desk, arguments: Board) -> Future[Reply]:
 
     def add() -> Reply:
         try:
-            request, rows = _prepare(model, filled, board)
+            request, rows, requests = _prepare(model, filled, board)
         except CogvxError as error:
             return Reply({"id": "", "problem": asdict(_problem(error))})
         job = desk.session.queue.add(Job(request, board=rows))
-        return Reply({"id": job.id} | _standing(desk, board))
+        return Reply({"id": job.id} | _standing(desk, board) | _changes(requests))
 
     return desk.in_background(add)
 
@@ -115,8 +115,8 @@ def _keep(board: Board) -> Board:
 
 def _prepare(
     model: Model, filled: dict[str, object], board: Board
-) -> tuple[VideoRequest, tuple[BoardRow, ...]]:
-    """The request of the first row, and all rows with their lengths.
+) -> tuple[VideoRequest, tuple[BoardRow, ...], tuple[VideoRequest, ...]]:
+    """The request of the first row, all rows with their lengths, and the request of each.
 
     Raises:
         CogvxError: with the number of the row that can't be made.
@@ -130,8 +130,13 @@ def _prepare(
         request = make_request(model, **filled | own)
     except RequestError as error:
         raise SpecError(f"row 1: {error}") from error
-    check_rows(map(asdict, rows), **common_values(request))
-    return request, rows
+    return request, rows, check_rows(map(asdict, rows), **common_values(request))
+
+
+def _changes(requests: tuple[VideoRequest, ...]) -> dict[str, object]:
+    """How the values of each row are adjusted, in a line."""
+    lines = ["; ".join(map(str, request.adjustments)) for request in requests]
+    return {"changes": [use_labels(line) for line in lines]}
 
 
 def _problem(error: CogvxError) -> Problem:

@@ -61,8 +61,7 @@ def _check_form(desk: Desk) -> Reply:
         return Reply({"problem": asdict(told), "notes": []})
     # Of what is given they stand beside it: see ``input_actions.preview``.
     beside = tuple(f"{name}: " for name in request.input_names)
-    notes = [str(change) for change in request.adjustments]
-    notes += [note for note in request.notes if not note.startswith(beside)]
+    notes = [note for note in request.remarks if not note.startswith(beside)]
     return Reply({"problem": None, "notes": [use_labels(note) for note in notes]})
 
 

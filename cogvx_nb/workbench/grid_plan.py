@@ -47,7 +47,7 @@ class GridPlan:
     @property
     def notes(self) -> tuple[str, ...]:
         """What one should know of the requests, each once."""
-        found = dict.fromkeys(note for request in self.requests for note in request.notes)
+        found = dict.fromkeys(note for request in self.requests for note in request.remarks)
         return tuple(found)[:MOST_NOTES]
 
     def describe(self, there: Container[int] = ()) -> str:

@@ -128,11 +128,11 @@ function Storyboard(app) {
   }
 
   /** How it stands with the pieces, and what is wrong in which row. */
-  function stand({ states = null, told = null, path: made = null, problem: wrong = null }) {
+  function stand({ states = null, told = null, path: made = null, problem: wrong = null, changes = null }) {
     const inRow = wrong && wrong.row >= 1 && wrong.row <= rows.length;
     setText(problem, wrong && !inRow ? wrong.text : "");
     problem.hidden = !problem.textContent;
-    rows.forEach((row, place) => row.stand(states?.[place] ?? "", inRow && wrong.row === place + 1 ? wrong : null));
+    rows.forEach((row, place) => row.stand(states?.[place] ?? "", inRow && wrong.row === place + 1 ? wrong : null, changes?.[place]));
     if (told !== null) setText(status, told);
     if (made !== null) path = made;
     show.hidden = !path;

@@ -12,10 +12,11 @@ function BoardEntry({ prompt, frames, transition }, transitions, acts) {
     Object.entries(transitions).map(([value, about]) => h("option", { value, text: value, title: about })));
   const state = h("td", { class: "cogvx-board-state" });
   const wrong = h("p", { class: "cogvx-problem cogvx-board-problem", id, role: "status" });
+  const changed = h("p", { class: "cogvx-board-changed", role: "status" });
   const up = button("", { icon: "left", class: "cogvx-board-up", title: "earlier", on: () => acts.move(self, -1, up) });
   const down = button("", { icon: "right", class: "cogvx-board-down", title: "later", on: () => acts.move(self, 1, down) });
   const remove = button("", { icon: "close", title: "remove", on: () => acts.remove(self) });
-  const element = h("tr", { class: "cogvx-board-row" }, name, h("td", {}, text, wrong), h("td", {}, length), h("td", {}, follows), state,
+  const element = h("tr", { class: "cogvx-board-row" }, name, h("td", {}, text, wrong, changed), h("td", {}, length), h("td", {}, follows), state,
     h("td", {}, h("span", { class: "cogvx-board-moves" }, up, down, remove)));
   text.value = prompt;
   length.value = frames ?? "";
@@ -24,7 +25,7 @@ function BoardEntry({ prompt, frames, transition }, transitions, acts) {
     follows.append(h("option", { value: transition, text: transition }));
     follows.value = transition;
   }
-  wrong.hidden = true;
+  wrong.hidden = changed.hidden = true;
 
   function keydown(event) {
     const places = { ArrowUp: -1, ArrowDown: 1 }[event.key];
@@ -54,11 +55,14 @@ function BoardEntry({ prompt, frames, transition }, transitions, acts) {
       down.disabled = number === count;
       for (const [one, what] of [[up, "earlier"], [down, "later"], [remove, "remove"]]) one.setAttribute("aria-label", `Piece ${number}: ${what}`);
     },
-    stand(now, problem) {
+    /** `changes`: how its values are adjusted. */
+    stand(now, problem, changes = "") {
       setText(state, BOARD_STATES[now] ?? "");
       state.classList.toggle("cogvx-board-working", now === "making");
       setText(wrong, problem?.text ?? "");
       wrong.hidden = !problem;
+      setText(changed, changes);
+      changed.hidden = !changes;
       const about = problem && ({ frames: length, transition: follows }[problem.field] ?? text);
       for (const one of [text, length, follows]) one.toggleAttribute("aria-invalid", one === about);
     },
