@@ -45,6 +45,7 @@ SCRIPTS = {
         "int8",
     ],
     "fill_disk": ["--times", "1", "--parts", "generate"],
+    "first_step": ["--checkpoint", "tiny", "--frames", "9", "--repeats", "1"],
     "flip_index": ["--times", "20", "--results", "20"],
     "fuzz_settings": ["--examples", "30"],
     "hostile_inputs": ["--only", "sweep status"],
