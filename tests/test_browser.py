@@ -481,7 +481,6 @@ def test_dropped_files_fill_the_form(page, samples):
         "mine.json": made.sidecar.read_bytes(),
     }.items():
         fill(page, "something else", seed=90)
-        page.wait_for_timeout(2000)  # until what was typed is sent: it would be newer than the drop
         drop(page, name, data)
         wait(page, "document.querySelector('[name=prompt]').value === 'a blue circle moving left'")
         assert page.locator("[name=seed]").input_value() == "7"

@@ -125,6 +125,22 @@ def test_what_is_typed_is_checked_and_said_in_sentences(shown):
     assert any("only with “Allow other sizes”" in note for note in notes), notes
 
 
+def test_an_edit_is_of_some_fields_and_its_answer_has_the_form_and_its_revision(shown):
+    shown.ask("form.edit", {"values": QUICK})
+    data = shown.ask("form.edit", {"values": {"steps": 3}})["data"]
+    assert data["form"] == shown.page.form
+    assert {name: data["form"][name] for name in QUICK} == QUICK | {"steps": 3}
+    assert shown.ask("form.edit", {"values": {}})["data"]["revision"] > data["revision"]
+
+
+def test_a_submission_leaves_what_the_form_got_meanwhile(shown):
+    shown.ask("form.edit", {"values": QUICK | {"steps": 3}})
+    (job,) = shown.submit(steps=4)["data"]["ids"]
+    assert shown.page.form["steps"] == 3
+    shown.wait()
+    assert [done.request.steps for done in shown.session.finished if done.id == job] == [4]
+
+
 def test_costs_of_each_length_and_speed(shown, monkeypatch):
     rows = shown.ask("form.predict")["data"]
     assert [(row["frames"], row["speed"]) for row in rows][:4] == [

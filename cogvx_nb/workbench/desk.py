@@ -105,7 +105,7 @@ class Desk:
             field: that it is given for; by default the first picture or the clip, by what it is.
 
         Returns:
-            The form, and a note.
+            The form's ``state``, and a note.
 
         Raises:
             RequestError: if it can't be used, with the remedy.
@@ -120,7 +120,7 @@ class Desk:
             chosen = self.form.take(wanted, given, name)
             self.save_soon()
             note = f"{label_of(wanted)}: {name}. {chosen}".strip()
-            return {"form": self.form.as_json(), "note": note}
+            return self.form.state() | {"note": note}
         kind = guess_kind(path)
         raise problems[0 if kind and kind.is_picture else -1]
 

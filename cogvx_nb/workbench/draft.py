@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,7 @@ class Draft:
         self.values |= checked_values({name: values[name] for name in NAMES if name in values})
         self.values["enriched_from"] = str(values.get("enriched_from", ""))
         self.names: dict[str, str] = dict(names or {})
+        self._lock, self._revision = threading.Lock(), 0  # the number of changes
 
     def edit(self, values: Mapping[str, object]) -> None:
         """Take values as they are typed; they are checked by ``request``.
@@ -56,15 +58,23 @@ class Draft:
         Raises:
             RequestError: for an unknown field or checkpoint.
         """
-        values = dict(values)
-        name = values.pop("model", self.model.name)
-        if name not in self.models:
-            raise RequestError("model", name, "is not on this machine")
-        unknown = values.keys() - self.values.keys()
+        if "model" in values and values["model"] not in self.models:
+            raise RequestError("model", values["model"], "is not on this machine")
+        unknown = values.keys() - self.values.keys() - {"model"}
         if unknown:
             raise RequestError(min(unknown), values[min(unknown)], "is no field of a request")
-        self.model = self.models[name]
-        self.values |= values
+        with self._lock:
+            self._revision += 1
+            self.values |= {name: value for name, value in values.items() if name != "model"}
+            self.model = self.models[values["model"]] if "model" in values else self.model
+
+    def copy(self) -> Draft:
+        """Another draft, as this one is now."""
+        with self._lock:
+            model, values, names = self.model, dict(self.values), dict(self.names)
+        copied = Draft(self.models.values(), model, {}, names)
+        copied.values = values
+        return copied
 
     def request(self, **changes: object) -> VideoRequest:
         """The request with some values changed.
@@ -104,13 +114,15 @@ class Draft:
             What else that changed, in one line, or an empty string.
         """
         others = [other for other in INPUTS if FIELDS[other].media != FIELDS[field].media]
-        self.values |= dict.fromkeys(others, "") | {field: given.value}
-        self.values["video_start"] = FIELDS["video_start"].default  # that of another clip
-        self.names[given.value] = name
-        able = self.able_models()
-        if not able or self.model.name in able:
-            return ""
-        before, self.model = self.model, self.models[able[0]]
+        with self._lock:
+            self._revision += 1
+            self.values |= dict.fromkeys(others, "") | {field: given.value}
+            self.values["video_start"] = FIELDS["video_start"].default  # that of another clip
+            self.names[given.value] = name
+            able = self.able_models()
+            if not able or self.model.name in able:
+                return ""
+            before, self.model = self.model, self.models[able[0]]
         return f"{able[0]} is chosen, since {before.name} doesn't start from it."
 
     def able_models(self) -> list[str]:
@@ -143,15 +155,23 @@ class Draft:
             RequestError: for a recorded value that its field doesn't accept.
         """
         values, name = checked_values(recorded_values(sidecar)), sidecar.checkpoint.name
-        self.values |= values | {"enriched_from": sidecar.enriched_from}
-        self.names |= input_names(sidecar)
         missing = name not in self.models
-        self.model = self.models.get(name, self.model)
+        with self._lock:
+            self._revision += 1
+            self.values |= values | {"enriched_from": sidecar.enriched_from}
+            self.names |= input_names(sidecar)
+            self.model = self.models.get(name, self.model)
         return f"{name} is not here: {self.model.name} stays" if missing else ""
 
     def as_json(self) -> dict[str, object]:
         """The values and the checkpoint's name."""
         return self.values | {"model": self.model.name}
+
+    def state(self) -> dict[str, object]:
+        """The same as ``form``, and as ``revision`` how many changes there have been until then: a
+        page takes in the newest."""
+        with self._lock:
+            return {"form": self.as_json(), "revision": self._revision}
 
 
 def reads_files(values: Mapping[str, object]) -> bool:

@@ -43,8 +43,8 @@ class Piece:
 def take_piece(desk: Desk, arguments: Piece, data: bytes) -> Reply:
     """Take a piece; after the last one the form has the settings, or the picture or clip.
 
-    Replies with None, and after the last piece with the form and a note; where a file with settings
-    can be started from too, with ``start_as``, the field for which it can be given.
+    Replies with None, and after the last piece with the form's ``state`` and a note; where a file
+    with settings can be started from too, with ``start_as``, the field that it can be given for.
     """
     name = file_name(arguments.name)
     is_lora = arguments.field == "lora" or is_lora_name(name)
@@ -76,7 +76,7 @@ def _take_lora(desk: Desk, name: str, content: bytearray) -> Reply:
     text = str(desk.form.values["lora"])
     desk.edit({"lora": add_file(text, kept)})
     note = f"LoRA: {name} is kept in {kept.parent.parent.name}/{kept.parent.name}."
-    return Reply({"form": desk.form.as_json(), "note": note})
+    return Reply(desk.form.state() | {"note": note})
 
 
 def short_file_name(name: str) -> str:
@@ -97,7 +97,7 @@ def _take_whole(desk: Desk, name: str, content: bytearray, field: str) -> Reply:
         start_as = _field_for(path)
     note = desk.form.load(sidecar)
     desk.save_soon()
-    return Reply({"form": desk.form.as_json(), "note": note, "start_as": start_as})
+    return Reply(desk.form.state() | {"note": note, "start_as": start_as})
 
 
 def _take_other(desk: Desk, path: Path, name: str, no_settings: ResultError) -> Reply:

@@ -35,21 +35,22 @@ class Values:
 
 
 def edit_form(desk: Desk, arguments: Values) -> Reply | Future[Reply]:
-    """Take what is typed.
+    """Take what is typed: the fields that were changed since the page sent or got them last.
 
-    Replies with ``problem``, why it can't be made, or None; and ``notes`` on what is adjusted.
+    Replies with ``problem``, why it can't be made, or None; ``notes`` on what is adjusted; and the
+    form's ``state``, which may have been changed elsewhere.
     """
     desk.edit(arguments.values)
     if reads_files(desk.form.values):
-        return desk.in_background(_check_form, desk)
-    return _check_form(desk)
+        return desk.in_background(lambda: Reply(_check_form(desk) | desk.form.state()))
+    return Reply(_check_form(desk) | desk.form.state())
 
 
-def _check_form(desk: Desk) -> Reply:
+def _check_form(desk: Desk) -> dict[str, object]:
     try:
         if not str(desk.form.values["prompt"]).strip():
             desk.form.read_inputs()
-            return Reply({"problem": None, "notes": []})
+            return {"problem": None, "notes": []}
         request = desk.form.request()
     except CogvxError as error:
         told = explain_error(error)
@@ -58,11 +59,11 @@ def _check_form(desk: Desk) -> Reply:
         elif told.field == "lora":
             able = able_models(str(desk.form.values["lora"]), desk.form.models)
             told = replace(told, model=next(iter(able), ""))
-        return Reply({"problem": asdict(told), "notes": []})
+        return {"problem": asdict(told), "notes": []}
     # Of what is given they stand beside it: see ``input_actions.preview``.
     beside = tuple(f"{name}: " for name in request.input_names)
     notes = [note for note in request.remarks if not note.startswith(beside)]
-    return Reply({"problem": None, "notes": [use_labels(note) for note in notes]})
+    return {"problem": None, "notes": [use_labels(note) for note in notes]}
 
 
 def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
@@ -137,11 +138,11 @@ def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict
 
 
 def load_result(desk: Desk, arguments: Named) -> Reply:
-    """Take over the settings of a result; replies with the form, and a note."""
+    """Take over the settings of a result; replies with the form's ``state``, and a note."""
     result = read_result(desk.path_of(arguments.path))
     note = desk.form.load(result.settings)
     desk.save_soon()
-    return Reply({"form": desk.form.as_json(), "note": note or result.note})
+    return Reply(desk.form.state() | {"note": note or result.note})
 
 
 def roll_seed(desk: Desk, arguments: NoArguments) -> Reply:

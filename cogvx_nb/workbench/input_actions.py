@@ -124,7 +124,8 @@ class Part:
 
 
 def use_result(desk: Desk, wanted: Part) -> Future[Reply]:
-    """Start from a frame of a result or from all of it; replies with the form, and a note."""
+    """Start from a frame of a result or from all of it; replies with the form's ``state``, and a
+    note."""
     path = desk.path_of(wanted.path)
     return desk.in_background(_use_part, desk, path, wanted.part)
 

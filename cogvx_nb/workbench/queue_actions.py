@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -76,22 +75,22 @@ def submit_form(desk: Desk, arguments: Submission) -> Reply | Future[Reply]:
     """Put the form's request into the queue, once for each copy.
 
     With a random seed each copy draws its own; with a fixed one they count upwards. Replies with
-    the ids of the jobs; or with ``known``, the name of a video that is there already.
+    the ids of the jobs; or with ``known``, the name of a video that is there already. The form
+    itself stays: it may have what the page doesn't show yet.
     """
-    desk.edit(arguments.values)
-    return _with_inputs(desk, desk.form, _submit, arguments)
+    draft = desk.form.copy()
+    draft.edit(arguments.values)
+    return _with_inputs(desk, draft, _submit, arguments)
 
 
 def _with_inputs(
     desk: Desk, draft: Draft, work: Callable[..., Reply], *arguments: object
 ) -> Reply | Future[Reply]:
-    """Call ``work`` with the desk and a draft as it is now: in a thread where it starts from a
-    picture or a clip or has LoRAs: see ``reads_files``."""
+    """Call ``work`` with the desk and a draft: in a thread where that starts from a picture or a
+    clip or has LoRAs: see ``reads_files``."""
     if not reads_files(draft.values):
         return work(desk, draft, *arguments)
-    then = copy.copy(draft)  # the form may be edited while the thread reads
-    then.values, then.names = dict(draft.values), dict(draft.names)
-    return desk.in_background(work, desk, then, *arguments)
+    return desk.in_background(work, desk, draft, *arguments)
 
 
 def _submit(desk: Desk, draft: Draft, arguments: Submission) -> Reply:

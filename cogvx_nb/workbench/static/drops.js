@@ -4,8 +4,8 @@ const DROP_PIECE = 1 << 20; // bytes of a message
 const DROP_LONG = 16 * DROP_PIECE; // bytes from which on sending takes a while
 
 /**
- * Take files that are dropped on `root` or pasted into it: settings, a picture, a clip or a LoRA. `values` returns
- * those of the form, to undo it. Returns a function that takes a file, for a field or, without one, for what is in it.
+ * Take files that are dropped on `root` or pasted into it: settings, a picture, a clip or a LoRA. `values` sends
+ * those of the form and returns them, to undo it. Returns a function that takes a file, for a field or, without one, for what is in it.
  */
 function bindDrops(root, app, values) {
   const isFile = (event) => event.dataTransfer?.types.includes("Files");
@@ -47,7 +47,7 @@ function bindDrops(root, app, values) {
   }
 
   async function give(file, field = "") {
-    const before = values();
+    const before = await values();
     const { name, size } = file;
     if (size > DROP_LONG) app.tell(`Reading ${name}…`);
     try {

@@ -110,7 +110,7 @@ function Form(app) {
     return found;
   }
 
-  /** Show other values, such as those of a result. */
+  /** Show other values of some fields, such as those of a result. */
   function fill(form) {
     if (models.has(form.model)) model.value = form.model;
     showModel();
@@ -121,7 +121,7 @@ function Form(app) {
     showTuning();
     lengths.value = form;
     seed.value = form;
-    enriching.typed = form.enriched_from ?? "";
+    if ("enriched_from" in form) enriching.typed = form.enriched_from;
     check();
     predict();
   }
@@ -157,7 +157,7 @@ function Form(app) {
   async function checkForm() {
     const number = ++latest;
     try {
-      const { data } = await app.ask("form.edit", { values: values() });
+      const data = await edits.send();
       if (number !== latest) return;
       predict();
       inputs.preview(values());
@@ -192,6 +192,7 @@ function Form(app) {
   async function submit({ first = true, again = false } = {}) {
     latest++; // an answer under way is about other values
     check.cancel(); // its answer would take back what this one says
+    edits.send().catch(() => {}); // the answer to the next question says what is wrong
     app.starting(true);
     try {
       const submission = { values: values(), copies: seed.copies, first, again };
@@ -231,7 +232,8 @@ function Form(app) {
     check();
   }
 
-  return { element, values, fill, submit, setValue, focus: () => prompts.prompt.focus(), prompts };
+  const edits = FormEdits(app, values, fill);
+  return { element, values, fill, edits, submit, setValue, focus: () => prompts.prompt.focus(), prompts };
 }
 
 /** The chip of the embedded model: what it is, and how to get a large one. */
@@ -265,11 +267,15 @@ function FormEnrich(app, prompt, changed) {
   async function enrich() {
     act.disabled = true;
     setText(text, "asking the chat model…");
+    const asked = prompt().value;
     try {
       const { data } = await app.ask("form.enrich");
-      prompt().value = data.after;
-      setTyped(data.before);
-      changed();
+      if (prompt().value !== asked) setText(text, "The prompt was edited meanwhile: it stays as it is.");
+      else {
+        prompt().value = data.after;
+        setTyped(data.before);
+        changed();
+      }
     } catch (error) {
       setText(text, error.message);
     }

@@ -87,18 +87,19 @@ function render({ model, el }) {
       app.tell(`The form has seed ${seed}.`);
     },
     async load(path) {
-      app.filled(await app.run("form.load", { path }), parts.form.values());
+      const before = await sendTyped();
+      app.filled(await app.run("form.load", { path }), before);
     },
-    /** `more`: of another button of the notice, [label, act]. */
+    /** Take in an answer with the form, asked after `before`; `more`: of another button of the notice, [label, act]. */
     filled({ data }, before, more = null) {
       if (!data) return;
-      parts.form.fill(data.form);
+      parts.form.edits.take(data, before.edit);
       open("make");
-      app.tell(data.note || "Its settings are in the form.", "info", () => parts.form.fill(before), "Undo", more);
+      app.tell(data.note || "Its settings are in the form.", "info", () => parts.form.fill(before.values), "Undo", more);
     },
     /** Start from a part of a result. */
     async use(path, part) {
-      const before = sendTyped();
+      const before = await sendTyped();
       app.filled(await app.run("input.use", { path, part }), before);
       parts.form.element.scrollIntoView({ block: "nearest" });
     },
@@ -178,6 +179,7 @@ function render({ model, el }) {
   root.classList.toggle("cogvx-alone", Boolean(opening.alone));
   open(opening.view ?? "make");
   parts.form.fill(traits.form);
+  parts.form.edits.take({ form: traits.form, revision: 0 }, 0);
   app.watch("roll", (rows) => {
     parts.roll.set("roll", rows);
     const path = rows[0]?.path ?? "";
@@ -212,11 +214,11 @@ function render({ model, el }) {
   model.on("change:preview", showPreview);
   showPreview();
 
-  /** Values of the form, which the kernel has from now on: it answers with the whole form. */
-  function sendTyped() {
-    const values = parts.form.values();
-    link.ask("form.edit", { values }).catch(() => {}); // the form says what is wrong
-    return values;
+  /** {values, edit} of the form as it is now, once the kernel has them: it answers what is asked next with the form. */
+  async function sendTyped() {
+    const now = { values: parts.form.values(), edit: parts.form.edits.look() };
+    await parts.form.edits.send().catch(() => {}); // the form says what is wrong
+    return now;
   }
 
   /** In one column the video is below the form: scroll to it. */

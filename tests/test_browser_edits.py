@@ -1,0 +1,123 @@
+"""Edits in the workbench's page while the kernel's answers are under way, in a real Chromium."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import browser as kit
+import pytest
+import world
+from browser import fill, notice, wait
+from PIL import Image
+from test_browser import PREVIEWED, drop
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+class Held:
+    """Messages of the kernel to a page that are held back until they are released."""
+
+    def __init__(self, page) -> None:
+        self._words, self._kept, self._socket = b"", [], None
+        self._page = page
+        page.route_web_socket(re.compile("/channels"), self._connect)
+
+    def _connect(self, socket) -> None:
+        server = socket.connect_to_server()
+        self._socket = socket
+        server.on_message(self._hear)
+
+    def _hear(self, message: str | bytes) -> None:
+        content = message.encode() if isinstance(message, str) else message
+        if self._words and self._words in content:
+            self._kept.append(message)
+        else:
+            self._socket.send(message)
+
+    def hold(self, words: str) -> None:
+        """Hold back what has these words."""
+        self._words = words.encode()
+
+    def wait(self) -> None:
+        """Until something is held back."""
+        for _ in range(600):
+            if self._kept:
+                return
+            self._page.wait_for_timeout(100)
+        raise AssertionError("the kernel did not answer")
+
+    def release(self) -> None:
+        """Let everything pass."""
+        self._words = b""
+        for message in self._kept:
+            self._socket.send(message)
+        self._kept.clear()
+
+
+@pytest.fixture
+def page(tmp_path):
+    with kit.jupyter(tmp_path) as url, kit.chromium() as chromium:
+        shown = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        shown.held = Held(shown)
+        kit.open_notebook(shown, url)
+        kit.run_all(shown)
+        yield shown
+
+
+@pytest.fixture
+def kept(page, tmp_path):
+    """Wait until the kernel's form, as it is kept on disk, passes a check; the form."""
+    path = tmp_path / "outputs" / ".workbench.json"
+
+    def wait_until(check) -> dict:
+        form = {}
+        for _ in range(200):
+            form = json.loads(path.read_text())["form"] if path.exists() else {}
+            if form and check(form):
+                return form
+            page.wait_for_timeout(100)
+        raise AssertionError(form)
+
+    return wait_until
+
+
+def circle() -> bytes:
+    data = io.BytesIO()
+    frames = world.clip(world.Attributes("green", "circle", "up", "navy"), 13)
+    Image.fromarray(frames[0]).save(data, "PNG")
+    return data.getvalue()
+
+
+def test_neither_a_dropped_file_nor_an_edit_undoes_the_other(page, kept):
+    fill(page, "a red circle", steps=7)
+    page.held.hold('"note": "')
+    drop(page, "circle.png", circle())
+    page.held.wait()
+    page.locator("[name=prompt]").fill("a red circle moving up")
+    form = kept(lambda form: form["prompt"] == "a red circle moving up")
+    assert form["image"].startswith("inputs/"), "the edit has left it there"
+    page.held.release()
+    notice(page, "circle.png")
+    wait(page, PREVIEWED)
+    assert page.locator("[name=prompt]").input_value() == "a red circle moving up"
+    assert page.locator(".cogvx-model").input_value() == "cogvideox-tiny-i2v"
+    page.locator("[name=steps]").fill("8")
+    form = kept(lambda form: form["steps"] == 8)
+    assert (form["prompt"], form["image"][:7]) == ("a red circle moving up", "inputs/")
+    kit.keep(page, "edits-dropped")
+
+
+def test_an_edit_in_one_view_leaves_those_of_another(page, kept):
+    fill(page, "a red circle", steps=7)
+    kept(lambda form: form["prompt"] == "a red circle")
+    kit.execute(page, "notebook:create-output-view")
+    wait(page, "document.querySelectorAll('.cogvx-page').length === 2")
+    first, second = page.locator(".cogvx-page").all()
+    first.locator("[name=prompt]").fill("a blue circle")
+    kept(lambda form: form["prompt"] == "a blue circle")
+    second.locator(".cogvx-details summary").click()
+    second.locator("[name=steps]").fill("9")
+    assert kept(lambda form: form["steps"] == 9)["prompt"] == "a blue circle"
+    wait(page, "document.querySelectorAll('[name=prompt]')[1].value === 'a blue circle'")
