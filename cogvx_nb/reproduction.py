@@ -128,7 +128,7 @@ def request_of(sidecar: Sidecar) -> VideoRequest:
         _recorded_model(sidecar.checkpoint),
         **values | permitted,
         enriched_from=sidecar.enriched_from,
-        template=sidecar.template,
+        templates=sidecar.templates,
     )
     if repeated.seeds != {name: values[name] for name in SEEDS}:
         seed = sidecar.request.seed

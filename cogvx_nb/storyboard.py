@@ -177,12 +177,12 @@ def _made(
     shot, prepared = row.shot, row.request
     with _naming(shot):
         if shot.transition == CONTINUE:
+            values = _rest(shot, "model") | prepared.texts | prepared.seeds
             prepared = make_request(
                 prepared.model,
-                prepared.prompt,
                 enriched_from=prepared.enriched_from,
-                template=prepared.template,
-                **_rest(shot, "model") | prepared.seeds | {FIELD: str(before[-1].result.path)},
+                templates=prepared.templates,
+                **values | {FIELD: str(before[-1].result.path)},
             )
         catalogue = Catalogue()
         catalogue.refresh()

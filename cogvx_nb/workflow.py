@@ -12,6 +12,7 @@ from . import leftovers, settings
 from .imports import importing
 from .media.given import Given
 from .planning import enrich, model_choice, planner, request
+from .planning.draws import expand_prompts
 from .planning.extension import FIELD
 from .planning.fields import complete_values
 from .planning.inputs import given_names
@@ -87,16 +88,17 @@ def prepare_request(
     model, model_note = model_choice.find_model(
         name, probe_machine, values["frames"], given, values["lora"]
     )
-    enriched_from, template = "", None
+    enriched_from, templates = "", None
     if values["enrich"]:
         emit(StageStarted("enrich"))
-        typed, template = request.expand_prompt(values)
-        enriched = enrich.enrich_prompt(typed, model.checkpoint)
+        texts, templates = expand_prompts(values)
+        enriched = enrich.enrich_prompt(texts["prompt"], model.checkpoint)
         emit(Note(f"prompt before: {enriched.before}"))
         emit(Note(f"prompt after ({enriched.model}): {enriched.after}"))
-        values["prompt"], enriched_from = enriched.after, enriched.before
+        values |= texts | {"prompt": enriched.after}
+        enriched_from = enriched.before
     made = request.make_request(
-        model, enriched_from=enriched_from, template=template, coming=coming, **values
+        model, enriched_from=enriched_from, templates=templates, coming=coming, **values
     )
     return made, model_note
 

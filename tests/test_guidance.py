@@ -109,7 +109,7 @@ def test_it_is_recorded_and_older_settings_have_none(tiny, here, generated):
     assert again.guiding == Guiding(6.0, "falling", (0, 0.5))
     for name in ("guidance_schedule", "guidance_interval"):
         del content["request"][name]
-    del content["template"]  # which came later still
+    del content["templates"]  # which came later still
     content["request"]["prompt"] = "a [red:blue:0.5] circle"
     older = request_of(read_settings(content))
     assert older.guiding == Guiding(6.0, "authors")

@@ -1,5 +1,6 @@
 """Wildcards: what they are read as, what a seed makes of them, and what is kept of it."""
 
+import csv
 import json
 import re
 from collections import Counter
@@ -7,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 from conftest import CIRCLE
+from test_page import Shown
 
 from cogvx_nb import reproduction, workflow
 from cogvx_nb.cli import summary
+from cogvx_nb.cli.main import main
 from cogvx_nb.errors import RequestError, ResultError, SpecError
 from cogvx_nb.planning import request
 from cogvx_nb.planning.step_prompts import texts_by_step
@@ -17,13 +20,17 @@ from cogvx_nb.planning.wildcard_syntax import escape, is_template, without_picks
 from cogvx_nb.planning.wildcards import expand
 from cogvx_nb.results import records
 from cogvx_nb.results.catalogue import Catalogue
+from cogvx_nb.results.side_by_side import differing_settings
+from cogvx_nb.storyboard import make_storyboard
 from cogvx_nb.sweep import driver
-from cogvx_nb.workbench import prompt_actions
+from cogvx_nb.workbench import page_state, prompt_actions, prompt_history
+from cogvx_nb.workbench.board import common_values
 from cogvx_nb.workbench.draft import Draft
 from cogvx_nb.workbench.kept_job import read_kept_job
 from cogvx_nb.workbench.kept_queue import KeptQueue, restore_job
 
 SMALL = {"height": 32, "width": 48, "allow_untrained_size": True, "frames": 5, "steps": 2}
+NEGATIVE = "{red|blue|green|yellow|white} star"
 TEMPLATE = "a {red|blue|green|yellow|white} circle moving __way__ on a black background"
 
 
@@ -149,6 +156,10 @@ def test_what_cannot_be_is_one_line_whatever_the_seed(tiny, template, said):
         line = str(caught.value)
         assert "\n" not in line
         assert line.startswith("prompt = ")
+        if template != "{|}":  # which makes an empty text
+            with pytest.raises(RequestError, match=said) as caught:
+                request.make_request(tiny, CIRCLE, negative_prompt=template, seed=seed)
+            assert str(caught.value) == f"negative_{line}"
 
 
 def test_files_that_double_are_bounded(folder):
@@ -160,14 +171,17 @@ def test_files_that_double_are_bounded(folder):
 
 
 def test_a_request_has_the_text_and_keeps_the_template(tiny):
-    one = request.make_request(tiny, TEMPLATE, seed=7)
-    assert (one.prompt, one.template) == (expand(TEMPLATE, 7), TEMPLATE)
-    assert one.asked["prompt"] == one.prompt
-    drawn = request.make_request(tiny, TEMPLATE, seed=-1)
-    assert drawn.prompt == expand(TEMPLATE, drawn.seed)
-    assert request.make_request(tiny, CIRCLE).template == ""
-    text = request.make_request(tiny, "a {red|blue} circle", template="", allow_unknown=True)
-    assert (text.prompt, text.template) == ("a {red|blue} circle", "")
+    one = request.make_request(tiny, TEMPLATE, negative_prompt=NEGATIVE, seed=7)
+    assert one.texts == {"prompt": expand(TEMPLATE, 7), "negative_prompt": expand(NEGATIVE, 7)}
+    assert one.templates == {"prompt": TEMPLATE, "negative_prompt": NEGATIVE}
+    assert {name: one.asked[name] for name in one.texts} == one.texts
+    for typed in ((TEMPLATE, ""), (CIRCLE, NEGATIVE)):
+        drawn = request.make_request(tiny, typed[0], negative_prompt=typed[1], seed=-1)
+        assert tuple(drawn.texts.values()) == tuple(expand(text, drawn.seed) for text in typed)
+        assert list(drawn.templates) == ["prompt" if typed[1] == "" else "negative_prompt"]
+    assert request.make_request(tiny, CIRCLE).templates == {}
+    text = request.make_request(tiny, "a {red|blue} circle", templates={}, allow_unknown=True)
+    assert (text.prompt, text.templates) == ("a {red|blue} circle", {})
 
 
 def test_wildcards_come_before_changes_by_steps(tiny):
@@ -184,53 +198,94 @@ def video(tmp_path_factory):
         patch.setenv("COGVX_OUTPUTS_DIR", str(folder / "outputs"))
         patch.setenv("COGVX_WILDCARDS_DIR", str(folder))
         (folder / "way.txt").write_text("left\nright\n")
-        return workflow.generate_video(TEMPLATE, folder / "outputs/a.mp4", seed=5, **SMALL)
+        return workflow.generate_video(
+            TEMPLATE, folder / "outputs/a.mp4", seed=5, negative_prompt=NEGATIVE, **SMALL
+        )
 
 
 def test_a_video_is_made_again_without_the_files(video, monkeypatch):
     kept = json.loads(video.sidecar.read_text("utf-8"))
     text = kept["request"]["prompt"]
     assert re.fullmatch(r"a \w+ circle moving (left|right) on a black background", text)
-    assert kept["template"] == TEMPLATE
+    assert kept["request"]["negative_prompt"] == expand(NEGATIVE, 5)
+    assert kept["templates"] == {"prompt": TEMPLATE, "negative_prompt": NEGATIVE}
     monkeypatch.setenv("COGVX_WILDCARDS_DIR", "/nowhere")
     again = reproduction.reproduce(video)
     assert again.same_frames
-    assert again.generated.request.template == TEMPLATE
+    assert again.generated.request.templates == kept["templates"]
 
 
-def test_the_template_is_shown_and_found(video, monkeypatch):
-    assert "template" in " ".join(summary.summary_lines(video))
+def test_the_template_is_shown_and_found(video, monkeypatch, tmp_path):
+    shown = f"{TEMPLATE}; without {NEGATIVE}"
+    assert f"template   {shown}" in summary.summary_lines(video)
+    assert f"template: {shown}" in page_state.roll_row("a.mp4", video).lines
+    plain = replace(video, settings=replace(video.settings, templates={}))
+    assert differing_settings([video, plain]) == {
+        "template": (TEMPLATE, "–"),
+        "negative template": (NEGATIVE, "–"),
+    }
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(video.path.parent))
     catalogue = Catalogue()
     catalogue.refresh()
-    assert [entry.path for entry in catalogue.find("__way__")] == [video.path]
+    (found,) = catalogue.find("__way__")
+    assert found.path == video.path
+    assert main(["list", "--export", str(tmp_path / "a.csv")]) == 0
+    (row,) = csv.DictReader((tmp_path / "a.csv").read_text("utf-8-sig").splitlines())
+    assert (row["template"], row["negative_template"]) == (TEMPLATE, NEGATIVE)
 
 
 def test_settings_from_before_have_braces_as_text(video, tiny):
     content = json.loads(video.sidecar.read_text("utf-8"))
-    del content["template"], content["request"]["guidance_schedule"]
-    content["request"]["prompt"] = "a {red|blue} circle"
+    del content["templates"]
+    texts = {"prompt": "a {red|blue} circle", "negative_prompt": "{red|blue} star"}
+    content["request"] |= texts | {"prompt": "a red circle"}
+    between = records.read_settings(content | {"template": TEMPLATE})  # wildcards of prompts alone
+    assert (between.request.prompt, between.templates) == ("a red circle", {"prompt": TEMPLATE})
+    assert between.request.negative_prompt == r"\{red|blue} star"
+    content["request"] |= texts
+    del content["request"]["guidance_schedule"]
     sidecar = records.read_settings(content)
     assert sidecar.request.prompt == r"a \{red|blue} circle"
-    assert request.make_request(tiny, sidecar.request.prompt).template == ""
+    assert sidecar.request.negative_prompt == r"\{red|blue} star"
+    assert request.make_request(tiny, sidecar.request.prompt).templates == {}
+
+
+def test_a_video_from_before_wildcards_of_negative_prompts_is_made_again(tmp_path):
+    made = workflow.generate_video(
+        CIRCLE, tmp_path / "a.mp4", negative_prompt=r"a \{red|blue} star", **SMALL
+    )
+    content = json.loads(made.sidecar.read_text("utf-8"))
+    assert content.pop("templates") == {}
+    content["request"]["negative_prompt"] = "a {red|blue} star"
+    before = replace(made, settings=records.read_settings(content | {"template": ""}))
+    assert before.settings.request.negative_prompt == r"a \{red|blue} star"
+    assert reproduction.reproduce(before).same_frames
 
 
 def test_the_form_takes_the_text_of_a_result(video, tiny):
     draft = Draft([], tiny, {})
     draft.load(video.settings)
-    assert draft.request().prompt == video.settings.request.prompt
+    recorded = video.settings.request
+    assert draft.request().texts == {
+        "prompt": recorded.prompt,
+        "negative_prompt": recorded.negative_prompt,
+    }
 
 
 def test_a_job_that_waited_keeps_its_text(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "outputs"))
     from cogvx_nb.workbench.jobs import Job
 
-    one = request.make_request(tiny, TEMPLATE, seed=7)
+    one = request.make_request(tiny, TEMPLATE, negative_prompt=NEGATIVE, seed=7)
     KeptQueue().keep(Job(one, None))
     (path,) = (tmp_path / "outputs/.queue").glob("*.json")
     monkeypatch.setenv("COGVX_WILDCARDS_DIR", "/nowhere")
     restored = restore_job(read_kept_job(path)).request
-    assert (restored.prompt, restored.template) == (one.prompt, TEMPLATE)
+    assert (restored.texts, restored.templates) == (one.texts, one.templates)
+    before = json.loads(path.read_text("utf-8"))
+    del before["templates"]
+    path.write_text(json.dumps(before | {"template": TEMPLATE}), "utf-8")
+    assert restore_job(read_kept_job(path)).request.templates == {"prompt": TEMPLATE}
 
 
 def test_the_page_counts_the_text_of_the_seed(tiny):
@@ -240,23 +295,61 @@ def test_the_page_counts_the_text_of_the_seed(tiny):
     start, end, _kind, _near = shown["spans"][-1]
     assert text[start:end] in "qqq"
     assert "zzzz" in prompt_actions.reading(tiny, "__zzzz__", 3)["summary"]
+    wrong = prompt_actions.reading(tiny, "__zzzz__", 3, "negative_prompt")["summary"]
+    assert wrong.startswith("negative_prompt = ")
     assert without_picks("\U0001f600 {\U0001f600|b} c").endswith("c")
     assert len(without_picks("{\U0001f600|b} c")) == 8
 
 
+def test_the_page_asks_by_field_and_remembers_what_was_typed(tiny, outputs):
+    shown = Shown(tiny, {})
+    shown.session.queue.pause()
+    read = {"text": "{red|zzzz", "field": "negative_prompt"}
+    summary = shown.ask("prompt.read", read)["data"]["summary"]
+    assert summary.startswith("negative_prompt = '{red|zzzz'")
+    assert shown.submit(prompt=TEMPLATE, negative_prompt=NEGATIVE, seed=5)["data"]["ids"]
+    (past,) = prompt_history.read_prompts()
+    assert (past.prompt, past.negative_prompt) == (TEMPLATE, NEGATIVE)
+    shown.close()
+
+
 def test_each_run_of_a_sweep_has_the_text_of_its_seed(video):
     values = {"steps": 2, "allow_untrained_size": True}
+    values["negative_prompt"] = NEGATIVE
     listed = driver.prepare_sweep({"parameters": values, "prompts": [TEMPLATE], "seeds": 6})[2]
+    negative = [run.varied["negative_prompt"] for run in listed]
+    assert negative == [expand(NEGATIVE, 42 + n) for n in range(6)]
     assert [run.varied["prompt"] for run in listed] == [expand(TEMPLATE, 42 + n) for n in range(6)]
     assert len({run.varied["prompt"] for run in listed}) > 2
-    assert {run.expected.template for run in listed} == {TEMPLATE}
+    typed = {"prompt": TEMPLATE, "negative_prompt": NEGATIVE}
+    assert all(run.expected.templates == typed for run in listed)
     with pytest.raises(SpecError, match=r"row 2 of prompts.*no file zzzz.txt"):
         driver.prepare_sweep({"prompts": [CIRCLE, "__zzzz__"]})
 
 
 def test_a_run_that_draws_its_seed_may_have_any_text_of_its_template(video):
-    (run,) = driver.prepare_sweep({"parameters": SMALL | {"prompt": TEMPLATE, "seed": -1}})[2]
+    typed = {"prompt": TEMPLATE, "negative_prompt": NEGATIVE}
+    (run,) = driver.prepare_sweep({"parameters": SMALL | typed | {"seed": -1}})[2]
     run.expected.check(video.settings)
-    for wrong in ({"template": ""}, {"template": "{a|b}"}):
+    for wrong in ({}, typed | {"prompt": "{a|b}"}, {"prompt": TEMPLATE}):
         with pytest.raises(ResultError, match="something else"):
-            run.expected.check(replace(video.settings, **wrong))
+            run.expected.check(replace(video.settings, templates=wrong))
+
+
+def test_each_piece_of_a_storyboard_has_the_texts_of_its_seed(tmp_path, monkeypatch):
+    monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "outputs"))
+    rows = [
+        {"prompt": CIRCLE, "frames": 9, "seed": 5},
+        {"prompt": TEMPLATE, "frames": 4, "transition": "continue", "seed": 6},
+    ]
+    values = SMALL | {"model": "tiny", "negative_prompt": NEGATIVE}
+    del values["frames"]
+    pieces = [piece.result.settings for piece in make_storyboard(rows, **values).pieces]
+    assert [one.request.negative_prompt for one in pieces] == [expand(NEGATIVE, n) for n in (5, 6)]
+    assert pieces[1].request.prompt == expand(TEMPLATE, 6)
+    assert pieces[1].templates == {"prompt": TEMPLATE, "negative_prompt": NEGATIVE}
+
+
+def test_a_storyboard_of_the_page_has_the_form_s_template(tiny):
+    first = request.make_request(tiny, CIRCLE, negative_prompt=NEGATIVE, seed=5)
+    assert common_values(first)["negative_prompt"] == NEGATIVE

@@ -54,7 +54,7 @@ def _values(sidecar: Sidecar) -> dict[str, str]:
         "prompt": request.prompt,
         "without": request.negative_prompt,
         "typed": sidecar.enriched_from,
-        "template": sidecar.template,
+        "template": sidecar.typed_templates,
         "model": sidecar.checkpoint.name,
         "video": f"{shown.frames} frames of {shown.height} × {shown.width} at {shown.fps} fps",
         "pieces": ", ".join(f"{piece.name} ({piece.transition})" for piece in sidecar.pieces),

@@ -38,6 +38,7 @@ class Field:
     seed: bool = False  # it seeds noise: ``RANDOM_SEED`` draws one
     media: str = ""  # ``PICTURE`` or ``CLIP`` where it names a file of one
     tunes: tuple[str, ...] = ()  # names of the fields of which one must be given for it to act
+    wildcards: bool = False  # its braces are picks, of which the seed makes a text
     many: bool = False  # a text of several values; Python takes a list, and the flag is repeated
 
     @property

@@ -42,14 +42,14 @@ MAX_PROMPT = 2000
 
 
 _SIZE = {"kind": int, "default": None, "least": SIZE_MULTIPLE, "most": 4096}
-_TEXT = {"kind": str, "default": "", "most": MAX_PROMPT}
+_TEXT = {"kind": str, "default": "", "most": MAX_PROMPT, "section": PROMPT, "wildcards": True}
 _SEED = {"kind": int, "least": RANDOM_SEED, "most": MAX_SEED, "seed": True}
 _CHECK = {"kind": bool, "default": False, "decides": CHECKS}
 _FILE = {"kind": str, "default": "", "most": 4096, "section": INPUT}
 
 _ROWS = (
-    Field("prompt", help="what the video should show", required=True, section=PROMPT, **_TEXT),
-    Field("negative_prompt", help="what it should not show", section=PROMPT, **_TEXT),
+    Field("prompt", help="what the video should show", required=True, **_TEXT),
+    Field("negative_prompt", help="what it should not show", **_TEXT),
     Field("image", help="a picture that the video begins with: a file", media=PICTURE, **_FILE),
     Field("last_image", help="a picture that it ends with", media=PICTURE, **_FILE),
     Field(
@@ -220,6 +220,9 @@ FIELDS: dict[str, Field] = {field.name: field for field in _ROWS}
 
 SEEDS = tuple(field.name for field in _ROWS if field.seed)
 """Names of the fields that take ``RANDOM_SEED``."""
+
+TEMPLATED = tuple(field.name for field in _ROWS if field.wildcards)
+"""Names of the fields that may be templates of wildcards."""
 
 INPUTS = tuple(field.name for field in _ROWS if field.media)
 """Names of the fields that name files."""

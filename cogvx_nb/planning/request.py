@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,14 @@ from ..loras.layers import UsedLora
 from ..text import full_number
 from . import extension, extension_fit, inputs, reading
 from .attentions import check_attention
+from .draws import draw_seeds, expand_prompts
 from .field import FRAMES, PLAN
-from .fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS, complete_values, names_deciding
+from .fields import FIELDS, SEEDS, TEMPLATED, complete_values, names_deciding
 from .fit import Adjustment, fit_frames, fit_size, is_trained, steps_notes
 from .guidance import Guiding, parse_interval
 from .schedulers import AUTO, GUIDING, guiding_of, used_scheduler
 from .several_gpus import parse_gpus
 from .step_prompts import texts_by_step, texts_together
-from .wildcard_syntax import is_template
-from .wildcards import expand
 
 if TYPE_CHECKING:
     from ..media.given import Given
@@ -64,7 +63,8 @@ class VideoRequest:
     notes: tuple[str, ...] = ()  # what the user should know, though nothing was changed
     allowed: tuple[str, ...] = ()  # names of the ``allow_…`` permissions that it needed
     enriched_from: str = ""  # the prompt as typed, where a chat model made ``prompt`` of it
-    template: str = ""  # the prompt as typed, where the seed made ``prompt`` of its wildcards
+    # As typed, by field, where the seed made another text of wildcards.
+    templates: dict[str, str] = field(default_factory=dict)
     input_names: dict[str, str] = field(default_factory=dict)  # names of the files, by field
     loras: tuple[UsedLora, ...] = ()  # those of ``lora``, as they were found
     source_frames: int = 0  # of ``extend``, at ``fps``
@@ -95,6 +95,11 @@ class VideoRequest:
     def seeds(self) -> dict[str, int]:
         """The seeds, as drawn, by the names of their fields."""
         return {name: getattr(self, name) for name in SEEDS}
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts that the seed made of wildcards, or that had none, by field."""
+        return {name: getattr(self, name) for name in TEMPLATED}
 
     @property
     def task(self) -> str:
@@ -149,7 +154,7 @@ def make_request(
     prompt: str,
     *,
     enriched_from: str = "",
-    template: str | None = None,
+    templates: Mapping[str, str] | None = None,
     coming: Given | None = None,
     **values: object,
 ) -> VideoRequest:
@@ -157,11 +162,11 @@ def make_request(
 
     Frames and size are fitted to what the checkpoint was trained for (``fit``); each change is
     listed in ``adjustments``. A seed of -1 is drawn here: each call with it makes another request,
-    whose ``asked`` keeps the -1. Wildcards in the prompt become the text that the seed decides.
+    whose ``asked`` keeps the -1. Wildcards in the prompts become the texts that the seed decides.
 
     Args:
         enriched_from: the prompt as typed, if a chat model made ``prompt`` of it.
-        template: what ``prompt`` was made of before, or an empty text; its braces are then text.
+        templates: what the prompts were made of before, by field; their braces are then text.
         coming: the clip to extend, where it isn't made yet: the request can be judged, not run.
         **values: other fields of ``fields.FIELDS``; the rest have their defaults. ``model`` and
             ``enrich`` are for ``workflow.prepare_request``.
@@ -173,9 +178,9 @@ def make_request(
     checkpoint = model.checkpoint
     replace(FIELDS["negative_prompt"], name="enriched_from").check(enriched_from)
     asked = _checked_values(checkpoint, {"prompt": prompt, **values})
-    seeds = _draw_seeds(asked)
-    if template is None:
-        asked["prompt"], template = expand_prompt(asked | seeds)
+    seeds = draw_seeds(asked)
+    texts, templates = expand_prompts(asked | seeds) if templates is None else ({}, templates)
+    asked |= texts
     later = {extension.FIELD: coming} if coming else {}
     task = inputs.task_of(checkpoint, (*inputs.given_names(asked), *later))  # before files are read
     given = inputs.read_inputs(asked) | later
@@ -198,28 +203,12 @@ def make_request(
         notes=notes + tuple(given_loras.lora_notes(loras)),
         allowed=allowed,
         enriched_from=enriched_from,
-        template=template,
+        templates=dict(templates),
         input_names={name: file.name for name, file in given.items()},
         loras=loras,
         source_frames=source,
         pieces=extension.pieces(checkpoint, frames) if source else (),
     )
-
-
-def expand_prompt(values: dict[str, object]) -> tuple[str, str]:
-    """The prompt as the seed makes it of wildcards, and as it was typed if that is another one.
-
-    Args:
-        values: of fields; a seed of -1 is drawn in them where wildcards need it.
-
-    Raises:
-        RequestError: with what of the prompt can't be read or made.
-    """
-    typed = values["prompt"]
-    if is_template(typed):
-        values |= _draw_seeds(values)
-    prompt = FIELDS["prompt"].check(expand(typed, values["seed"]))
-    return prompt, "" if prompt == typed else typed
 
 
 def _checked_values(checkpoint: Checkpoint, values: dict[str, object]) -> dict[str, object]:
@@ -287,12 +276,3 @@ def _shorten(model: Model, clip: Given, frames: int, start: float) -> tuple[int,
         return used, []
     reason = f"{clip.name} has no more at {model.checkpoint.fps} fps"
     return used, [Adjustment("frames", frames, used, reason)]
-
-
-def _draw_seeds(asked: dict[str, object]) -> dict[str, int]:
-    """The seeds to use: as asked for, or drawn."""
-    draw = random.SystemRandom()  # not of a state that a notebook may have set
-    return {
-        name: draw.randrange(DRAWN_BELOW) if asked[name] == RANDOM_SEED else asked[name]
-        for name in SEEDS
-    }

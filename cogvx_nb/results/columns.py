@@ -84,7 +84,8 @@ SETTINGS = {
     "inputs": Column(str, lambda sidecar: _joined(_input_names(sidecar)) or None),
     "loras": Column(str, _shown_loras),
     "enriched_from": Column(str, lambda sidecar: sidecar.enriched_from or None),
-    "template": Column(str, lambda sidecar: sidecar.template or None),
+    "template": Column(str, lambda sidecar: sidecar.templates.get("prompt")),
+    "negative_template": Column(str, lambda sidecar: sidecar.templates.get("negative_prompt")),
     **{f"{stage}_seconds": _stage_column(stage) for stage in STAGES},
     "device": _column("plan.device"),
     "gpus": _column("machine.gpus"),
@@ -131,7 +132,7 @@ def result_values(folder: str, sidecar: Sidecar, marks: Marks, problem: str = ""
     at = datetime.fromisoformat(sidecar.made).timestamp()
     ignored = ("encode", "denoise", *ONE_TIME_STAGES)
     other = sum(value for stage, value in sidecar.seconds.items() if stage not in ignored)
-    texts = [sidecar.request.prompt, sidecar.template, marks.note, *marks.tags]
+    texts = [sidecar.request.prompt, sidecar.templates.get("prompt", ""), marks.note, *marks.tags]
     texts += [*_input_names(sidecar), *_lora_words(sidecar)]
     words = fold_text("\n".join(texts))
     top, _, below = folder.partition("/")

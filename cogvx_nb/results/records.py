@@ -13,7 +13,7 @@ from ..loras.entries import is_kept
 from ..media import kept
 from ..planning import step_prompts, wildcard_syntax
 from ..planning.field import FRAMES
-from ..planning.fields import FIELDS, INPUTS, MAX_PROMPT, names_deciding
+from ..planning.fields import FIELDS, INPUTS, MAX_PROMPT, TEMPLATED, names_deciding
 from ..planning.fit import Adjustment
 from ..planning.former_names import rename_choices, rename_step_cache
 from ..planning.plan import PREDICTED, RECORDED, Plan
@@ -157,7 +157,8 @@ class Sidecar:
     request: RecordedRequest
     asked: dict[str, object] = field(default_factory=dict)  # values as given, before adjustments
     enriched_from: str = ""  # the prompt as typed, if a chat model rewrote it; else not in the file
-    template: str = ""  # the prompt as typed, if the seed made another of its wildcards
+    # As typed, by field of the request, where the seed made another text of wildcards.
+    templates: dict[str, str] = field(default_factory=dict)
     adjustments: tuple[Adjustment, ...] = ()
     notes: tuple[str, ...] = ()
     allowed: tuple[str, ...] = ()  # names of the allow_… permissions that were needed
@@ -199,6 +200,14 @@ class Sidecar:
             del content["attention_share"]
         return content
 
+    @property
+    def typed_templates(self) -> str:
+        """The templates for people, in one line."""
+        words = {"prompt": "", "negative_prompt": "without "}
+        return "; ".join(
+            f"{words[name]}{self.templates[name]}" for name in words if name in self.templates
+        )
+
     def without_times(self) -> Sidecar:
         """The same without when and how fast the video was made, to be compared with another."""
         return dataclasses.replace(self, made="", seconds={})
@@ -238,28 +247,30 @@ def read_settings(content: object, strict: bool = True) -> Sidecar:
     if isinstance(content.get("plan"), dict):
         rename = rename_choices if content["format"] == 1 else rename_step_cache
         content = content | {"plan": rename(content["plan"])}
-    sidecar = read_as(Sidecar, _with_escaped_prompts(content), strict)
+    sidecar = read_as(Sidecar, _with_templates(content), strict)
     if "denoise" not in sidecar.seconds and not sidecar.derived:
         raise FieldError(MISSING, dataclasses.MISSING, "denoise", "seconds")
     return sidecar
 
 
-def _with_escaped_prompts(content: dict) -> dict:
-    """Settings from before wildcards, whose braces were all text, and from before prompts could
-    change by steps, whose brackets were."""
+def _with_templates(content: dict) -> dict:
+    """Settings from before wildcards, whose braces were all text, or from before those of negative
+    prompts; and from before prompts could change by steps, whose brackets were text."""
     made = content.get("request")
-    if not isinstance(made, dict) or "template" in content:
+    if not isinstance(made, dict) or "templates" in content:
         return content
-    texts = {name: made.get(name) for name in ("prompt", "negative_prompt")}
+    texts = {name: made.get(name) for name in TEMPLATED}
     texts = {
         name: text
         for name, text in texts.items()
         if isinstance(text, str) and len(text) <= MAX_PROMPT  # others aren't of a request
     }
-    if "guidance_schedule" not in made:  # which came a little later than changes by steps
+    known = {"prompt"} if "template" in content else set()
+    if not known and "guidance_schedule" not in made:  # a little later than changes by steps
         texts = {name: step_prompts.escape(text) for name, text in texts.items()}
-    texts |= {"prompt": wildcard_syntax.escape(texts["prompt"])} if "prompt" in texts else {}
-    return content | {"request": made | texts}
+    texts |= {name: wildcard_syntax.escape(texts[name]) for name in texts.keys() - known}
+    typed = content.get("template")
+    return content | {"request": made | texts, "templates": {"prompt": typed} if typed else {}}
 
 
 def _check_format(content: dict) -> None:

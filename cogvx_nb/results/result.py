@@ -167,7 +167,7 @@ def describe_video(generated: Generated) -> Sidecar:
         request=records.RecordedRequest(**request.settings),
         asked={name: value for name, value in request.asked.items() if value is not None},
         enriched_from=request.enriched_from,
-        template=request.template,
+        templates=request.templates,
         adjustments=tuple(request.adjustments),
         notes=tuple(request.notes),
         allowed=tuple(request.allowed),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..files import temporary_folder
 from ..loras.entries import shown_loras
-from ..planning.fields import INPUTS
+from ..planning.fields import INPUTS, TEMPLATED
 from ..planning.inputs import shown_value
 from ..planning.plan import PREDICTED
 from ..text import full_number, render_template
@@ -28,7 +28,12 @@ LETTERS = "ABCDEF"
 TIMES = {"seconds.denoise": "denoising", "made": "made"}
 """Fields that are shown, but differ by chance, with their names in the table."""
 
-NAMES = {"enriched_from": "as typed", "checkpoint.name": "model"}
+NAMES = {
+    "enriched_from": "as typed",
+    "templates.prompt": "template",
+    "templates.negative_prompt": "negative template",
+    "checkpoint.name": "model",
+}
 """Names in the table of fields that aren't called by their own."""
 
 HASHES = ("frame_hash", "content_hash")
@@ -124,6 +129,8 @@ def _flatten_sidecar(section: object, prefix: str = "") -> Iterator[tuple[str, o
                 used = getattr(section.request, name, getattr(section.plan, name, None))
                 same = bool(asked) == bool(used) if name in INPUTS else asked == used
                 yield f"asked.{name}", AS_USED if same else shown_value(name, asked)
+        elif path == "templates":
+            yield from ((f"{path}.{name}", value.get(name)) for name in TEMPLATED)
         elif path == "seconds":
             yield from ((f"seconds.{stage}", seconds) for stage, seconds in value.items())
         elif path == "checkpoint.sha256":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import ResultError
@@ -18,7 +18,8 @@ class ExpectedVideo:
     request: dict[str, object]  # the settings that decide the frames, see ``VideoRequest.settings``
     sha256: dict[str, str]  # of the checkpoint's files
     enriched_from: str = ""  # the prompt as typed, where a chat model rewrites it
-    template: str = ""  # the prompt with wildcards that the seed makes a text of
+    # By field, those with wildcards that the seed makes a text of.
+    templates: Mapping[str, str] = field(default_factory=dict)
     drawn: Sequence[str] = ()  # names of the seeds that each run draws itself
     may_reduce: bool = False  # whether frames and steps may be fewer, after memory ran out
 
@@ -34,14 +35,15 @@ class ExpectedVideo:
     def check(self, sidecar: Sidecar) -> None:
         """Raise ResultError unless settings are the expected ones."""
         recorded, expected = asdict(sidecar.request), dict(self.request)
-        if self.enriched_from or (self.template and "seed" in self.drawn):
-            expected["prompt"] = sidecar.request.prompt
-        expected |= {name: recorded[name] for name in self.drawn}
+        own = list(self.drawn)
+        own += ["prompt"] if self.enriched_from else []
+        own += self.templates if "seed" in self.drawn else []
+        expected |= {name: recorded[name] for name in own}
         if self.may_reduce:
             reduced = {change.field: change.used for change in sidecar.adjustments}
             expected |= {name: reduced[name] for name in ("frames", "steps") if name in reduced}
-        made_of = sidecar.enriched_from, sidecar.template
-        if recorded != expected or made_of != (self.enriched_from, self.template):
+        made_of = sidecar.enriched_from, sidecar.templates
+        if recorded != expected or made_of != (self.enriched_from, self.templates):
             raise ResultError("its video shows something else than was asked for")
         if sidecar.checkpoint.sha256 != self.sha256:
             raise ResultError("its video was made with another checkpoint than was asked for")

@@ -146,8 +146,8 @@ class _RunPlanner:
         named = {field: file.value for field, file in given.items()}
         asked = book.defaults | values | named | ({"lora": loras.asked} if loras else {})
         prepared, expected = self._prepare_request(model, hashes, asked)
-        if prepared.template and "seed" not in expected.drawn:
-            shown["prompt"] = prepared.prompt
+        if "seed" not in expected.drawn:
+            shown |= {name: prepared.texts[name] for name in prepared.templates}
         return SweepRun(
             run_id,
             number,
@@ -210,7 +210,7 @@ class _RunPlanner:
             request=prepared.settings,
             sha256=hashes,
             enriched_from=prepared.prompt if enriches else "",
-            template=prepared.template,
+            templates=prepared.templates,
             drawn=[name for name in SEEDS if prepared.asked[name] == RANDOM_SEED],  # as it runs
             may_reduce=bool(prepared.fallback),
         )

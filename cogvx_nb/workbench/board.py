@@ -40,6 +40,6 @@ def with_frames(rows: tuple[BoardRow, ...], frames: int) -> tuple[BoardRow, ...]
 def common_values(request: VideoRequest) -> dict[str, object]:
     """What all rows of a storyboard have in common, of the request of its first one: keywords of
     ``make_storyboard``."""
-    values = request.asked | request.seeds
+    values = request.asked | request.seeds | request.templates
     values["model"] = str(request.model.folder or request.model.name)
     return {name: value for name, value in values.items() if name not in OF_ROWS}

@@ -11,11 +11,11 @@ from ..checkpoints.registry import Model
 from ..errors import CogvxError, DoesNotFit
 from ..loras.given import read_loras
 from ..planning import enrich, extension
+from ..planning.draws import expand_prompts
 from ..planning.extension_fit import fit_new_frames
 from ..planning.fields import FIELDS
 from ..planning.fit import fit_frames
 from ..planning.inputs import done_steps, encoded_frames, given_names, task_of
-from ..planning.request import expand_prompt
 from ..planning.schedulers import GUIDING, guiding_of
 from ..planning.speedups import SPEEDS
 from ..results.measured_fidelity import fidelity_label, fidelity_sentence
@@ -154,8 +154,8 @@ def enrich_prompt(desk: Desk, arguments: NoArguments) -> Reply:
     """Let the chat model rewrite the prompt, in a thread: it may take a minute."""
     model = desk.form.model.checkpoint
     values = desk.form.filled
-    typed = {"prompt": str(values["prompt"])}
-    prompt = str(values["enriched_from"] or expand_prompt(values | typed)[0])
+    typed = {"prompt": str(values["prompt"]), "negative_prompt": ""}
+    prompt = str(values["enriched_from"] or expand_prompts(values | typed)[0]["prompt"])
 
     def ask() -> Reply:
         enriched = enrich.enrich_prompt(prompt, model, again=True)

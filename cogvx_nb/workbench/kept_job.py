@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import CogvxError, RequestError, ResultError
 from ..finishing.recipe import Recipe
 from ..paths import read_json
-from ..planning.fields import INPUTS, RANDOM_SEED, SEEDS, complete_values
+from ..planning.fields import INPUTS, RANDOM_SEED, SEEDS, TEMPLATED, complete_values
 from ..results.result import read_result
 from ..results.typed import read_as
 from ..text import first_line, plain_line
@@ -40,7 +40,7 @@ class KeptJob:
     # Of all ``FIELDS``, with the checkpoint's folder as ``model`` and the seeds as drawn.
     values: dict[str, object]
     enriched_from: str
-    template: str
+    templates: dict[str, str]  # by field, see ``VideoRequest``
     original: str  # mp4 to be made again and compared with, or to be finished; else empty
     input_names: dict[str, str] = field(default_factory=dict)  # names of given files, by field
     finish: Recipe | None = None  # what to make of ``original``
@@ -74,7 +74,7 @@ def read_kept_job(path: Path) -> KeptJob:
             started=_typed(content["started"], int),
             values=_values(content["values"], needed=not content["original"]),
             enriched_from=_typed(content["enriched_from"], str),
-            template=_typed(content.get("template", ""), str),
+            templates=_templates(content),
             original=_typed(content["original"], str),
             input_names=_input_names(content.get("input_names", {})),
             finish=_recipe(content.get("finish", {})),
@@ -92,6 +92,12 @@ def _values(content: object, needed: bool) -> dict[str, object]:
     if any(values[name] == RANDOM_SEED for name in SEEDS):  # it was drawn before it was kept
         raise ValueError(f"a seed of {RANDOM_SEED}")
     return values
+
+
+def _templates(content: dict) -> dict[str, str]:
+    before = {"prompt": content["template"]} if content.get("template") else {}
+    found = _typed(content.get("templates", before), dict).items()
+    return {name: _typed(text, str) for name, text in found if name in TEMPLATED}
 
 
 def _recipe(content: object) -> Recipe | None:

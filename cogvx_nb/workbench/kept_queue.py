@@ -182,7 +182,7 @@ def restore_job(kept: KeptJob) -> Job:
     values = dict(kept.values)
     model = store.locate_checkpoint(values.pop("model"))
     request = make_request(
-        model, enriched_from=kept.enriched_from, template=kept.template, **values
+        model, enriched_from=kept.enriched_from, templates=kept.templates, **values
     )
     names = {n: kept.input_names.get(n, name) for n, name in request.input_names.items()}
     request = replace(request, input_names=names)
@@ -204,7 +204,7 @@ def _content(job: Job) -> dict[str, object]:
         "started": job.started,
         "values": values,
         "enriched_from": request.enriched_from,
-        "template": request.template,
+        "templates": request.templates,
         "input_names": request.input_names,
         "original": str(job.original.path) if job.original else "",
         "board": [asdict(row) for row in job.board],

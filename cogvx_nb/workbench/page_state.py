@@ -227,7 +227,7 @@ def roll_row(path: str, result: Result) -> RollRow:
     request, shown = sidecar.request, sidecar.shown
     stages = ", ".join(f"{name} {value:.1f} s" for name, value in sidecar.seconds.items())
     typed = (f"as typed: {sidecar.enriched_from}",) if sidecar.enriched_from else ()
-    typed += (f"template: {sidecar.template}",) if sidecar.template else ()
+    typed += (f"template: {sidecar.typed_templates}",) if sidecar.templates else ()
     changes = map(str, sidecar.adjustments)
     lines = (*typed, *changes, *sidecar.notes, *filter(None, [result.note]), stages, path)
     return RollRow(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from ..checkpoints.registry import Model
 from ..errors import RequestError
 from ..planning import styles
+from ..planning.draws import expand_field
 from ..planning.reading import count_longest, read_spans
 from ..planning.styles import Style
 from ..planning.wildcard_syntax import is_template, without_picks
-from ..planning.wildcards import expand
 from . import prompt_history
 from .actions import Action, NoArguments, Reply
 
@@ -70,24 +70,25 @@ class NamedStyle:
 def read_prompt(desk: Desk, asked: ReadText) -> Reply | Future[Reply]:
     """How the chosen checkpoint reads a text; see ``reading``."""
     model = desk.form.model
-    seed = desk.form.filled["seed"] if asked.field == "prompt" else None
+    seed = desk.form.filled["seed"]
     if model.name in _ready:
-        return Reply(reading(model, asked.text, seed))
+        return Reply(reading(model, asked.text, seed, asked.field))
 
     def load_and_read() -> Reply:
-        reply = Reply(reading(model, asked.text, seed))
+        reply = Reply(reading(model, asked.text, seed, asked.field))
         _ready.add(model.name)
         return reply
 
     return desk.in_background(load_and_read)  # the first use imports transformers
 
 
-def reading(model: Model, text: str, seed: object = None) -> dict[str, object]:
+def reading(model: Model, text: str, seed: object = 0, field: str = "prompt") -> dict[str, object]:
     """How a checkpoint reads a text.
 
     Args:
         seed: by which its wildcards become the text that is counted; of a seed that is drawn, or
-            isn't one, that of seed 0. None if it has none.
+            isn't one, that of seed 0.
+        field: that it is typed into.
 
     Returns:
         ``spans``: a list of [start, end, kind, nearest known word], see ``prompt_tokens.Span``;
@@ -96,8 +97,8 @@ def reading(model: Model, text: str, seed: object = None) -> dict[str, object]:
     """
     try:
         counted = text
-        if seed is not None and is_template(text):
-            counted = expand(text, max(seed, 0) if isinstance(seed, int) else 0)
+        if is_template(text):
+            counted = expand_field(field, text, max(seed, 0) if isinstance(seed, int) else 0)
             text = without_picks(text)
         spans, tokens = read_spans(model, text), count_longest(model, counted)
     except RequestError as error:  # it is being typed

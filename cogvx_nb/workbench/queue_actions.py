@@ -99,8 +99,10 @@ def _submit(desk: Desk, draft: Draft, arguments: Submission) -> Reply:
     if len(requests) == 1 and not arguments.again and (known := desk.find_equal(requests[0])):
         return Reply({"ids": [], "known": known})
     request = requests[0]
-    typed = request.template or request.enriched_from or request.prompt
-    remember_prompt(typed, request.negative_prompt)
+    texts = request.texts | request.templates
+    if request.enriched_from and "prompt" not in request.templates:
+        texts["prompt"] = request.enriched_from
+    remember_prompt(**texts)
     jobs = [Job(request) for request in requests]
     for job in jobs:
         desk.session.queue.add(job)
