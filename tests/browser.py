@@ -7,12 +7,13 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,57 @@ def keep(page, name: str) -> None:
     """A picture of the page, where they are asked for."""
     if folder := os.environ.get("COGVX_SCREENSHOTS"):
         page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def kept_form(page, folder: Path, check: Callable[[dict], bool]) -> dict:
+    """The kernel's form, as the server of ``folder`` keeps it on disk, once it passes a check."""
+    path, form = folder / "outputs" / ".workbench.json", {}
+    for _ in range(200):
+        form = json.loads(path.read_text())["form"] if path.exists() else {}
+        if form and check(form):
+            return form
+        page.wait_for_timeout(100)
+    raise AssertionError(form)
+
+
+class Held:
+    """Messages of the kernel to a page that are held back until they are released."""
+
+    def __init__(self, page) -> None:
+        self._words, self._kept, self._socket = b"", [], None
+        self._page = page
+        page.route_web_socket(re.compile("/channels"), self._connect)
+
+    def _connect(self, socket) -> None:
+        server = socket.connect_to_server()
+        self._socket = socket
+        server.on_message(self._hear)
+
+    def _hear(self, message: str | bytes) -> None:
+        content = message.encode() if isinstance(message, str) else message
+        if self._words and self._words in content:
+            self._kept.append(message)
+        else:
+            self._socket.send(message)
+
+    def hold(self, words: str) -> None:
+        """Hold back what has these words."""
+        self._words = words.encode()
+
+    def wait(self) -> None:
+        """Until something is held back."""
+        for _ in range(600):
+            if self._kept:
+                return
+            self._page.wait_for_timeout(100)
+        raise AssertionError("the kernel did not answer")
+
+    def release(self) -> None:
+        """Let everything pass."""
+        self._words = b""
+        for message in self._kept:
+            self._socket.send(message)
+        self._kept.clear()
 
 
 # --- what a page must be --------------------------------------------------------------------------

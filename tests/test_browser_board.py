@@ -58,6 +58,9 @@ def test_a_storyboard_is_typed_made_changed_and_made_again(page):
     wrong = page.locator(".cogvx-board-row").nth(1).locator(".cogvx-board-problem")
     wrong.wait_for()
     assert "“Allow unknown prompts”" in wrong.inner_text()
+    typed = page.locator(".cogvx-board-prompt").nth(1)
+    assert typed.get_attribute("aria-invalid") == "true"
+    assert typed.get_attribute("aria-errormessage") == wrong.get_attribute("id")
     kit.keep(page, "storyboard-wrong")
     assert kit.violations(page) == []
     prompts.nth(1).fill(STAR)

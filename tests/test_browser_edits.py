@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import io
-import json
-import re
 
 import browser as kit
 import pytest
@@ -16,51 +15,11 @@ from test_browser import PREVIEWED, drop
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-class Held:
-    """Messages of the kernel to a page that are held back until they are released."""
-
-    def __init__(self, page) -> None:
-        self._words, self._kept, self._socket = b"", [], None
-        self._page = page
-        page.route_web_socket(re.compile("/channels"), self._connect)
-
-    def _connect(self, socket) -> None:
-        server = socket.connect_to_server()
-        self._socket = socket
-        server.on_message(self._hear)
-
-    def _hear(self, message: str | bytes) -> None:
-        content = message.encode() if isinstance(message, str) else message
-        if self._words and self._words in content:
-            self._kept.append(message)
-        else:
-            self._socket.send(message)
-
-    def hold(self, words: str) -> None:
-        """Hold back what has these words."""
-        self._words = words.encode()
-
-    def wait(self) -> None:
-        """Until something is held back."""
-        for _ in range(600):
-            if self._kept:
-                return
-            self._page.wait_for_timeout(100)
-        raise AssertionError("the kernel did not answer")
-
-    def release(self) -> None:
-        """Let everything pass."""
-        self._words = b""
-        for message in self._kept:
-            self._socket.send(message)
-        self._kept.clear()
-
-
 @pytest.fixture
 def page(tmp_path):
     with kit.jupyter(tmp_path) as url, kit.chromium() as chromium:
         shown = chromium.new_page(viewport={"width": 1400, "height": 1000})
-        shown.held = Held(shown)
+        shown.held = kit.Held(shown)
         kit.open_notebook(shown, url)
         kit.run_all(shown)
         yield shown
@@ -68,19 +27,7 @@ def page(tmp_path):
 
 @pytest.fixture
 def kept(page, tmp_path):
-    """Wait until the kernel's form, as it is kept on disk, passes a check; the form."""
-    path = tmp_path / "outputs" / ".workbench.json"
-
-    def wait_until(check) -> dict:
-        form = {}
-        for _ in range(200):
-            form = json.loads(path.read_text())["form"] if path.exists() else {}
-            if form and check(form):
-                return form
-            page.wait_for_timeout(100)
-        raise AssertionError(form)
-
-    return wait_until
+    return functools.partial(kit.kept_form, page, tmp_path)
 
 
 def circle() -> bytes:

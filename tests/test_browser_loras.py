@@ -8,6 +8,8 @@ from browser import SLOW, fill, generate, view, wait
 from conftest import ROOT
 from test_page_loras import METADATA, save, tensors
 
+from cogvx_nb.checkpoints import registry
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PROMPT = "a red circle moving right on a black background"
@@ -24,6 +26,7 @@ def page(tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_MODELS_DIR", str(models))
     with kit.jupyter(tmp_path) as url, kit.chromium() as chromium:
         shown = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        shown.held = kit.Held(shown)
         kit.open_notebook(shown, url)
         kit.run_all(shown)
         yield shown
@@ -71,3 +74,63 @@ def test_a_lora_is_dropped_weighed_used_and_varied_in_a_grid(page, tmp_path):
     assert "outline 0.5" in page.inner_text(".cogvx-grid-table thead")
     assert kit.violations(page) == []
     kit.keep(page, "loras-grid")
+
+
+def weight(page, name: str):
+    return page.get_by_label(f"Weight of {name} as a number")
+
+
+def test_edits_of_the_list_outlive_an_answer_under_way(page, tmp_path):
+    library = tmp_path / "models" / "loras"
+    drop(page, "first.safetensors", save(tensors()))
+    page.wait_for_selector(".cogvx-lora")
+    large = next(known for known in registry.CHECKPOINTS if known.name == "CogVideoX-2b")
+    (library / "second.safetensors").write_bytes(save(tensors(large)))
+    page.held.hold('"rows": ')
+    page.locator(".cogvx-loras").get_by_title("Add a LoRA").click()
+    page.locator(".cogvx-loras .cogvx-popup-row", has_text="second").click()
+    page.held.wait()
+    weight(page, "first").fill("0.5")
+    page.held.release()
+    weight(page, "second").wait_for()
+    assert weight(page, "first").input_value() == "0.5", "edited while one was added"
+    page.held.hold('"rows": ')
+    page.locator(".cogvx-model").select_option("cogvideox-tiny-i2v")
+    page.held.wait()
+    page.get_by_role("button", name="without first").click()
+    weight(page, "second").fill("0.3")
+    page.held.release()
+    page.locator(".cogvx-lora-problem", has_text="fit cogvideox-tiny-i2v").wait_for()
+    assert page.locator(".cogvx-lora-name").all_inner_texts() == ["second"], "one was removed"
+    assert weight(page, "second").input_value() == "0.3", "edited while it was read"
+    page.held.hold('"note": "')
+    drop(page, "third.safetensors", save(tensors(seed=3)))
+    page.held.wait()
+    weight(page, "second").fill("-0.5")
+    form = kit.kept_form(page, tmp_path, lambda form: ":-0.5" in form["lora"])
+    assert "third" not in form["lora"], "the page doesn't know of it yet"
+    page.held.release()
+    weight(page, "third").wait_for()
+    assert weight(page, "second").input_value() == "-0.5", "edited while one was dropped"
+    form = kit.kept_form(page, tmp_path, lambda form: "third" in form["lora"])
+    assert ":-0.5, third#" in form["lora"]
+
+
+def test_a_weight_that_cannot_be_used_says_why(page, tmp_path):
+    drop(page, "outline.safetensors", save(tensors(), METADATA))
+    page.wait_for_selector(".cogvx-lora")
+    for control, bad, good, words in (
+        (weight(page, "outline"), "99", "0.5", "between -10 and 10: 1 stays"),
+        (page.get_by_label("Alpha of outline"), "0", "2", "a number above 0"),
+    ):
+        control.fill(bad)
+        assert control.get_attribute("aria-invalid") == "true"
+        why = page.locator(f"#{control.get_attribute('aria-errormessage')}")
+        assert words in why.inner_text()
+        kit.keep(page, f"loras-{bad}")
+        assert kit.violations(page) == []
+        control.fill(good)
+        assert control.get_attribute("aria-invalid") is None
+        assert why.is_hidden()
+    form = kit.kept_form(page, tmp_path, lambda form: "alpha=2" in form["lora"])
+    assert ":0.5@alpha=2" in form["lora"]

@@ -89,6 +89,7 @@ def test_a_dropped_lora_is_kept_and_given_by_its_content(shown, models):
     assert facts["triggers"] == ("drawn as an outline", "thin")
     assert facts["base"] == "x"
     assert text == f"{row['written']}:1"
+    assert data["lora"] == {"file": kept.name, "written": row["written"]}
     changed = f"{row['written']}:-0.35@alpha=2"
     (row,) = shown.ask("lora.show", {"text": changed})["data"]["rows"]
     assert (row["weight"], row["facts"]["alpha"]) == (-0.35, "2")

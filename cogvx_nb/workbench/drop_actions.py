@@ -17,7 +17,7 @@ from ..results.typed import OneOf, Range
 from .actions import Action, Reply
 from .desk import Desk
 from .draft import file_name
-from .lora_rows import add_file, check_lora, is_lora_name
+from .lora_rows import add_file, check_lora, is_lora_name, written_names
 
 MOST_BYTES = 100_000_000
 """Of a file: a video of 49 frames has about 2 MB. Of a larger clip one can type the path."""
@@ -44,7 +44,9 @@ def take_piece(desk: Desk, arguments: Piece, data: bytes) -> Reply:
     """Take a piece; after the last one the form has the settings, or the picture or clip.
 
     Replies with None, and after the last piece with the form's ``state`` and a note; where a file
-    with settings can be started from too, with ``start_as``, the field that it can be given for.
+    with settings can be started from too, with ``start_as``, the field that it can be given for;
+    and for a LoRA with ``lora``, its name and what a text names it by, since the page's list may
+    have been edited meanwhile.
     """
     name = file_name(arguments.name)
     is_lora = arguments.field == "lora" or is_lora_name(name)
@@ -73,10 +75,11 @@ def _take_lora(desk: Desk, name: str, content: bytearray) -> Reply:
         path.write_bytes(content)
         check_lora(path, name)
     kept = keep_lora(content, path.name)
-    text = str(desk.form.values["lora"])
-    desk.edit({"lora": add_file(text, kept)})
+    text = add_file(str(desk.form.values["lora"]), kept)
+    desk.edit({"lora": text})
+    added = {"file": kept.name, "written": written_names(text)[-1]}
     note = f"LoRA: {name} is kept in {kept.parent.parent.name}/{kept.parent.name}."
-    return Reply(desk.form.state() | {"note": note})
+    return Reply(desk.form.state() | {"note": note, "lora": added})
 
 
 def short_file_name(name: str) -> str:

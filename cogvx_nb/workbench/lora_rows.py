@@ -121,6 +121,11 @@ def add_file(text: str, path: Path | str) -> str:
     return write_loras([*entries, new])
 
 
+def written_names(text: str) -> list[str]:
+    """What names each LoRA in a text, before the weight."""
+    return [_written(entry) for entry in parse_loras(text)]
+
+
 def is_lora_name(name: str) -> bool:
     """Whether a file is a LoRA, or a pickle of one, by its name."""
     return Path(name).suffix.lower() in (ENDING, *PICKLES)

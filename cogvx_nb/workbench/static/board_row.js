@@ -64,7 +64,7 @@ function BoardEntry({ prompt, frames, transition }, transitions, acts) {
       setText(changed, changes);
       changed.hidden = !changes;
       const about = problem && ({ frames: length, transition: follows }[problem.field] ?? text);
-      for (const one of [text, length, follows]) one.toggleAttribute("aria-invalid", one === about);
+      for (const one of [text, length, follows]) setInvalid(one, one === about ? wrong : null);
     },
   };
 

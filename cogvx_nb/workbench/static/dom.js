@@ -97,6 +97,15 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Say that a control has what can't be used, and which element explains it; without one it is well. */
+function setInvalid(control, why = null) {
+  const attributes = { "aria-invalid": "true", "aria-errormessage": why?.id };
+  for (const [name, value] of Object.entries(attributes)) {
+    if (why) control.setAttribute(name, value);
+    else control.removeAttribute(name);
+  }
+}
+
 function formatSeconds(seconds) {
   if (seconds === null || seconds === undefined) return "";
   if (seconds < 1) return "1 s";

@@ -81,7 +81,7 @@ function Form(app) {
   const details = setup.fields.filter((row) => row.section === "details")
     .sort((a, b) => (b.name === "steps" || b.name === "guidance") - (a.name === "steps" || a.name === "guidance"));
   const controls = Object.fromEntries(details.map((row) => [row.name, FORM_CONTROLS[row.control](row, changed)]));
-  const problem = h("p", { class: "cogvx-problem", role: "alert" });
+  const problem = h("p", { class: "cogvx-problem", id: `${app.id}-problem`, role: "alert" });
   const anyway = button("Generate anyway", { class: "cogvx-anyway", on: () => allowAndSubmit() });
   const notes = h("ul", { class: "cogvx-notes", "aria-label": "Notes on this request" });
   const other = button("", { class: "cogvx-anyway cogvx-other-model", on: () => ((model.value = otherModel), onModel()) });
@@ -177,8 +177,7 @@ function Form(app) {
     setText(other.firstChild, `Use ${otherModel}`);
     for (const name of Object.keys(rows)) {
       const input = element.querySelector(`[name="${name}"]`);
-      if (error?.field === name) input?.setAttribute("aria-invalid", "true");
-      else input?.removeAttribute("aria-invalid");
+      if (input) setInvalid(input, error?.field === name ? problem : null);
     }
   }
 
@@ -233,7 +232,7 @@ function Form(app) {
   }
 
   const edits = FormEdits(app, values, fill);
-  return { element, values, fill, edits, submit, setValue, focus: () => prompts.prompt.focus(), prompts };
+  return { element, values, fill, edits, addLora: loras.include, submit, setValue, focus: () => prompts.prompt.focus(), prompts };
 }
 
 /** The chip of the embedded model: what it is, and how to get a large one. */

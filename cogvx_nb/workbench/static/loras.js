@@ -7,11 +7,13 @@ const LORA_MOST = 10; // of a typed weight
 function FormLoras(app, changed, addWords) {
   let text = ""; // of the field, as long as its rows aren't there
   let rows = []; // of "lora.show", with the weights as they are now
-  let asked = 0;
+  let asked = 0; // how often the rows of a text were asked for
+  let made = 0; // rows
+  let lists = 0; // how often another list was given
   const menu = LoraMenu(app, add);
   const count = h("span", { class: "cogvx-input-title", text: "LoRA" });
   const problem = h("p", { class: "cogvx-problem cogvx-loras-problem", role: "status" });
-  const clear = button("Remove", { class: "cogvx-small", title: "remove what can't be read", on: () => ((text = ""), showRows([]), changed()) });
+  const clear = button("Remove", { class: "cogvx-small", title: "remove what can't be read", on: clearAll });
   const list = h("ul", { class: "cogvx-loras-list", "aria-label": "LoRAs" });
   const wrong = h("div", { class: "cogvx-loras-wrong", hidden: true }, problem, clear);
   const element = h("div", { class: "cogvx-loras", role: "group", "aria-label": "LoRA" },
@@ -25,11 +27,12 @@ function FormLoras(app, changed, addWords) {
   }
 
   async function add(file) {
-    const number = ++asked;
+    const [before, list] = [rows, lists];
     try {
       const { data } = await app.ask("lora.add", { text: value(), file });
-      if (number !== asked) return false;
-      showRows(data.rows);
+      if (list !== lists) return add(file); // it is to be in the list that is here now
+      if (!before.length) asked++; // all rows of the text are in this answer
+      showRows(merged(data.rows, before));
       edited();
       return true;
     } catch (error) {
@@ -39,18 +42,34 @@ function FormLoras(app, changed, addWords) {
   }
 
   async function read() {
-    const number = ++asked;
-    if (!text.trim()) return showRows([]);
+    const [number, before] = [++asked, rows];
+    if (!value().trim()) return showRows([]);
     try {
-      const { data } = await app.ask("lora.show", { text });
-      if (number === asked) showRows(data.rows);
+      const { data } = await app.ask("lora.show", { text: value() });
+      if (number === asked) showRows(merged(data.rows, before));
     } catch (error) {
       if (number !== asked) return undefined;
-      showRows([]);
       setText(problem, error.message);
       wrong.hidden = false;
     }
     return undefined;
+  }
+
+  /** The rows of an answer with what was edited since it was asked for; `before`: the rows there were then. */
+  function merged(answer, before) {
+    const among = (some, row) => some.find((one) => one.written === row.written);
+    for (const row of rows) {
+      const { facts, problem } = among(answer, row) ?? row;
+      Object.assign(row, { facts, problem });
+    }
+    return [...rows, ...answer.filter((row) => !among(rows, row) && !among(before, row))];
+  }
+
+  function clearAll() {
+    asked++;
+    text = "";
+    showRows([]);
+    changed();
   }
 
   function remove(row) {
@@ -66,7 +85,8 @@ function FormLoras(app, changed, addWords) {
     rows = now;
     wrong.hidden = true;
     list.hidden = !rows.length;
-    list.replaceChildren(...rows.map((row) => LoraEntry(row, edited, remove, addWords)));
+    for (const row of rows) row.id ??= `${app.id}-lora-${++made}`;
+    keepChildren(list, rows, ({ id, facts, problem: why }) => JSON.stringify([id, facts, why]), (row) => LoraEntry(row, edited, remove, addWords));
   }
 
   showRows([]);
@@ -74,19 +94,21 @@ function FormLoras(app, changed, addWords) {
   app.watch("form", (form) => {
     if (form.model === model) return;
     model = form.model;
-    if (value()) {
-      text = value();
-      read(); // another checkpoint: does it fit?
-    }
+    if (value()) read(); // another checkpoint: does it fit?
   });
   return {
     element,
     get value() { return value(); },
     set value(given) {
       if ((given ?? "") === value()) return;
+      lists++;
       text = given ?? "";
-      rows = [];
+      showRows([]); // one can't edit what isn't there any more
       read();
+    },
+    /** Add a file that was kept; `written`: what the text names it by, where it is in it already. */
+    include({ file, written }) {
+      if (!value().includes(written)) add(file);
     },
   };
 }
@@ -103,23 +125,35 @@ function LoraEntry(row, edited, remove, addWords) {
   const slider = h("input", { type: "range", min: -most, max: most, step: 0.05, "aria-label": `Weight of ${row.name}`, on: { input: () => set(slider.value, number) } });
   const number = h("input", { type: "number", class: "cogvx-lora-weight", min: -LORA_MOST, max: LORA_MOST, step: 0.05, "aria-label": `Weight of ${row.name} as a number`, on: { input: () => set(number.value, slider) } });
   const alpha = h("input", { type: "number", class: "cogvx-lora-alpha", min: 0, step: "any", placeholder: facts.alpha, "aria-label": `Alpha of ${row.name}`, on: { input: onAlpha } });
+  const wrong = h("p", { class: "cogvx-problem cogvx-lora-problem", id: `${row.id}-wrong`, role: "status", "aria-live": "polite", hidden: true });
+  const reasons = new Map(); // control → why its value isn't used
   slider.value = number.value = row.weight;
   alpha.value = row.alpha ?? "";
 
   function set(weight, other) {
     const wanted = Number(weight);
     const good = weight !== "" && Math.abs(wanted) <= LORA_MOST;
-    number.toggleAttribute("aria-invalid", !good);
+    judge(number, good, `Its weight must be between -${LORA_MOST} and ${LORA_MOST}: ${row.weight} stays.`);
     if (!good) return;
     row.weight = wanted;
     other.value = wanted;
     edited();
   }
 
+  /** Say why what is typed isn't used. */
+  function judge(control, good, reason) {
+    if (good) reasons.delete(control);
+    else reasons.set(control, reason);
+    setText(wrong, [...reasons.values()].join(" "));
+    wrong.hidden = !reasons.size;
+    setInvalid(control, good ? null : wrong);
+  }
+
   function onAlpha() {
     const wanted = Number(alpha.value);
-    const good = alpha.value === "" || wanted > 0;
-    alpha.toggleAttribute("aria-invalid", !good);
+    // The browser gives what is no number as an empty text.
+    const good = !alpha.validity.badInput && (alpha.value === "" || (wanted > 0 && wanted < 1e6));
+    judge(alpha, good, `Its alpha must be a number above 0, or empty for the file's own: ${row.alpha ?? facts.alpha} stays.`);
     if (!good) return;
     row.alpha = alpha.value === "" ? null : wanted;
     edited();
@@ -136,6 +170,7 @@ function LoraEntry(row, edited, remove, addWords) {
     h("div", { class: "cogvx-lora-head" }, h("b", { class: "cogvx-lora-name", text: row.name, title: row.name }),
       h("span", { class: "cogvx-lora-slider" }, slider, number),
       button("", { icon: "close", class: "cogvx-input-remove", title: `without ${row.name}`, on: () => remove(row) })),
+    wrong,
     row.problem ? h("p", { class: "cogvx-problem cogvx-lora-problem", text: row.problem }) : null,
     h("div", { class: "cogvx-lora-facts" }, h("small", { text: [about, hint].filter(Boolean).join(". ") }),
       h("label", { class: "cogvx-lora-alpha-label" }, "alpha", alpha)),

@@ -94,6 +94,7 @@ function render({ model, el }) {
     filled({ data }, before, more = null) {
       if (!data) return;
       parts.form.edits.take(data, before.edit);
+      if (data.lora) parts.form.addLora(data.lora);
       open("make");
       app.tell(data.note || "Its settings are in the form.", "info", () => parts.form.fill(before.values), "Undo", more);
     },
