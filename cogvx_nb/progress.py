@@ -16,6 +16,7 @@ from .events import (
     FramesDone,
     Listener,
     Note,
+    PieceReached,
     PlanChanged,
     Planned,
     RequestReduced,
@@ -27,6 +28,7 @@ from .events import (
     TransferListener,
 )
 from .live_line import QUIET_SECONDS, LiveLine, bar_line, in_notebook
+from .piece_times import PieceTimes
 from .text import print_error
 from .time_left import TimeLeft
 
@@ -59,11 +61,12 @@ __all__ = [
 class Progress:
     """A listener for ``generate_frames`` and ``save_result``. Use it in a ``with`` statement.
 
-    One bar over the whole video, and a line with its seconds for each stage that is done.
+    One bar over the whole video, with all pieces of a storyboard, and a line with its seconds for
+    each stage that is done.
     """
 
     def __init__(self) -> None:
-        self._time = TimeLeft()
+        self._time = PieceTimes()
         self._step = ""  # such as "12/50"
         self._begun = 0.0  # time at which the stage began
         self._line = LiveLine(self._status)
@@ -76,19 +79,21 @@ class Progress:
         if exception[0] is None:
             self._end_stage()
         elif self._time.stage:
-            self._line.keep(f"stopped in {self._time.stage} {self._step}".rstrip())
+            self._line.keep(f"stopped in {self._at_work()}")
         self._line.__exit__(*exception)
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, StageStarted):
+        if isinstance(event, StageStarted | PieceReached):
             self._end_stage()
-            self._step, self._begun = "", time.monotonic()
+            self._step = ""
+        if isinstance(event, StageStarted):
+            self._begun = time.monotonic()
         self._time.record(event)
         match event:
             case Step(step, steps) | FrameFinished(step, steps):
                 self._step = f"{step}/{steps}"
                 self._line.redraw()
-            case StageStarted():
+            case StageStarted() | PieceReached():
                 self._line.redraw(now=True)
             case Planned():
                 if not self._line.in_notebook:  # which shows both itself
@@ -105,8 +110,12 @@ class Progress:
             self._begun = 0.0
 
     def _status(self) -> str:
+        return bar_line(self._at_work(), self._time.share, self._time.seconds_left)
+
+    def _at_work(self) -> str:
+        """Piece, stage and step, such as "piece 2 of 4, denoise 12/50"."""
         stage = f"{self._time.stage or 'starting'} {self._step}".rstrip()
-        return bar_line(stage, self._time.share, self._time.seconds_left)
+        return ", ".join(filter(None, [self._time.piece, stage]))
 
 
 class TransferProgress:

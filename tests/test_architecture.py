@@ -11,7 +11,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "cogvx_nb"
 LAYERS = """text errors imports paths settings files hashing leftovers
-    events time_left live_line progress < media checkpoints < loras < planning
+    events time_left piece_times live_line progress < media checkpoints < loras < planning
     < results notebooks < pipeline < training finishing < workflow reproduction
     < storyboard
     < check sweep benchmark workbench < reports < cli"""

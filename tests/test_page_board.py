@@ -8,6 +8,7 @@ from test_page import HOSTILE, Shown
 
 from cogvx_nb.errors import RequestError
 from cogvx_nb.events import MADE, MAKING, TAKEN, PieceReached, StageStarted
+from cogvx_nb.piece_times import PieceTimes
 from cogvx_nb.planning.storyboards import MOST_ROWS
 from cogvx_nb.results import result
 from cogvx_nb.workbench import kept_board
@@ -15,7 +16,6 @@ from cogvx_nb.workbench.board import BoardRow
 from cogvx_nb.workbench.board_paste import pasted_rows
 from cogvx_nb.workbench.kept_job import read_kept_job
 from cogvx_nb.workbench.kept_queue import restore_job
-from cogvx_nb.workbench.piece_times import PieceTimes
 from cogvx_nb.workbench.session import Session
 
 STAR = "a green star growing on a navy background"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from cogvx_nb.errors import Cancelled, OutputExists, ResultError, SpecError
 from cogvx_nb.loras import library
 from cogvx_nb.media.ffmpeg import find_ffmpeg
 from cogvx_nb.planning.storyboards import read_storyboard, shots_of
-from cogvx_nb.progress import Step
+from cogvx_nb.progress import Progress, Step
 from cogvx_nb.results import result, video
 from cogvx_nb.results.catalogue import Catalogue
 from cogvx_nb.results.joined import join_frames, joined_frames
@@ -240,6 +243,32 @@ def test_a_changed_row_makes_its_piece_and_those_that_go_on_from_it(outputs, cap
     first.pieces[2].result.path.unlink()
     with pytest.raises(ResultError, match="a piece of it, is not there any more"):
         reproduction.reproduce(whole)
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what is written to it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_says_which_piece_is_at_work_and_is_of_all(outputs, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "120")
+    rows = [{"prompt": CIRCLE, "frames": 9}, {"prompt": STAR, "frames": 9}]
+    with Progress() as progress:
+        make_storyboard(rows, on_event=progress, **SMALL)
+    shown = re.split(r"[\r\n]", sys.stderr.getvalue())
+    bars = [re.search(r"(piece \d of 2), (\w+)(?: \d/2)? +[█░]+ +(\d+)%", line) for line in shown]
+    pieces = {}
+    for piece, stage, share in (bar.groups() for bar in bars if bar):
+        stages, shares = pieces.setdefault(piece, (set(), []))
+        stages.add(stage)
+        shares.append(int(share))
+    assert list(pieces) == ["piece 1 of 2", "piece 2 of 2"]
+    for stages, _ in pieces.values():
+        assert {"starting", "text", "denoise", "decode", "write"} <= stages
+    assert max(pieces["piece 1 of 2"][1]) <= 50 <= min(pieces["piece 2 of 2"][1])
 
 
 def _entry(path):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ..errors import Cancelled, CogvxError
 from ..finishing.recipe import Recipe
+from ..piece_times import PieceTimes
 from ..planning.request import VideoRequest
 from ..progress import (
     Event,
@@ -31,7 +32,6 @@ from ..progress import (
 from ..results.result import Result
 from ..text import error_line
 from .board import BoardRow
-from .piece_times import PieceTimes
 
 WAITING, RUNNING, DONE, CANCELLED, FAILED = "waiting", "running", "done", "cancelled", "failed"
 

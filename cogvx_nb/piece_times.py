@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ..events import MAKING, Event, PieceReached
-from ..time_left import TimeLeft
+from .events import MAKING, Event, PieceReached
+from .time_left import TimeLeft
 
 
 class PieceTimes:
@@ -28,6 +28,18 @@ class PieceTimes:
         self.states = (*states[: event.number - 1], event.state, *states[event.number :])
         if event.state == MAKING:
             self._time, self._since = TimeLeft(), time.monotonic()
+
+    @property
+    def stage(self) -> str:
+        """The stage at work, of the piece at work; empty before the first."""
+        return self._time.stage
+
+    @property
+    def piece(self) -> str:
+        """Which piece is at work, such as "piece 2 of 4"; empty between pieces."""
+        if MAKING not in self.states:
+            return ""
+        return f"piece {self.states.index(MAKING) + 1} of {len(self.states)}"
 
     @property
     def share(self) -> float:
