@@ -26,10 +26,11 @@ from .results.forecast import Paces, announce
 from .results.generated import Generated
 from .results.output import check_output, check_room
 from .results.result import Result
+from .results.source_prompt import with_notes, with_source_prompt
 
 
 def generate_video(
-    prompt: str,
+    prompt: str = "",
     output: str | Path | None = None,
     *,
     overwrite: bool = False,
@@ -40,6 +41,7 @@ def generate_video(
     """Make a video, from a prompt to an mp4 that carries its settings.
 
     Args:
+        prompt: may be left out where ``extend`` names a result, whose prompt is used then.
         output: where; by default a new name in ``outputs/<date>/``.
         overwrite: replace a video of that name.
         on_event: called with each event of ``progress``, from this thread.
@@ -65,7 +67,7 @@ def generate_video(
 
 
 def prepare_request(
-    prompt: str,
+    prompt: str = "",
     on_event: Listener | None = None,
     coming: Given | None = None,
     **values: object,
@@ -82,7 +84,8 @@ def prepare_request(
         CogvxError: with the value and the remedy.
     """
     emit = on_event or (lambda event: None)
-    values = complete_values({"prompt": prompt, **values})
+    values, notes = with_source_prompt({"prompt": prompt, **values})
+    values = complete_values(values)
     name = values.pop("model")
     given = (*given_names(values), *([FIELD] if coming else []))
     model, model_note = model_choice.find_model(
@@ -100,7 +103,7 @@ def prepare_request(
     made = request.make_request(
         model, enriched_from=enriched_from, templates=templates, coming=coming, **values
     )
-    return made, model_note
+    return with_notes(made, notes), model_note
 
 
 def make_video(

@@ -50,7 +50,7 @@ def refused(capsys, *arguments: str) -> tuple[int, str]:
 BAD_INPUT = [
     (2, "prompt = ''", ["--prompt", ""]),
     (2, "prompt = '  '", ["--prompt", "  "]),
-    (2, "--prompt", []),
+    (2, "prompt = '': is empty", []),
     (2, "frames = 0", ["--frames", "0"]),
     (2, "frames = -3", ["--frames", "-3"]),
     (2, "--frames: invalid int value: 'many'", ["--frames", "many"]),

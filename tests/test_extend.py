@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 import world
 from conftest import CIRCLE
+from test_page import Shown
 
 from cogvx_nb import reproduction
 from cogvx_nb.checkpoints import registry, store
@@ -16,12 +18,15 @@ from cogvx_nb.cli.main import main
 from cogvx_nb.errors import Cancelled, RequestError
 from cogvx_nb.media import kept
 from cogvx_nb.pipeline import extend, generate, hold, loader, schedulers
-from cogvx_nb.planning import extension, extension_fit, inputs, planner, request
+from cogvx_nb.planning import extension, extension_fit, inputs, planner, request, styles
 from cogvx_nb.planning.step_cache import DENSE, GUARDED
 from cogvx_nb.progress import StageStarted, Step
 from cogvx_nb.results import result, video
-from cogvx_nb.workflow import make_video
+from cogvx_nb.storyboard import make_storyboard
+from cogvx_nb.workbench.grid_plan import request_of
+from cogvx_nb.workflow import make_video, prepare_request
 
+STAR = "a green star growing on a navy background"
 SOURCE = world.clip(world.Attributes("red", "circle", "right", "black"), 13, seed=3)
 CHECKPOINTS = {known.name: known for known in registry.CHECKPOINTS}
 
@@ -109,6 +114,76 @@ def test_the_usual_number_of_frames_is_adjusted_as_any_other(tiny, clip, outputs
     assert f"adjusted: {line}" in printed.err
     assert main(["show", printed.out.strip()]) == 0
     assert f"adjusted   {line}" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, tiny):
+    """A result, one that was joined of it and of another, and a clip that is none."""
+    folder = tmp_path_factory.mktemp("source")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COGVX_OUTPUTS_DIR", str(folder))
+        rows = [{"prompt": text, "frames": 9} for text in (CIRCLE, STAR)]
+        board = make_storyboard(rows, folder / "joined.mp4", model="tiny", steps=1)
+        shutil.copyfile(board.pieces[0].result.path, folder / "circle.mp4")
+    video.encode_video(SOURCE, folder / "foreign.mp4", 8, "")
+    return folder
+
+
+def test_a_result_goes_on_with_its_prompt(tiny, source, outputs, capsys, monkeypatch):
+    flags = ["--frames", "4", "--steps", "1", "--model", "tiny", "--strict"]
+    note = "the prompt is that of circle.mp4, which it goes on from: " + CIRCLE
+    assert main(["generate", "--extend", str(source / "circle.mp4"), *flags]) == 0
+    printed = capsys.readouterr()
+    assert f"note: {note}" in printed.err
+    made = result.read_result(printed.out.strip())
+    assert (made.settings.request.prompt, made.settings.notes[0]) == (CIRCLE, note)
+    assert reproduction.reproduce(made).identical
+    monkeypatch.chdir(source)
+    small = {"steps": 1, "model": "tiny", "frames": 4}
+    for values, used in (
+        ({"extend": "circle.mp4", "prompt": " "}, CIRCLE),
+        ({"extend": "circle.mp4", "prompt": STAR}, STAR),
+        ({"extend": "joined.mp4"}, STAR),
+    ):
+        asked, _ = prepare_request(**small | values)
+        assert asked.prompt == used
+        assert any("the prompt is that of" in one for one in asked.notes) == (
+            used not in values.values()
+        )
+    for values in ({"extend": "foreign.mp4"}, {"video": "circle.mp4"}, {"extend": "lost"}, {}):
+        with pytest.raises(RequestError, match=r"^prompt = '': is empty; describe what"):
+            prepare_request(**small | values)
+
+
+def test_a_style_is_put_around_the_prompt_of_the_source(source, outputs, capsys):
+    styles.save_style(styles.Style("bold", "bold, {prompt}", ""))
+    flags = ["--frames", "4", "--steps", "1", "--model", "tiny", "--style", "bold"]
+    assert main(["generate", "--extend", str(source / "circle.mp4"), *flags]) == 0
+    printed = capsys.readouterr()
+    assert "the prompt is that of circle.mp4" in printed.err
+    made = result.read_result(printed.out.strip())
+    assert made.settings.request.prompt == f"bold, {CIRCLE}"
+
+
+def test_the_page_goes_on_with_the_prompt_of_a_result(tiny, source, outputs):
+    shown = Shown(tiny, {"steps": 1, "prompt": ""})
+    shown.session.queue.pause()
+    for name, notes in (
+        ("foreign.mp4", []),
+        ("circle.mp4", [f"circle.mp4, which it goes on from: {CIRCLE}"]),
+    ):
+        kept_name = kept.keep_file(source / name)
+        values = {"extend": inputs.named_value(kept_name, name), "frames": 4, "prompt": ""}
+        checked = shown.ask("form.edit", {"values": values})["data"]
+        assert checked["problem"] is None
+        told = [note.removeprefix("the prompt is that of ") for note in checked["notes"]]
+        assert [note for note in told if note.startswith(name)] == notes
+        answer = shown.submit(**values)
+        if not notes:
+            assert answer["error"]["text"].startswith("Prompt is empty")
+    assert [job.request.prompt for job in shown.session.queue.waiting] == [CIRCLE]
+    assert request_of(values | {"model": "tiny"}).prompt == CIRCLE, "of a grid's cell"
+    shown.close()
 
 
 def test_results_are_found_by_name_outside_of_the_trash(outputs, clip):

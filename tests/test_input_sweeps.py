@@ -74,10 +74,23 @@ def test_a_sweep_extends_a_result_by_its_name(outputs, tmp_path, capsys):
     (run,) = planned(made.parent, {"parameters": fixed["parameters"] | {"extend": "circle.mp4"}})
     assert run.parameters["extend"].endswith("#circle.mp4")
     assert not capsys.readouterr().err
+    with pytest.raises(SpecError, match="prompt = '': is empty"):  # the clip has none
+        planned(tmp_path, {"parameters": fixed["parameters"] | {"prompt": ""}})
     planned(tmp_path, {"parameters": fixed["parameters"] | {"frames": 13}})
     assert "cogvx: frames 13 → 16: cogvideox-tiny goes on by 4" in capsys.readouterr().err
     with pytest.raises(SpecError, match="no file"):
         planned(tmp_path, {"parameters": fixed["parameters"] | {"extend": "square"}})
+
+
+def test_a_sweep_goes_on_with_the_prompt_of_a_result(outputs, tmp_path, capsys):
+    assert main(["generate", "--prompt", CIRCLE, "--steps", "1", "--model", "tiny"]) == 0
+    made = capsys.readouterr().out.strip()
+    fixed = {"prompt": "", "steps": 1, "model": "tiny", "frames": 4}
+    (tmp_path / "mine.yaml").write_text(json.dumps({"parameters": fixed | {"extend": made}}))
+    assert main(["sweep", str(tmp_path / "mine.yaml")]) == 0
+    assert "cogvx: the prompt is that of " in capsys.readouterr().err
+    (path,) = (outputs / "sweeps").rglob("*.mp4")
+    assert result.read_result(path).settings.request.prompt == CIRCLE
 
 
 def test_a_folder_is_swept_and_resumed_once_it_is_gone(outputs, shots, tmp_path, capsys):

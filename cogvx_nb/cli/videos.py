@@ -83,8 +83,13 @@ def generate_video_command(options: argparse.Namespace) -> int:
     from .. import workflow
     from ..planning.styles import find_style
     from ..progress import Progress
+    from ..results.source_prompt import with_source_prompt
 
     values = {name: getattr(options, name) for name in FIELDS}
+    if options.style:
+        values, notes = with_source_prompt(values)
+        for note in notes:
+            print_error(note)
     for name in options.style:
         texts = find_style(name).apply(values["prompt"], values["negative_prompt"])
         values["prompt"], values["negative_prompt"] = texts
@@ -241,6 +246,5 @@ def add_field(command: argparse._ActionsContainer, field: Field) -> None:
         default=field.default,
         choices=choices,
         metavar="FILE" if field.media else None,
-        required=field.required,
         help=shown,
     )

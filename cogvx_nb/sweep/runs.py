@@ -15,7 +15,7 @@ from ..checkpoints.registry import Model
 from ..errors import CogvxError, ParameterError, SpecError
 from ..loras.given import placed_text
 from ..notebooks.template import NotebookTemplate
-from ..planning import enrich, model_choice, planner, request
+from ..planning import enrich, model_choice, planner
 from ..planning.fields import FIELDS, INPUTS, RANDOM_SEED, SEEDS
 from ..planning.inputs import absolute_name, given_names
 from ..planning.machine import Machine
@@ -23,6 +23,7 @@ from ..planning.paces import MeasuredPace, predict_seconds
 from ..planning.request import VideoRequest
 from ..planning.rows import ParameterRow
 from ..results.catalogue import Catalogue
+from ..results.source_prompt import request_from
 from .child_probe import probe_in_child
 from .expected import ExpectedVideo
 from .folder import VIDEO, SweepFolder, SweepRun
@@ -202,7 +203,7 @@ class _RunPlanner:
         asked = {name: values[name] for name in self._fields if name in values}
         enriches = asked.get("enrich") is True
         read_anyway = {"allow_unknown": True} if enriches else {}  # it reads the rewritten prompt
-        prepared = request.make_request(model, **asked | read_anyway)
+        prepared = request_from(model, asked | read_anyway)
         if enriches:
             enrich.check_prompt(prepared.prompt, model.checkpoint)
             settings.chat()  # raises if the endpoint's variables are wrong

@@ -10,11 +10,12 @@ from pathlib import Path
 from ..checkpoints.registry import Model
 from ..errors import CogvxError, RequestError
 from ..media.given import Given
-from ..planning import inputs, request
+from ..planning import inputs
 from ..planning.field import CHECKS, FRAMES, PLAN
 from ..planning.fields import FIELDS, INPUTS, names_deciding
 from ..planning.request import VideoRequest
 from ..results.records import Sidecar
+from ..results.source_prompt import request_from
 from ..text import plain_line
 
 MOST_NAME = 80
@@ -80,9 +81,9 @@ class Draft:
         """The request with some values changed.
 
         Raises:
-            CogvxError: if it isn't valid; see ``request.make_request``.
+            CogvxError: if it isn't valid; see ``planning.request.make_request``.
         """
-        return request.make_request(self.model, **self.named(self.filled | changes))
+        return request_from(self.model, self.named(self.filled | changes))
 
     def named(self, values: Mapping[str, object]) -> dict[str, object]:
         """Values with the name that people know each kept file by: messages and results have it."""

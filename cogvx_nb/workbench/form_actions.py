@@ -20,6 +20,7 @@ from ..planning.schedulers import GUIDING, guiding_of
 from ..planning.speedups import SPEEDS
 from ..results.measured_fidelity import fidelity_label, fidelity_sentence
 from ..results.result import read_result
+from ..results.source_prompt import with_source_prompt
 from .actions import Action, Named, NoArguments, Reply
 from .desk import Desk
 from .draft import reads_files
@@ -48,7 +49,7 @@ def edit_form(desk: Desk, arguments: Values) -> Reply | Future[Reply]:
 
 def _check_form(desk: Desk) -> dict[str, object]:
     try:
-        if not str(desk.form.values["prompt"]).strip():
+        if not str(with_source_prompt(desk.form.values)[0]["prompt"]).strip():
             desk.form.read_inputs()
             return {"problem": None, "notes": []}
         request = desk.form.request()

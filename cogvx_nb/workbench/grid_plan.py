@@ -15,9 +15,10 @@ from ..errors import CogvxError, ModelError, RequestError
 from ..planning import inputs, planner, probe
 from ..planning.fields import DRAWN_BELOW, FIELDS, RANDOM_SEED, SEEDS
 from ..planning.plan import RECORDED
-from ..planning.request import VideoRequest, make_request
+from ..planning.request import VideoRequest
 from ..planning.schedulers import AUTO, used_guidance, used_scheduler
 from ..results.sheet import SheetLayout, common_pace, plan_sheet
+from ..results.source_prompt import request_from
 from ..text import format_duration
 from .grid_axis import EMPTY, PROMPT, WORDS, GridAxis, apply_axes
 from .grid_loras import LORA, LORA_WEIGHT, effective_loras
@@ -124,7 +125,7 @@ def request_of(
         CogvxError: if it isn't valid, or its checkpoint isn't there.
     """
     values = dict(values)
-    return make_request(find_model(values.pop("model")), **values)
+    return request_from(find_model(values.pop("model")), values)
 
 
 def drawn_seed(seed: int) -> int:
