@@ -212,7 +212,7 @@ def test_a_thread_that_fails_frees_the_others():
 
     def wait():
         with pytest.raises(threading.BrokenBarrierError):
-            group.attend(0, None, *[torch.zeros(1, 2, 2, 4)] * 3)
+            group.attend(0, None, torch.zeros(3, 1, 2, 2, 4))
         found.append(True)
 
     thread = threading.Thread(target=wait)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -18,6 +19,10 @@ from torch import Tensor
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(query, key, value) → output, all (batch, tokens, heads, head width)."""
+
+
+WIDE = torch.complex128
+"""Of the numbers that are copied: 16 bytes, as many as a GPU moves at once."""
 
 
 def shares(count: int, parts: int) -> list[slice]:
@@ -31,10 +36,11 @@ class Group:
 
     Args:
         count: threads. Each exchanges as often as the others, with its number.
+        waiting: what a thread waits within.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, waiting: Callable[[], AbstractContextManager] = nullcontext):
+        self.count, self._waiting = count, waiting
         self._barrier = threading.Barrier(count)
         self.reset()
 
@@ -50,28 +56,29 @@ class Group:
         offered = self._offered[self._turns[number] % 2]
         self._turns[number] += 1
         offered[number] = value
-        self._barrier.wait()
+        with self._waiting():
+            self._barrier.wait()
         return list(offered)
 
-    def attend(self, number: int, attend: Attend, *parts: Tensor) -> Tensor:
+    def attend(self, number: int, attend: Attend, part: Tensor) -> Tensor:
         """Attention of a share of the tokens to all of them.
 
         Args:
-            parts: query, key and value of that share, (batch, tokens, heads, head width).
+            part: query, key and value of that share, (3, batch, tokens, heads, head width).
         """
-        batch, length, count, width = parts[0].shape
+        batch, length, count, width = part.shape[1:]
         heads = shares(count, self.count)
-        offered = self.exchange(number, parts)
-        ends = list(itertools.accumulate(each[0].shape[1] for each in offered))
-        size = batch, ends[-1], heads[number].stop - heads[number].start, width
-        whole = [parts[0].new_empty(size) for _ in parts]
+        offered = self.exchange(number, part)
+        ends = list(itertools.accumulate(each.shape[2] for each in offered))
+        own = heads[number].stop - heads[number].start
+        whole = part.new_empty((3, batch, ends[-1], own, width))
         for each, end in zip(offered, ends, strict=True):
-            for part, target in zip(each, whole, strict=True):
-                target[:, end - part.shape[1] : end] = part[:, :, heads[number]]
+            start = end - each.shape[2]
+            _wide(whole)[:, :, start:end] = _wide(each)[:, :, :, heads[number]]
         offered = self.exchange(number, attend(*whole))
-        output, end = parts[0].new_empty(parts[0].shape), ends[number]
+        output, end = part.new_empty(part.shape[1:]), ends[number]
         for each, some in zip(offered, heads, strict=True):
-            output[:, :, some] = each[:, end - length : end]
+            _wide(output)[:, :, some] = _wide(each)[:, end - length : end]
         return output
 
     def abort(self) -> None:
@@ -83,6 +90,12 @@ class Group:
         self._barrier.reset()
         self._offered = [[None] * self.count for _ in range(2)]
         self._turns = [0] * self.count
+
+
+def _wide(part: Tensor) -> Tensor:
+    """The same memory as fewer, longer numbers: a copy between devices moves one at a time."""
+    fits = part.shape[-1] * part.element_size() % WIDE.itemsize == 0 and part.stride(-1) == 1
+    return part.view(WIDE) if fits else part
 
 
 @dataclass(frozen=True)
@@ -109,12 +122,16 @@ def clear_shards() -> None:
 
 
 @torch.library.custom_op("cogvx_nb::attend_shared", mutates_args=())
-def attend_shared(query: Tensor, key: Tensor, value: Tensor, thread: int) -> Tensor:
-    """Attention of a share of the tokens to all of them, (batch, tokens, heads, head width)."""
+def attend_shared(part: Tensor, thread: int) -> Tensor:
+    """Attention of a share of the tokens to all of them, (batch, tokens, heads, head width).
+
+    Args:
+        part: query, key and value of that share, stacked.
+    """
     shard = _shards[thread]
-    return shard.group.attend(shard.number, shard.attend, query, key, value)
+    return shard.group.attend(shard.number, shard.attend, part)
 
 
 @attend_shared.register_fake
-def _(query: Tensor, key: Tensor, value: Tensor, thread: int) -> Tensor:
-    return query.new_empty(query.shape)
+def _(part: Tensor, thread: int) -> Tensor:
+    return part.new_empty(part.shape[1:])

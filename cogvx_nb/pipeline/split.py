@@ -137,6 +137,6 @@ def _moved(value, device: torch.device):
 
 def _shared_processor(thread: int) -> AttentionProcessor:
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return attend_shared(query, key, value, thread)
+        return attend_shared(torch.stack([query, key, value]), thread)
 
     return AttentionProcessor(attend)
