@@ -569,15 +569,20 @@ def test_a_dropped_picture_begins_the_video_and_its_last_frame_the_next(page, fo
 @pytest.fixture(scope="module")
 def two_videos(samples, folder) -> str:
     """Two results that differ in colour and direction; words to search them by."""
+    return put_two(samples, folder, "in step")
+
+
+def put_two(samples, folder: Path, words: str) -> str:
+    """The same with some words at the end of their prompts."""
     for name, sample in zip(("red right", "blue left"), samples, strict=False):
         colour, direction = name.split()
         sidecar = sample.sidecar_json()
-        sidecar["request"]["prompt"] = f"a {colour} circle moving {direction} in step"
-        path = folder / "outputs" / "2026-01-01" / f"{colour}.mp4"
+        sidecar["request"]["prompt"] = f"a {colour} circle moving {direction} {words}"
+        path = folder / "outputs" / "2026-01-01" / f"{colour} {words}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(without_tag(sample.path.read_bytes()))
         path.with_suffix(".json").write_text(json.dumps(sidecar))
-    return "circle in step"
+    return f"circle {words}"
 
 
 def search(page, words: str, count: int) -> None:
@@ -640,6 +645,29 @@ def test_two_are_compared_in_step(page, two_videos):
     for mode in page.locator(".cogvx-compare-mode").all():
         mode.click()
         page.wait_for_selector(".cogvx-compare-screen canvas")
+
+
+def test_each_of_two_that_are_compared_can_be_finished(page, samples, folder):
+    words = put_two(samples, folder, "as a pair")
+    search(page, "none has these words", 0)  # else the two of another search could be chosen
+    compare_two(page, words)
+    page.get_by_label("Side by side").check()
+    pair = "[...document.querySelectorAll('.cogvx-compare-screen figure')]"
+    wait(page, f"{pair}.filter((e) => /as a pair.*Finish…/s.test(e.innerText)).length === 2")
+    cards = page.locator(".cogvx-card-result").count()
+    kit.keep(page, "compare-finish")
+    page.get_by_title("finish B: ").click()
+    box = page.get_by_role("dialog")
+    assert box.get_by_role("heading").inner_text() == "Finish this video"
+    box.get_by_label("Size").select_option("2")
+    box.get_by_role("button", name="Finish", exact=True).click()
+    chosen = page.locator(".cogvx-compare-prompt").nth(1).inner_text()
+    wait(page, f"document.querySelectorAll('.cogvx-card-result').length === {cards + 1}", SLOW)
+    search(page, words, 3)
+    card = page.locator(".cogvx-gallery-card", has_text=chosen).first
+    card.locator(".cogvx-gallery-main").click()
+    wait(page, "document.querySelector('.cogvx-facts').innerText.includes('lanczos ×2')")
+    assert page.inner_text(".cogvx-title") == chosen
 
 
 def test_a_grid_fills_in(page):

@@ -42,10 +42,8 @@ function Bar(app, open) {
     const percent = Math.round(100 * (progress.share ?? 0));
     const stage = progress.id ? BAR_STAGES[progress.stage] ?? progress.stage : starting ? "starting" : "ready";
     const left = progress.id && progress.seconds_left ? ` · ${formatSeconds(progress.seconds_left)} left` : "";
-    const pieces = progress.pieces ?? [];
-    const piece = pieces.includes("making") ? `piece ${pieces.indexOf("making") + 1} of ${pieces.length} · ` : "";
     const step = progress.steps ? ` ${progress.step}/${progress.steps}` : "";
-    setText(text, progress.id ? `${percent} % · ${piece}${stage}${step}${left}` : stage);
+    setText(text, progress.id ? `${percent} % · ${stage}${step}${left}` : stage);
     const waiting = jobs.waiting?.length ?? 0;
     const total = jobs.seconds && !jobs.paused ? ` · ≈ ${formatSeconds(jobs.seconds)}` : "";
     paused = Boolean(jobs.paused);

@@ -189,8 +189,10 @@ function CompareScreen(app, state, { choose, draw }) {
     const without = () => choose(state.paths.filter((path) => path !== clip.path));
     return h("figure", {}, canvas(`${clip.letter}: ${clip.prompt}`),
       h("figcaption", {}, name(clip), InputsOf(app, clip),
-        button("", { icon: "load", title: `load the settings of ${clip.letter}`, on: () => app.load(clip.path) }),
-        button("", { icon: "close", title: `take ${clip.letter} out`, on: without })));
+        h("span", { class: "cogvx-compare-acts" },
+          button("Finish…", { title: `finish ${clip.letter}: more frames a second, or larger ones, as a new video`, on: () => finishChoose(app, [clip.path]) }),
+          button("", { icon: "load", title: `load the settings of ${clip.letter}`, on: () => app.load(clip.path) }),
+          button("", { icon: "close", title: `take ${clip.letter} out`, on: without }))));
   }
 
   function difference() {
