@@ -226,24 +226,23 @@ def kept_form(page, folder: Path, check: Callable[[dict], bool]) -> dict:
 
 
 class Held:
-    """Messages of the kernel to a page that are held back until they are released."""
+    """Messages between a page and its kernel that are held back until they are released."""
 
     def __init__(self, page) -> None:
-        self._words, self._kept, self._socket = b"", [], None
-        self._page = page
+        self._words, self._kept, self._page = b"", [], page
         page.route_web_socket(re.compile("/channels"), self._connect)
 
     def _connect(self, socket) -> None:
         server = socket.connect_to_server()
-        self._socket = socket
-        server.on_message(self._hear)
+        socket.on_message(functools.partial(self._hear, server.send))
+        server.on_message(functools.partial(self._hear, socket.send))
 
-    def _hear(self, message: str | bytes) -> None:
+    def _hear(self, send: Callable[[str | bytes], None], message: str | bytes) -> None:
         content = message.encode() if isinstance(message, str) else message
         if self._words and self._words in content:
-            self._kept.append(message)
+            self._kept.append((send, message))
         else:
-            self._socket.send(message)
+            send(message)
 
     def hold(self, words: str) -> None:
         """Hold back what has these words."""
@@ -255,14 +254,13 @@ class Held:
             if self._kept:
                 return
             self._page.wait_for_timeout(100)
-        raise AssertionError("the kernel did not answer")
+        raise AssertionError(f"nothing with {self._words} came")
 
-    def release(self) -> None:
-        """Let everything pass."""
-        self._words = b""
-        for message in self._kept:
-            self._socket.send(message)
-        self._kept.clear()
+    def release(self, then: str = "") -> None:
+        """Let everything pass, but from now on what has the words ``then``."""
+        self._words, kept, self._kept = then.encode(), self._kept, []
+        for send, message in kept:
+            send(message)
 
 
 # --- what a page must be --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+from pathlib import Path
 
 import browser as kit
 import pytest
@@ -39,7 +40,7 @@ def circle() -> bytes:
 
 def test_neither_a_dropped_file_nor_an_edit_undoes_the_other(page, kept):
     fill(page, "a red circle", steps=7)
-    page.held.hold('"note": "')
+    page.held.hold('"note": "Image: ')
     drop(page, "circle.png", circle())
     page.held.wait()
     page.locator("[name=prompt]").fill("a red circle moving up")
@@ -54,6 +55,27 @@ def test_neither_a_dropped_file_nor_an_edit_undoes_the_other(page, kept):
     form = kept(lambda form: form["steps"] == 8)
     assert (form["prompt"], form["image"][:7]) == ("a red circle moving up", "inputs/")
     kit.keep(page, "edits-dropped")
+
+
+def test_a_field_that_the_kernel_changes_after_a_newer_edit_is_sent_again(page, kept, tmp_path):
+    page.locator(".cogvx-model").select_option("cogvideox-tiny-i2v")
+    page.get_by_role("button", name="Image", exact=True).click()
+    mine = str(tmp_path / "mine.png")
+    Path(mine).write_bytes(circle())
+    page.held.hold('"action":"drop.piece"')
+    drop(page, "circle.png", circle())
+    page.held.wait()
+    page.locator("[name=image]").fill(mine)
+    wait(page, PREVIEWED)
+    page.held.release(then='"note": "Image: ')
+    kept(lambda form: form["image"].startswith("inputs/"))
+    page.held.wait()
+    page.locator("[name=negative_prompt]").fill("blue")
+    form = kept(lambda form: form["negative_prompt"] == "blue" and form["image"] == mine)
+    page.held.release()
+    notice(page, "circle.png")
+    assert page.locator("[name=image]").input_value() == mine, "typed after the file was dropped"
+    assert kept(lambda form: True) == form
 
 
 def test_an_edit_in_one_view_leaves_those_of_another(page, kept):

@@ -4,10 +4,10 @@ const DROP_PIECE = 1 << 20; // bytes of a message
 const DROP_LONG = 16 * DROP_PIECE; // bytes from which on sending takes a while
 
 /**
- * Take files that are dropped on `root` or pasted into it: settings, a picture, a clip or a LoRA. `values` sends
- * those of the form and returns them, to undo it. Returns a function that takes a file, for a field or, without one, for what is in it.
+ * Take files that are dropped on `root` or pasted into it: settings, a picture, a clip or a LoRA. Returns a
+ * function that takes a file, for a field or, without one, for what is in it.
  */
-function bindDrops(root, app, values) {
+function bindDrops(root, app) {
   const isFile = (event) => event.dataTransfer?.types.includes("Files");
   for (const kind of ["dragenter", "dragover"])
     root.addEventListener(kind, (event) => {
@@ -46,20 +46,22 @@ function bindDrops(root, app, values) {
     give(file, field);
   }
 
-  async function give(file, field = "") {
-    const before = await values();
+  async function send(file, field) {
     const { name, size } = file;
-    if (size > DROP_LONG) app.tell(`Reading ${name}…`);
+    let answer = { data: null };
+    for (let offset = 0; !answer.data; offset += DROP_PIECE) {
+      const bytes = await file.slice(offset, offset + DROP_PIECE).arrayBuffer();
+      answer = await app.ask("drop.piece", { name, size, offset, field }, bytes);
+      if (offset >= size) break;
+    }
+    return answer;
+  }
+
+  async function give(file, field = "") {
+    if (file.size > DROP_LONG) app.tell(`Reading ${file.name}…`);
+    const more = ({ start_as: other }) => (other ? [other === "video" ? "Use as clip" : "Use as image", () => give(file, other)] : null);
     try {
-      let answer = { data: null };
-      for (let offset = 0; !answer.data; offset += DROP_PIECE) {
-        const bytes = await file.slice(offset, offset + DROP_PIECE).arrayBuffer();
-        answer = await app.ask("drop.piece", { name, size, offset, field }, bytes);
-        if (offset >= size) break;
-      }
-      const startAs = answer.data?.start_as;
-      const more = startAs ? [startAs === "video" ? "Use as clip" : "Use as image", () => give(file, startAs)] : null;
-      app.filled(answer, before, more);
+      await app.change(() => send(file, field), more);
     } catch (error) {
       app.tell(error.message, "error");
     }

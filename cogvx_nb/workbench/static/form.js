@@ -231,7 +231,7 @@ function Form(app) {
     check();
   }
 
-  const edits = FormEdits(app, values, fill);
+  const edits = FormEdits(app, values, fill, check);
   return { element, values, fill, edits, addLora: loras.include, submit, setValue, focus: () => prompts.prompt.focus(), prompts };
 }
 

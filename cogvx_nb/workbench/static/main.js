@@ -86,22 +86,19 @@ function render({ model, el }) {
       parts.form.setValue("seed", seed);
       app.tell(`The form has seed ${seed}.`);
     },
-    async load(path) {
-      const before = await sendTyped();
-      app.filled(await app.run("form.load", { path }), before);
-    },
-    /** Take in an answer with the form, asked after `before`; `more`: of another button of the notice, [label, act]. */
-    filled({ data }, before, more = null) {
+    load: (path) => app.change(() => app.run("form.load", { path })),
+    /** Ask what changes the form, and say what it has; `more`: of an answer another button of the notice, [label, act]. */
+    async change(question, more = () => null) {
+      const before = parts.form.values();
+      const { data } = await parts.form.edits.ask(question);
       if (!data) return;
-      parts.form.edits.take(data, before.edit);
       if (data.lora) parts.form.addLora(data.lora);
       open("make");
-      app.tell(data.note || "Its settings are in the form.", "info", () => parts.form.fill(before.values), "Undo", more);
+      app.tell(data.note || "Its settings are in the form.", "info", () => parts.form.fill(before), "Undo", more(data));
     },
     /** Start from a part of a result. */
     async use(path, part) {
-      const before = await sendTyped();
-      app.filled(await app.run("input.use", { path, part }), before);
+      await app.change(() => app.run("input.use", { path, part }));
       parts.form.element.scrollIntoView({ block: "nearest" });
     },
     async trash(path) {
@@ -175,7 +172,7 @@ function render({ model, el }) {
   }
 
   bindKeys(root, app);
-  app.give = bindDrops(root, app, sendTyped);
+  app.give = bindDrops(root, app);
   const opening = model.get("opening");
   root.classList.toggle("cogvx-alone", Boolean(opening.alone));
   open(opening.view ?? "make");
@@ -214,13 +211,6 @@ function render({ model, el }) {
   const showPreview = () => parts.stage.showPreview(model.get("preview"));
   model.on("change:preview", showPreview);
   showPreview();
-
-  /** {values, edit} of the form as it is now, once the kernel has them: it answers what is asked next with the form. */
-  async function sendTyped() {
-    const now = { values: parts.form.values(), edit: parts.form.edits.look() };
-    await parts.form.edits.send().catch(() => {}); // the form says what is wrong
-    return now;
-  }
 
   /** In one column the video is below the form: scroll to it. */
   function toStage() {
