@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
 
 import torch
 
 from .failures import failed_on
 from .shards import Group
-from .turns import Turns
 
 
 class Team:
@@ -24,11 +23,7 @@ class Team:
 
     def __init__(self, devices: Sequence[torch.device], groups: int) -> None:
         self.devices = tuple(devices)
-        count = len(devices) // groups
-        turns = Turns()
-        # Those that exchange nothing launch a whole step each, and none could begin in its turn.
-        self._turn, waiting = (turns, turns.given_up) if count > 1 else (nullcontext(), nullcontext)
-        self.groups = [Group(count, waiting) for _ in range(groups)]
+        self.groups = [Group(len(devices) // groups) for _ in range(groups)]
         self._threads = ThreadPoolExecutor(len(devices), thread_name_prefix="cogvx-gpu")
 
     def run(self, work: Sequence[Callable[[torch.device], torch.Tensor]]) -> list[torch.Tensor]:
@@ -54,9 +49,9 @@ class Team:
         return [future.result() for future in futures]
 
     def _call(self, call: Callable, device: torch.device) -> torch.Tensor:
-        on_device = torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+        on_device = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
         try:
-            with torch.no_grad(), on_device, self._turn:
+            with torch.no_grad(), on_device:
                 return call(device).to(self.devices[0])
         except BaseException:
             self._abort()
