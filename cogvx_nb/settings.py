@@ -74,14 +74,6 @@ def compiled_dir() -> Path:
     return Path(value) if value else outputs_dir() / ".compiled"
 
 
-def keep_attention_kernels() -> None:
-    """Have FlashAttention 4 keep the kernels that it compiles in ``compiled_dir()``; each process
-    compiles them again otherwise. Its own variables, where they are set, come first."""
-    os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1")
-    folder = str(compiled_dir() / "flash_attention_4")
-    os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", folder)
-
-
 def compiled_list() -> Path:
     """File that lists what was compiled, one key of ``planning.plan`` per line."""
     return compiled_dir() / "list.txt"

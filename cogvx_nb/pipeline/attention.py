@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from diffusers.models import attention_dispatch
 from diffusers.models.attention_processor import CogVideoXAttnProcessor2_0
 
-from .. import settings
 from ..errors import RequestError, missing_package
 from ..planning.plan import Plan
 from ..planning.speedups import FLASH4, SAGE1, SDPA, SPARSE, SPEED_UPS
@@ -102,7 +101,6 @@ MODULES = {FLASH4: "flash_attn.cute.interface", SAGE1: "sageattention"}
 
 def check_attention_package(name: str) -> None:
     """Raise RequestError if the package of one of ``MODULES`` can't be imported."""
-    settings.keep_attention_kernels()
     try:
         importlib.import_module(MODULES[name])
     except Exception as error:  # also of another version of a package that it imports
