@@ -51,6 +51,7 @@ BAD_INPUT = [
     (2, "prompt = ''", ["--prompt", ""]),
     (2, "prompt = '  '", ["--prompt", "  "]),
     (2, "prompt = '': is empty", []),
+    (2, "prompt = '': is empty;", ["--prompt", "", "--style", "bold"]),
     (2, "frames = 0", ["--frames", "0"]),
     (2, "frames = -3", ["--frames", "-3"]),
     (2, "--frames: invalid int value: 'many'", ["--frames", "many"]),

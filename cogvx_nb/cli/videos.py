@@ -90,6 +90,7 @@ def generate_video_command(options: argparse.Namespace) -> int:
         values, notes = with_source_prompt(values)
         for note in notes:
             print_error(note)
+        FIELDS["prompt"].check(values["prompt"])  # a style alone is no prompt
     for name in options.style:
         texts = find_style(name).apply(values["prompt"], values["negative_prompt"])
         values["prompt"], values["negative_prompt"] = texts
