@@ -222,6 +222,37 @@ def test_a_thread_that_fails_frees_the_others():
     assert found == [True]
 
 
+def test_a_backend_of_attention_may_return_any_layout_and_precision():
+    group, found = Group(2), {}
+    parts = [
+        torch.randn(3, 1, tokens, 2, 8, generator=torch.Generator().manual_seed(tokens))
+        for tokens in (3, 2)
+    ]
+
+    def attend(query, key, value):
+        mixed = torch.nn.functional.scaled_dot_product_attention(
+            *(x.transpose(1, 2) for x in (query, key, value))
+        )
+        return mixed.transpose(1, 2).double().transpose(2, 3).contiguous().transpose(2, 3)
+
+    def share(number):
+        found[number] = group.attend(number, attend, parts[number])
+
+    threads = [threading.Thread(target=share, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    whole = attend(*torch.cat(parts, dim=2)).float()
+    torch.testing.assert_close(torch.cat([found[0], found[1]], dim=1), whole)
+
+
+def test_launching_limits_how_many_gpus_are_worth_it():
+    h100s = machine(H100, H100, H100, H100)
+    short, long = (planner.plan_request(big(frames=n), h100s, videos=100) for n in (13, 49))
+    assert (len(short.devices), len(long.devices)) == (2, 4)
+
+
 def test_a_decode_that_is_shared_equals_a_whole_one():
     model, cpu = store.locate_checkpoint("tiny"), torch.device("cpu")
     vaes = [load_component("vae", model, torch.float32).eval() for _ in range(3)]

@@ -204,12 +204,10 @@ def _upgrade_timing(timing: Mapping) -> dict:
     return {"median": timing["median"], "spread": timing["spread"], "values": timing["all"]}
 
 
-REFERENCES = tuple(
-    f"reference_h100{kind}.json" for kind in ("", "_exact", "_turbo", "_seed", "_cudnn")
-)
-"""Reports of this workbench on one H100 that ship with it; all but the last with FlashAttention 4.
-Rows of ``exact`` from before compiled blocks rounded like eager ones are left out, except in the
-last."""
+REFERENCES = tuple(f"reference_h100{kind}.json" for kind in ("", "_turbo", "_seed", "_cudnn"))
+"""Reports of this workbench on H100s that ship with it; all but the last with FlashAttention 4. The
+first two are of one machine, in the first the rows of two runs, and the last two are older: their
+``exact`` has the blocks of diffusers, in the last rounded otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

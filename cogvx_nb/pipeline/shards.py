@@ -6,7 +6,7 @@ peer access where the devices have it. On one kind of device the exact order of 
 the same each time.
 
 A block's launches take longer than its work on each of four H200s: a step of CogVideoX-5b at 49
-frames takes as long without any exchange, and so do threads that launch in turn.
+frames takes as long without any exchange. Threads that launch in turn take longer.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Group:
         for each, end in zip(offered, ends, strict=True):
             start = end - each.shape[2]
             _wide(whole)[:, :, start:end] = _wide(each)[:, :, :, heads[number]]
-        offered = self.exchange(number, attend(*whole))
+        offered = self.exchange(number, attend(*whole).to(part.dtype).contiguous())
         output, end = part.new_empty(part.shape[1:]), ends[number]
         for each, some in zip(offered, heads, strict=True):
             _wide(output)[:, :, some] = _wide(each)[:, end - length : end]

@@ -209,8 +209,9 @@ _ROWS = (
         placement="quantizes",
         requires="weights that are kept in GPU memory or RAM",
         note="8-bit weights, multiplied in 16 bits",
-        # Not measured. Reckoned: a step reads and writes the weights (5 bytes each) and the output
-        # of each product (4) once more, 0.07 s on an H100 besides 0.44 s of products.
+        # Reckoned: a step reads and writes the weights (5 bytes each) and the output of each
+        # product (4) once more, 0.07 s on an H100 besides 0.44 s of products. Streamed, at 13
+        # frames, a video takes 1.14 of what is predicted so (one H100, benchmarks/cards.py).
         cost={"matmul_flops": 670e12, "parameter_bytes": 1},
     ),
     SpeedUp(

@@ -150,6 +150,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="npz file for the videos")
     parser.add_argument("--beside", type=Path, help="such a file, to compare with")
     options = parser.parse_args()
+    if options.speed != "exact" and (options.batch > 1 or options.tokens):
+        parser.error("--batch and --tokens are for exact: leave them out")
     model = store.locate_checkpoint(options.model)
     loaded = loader.load_pipeline(planned(model, options.speed, options.dtype))
     tokens, start = options.tokens or model.checkpoint.text_tokens, time.time()
