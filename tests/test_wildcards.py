@@ -24,8 +24,9 @@ from cogvx_nb.results.side_by_side import differing_settings
 from cogvx_nb.storyboard import make_storyboard
 from cogvx_nb.sweep import driver
 from cogvx_nb.workbench import page_state, prompt_actions, prompt_history
-from cogvx_nb.workbench.board import common_values
+from cogvx_nb.workbench.board import BoardRow, common_values
 from cogvx_nb.workbench.draft import Draft
+from cogvx_nb.workbench.jobs import Job
 from cogvx_nb.workbench.kept_job import read_kept_job
 from cogvx_nb.workbench.kept_queue import KeptQueue, restore_job
 
@@ -274,8 +275,6 @@ def test_the_form_takes_the_text_of_a_result(video, tiny):
 
 def test_a_job_that_waited_keeps_its_text(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "outputs"))
-    from cogvx_nb.workbench.jobs import Job
-
     one = request.make_request(tiny, TEMPLATE, negative_prompt=NEGATIVE, seed=7)
     KeptQueue().keep(Job(one, None))
     (path,) = (tmp_path / "outputs/.queue").glob("*.json")
@@ -286,6 +285,43 @@ def test_a_job_that_waited_keeps_its_text(tiny, tmp_path, monkeypatch):
     del before["templates"]
     path.write_text(json.dumps(before | {"template": TEMPLATE}), "utf-8")
     assert restore_job(read_kept_job(path)).request.templates == {"prompt": TEMPLATE}
+
+
+def test_a_job_from_before_keeps_its_braces(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "outputs"))
+    one = request.make_request(tiny, CIRCLE, negative_prompt="blue")
+    KeptQueue().keep(Job(one, None, board=(BoardRow("a [b:c:2] circle"),)))
+    (path,) = (tmp_path / "outputs/.queue").glob("*.json")
+    before = json.loads(path.read_text("utf-8"))
+    del before["templates"]
+    before["values"] |= {"prompt": "a {red|blue} circle", "negative_prompt": "{red|blue} star"}
+    path.write_text(json.dumps(before), "utf-8")
+    restored = restore_job(read_kept_job(path))
+    assert restored.request.templates == {}
+    texts = {"prompt": r"a \{red|blue} circle", "negative_prompt": r"\{red|blue} star"}
+    assert restored.request.texts == texts
+    assert restored.board[0].prompt == "a [b:c:2] circle", "changes by steps were known"
+    path.write_text(json.dumps(before | {"template": ""}), "utf-8")  # wildcards of prompts alone
+    kept = read_kept_job(path).values
+    assert (kept["prompt"], kept["negative_prompt"]) == (
+        "a {red|blue} circle",
+        texts["negative_prompt"],
+    )
+    del before["values"]["guidance_schedule"]
+    path.write_text(json.dumps(before), "utf-8")
+    assert read_kept_job(path).board[0].prompt == r"a \[b:c:2\] circle"
+
+
+def test_pieces_of_a_storyboard_from_before_have_braces_as_text(video):
+    content = json.loads(video.sidecar.read_text("utf-8"))
+    del content["templates"]
+    piece = {"name": "a.mp4", "frames": "0" * 64, "content": "", "transition": "cut"}
+    content["pieces"] = [piece | {"prompt": "a [b:c:2] circle"}, piece | {"prompt": "{a|b} star"}]
+    assert records.read_settings(content).pieces[1].prompt == r"\{a|b} star"
+    later = records.read_settings(content | {"template": ""})
+    assert [one.prompt for one in later.pieces] == ["a [b:c:2] circle", "{a|b} star"]
+    del content["request"]["guidance_schedule"]
+    assert records.read_settings(content).pieces[0].prompt == r"a \[b:c:2\] circle"
 
 
 def test_the_page_counts_the_text_of_the_seed(tiny):

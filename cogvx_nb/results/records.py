@@ -11,11 +11,11 @@ from typing import Annotated
 
 from ..loras.entries import is_kept
 from ..media import kept
-from ..planning import step_prompts, wildcard_syntax
 from ..planning.field import FRAMES
-from ..planning.fields import FIELDS, INPUTS, MAX_PROMPT, TEMPLATED, names_deciding
+from ..planning.fields import FIELDS, INPUTS, names_deciding
 from ..planning.fit import Adjustment
 from ..planning.former_names import rename_choices, rename_step_cache
+from ..planning.former_prompts import escape_former_prompts
 from ..planning.plan import PREDICTED, RECORDED, Plan
 from ..planning.request import VideoRequest
 from ..planning.step_cache import SCHEDULES
@@ -247,30 +247,10 @@ def read_settings(content: object, strict: bool = True) -> Sidecar:
     if isinstance(content.get("plan"), dict):
         rename = rename_choices if content["format"] == 1 else rename_step_cache
         content = content | {"plan": rename(content["plan"])}
-    sidecar = read_as(Sidecar, _with_templates(content), strict)
+    sidecar = read_as(Sidecar, escape_former_prompts(content, "request", "pieces"), strict)
     if "denoise" not in sidecar.seconds and not sidecar.derived:
         raise FieldError(MISSING, dataclasses.MISSING, "denoise", "seconds")
     return sidecar
-
-
-def _with_templates(content: dict) -> dict:
-    """Settings from before wildcards, whose braces were all text, or from before those of negative
-    prompts; and from before prompts could change by steps, whose brackets were text."""
-    made = content.get("request")
-    if not isinstance(made, dict) or "templates" in content:
-        return content
-    texts = {name: made.get(name) for name in TEMPLATED}
-    texts = {
-        name: text
-        for name, text in texts.items()
-        if isinstance(text, str) and len(text) <= MAX_PROMPT  # others aren't of a request
-    }
-    known = {"prompt"} if "template" in content else set()
-    if not known and "guidance_schedule" not in made:  # a little later than changes by steps
-        texts = {name: step_prompts.escape(text) for name, text in texts.items()}
-    texts |= {name: wildcard_syntax.escape(texts[name]) for name in texts.keys() - known}
-    typed = content.get("template")
-    return content | {"request": made | texts, "templates": {"prompt": typed} if typed else {}}
 
 
 def _check_format(content: dict) -> None:

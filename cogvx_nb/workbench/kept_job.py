@@ -11,6 +11,7 @@ from ..errors import CogvxError, RequestError, ResultError
 from ..finishing.recipe import Recipe
 from ..paths import read_json
 from ..planning.fields import INPUTS, RANDOM_SEED, SEEDS, TEMPLATED, complete_values
+from ..planning.former_prompts import escape_former_prompts
 from ..results.result import read_result
 from ..results.typed import read_as
 from ..text import first_line, plain_line
@@ -67,6 +68,7 @@ def read_kept_job(path: Path) -> KeptJob:
         content = read_json(path, MOST_BYTES)
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r}, where {FORMAT} is known")
+        content = escape_former_prompts(content, "values", "board")
         return KeptJob(
             path=path,
             id=name[1],
@@ -95,8 +97,7 @@ def _values(content: object, needed: bool) -> dict[str, object]:
 
 
 def _templates(content: dict) -> dict[str, str]:
-    before = {"prompt": content["template"]} if content.get("template") else {}
-    found = _typed(content.get("templates", before), dict).items()
+    found = _typed(content["templates"], dict).items()
     return {name: _typed(text, str) for name, text in found if name in TEMPLATED}
 
 
