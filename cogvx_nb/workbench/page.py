@@ -164,14 +164,14 @@ class Page(anywidget.AnyWidget):
                 self.send({**address, "error": as_trait(outcome.sentence)})
             else:
                 self.send({**address, "data": outcome.data}, list(outcome.buffers))
-            self.form = self.desk.form.as_json()  # which what takes long may have changed
+            self._show_form()  # which what takes long may have changed
             if message.get("action") in ("gallery.trash", "gallery.restore"):
                 self._show_roll()
 
         data = bytes(buffers[0]) if buffers else b""
         with self._acting:
             perform(self._actions, self.desk, message, data, answer)
-            self.form = self.desk.form.as_json()
+            self._show_form()
             if str(message.get("action")).startswith("queue."):
                 self._show_jobs()
 
@@ -188,6 +188,10 @@ class Page(anywidget.AnyWidget):
                 self._show_roll()
             self._show_jobs()
         self._steady.request(now=event is None)
+
+    def _show_form(self) -> None:
+        with self._acting:  # else an older state of the form could come last
+            self.form = self.desk.form.state()["form"]
 
     def _show_jobs(self) -> None:
         with self._showing:
