@@ -122,8 +122,7 @@ function Form(app) {
     lengths.value = form;
     seed.value = form;
     if ("enriched_from" in form) enriching.typed = form.enriched_from;
-    check();
-    predict();
+    check(); // which predicts what it costs, once the kernel has it
   }
 
   function onModel() {
@@ -144,11 +143,16 @@ function Form(app) {
     for (const row of details) controls[row.name].element.hidden = row.tunes.length > 0 && !row.tunes.some(inputs.isGiven);
   }
 
-  const known = { key: "" };
-  function predict() {
+  /** What the costs depend on. */
+  function costKey() {
     const { model: name, steps, attention, gpus, strength, frames, lora } = values();
     const given = app.traits.setup.fields.filter((row) => row.media).map((row) => inputs.isGiven(row.name));
-    const key = JSON.stringify([name, steps, attention, gpus, lora, lengths.extra, given, given.some(Boolean) && [strength, frames]]);
+    return JSON.stringify([name, steps, attention, gpus, lora, lengths.extra, given, given.some(Boolean) && [strength, frames]]);
+  }
+
+  const known = { key: "" };
+  /** Show the costs of the kernel's form, whose key is given. */
+  function predict(key) {
     if (key === known.key) return;
     known.key = key;
     app.ask("form.predict").then(({ data }) => lengths.showCosts(data), () => (known.key = ""));
@@ -156,10 +160,11 @@ function Form(app) {
 
   async function checkForm() {
     const number = ++latest;
+    const key = costKey(); // of what is sent
     try {
       const data = await edits.send();
       if (number !== latest) return;
-      predict();
+      predict(key);
       inputs.preview(values());
       showProblem(data.problem);
       keepChildren(notes, data.notes, (note) => note, (note) => h("li", { text: note }));
@@ -182,9 +187,10 @@ function Form(app) {
   }
 
   app.watch("roll", () => {
-    if (!known.key) return; // nothing is shown yet
+    const { key } = known;
+    if (!key) return; // nothing is shown yet
     known.key = ""; // each video that was made tells more about this machine
-    predict();
+    predict(key);
   });
 
   /** Put what is typed into the queue; `first`: before those that wait. */
