@@ -47,7 +47,8 @@ def test_neither_a_dropped_file_nor_an_edit_undoes_the_other(page, kept):
     form = kept(lambda form: form["prompt"] == "a red circle moving up")
     assert form["image"].startswith("inputs/"), "the edit has left it there"
     page.held.release()
-    notice(page, "circle.png")
+    said = page.locator(".cogvx-notice", has_text="circle.png")
+    said.wait_for()
     wait(page, PREVIEWED)
     assert page.locator("[name=prompt]").input_value() == "a red circle moving up"
     assert page.locator(".cogvx-model").input_value() == "cogvideox-tiny-i2v"
@@ -55,6 +56,10 @@ def test_neither_a_dropped_file_nor_an_edit_undoes_the_other(page, kept):
     form = kept(lambda form: form["steps"] == 8)
     assert (form["prompt"], form["image"][:7]) == ("a red circle moving up", "inputs/")
     kit.keep(page, "edits-dropped")
+    said.get_by_role("button", name="Undo").click()
+    form = kept(lambda form: form["image"] == "")
+    assert (form["prompt"], form["steps"]) == ("a red circle moving up", 8), "they were typed later"
+    assert form["model"] == "cogvideox-tiny"
 
 
 def test_a_field_that_the_kernel_changes_after_a_newer_edit_is_sent_again(page, kept, tmp_path):
@@ -75,7 +80,8 @@ def test_a_field_that_the_kernel_changes_after_a_newer_edit_is_sent_again(page, 
     page.held.release()
     notice(page, "circle.png")
     assert page.locator("[name=image]").input_value() == mine, "typed after the file was dropped"
-    assert kept(lambda form: True) == form
+    page.locator("[name=negative_prompt]").fill("green")
+    assert kept(lambda form: form["negative_prompt"] == "green")["image"] == form["image"]
 
 
 def test_an_edit_in_one_view_leaves_those_of_another(page, kept):

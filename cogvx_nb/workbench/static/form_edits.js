@@ -10,7 +10,7 @@ function FormEdits(app, values, show, again) {
   let seen = {}; // values at the last look
   let known = {}; // those that the kernel has, or was sent
   let revision = 0; // of the newest form of the kernel's that was taken in
-  const asking = []; // the number of the last edit before each question under way that changes the kernel's form
+  const asking = []; // questions under way that change the kernel's form: see `ask`
 
   const same = (one, two) => JSON.stringify(one ?? null) === JSON.stringify(two ?? null);
   const without = (all, leave) => Object.fromEntries(Object.entries(all).filter(([name, value]) => !leave(name, value)));
@@ -34,7 +34,7 @@ function FormEdits(app, values, show, again) {
     Object.assign(known, changed);
     try {
       const { data } = await app.ask("form.edit", { values: changed });
-      take(data, since);
+      take(data, Math.min(since, ...asking.map((asked) => asked.since))); // it may be from before those
       return data;
     } catch (error) {
       for (const name of Object.keys(changed)) delete known[name];
@@ -42,35 +42,41 @@ function FormEdits(app, values, show, again) {
     }
   }
 
-  /** Ask what changes the kernel's form, once that has what was edited until now; the answer. */
+  /**
+   * Ask what changes the kernel's form, once that has what was edited until now. The answer, with `undo`, which
+   * shows again what was there before in the fields that it changed, but for those edited since.
+   */
   async function ask(question) {
-    const since = look();
-    asking.push(since);
-    let answer = null;
+    // The number of the last edit before it, and for each field that was shown since then the values before and now.
+    const asked = { since: look(), before: {}, after: {} };
+    asking.push(asked);
     try {
       await send().catch(() => {}); // the form says what is wrong
-      answer = await question();
+      const answer = await question();
+      if (answer.data) take(answer.data, asked.since);
+      const undo = () => show(without(asked.before, (name) => !same(values()[name], asked.after[name])));
+      return { ...answer, undo };
     } finally {
-      asking.splice(asking.indexOf(since), 1);
+      asking.splice(asking.indexOf(asked), 1);
     }
-    if (answer.data) take(answer.data, since);
-    return answer;
   }
 
-  /**
-   * Show the kernel's form, but for the fields that were edited after the edit with the number `since`, or after
-   * something else was asked that may have changed them already.
-   */
+  /** Show the kernel's form, but for the fields that were edited after the edit with the number `since`. */
   function take(answer, since) {
     look();
-    const last = Math.min(since, ...asking);
     if (answer.revision < revision) return; // a newer one was faster
     revision = answer.revision;
     known = { ...answer.form };
-    const newer = without(answer.form, (name, value) => edited.get(name) > last || same(value, seen[name]));
+    const newer = without(answer.form, (name, value) => edited.get(name) > since || same(value, seen[name]));
     if (Object.keys(newer).length) {
+      const before = seen;
       show(newer);
       seen = values();
+      for (const asked of asking)
+        for (const name of Object.keys(newer)) {
+          if (!(name in asked.before)) asked.before[name] = before[name];
+          asked.after[name] = seen[name];
+        }
     }
     if (Object.keys(unsent()).length) again(); // it was edited before the kernel changed it, or can't be shown
   }

@@ -89,12 +89,11 @@ function render({ model, el }) {
     load: (path) => app.change(() => app.run("form.load", { path })),
     /** Ask what changes the form, and say what it has; `more`: of an answer another button of the notice, [label, act]. */
     async change(question, more = () => null) {
-      const before = parts.form.values();
-      const { data } = await parts.form.edits.ask(question);
+      const { data, undo } = await parts.form.edits.ask(question);
       if (!data) return;
       if (data.lora) parts.form.addLora(data.lora);
       open("make");
-      app.tell(data.note || "Its settings are in the form.", "info", () => parts.form.fill(before), "Undo", more(data));
+      app.tell(data.note || "Its settings are in the form.", "info", undo, "Undo", more(data));
     },
     /** Start from a part of a result. */
     async use(path, part) {
