@@ -367,6 +367,23 @@ def test_a_prompt_is_enriched_when_its_run_is_made(outputs, monkeypatch):
     assert not SweepFolder("sweep").is_done(run.id, replace(run.expected, enriched_from=""))
 
 
+@pytest.mark.slow
+def test_a_prompt_with_wildcards_and_a_drawn_seed_is_enriched(outputs, monkeypatch):
+    numbers = "|".join(map(str, range(400)))  # planning draws another one than the run
+    asked = {"enrich": True, "steps": 2, "prompt": f"{{{numbers}}} 颗星", "seed": -1}
+    open_to_all = replace(registry.TINY, enrichable=True)
+    monkeypatch.setattr(registry, "CHECKPOINTS", (registry.COGVIDEOX_5B, open_to_all))
+    with Endpoint() as endpoint:
+        endpoint.reply = Reply(STAR)
+        monkeypatch.setenv("COGVX_CHAT_BASE_URL", endpoint.url)
+        monkeypatch.setenv("COGVX_CHAT_MODEL", "a-model")
+        (run,) = driver.prepare_sweep({"parameters": asked})[2]
+        ended = driver.run_sweep({"parameters": asked}, workers=hired(InThisProcess()))
+    assert (ended.done, ended.failed) == (1, {})
+    assert SweepFolder("sweep").is_done(run.id, run.expected)
+    assert not SweepFolder("sweep").is_done(run.id, replace(run.expected, enriched_from=""))
+
+
 def test_a_request_may_be_reduced_after_memory_ran_out(samples):
     spec = {"parameters": {"fallback": "reduce"}, "grid": {"frames": [49]}}
     (run,) = driver.prepare_sweep(spec)[2]
