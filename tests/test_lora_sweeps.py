@@ -129,6 +129,16 @@ def test_files_of_prompts_have_columns_of_weights(folder, name, content):
     ]
 
 
+def test_the_library_comes_before_the_current_folder(folder, monkeypatch):
+    monkeypatch.setattr(library, "loras_folder", lambda: folder / "library")
+    own = make_lora(folder / "library" / "own.safetensors", 3)
+    monkeypatch.chdir(make_lora(folder / "current" / "own.safetensors", 4).parent)
+    for named in ({"lora": "own"}, {"lora:own": 1}):
+        (run,) = planned(folder, {"parameters": FIXED | named})
+        (used,) = parse_loras(run.parameters["lora"])
+        assert (used.name, used.sha256) == ("own", library.file_hash(own))
+
+
 def test_files_of_one_name_are_told_apart(folder):
     make_lora(folder / "other" / "ink.safetensors", 2)
     found = planned(folder, {"grid": {"lora:ink": [0, 1], "lora:other/ink": [0, 1]}})

@@ -95,20 +95,27 @@ def test_files_that_rows_name_are_those_beside_the_file(tmp_path, monkeypatch, c
     monkeypatch.chdir(current)
     monkeypatch.setattr(library, "loras_folder", lambda: tmp_path / "loras")
     (tmp_path / "loras" / "own").mkdir(parents=True)
-    (tmp_path / "loras" / "own" / "lib.safetensors").write_bytes(b"")
+    for decoyed in ("loras/own", "loras", "current"):  # the library comes before the current folder
+        (tmp_path / decoyed / "lib.safetensors").write_bytes(b"")
     names = {
-        "lora": "ink:0.5, lib:2, own/lib:2, ./lost",
+        "lora": "ink:0.5, lib:2, own/lib:2, bare, ./lost",
         "image": "a.png",
         "last_image": "elsewhere.png",
     }
     path = board / "board.json"
     path.write_text(json.dumps([{"prompt": CIRCLE} | names]))
     (shot,) = read_storyboard(path)
-    here = f"{board}/ink.safetensors:0.5, lib:2, own/lib:2, {board}/lost:1"
+    own = f"{tmp_path}/loras/lib.safetensors:2, {tmp_path}/loras/own/lib.safetensors:2"
+    here = f"{board}/ink.safetensors:0.5, {own}, bare:1, {board}/lost:1"
     images = {"image": f"{board}/a.png", "last_image": f"{board}/elsewhere.png"}
     assert shot.values == {"prompt": CIRCLE, "lora": here} | images
     (typed,) = shots_of([{"prompt": CIRCLE} | names])
     assert typed.values == {"prompt": CIRCLE} | names
+    (board / "a, b.safetensors").write_bytes(b"")
+    path.write_text(json.dumps([{"prompt": CIRCLE, "lora": ["a, b.safetensors", "ink:2"]}]))
+    (shot,) = read_storyboard(path)
+    comma = f'"{board}/a, b.safetensors":1, {board}/ink.safetensors:2'
+    assert shot.values["lora"] == comma
     path.write_text(json.dumps([{"prompt": CIRCLE, "lora": "ink:x:0.5, a\0b"}]))
     assert main(["storyboard", str(path)]) == 2
     assert capsys.readouterr().err.startswith("cogvx: item 1 of board.json: ")

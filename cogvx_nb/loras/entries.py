@@ -91,23 +91,27 @@ def write_loras(entries: Iterable[LoraEntry]) -> str:
     return ", ".join(map(str, entries))
 
 
-def join_loras(texts: Iterable[str]) -> str:
-    """One text of several, each of one LoRA or of several."""
+def join_loras(texts: Iterable[str], folder: Path | None = None) -> str:
+    """One text of several, each of one LoRA or of several.
+
+    Args:
+        folder: where relative paths start, by default the current one.
+    """
     entries: list[LoraEntry] = []
     for text in texts:
         if not isinstance(text, str):
             raise _bad(text, "must be text")
         one = parse_entry(text) if text.strip() else None
-        if one and _is_file(one.file):  # also with a comma in its name
+        if one and _is_file(one.file, folder or Path()):  # also with a comma in its name
             entries.append(one)
         else:
             entries += parse_loras(text)
     return write_loras(entries)
 
 
-def _is_file(name: str) -> bool:
+def _is_file(name: str, folder: Path) -> bool:
     try:
-        return Path(name).expanduser().is_file()
+        return folder.joinpath(Path(name).expanduser()).is_file()
     except (OSError, ValueError, RuntimeError):  # no name that a file can have
         return False
 

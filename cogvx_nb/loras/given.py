@@ -56,13 +56,13 @@ def placed_text(text: str, folder: Path) -> str:
 
 
 def placed_entry(entry: LoraEntry, folder: Path) -> LoraEntry:
-    """An entry with an absolute path, where it isn't a name of the library; see ``placed_text``."""
+    """An entry with an absolute path: of the folder, else of the library. A bare name that neither
+    has stays, so that messages have it as it was given; see ``placed_text``."""
     if entry.sha256:
         return entry
     path = user_path(entry.file, "lora", start=folder)
-    found = library.named_file(path)
-    bare = Path(entry.file).name == entry.file
-    if not found and (bare or library.named_file(library.loras_folder() / entry.file)):
+    found = library.named_file(path) or library.named_file(library.loras_folder() / entry.file)
+    if not found and Path(entry.file).name == entry.file:
         return entry
     return replace(entry, file=str(found or path))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CogvxError, RequestError, SpecError, did_you_mean
+from ..loras.entries import join_loras
 from ..loras.given import placed_text
 from ..paths import user_path
 from .cells import read_cell
@@ -111,6 +112,8 @@ def _shot(row: ParameterRow, folder: Path | None, first: bool) -> Shot:
                 name, value, f"is no field of a request{did_you_mean(name, [*FIELDS, TRANSITION])}"
             )
         value = _typed(row, name, value)
+        if FIELDS[name].many and isinstance(value, list | tuple):
+            value = join_loras(value, folder)
         if value is not None:
             checked[name] = FIELDS[name].check(value)
     if folder is not None:
