@@ -23,6 +23,7 @@ from cogvx_nb.planning.step_cache import DENSE, GUARDED
 from cogvx_nb.progress import StageStarted, Step
 from cogvx_nb.results import result, video
 from cogvx_nb.storyboard import make_storyboard
+from cogvx_nb.sweep.driver import prepare_sweep
 from cogvx_nb.workbench.grid_plan import request_of
 from cogvx_nb.workflow import make_video, prepare_request
 
@@ -153,6 +154,13 @@ def test_a_result_goes_on_with_its_prompt(tiny, source, outputs, capsys, monkeyp
     for values in ({"extend": "foreign.mp4"}, {"video": "circle.mp4"}, {"extend": "lost"}, {}):
         with pytest.raises(RequestError, match=r"^prompt = '': is empty; describe what"):
             prepare_request(**small | values)
+
+
+def test_notebook_03_goes_on_with_the_prompt_of_a_result_where_its_own_is_empty(source, outputs):
+    fixed = {"extend": str(source / "circle.mp4"), "steps": 1, "model": "tiny", "frames": 4}
+    for prompt, used in (("", CIRCLE), (STAR, STAR)):
+        (run,) = prepare_sweep({"parameters": fixed | {"prompt": prompt}})[2]
+        assert run.expected.request["prompt"] == used
 
 
 def test_a_style_is_put_around_the_prompt_of_the_source(source, outputs, capsys):
