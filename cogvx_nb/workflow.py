@@ -6,6 +6,7 @@ checkpoint, validate, plan, load, generate, save. ``reproduction`` goes the othe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from . import leftovers, settings
@@ -20,6 +21,7 @@ from .planning.plan import Plan
 from .planning.probe import probe_machine
 from .planning.request import VideoRequest
 from .planning.requirements import missing_speed_ups
+from .planning.styles import find_style
 from .progress import CancelToken, Listener, Note, StageStarted
 from .results import result, video
 from .results.forecast import Paces, announce
@@ -47,7 +49,7 @@ def generate_video(
         on_event: called with each event of ``progress``, from this thread.
         cancel: takes effect at the next step or stage.
         **values: other fields of ``planning.fields.FIELDS``, such as ``frames``, ``steps`` or
-            ``speed``; also by diffusers' names, such as ``num_inference_steps``.
+            ``speed``; also by diffusers' names, such as ``num_inference_steps``; and ``styles``.
 
     Raises:
         CogvxError: with the value and the remedy; see ``errors``.
@@ -70,12 +72,14 @@ def prepare_request(
     prompt: str = "",
     on_event: Listener | None = None,
     coming: Given | None = None,
+    styles: Iterable[str] = (),
     **values: object,
 ) -> tuple[VideoRequest, str]:
     """Find the checkpoint, enrich the prompt where asked, and validate.
 
     Args:
         coming: see ``make_request``.
+        styles: names of styles to put around the prompt, one after another.
 
     Returns:
         (request, note): the note says why this checkpoint, where ``model`` is ``auto``.
@@ -86,6 +90,9 @@ def prepare_request(
     emit = on_event or (lambda event: None)
     values, notes = with_source_prompt({"prompt": prompt, **values})
     values = complete_values(values)
+    for style in styles:
+        texts = find_style(style).apply(values["prompt"], values["negative_prompt"])
+        values["prompt"], values["negative_prompt"] = texts
     name = values.pop("model")
     given = (*given_names(values), *([FIELD] if coming else []))
     model, model_note = model_choice.find_model(

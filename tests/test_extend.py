@@ -168,8 +168,10 @@ def test_a_style_is_put_around_the_prompt_of_the_source(source, outputs, capsys)
     flags = ["--frames", "4", "--steps", "1", "--model", "tiny", "--style", "bold"]
     assert main(["generate", "--extend", str(source / "circle.mp4"), *flags]) == 0
     printed = capsys.readouterr()
-    assert "the prompt is that of circle.mp4" in printed.err
+    note = f"the prompt is that of circle.mp4, which it goes on from: {CIRCLE}"
+    assert printed.err.count(note) == 1
     made = result.read_result(printed.out.strip())
+    assert made.settings.notes[0] == note
     assert made.settings.request.prompt == f"bold, {CIRCLE}"
 
 

@@ -81,19 +81,9 @@ def list_results(options: argparse.Namespace) -> int:
 def generate_video_command(options: argparse.Namespace) -> int:
     """Make a video from a prompt, a picture or a clip."""
     from .. import workflow
-    from ..planning.styles import find_style
     from ..progress import Progress
-    from ..results.source_prompt import with_source_prompt
 
-    values = {name: getattr(options, name) for name in FIELDS}
-    if options.style:
-        values, notes = with_source_prompt(values)
-        for note in notes:
-            print_error(note)
-        FIELDS["prompt"].check(values["prompt"])  # a style alone is no prompt
-    for name in options.style:
-        texts = find_style(name).apply(values["prompt"], values["negative_prompt"])
-        values["prompt"], values["negative_prompt"] = texts
+    values = {name: getattr(options, name) for name in FIELDS} | {"styles": options.style}
     with Progress() as progress:
         video = workflow.generate_video(
             output=options.output, overwrite=options.overwrite, on_event=progress, **values
