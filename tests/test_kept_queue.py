@@ -16,6 +16,7 @@ from conftest import CIRCLE, wait_for
 from cogvx_nb.errors import BadFrames, Cancelled
 from cogvx_nb.planning.request import make_request
 from cogvx_nb.results.result import save_result
+from cogvx_nb.results.source_prompt import with_notes
 from cogvx_nb.workbench import kept_job, kept_queue, page, queue_actions
 from cogvx_nb.workbench.actions import NoArguments
 from cogvx_nb.workbench.desk import Desk
@@ -170,6 +171,24 @@ def test_a_job_comes_back_as_it_was_submitted(leave, tiny):
     assert kept_queue.restore_job(kept).request == make_request(tiny, steps=2, **values)
 
 
+def test_the_note_on_where_its_prompt_is_from_is_kept(tiny, outputs):
+    """And those that a request makes anew are there once."""
+    idle = {"steps": 2, "guidance_schedule": "falling", "guidance": 0.5}
+    asked = make_request(tiny, CIRCLE, **idle)
+    assert asked.notes
+    note = "the prompt is that of a.mp4, which it goes on from: " + CIRCLE
+    kept = KeptQueue()
+    kept.keep(Job(with_notes(asked, (note,)), order=1))
+    kept._lock.release()
+    (left,) = KeptQueue().unfinished().jobs
+    assert kept_queue.restore_job(left).request.notes == (note, *asked.notes)
+    content = json.loads(left.path.read_text())
+    del content["notes"]  # as before they were kept
+    left.path.write_text(json.dumps(content))
+    (left,) = KeptQueue().unfinished().jobs
+    assert kept_queue.restore_job(left).request.notes == asked.notes
+
+
 def test_a_drawn_seed_is_kept(leave, tiny, generated):
     leave(seed=-1, variation_seed=-1, variation_strength=0.5)
     (kept,) = KeptQueue().unfinished().jobs
@@ -252,6 +271,7 @@ def test_a_damaged_file_is_a_line_and_is_kept(leave, outputs, content):
         ("values", {"prompt": CIRCLE, "guidance": float("nan")}),
         ("enriched_from", None),
         ("original", ["a.mp4"]),
+        ("notes", [1]),
     ],
 )
 def test_values_of_the_wrong_kind_are_a_line(leave, key, value):

@@ -46,6 +46,7 @@ class KeptJob:
     input_names: dict[str, str] = field(default_factory=dict)  # names of given files, by field
     finish: Recipe | None = None  # what to make of ``original``
     board: tuple[BoardRow, ...] = ()  # of a storyboard; the values are those of its first row
+    notes: tuple[str, ...] = ()  # on the request, such as where its prompt is from
 
     def __str__(self) -> str:
         if not self.values:
@@ -81,6 +82,7 @@ def read_kept_job(path: Path) -> KeptJob:
             input_names=_input_names(content.get("input_names", {})),
             finish=_recipe(content.get("finish", {})),
             board=_board(content.get("board", [])),
+            notes=tuple(_typed(note, str) for note in _typed(content.get("notes", []), list)),
         )
     except (OSError, ValueError, TypeError, LookupError, RequestError) as error:
         reason = plain_line(f"{type(error).__name__}: {first_line(error)}")[:150]

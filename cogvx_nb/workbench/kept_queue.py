@@ -28,6 +28,7 @@ from ..errors import CogvxError, ResultError
 from ..files import translate_errors, write_whole
 from ..planning.request import make_request
 from ..results.result import read_result
+from ..results.source_prompt import with_notes
 from . import kept_job
 from .jobs import Job
 from .kept_job import KeptJob, is_published, read_kept_job
@@ -186,6 +187,7 @@ def restore_job(kept: KeptJob) -> Job:
     )
     names = {n: kept.input_names.get(n, name) for n, name in request.input_names.items()}
     request = replace(request, input_names=names)
+    request = with_notes(request, tuple(note for note in kept.notes if note not in request.notes))
     original = read_result(kept.original) if kept.original else None
     return Job(request, original, board=kept.board, id=kept.id)
 
@@ -208,6 +210,7 @@ def _content(job: Job) -> dict[str, object]:
         "input_names": request.input_names,
         "original": str(job.original.path) if job.original else "",
         "board": [asdict(row) for row in job.board],
+        "notes": request.notes,
     }
 
 
