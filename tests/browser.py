@@ -256,6 +256,10 @@ class Held:
             self._page.wait_for_timeout(100)
         raise AssertionError(f"nothing with {self._words} came")
 
+    def lose(self) -> None:
+        """Let what was held back never come, and everything else pass."""
+        self._words, self._kept = b"", []
+
     def release(self, then: str = "") -> None:
         """Let everything pass, but from now on what has the words ``then``."""
         self._words, kept, self._kept = then.encode(), self._kept, []

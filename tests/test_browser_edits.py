@@ -21,6 +21,7 @@ def page(tmp_path):
     with kit.jupyter(tmp_path) as url, kit.chromium() as chromium:
         shown = chromium.new_page(viewport={"width": 1400, "height": 1000})
         shown.held = kit.Held(shown)
+        shown.clock.install()
         kit.open_notebook(shown, url)
         kit.run_all(shown)
         yield shown
@@ -82,6 +83,42 @@ def test_a_field_that_the_kernel_changes_after_a_newer_edit_is_sent_again(page, 
     assert page.locator("[name=image]").input_value() == mine, "typed after the file was dropped"
     page.locator("[name=negative_prompt]").fill("green")
     assert kept(lambda form: form["negative_prompt"] == "green")["image"] == form["image"]
+
+
+def test_an_edit_that_is_lost_is_sent_again_with_the_next(page, kept):
+    fill(page, "a red circle", steps=7)
+    kept(lambda form: (form["prompt"], form["seed"]) == ("a red circle", 1))
+    page.held.hold('"action":"form.edit"')
+    page.locator("[name=prompt]").fill("a blue circle")
+    page.held.wait()
+    page.held.lose()
+    page.locator("[name=steps]").fill("8")
+    assert kept(lambda form: form["prompt"] == "a blue circle")["steps"] == 8
+    assert page.locator("[name=prompt]").input_value() == "a blue circle"
+
+
+@pytest.mark.parametrize("lost", ['"action":"form.edit"', '"reply"'], ids=["message", "answer"])
+def test_what_is_lost_is_said_and_nothing_waits_for_it(page, kept, lost):
+    fill(page, "a red circle", steps=7)
+    kept(lambda form: (form["prompt"], form["seed"]) == ("a red circle", 1))
+    page.held.hold(lost)
+    page.locator("[name=prompt]").fill("a blue circle")
+    page.held.wait()
+    drop(page, "circle.png", circle())
+    page.wait_for_timeout(1000)
+    page.held.lose()
+    said = page.locator(".cogvx-notice", has_text="lost this").first
+    for _ in range(30):
+        page.clock.fast_forward(31_000)  # the next pulse, and then as long as an answer may take
+        page.wait_for_timeout(1000)
+        if said.count():
+            break
+    said.wait_for()
+    kept(lambda form: form["prompt"] == "a blue circle")
+    drop(page, "circle.png", circle())
+    notice(page, "circle.png")
+    wait(page, PREVIEWED)
+    assert kept(lambda form: form["image"])["prompt"] == "a blue circle"
 
 
 def test_an_edit_in_one_view_leaves_those_of_another(page, kept):

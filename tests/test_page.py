@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from cogvx_nb.planning.fields import FIELDS
 from cogvx_nb.results import result
 from cogvx_nb.results.mp4 import TAG
 from cogvx_nb.workbench import app, drop_actions, kept_page, media_actions
+from cogvx_nb.workbench.actions import Action, NoArguments, Reply
 from cogvx_nb.workbench.desk import Desk
 from cogvx_nb.workbench.draft import NAMES
 from cogvx_nb.workbench.jobs import DONE
@@ -131,6 +133,17 @@ def test_an_edit_is_of_some_fields_and_its_answer_has_the_form_and_its_revision(
     assert data["form"] == shown.page.form
     assert {name: data["form"][name] for name in QUICK} == QUICK | {"steps": 3}
     assert shown.ask("form.edit", {"values": {}})["data"]["revision"] > data["revision"]
+
+
+def test_an_answer_has_the_questions_of_its_view_that_are_under_way(shown):
+    slow = Future()
+    slow_action = Action(NoArguments, lambda desk, arguments: slow)
+    shown.page._actions = {**app.ACTIONS, "slow": slow_action}
+    for client in ("me", "another"):
+        shown.page._on_message(shown.page, {"ask": 4, "client": client, "action": "slow"}, [])
+    assert shown.ask("page.pulse")["under_way"] == [4]
+    slow.set_result(Reply())
+    assert shown.ask("unknown")["under_way"] == []
 
 
 def test_a_submission_leaves_what_the_form_got_meanwhile(shown):

@@ -125,6 +125,7 @@ class Page(anywidget.AnyWidget):
         self.desk, self._actions = desk, actions
         # JupyterLab moves a widget's messages to a thread of their own once that has started.
         self._acting = threading.RLock()
+        self._under_way: list[dict] = []  # addresses of the questions that are not answered yet
         self._showing = threading.Lock()  # else an older state of the queue could come last
         self._costs: dict[tuple, float | None] = {}
         self._steady = Steady(PAUSE, self._show_progress)
@@ -160,20 +161,29 @@ class Page(anywidget.AnyWidget):
         address = {"reply": message.get("ask"), "client": message.get("client")}
 
         def answer(outcome: Reply | Refusal) -> None:
+            head = {**address, "under_way": self._end(address)}
             if isinstance(outcome, Refusal):
-                self.send({**address, "error": as_trait(outcome.sentence)})
+                self.send({**head, "error": as_trait(outcome.sentence)})
             else:
-                self.send({**address, "data": outcome.data}, list(outcome.buffers))
+                self.send({**head, "data": outcome.data}, list(outcome.buffers))
             self._show_form()  # which what takes long may have changed
             if message.get("action") in ("gallery.trash", "gallery.restore"):
                 self._show_roll()
 
         data = bytes(buffers[0]) if buffers else b""
         with self._acting:
+            self._under_way.append(address)
             perform(self._actions, self.desk, message, data, answer)
             self._show_form()
             if str(message.get("action")).startswith("queue."):
                 self._show_jobs()
+
+    def _end(self, address: dict) -> list[object]:
+        """Note that a question is answered; those that its view still waits for."""
+        with self._acting:
+            self._under_way.remove(address)
+            client = address["client"]
+            return [one["reply"] for one in self._under_way if one["client"] == client]
 
     # --- to the page ------------------------------------------------------------------------------
 

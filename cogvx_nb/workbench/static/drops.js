@@ -60,11 +60,7 @@ function bindDrops(root, app) {
   async function give(file, field = "") {
     if (file.size > DROP_LONG) app.tell(`Reading ${file.name}…`);
     const more = ({ start_as: other }) => (other ? [other === "video" ? "Use as clip" : "Use as image", () => give(file, other)] : null);
-    try {
-      await app.change(() => send(file, field), more);
-    } catch (error) {
-      app.tell(error.message, "error");
-    }
+    await app.change(() => send(file, field), more);
   }
 
   return give;

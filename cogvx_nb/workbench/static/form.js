@@ -238,7 +238,7 @@ function Form(app) {
   }
 
   const edits = FormEdits(app, values, fill, check);
-  return { element, values, fill, edits, addLora: loras.include, submit, setValue, focus: () => prompts.prompt.focus(), prompts };
+  return { element, check, values, fill, edits, addLora: loras.include, submit, setValue, focus: () => prompts.prompt.focus(), prompts };
 }
 
 /** The chip of the embedded model: what it is, and how to get a large one. */

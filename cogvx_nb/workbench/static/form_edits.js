@@ -10,6 +10,7 @@ function FormEdits(app, values, show, again) {
   let seen = {}; // values at the last look
   let known = {}; // those that the kernel has, or was sent
   let revision = 0; // of the newest form of the kernel's that was taken in
+  const sending = new Set(); // {since, changed}: edits under way
   const asking = []; // questions under way that change the kernel's form: see `ask`
 
   const same = (one, two) => JSON.stringify(one ?? null) === JSON.stringify(two ?? null);
@@ -32,15 +33,28 @@ function FormEdits(app, values, show, again) {
     const since = look();
     const changed = unsent();
     Object.assign(known, changed);
+    const sent = { since, changed };
+    sending.add(sent);
     try {
       const { data } = await app.ask("form.edit", { values: changed });
-      take(data, Math.min(since, ...asking.map((asked) => asked.since))); // it may be from before those
+      sending.delete(sent);
+      // It may be from before what is asked. What else is under way and not in it, is lost, and sent again.
+      const newer = asking.length ? [] : [...sending].filter((other) => other.since <= since);
+      take(data, Math.min(since, ...asking.map((asked) => asked.since)), Object.assign({}, ...newer.map((other) => other.changed)));
       return data;
     } catch (error) {
-      for (const name of Object.keys(changed)) delete known[name];
+      for (const [name, value] of Object.entries(changed)) if (same(known[name], value)) delete known[name];
+      if (error.lost && !app.isSilent()) again(); // at the end of a silence it is sent anyway
       throw error;
+    } finally {
+      sending.delete(sent);
     }
   }
+
+  /** Send before a question. What is lost now would be sent again after it; of other errors the form tells. */
+  const sendFirst = () => send().catch((error) => {
+    if (error.lost) throw error;
+  });
 
   /**
    * Ask what changes the kernel's form, once that has what was edited until now. The answer, with `undo`, which
@@ -49,10 +63,12 @@ function FormEdits(app, values, show, again) {
   async function ask(question) {
     // The number of the last edit before it, and for each field that was shown since then the values before and now.
     const asked = { since: look(), before: {}, after: {} };
+    await sendFirst();
+    if (Object.keys(unsent()).length) await sendFirst(); // an edit before that was lost
     asking.push(asked);
     try {
-      await send().catch(() => {}); // the form says what is wrong
       const answer = await question();
+      for (const sent of sending) if (sent.since <= asked.since) sending.delete(sent); // the answer is newer
       if (answer.data) take(answer.data, asked.since);
       const undo = () => show(without(asked.before, (name) => !same(values()[name], asked.after[name])));
       return { ...answer, undo };
@@ -61,13 +77,13 @@ function FormEdits(app, values, show, again) {
     }
   }
 
-  /** Show the kernel's form, but for the fields that were edited after the edit with the number `since`. */
-  function take(answer, since) {
+  /** Show the kernel's form, but for the fields that were edited after the edit with the number `since`, and `others`. */
+  function take(answer, since, others = {}) {
     look();
     if (answer.revision < revision) return; // a newer one was faster
     revision = answer.revision;
     known = { ...answer.form };
-    const newer = without(answer.form, (name, value) => edited.get(name) > since || same(value, seen[name]));
+    const newer = without(answer.form, (name, value) => edited.get(name) > since || name in others || same(value, seen[name]));
     if (Object.keys(newer).length) {
       const before = seen;
       show(newer);

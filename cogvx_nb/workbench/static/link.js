@@ -2,6 +2,7 @@
 
 const LINK_PATIENCE = 6000; // milliseconds until a silent kernel is said to be silent
 const LINK_PULSE = 20000; // milliseconds between two questions whether it is there
+const LINK_GRACE = 30000; // milliseconds until a question is lost that the kernel has neither before it nor answers
 
 /** Asks the kernel. `onSilent(true)` is called where it doesn't answer, `onSilent(false)` when it does again. */
 function Link(model, onSilent) {
@@ -9,17 +10,30 @@ function Link(model, onSilent) {
   const waiting = new Map();
   let number = 0;
   let silent = false;
-  let pulsing = false;
 
   function hear(message, buffers) {
     setSilent(false);
     if (message.client !== client) return;
-    const question = waiting.get(message.reply);
+    // It gets questions in turn: of those before, what it doesn't work on was answered or never came.
+    for (const [ask, question] of waiting)
+      if (ask < message.reply && !message.under_way.includes(ask)) question.losing ??= setTimeout(() => lose(ask), LINK_GRACE);
+    const question = end(message.reply);
     if (!question) return;
-    waiting.delete(message.reply);
-    clearTimeout(question.timer);
     if (message.error) question.reject(Object.assign(new Error(message.error.text), message.error));
     else question.resolve({ data: message.data, buffers: buffers ?? [] });
+  }
+
+  /** A question that waits no longer; undefined if it didn't. */
+  function end(ask) {
+    const question = waiting.get(ask);
+    waiting.delete(ask);
+    clearTimeout(question?.timer);
+    clearTimeout(question?.losing);
+    return question;
+  }
+
+  function lose(ask) {
+    end(ask)?.reject(Object.assign(new Error("The connection to the kernel lost this: try again."), { lost: true }));
   }
 
   function setSilent(now) {
@@ -28,7 +42,7 @@ function Link(model, onSilent) {
     onSilent(now);
   }
 
-  /** An answer: {data, buffers}. The promise of a question that is never answered stays open. */
+  /** An answer: {data, buffers}. A question that can't be sent, or whose answer doesn't come, is rejected as `lost`. */
   function ask(action, args = {}, bytes = null) {
     return new Promise((resolve, reject) => {
       const ask = ++number;
@@ -38,22 +52,16 @@ function Link(model, onSilent) {
         model.send({ ask, client, action, arguments: args }, undefined, bytes ? [bytes] : undefined);
       } catch {
         setSilent(true);
+        lose(ask);
       }
     });
   }
 
-  async function pulse() {
-    if (pulsing) return;
-    pulsing = true;
-    await ask("page.pulse");
-    pulsing = false;
-  }
-
   model.on("msg:custom", hear);
-  const timer = setInterval(pulse, LINK_PULSE);
+  const timer = setInterval(() => ask("page.pulse").catch(() => {}), LINK_PULSE);
   return {
     ask,
-    pulse,
+    isSilent: () => silent,
     close() {
       clearInterval(timer);
       model.off("msg:custom", hear);

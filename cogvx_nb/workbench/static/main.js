@@ -14,6 +14,7 @@ function render({ model, el }) {
   const link = Link(model, (silent) => {
     banner.hidden = !silent;
     setText(banner, silent ? "The kernel doesn't answer: it is busy in another cell, or has ended. Nothing is lost. If it has ended, run this cell again; the page goes on by itself where it was only busy." : "");
+    if (!silent) parts.form.check(); // sends what couldn't be
   });
   const media = Media(link);
   const notices = Notices();
@@ -29,6 +30,7 @@ function render({ model, el }) {
     traits,
     media,
     ask: link.ask,
+    isSilent: link.isSilent,
     tell: notices.tell,
     view: () => view,
     stillness: () => matchMedia("(prefers-reduced-motion: reduce)").matches,
@@ -89,7 +91,7 @@ function render({ model, el }) {
     load: (path) => app.change(() => app.run("form.load", { path })),
     /** Ask what changes the form, and say what it has; `more`: of an answer another button of the notice, [label, act]. */
     async change(question, more = () => null) {
-      const { data, undo } = await parts.form.edits.ask(question);
+      const { data, undo } = await parts.form.edits.ask(question).catch((error) => (app.tell(error.message, "error"), {}));
       if (!data) return;
       if (data.lora) parts.form.addLora(data.lora);
       open("make");
