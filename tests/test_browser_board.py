@@ -25,6 +25,13 @@ def page(tmp_path):
         yield shown
 
 
+TYPED_FRAMES = """(input, value) => {
+  input.value = value;
+  input.dispatchEvent(new Event('input'));
+  return input.closest('tr').querySelector('.cogvx-board-changed').textContent }"""
+"""Types a length; what its row says of adjustments then."""
+
+
 def told(page, words: str) -> None:
     """Until the storyboard says something."""
     shown = "document.querySelector('.cogvx-board-status')?.textContent"
@@ -88,6 +95,12 @@ def test_a_storyboard_is_typed_made_changed_and_made_again(page):
     assert page.get_by_label("Frames of piece 2").input_value() == "9"
     changed = "document.querySelectorAll('.cogvx-board-changed')[1].textContent"
     wait(page, f"{changed}.startsWith('frames 9 → 8: ')")
+    length = page.get_by_label("Frames of piece 2")
+    said = length.evaluate(TYPED_FRAMES, "10")
+    assert said.startswith("frames 9 → 8: "), "it isn't said anew at each key"
+    wait(page, f"{changed}.startsWith('frames 10 → ')")
+    described = page.locator(".cogvx-board-changed").nth(1).get_attribute("id")
+    assert described in length.get_attribute("aria-describedby").split()
     page.get_by_role("button", name="Show it").click()
     kit.wait_for_result(page, CIRCLE)
     kit.plays(page)

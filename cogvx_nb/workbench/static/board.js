@@ -64,7 +64,7 @@ function Storyboard(app) {
 
   const acts = {
     edited(row) {
-      row.stand("", null);
+      row.stand("", null); // how it was adjusted stays until the answer
       edited();
     },
     next(row) {
@@ -132,7 +132,7 @@ function Storyboard(app) {
     const inRow = wrong && wrong.row >= 1 && wrong.row <= rows.length;
     setText(problem, wrong && !inRow ? wrong.text : "");
     problem.hidden = !problem.textContent;
-    rows.forEach((row, place) => row.stand(states?.[place] ?? "", inRow && wrong.row === place + 1 ? wrong : null, changes?.[place]));
+    rows.forEach((row, place) => row.stand(states?.[place] ?? "", inRow && wrong.row === place + 1 ? wrong : null, changes && changes[place]));
     if (told !== null) setText(status, told);
     if (made !== null) path = made;
     show.hidden = !path;

@@ -7,12 +7,12 @@ function BoardEntry({ prompt, frames, transition }, transitions, acts) {
   const id = `cogvx-board-${Math.random().toString(36).slice(2)}`;
   const name = h("th", { scope: "row" });
   const text = h("textarea", { rows: 2, class: "cogvx-board-prompt", placeholder: "what is to be seen", "aria-describedby": id, on: { input: () => acts.edited(self), keydown } });
-  const length = h("input", { type: "number", min: 1, step: 1, class: "cogvx-board-frames", "aria-describedby": id, on: { input: () => acts.edited(self), keydown } });
+  const length = h("input", { type: "number", min: 1, step: 1, class: "cogvx-board-frames", "aria-describedby": `${id} ${id}-changed`, on: { input: () => acts.edited(self), keydown } });
   const follows = h("select", { class: "cogvx-board-transition", "aria-describedby": id, on: { change: () => acts.edited(self) } },
     Object.entries(transitions).map(([value, about]) => h("option", { value, text: value, title: about })));
   const state = h("td", { class: "cogvx-board-state" });
   const wrong = h("p", { class: "cogvx-problem cogvx-board-problem", id, role: "status" });
-  const changed = h("p", { class: "cogvx-board-changed", role: "status" });
+  const changed = h("p", { class: "cogvx-board-changed", id: `${id}-changed` });
   const up = button("", { icon: "left", class: "cogvx-board-up", title: "earlier", on: () => acts.move(self, -1, up) });
   const down = button("", { icon: "right", class: "cogvx-board-down", title: "later", on: () => acts.move(self, 1, down) });
   const remove = button("", { icon: "close", title: "remove", on: () => acts.remove(self) });
@@ -55,14 +55,14 @@ function BoardEntry({ prompt, frames, transition }, transitions, acts) {
       down.disabled = number === count;
       for (const [one, what] of [[up, "earlier"], [down, "later"], [remove, "remove"]]) one.setAttribute("aria-label", `Piece ${number}: ${what}`);
     },
-    /** `changes`: how its values are adjusted. */
-    stand(now, problem, changes = "") {
+    /** `changes`: how its values are adjusted; null where that isn't known now. */
+    stand(now, problem, changes = null) {
       setText(state, BOARD_STATES[now] ?? "");
       state.classList.toggle("cogvx-board-working", now === "making");
       setText(wrong, problem?.text ?? "");
       wrong.hidden = !problem;
-      setText(changed, changes);
-      changed.hidden = !changes;
+      if (changes !== null) setText(changed, changes);
+      changed.hidden = !changed.textContent;
       const about = problem && ({ frames: length, transition: follows }[problem.field] ?? text);
       for (const one of [text, length, follows]) setInvalid(one, one === about ? wrong : null);
     },
