@@ -129,7 +129,10 @@ def test_an_edit_in_one_view_leaves_those_of_another(page, kept):
     first, second = page.locator(".cogvx-page").all()
     first.locator("[name=prompt]").fill("a blue circle")
     kept(lambda form: form["prompt"] == "a blue circle")
+    shown = "document.querySelectorAll('[name=prompt]')[1].value === 'a blue circle'"
+    wait(page, shown)  # else it would make the video of the old prompt
     second.locator(".cogvx-details summary").click()
     second.locator("[name=steps]").fill("9")
     assert kept(lambda form: form["steps"] == 9)["prompt"] == "a blue circle"
-    wait(page, "document.querySelectorAll('[name=prompt]')[1].value === 'a blue circle'")
+    wait(page, "document.querySelectorAll('[name=steps]')[0].value === '9'")
+    assert first.locator("[name=prompt]").input_value() == "a blue circle"

@@ -104,6 +104,7 @@ class Page(anywidget.AnyWidget):
 
     Attributes:
         setup, form, jobs, progress, roll, ended: see the types of ``page_state``, as JSON.
+        revision: of the form, see ``Draft.state``.
         preview: an animated WebP of the running job; empty without one.
         opening: the view to begin with, ``{"view": …, "paths": […]}``; empty: the form.
         focus: whether the next view is to scroll to itself and take the keyboard.
@@ -113,6 +114,7 @@ class Page(anywidget.AnyWidget):
     _css = traitlets.Unicode().tag(sync=True)
     setup = traitlets.Dict().tag(sync=True)
     form = traitlets.Dict().tag(sync=True)
+    revision = traitlets.Int().tag(sync=True)
     jobs = traitlets.Dict().tag(sync=True)
     progress = traitlets.Dict().tag(sync=True)
     roll = traitlets.List().tag(sync=True)
@@ -134,8 +136,8 @@ class Page(anywidget.AnyWidget):
             _esm=read_script(),
             _css=read_style(),
             setup=as_trait(describe_setup(models)),
-            form=desk.form.as_json(),
         )
+        self._show_form()
         self.on_msg(self._on_message)
         desk.session.find_unfinished()
         self._show_jobs()
@@ -200,8 +202,9 @@ class Page(anywidget.AnyWidget):
         self._steady.request(now=event is None)
 
     def _show_form(self) -> None:
-        with self._acting:  # else an older state of the form could come last
-            self.form = self.desk.form.state()["form"]
+        with self._acting, self.hold_sync():  # else an older state of the form could come last
+            for name, value in self.desk.form.state().items():
+                setattr(self, name, value)
 
     def _show_jobs(self) -> None:
         with self._showing:

@@ -97,5 +97,11 @@ function FormEdits(app, values, show, again) {
     if (Object.keys(unsent()).length) again(); // it was edited before the kernel changed it, or can't be shown
   }
 
-  return { ask, send, take };
+  /** Show what the kernel's form has from elsewhere; where something of this page's is under way, its answer does. */
+  function follow(state) {
+    const since = look();
+    if (!asking.length && !sending.size && !Object.keys(unsent()).length) take(state, since);
+  }
+
+  return { ask, send, take, follow };
 }

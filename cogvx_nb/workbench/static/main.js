@@ -178,7 +178,8 @@ function render({ model, el }) {
   root.classList.toggle("cogvx-alone", Boolean(opening.alone));
   open(opening.view ?? "make");
   parts.form.fill(traits.form);
-  parts.form.edits.take({ form: traits.form, revision: 0 }, 0);
+  parts.form.edits.take({ form: traits.form, revision: model.get("revision") }, 0);
+  app.watch("form", (form) => parts.form.edits.follow({ form, revision: model.get("revision") })); // other views edit it too
   app.watch("roll", (rows) => {
     parts.roll.set("roll", rows);
     const path = rows[0]?.path ?? "";
