@@ -188,7 +188,8 @@ def filled(video: VideoRequest, count: int) -> dict:
         "filled": f"cuda:{second}",
         "changes": len(plans),
         "made_on": plan.devices,
-    } | {"reason": plan.reasons[-1]}
+        "reason": plan.reasons[-1],
+    }
 
 
 if __name__ == "__main__":
