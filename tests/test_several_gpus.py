@@ -212,7 +212,7 @@ def test_a_thread_that_fails_frees_the_others():
 
     def wait():
         with pytest.raises(threading.BrokenBarrierError):
-            group.attend(0, None, torch.zeros(3, 1, 2, 2, 4))
+            group.attend(0, None, torch.zeros(3, 1, 2, 2, 4), torch.zeros(1, 2, 2, 4))
         found.append(True)
 
     thread = threading.Thread(target=wait)
@@ -236,7 +236,8 @@ def test_a_backend_of_attention_may_return_any_layout_and_precision():
         return mixed.transpose(1, 2).double().transpose(2, 3).contiguous().transpose(2, 3)
 
     def share(number):
-        found[number] = group.attend(number, attend, parts[number])
+        output = torch.empty(parts[number].shape[1:])
+        found[number] = group.attend(number, attend, parts[number], output)
 
     threads = [threading.Thread(target=share, args=(number,)) for number in (0, 1)]
     for thread in threads:

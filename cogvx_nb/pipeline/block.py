@@ -62,11 +62,46 @@ def forward_tokens(
         temb: embedding of the timestep, (batch, its width).
         rotary: cosines and sines for the tokens of the clip, (tokens - text, width of a head).
     """
-    kind = (torch.arange(tokens.shape[1], device=tokens.device) < text).long()
+    kind = _kinds(tokens, text)
     normed, gate = _modulated(block.norm1, tokens, temb, kind)
-    tokens = tokens + gate * _attention(block.attn1, normed, text, rotary)
-    normed, gate = _modulated(block.norm2, tokens, temb, kind)
-    return tokens + gate * _feed_forward(block.ff, normed)
+    parts = _attention_inputs(block.attn1, normed, text, rotary)
+    mixed = block.attn1.processor.mix(block.attn1, *parts, text)
+    return _after_attention(block, tokens, mixed, gate, temb, kind)
+
+
+def write_attention_inputs(
+    block: torch.nn.Module,
+    tokens: Tensor,
+    text: int,
+    temb: Tensor,
+    rotary: tuple[Tensor, Tensor] | None,
+    parts: Tensor,
+) -> None:
+    """The part of ``forward_tokens`` before its attention.
+
+    Args:
+        parts: where query, key and value are written, (3, batch, tokens, heads, head width).
+    """
+    normed, _ = _modulated(block.norm1, tokens, temb, _kinds(tokens, text))
+    parts.copy_(torch.stack(_attention_inputs(block.attn1, normed, text, rotary)))
+
+
+def update_tokens(
+    block: torch.nn.Module, tokens: Tensor, text: int, temb: Tensor, mixed: Tensor
+) -> None:
+    """The part of ``forward_tokens`` after its attention, in place.
+
+    Args:
+        mixed: output of the attention, (batch, tokens, heads, head width).
+    """
+    kind = _kinds(tokens, text)
+    _, gate = _modulated(block.norm1, tokens, temb, kind)
+    tokens.copy_(_after_attention(block, tokens, mixed, gate, temb, kind))
+
+
+def _kinds(tokens: Tensor, text: int) -> Tensor:
+    """Of each token: 0 of the clip, 1 of the text."""
+    return (torch.arange(tokens.shape[1], device=tokens.device) < text).long()
 
 
 def _modulated(
@@ -76,27 +111,43 @@ def _modulated(
 
     Args:
         norm: ``CogVideoXLayerNormZero``, whose layer gives shift, scale and gate for clip and text.
-        kind: of each token: 0 of the clip, 1 of the text.
+        kind: see ``_kinds``.
     """
     parts = norm.linear(norm.silu(temb)).unflatten(1, (2, 3, -1))
     shift, scale, gate = (part[:, kind] for part in parts.unbind(2))
     return norm.norm(tokens) * (1 + scale) + shift, gate
 
 
-def _attention(
-    attn: torch.nn.Module,
-    tokens: Tensor,
-    text: int,
-    rotary: tuple[Tensor, Tensor] | None,
-) -> Tensor:
+def _attention_inputs(
+    attn: torch.nn.Module, tokens: Tensor, text: int, rotary: tuple[Tensor, Tensor] | None
+) -> list[Tensor]:
+    """Query, key and value, each (batch, tokens, heads, head width)."""
     parts = [project(tokens) for project in (attn.to_q, attn.to_k, attn.to_v)]
     query, key, value = (part.unflatten(2, (attn.heads, -1)) for part in parts)
     query, key = attn.norm_q(query), attn.norm_k(key)
     if rotary is not None:
         tables = _tables(rotary, text, tokens.device)
         query, key = _rotated(query, *tables), _rotated(key, *tables)
-    mixed = attn.processor.mix(attn, query, key, value, text).flatten(2)
-    return attn.to_out[1](attn.to_out[0](mixed))
+    return [query, key, value]
+
+
+def _after_attention(
+    block: torch.nn.Module,
+    tokens: Tensor,
+    mixed: Tensor,
+    gate: Tensor,
+    temb: Tensor,
+    kind: Tensor,
+) -> Tensor:
+    """Tokens after a block.
+
+    Args:
+        gate: of the attention's change.
+    """
+    first, dropout = block.attn1.to_out
+    tokens = tokens + gate * dropout(first(mixed.flatten(2)))
+    normed, gate = _modulated(block.norm2, tokens, temb, kind)
+    return tokens + gate * _feed_forward(block.ff, normed)
 
 
 def _tables(

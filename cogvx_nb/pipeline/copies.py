@@ -11,7 +11,6 @@ from ..planning.plan import Plan
 from . import optimization
 from .components import load_part
 from .failures import failed_on
-from .shards import clear_shards
 from .split import Copy, SplitTransformer
 from .team import Team
 from .vae_decoder import FastDecoder, SharedDecoder
@@ -24,14 +23,14 @@ def match_copies(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
         SpeedUpFailed: if one can't be loaded.
     """
     key = optimization.load_key(plan), plan.placement, [one.key for one in plan.loras]
-    kept = list(pipe.copies) if getattr(pipe, "copies_key", None) == key else []
-    pipe.split, pipe.copies, pipe.copies_key = None, [], key
-    clear_shards()
-    for device in map(torch.device, plan.peers):
-        found = next((copy for copy in kept if copy.device == device), None)
-        if found:
-            kept.remove(found)
-        pipe.copies.append(found or _load_copy(replace(plan, device=str(device), peers=())))
+    same = getattr(pipe, "copies_key", None) == key
+    kept, devices = pipe.copies if same else [], [torch.device(name) for name in plan.peers]
+    if not same or [copy.device for copy in kept] != devices:
+        pipe.split, pipe.copies, pipe.copies_key = None, [], key
+        for device in devices:
+            found = next((copy for copy in kept if copy.device == device), None)
+            kept = [copy for copy in kept if copy is not found]
+            pipe.copies.append(found or _load_copy(replace(plan, device=str(device), peers=())))
     if isinstance(pipe.vae._decode, FastDecoder):
         _share_decoder(pipe.vae, plan)
 
@@ -84,6 +83,10 @@ def configure_transformers(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> Non
     first = Copy(pipe.transformer, torch.device(plan.device))
     for transformer in transformers(pipe):
         optimization.apply_speed_ups(optimization.PLACED, transformer, plan)
-    pipe.split = SplitTransformer([first, *pipe.copies], plan.halves) if pipe.copies else None
+    key = plan.halves, plan.attention, "transformer" in plan.offload.on_gpu
+    if not pipe.copies:
+        pipe.split = None
+    elif pipe.split is None or pipe.split_key != key:
+        pipe.split, pipe.split_key = SplitTransformer([first, *pipe.copies], *key), key
     if pipe.split:
-        pipe.split.share_attention(plan.attention)
+        pipe.split.share_tokens()

@@ -51,7 +51,8 @@ class CompileToggle:
 
     def __init__(self, block: torch.nn.Module, exact: bool) -> None:
         self._block, self._eager = block, block.forward
-        self._compiled, self._off = {}, False
+        self._compiled: dict[Callable, Callable] = {}
+        self._off = False
         self._used: Callable | None = None
         self._batches: tuple[int, ...] = ()
         self._options = ROUND_AS_EAGER if exact else {}
@@ -65,18 +66,29 @@ class CompileToggle:
             joined_tokens: compile the block of ``pipeline.block``, not that of diffusers.
             batches: numbers of clips for which it is compiled code, all if empty.
         """
-        if compiled and joined_tokens not in self._compiled:
+        self._used, self._batches = None, batches
+        if compiled and joined_tokens:
+            self._used = compile_block(self._block, self._compile)
+        elif compiled:
+            self._used = self._compile(self._eager)
+
+    def replace(self, make: Callable[[Callable], Callable]) -> None:
+        """Run another forward in place of compiled code, if that is on.
+
+        Args:
+            make: makes the forward, with a function that compiles another.
+        """
+        if self._used is not None:
+            self._used = make(self._compile)
+
+    def _compile(self, function: Callable) -> Callable:
+        if function not in self._compiled:
             config = torch._dynamo.config
             config.recompile_limit = MAX_COMPILED_SHAPES
             config.suppress_errors, config.fail_on_recompile_limit_hit = False, True
-            join, keep = functools.partial(compile_block, self._block), lambda use: use(self._eager)
-            self._compiled[joined_tokens] = (join if joined_tokens else keep)(self._compile)
-        self._used, self._batches = self._compiled[joined_tokens] if compiled else None, batches
-
-    def _compile(self, function: Callable) -> Callable:
-        compiled = torch.compile(function, dynamic=False, options=self._options)
-        self._off = compiled is function
-        return compiled
+            compiled = torch.compile(function, dynamic=False, options=self._options)
+            self._compiled[function], self._off = compiled, compiled is function
+        return self._compiled[function]
 
     def __call__(self, *args, **kwargs):
         if self._used is None:

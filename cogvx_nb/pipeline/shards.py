@@ -4,9 +4,6 @@ Between two exchanges each device has all tokens for a share of the heads; outsi
 share of the tokens for all heads. What one thread offers another copies from device to device, by
 peer access where the devices have it. On one kind of device the exact order of the operations is
 the same each time.
-
-A block's launches take longer than its work on each of four H200s: a step of CogVideoX-5b at 49
-frames takes as long without any exchange. Threads that launch in turn take longer.
 """
 
 from __future__ import annotations
@@ -60,11 +57,12 @@ class Group:
         self._barrier.wait()
         return list(offered)
 
-    def attend(self, number: int, attend: Attend, part: Tensor) -> Tensor:
+    def attend(self, number: int, attend: Attend, part: Tensor, output: Tensor) -> Tensor:
         """Attention of a share of the tokens to all of them.
 
         Args:
             part: query, key and value of that share, (3, batch, tokens, heads, head width).
+            output: where it is written, (batch, tokens, heads, head width).
         """
         batch, length, count, width = part.shape[1:]
         heads = shares(count, self.count)
@@ -76,7 +74,7 @@ class Group:
             start = end - each.shape[2]
             _wide(whole)[:, :, start:end] = _wide(each)[:, :, :, heads[number]]
         offered = self.exchange(number, attend(*whole).to(part.dtype).contiguous())
-        output, end = part.new_empty(part.shape[1:]), ends[number]
+        end = ends[number]
         for each, some in zip(offered, heads, strict=True):
             _wide(output)[:, :, some] = _wide(each)[:, end - length : end]
         return output
@@ -104,34 +102,8 @@ class Shard:
 
     group: Group
     number: int
-    attend: Attend = field(repr=False)  # to the tokens of all
+    whole: Attend = field(repr=False)  # attention to the tokens of all, for some heads
 
-
-_shards: dict[int, Shard] = {}
-"""By the number of the thread. Compiled code holds the number, so it stays valid for others."""
-
-
-def set_shard(thread: int, shard: Shard) -> None:
-    """Have ``attend_shared`` of a thread's number do the work of a shard."""
-    _shards[thread] = shard
-
-
-def clear_shards() -> None:
-    """Forget them, and what their groups hold."""
-    _shards.clear()
-
-
-@torch.library.custom_op("cogvx_nb::attend_shared", mutates_args=())
-def attend_shared(part: Tensor, thread: int) -> Tensor:
-    """Attention of a share of the tokens to all of them, (batch, tokens, heads, head width).
-
-    Args:
-        part: query, key and value of that share, stacked.
-    """
-    shard = _shards[thread]
-    return shard.group.attend(shard.number, shard.attend, part)
-
-
-@attend_shared.register_fake
-def _(part: Tensor, thread: int) -> Tensor:
-    return part.new_empty(part.shape[1:])
+    def attend(self, part: Tensor, output: Tensor) -> Tensor:
+        """See ``Group.attend``."""
+        return self.group.attend(self.number, self.whole, part, output)

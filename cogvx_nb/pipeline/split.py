@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from .attention import AttentionProcessor, attention_processor
-from .shards import Shard, attend_shared, set_shard, shares
+from .shards import Shard, shares
+from .shared_block import DeviceBlocks, share_block
 from .team import Team
 
 
@@ -35,12 +36,23 @@ class SplitTransformer:
         copies: the first on the device of what it is called with.
         halves: 2 if guidance's two clips are computed apart, else 1. Their number divides that of
             the copies; those of a half share the rows of its latents and its text.
+        attention: of the plan.
+        record: whether the copies stay where they are, see ``recording.Recordings``.
     """
 
-    def __init__(self, copies: Sequence[Copy], halves: int) -> None:
+    def __init__(
+        self, copies: Sequence[Copy], halves: int, attention: str, record: bool = True
+    ) -> None:
         self.copies, self.halves = tuple(copies), halves
         self.count = len(copies) // halves
         self._team = Team([copy.device for copy in copies], halves)
+        self._device_blocks: list[DeviceBlocks] = []
+        if self.count > 1:
+            whole = attention_processor(attention, compiled=True).attend
+            shards = (
+                Shard(group, n, whole) for group in self._team.groups for n in range(self.count)
+            )
+            self._device_blocks = [DeviceBlocks(shard, record) for shard in shards]
 
     @property
     def config(self):
@@ -58,19 +70,13 @@ class SplitTransformer:
                 stack.enter_context(copy.transformer.cache_context(name))
             yield
 
-    def share_attention(self, attention: str) -> None:
-        """Have the copies that share a half attend to each other's tokens.
-
-        Args:
-            attention: of the plan.
-        """
-        if self.count == 1:
-            return
-        processor = attention_processor(attention, compiled=True)  # one that has ``attend``
-        for thread, copy in enumerate(self.copies):
-            half, number = divmod(thread, self.count)
-            set_shard(thread, Shard(self._team.groups[half], number, processor.attend))
-            copy.transformer.set_attn_processor(_shared_processor(thread))
+    def share_tokens(self) -> None:
+        """Have the copies that share a half attend to each other's tokens, with what their plan's
+        speed-ups make of their blocks."""
+        for copy, blocks in zip(self.copies, self._device_blocks, strict=False):
+            copy.transformer.set_attn_processor(_shared_processor(blocks.shard))
+            for number, block in enumerate(copy.transformer.transformer_blocks):
+                block.compile_toggle.replace(functools.partial(share_block, block, number, blocks))
 
     def __call__(
         self,
@@ -135,8 +141,8 @@ def _moved(value, device: torch.device):
     return value if value is None else value.to(device)
 
 
-def _shared_processor(thread: int) -> AttentionProcessor:
+def _shared_processor(shard: Shard) -> AttentionProcessor:
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return attend_shared(torch.stack([query, key, value]), thread)
+        return shard.attend(torch.stack([query, key, value]), torch.empty_like(query))
 
     return AttentionProcessor(attend)
