@@ -11,8 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch.overrides import TorchFunctionMode
 
-DRAWS = 2
-"""Noise tensors that ``CogVideoXDPMScheduler.step`` draws, except in the first and last step."""
+DRAWS_AHEAD = 8
+"""Noise tensors that are drawn ahead: of four steps of ``CogVideoXDPMScheduler``. A step cache
+computes one step of four, and leaves no time to draw in the other three."""
 
 
 class Noise:
@@ -122,8 +123,8 @@ class DrawnAhead(TorchFunctionMode):
         return self._noise.randn(*args, **kwargs)
 
     def draw_ahead(self) -> None:
-        """Draw what the next step will need; nothing if the last step needed none."""
-        while self._arguments and len(self._drawn) < DRAWS:
+        """Draw what the next steps will need; nothing if the last step needed none."""
+        while self._arguments and len(self._drawn) < DRAWS_AHEAD:
             args, kwargs = self._arguments
             self._drawn.append(self._pool.submit(_draw_pinned, self._noise, *args, **kwargs))
 

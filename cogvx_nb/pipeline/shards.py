@@ -8,6 +8,7 @@ the same each time.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections.abc import Callable
@@ -66,17 +67,17 @@ class Group:
         """
         batch, length, count, width = part.shape[1:]
         heads = shares(count, self.count)
-        offered = self.exchange(number, part)
-        ends = list(itertools.accumulate(each.shape[2] for each in offered))
+        offered = self.exchange(number, Offer(part))
+        ends = list(itertools.accumulate(each.tensor.shape[2] for each in offered))
         own = heads[number].stop - heads[number].start
         whole = part.new_empty((3, batch, ends[-1], own, width))
         for each, end in zip(offered, ends, strict=True):
-            start = end - each.shape[2]
-            _wide(whole)[:, :, start:end] = _wide(each)[:, :, :, heads[number]]
-        offered = self.exchange(number, attend(*whole).to(part.dtype).contiguous())
+            start = end - each.tensor.shape[2]
+            each.copy_to(_wide(whole)[:, :, start:end], lambda t: t[:, :, :, heads[number]])
+        offered = self.exchange(number, Offer(attend(*whole).to(part.dtype).contiguous()))
         end = ends[number]
         for each, some in zip(offered, heads, strict=True):
-            _wide(output)[:, :, some] = _wide(each)[:, end - length : end]
+            each.copy_to(_wide(output)[:, :, some], lambda t: t[:, end - length : end])
         return output
 
     def abort(self) -> None:
@@ -88,6 +89,38 @@ class Group:
         self._barrier.reset()
         self._offered = [[None] * self.count for _ in range(2)]
         self._turns = [0] * self.count
+
+
+class Offer:
+    """A tensor that other threads copy a part of, once the work that makes it is done.
+
+    A copy between devices is done by the source, in the order of one of its streams. In its current
+    one it would wait for what the source itself waits for, the copy in the other direction.
+
+    The tensor may be changed, or its memory used again, after the next exchange: by then the work
+    of each thread follows what all have copied for it.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self._ready = tensor, None
+        if tensor.is_cuda:
+            self._ready = torch.cuda.current_stream(tensor.device).record_event()
+
+    def copy_to(self, target: Tensor, part: Callable[[Tensor], Tensor]) -> None:
+        """Copy a part of the tensor, as wide numbers, to another one of that size."""
+        if target.device == self.tensor.device:
+            target.copy_(part(_wide(self.tensor)))
+            return
+        stream = _stream(threading.get_ident(), self.tensor.device)
+        with torch.cuda.stream(stream):
+            stream.wait_event(self._ready)
+            target.copy_(part(_wide(self.tensor)))
+
+
+@functools.lru_cache(64)
+def _stream(thread: int, device: torch.device) -> torch.cuda.Stream:
+    """A thread's queue for copies from a device."""
+    return torch.cuda.Stream(device)
 
 
 def _wide(part: Tensor) -> Tensor:

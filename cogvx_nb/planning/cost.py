@@ -137,9 +137,10 @@ def _step_bytes(plan: Plan) -> float:
     return step / len(plan.devices)
 
 
-LAUNCH_SECONDS = 2.3e-3
+LAUNCH_SECONDS, RECORDED_LAUNCH_SECONDS = 2.5e-3, 0.95e-3
 """One thread's launches of a block, where several share a clip: they wait for each other. Four need
-0.37 to 0.41 s for the blocks of CogVideoX-5b, whose work takes 0.275 s (four H200s)."""
+0.42 s for the eager blocks of CogVideoX-5b, and 0.16 s for compiled ones, whose launches are
+recorded (H200s)."""
 
 STEP_OVERHEAD_SECONDS = 0.006
 """A step outside the blocks: the scheduler and guidance."""
@@ -238,7 +239,8 @@ def _step_seconds(plan: Plan, gpu: Gpu, slowdown: float) -> float:
         exchanged = 4 * elements * ITEM_BYTES[plan.dtype] * (plan.parts - 1) / plan.parts
         step = (step + exchanged / PEER_LINK) / count + SPLIT_SECONDS
     if plan.parts > 1:
-        step = max(step, LAUNCH_SECONDS * layers * count)
+        launch = RECORDED_LAUNCH_SECONDS if plan.compiled else LAUNCH_SECONDS
+        step = max(step, launch * layers * count)
     transfer = weight_bytes(plan)["transformer"] / _transfer_rate(placement, gpu)
     if "transformer" in placement.streamed:  # at the same time
         return max(step * cost.streaming, transfer)
