@@ -15,7 +15,9 @@ from cogvx_nb.pipeline import loader
 from cogvx_nb.pipeline.copies import transformers
 from cogvx_nb.pipeline.failures import SpeedUpFailed
 from cogvx_nb.pipeline.generate import generate_frames
-from cogvx_nb.pipeline.shards import Group, shares
+from cogvx_nb.pipeline.shards import Group, Shard, shares
+from cogvx_nb.pipeline.shared_block import Workspace
+from cogvx_nb.pipeline.split import shared_processor
 from cogvx_nb.pipeline.team import Team
 from cogvx_nb.pipeline.vae import decode_latents, use_fast_vae
 from cogvx_nb.pipeline.vae_decoder import SharedDecoder
@@ -212,7 +214,7 @@ def test_a_thread_that_fails_frees_the_others():
 
     def wait():
         with pytest.raises(threading.BrokenBarrierError):
-            group.attend(0, None, torch.zeros(3, 1, 2, 2, 4), torch.zeros(1, 2, 2, 4))
+            group.gather(0, torch.zeros(3, 1, 2, 2, 4))
         found.append(True)
 
     thread = threading.Thread(target=wait)
@@ -222,12 +224,10 @@ def test_a_thread_that_fails_frees_the_others():
     assert found == [True]
 
 
-def test_a_backend_of_attention_may_return_any_layout_and_precision():
-    group, found = Group(2), {}
-    parts = [
-        torch.randn(3, 1, tokens, 2, 8, generator=torch.Generator().manual_seed(tokens))
-        for tokens in (3, 2)
-    ]
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_backend_of_attention_may_return_any_layout_and_precision(recorded):
+    tokens, heads, width, group, found = (3, 2), 2, 8, Group(2), {}
+    parts = [torch.randn(3, 1, count, heads, width) for count in tokens]
 
     def attend(query, key, value):
         mixed = torch.nn.functional.scaled_dot_product_attention(
@@ -236,8 +236,15 @@ def test_a_backend_of_attention_may_return_any_layout_and_precision():
         return mixed.transpose(1, 2).double().transpose(2, 3).contiguous().transpose(2, 3)
 
     def share(number):
-        output = torch.empty(parts[number].shape[1:])
-        found[number] = group.attend(number, attend, parts[number], output)
+        shard, part = Shard(group, number, attend), parts[number]
+        if not recorded:
+            found[number] = shared_processor(shard).attend(*part)
+            return
+        text, clip = torch.zeros(1, tokens[number], heads * width).split([1, tokens[number] - 1], 1)
+        space = Workspace(text, clip, heads, record=True)
+        space.parts.copy_(part)
+        space.attend(shard)
+        found[number] = space.mixed
 
     threads = [threading.Thread(target=share, args=(number,)) for number in (0, 1)]
     for thread in threads:
@@ -246,6 +253,16 @@ def test_a_backend_of_attention_may_return_any_layout_and_precision():
         thread.join(10)
     whole = attend(*torch.cat(parts, dim=2)).float()
     torch.testing.assert_close(torch.cat([found[0], found[1]], dim=1), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not settings.c_compiler(), reason="needs a C compiler")
+def test_compiled_blocks_keep_nothing_of_another_size():
+    sizes = [{"height": 96}, {"height": 80}, {"height": 64}, {"height": 96}]  # 6, 5, 4 and 6 rows
+    for size in sizes:
+        video = request(guidance=1.0, **size)
+        plain, shared = (made(video, peers, compiled=peers > 0) for peers in (0, 1))
+        assert abs(shared.astype(int) - plain).max() <= 1, size
 
 
 def test_launching_limits_how_many_gpus_are_worth_it():

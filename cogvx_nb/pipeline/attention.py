@@ -166,6 +166,9 @@ def whole_blocks(
 ATTENTIONS = {FLASH4: flash_attention_4, SAGE1: sage_attention_1}
 """Those that speeds bring, by name."""
 
+RECORDABLE = (SDPA, FLASH4)
+"""Those whose launches can be recorded, since they never wait for the GPU."""
+
 
 TRIAL_TOKENS = 256
 """Enough for any attention kernel to run."""

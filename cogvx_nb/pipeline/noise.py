@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch.overrides import TorchFunctionMode
 
-DRAWS_AHEAD = 8
-"""Noise tensors that are drawn ahead: of four steps of ``CogVideoXDPMScheduler``. A step cache
-computes one step of four, and leaves no time to draw in the other three."""
+DRAWS_AHEAD = 16
+"""Noise tensors that are drawn ahead: of eight steps of ``CogVideoXDPMScheduler``. A step cache
+computes as few as one step of four, and leaves no time to draw in the other three."""
 
 
 class Noise:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 from collections.abc import Callable, Hashable
 
@@ -21,28 +20,32 @@ class Recordings:
 
     def __init__(self, device: torch.device, enabled: bool = True) -> None:
         self._enabled = enabled and device.type == "cuda"
-        self._runs: collections.Counter = collections.Counter()
+        self._ran: set[Hashable] = set()
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._pool, self._stream = None, None
         if self._enabled:
             self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(device)
 
-    def run(self, name: Hashable, work: Callable[[], None]) -> None:
+    def run(self, name: Hashable, work: Callable[[], object], recordable: bool = True) -> None:
         """Do a piece of work, on the current stream.
 
         Args:
             name: of the piece; another thread's pieces must have other recordings.
-            work: neither waits for the GPU nor returns a tensor: what it keeps was there before.
+            work: what it computes is in tensors that were there before.
+            recordable: whether it never waits for the GPU.
         """
+        if not (self._enabled and recordable):
+            work()
+            return
         if (graph := self._graphs.get(name)) is None:
-            self._runs[name] += 1
-            if not self._enabled or self._runs[name] == 1:
+            if name not in self._ran:
+                self._ran.add(name)
                 work()
                 return
             graph = self._graphs[name] = self._record(work)
         graph.replay()
 
-    def _record(self, work: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    def _record(self, work: Callable[[], object]) -> torch.cuda.CUDAGraph:
         # torch.cuda.graph would empty the allocator's cache and wait for the GPU each time.
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))

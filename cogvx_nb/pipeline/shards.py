@@ -58,26 +58,39 @@ class Group:
         self._barrier.wait()
         return list(offered)
 
-    def attend(self, number: int, attend: Attend, part: Tensor, output: Tensor) -> Tensor:
-        """Attention of a share of the tokens to all of them.
+    def gather(
+        self, number: int, parts: Tensor, whole: Tensor | None = None
+    ) -> tuple[Tensor, slice]:
+        """Query, key and value of all tokens for a thread's share of the heads; and which tokens
+        are its own.
 
         Args:
-            part: query, key and value of that share, (3, batch, tokens, heads, head width).
-            output: where it is written, (batch, tokens, heads, head width).
+            parts: query, key and value of a share of the tokens for all heads, (3, batch, tokens,
+                heads, head width).
+            whole: where they are written, (3, batch, all tokens, its heads, head width).
         """
-        batch, length, count, width = part.shape[1:]
-        heads = shares(count, self.count)
-        offered = self.exchange(number, Offer(part))
+        batch, _, count, width = parts.shape[1:]
+        heads, offered = shares(count, self.count)[number], self.exchange(number, Offer(parts))
         ends = list(itertools.accumulate(each.tensor.shape[2] for each in offered))
-        own = heads[number].stop - heads[number].start
-        whole = part.new_empty((3, batch, ends[-1], own, width))
+        if whole is None:
+            whole = parts.new_empty((3, batch, ends[-1], heads.stop - heads.start, width))
         for each, end in zip(offered, ends, strict=True):
             start = end - each.tensor.shape[2]
-            each.copy_to(_wide(whole)[:, :, start:end], lambda t: t[:, :, :, heads[number]])
-        offered = self.exchange(number, Offer(attend(*whole).to(part.dtype).contiguous()))
-        end = ends[number]
-        for each, some in zip(offered, heads, strict=True):
-            each.copy_to(_wide(output)[:, :, some], lambda t: t[:, end - length : end])
+            each.copy_to(_wide(whole)[:, :, start:end], lambda t: t[:, :, :, heads])
+        return whole, slice(ends[number] - parts.shape[2], ends[number])
+
+    def scatter(self, number: int, mixed: Tensor, own: slice, output: Tensor) -> Tensor:
+        """Output of the attention for a thread's share of the tokens.
+
+        Args:
+            mixed: of all tokens for its share of the heads, (batch, all tokens, its heads, head
+                width).
+            own: see ``gather``.
+            output: where it is written, (batch, tokens, heads, head width).
+        """
+        heads = shares(output.shape[2], self.count)
+        for each, some in zip(self.exchange(number, Offer(mixed)), heads, strict=True):
+            each.copy_to(_wide(output)[:, :, some], lambda t: t[:, own])
         return output
 
     def abort(self) -> None:
@@ -135,8 +148,13 @@ class Shard:
 
     group: Group
     number: int
-    whole: Attend = field(repr=False)  # attention to the tokens of all, for some heads
+    attend: Attend = field(repr=False)
+    recordable: bool = False  # ``attend`` never waits for the GPU
 
-    def attend(self, part: Tensor, output: Tensor) -> Tensor:
-        """See ``Group.attend``."""
-        return self.group.attend(self.number, self.whole, part, output)
+    def gather(self, parts: Tensor, whole: Tensor | None = None) -> tuple[Tensor, slice]:
+        """See ``Group.gather``."""
+        return self.group.gather(self.number, parts, whole)
+
+    def scatter(self, mixed: Tensor, own: slice, output: Tensor) -> Tensor:
+        """See ``Group.scatter``."""
+        return self.group.scatter(self.number, mixed, own, output)

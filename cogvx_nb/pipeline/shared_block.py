@@ -37,6 +37,8 @@ class Workspace:
         shape = batch, self.words + count, heads, width // heads
         self.parts, self.mixed = clip.new_empty(3, *shape), clip.new_empty(shape)
         self.recordings = Recordings(clip.device, record)
+        self._whole: Tensor | None = None
+        self._attended: Tensor | None = None
         self._kept: dict[str, tuple[Tensor, Tensor]] = {}
 
     def put(self, text: Tensor, clip: Tensor) -> None:
@@ -44,6 +46,16 @@ class Workspace:
         if clip is not self.clip or text is not self.text:
             self.text.copy_(text)
             self.clip.copy_(clip)
+
+    def attend(self, shard: Shard) -> None:
+        """Set ``mixed`` by the ``parts`` of all devices."""
+        self._whole, own = shard.gather(self.parts, self._whole)
+        if self._attended is None:
+            self._attended = torch.empty_like(self._whole[0])
+        whole, attended = self._whole, self._attended
+        work = lambda: attended.copy_(shard.attend(*whole))  # noqa: E731
+        self.recordings.run("attention", work, shard.recordable)
+        shard.scatter(attended, own, self.mixed)
 
     def keep(self, name: str, value: Tensor) -> Tensor:
         """A copy of a tensor that is the same for all blocks of a step."""
@@ -64,11 +76,12 @@ class DeviceBlocks:
 
     def __init__(self, shard: Shard, record: bool) -> None:
         self.shard, self._record = shard, record
+        self.video: tuple = ()  # rows and columns of tokens, which the devices share
         self._workspaces: dict[tuple, Workspace] = {}
 
     def workspace(self, text: Tensor, clip: Tensor, heads: int) -> Workspace:
         """That of tokens of such shapes."""
-        key = text.shape, clip.shape, clip.dtype
+        key = self.video, text.shape, clip.shape, clip.dtype
         if key not in self._workspaces:
             if len(self._workspaces) == MAX_WORKSPACES:
                 self._workspaces.clear()
@@ -104,7 +117,7 @@ def share_block(
             rotary = space.keep("cos", cos), space.keep("sin", sin)
         words, run = space.words, space.recordings.run
         run((number, 0), lambda: before(block, space.tokens, words, temb, rotary, space.parts))
-        shard.attend(space.parts, space.mixed)
+        space.attend(shard)
         run((number, 1), lambda: after(block, space.tokens, words, temb, space.mixed))
         return space.clip, space.text
 

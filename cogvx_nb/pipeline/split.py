@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .attention import AttentionProcessor, attention_processor
+from .attention import RECORDABLE, AttentionProcessor, attention_processor
 from .shards import Shard, shares
 from .shared_block import DeviceBlocks, share_block
 from .team import Team
@@ -37,7 +37,7 @@ class SplitTransformer:
         halves: 2 if guidance's two clips are computed apart, else 1. Their number divides that of
             the copies; those of a half share the rows of its latents and its text.
         attention: of the plan.
-        record: whether the copies stay where they are, see ``recording.Recordings``.
+        record: whether their work can be recorded, see ``recording.Recordings``.
     """
 
     def __init__(
@@ -48,11 +48,12 @@ class SplitTransformer:
         self._team = Team([copy.device for copy in copies], halves)
         self._device_blocks: list[DeviceBlocks] = []
         if self.count > 1:
-            whole = attention_processor(attention, compiled=True).attend
-            shards = (
-                Shard(group, n, whole) for group in self._team.groups for n in range(self.count)
-            )
-            self._device_blocks = [DeviceBlocks(shard, record) for shard in shards]
+            attend = attention_processor(attention, compiled=True).attend
+            self._device_blocks = [
+                DeviceBlocks(Shard(group, number, attend, attention in RECORDABLE), record)
+                for group in self._team.groups
+                for number in range(self.count)
+            ]
 
     @property
     def config(self):
@@ -74,7 +75,7 @@ class SplitTransformer:
         """Have the copies that share a half attend to each other's tokens, with what their plan's
         speed-ups make of their blocks."""
         for copy, blocks in zip(self.copies, self._device_blocks, strict=False):
-            copy.transformer.set_attn_processor(_shared_processor(blocks.shard))
+            copy.transformer.set_attn_processor(shared_processor(blocks.shard))
             for number, block in enumerate(copy.transformer.transformer_blocks):
                 block.compile_toggle.replace(functools.partial(share_block, block, number, blocks))
 
@@ -96,6 +97,8 @@ class SplitTransformer:
         clips = [slice(0, batch)] if self.halves == 1 else [slice(n, n + 1) for n in range(batch)]
         height, width = (length // size for length in hidden_states.shape[3:])
         words = shares(encoder_hidden_states.shape[1], self.count)
+        for blocks in self._device_blocks:
+            blocks.video = height, width
         work = [
             (
                 hidden_states[clip, :, :, rows.start * size : rows.stop * size],
@@ -141,8 +144,12 @@ def _moved(value, device: torch.device):
     return value if value is None else value.to(device)
 
 
-def _shared_processor(shard: Shard) -> AttentionProcessor:
+def shared_processor(shard: Shard) -> AttentionProcessor:
+    """The processor of diffusers' blocks for a share of the tokens."""
+
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return shard.attend(torch.stack([query, key, value]), torch.empty_like(query))
+        whole, own = shard.gather(torch.stack([query, key, value]))
+        mixed = shard.attend(*whole).to(query.dtype).contiguous()
+        return shard.scatter(mixed, own, torch.empty_like(query))
 
     return AttentionProcessor(attend)
