@@ -132,6 +132,7 @@ def measure(video: VideoRequest, count: int, alone: tuple | None) -> tuple[dict,
         "denoise_seconds_measured": round(made.seconds["denoise"], 3),
         "equal_again": bool(np.array_equal(*frames)),
         "gib": [gib(n) for n in range(torch.cuda.device_count())],
+        "predicted_gib": [round(n / 2**30, 2) for n in (plan.peak_bytes, plan.peer_bytes)],
     }
     if alone is not None:
         before, reference = alone
