@@ -83,7 +83,7 @@ def peer_bytes(plan: Plan) -> int:
     if not plan.peers:
         return 0
     sizes, decode = weight_bytes(plan), vae_bytes(plan) / plan.decoding
-    more = max(_step_bytes(plan), decode)
+    more = _recorded_bytes(plan) + max(_step_bytes(plan), decode)
     return int(RESERVED_OVERHEAD * (sizes["transformer"] + sizes["vae"] + more))
 
 
@@ -99,7 +99,8 @@ def _used_bytes(plan: Plan) -> float:
         stages["transformer"] += blocks + STREAMED_BYTES
     if placement.hooks == "model":
         stages = {component: sizes[component] + more for component, more in stages.items()}
-    return sum(sizes[component] for component in placement.on_gpu) + max(stages.values())
+    kept = sum(sizes[component] for component in placement.on_gpu) + _recorded_bytes(plan)
+    return kept + max(stages.values())
 
 
 def ram_bytes(plan: Plan) -> int:
@@ -135,6 +136,12 @@ def _step_bytes(plan: Plan) -> float:
     pairs = plan.batch * heads * tokens**2
     step = plan.step_cost.activation_copies * copy + plan.step_cost.mask_bytes * pairs
     return step / len(plan.devices)
+
+
+def _recorded_bytes(plan: Plan) -> float:
+    """What recorded launches keep between the steps: as much as a step needs."""
+    recorded = plan.parts > 1 and plan.compiled and "transformer" in plan.offload.on_gpu
+    return _step_bytes(plan) if recorded else 0.0
 
 
 LAUNCH_SECONDS, RECORDED_LAUNCH_SECONDS = 2.5e-3, 0.95e-3
