@@ -28,7 +28,15 @@ import torch
 from cogvx_nb import files
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import RequestError
-from cogvx_nb.pipeline import attention, block, components, denoise, optimization, quantization
+from cogvx_nb.pipeline import (
+    attention,
+    block,
+    compilation,
+    components,
+    denoise,
+    optimization,
+    quantization,
+)
 from cogvx_nb.pipeline.condition import from_text, padding_of
 from cogvx_nb.pipeline.positions import rotary_positions
 from cogvx_nb.planning.speedups import FLASH4, SDPA
@@ -155,8 +163,8 @@ def use(
         if eager and joined:
             one.forward = block.compile_block(one, lambda function: function)
     if not eager:
-        optimization.wrap_blocks(transformer, exact)
-        optimization.enable_compiled(transformer, True, joined)
+        compilation.wrap_blocks(transformer, exact)
+        compilation.enable_compiled(transformer, True, joined)
     attention.set_attention(transformer, attend, compiled=not eager or joined)
 
 

@@ -32,6 +32,7 @@ from cogvx_nb import files
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.pipeline import (
     attention,
+    compilation,
     components,
     denoise,
     optimization,
@@ -139,8 +140,8 @@ def step_rows(options, checkpoint) -> Iterator[dict]:
     )
     if on_gpu:
         quantization.quantize_transformer(transformer, options.quantized, options.device)
-    optimization.wrap_blocks(transformer, exact=not options.quantized)
-    optimization.enable_compiled(transformer, not options.eager)
+    compilation.wrap_blocks(transformer, exact=not options.quantized)
+    compilation.enable_compiled(transformer, not options.eager)
     step, attend = stepper(transformer, checkpoint, options), FLASH4 if on_gpu else SDPA
     attention.set_attention(transformer, attend, not options.eager)
     first = time.perf_counter()

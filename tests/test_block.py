@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_conformance import COMMON, TRANSFORMERS
 
-from cogvx_nb.pipeline import attention, block, optimization, positions, quantization
+from cogvx_nb.pipeline import attention, block, compilation, positions, quantization
 
 
 @pytest.fixture(autouse=True)
@@ -122,18 +122,18 @@ def test_only_neighbours_in_memory_are_joined_without_a_copy():
 def test_compiled_it_rounds_as_diffusers_and_is_compiled_once():
     model = transformer("5b", attention_head_dim=32).bfloat16()
     stock = velocity(model)
-    optimization.wrap_blocks(model, exact=True)
+    compilation.wrap_blocks(model, exact=True)
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    optimization.enable_compiled(model, True, joined_tokens=True)
+    compilation.enable_compiled(model, True, joined_tokens=True)
     own = velocity(model)
     assert 0 < distance(own, stock) < 1e-2
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] - before == 1
-    optimization.enable_compiled(model, True)
+    compilation.enable_compiled(model, True)
     assert distance(velocity(model), stock) < 1e-2
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert graphs - before > 1, "diffusers' block is compiled too"
-    optimization.enable_compiled(model, True, joined_tokens=True)
+    compilation.enable_compiled(model, True, joined_tokens=True)
     assert torch.equal(velocity(model), own)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == graphs, "and both are kept"
-    optimization.enable_compiled(model, False)
+    compilation.enable_compiled(model, False)
     assert torch.equal(velocity(model), stock), "and diffusers' own comes back"

@@ -250,3 +250,37 @@ def test_weights_reach_the_gpu_bit_by_bit_whatever_their_layout(here):
         assert value.is_cuda
         assert value.stride() == before[name].stride()
         assert torch.equal(value.cpu(), before[name])
+
+
+def test_recorded_work_is_that_of_calls():
+    from cogvx_nb.pipeline.recording import Recordings
+
+    device = torch.device("cuda")
+    value, calls = torch.zeros(1000, device=device), []
+
+    def work():
+        calls.append(1)
+        value.add_(1)
+
+    recordings = Recordings(device)
+    for _ in range(5):
+        recordings.run("add", work)
+    assert value.eq(5).all()
+    assert len(calls) == 2  # once as it is, once to be recorded
+    recordings.run("other", work, recordable=False)
+    assert value.eq(6).all()
+
+
+@pytest.mark.parametrize("guidance", [1.0, 6.0])
+def test_blocks_that_share_tokens_are_the_same_when_recorded(here, compiler, guidance):
+    """Each of four devices is the one GPU; the first step of a video is not recorded."""
+    from cogvx_nb.pipeline import generate, loader
+
+    model = store.random_model(registry.get_checkpoint("CogVideoX-5b"))
+    video = request.make_request(model, equality.PROMPT, frames=13, steps=4, guidance=guidance)
+    alone = planner.plan_request(replace(video, gpus="1"), here, videos=100)
+    plan = replace(alone, compiled=True, peers=(alone.device,) * 3)
+    first = generate.generate_frames(video, loader.load_pipeline(plan))
+    again = generate.generate_frames(video, loader.load_pipeline(plan))
+    assert len(again.plan.devices) == 4
+    assert frame_hash(first.frames) == frame_hash(again.frames)

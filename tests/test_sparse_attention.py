@@ -10,7 +10,7 @@ import torch
 from conftest import CIRCLE
 from torch._dynamo.testing import CompileCounter
 
-from cogvx_nb.pipeline import attention, generate, loader, optimization, sparse_attention
+from cogvx_nb.pipeline import attention, compilation, generate, loader, sparse_attention
 from cogvx_nb.pipeline.block_masks import Blocks, block_lists, kept_blocks, token_mask
 from cogvx_nb.pipeline.failures import SpeedUpFailed
 from cogvx_nb.pipeline.positions import rotary_positions
@@ -161,7 +161,7 @@ class Small:
         ).eval()
         self.latents = torch.randn(2, 8, 4, 12, 16)
         self.text = torch.randn(2, TEXT, 24)
-        optimization.wrap_blocks(self.transformer, exact=True)
+        compilation.wrap_blocks(self.transformer, exact=True)
 
     def sparse(self, **settings) -> SparseAttention:
         attention.set_attention(self.transformer, "sdpa", False, sparse=True)
@@ -247,10 +247,10 @@ def test_all_layers_and_steps_share_compiled_code():
     attention.set_attention(small.transformer, "sdpa", True, sparse=True)
     counter = CompileCounter()
     for block in small.transformer.transformer_blocks:
-        block.compile_toggle._compiled[False] = torch.compile(
-            block.compile_toggle._eager, dynamic=False, backend=counter
-        )
-        block.compile_toggle.enable(True)
+        toggle = block.compile_toggle
+        compiled = torch.compile(toggle._eager, dynamic=False, backend=counter)
+        toggle._compiled[toggle._eager] = compiled
+        toggle.enable(True)
     small.step()  # before a video
     compiled = counter.frame_count
     assert compiled < 3, "the first block's tokens lie otherwise in memory"

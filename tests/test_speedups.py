@@ -13,7 +13,7 @@ from conftest import CIRCLE, denoised
 
 from cogvx_nb import progress, settings
 from cogvx_nb.errors import ModelError
-from cogvx_nb.pipeline import generate, loader, optimization
+from cogvx_nb.pipeline import compilation, generate, loader, optimization
 from cogvx_nb.pipeline.failures import SpeedUpFailed
 from cogvx_nb.pipeline.vae import use_fast_vae
 from cogvx_nb.pipeline.vae_decoder import FastDecoder
@@ -68,7 +68,7 @@ def test_compiled_blocks_round_as_eager_ones(tiny):
     with torch.no_grad():
         stock = block(*given)[0]
         for exact in (True, False):
-            toggle = optimization.CompileToggle(block, exact)
+            toggle = compilation.CompileToggle(block, exact)
             toggle.enable(True)
             found[exact] = distance(toggle(*given)[0], stock)
     assert found[True] < 2e-3
@@ -131,7 +131,7 @@ def test_clips_that_nothing_was_compiled_for_run_eagerly():
         def forward(self, hidden_states):
             return hidden_states + 1
 
-    toggle = optimization.CompileToggle(Block(), exact=True)
+    toggle = compilation.CompileToggle(Block(), exact=True)
     toggle.enable(True, batches=(2,))
     toggle._off = True  # compiled code would be refused
     assert toggle(hidden_states=torch.zeros(1, 3)).tolist() == [[1.0] * 3]
@@ -140,7 +140,7 @@ def test_clips_that_nothing_was_compiled_for_run_eagerly():
 
 
 def test_a_plan_never_records_compiled_code_that_did_not_run():
-    toggle = optimization.CompileToggle(torch.nn.Identity(), exact=True)
+    toggle = compilation.CompileToggle(torch.nn.Identity(), exact=True)
     assert toggle(1) == 1
     toggle.enable(True)
     off = "a variable of torch switches its compiler off"
