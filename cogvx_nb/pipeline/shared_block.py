@@ -1,8 +1,8 @@
 """CogVideoX's compiled block on one of several devices that share a clip's tokens.
 
-Only the attention needs the other devices. What is before and after it is compiled apart and its
-launches are recorded, since launching a block from Python takes longer than its work on each of
-four H100s: threads of one process launch one at a time.
+Only the attention needs the other devices. What is before and after it is compiled apart, and the
+launches of each piece are recorded: from Python they take longer than their work on each of four
+GPUs, since the threads of a process take turns (``docs/benchmarks.md``, Several GPUs).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class DeviceBlocks:
 
     def __init__(self, shard: Shard, record: bool) -> None:
         self.shard, self._record = shard, record
-        self.video: tuple = ()  # rows and columns of tokens, which the devices share
+        self.video: tuple = ()  # rows, columns and words that the devices share
         self._workspaces: dict[tuple, Workspace] = {}
 
     def workspace(self, text: Tensor, clip: Tensor, heads: int) -> Workspace:

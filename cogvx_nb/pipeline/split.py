@@ -98,7 +98,7 @@ class SplitTransformer:
         height, width = (length // size for length in hidden_states.shape[3:])
         words = shares(encoder_hidden_states.shape[1], self.count)
         for blocks in self._device_blocks:
-            blocks.video = height, width
+            blocks.video = height, width, encoder_hidden_states.shape[1]
         work = [
             (
                 hidden_states[clip, :, :, rows.start * size : rows.stop * size],
