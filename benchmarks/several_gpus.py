@@ -5,7 +5,7 @@ which time doesn't depend. Prints a JSON line for each speed and number of GPUs:
 ``--steps`` but the first and its spread, the ratio to one GPU's, the relative distance of its clean
 latents after the last step (‖a - b‖ / ‖b‖), whether a second video is equal bit by bit, and seconds
 predicted. ``turbo`` is a whole video of 50 steps. Then how long a cancel takes in mid-step, and
-what becomes of a video while another process fills a GPU's memory.
+what becomes of a video when another process fills a GPU's memory, before it and in the middle.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def main() -> None:
         video = make_request(model, PROMPT, steps=options.steps, **wanted)
         for count in options.gpus[1:]:
             keep(cancelled(video, count))
-            keep(filled(video, count))
+            for step in (0, 2):
+                keep(filled(video, count, step))
 
 
 def plan_for(video: VideoRequest, count: int) -> Plan:
@@ -167,26 +168,42 @@ def cancelled(video: VideoRequest, count: int) -> dict:
     return {"gpus": count, "cancel_ms": None}
 
 
-def filled(video: VideoRequest, count: int) -> dict:
-    """What becomes of a video on several GPUs while another process takes the second's memory."""
+def filled(video: VideoRequest, count: int, step: int) -> dict:
+    """What becomes of a video on several GPUs after another process took the second's memory.
+
+    Args:
+        step: after which it does so, from 1; 0 for before the video, nothing of it in memory.
+    """
     if not torch.cuda.is_available():
         return {"filled": "no GPU"}
     loader.release_pipeline()
     loaded = loader.load_pipeline(plan_for(video, count))
     second = loaded.plan.peers[0].removeprefix("cuda:")
-    other = subprocess.Popen([sys.executable, "-c", FILL, second], stdout=subprocess.PIPE)
-    other.stdout.readline()
-    plans = []
+    others, plans = [], []
+
+    def fill() -> None:
+        command = [sys.executable, "-c", FILL, second]
+        others.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        others[0].stdout.readline()
+
+    def on_event(event: object) -> None:
+        if isinstance(event, PlanChanged):
+            plans.append(event.plan)
+        if isinstance(event, Step) and event.step == step and not others:
+            fill()
+
+    if step == 0:
+        fill()
     try:
-        on_event = lambda e: plans.append(e.plan) if isinstance(e, PlanChanged) else None  # noqa: E731
-        made = generate.generate_frames(video, loaded, on_event)
+        plan = generate.generate_frames(video, loaded, on_event).plan
     finally:
-        other.kill()
-        other.wait()
-    plan = made.plan
+        for other in others:
+            other.kill()
+            other.wait()
     return {
         "gpus": count,
         "filled": f"cuda:{second}",
+        "after_step": step,
         "changes": len(plans),
         "made_on": plan.devices,
         "reason": plan.reasons[-1],

@@ -11,7 +11,7 @@ import torch
 from cogvx_nb import settings
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import Cancelled, DoesNotFit, RequestError
-from cogvx_nb.pipeline import loader
+from cogvx_nb.pipeline import loader, vae_blocks
 from cogvx_nb.pipeline.copies import transformers
 from cogvx_nb.pipeline.failures import SpeedUpFailed
 from cogvx_nb.pipeline.generate import generate_frames
@@ -272,7 +272,9 @@ def test_launching_limits_how_many_gpus_are_worth_it():
     assert (len(short.devices), len(long.devices)) == (2, 4)
 
 
-def test_a_decode_that_is_shared_equals_a_whole_one():
+@pytest.mark.parametrize("call_bytes", [vae_blocks.CALL_BYTES, 1])  # all frames at once, or one
+def test_a_decode_that_is_shared_equals_a_whole_one(monkeypatch, call_bytes):
+    monkeypatch.setattr(vae_blocks, "CALL_BYTES", call_bytes)
     model, cpu = store.locate_checkpoint("tiny"), torch.device("cpu")
     vaes = [load_component("vae", model, torch.float32).eval() for _ in range(3)]
     for vae in vaes:

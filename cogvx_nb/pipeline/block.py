@@ -75,15 +75,17 @@ def write_attention_inputs(
     text: int,
     temb: Tensor,
     rotary: tuple[Tensor, Tensor] | None,
-    parts: Tensor,
+    *parts: Tensor,
 ) -> None:
     """The part of ``forward_tokens`` before its attention.
 
     Args:
-        parts: where query, key and value are written, (3, batch, tokens, heads, head width).
+        parts: where query, key and value are written, (batch, tokens, heads, head width) each.
     """
     normed, _ = _modulated(block.norm1, tokens, temb, _kinds(tokens, text))
-    parts.copy_(torch.stack(_attention_inputs(block.attn1, normed, text, rotary)))
+    made = _attention_inputs(block.attn1, normed, text, rotary)
+    for part, value in zip(parts, made, strict=True):
+        part.copy_(value)
 
 
 def update_tokens(

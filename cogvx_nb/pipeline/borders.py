@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .shards import Group
+from .shards import Group, Offer
 
 
 class Border:
@@ -24,27 +24,56 @@ class Border:
     def is_shared(self) -> bool:
         return self._group is not None
 
-    def with_neighbours(self, x: Tensor) -> Tensor:
-        """Rows with one more above and below: of the neighbours, zeros outside of the picture.
+    @property
+    def margin(self) -> int:
+        """Rows of neighbours above and below."""
+        return int(self.is_shared)
+
+    def room_for(self, x: Tensor, frames: int) -> Tensor:
+        """An empty clip of so many frames as high as ``x`` and the margins, which are zeros outside
+        of the picture.
 
         Args:
             x: (frames, height, width, channels).
         """
-        edges, number = (x[:, :1].clone(), x[:, -1:].clone()), self._number
-        offered = self._group.exchange(number, edges)
-        above = offered[number - 1][1] if number else torch.zeros_like(edges[0])
-        last = number == len(offered) - 1
-        below = torch.zeros_like(edges[1]) if last else offered[number + 1][0]
-        return torch.cat([above.to(x.device), x, below.to(x.device)], dim=1)
+        height, *size = x.shape[1:]
+        room = x.new_empty(frames, height + 2 * self.margin, *size)
+        if self.is_shared:
+            if self._number == 0:
+                room[:, 0] = 0
+            if self._number == self._group.count - 1:
+                room[:, -1] = 0
+        return room
+
+    def fill_margins(self, room: Tensor) -> None:
+        """Copy the neighbours' rows next to this share, whose own are there, to its margins."""
+        if not self.is_shared:
+            return
+        edges, number = torch.stack([room[:, 1], room[:, -2]]), self._number
+        offered = self._group.exchange(number, Offer(edges))
+        if number:
+            offered[number - 1].copy_to(room[:, 0], lambda t: t[1])
+        if number < len(offered) - 1:
+            offered[number + 1].copy_to(room[:, -1], lambda t: t[0])
+
+    def with_margins(self, x: Tensor) -> Tensor:
+        """``x`` with the neighbours' rows next to it, (frames, height, width, channels)."""
+        if not self.is_shared:
+            return x
+        room = self.room_for(x, len(x))
+        room[:, 1:-1] = x
+        self.fill_margins(room)
+        return room
 
     def statistics(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of all rows from those of each share; both (channels,), float32."""
         if self._group is None:
             return mean, var
-        offered = self._group.exchange(self._number, (mean, var))
-        means, variances = (
-            torch.stack([each[index].to(mean.device) for each in offered]) for index in (0, 1)
-        )
+        offered = self._group.exchange(self._number, Offer(torch.stack([mean, var])))
+        shares = mean.new_empty(len(offered), 2, len(mean))
+        for each, target in zip(offered, shares, strict=True):
+            each.copy_to(target)
+        means, variances = shares.unbind(1)
         return means.mean(0), variances.mean(0) + means.var(0, correction=0)
 
     def convolve_frame(self, conv: torch.nn.Conv2d, frame: Tensor) -> Tensor:

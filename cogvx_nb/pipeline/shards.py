@@ -76,7 +76,7 @@ class Group:
             whole = parts.new_empty((3, batch, ends[-1], heads.stop - heads.start, width))
         for each, end in zip(offered, ends, strict=True):
             start = end - each.tensor.shape[2]
-            each.copy_to(_wide(whole)[:, :, start:end], lambda t: t[:, :, :, heads])
+            each.copy_to(whole[:, :, start:end], lambda t: t[:, :, :, heads])
         return whole, slice(ends[number] - parts.shape[2], ends[number])
 
     def scatter(self, number: int, mixed: Tensor, own: slice, output: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class Group:
         """
         heads = shares(output.shape[2], self.count)
         for each, some in zip(self.exchange(number, Offer(mixed)), heads, strict=True):
-            each.copy_to(_wide(output)[:, :, some], lambda t: t[:, own])
+            each.copy_to(output[:, :, some], lambda t: t[:, own])
         return output
 
     def abort(self) -> None:
@@ -119,15 +119,20 @@ class Offer:
         if tensor.is_cuda:
             self._ready = torch.cuda.current_stream(tensor.device).record_event()
 
-    def copy_to(self, target: Tensor, part: Callable[[Tensor], Tensor]) -> None:
-        """Copy a part of the tensor, as wide numbers, to another one of that size."""
-        if target.device == self.tensor.device:
-            target.copy_(part(_wide(self.tensor)))
+    def copy_to(self, target: Tensor, part: Callable[[Tensor], Tensor] = lambda t: t) -> None:
+        """Copy the tensor, or a part of it, to another one of that size.
+
+        Args:
+            part: takes it by an index that leaves the last dimension whole.
+        """
+        source, target = part(_wide(self.tensor)), _wide(target)
+        if target.device == source.device:
+            target.copy_(source)
             return
-        stream = _stream(threading.get_ident(), self.tensor.device)
+        stream = _stream(threading.get_ident(), source.device)
         with torch.cuda.stream(stream):
             stream.wait_event(self._ready)
-            target.copy_(part(_wide(self.tensor)))
+            target.copy_(source)
 
 
 @functools.lru_cache(64)

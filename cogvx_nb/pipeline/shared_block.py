@@ -116,7 +116,7 @@ def share_block(
             cos, sin = image_rotary_emb
             rotary = space.keep("cos", cos), space.keep("sin", sin)
         words, run = space.words, space.recordings.run
-        run((number, 0), lambda: before(block, space.tokens, words, temb, rotary, space.parts))
+        run((number, 0), lambda: before(block, space.tokens, words, temb, rotary, *space.parts))
         space.attend(shard)
         run((number, 1), lambda: after(block, space.tokens, words, temb, space.mixed))
         return space.clip, space.text

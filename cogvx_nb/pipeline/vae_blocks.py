@@ -65,7 +65,8 @@ class CausalLayers:
             rows, columns = part.shape[1] // a.shape[1], part.shape[2] // a.shape[3]
             shape = (len(part), a.shape[1], rows, a.shape[3], columns, a.shape[-1])
             torch.addcmul(b, part.view(shape), a, out=out.view(shape))
-            F.silu(out, inplace=True)
+            for each in (out,) if out.is_contiguous() else out:  # vectorised
+                F.silu(each, inplace=True)
 
         return self.convolve(conv, x, prepare, onto)
 
@@ -78,12 +79,15 @@ class CausalLayers:
     ) -> Tensor:
         """Causal convolution, a few frames at a time; ``prepare(part, out)`` writes its input."""
         look_back, size = conv.kernel_size[0] - 1, frames_per_call(x, conv.out_channels)
-        padded = x.new_empty(look_back + min(size, len(x)), *x.shape[1:])
+        padded = self.border.room_for(x, look_back + min(size, len(x)))
+        margin, rows = self.border.margin, x.shape[1]
+        inner = padded[:, margin : margin + rows]
         out = x.new_empty(*x.shape[:3], conv.out_channels) if onto is None else onto
         previous, left = self._last_frames.pop(conv, None), len(x)
         for part, target in zip(x.split(size), out.split(size), strict=True):
             end = look_back + len(part)
-            prepare(part, padded[look_back:end])
+            prepare(part, inner[look_back:end])
+            self.border.fill_margins(padded[look_back:end])
             padded[:look_back] = padded[look_back] if previous is None else previous
             result = self._convolve_rows(conv, padded[:end])
             target.copy_(result) if onto is None else target.add_(result)
@@ -95,9 +99,7 @@ class CausalLayers:
         return out
 
     def _convolve_rows(self, conv: nn.Conv3d, x: Tensor) -> Tensor:
-        if shared := self.border.is_shared:
-            x = self.border.with_neighbours(x)
-        padding = (0, 0 if shared else 1, 1)
+        padding = (0, 1 - self.border.margin, 1)
         result = F.conv3d(x.permute(3, 0, 1, 2)[None], conv.weight, conv.bias, padding=padding)
         return result[0].permute(1, 2, 3, 0)
 

@@ -166,7 +166,7 @@ def _upsample(upsampler: nn.Module, x: Tensor, border: Border) -> Tensor:
     odd = len(x) % 2 if doubled else 0
     count = 2 * len(x) - odd if doubled else len(x)
     out = x.new_empty(count, 2 * x.shape[1], 2 * x.shape[2], conv.out_channels)
-    for index, frame in enumerate(border.with_neighbours(x) if border.is_shared else x):
+    for index, frame in enumerate(border.with_margins(x)):
         result = border.convolve_frame(conv, frame)
         first = index if not doubled else max(2 * index - odd, 0)
         out[first : first + (1 if not doubled or (odd and index == 0) else 2)] = result
