@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -20,8 +21,9 @@ from cogvx_nb.errors import (
     RequestError,
     UnsafeName,
 )
-from cogvx_nb.loras import download
+from cogvx_nb.loras import download, given, library
 from cogvx_nb.loras.modules import linear_shapes
+from cogvx_nb.workbench import lora_rows
 
 LAYER = "transformer.transformer_blocks.3.attn1.to_q"
 FILE = "pytorch_lora_weights.safetensors"
@@ -202,6 +204,93 @@ def test_a_lora_that_its_hub_no_longer_has_stays(hub, origin, capsys):
     assert main(["verify", "--repair", "--endpoint", hub.url]) == 1
     assert "has other content by now" in capsys.readouterr().err
     assert fetched.path.read_bytes() == damaged
+
+
+def configured(origin, alpha):
+    """Give the hub's LoRA a configuration of peft; its content."""
+    content = json.dumps({"lora_alpha": alpha, "r": 4}).encode()
+    (origin / "one" / "adapter_config.json").write_bytes(content)
+    return content
+
+
+@both
+def test_the_configuration_next_to_a_lora_comes_with_it(source, hub, origin, capsys):
+    content = configured(origin, 2)
+    fetched = fetch(hub, "me/one", source=source)
+    config = fetched.path.with_name("one.adapter_config.json")
+    assert config.read_bytes() == content
+    (used,) = given.read_loras("one", TINY)
+    assert [(layer.scale, layer.alpha_from) for layer in used.layers] == [(0.5, "given")]
+    assert lora_rows.kept_loras("one") == given.kept_text([used])
+    hub.forget()
+    fetch(hub, "me/one", source=source)
+    assert not hub.served
+    assert main(["verify", "one"]) == 0
+    config.unlink()
+    assert main(["verify", "one"]) == 1
+    assert "has another one.adapter_config.json than" in capsys.readouterr().out
+    fetch(hub, "me/one", source=source)
+    assert config.read_bytes() == content
+    assert FILE not in hub.served
+    config.write_bytes(b"{}")
+    with pytest.raises(DownloadError, match=r"adapter_config\.json is there with other"):
+        fetch(hub, "me/one", source=source)
+    assert main(["verify", "one", "--repair", "--endpoint", hub.url]) == 0
+    assert config.read_bytes() == content
+    assert FILE not in hub.served
+    assert config.with_name("one.adapter_config-2.json").read_bytes() == b"{}"
+
+
+@both
+@pytest.mark.parametrize("kind", ["flip", "short"])
+def test_a_damaged_configuration_leaves_nothing(source, kind, hub, origin):
+    configured(origin, 2)
+    hub.fault = Fault(kind, on="adapter_config.json", at=3)
+    with pytest.raises(DownloadError):
+        fetch(hub, "me/one", source=source)
+    assert not list((origin / "models/loras").glob("*"))
+
+
+def test_a_configuration_goes_with_a_lora_that_gets_another_name(hub, origin):
+    content = configured(origin, 2)
+    fetched = fetch(hub, "me/one")
+    damage(fetched.path)
+    assert main(["verify", "one", "--repair", "--endpoint", hub.url]) == 0
+    names = {path.name for path in fetched.path.parent.glob("*.*") if path.name[0] != "."}
+    both_names = {"one.safetensors", "one-2.safetensors"}
+    assert names == both_names | {"one.adapter_config.json", "one-2.adapter_config.json"}
+    for name in ("one", "one-2"):
+        assert fetched.path.with_name(f"{name}.adapter_config.json").read_bytes() == content
+    assert {one.alpha for one in given.read_loras("one, one-2", TINY)} == {2}
+
+
+def test_a_configuration_without_its_lora_is_not_taken_for_that_of_another(hub, origin):
+    configured(origin, 2)
+    fetched = fetch(hub, "me/one")
+    other = fetched.path.read_bytes()
+    fetched.path.unlink()
+    assert library.keep_lora(other, "one").name == "one-2.safetensors"
+    (origin / "one" / "adapter_config.json").unlink()
+    with pytest.raises(DownloadError, match=r"adapter_config\.json is there with other"):
+        fetch(hub, "me/one")
+    assert not fetched.path.exists()
+
+
+def test_the_configuration_of_another_folder_is_not_taken(hub, origin):
+    (origin / "many" / "adapter_config.json").write_text('{"lora_alpha": 2}')
+    fetched = fetch(hub, "me/many", "deep/b.safetensors")
+    assert not list(fetched.path.parent.glob("b.*json"))
+    assert download.origins(fetched.path.parent)["b.safetensors"].config == ""
+
+
+def test_origins_of_before_have_no_configuration(hub, origin):
+    fetched = fetch(hub, "me/one")
+    record = fetched.path.parent / download.ORIGINS
+    content = json.loads(record.read_text())
+    assert content["one.safetensors"].pop("config") == ""
+    record.write_text(json.dumps(content))
+    assert download.origins(record.parent)["one.safetensors"].repo == "me/one"
+    assert main(["verify", "one"]) == 0
 
 
 @pytest.mark.parametrize("content", ["[", "[]", '{"one.safetensors": {"repo": 1}}', "{}"])

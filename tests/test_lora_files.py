@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.cli.main import main
 from cogvx_nb.errors import RequestError
-from cogvx_nb.loras import entries, given, modules, reader, scales
+from cogvx_nb.loras import entries, given, library, modules, reader, scales
 
 TINY = registry.TINY
 BLOCK = "transformer_blocks.3"
@@ -181,7 +181,7 @@ def test_alpha_of_the_header_and_of_the_file_beside(tmp_path):
     save_file(tensors(*FORMATS["raw peft"]), path)
     (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 2, "r": 4}))
     layer = reader.read_lora(path, TINY).layers[0]
-    assert (layer.scale, layer.alpha_from) == (0.5, scales.CONFIG)
+    assert (layer.scale, layer.alpha_from) == (0.5, library.CONFIG)
     (tmp_path / "adapter_config.json").write_text("[" * 10_000)
     assert reader.read_lora(path, TINY).layers[0].alpha_from == scales.NONE
 

@@ -98,7 +98,7 @@ def _verified_files(
 
     hashes = {}
     for path, sha256 in sha256_all(present, report).items():
-        if _matches(path, present[path], sha256):
+        if is_as_listed(path, present[path], sha256):
             hashes[present[path].path] = sha256
         elif path.is_relative_to(staging):
             path.unlink()
@@ -129,7 +129,8 @@ def _take_twins(
     return hashes
 
 
-def _matches(path: Path, file: HubFile, sha256: str) -> bool:
+def is_as_listed(path: Path, file: HubFile, sha256: str) -> bool:
+    """Whether a file with a hash is the one that a hub listed, as far as its listing tells."""
     if file.sha256:
         return sha256 == file.sha256
     return not file.git_blob or hashing.git_blob_hash(path) == file.git_blob
@@ -246,7 +247,7 @@ def _verify_file(path: Path, file: HubFile, compared: bool, watcher: DownloadWat
             return file.sha256
         if sha256 != file.sha256:
             sha256 = hashing.sha256(path)
-        if _matches(path, file, sha256):
+        if is_as_listed(path, file, sha256):
             return sha256
     path.unlink(missing_ok=True)
     what = f"{size:,} bytes of {file.bytes:,}" if size != file.bytes else "another hash"

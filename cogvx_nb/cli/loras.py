@@ -79,7 +79,8 @@ def download_lora(options: argparse.Namespace) -> int:
     listing = fetched.listing
     print_error(
         plain_line(
-            f"{listing.repo}/{fetched.file.path} (revision {listing.revision}), "
+            f"{listing.repo}/{' and '.join(file.path for file in listing.files)} "
+            f"(revision {listing.revision}), "
             f"fits {', '.join(fetched.fits)}; its licence is on its page"
         )
     )

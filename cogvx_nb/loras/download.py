@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 
@@ -14,12 +15,12 @@ from ..checkpoints import hubs
 from ..checkpoints.download import RESERVE
 from ..checkpoints.listings import Offer
 from ..checkpoints.manifest import UNFINISHED, HubFile, Listing
-from ..checkpoints.transfer import PATIENCE, fetch_files, open_staging
+from ..checkpoints.transfer import PATIENCE, fetch_files, is_as_listed, open_staging
 from ..errors import BadDownload, DiskFull, DownloadError, HubUnreachable, UnsafeName
 from ..events import Note, Started, TransferListener
 from ..paths import read_json, user_path
 from ..text import format_bytes, plain_line
-from .library import ENDING, loras_folder
+from .library import CONFIG, ENDING, config_path, free_path, loras_folder
 from .reader import fitting_checkpoints
 
 REPOSITORY = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
@@ -44,6 +45,7 @@ class Origin:
     revision: str
     file: str  # its path there
     sha256: str  # as the hub listed it
+    config: str = ""  # SHA-256 of peft's configuration that came with it; empty without
 
     def __str__(self) -> str:
         return plain_line(f"{self.file} of {self.repo} at {self.source}")
@@ -54,7 +56,7 @@ class FetchedLora:
     """A LoRA of the library and where it came from."""
 
     path: Path
-    listing: Listing  # with that file alone
+    listing: Listing  # with that file, and peft's configuration of it if there is one
     fits: tuple[str, ...]  # names of checkpoints
 
     @property
@@ -73,7 +75,8 @@ def fetch_lora(
 ) -> FetchedLora:
     """Fetch a LoRA from a hub into ``models/loras/``, unless it is there.
 
-    It is verified by size and SHA-256 and read as a LoRA before it gets its name.
+    It is verified by size and SHA-256 and read as a LoRA before it gets its name. An
+    ``adapter_config.json`` next to it comes with it, see ``library.config_path``.
 
     Args:
         repo: its id on the hub, ``OWNER/NAME``.
@@ -104,12 +107,13 @@ def place_lora(
     patience: float = PATIENCE,
     instead: bool = False,
 ) -> FetchedLora:
-    """Fetch the file of an offer to a path of the library, unless it is there; see ``fetch_lora``.
+    """Fetch the LoRA of an offer to a path of the library, unless it is there; see ``fetch_lora``.
 
     Args:
         instead: whether another file of that name gets a number; else that is an error.
     """
     listing, folder = offer.listing, path.parent
+    places = dict(zip(offer.files, (path, config_path(path)), strict=False))
     staging = folder.parent / UNFINISHED / f"lora {listing.repo.replace('/', ' ')}"
     errors = files.translate_errors(folder, kind=DownloadError, full_remedy="make room, then go on")
 
@@ -117,8 +121,12 @@ def place_lora(
         on_event(Note(f"{folder} is being filled by {holder}: waiting for it"))
 
     with errors, files.exclusive_lock(folder.parent / UNFINISHED / "loras.lock", report_holder):
-        if instead or not _is_there(path, offer.files[0]):
-            _fetch(offer, path, staging, on_event, patience, instead)
+        missing = {file: place for file, place in places.items() if not _is_there(place, file)}
+        if missing and instead:
+            missing = _set_aside(path, places, on_event)
+        if missing:
+            _check_free(path, missing, places)
+            _fetch(offer, missing, staging, on_event, patience)
         fits = tuple(known.name for known in fitting_checkpoints(path))
         _keep_origin(path, listing)
     return FetchedLora(path, listing, fits)
@@ -137,7 +145,7 @@ def _is_origin(content: object) -> bool:
     names = {field.name for field in fields(Origin)}
     return (
         isinstance(content, dict)
-        and content.keys() == names
+        and content.keys() | {"config"} == names  # which older ones lack
         and all(isinstance(value, str) for value in content.values())
         and content["source"] in hubs.SOURCES
     )
@@ -161,10 +169,11 @@ def _offer(repo: str, wanted: str, source: str, endpoint: str, send_token: bool)
 
 
 def chosen_file(listing: Listing, wanted: str) -> Listing:
-    """The listing with the wanted file alone, which may be left out if there is one.
+    """The listing with the wanted file, which may be left out if there is one, and with peft's
+    configuration next to it, if there is one, after it.
 
     Raises:
-        BadDownload: if it isn't there, or without a hash.
+        BadDownload: if it isn't there, or one of them without a hash.
     """
     named = [file for file in listing.files if file.path.endswith(ENDING)]
     shown = ", ".join(plain_line(file.path)[:60] for file in named[:SHOWN])
@@ -188,63 +197,86 @@ def chosen_file(listing: Listing, wanted: str) -> Listing:
             f"{listing.endpoint} lists a file {file.path!r:.80} in {listing.repo}, which would be "
             "outside the folder: nothing was fetched; tell the hub"
         )
-    if not file.sha256:
-        raise BadDownload(f"{where} gives no hash for {file.path}: try another --source")
-    return Listing(listing.source, listing.endpoint, listing.repo, listing.revision, (file,))
+    beside = str(path.with_name(CONFIG))
+    chosen = (file, *(other for other in listing.files if other.path == beside))
+    for one in chosen:
+        if not (one.sha256 or (one is not file and one.git_blob)):
+            raise BadDownload(f"{where} gives no hash for {one.path}: try another --source")
+    return Listing(listing.source, listing.endpoint, listing.repo, listing.revision, chosen)
 
 
 def _is_there(path: Path, file: HubFile) -> bool:
-    """Whether the library has the file.
-
-    Raises:
-        DownloadError: if another one has its name.
-    """
-    if not path.exists():
-        return False
+    """Whether a path holds a file of the hub."""
     same = path.is_file() and path.stat().st_size == file.bytes
-    if same and hashing.sha256(path) == file.sha256:
-        return True
-    raise DownloadError(f"{path} is there with other content: rename that file, then go on")
+    return same and is_as_listed(path, file, hashing.sha256(path))
+
+
+def _check_free(
+    path: Path, missing: Mapping[HubFile, Path], places: Mapping[HubFile, Path]
+) -> None:
+    """Raise DownloadError if another file has one of the names; a configuration that the hub
+    doesn't have would be taken for that of the new LoRA."""
+    taken = list(missing.values())
+    if path in taken and config_path(path) not in places.values():
+        taken.append(config_path(path))
+    for one in taken:
+        if one.exists():
+            raise DownloadError(f"{one} is there with other content: rename that file, then go on")
 
 
 def _fetch(
     offer: Offer,
-    path: Path,
+    missing: Mapping[HubFile, Path],
     staging: Path,
     on_event: TransferListener,
     patience: float,
-    instead: bool,
 ) -> None:
-    file, free = offer.files[0], shutil.disk_usage(files.nearest_existing_folder(path.parent)).free
-    if file.bytes + RESERVE > free:
+    """Fetch files, check them and give them their names, the configuration first."""
+    file, folder = next(iter(missing)), next(iter(missing.values())).parent
+    free = shutil.disk_usage(files.nearest_existing_folder(folder)).free
+    size = sum(one.bytes for one in missing)
+    if size + RESERVE > free:
         raise DiskFull(
-            f"{file.path} needs {format_bytes(file.bytes)} at {path.parent} and "
+            f"{file.path} needs {format_bytes(size)} at {folder} and "
             f"{format_bytes(free)} are free: make room"
         )
     open_staging(staging)
-    on_event(Started("fetching", file.bytes))
-    fetch_files(offer, [file], staging, on_event, patience)
+    on_event(Started("fetching", size))
+    fetch_files(offer, list(missing), staging, on_event, patience)
     try:
-        fitting_checkpoints(staging / file.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if instead:
-            _set_aside(path, on_event)
-        files.publish(staging / file.path, path)
+        if file.path.endswith(ENDING):
+            fitting_checkpoints(staging / file.path)
+        folder.mkdir(parents=True, exist_ok=True)
+        for one, place in reversed(missing.items()):
+            files.publish(staging / one.path, place)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _set_aside(path: Path, on_event: TransferListener) -> None:
-    """Rename a file, which may be the user's own, to the next free number of its name."""
-    if path.exists():
-        other = next(free for free in files.numbered_paths(path) if not free.exists())
-        path.rename(other)
-        on_event(Note(f"{path} had other content, which is kept as {other.name}"))
+def _set_aside(
+    path: Path, places: Mapping[HubFile, Path], on_event: TransferListener
+) -> dict[HubFile, Path]:
+    """Rename what differs from the hub's, which may be the user's own, to the next free number of
+    its name, a LoRA with its configuration; returns what is missing then."""
+    weights, config = next(iter(places)), config_path(path)
+    if not _is_there(path, weights) and path.exists():
+        other = free_path(path)
+        renamed = {path: other, config: config_path(other)}
+    else:
+        renamed = {config: next(one for one in files.numbered_paths(config) if not one.exists())}
+    (first, kept), *_ = renamed.items()
+    if first.exists():
+        on_event(Note(f"{first} had other content, which is kept as {kept.name}"))
+    for old, new in renamed.items():
+        if old.exists():
+            old.rename(new)
+    return {file: place for file, place in places.items() if not place.exists()}
 
 
 def _keep_origin(path: Path, listing: Listing) -> None:
-    (file,) = listing.files
-    origin = Origin(listing.source, listing.repo, listing.revision, file.path, file.sha256)
+    file, config = listing.files[0], config_path(path)
+    digest = hashing.sha256(config) if len(listing.files) > 1 else ""
+    origin = Origin(listing.source, listing.repo, listing.revision, file.path, file.sha256, digest)
     kept = origins(path.parent) | {path.name: origin}
     content = json.dumps({name: asdict(one) for name, one in kept.items()}, indent=1)
     files.write_whole(path.parent / ORIGINS, content.encode())

@@ -14,8 +14,9 @@ from ..text import full_number
 from . import library
 from .entries import LoraEntry, parse_loras, short_name, write_loras
 from .layers import UsedLora
+from .library import CONFIG, config_path
 from .reader import LoraFile, fitting_checkpoints, read_lora
-from .scales import CONFIG, METADATA, NONE
+from .scales import METADATA, NONE
 
 
 def read_loras(text: str, checkpoint: Checkpoint) -> tuple[UsedLora, ...]:
@@ -75,7 +76,7 @@ def alpha_beside(path: Path) -> float | None:
     Raises:
         RequestError: if its layers have several, or it is no LoRA of the family.
     """
-    if not path.with_name(CONFIG).is_file():
+    if not config_path(path).is_file():
         return None
     return _config_alpha(read_lora(path, fitting_checkpoints(path)[0]))
 
@@ -89,8 +90,8 @@ def _config_alpha(file: LoraFile) -> float | None:
     }
     if len(alphas) > 1:
         remedy = (
-            f"has several scales by the {CONFIG} beside it, which no @alpha can give: write that "
-            f"file's content into its header as {METADATA}, or merge it by peft"
+            f"has several scales by {config_path(file.path).name} beside it, which no @alpha can "
+            f"give: write that file's content into its header as {METADATA}, or merge it by peft"
         )
         raise RequestError("lora", str(file.path), remedy)
     return alphas.pop()

@@ -19,6 +19,9 @@ FOLDER = "loras"
 
 ENDING = ".safetensors"
 
+CONFIG = "adapter_config.json"
+"""peft's configuration of a LoRA, beside its file."""
+
 KNOWN = ".loras.json"
 """In the outputs folder: size, date and SHA-256 of each file that was used, by its path. So a file
 is read once to be hashed, and one outside of the library is found again."""
@@ -40,6 +43,19 @@ def library() -> list[Path]:
     )
 
 
+def config_path(path: Path) -> Path:
+    """Where peft's configuration of a LoRA file is: ``CONFIG`` beside it; in the library, where
+    that would be of one LoRA among others, with the LoRA's name before it."""
+    in_library = path.absolute().parent == loras_folder().absolute()
+    return path.with_name(f"{path.stem}.{CONFIG}" if in_library else CONFIG)
+
+
+def free_path(path: Path) -> Path:
+    """A path, or the next number of it, that neither a LoRA nor the configuration of one has."""
+    paths = numbered_paths(path)
+    return next(one for one in paths if not (one.exists() or config_path(one).exists()))
+
+
 def keep_lora(data: bytes, name: str) -> Path:
     """Keep the content of a LoRA in the library.
 
@@ -58,8 +74,7 @@ def keep_lora(data: bytes, name: str) -> Path:
             if there.stat().st_size == len(data) and file_hash(there) == digest:
                 return there
     stem = Path(plain_line(name)).name.removesuffix(ENDING).lstrip(".") or "lora"
-    paths = numbered_paths(loras_folder() / f"{stem}{ENDING}")
-    kept = next(path for path in paths if not path.exists())
+    kept = free_path(loras_folder() / f"{stem}{ENDING}")
     with translate_errors(kept):
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, data)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..paths import read_json
-from . import library
+from .library import CONFIG, config_path
 from .names import without_prefix
 
-TENSOR, HEADER, CONFIG, FORMAT, NONE = "tensor", "header", "adapter_config.json", "format", "none"
-"""Where a file's alpha stands. ``FORMAT``: its trainer has always the same; ``NONE``: nowhere, so
-it is taken for the rank, a scale of 1."""
+TENSOR, HEADER, FORMAT, NONE = "tensor", "header", "format", "none"
+"""Where a file's alpha stands, besides ``CONFIG``. ``FORMAT``: its trainer has always the same;
+``NONE``: nowhere, so it is taken for the rank, a scale of 1."""
 
 METADATA = "lora_adapter_metadata"
 """Key of diffusers' metadata in a header: JSON of peft's configuration."""
@@ -46,10 +46,8 @@ class Scaling:
 
 
 def read_scaling(path: Path, metadata: Mapping[str, str]) -> Scaling:
-    """That of a file, by its header or by peft's file beside it; empty where there is none.
-
-    In the library that file would be of one LoRA among others, so there it isn't read.
-    """
+    """That of a file, by its header or by peft's configuration, see ``config_path``; empty where
+    there is none."""
     if METADATA in metadata:
         try:
             content = json.loads(metadata[METADATA])
@@ -58,10 +56,8 @@ def read_scaling(path: Path, metadata: Mapping[str, str]) -> Scaling:
         if isinstance(content, dict) and content:
             own = {key.removeprefix("transformer."): value for key, value in content.items()}
             return _scaling(own, HEADER)
-    if path.absolute().parent == library.loras_folder().absolute():
-        return Scaling()
     try:
-        content = read_json(path.with_name(CONFIG))
+        content = read_json(config_path(path))
     except (OSError, ValueError):
         return Scaling()
     return _scaling(content, CONFIG) if isinstance(content, dict) else Scaling()

@@ -11,7 +11,7 @@ from ..checkpoints.listings import Offer
 from ..errors import BadDownload, ModelError
 from ..events import Bytes, Started, TransferListener
 from .download import Origin, chosen_file, origins, place_lora
-from .library import library, loras_folder
+from .library import config_path, library, loras_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,8 @@ def fetched_loras() -> dict[str, Path]:
 
 
 def verify_lora(path: Path, on_event: TransferListener = lambda event: None) -> LoraVerification:
-    """Hash a fetched LoRA and compare it with what its hub listed.
+    """Hash a fetched LoRA, and peft's configuration of it, and compare them with what its hub
+    listed.
 
     Args:
         path: one of ``fetched_loras``.
@@ -46,10 +47,14 @@ def verify_lora(path: Path, on_event: TransferListener = lambda event: None) -> 
         size = path.stat().st_size
         on_event(Started("checking", size))
         digest = hashing.sha256(path, lambda _, count: on_event(Bytes(path.name, count, size)))
+        config = config_path(path)
+        config_digest = hashing.sha256(config) if origin.config and config.is_file() else ""
     except OSError as error:
         raise ModelError(f"{path} can't be read: {error.strerror}") from error
-    problem = f"has other content than {origin}"
-    return LoraVerification(path, origin, () if digest == origin.sha256 else (problem,))
+    problems = [f"has other content than {origin}"] if digest != origin.sha256 else []
+    if config_digest != origin.config:
+        problems.append(f"has another {config.name} than {origin}")
+    return LoraVerification(path, origin, tuple(problems))
 
 
 def repair_lora(

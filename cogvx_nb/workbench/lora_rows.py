@@ -12,9 +12,9 @@ from ..checkpoints.registry import Checkpoint, Model
 from ..errors import RequestError
 from ..loras.entries import LoraEntry, parse_loras, short_name, write_loras
 from ..loras.given import alpha_beside
-from ..loras.library import ENDING, file_hash, find_lora, library
+from ..loras.library import CONFIG, ENDING, file_hash, find_lora, library
 from ..loras.reader import PICKLES, LoraFile, fitting_checkpoints, read_lora
-from ..loras.scales import CONFIG, FORMAT, HEADER, NONE, TENSOR
+from ..loras.scales import FORMAT, HEADER, NONE, TENSOR
 from ..text import full_number, plain_line
 from .wording import explain_error
 
