@@ -23,6 +23,7 @@ from cogvx_nb.errors import (
 )
 from cogvx_nb.loras import download, given, library
 from cogvx_nb.loras.modules import linear_shapes
+from cogvx_nb.sweep import given_loras
 from cogvx_nb.workbench import lora_rows
 
 LAYER = "transformer.transformer_blocks.3.attn1.to_q"
@@ -281,6 +282,17 @@ def test_the_configuration_of_another_folder_is_not_taken(hub, origin):
     fetched = fetch(hub, "me/many", "deep/b.safetensors")
     assert not list(fetched.path.parent.glob("b.*json"))
     assert download.origins(fetched.path.parent)["b.safetensors"].config == ""
+
+
+def test_what_was_kept_before_a_configuration_came_stays_as_it_was(hub, origin):
+    fetch(hub, "me/one")
+    kept = given.kept_text(given.read_loras("one", TINY))
+    configured(origin, 2)
+    fetch(hub, "me/one")
+    assert given.read_loras("one", TINY)[0].layers[0].scale == 0.5
+    (used,) = given.read_loras(kept, TINY)
+    assert (used.layers[0].scale, used.alpha) == (1, None)
+    assert lora_rows.kept_loras(kept) == given_loras.LoraFiles({}).read(kept, []).kept == kept
 
 
 def test_origins_of_before_have_no_configuration(hub, origin):

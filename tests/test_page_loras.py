@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save, save_file
 from test_page import HOSTILE, QUICK, Shown
 
 from cogvx_nb.checkpoints import registry
+from cogvx_nb.loras import given
 from cogvx_nb.loras.modules import linear_shapes
 from cogvx_nb.planning import planner
 from cogvx_nb.workbench import lora_rows
@@ -97,6 +100,29 @@ def test_a_dropped_lora_is_kept_and_given_by_its_content(shown, models):
     assert "is there already" in again
     drop(shown, "other.safetensors", content)
     assert [path.name for path in models.iterdir()] == [kept.name], "the same content"
+
+
+def test_the_alpha_that_is_shown_is_the_one_that_scales(shown, models):
+    """As the page types it, over the rank: the same text by hand gives the same scale."""
+    config = {"lora_alpha": 8, "use_rslora": True}
+    put(models, "rooted", tensors(), {"lora_adapter_metadata": json.dumps(config)})
+    put(models, "peft", tensors(seed=2))
+    library = shown.ask("lora.library")["data"]
+    assert [row["facts"]["alpha"] for row in library] == ["4", "16"], "of no one, of the header"
+    assert library[1]["facts"]["alpha_from"] == "8 over the root of the rank in its header"
+    (models / "peft.adapter_config.json").write_text('{"lora_alpha": 2}')
+    rows = shown.ask("lora.library")["data"]
+    assert [row["facts"]["alpha"] for row in rows] == ["2", "16"], "by a file that came later"
+    for row in rows:
+        (own,) = given.read_loras(row["written"], registry.TINY)
+        typed = f"{row['written']}@alpha={row['facts']['alpha']}"
+        assert given.read_loras(typed, registry.TINY)[0].layers[0].scale == own.layers[0].scale
+    added = shown.ask("lora.add", {"text": "", "file": "peft"})["data"]["text"]
+    assert added.endswith("@alpha=2")
+    alone = added.removesuffix("@alpha=2")
+    (row,) = shown.ask("lora.show", {"text": alone})["data"]["rows"]
+    assert (row["facts"]["alpha"], row["facts"]["alpha_from"][:7]) == ("4", "assumed")
+    assert given.read_loras(alone, registry.TINY)[0].layers[0].scale == 1
 
 
 @pytest.mark.parametrize(

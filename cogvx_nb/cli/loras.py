@@ -108,7 +108,7 @@ def inspect_lora(options: argparse.Namespace) -> int:
     blocks = {layer.module.split(".")[1] for layer in found.layers if "blocks." in layer.module}
     scales = {
         f"{full_number(one.scale)} (alpha {full_number(one.alpha)} from {one.alpha_from}, "
-        f"rank {one.rank})": None
+        f"{'over the root of rank' if one.by_root else 'rank'} {one.rank})": None
         for one in found.layers
     }
     rows = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +30,7 @@ def read_loras(text: str, checkpoint: Checkpoint) -> tuple[UsedLora, ...]:
 def read_entry(entry: LoraEntry, checkpoint: Checkpoint) -> UsedLora:
     """Find and read one; see ``read_loras``."""
     path = library.find_lora(entry.file, entry.sha256)
-    file = read_lora(path, checkpoint)
+    file = read_lora(path, checkpoint, beside=not entry.sha256)
     layers, alpha = file.layers, entry.alpha
     if alpha is None:
         alpha = _config_alpha(file)
@@ -85,9 +84,7 @@ def _config_alpha(file: LoraFile) -> float | None:
     """The scale times the rank, if the scale is from the configuration beside the file."""
     if all(layer.alpha_from != CONFIG for layer in file.layers):
         return None
-    alphas = {
-        layer.alpha * (math.sqrt(layer.rank) if layer.by_root else 1.0) for layer in file.layers
-    }
+    alphas = {layer.alpha_over_rank for layer in file.layers}
     if len(alphas) > 1:
         remedy = (
             f"has several scales by {config_path(file.path).name} beside it, which no @alpha can "

@@ -30,6 +30,11 @@ class LoraLayer:
     def scale(self) -> float:
         return self.alpha / (math.sqrt(self.rank) if self.by_root else self.rank)
 
+    @property
+    def alpha_over_rank(self) -> float:
+        """The alpha that gives the scale over the rank, as one that is typed does."""
+        return self.alpha * (math.sqrt(self.rank) if self.by_root else 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class UsedLora:

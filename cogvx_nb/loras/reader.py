@@ -39,8 +39,12 @@ class LoraFile:
     metadata: dict[str, str]  # of the header
 
 
-def read_lora(name: str | Path, checkpoint: Checkpoint) -> LoraFile:
+def read_lora(name: str | Path, checkpoint: Checkpoint, beside: bool = True) -> LoraFile:
     """A LoRA file, for a checkpoint that it fits.
+
+    Args:
+        beside: whether peft's configuration beside it counts; what is named by its content alone
+            is the same wherever that is.
 
     Raises:
         RequestError: if it is none, damaged, or doesn't fit, in one line with the remedy.
@@ -50,7 +54,7 @@ def read_lora(name: str | Path, checkpoint: Checkpoint) -> LoraFile:
     shapes = linear_shapes(checkpoint)
     found, formats = _sort_tensors(path, tensors, shapes)
     _check_modules(path, found, shapes, checkpoint)
-    config = read_scaling(path, metadata)
+    config = read_scaling(path, metadata, beside)
     if config.unread:
         shown = plain_line(config.unread)[:40]
         raise _unusable(path, f"has an alpha for {shown}, which isn't a layer's name: list names")

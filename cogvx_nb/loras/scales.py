@@ -45,9 +45,12 @@ class Scaling:
         return self.alpha
 
 
-def read_scaling(path: Path, metadata: Mapping[str, str]) -> Scaling:
-    """That of a file, by its header or by peft's configuration, see ``config_path``; empty where
-    there is none."""
+def read_scaling(path: Path, metadata: Mapping[str, str], beside: bool = True) -> Scaling:
+    """That of a file, by its header or by peft's configuration; empty where there is none.
+
+    Args:
+        beside: whether that of ``config_path`` counts.
+    """
     if METADATA in metadata:
         try:
             content = json.loads(metadata[METADATA])
@@ -56,6 +59,8 @@ def read_scaling(path: Path, metadata: Mapping[str, str]) -> Scaling:
         if isinstance(content, dict) and content:
             own = {key.removeprefix("transformer."): value for key, value in content.items()}
             return _scaling(own, HEADER)
+    if not beside:
+        return Scaling()
     try:
         content = read_json(config_path(path))
     except (OSError, ValueError):

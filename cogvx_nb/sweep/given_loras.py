@@ -145,8 +145,7 @@ class LoraFiles:
             kept = LoraEntry(short_name(path.name), library.file_hash(path))
             return FoundLora(LoraEntry(str(path)), kept, path, alpha=alpha_beside(path))
         kept = LoraEntry(entry.name, entry.sha256)
-        path = library.find_lora(kept.file, kept.sha256)
-        return FoundLora(kept, kept, path, alpha=alpha_beside(path))
+        return FoundLora(kept, kept, library.find_lora(kept.file, kept.sha256))
 
     def _recorded_as(self, file: str) -> str:
         """What a file that rows name was kept as; empty if it wasn't."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from ..checkpoints.registry import Checkpoint, Model
 from ..errors import RequestError
 from ..loras.entries import LoraEntry, parse_loras, short_name, write_loras
 from ..loras.given import alpha_beside
-from ..loras.library import CONFIG, ENDING, file_hash, find_lora, library
+from ..loras.library import CONFIG, ENDING, config_path, file_hash, find_lora, library
 from ..loras.reader import PICKLES, LoraFile, fitting_checkpoints, read_lora
 from ..loras.scales import FORMAT, HEADER, NONE, TENSOR
 from ..text import full_number, plain_line
@@ -97,7 +98,8 @@ def kept_entry(entry: LoraEntry) -> LoraEntry:
     if entry.sha256 and entry.file == entry.name:
         return entry
     path = find_lora(entry.file, entry.sha256)
-    alpha = alpha_beside(path) if entry.alpha is None else entry.alpha
+    own = entry.alpha is not None or entry.sha256
+    alpha = entry.alpha if own else alpha_beside(path)
     return replace(entry, file=short_name(path.name), sha256=file_hash(path), alpha=alpha)
 
 
@@ -158,7 +160,7 @@ def _row(entry: LoraEntry, checkpoint: Checkpoint, others: list[str]) -> LoraRow
     written = _written(entry)
     try:
         path = find_lora(entry.file, entry.sha256)
-        facts = _facts(path)
+        facts = _facts(path, beside=not entry.sha256)
     except RequestError as error:
         told = explain_error(error).text
         return LoraRow(entry.name, written, entry.weight, entry.alpha, FileFacts(), told)
@@ -181,39 +183,56 @@ def _for_others(facts: FileFacts) -> str:
     return f"it is for {', '.join(facts.fits[:3])}"
 
 
-def _facts(path: Path) -> FileFacts:
+def _facts(path: Path, beside: bool = True) -> FileFacts:
+    """What a file is.
+
+    Args:
+        beside: see ``read_lora``.
+    """
     try:
-        state = path.stat()
+        state = _state(path)
     except OSError:
         return FileFacts(problem="can't be read: check its name")
-    return _read_facts(path, state.st_size, state.st_mtime_ns)
+    config = None
+    with contextlib.suppress(OSError):
+        config = _state(config_path(path)) if beside else None
+    return _read_facts(path, beside, state, config)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=500)
-def _read_facts(path: Path, size: int, changed: int) -> FileFacts:
-    """What a file is; read again where its size or time changed."""
+def _read_facts(
+    path: Path, beside: bool, state: tuple[int, int], config: tuple[int, int] | None
+) -> FileFacts:
+    """What a file is; read again where its size or time changed, or those of peft's configuration
+    beside it."""
     try:
         fits = fitting_checkpoints(path)
-        file = read_lora(path, fits[0])
+        file = read_lora(path, fits[0], beside)
     except RequestError as error:
         return FileFacts(problem=plain_line(error.remedy))
     layers, metadata = file.layers, file.metadata
-    alphas = dict.fromkeys(full_number(layer.alpha) for layer in layers)
+    alphas = dict.fromkeys(full_number(layer.alpha_over_rank) for layer in layers)
     base = next((metadata[key] for key in BASES if metadata.get(key)), "")
     return FileFacts(
         tuple(checkpoint.name for checkpoint in fits),
         max(layer.rank for layer in layers),
         ", ".join(list(alphas)[:3]) + ("…" if len(alphas) > 3 else ""),
-        ALPHA_FROM[_alpha_source(file)],
+        _alpha_source(file),
         plain_line(base)[:MOST_TRIGGER],
         _triggers(metadata),
     )
 
 
 def _alpha_source(file: LoraFile) -> str:
-    """Where its alphas stand; ``NONE`` where one of them is assumed."""
-    sources = [layer.alpha_from for layer in file.layers]
-    return NONE if NONE in sources else sources[0]
+    """Where its alphas stand, for people; assumed where one of them is."""
+    layer = next((one for one in file.layers if one.alpha_from == NONE), file.layers[0])
+    by_root = f"{full_number(layer.alpha)} over the root of the rank " if layer.by_root else ""
+    return f"{by_root}{ALPHA_FROM[layer.alpha_from]}"
 
 
 def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
