@@ -293,6 +293,7 @@ def test_what_was_kept_before_a_configuration_came_stays_as_it_was(hub, origin):
     (used,) = given.read_loras(kept, TINY)
     assert (used.layers[0].scale, used.alpha) == (1, None)
     assert lora_rows.kept_loras(kept) == given_loras.LoraFiles({}).read(kept, []).kept == kept
+    assert lora_rows.kept_loras(kept.replace("#", ".safetensors#")) == kept
 
 
 def test_origins_of_before_have_no_configuration(hub, origin):
