@@ -27,6 +27,7 @@ from .results.found import find_made
 from .results.joined import Piece, describe_joined, joined_frames
 from .results.output import check_output, check_room
 from .results.result import Result
+from .results.source_prompt import prompt_note, with_notes
 from .text import format_bytes
 from .workflow import make_video, prepare_request
 
@@ -55,6 +56,7 @@ class _Row:
     shot: Shot
     request: VideoRequest
     note: str  # why this checkpoint
+    notes: tuple[str, ...]  # whose prompt it has
 
     @property
     def new_frames(self) -> int:
@@ -77,7 +79,7 @@ def make_storyboard(
     Args:
         rows: a file (YAML, JSON, JSONL, CSV, TSV), or mappings of fields of a request to values,
             each with a ``prompt`` and a ``transition``: ``cut`` (the default), ``continue`` or
-            ``fade``.
+            ``fade``. One that goes on without a prompt has that of the row before.
         output: path of the whole; by default a new name in ``outputs/<date>/``. Pieces always have
             such names.
         overwrite: replace a video of that name.
@@ -142,9 +144,12 @@ def _prepared(shots: list[Shot], emit: Listener) -> list[_Row]:
     rows: list[_Row] = []
     for shot in shots:
         with _naming(shot):
-            coming = _coming(rows[-1].request) if shot.transition == CONTINUE else None
+            coming, notes = None, ()
+            if shot.transition == CONTINUE:
+                coming = _coming(rows[-1].request)
+                shot, notes = _with_prompt(shot, rows[-1])
             made, note = prepare_request(shot.values["prompt"], emit, coming, **_rest(shot))
-            rows.append(_Row(shot, made, note))
+            rows.append(_Row(shot, with_notes(made, notes), note, notes))
             size, wanted = _size(made), _size(rows[0].request)
             if size != wanted:
                 remedy = f"makes {size}, and the rows before {wanted}: use one size and rate"
@@ -157,6 +162,16 @@ def _prepared(shots: list[Shot], emit: Listener) -> list[_Row]:
                 remedy = f"brings the frames of the whole to {most}: end the storyboard before it"
                 raise RequestError("frames", made.frames, remedy)
     return rows
+
+
+def _with_prompt(shot: Shot, before: _Row) -> tuple[Shot, tuple[str, ...]]:
+    """(the row, notes): without a prompt it has the one that was used for the row before, which is
+    not enriched once more."""
+    if shot.values["prompt"]:
+        return shot, ()
+    prompt = before.request.prompt
+    values = shot.values | {"prompt": prompt, "enrich": False}
+    return replace(shot, values=values), (prompt_note(before.shot.origin, prompt),)
 
 
 def _coming(before: VideoRequest) -> Given:
@@ -184,6 +199,7 @@ def _made(
                 templates=prepared.templates,
                 **values | {FIELD: str(before[-1].result.path)},
             )
+            prepared = with_notes(prepared, row.notes)
         catalogue = Catalogue()
         catalogue.refresh()
         if found := find_made(prepared, catalogue):

@@ -15,7 +15,7 @@ import pytest
 from chat import BETTER, Endpoint, Reply
 from conftest import CIRCLE
 
-from cogvx_nb import errors, progress, reproduction, workflow
+from cogvx_nb import errors, progress, reproduction, storyboard, workflow
 from cogvx_nb.checkpoints import registry
 from cogvx_nb.checkpoints.registry import COGVIDEOX_5B
 from cogvx_nb.cli import main
@@ -434,6 +434,16 @@ def test_both_are_kept_in_the_sidecar_and_the_mp4(endpoint, make):
 
 def test_a_prompt_as_typed_says_nothing_of_it(make):
     assert "enriched_from" not in result.describe_video(make()).as_json()
+
+
+def test_a_row_that_goes_on_is_not_enriched_once_more(endpoint, monkeypatch):
+    let_in = replace(registry.TINY, enrichable=True)
+    monkeypatch.setattr(registry, "CHECKPOINTS", (COGVIDEOX_5B, let_in))
+    endpoint.reply = Reply(BLUE)
+    rows = [{"prompt": "a kite"}, {"transition": "continue", "frames": 4}]
+    first, second = storyboard.check_rows(rows, model="tiny", enrich=True)
+    assert first.prompt == second.prompt == BLUE
+    assert len(endpoint.requests) == 1
 
 
 def test_what_was_typed_is_checked(tiny):

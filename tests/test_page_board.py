@@ -78,6 +78,20 @@ def test_what_is_wrong_is_said_at_its_row(shown):
     assert not shown.session.queue.waiting
 
 
+def test_a_row_that_goes_on_needs_no_prompt(shown):
+    rows = row(CIRCLE, frames=9), row(" ", "continue", frames=4)
+    told = f"the prompt is that of row 1, which it goes on from: {CIRCLE}"
+    edited = shown.ask("board.edit", table(*rows))["data"]
+    assert (edited["problem"], edited["changes"]) == (None, ["", told])
+    assert make(shown, *rows)["states"] == [MADE, MADE]
+    spelled = make(shown, rows[0], row(CIRCLE, "continue", frames=4))
+    assert spelled["told"] == "2 pieces were taken (1, 2)."
+    bad = shown.ask("board.edit", table(rows[0], rows[1] | {"frames": -4}))["data"]["problem"]
+    assert (bad["row"], bad["field"]) == (2, "frames"), "though no prompt is typed"
+    cut = shown.ask("queue.storyboard", table(rows[0], row("")))["data"]["problem"]
+    assert (cut["row"], cut["text"][:15]) == (2, "Prompt is empty")
+
+
 def test_what_is_adjusted_is_said_at_its_row(shown):
     rows = row(CIRCLE, frames=13), row(STAR, "continue", frames=13)
     changes = shown.ask("board.edit", table(*rows))["data"]["changes"]
@@ -138,6 +152,7 @@ def test_a_storyboard_in_the_queue_outlives_the_kernel(shown, outputs):
         ("a, b\r\n\n c\n", [BoardRow("a, b"), BoardRow("c")]),
         ("a\t5\tfade\nb\t\tCut", [BoardRow("a", 5, "fade"), BoardRow("b")]),
         ('Prompt,transition,frames,x\n"a, b",continue,9,?\n', [BoardRow("a, b", 9, "continue")]),
+        ("a\n\t4\tcontinue", [BoardRow("a"), BoardRow("", 4, "continue")]),
         ("frames;prompt\n9;a\n;b", [BoardRow("a", 9), BoardRow("b")]),
         ("", []),
     ],

@@ -18,11 +18,11 @@ from cogvx_nb.errors import Cancelled, OutputExists, ResultError, SpecError
 from cogvx_nb.loras import library
 from cogvx_nb.media.ffmpeg import find_ffmpeg
 from cogvx_nb.planning.storyboards import read_storyboard, shots_of
-from cogvx_nb.progress import Progress, Step
+from cogvx_nb.progress import Planned, Progress, Step
 from cogvx_nb.results import result, video
 from cogvx_nb.results.catalogue import Catalogue
 from cogvx_nb.results.joined import join_frames, joined_frames
-from cogvx_nb.storyboard import make_storyboard
+from cogvx_nb.storyboard import check_rows, make_storyboard
 
 STAR = "a green star growing on a navy background"
 SMALL = {"model": "tiny", "steps": 2}
@@ -49,6 +49,26 @@ def test_files_give_rows(tmp_path, name):
     first, second = read_storyboard(tmp_path / name)
     assert (first.values, first.transition) == ({"prompt": CIRCLE}, "cut")
     assert (second.values, second.transition) == ({"prompt": STAR, "frames": 9}, "fade")
+
+
+WITHOUT_PROMPT = {
+    "board.yaml": f"- {CIRCLE}\n- {{transition: continue, frames: 4}}\n",
+    "board.json": json.dumps([CIRCLE, {"prompt": None, "transition": "continue", "frames": 4}]),
+    "board.jsonl": f'"{CIRCLE}"\n' + '{"prompt": " ", "transition": "continue", "frames": 4}',
+    "board.csv": f"prompt,frames,transition\n{CIRCLE},,\n,4,continue\n",
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_PROMPT)
+def test_rows_that_go_on_need_no_prompt(tmp_path, name):
+    path = tmp_path / name
+    path.write_text(WITHOUT_PROMPT[name])
+    first, second = read_storyboard(path)
+    assert first.values == {"prompt": CIRCLE}
+    assert (second.values, second.transition) == ({"prompt": "", "frames": 4}, "continue")
+    path.write_text(WITHOUT_PROMPT[name].replace("continue", "fade"))
+    with pytest.raises(SpecError, match=rf"^(item|line) \d of {name}: prompt = '': is empty"):
+        read_storyboard(path)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +270,33 @@ def test_a_changed_row_makes_its_piece_and_those_that_go_on_from_it(outputs, cap
     first.pieces[2].result.path.unlink()
     with pytest.raises(ResultError, match="a piece of it, is not there any more"):
         reproduction.reproduce(whole)
+
+
+def test_a_row_without_a_prompt_goes_on_with_that_of_the_row_before(outputs):
+    """As it was used: what a seed made of wildcards, though the piece has a seed of its own."""
+    said = []
+    rows = [
+        {"prompt": f"{{{CIRCLE}|{STAR}|{STAR.replace('green', 'blue')}}}", "frames": 9},
+        *[{"frames": 4, "transition": "continue"}] * 3,
+    ]
+    made = make_storyboard(rows, on_event=said.append, **SMALL)
+    requests = [piece.result.settings.request for piece in made.pieces]
+    assert len({request.prompt for request in requests}) == 1
+    assert len({request.seed for request in requests}) == 4
+    assert "{" not in requests[0].prompt
+    text = requests[0].prompt
+    notes = [event.request.notes[:1] for event in said if isinstance(event, Planned)]
+    told = [f"the prompt is that of row {n}, which it goes on from: {text}" for n in (1, 2, 3)]
+    assert notes[1:] == [(note,) for note in told]
+    assert not any(note.startswith("the prompt") for note in notes[0])
+    written = [rows[0], *[row | {"prompt": text} for row in rows[1:]]]
+    again = make_storyboard(written, **SMALL)
+    assert [piece.made for piece in again.pieces] == [False] * 4
+    begin = {"extend": str(made.pieces[0].result.path), "frames": 4}
+    (going,) = check_rows([begin], **SMALL)
+    assert (going.prompt, going.notes[0][:23]) == (text, "the prompt is that of 2")
+    reproduced = reproduction.reproduce(made.pieces[2].result)
+    assert reproduced.identical, str(reproduced)
 
 
 class Terminal(io.StringIO):

@@ -24,8 +24,11 @@ LIST_KEY = "prompts"
 """The key of a mapping that holds nothing but a list of prompts."""
 
 
-def read_prompt_file(path: Path) -> tuple[ParameterRow, ...]:
+def read_prompt_file(path: Path, needed: bool = True) -> tuple[ParameterRow, ...]:
     """The prompts of a file, each with the parameters that the file gives for it.
+
+    Args:
+        needed: whether each row must have a prompt.
 
     =============== ================================================================
     ending          content
@@ -45,10 +48,20 @@ def read_prompt_file(path: Path) -> tuple[ParameterRow, ...]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise SpecError(f"{path.name[:60]!r}: end it in one of {', '.join(READERS)}")
-    rows = tuple(itertools.islice(reader(read_text_file(path), path.name), MAX_ROWS + 1))
+    rows = reader(read_text_file(path), path.name)
+    rows = tuple(itertools.islice(map(_with_prompt, rows) if needed else rows, MAX_ROWS + 1))
     if len(rows) > MAX_ROWS:
         raise SpecError(f"{path.name} has more than {MAX_ROWS:,} prompts: split it")
     return rows
+
+
+def _with_prompt(row: ParameterRow) -> ParameterRow:
+    """Check that a row has a prompt."""
+    prompt = row.values.get("prompt", "")
+    if isinstance(prompt, str) and not prompt.strip(INVISIBLE):
+        unique_names(row.values, row.origin)  # which says what is there instead
+        raise SpecError(f"{row.origin} has no prompt: give it one, or delete it")
+    return row
 
 
 def _text_rows(text: str, name: str) -> Iterator[ParameterRow]:
@@ -143,7 +156,8 @@ def _item_rows(content: object, name: str) -> Iterator[ParameterRow]:
 
 
 def _row(item: object, origin: str) -> ParameterRow:
-    """The row of a text, or of an object with a prompt and other parameters."""
+    """The row of a text, or of an object with a prompt and other parameters. A prompt that is null
+    is blank."""
     if isinstance(item, str):
         item = {"prompt": item}
     if not isinstance(item, dict):
@@ -154,11 +168,10 @@ def _row(item: object, origin: str) -> ParameterRow:
         )
     if not all(isinstance(name, str) for name in item):
         raise SpecError(f"{origin}: the names of parameters must be text: quote them")
-    parameters = unique_names(item, origin)
+    parameters = unique_names(item, origin, needed=False)
     values = {parameters[key]: v for key, v in item.items() if key in parameters and v is not None}
-    prompt = values.get("prompt", "")
-    if isinstance(prompt, str) and not prompt.strip(INVISIBLE):
-        raise SpecError(f"{origin} has no prompt: give it one, or delete it")
+    if "prompt" in parameters.values():
+        values.setdefault("prompt", "")
     return ParameterRow(values, origin, from_file=True)
 
 

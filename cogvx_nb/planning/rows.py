@@ -52,8 +52,11 @@ def field_name(name: str) -> str:
     return folded if folded in FIELDS or folded in PROMPT_NAMES else name.strip()
 
 
-def unique_names(names: Iterable[str], where: str) -> dict[str, str]:
+def unique_names(names: Iterable[str], where: str, needed: bool = True) -> dict[str, str]:
     """The parameter for each name of a row or heading, in their order.
+
+    Args:
+        needed: whether one must be the prompt.
 
     Raises:
         SpecError: if two are the same parameter, or none or several could be the prompt.
@@ -66,7 +69,7 @@ def unique_names(names: Iterable[str], where: str) -> dict[str, str]:
     if count > 1:
         raise SpecError(f"{where}: {frequent[:60]!r} is there twice")
     candidates = [name for name in PROMPT_NAMES if name in parameters]
-    if "prompt" in candidates:
+    if "prompt" in candidates or not (candidates or needed):
         return dict(zip(names, parameters, strict=True))
     if len(candidates) != 1:
         shown = ", ".join(candidates or names)[:80] or "nothing"

@@ -11,13 +11,14 @@ from ..loras.entries import join_loras
 from ..loras.given import placed_text
 from ..paths import user_path
 from .cells import read_cell
+from .extension import FIELD as EXTEND
 from .fields import ALIASES, FIELDS, INPUTS
 from .inputs import absolute_name
 from .prompt_files import read_prompt_file
 from .rows import ParameterRow, field_name
 from .transitions import CONTINUE, CUT, TRANSITIONS
 
-TRANSITION = "transition"
+TRANSITION, PROMPT = "transition", "prompt"
 
 MOST_ROWS = 200
 """Of a storyboard: all frames are in memory when it is joined."""
@@ -29,7 +30,9 @@ READ_CELLS = {int: "int", float: "float", bool: "bool"}
 class Shot:
     """A row of a storyboard, each value acceptable by itself."""
 
-    values: dict[str, object]  # by field of a request; ``prompt`` is among them
+    # By field of a request. ``prompt`` is among them, blank where it is that of what the piece goes
+    # on from: the row before, or the result that ``extend`` names.
+    values: dict[str, object]
     transition: str  # of ``TRANSITIONS``
     origin: str  # for messages, such as ``line 3 of board.csv``
 
@@ -45,7 +48,7 @@ def read_storyboard(file: str | Path) -> tuple[Shot, ...]:
     """
     path = user_path(file, "storyboard")
     try:
-        rows = read_prompt_file(path)
+        rows = read_prompt_file(path, needed=False)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise SpecError(f"storyboard {path}: {reason}") from error
@@ -114,16 +117,18 @@ def _shot(row: ParameterRow, folder: Path | None, first: bool) -> Shot:
         value = _typed(row, name, value)
         if FIELDS[name].many and isinstance(value, list | tuple):
             value = join_loras(value, folder)
-        if value is not None:
+        blank = name == PROMPT and isinstance(value, str) and not value.strip()
+        if value is not None and not blank:
             checked[name] = FIELDS[name].check(value)
     if folder is not None:
         checked |= _placed(checked, folder)
-    FIELDS["prompt"].check(checked.get("prompt", ""))
+    if transition != CONTINUE and not checked.get(EXTEND):
+        FIELDS[PROMPT].check(checked.get(PROMPT, ""))
     given = [name for name in INPUTS if checked.get(name)]
     if transition == CONTINUE and given:
         remedy = f"can't be given where a piece goes on: leave it out, or use {CUT}"
         raise RequestError(given[0], checked[given[0]], remedy)
-    return Shot(checked, transition, row.origin)
+    return Shot({PROMPT: ""} | checked, transition, row.origin)
 
 
 def _typed(row: ParameterRow, name: str, value: object) -> object:

@@ -122,7 +122,7 @@ def _named_columns(head: list[str], rows: list[Record], where: str) -> dict[int,
 def _row_values(
     cells: list[str], width: int, taken: dict[int, str], where: str
 ) -> dict[str, object]:
-    """The cells that have a value, by parameter."""
+    """The cells that have a value, by parameter; of the prompt in any case."""
     if not any(cell.strip() for cell in cells[width:]):
         cells = cells[:width]
     if len(cells) != width:
@@ -132,6 +132,4 @@ def _row_values(
     for name, cell in values.items():
         if cell.strip() in SPREADSHEET_ERRORS:
             raise SpecError(f"{where}: {name} = {cell.strip()!r}: an error of the spreadsheet")
-    if "prompt" not in values:
-        raise SpecError(f"{where} has no prompt: give it one, or delete the line")
-    return values
+    return {"prompt": ""} | values

@@ -56,8 +56,13 @@ def with_source_prompt(values: Mapping[str, object]) -> tuple[dict[str, object],
     found = settings.pieces[-1].prompt if settings.pieces else settings.request.prompt
     if not found.strip():
         return values, ()
-    note = f"the prompt is that of {name}, which it goes on from: {plain_line(found)}"
-    return values | {"prompt": found}, (cut_line(note, COLUMNS),)
+    return values | {"prompt": found}, (prompt_note(name, found),)
+
+
+def prompt_note(source: str, prompt: str) -> str:
+    """What the user should know of a prompt that is that of what a video goes on from."""
+    note = f"the prompt is that of {source}, which it goes on from: {plain_line(prompt)}"
+    return cut_line(note, COLUMNS)
 
 
 def _source_file(value: str) -> tuple[Path | None, str]:

@@ -13,7 +13,7 @@ from ..events import MADE, MAKING, TAKEN
 from ..planning.fields import INPUTS
 from ..planning.request import VideoRequest, make_request
 from ..planning.storyboards import MOST_ROWS
-from ..planning.transitions import TRANSITIONS
+from ..planning.transitions import CONTINUE, TRANSITIONS
 from ..storyboard import check_rows
 from ..text import plain_line
 from .actions import Action, NoArguments, Reply
@@ -68,7 +68,8 @@ def _checked(desk: Desk, board: Board, shown: dict[str, object]) -> Future[Reply
             standing |= _changes(_prepare(model, filled, board)[2])
         except CogvxError as error:
             problem = _problem(error)
-            if problem.row and board.rows[problem.row - 1].prompt.strip():
+            row = board.rows[problem.row - 1] if problem.row else None
+            if row and (row.prompt.strip() or row.transition == CONTINUE):
                 standing["problem"] = asdict(problem)  # nobody is told off before typing
         return Reply(standing)
 
@@ -134,8 +135,10 @@ def _prepare(
 
 
 def _changes(requests: tuple[VideoRequest, ...]) -> dict[str, object]:
-    """How the values of each row are adjusted, in a line."""
-    lines = ["; ".join(map(str, request.adjustments)) for request in requests]
+    """How the values of each row are adjusted, and what is to be known of it alone, in a line."""
+    common = requests[0].notes
+    told = [(*one.adjustments, *(x for x in one.notes if x not in common)) for one in requests]
+    lines = ["; ".join(map(str, remarks)) for remarks in told]
     return {"changes": [use_labels(line) for line in lines]}
 
 

@@ -111,7 +111,8 @@ function Storyboard(app) {
     const { data } = await app.run("board.paste", { text });
     if (!data?.length) return;
     const at = here < 0 ? before.length : before[here].prompt ? here + 1 : here;
-    put([...before.slice(0, at), ...data, ...before.slice(at).filter((row) => row.prompt)]);
+    const after = before.slice(at).filter((row, place) => row.prompt || (row.transition === "continue" && at + place !== here));
+    put([...before.slice(0, at), ...data, ...after]);
     rows[at].focus();
     edited();
     app.tell(data.length === 1 ? "One row was put in." : `${data.length} rows were put in.`, "info", () => { put(before); edited(); });

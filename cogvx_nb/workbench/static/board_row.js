@@ -6,9 +6,9 @@ const BOARD_STATES = { making: "being made…", made: "made", taken: "taken" };
 function BoardEntry({ prompt, frames, transition }, transitions, acts) {
   const id = `cogvx-board-${Math.random().toString(36).slice(2)}`;
   const name = h("th", { scope: "row" });
-  const text = h("textarea", { rows: 2, class: "cogvx-board-prompt", placeholder: "what is to be seen", "aria-describedby": id, on: { input: () => acts.edited(self), keydown } });
+  const text = h("textarea", { rows: 2, class: "cogvx-board-prompt", "aria-describedby": id, on: { input: () => acts.edited(self), keydown } });
   const length = h("input", { type: "number", min: 1, step: 1, class: "cogvx-board-frames", "aria-describedby": `${id} ${id}-changed`, on: { input: () => acts.edited(self), keydown } });
-  const follows = h("select", { class: "cogvx-board-transition", "aria-describedby": id, on: { change: () => acts.edited(self) } },
+  const follows = h("select", { class: "cogvx-board-transition", "aria-describedby": id, on: { change: () => { hint(); acts.edited(self); } } },
     Object.entries(transitions).map(([value, about]) => h("option", { value, text: value, title: about })));
   const state = h("td", { class: "cogvx-board-state" });
   const wrong = h("p", { class: "cogvx-problem cogvx-board-problem", id, role: "status" });
@@ -26,6 +26,12 @@ function BoardEntry({ prompt, frames, transition }, transitions, acts) {
     follows.value = transition;
   }
   wrong.hidden = changed.hidden = true;
+  hint();
+
+  /** What a prompt that isn't typed stands for. */
+  function hint() {
+    text.placeholder = follows.value === "continue" ? "what is to be seen; empty: as in the row before" : "what is to be seen";
+  }
 
   function keydown(event) {
     const places = { ArrowUp: -1, ArrowDown: 1 }[event.key];
@@ -50,6 +56,7 @@ function BoardEntry({ prompt, frames, transition }, transitions, acts) {
       length.placeholder = usual ?? "";
       follows.setAttribute("aria-label", `Transition to piece ${number}`);
       if (!place) follows.value = "cut"; // there is nothing before it
+      hint();
       follows.disabled = !place;
       up.disabled = !place;
       down.disabled = number === count;
