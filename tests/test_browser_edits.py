@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 from pathlib import Path
 
 import browser as kit
 import pytest
 import world
 from browser import fill, notice, wait
+from conftest import CIRCLE
 from PIL import Image
 from test_browser import PREVIEWED, drop
+from test_page import ODD
+
+from cogvx_nb.results import video
+from cogvx_nb.workbench.kept_page import KeptPage, write_page
+from cogvx_nb.workflow import generate_video
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -136,3 +143,57 @@ def test_an_edit_in_one_view_leaves_those_of_another(page, kept):
     assert kept(lambda form: form["steps"] == 9)["prompt"] == "a blue circle"
     wait(page, "document.querySelectorAll('[name=steps]')[0].value === '9'")
     assert first.locator("[name=prompt]").input_value() == "a blue circle"
+
+
+CHOSEN = ".cogvx-lengths input:checked"
+
+
+def test_what_is_not_edited_goes_back_as_it_came(page, kept, tmp_path):
+    """Though sliders round, lines of text lose their breaks and a LoRA is written in one way."""
+    fill(page, "a red circle")
+    kept(lambda form: form["prompt"] == "a red circle")
+    page.evaluate(
+        "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+        ".then(() => 0)"
+    )
+    path = tmp_path / "outputs" / ".workbench.json"
+    content = json.loads(path.read_text())
+    content["form"] |= ODD
+    path.write_text(json.dumps(content))
+    kit.run_all(page)
+    page.locator(".cogvx-lora").nth(1).wait_for()
+    assert page.locator(CHOSEN).get_attribute("value") == f"{ODD['frames']} {ODD['speed']}"
+    kit.more_settings(page)
+    page.locator("[name=steps]").fill("3")
+    form = kept(lambda form: form["steps"] == 3)
+    assert {name: form[name] for name in ODD} == ODD | {"steps": 3}
+    weight = page.get_by_label("Weight of one as a number")
+    assert weight.input_value() == "0.625"
+    weight.fill("0.375")
+    assert kept(lambda form: form["lora"] != ODD["lora"])["lora"] == "one:0.375, two:1"
+
+
+def test_a_loaded_result_is_made_as_it_was(tmp_path, monkeypatch):
+    """Of a strength between the slider's steps, and of as many new frames as no clip has."""
+    monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "outputs"))
+    clip = tmp_path / "clip.mp4"
+    frames = world.clip(world.Attributes("green", "circle", "up", "navy"), 13)
+    video.encode_video(frames, clip, 8, "")
+    usual = {"model": "cogvideox-tiny", "steps": 2, "seed": 5}
+    changed = generate_video(CIRCLE, **usual, video=str(clip), strength=0.625)
+    longer = generate_video(CIRCLE, **usual, extend=str(clip), frames=16)
+    made = [one.path.relative_to(tmp_path / "outputs").as_posix() for one in (changed, longer)]
+    write_page(KeptPage(roll=tuple(made)))
+    with kit.jupyter(tmp_path) as url, kit.chromium() as chromium:
+        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        kit.open_notebook(page, url)
+        kit.run_all(page)
+        for place, shown in enumerate(("0.625", "16 frames")):
+            page.locator(".cogvx-card-result").nth(place).click()
+            page.get_by_role("button", name="Load", exact=True).click()
+            page.locator(f".cogvx-form :is(output, th):visible:has-text('{shown}')").wait_for()
+            notice(page, "Its settings are in the form")
+            page.locator("[name=strength]").focus()
+            kit.generate(page)
+            notice(page, "You have this video already")
+            kit.keep(page, f"edits-made-again-{place}")

@@ -15,7 +15,8 @@ from PIL import Image, PngImagePlugin
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import DoesNotFit, PathError
 from cogvx_nb.finishing.recipe import Recipe
-from cogvx_nb.planning.fields import FIELDS
+from cogvx_nb.planning.field import Field
+from cogvx_nb.planning.fields import FIELDS, INPUTS
 from cogvx_nb.results import result
 from cogvx_nb.results.mp4 import TAG
 from cogvx_nb.workbench import app, drop_actions, kept_page, media_actions
@@ -28,6 +29,25 @@ from cogvx_nb.workbench.kept_queue import restore_job
 from cogvx_nb.workbench.page import Page, Steady, read_script, read_style
 from cogvx_nb.workbench.page_state import field_rows
 from cogvx_nb.workbench.session import Session
+
+
+def odd_value(field: Field) -> object:
+    """A valid value that a control may change: between its steps, untrimmed, of two lines."""
+    if field.kind is bool:
+        return not field.default
+    if field.choices:
+        return field.choices[-1]
+    if field.many:
+        return "one:0.6250, two"
+    if field.kind is str:
+        return " odd\r\ntext "
+    if field.kind is int:
+        return field.most - 2
+    return field.least + 0.123456789 * (min(field.most, 10) - field.least)
+
+
+ODD = {name: odd_value(FIELDS[name]) for name in NAMES}
+"""Of each field of the form such a value."""
 
 QUICK = {"prompt": CIRCLE, "frames": 9, "steps": 2, "seed": 7}
 
@@ -187,6 +207,20 @@ def test_the_form_outlives_page_and_kernel(open_page):
     third = open_page(prompt="a blue star", steps=3)
     assert third.page.form["prompt"] == "a blue star", "the notebook's parameter was changed"
     assert third.page.form["guidance"] == 4.5
+
+
+def test_every_value_is_loaded_and_kept_as_it_was(open_page, place):
+    shown = open_page()
+    shown.ask("form.edit", {"values": ODD})
+    shown.page.shut()
+    shown = open_page()
+    assert {name: shown.page.form[name] for name in ODD} == ODD
+    recorded = json.loads(place("2026-01-01/odd").with_suffix(".json").read_text())["request"]
+    others = {*INPUTS, "lora", "frames"}  # are recorded as they were found
+    taken = {name: ODD[name] for name in recorded.keys() & ODD.keys() - others}
+    place("2026-01-01/odd", **taken)
+    form = shown.ask("form.load", {"path": "2026-01-01/odd.mp4"})["data"]["form"]
+    assert {name: form[name] for name in taken} == taken
 
 
 def test_a_new_form_draws_seeds_unless_one_is_given(open_page):

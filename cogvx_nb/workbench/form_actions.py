@@ -71,10 +71,11 @@ def predict_costs(desk: Desk, arguments: NoArguments) -> Reply:
     """Predicted time and memory of each speed, for each mode's length and the chosen one.
 
     Replies with a list of rows ``{"frames", "speed", "seconds", "bytes", "problem", "note",
-    "distance", "fidelity"}``: ``seconds`` is None where nothing is known of the GPU, ``problem``
-    empty where it fits, ``note`` says what the speed does without here. ``distance`` and
-    ``fidelity`` say in a few words and in a sentence how far such videos lie from those of
-    ``exact``, where ``cogvx bench --fidelity`` measured it here; else they are empty.
+    "distance", "fidelity"}``: ``frames`` as asked for, and the rest of what that is fitted to;
+    ``seconds`` is None where nothing is known of the GPU, ``problem`` empty where it fits,
+    ``note`` says what the speed does without here. ``distance`` and ``fidelity`` say in a few
+    words and in a sentence how far such videos lie from those of ``exact``, where
+    ``cogvx bench --fidelity`` measured it here; else they are empty.
     """
     values, model = desk.form.filled, desk.form.model
     with contextlib.suppress(CogvxError):  # it is said elsewhere
@@ -94,10 +95,9 @@ def _cost_rows(desk: Desk, model: Model, values: dict[str, object]) -> list[dict
     with contextlib.suppress(CogvxError):  # it is said elsewhere, too
         loras = read_loras(str(values["lora"]), model.checkpoint)
     with contextlib.suppress(CogvxError):  # it is said elsewhere, too
-        wanted = FIELDS["frames"].check(values["frames"])
-        counts.add(fit_frames(model, wanted, text_alone=not given)[0])
+        counts.add(FIELDS["frames"].check(values["frames"]))
     for frames in sorted(counts):
-        clips = (frames,)
+        clips = (fit_frames(model, frames, text_alone=not given)[0],)
         if extension.FIELD in given:
             clips = extension.pieces(model.checkpoint, fit_new_frames(model, frames)[0])
         for speed in SPEEDS:

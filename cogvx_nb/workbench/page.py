@@ -31,6 +31,7 @@ SCRIPTS = (
     "prompt",
     "prompt_menus",
     "form",
+    "form_controls",
     "form_edits",
     "form_parts",
     "inputs",

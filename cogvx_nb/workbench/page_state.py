@@ -76,7 +76,8 @@ class ModelRow:
 
     name: str
     modes: tuple[tuple[str, int, float], ...]  # (name, frames, seconds of video)
-    counts: tuple[tuple[int, float], ...]  # (frames, seconds) of all lengths that it makes
+    counts: tuple[int, ...]  # of frames, all that it makes
+    fps: int
     height: int
     width: int
     licence: str
@@ -92,10 +93,8 @@ def model_row(model: Model) -> ModelRow:
     return ModelRow(
         name=model.name,
         modes=tuple((name, count, round(count / facts.fps, 1)) for name, count in modes),
-        counts=tuple(
-            (count, round(count / facts.fps, 1))
-            for count in (*facts.frame_counts, *facts.window_counts)
-        ),
+        counts=(*facts.frame_counts, *facts.window_counts),
+        fps=facts.fps,
         height=facts.height,
         width=facts.width,
         licence=f"{facts.licence}: {facts.licence_note}",

@@ -2,64 +2,6 @@
 
 const FORM_SETTLE = 120; // milliseconds of silence after which what was typed is checked
 
-/** A field of the form by its kind: {element, value}. A new kind is a row here. */
-const FORM_CONTROLS = {
-  check(row, changed) {
-    const input = h("input", { type: "checkbox", on: { change: changed } });
-    const element = h("label", { class: "cogvx-check", title: row.help }, input, row.label);
-    return { element, get value() { return input.checked; }, set value(v) { input.checked = Boolean(v); } };
-  },
-  choice(row, changed) {
-    const options = row.choices.map(([value, label]) => h("option", { value, text: label }));
-    const input = h("select", { on: { change: changed } }, options);
-    return formLabelled(row, input, (text) => text);
-  },
-  text(row, changed) {
-    return formLabelled(row, h("input", { type: "text", on: { input: changed } }), (text) => text);
-  },
-  slider(row, changed) {
-    const { least: min, most: max, step } = row;
-    const input = h("input", { type: "range", min, max, step, name: row.name, on: { input: () => (say(), changed()) } });
-    const shown = h("output");
-    const say = () => setText(shown, input.value);
-    const element = h("label", { class: "cogvx-field", title: row.help }, h("span", { text: row.label }), h("span", { class: "cogvx-slider" }, input, shown));
-    return {
-      element,
-      input,
-      get value() { return Number(input.value); },
-      set value(value) {
-        input.value = value ?? row.default;
-        say();
-      },
-    };
-  },
-  file: (row, changed) => FORM_CONTROLS.text(row, changed),
-  loras: (row, changed) => FORM_CONTROLS.text(row, changed),
-  whole: (row, changed) => formNumber(row, changed),
-  number: (row, changed) => formNumber(row, changed),
-  prompt(row, changed) {
-    return formLabelled(row, h("textarea", { rows: 2, on: { input: changed } }), (text) => text);
-  },
-};
-
-function formNumber(row, changed) {
-  const { least: min, most: max, step } = row;
-  const input = h("input", { type: "number", min, max, step, on: { input: changed } });
-  return formLabelled(row, input, (text) => (text === "" ? null : Number(text)));
-}
-
-function formLabelled(row, input, parse) {
-  input.name = row.name;
-  input.classList.add(`cogvx-${row.name.replaceAll("_", "-")}`);
-  const element = h("label", { class: "cogvx-field", title: row.help }, h("span", { text: row.label }), input);
-  return {
-    element,
-    input,
-    get value() { return parse(input.value); },
-    set value(value) { input.value = value ?? ""; },
-  };
-}
-
 /** The left column. `values` are those of all fields, by name. */
 function Form(app) {
   const { setup } = app.traits;
@@ -68,7 +10,7 @@ function Form(app) {
   const changed = () => check();
   const models = new Map(setup.models.map((model) => [model.name, model]));
 
-  const model = h("select", { class: "cogvx-model", "aria-label": "Model", on: { change: onModel } },
+  const model = h("select", { name: "model", class: "cogvx-model", "aria-label": "Model", on: { change: onModel } },
     setup.models.map(({ name }) => h("option", { value: name, text: name })));
   const demo = FormDemo(app);
   const prompts = Object.fromEntries(
@@ -103,8 +45,16 @@ function Form(app) {
     h("details", { class: "cogvx-details" }, h("summary", { text: "More settings" }),
       h("div", { class: "cogvx-controls" }, Object.values(controls).map((control) => control.element))));
 
-  /** All values, by name. */
+  const given = new Map(); // name of a field → {value, shown}: the last one that it was filled with, and what its control made of it
+
+  /** All values, by name: as they were filled in where nobody has changed them, since controls round, trim and so on. */
   function values() {
+    const found = shownValues();
+    for (const [name, { value, shown }] of given) if (found[name] === shown) found[name] = value;
+    return found;
+  }
+
+  function shownValues() {
     const found = { model: model.value, enriched_from: enriching.typed, ...inputs.value, lora: loras.value, ...lengths.value, ...seed.value };
     for (const [name, field] of Object.entries({ ...prompts, ...controls })) found[name] = field.value;
     return found;
@@ -122,6 +72,8 @@ function Form(app) {
     lengths.value = form;
     seed.value = form;
     if ("enriched_from" in form) enriching.typed = form.enriched_from;
+    const shown = shownValues();
+    for (const name of Object.keys(form)) if (name in rows) given.set(name, { value: form[name], shown: shown[name] });
     check(); // which predicts what it costs, once the kernel has it
   }
 
@@ -180,10 +132,15 @@ function Form(app) {
     otherModel = error?.model ?? "";
     other.hidden = !otherModel;
     setText(other.firstChild, `Use ${otherModel}`);
-    for (const name of Object.keys(rows)) {
-      const input = element.querySelector(`[name="${name}"]`);
-      if (input) setInvalid(input, error?.field === name ? problem : null);
-    }
+    const about = controlOf(error?.field);
+    for (const control of new Set(["model", ...Object.keys(rows)].map(controlOf)))
+      if (control) setInvalid(control, control === about ? problem : null);
+  }
+
+  /** What is marked where a field has what can't be used: its control, or the group of several. */
+  function controlOf(name) {
+    const groups = { frames: lengths.element, speed: lengths.element, lora: loras.element };
+    return groups[name] ?? element.querySelector(`[name="${name}"]`);
   }
 
   app.watch("roll", () => {

@@ -4,13 +4,14 @@
 function FormLengths(app, changed) {
   const group = `cogvx-length-${Math.random().toString(36).slice(2)}`;
   const table = h("table", { class: "cogvx-lengths" });
-  const element = h("fieldset", { class: "cogvx-lengths-box" }, h("legend", { text: "Length and speed" }), table);
+  const element = h("fieldset", { class: "cogvx-lengths-box", role: "radiogroup" }, h("legend", { text: "Length and speed" }), table);
   const speeds = app.traits.setup.fields.find((row) => row.name === "speed").choices;
   let shown = ""; // name of the model whose lengths these are
   const cells = new Map(); // "frames speed" → {input, cost}
   const heads = new Map(); // speed → its column's head, with how far its videos lie from exact
-  let counts = []; // [frames, seconds] of all lengths that the model makes
-  let extra = null; // {frames, row}: a length that is none of the modes, such as that of a result
+  let counts = []; // of frames, all that the model makes
+  let fps = 0;
+  let extra = null; // {frames, row}: a length that is none of the modes, such as that of a result or as many new frames
 
   function show(model) {
     if (model.name === shown) return; // with what was predicted for it
@@ -18,14 +19,13 @@ function FormLengths(app, changed) {
     const chosen = value();
     cells.clear();
     extra = null;
-    counts = model.counts;
+    ({ counts, fps } = model);
     table.replaceChildren(
       h("thead", {}, h("tr", {}, h("td"), speeds.map(head))),
       h("tbody", {}, model.modes.map(([name, frames, seconds]) => lengthRow(name, frames, seconds))));
     if (!chosen.frames) return;
     // Of another model the nearest mode is as good, unless this one makes just as many frames.
-    const isMade = counts.some(([count]) => count === chosen.frames);
-    set(isMade ? chosen : { ...chosen, frames: nearest(chosen.frames, model.modes.map(([, count]) => count)) });
+    set(counts.includes(chosen.frames) ? chosen : { ...chosen, frames: nearest(chosen.frames, model.modes.map(([, count]) => count)) });
   }
 
   function head([speed, label]) {
@@ -45,8 +45,7 @@ function FormLengths(app, changed) {
       extra.row.remove();
       for (const [speed] of speeds) cells.delete(`${extra.frames} ${speed}`);
     }
-    const [, seconds] = counts.find(([count]) => count === frames);
-    extra = { frames, row: lengthRow(`${frames} frames`, frames, seconds) };
+    extra = { frames, row: lengthRow(`${frames} frames`, frames, Math.round((10 * frames) / fps) / 10) };
     table.tBodies[0].append(extra.row);
   }
 
@@ -86,10 +85,9 @@ function FormLengths(app, changed) {
     if (frames === undefined && speed === undefined) return;
     const now = value();
     if (!cells.size) return;
-    const all = counts.map(([count]) => count);
-    const wanted = nearest(frames ?? now.frames ?? all[0], all); // as a request is fitted
+    const wanted = frames ?? now.frames ?? counts[0];
     const key = `${wanted} ${speed ?? now.speed ?? "exact"}`;
-    if (!cells.has(key)) addRow(wanted);
+    if (!cells.has(key) && Number.isInteger(wanted)) addRow(wanted); // the kernel says to what it is fitted
     const cell = cells.get(key);
     if (cell) cell.input.checked = true;
   }

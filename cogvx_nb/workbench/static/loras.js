@@ -5,7 +5,7 @@ const LORA_MOST = 10; // of a typed weight
 
 /** The part "LoRA" of the form. Its value is the text of the field. */
 function FormLoras(app, changed, addWords) {
-  let text = ""; // of the field, as long as its rows aren't there
+  let text = ""; // of the field: as it was given, and of the rows once they are edited
   let rows = []; // of "lora.show", with the weights as they are now
   let asked = 0; // how often the rows of a text were asked for
   let made = 0; // rows
@@ -19,17 +19,15 @@ function FormLoras(app, changed, addWords) {
   const element = h("div", { class: "cogvx-loras", role: "group", "aria-label": "LoRA" },
     h("div", { class: "cogvx-input-line cogvx-loras-line" }, count, menu.element), wrong, list);
 
-  const value = () => (rows.length ? rows.map(loraText).join(", ") : text);
-
   function edited() {
-    text = value();
+    text = rows.map(loraText).join(", ");
     changed();
   }
 
   async function add(file) {
     const [before, list] = [rows, lists];
     try {
-      const { data } = await app.ask("lora.add", { text: value(), file });
+      const { data } = await app.ask("lora.add", { text, file });
       if (list !== lists) return add(file); // it is to be in the list that is here now
       if (!before.length) asked++; // all rows of the text are in this answer
       showRows(merged(data.rows, before));
@@ -43,9 +41,9 @@ function FormLoras(app, changed, addWords) {
 
   async function read() {
     const [number, before] = [++asked, rows];
-    if (!value().trim()) return showRows([]);
+    if (!text.trim()) return showRows([]);
     try {
-      const { data } = await app.ask("lora.show", { text: value() });
+      const { data } = await app.ask("lora.show", { text });
       if (number === asked) showRows(merged(data.rows, before));
     } catch (error) {
       if (number !== asked) return undefined;
@@ -74,9 +72,7 @@ function FormLoras(app, changed, addWords) {
 
   function remove(row) {
     const place = rows.indexOf(row);
-    rows = rows.filter((one) => one !== row);
-    text = "";
-    showRows(rows);
+    showRows(rows.filter((one) => one !== row));
     edited();
     (list.children[Math.min(place, rows.length - 1)]?.querySelector("input") ?? menu.toggle).focus();
   }
@@ -94,13 +90,13 @@ function FormLoras(app, changed, addWords) {
   app.watch("form", (form) => {
     if (form.model === model) return;
     model = form.model;
-    if (value()) read(); // another checkpoint: does it fit?
+    if (text) read(); // another checkpoint: does it fit?
   });
   return {
     element,
-    get value() { return value(); },
+    get value() { return text; },
     set value(given) {
-      if ((given ?? "") === value()) return;
+      if ((given ?? "") === text) return;
       lists++;
       text = given ?? "";
       showRows([]); // one can't edit what isn't there any more
@@ -108,7 +104,7 @@ function FormLoras(app, changed, addWords) {
     },
     /** Add a file that was kept; `written`: what the text names it by, where it is in it already. */
     include({ file, written }) {
-      if (!value().includes(written)) add(file);
+      if (!text.includes(written)) add(file);
     },
   };
 }
@@ -127,6 +123,8 @@ function LoraEntry(row, edited, remove, addWords) {
   const alpha = h("input", { type: "number", class: "cogvx-lora-alpha", min: 0, step: "any", placeholder: facts.alpha, "aria-label": `Alpha of ${row.name}`, on: { input: onAlpha } });
   const wrong = h("p", { class: "cogvx-problem cogvx-lora-problem", id: `${row.id}-wrong`, role: "status", "aria-live": "polite", hidden: true });
   const reasons = new Map(); // control → why its value isn't used
+  const problem = row.problem ? h("p", { class: "cogvx-problem cogvx-lora-problem", id: `${row.id}-problem`, text: row.problem }) : null;
+  setInvalid(number, problem);
   slider.value = number.value = row.weight;
   alpha.value = row.alpha ?? "";
 
@@ -146,7 +144,7 @@ function LoraEntry(row, edited, remove, addWords) {
     else reasons.set(control, reason);
     setText(wrong, [...reasons.values()].join(" "));
     wrong.hidden = !reasons.size;
-    setInvalid(control, good ? null : wrong);
+    setInvalid(control, good ? control === number && problem : wrong);
   }
 
   function onAlpha() {
@@ -171,7 +169,7 @@ function LoraEntry(row, edited, remove, addWords) {
       h("span", { class: "cogvx-lora-slider" }, slider, number),
       button("", { icon: "close", class: "cogvx-input-remove", title: `without ${row.name}`, on: () => remove(row) })),
     wrong,
-    row.problem ? h("p", { class: "cogvx-problem cogvx-lora-problem", text: row.problem }) : null,
+    problem,
     h("div", { class: "cogvx-lora-facts" }, h("small", { text: [about, hint].filter(Boolean).join(". ") }),
       h("label", { class: "cogvx-lora-alpha-label" }, "alpha", alpha)),
     facts.triggers.length ? h("div", { class: "cogvx-lora-triggers", role: "group", "aria-label": `Trigger words of ${row.name}` },
