@@ -148,19 +148,29 @@ def test_an_edit_in_one_view_leaves_those_of_another(page, kept):
 CHOSEN = ".cogvx-lengths input:checked"
 
 
-def test_what_is_not_edited_goes_back_as_it_came(page, kept, tmp_path):
-    """Though sliders round, lines of text lose their breaks and a LoRA is written in one way."""
-    fill(page, "a red circle")
-    kept(lambda form: form["prompt"] == "a red circle")
+def reopen(page, folder: Path, values: dict[str, object]) -> None:
+    """The page of a new kernel, whose form was left with other values."""
     page.evaluate(
         "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
         ".then(() => 0)"
     )
-    path = tmp_path / "outputs" / ".workbench.json"
+    path = folder / "outputs" / ".workbench.json"
     content = json.loads(path.read_text())
-    content["form"] |= ODD
+    content["form"] |= values
     path.write_text(json.dumps(content))
     kit.run_all(page)
+
+
+def why(control) -> str:
+    """What a control is said to be marked for."""
+    return control.page.locator(f"#{control.get_attribute('aria-errormessage')}").inner_text()
+
+
+def test_what_is_not_edited_goes_back_as_it_came(page, kept, tmp_path):
+    """Though sliders round, lines of text lose their breaks and a LoRA is written in one way."""
+    fill(page, "a red circle")
+    kept(lambda form: form["prompt"] == "a red circle")
+    reopen(page, tmp_path, ODD)
     page.locator(".cogvx-lora").nth(1).wait_for()
     assert page.locator(CHOSEN).get_attribute("value") == f"{ODD['frames']} {ODD['speed']}"
     kit.more_settings(page)
@@ -193,7 +203,39 @@ def test_a_loaded_result_is_made_as_it_was(tmp_path, monkeypatch):
             page.get_by_role("button", name="Load", exact=True).click()
             page.locator(f".cogvx-form :is(output, th):visible:has-text('{shown}')").wait_for()
             notice(page, "Its settings are in the form")
-            page.locator("[name=strength]").focus()
             kit.generate(page)
             notice(page, "You have this video already")
             kit.keep(page, f"edits-made-again-{place}")
+
+
+def test_what_an_error_is_about_is_marked(page, kept, tmp_path):
+    """Groups of controls and check boxes too."""
+    fill(page, "a red circle", steps=7)
+    kept(lambda form: form["prompt"] == "a red circle")
+    reopen(page, tmp_path, {"frames": 34, "strict": True, "lora": "nowhere:0.5"})
+    kit.more_settings(page)
+
+    def marked(control, words: str) -> None:
+        control.and_(page.locator("[aria-invalid=true]")).wait_for()
+        assert page.locator(".cogvx-form [aria-invalid]:not(.cogvx-lora-weight)").count() == 1
+        assert why(control).startswith(words)
+        kit.keep(page, f"edits-marked-{words[:6]}")
+        assert kit.violations(page) == []
+
+    marked(page.locator(".cogvx-loras"), "LoRA nowhere is no file")
+    weight = page.get_by_label("Weight of nowhere as a number")
+    weight.fill("11")
+    assert "its weight" in why(weight).lower()
+    weight.fill("0.5")
+    assert "is no file" in why(weight), "as before"
+    page.get_by_role("button", name="without nowhere").click()
+    marked(page.get_by_role("radiogroup", name="Length and speed"), "Length 34: ")
+    strict = page.get_by_role("checkbox", name="Strict")
+    strict.evaluate(
+        "box => Object.defineProperty(box, 'checked', { get: () => 'yes', configurable: true })"
+    )
+    strict.dispatch_event("change")
+    marked(strict, "Strict yes must be true or false")
+    strict.evaluate("box => { delete box.checked; box.checked = false }")
+    strict.dispatch_event("change")
+    wait(page, "!document.querySelector('.cogvx-form [aria-invalid]')")

@@ -123,7 +123,7 @@ function LoraEntry(row, edited, remove, addWords) {
   const alpha = h("input", { type: "number", class: "cogvx-lora-alpha", min: 0, step: "any", placeholder: facts.alpha, "aria-label": `Alpha of ${row.name}`, on: { input: onAlpha } });
   const wrong = h("p", { class: "cogvx-problem cogvx-lora-problem", id: `${row.id}-wrong`, role: "status", "aria-live": "polite", hidden: true });
   const reasons = new Map(); // control → why its value isn't used
-  const problem = row.problem ? h("p", { class: "cogvx-problem cogvx-lora-problem", id: `${row.id}-problem`, text: row.problem }) : null;
+  const problem = row.problem ? h("p", { class: "cogvx-problem cogvx-lora-problem", id: `${row.id}-problem`, role: "status", "aria-live": "polite", text: row.problem }) : null;
   setInvalid(number, problem);
   slider.value = number.value = row.weight;
   alpha.value = row.alpha ?? "";
