@@ -99,6 +99,13 @@ def test_only_settings_reads_the_environment():
     assert [n for n in MODULES if any(word in SOURCES[n] for word in words)] == ["settings"]
 
 
+def test_scripts_of_the_page_are_short():
+    scripts = sorted((PACKAGE / "workbench" / "static").glob("*.js"))
+    lengths = {path.name: path.read_text(encoding="utf-8").count("\n") for path in scripts}
+    assert lengths
+    assert not {name: lines for name, lines in lengths.items() if lines > 300}
+
+
 def test_modules_and_functions_are_short():
     assert len(MODULES) <= 315
     assert not {name: lines for name in MODULES if (lines := SOURCES[name].count("\n")) > 300}

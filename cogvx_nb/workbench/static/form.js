@@ -62,6 +62,7 @@ function Form(app) {
 
   /** Show other values of some fields, such as those of a result. */
   function fill(form) {
+    const { frames, speed } = lengths.value; // the choice of another model would change them
     if (models.has(form.model)) model.value = form.model;
     showModel();
     for (const [name, field] of Object.entries({ ...prompts, ...controls }))
@@ -69,7 +70,7 @@ function Form(app) {
     inputs.value = form;
     if ("lora" in form) loras.value = form.lora;
     showTuning();
-    lengths.value = form;
+    lengths.value = { frames, speed, ...form };
     seed.value = form;
     if ("enriched_from" in form) enriching.typed = form.enriched_from;
     const shown = shownValues();
