@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 
 from .events import MAKING, Event, PieceReached
-from .time_left import TimeLeft
+from .time_left import USUAL_SHARES, TimeLeft
+
+JOINING = USUAL_SHARES["write"]
+"""Share of a storyboard in which its pieces are joined and written."""
 
 
 class PieceTimes:
@@ -43,10 +46,13 @@ class PieceTimes:
 
     @property
     def share(self) -> float:
-        """How much of the whole is done, 0 … 1; never less than before."""
+        """How much of the whole is done, 0 … 1, which it isn't before the end; never less than
+        before."""
+        if not self.states:
+            return self._time.share
         done = sum(state not in ("", MAKING) for state in self.states)
-        own = self._time.share if MAKING in self.states or not self.states else 0.0
-        self._share = max(self._share, (done + own) / max(len(self.states), 1))
+        own = self._time.share if MAKING in self.states else 0.0
+        self._share = max(self._share, (1 - JOINING) * (done + own) / len(self.states))
         return self._share
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import leftovers, settings
 from .errors import Cancelled, CogvxError, RequestError, SpecError
-from .events import MADE, MAKING, TAKEN, PieceReached
+from .events import MADE, MAKING, TAKEN, PieceReached, StageStarted
 from .media.given import Given
 from .planning.extension import FIELD, seed_of
 from .planning.fields import FIELDS, RANDOM_SEED
@@ -213,6 +213,7 @@ def _made(
 def _join(
     pieces: list[MadePiece], output: str | Path | None, overwrite: bool, emit: Listener
 ) -> Result:
+    emit(StageStarted("write"))
     transitions = [piece.transition for piece in pieces]
     paths = [piece.result.path for piece in pieces]
     frames = joined_frames(paths, transitions, pieces[0].result.settings.shown.fps)

@@ -16,6 +16,9 @@ from .events import Event, FrameFinished, PlanChanged, Planned, SharesChanged, S
 USUAL_SHARES = {"load": 0.1, "text": 0.03, "denoise": 0.65, "decode": 0.2, "write": 0.02}
 """Of the time of a video, where nothing better is known."""
 
+MOST_SHARE = 0.99
+"""Of what isn't over yet: whole per cent are shown, and 100 of them only of what is there."""
+
 UNKNOWN_SECONDS = 60.0
 """Of a video, for the share done of what comes before the steps, where nothing is known."""
 
@@ -116,7 +119,7 @@ class TimeLeft:
 
     @property
     def share(self) -> float:
-        """How much of the whole is done, 0 … 1; never less than before."""
+        """How much of the whole is done, 0 … ``MOST_SHARE``; never less than before."""
         with self._lock:
             self._look()
             return self._share
@@ -186,7 +189,8 @@ class TimeLeft:
         own = self._expected(self._stage) if place >= 0 else 0.0
         whole = before + own + following
         if whole:
-            self._share = max(self._share, min((before + own * self._part(now)) / whole, 1.0))
+            done = (before + own * self._part(now)) / whole
+            self._share = max(self._share, min(done, MOST_SHARE))
         scale = self._scale()
         if scale:
             self._told.approach(self._stage_left(now, scale) + scale * following)

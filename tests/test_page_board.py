@@ -8,7 +8,8 @@ from test_page import HOSTILE, Shown
 
 from cogvx_nb.errors import RequestError
 from cogvx_nb.events import MADE, MAKING, TAKEN, PieceReached, StageStarted
-from cogvx_nb.piece_times import PieceTimes
+from cogvx_nb.live_line import bar_line
+from cogvx_nb.piece_times import JOINING, PieceTimes
 from cogvx_nb.planning.storyboards import MOST_ROWS
 from cogvx_nb.results import result
 from cogvx_nb.workbench import kept_board
@@ -170,10 +171,16 @@ def test_pasted_text_that_is_no_table_is_refused(text):
 
 def test_progress_is_of_all_pieces():
     times = PieceTimes()
+    pieces = 1 - JOINING
     times.record(PieceReached(1, 4, TAKEN))
-    assert times.share == 0.25
+    assert times.share == 0.25 * pieces
     times.record(PieceReached(2, 4, MAKING))
     times.record(StageStarted("write"))
-    assert 0.25 <= times.share <= 0.5
+    assert 0.25 * pieces <= times.share <= 0.5 * pieces
     times.record(PieceReached(2, 4, MADE))
-    assert (times.share, times.states) == (0.5, (TAKEN, MADE, "", ""))
+    assert (times.share, times.states) == (0.5 * pieces, (TAKEN, MADE, "", ""))
+    for number in (3, 4):
+        times.record(PieceReached(number, 4, TAKEN))
+    times.record(StageStarted("write"))
+    assert times.share == pieces
+    assert "98%" in bar_line("write", times.share, None), "while they are joined"
