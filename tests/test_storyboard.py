@@ -313,6 +313,8 @@ def test_the_bar_says_which_piece_is_at_work_and_is_of_all(outputs, monkeypatch)
     with Progress() as progress:
         make_storyboard(rows, on_event=progress, **SMALL)
     shown = re.split(r"[\r\n]", sys.stderr.getvalue())
+    kept = [line for line in shown if re.search(r"write +\d+\.\d s$", line)]
+    assert len(kept) == 3, "of two pieces, and of the whole"
     assert any(re.search(r"(?<!, )write +[█░]+ +98%", line) for line in shown), shown[-8:]
     assert not any("100%" in line for line in shown)
     bars = [re.search(r"(piece \d of 2), (\w+)(?: \d/2)? +[█░]+ +(\d+)%", line) for line in shown]
