@@ -132,12 +132,8 @@ class Page(anywidget.AnyWidget):
         self._showing = threading.Lock()  # else an older state of the queue could come last
         self._costs: dict[tuple, float | None] = {}
         self._steady = Steady(PAUSE, self._show_progress)
-        models = list(desk.form.models.values())
-        super().__init__(
-            _esm=read_script(),
-            _css=read_style(),
-            setup=as_trait(describe_setup(models)),
-        )
+        setup = as_trait(describe_setup(list(desk.form.models.values())))
+        super().__init__(_esm=read_script(), _css=read_style(), setup=setup)
         self._show_form()
         self.on_msg(self._on_message)
         desk.session.find_unfinished()
