@@ -272,15 +272,44 @@ def test_recorded_work_is_that_of_calls():
 
 
 @pytest.mark.parametrize("guidance", [1.0, 6.0])
-def test_blocks_that_share_tokens_are_the_same_when_recorded(here, compiler, guidance):
-    """Each of four devices is the one GPU; the first step of a video is not recorded."""
-    from cogvx_nb.pipeline import generate, loader
+def test_blocks_that_share_tokens_are_the_same_when_recorded(here, compiler, monkeypatch, guidance):
+    """Each of four devices is the one GPU."""
+    from cogvx_nb.pipeline import generate, loader, split
 
     model = store.random_model(registry.get_checkpoint("CogVideoX-5b"))
     video = request.make_request(model, equality.PROMPT, frames=13, steps=4, guidance=guidance)
     alone = planner.plan_request(replace(video, gpus="1"), here, videos=100)
     plan = replace(alone, compiled=True, peers=(alone.device,) * 3)
-    first = generate.generate_frames(video, loader.load_pipeline(plan))
-    again = generate.generate_frames(video, loader.load_pipeline(plan))
-    assert len(again.plan.devices) == 4
-    assert frame_hash(first.frames) == frame_hash(again.frames)
+    made = split.SplitTransformer.__init__
+    hashes, recorded = [], []
+    for record in (False, True):
+        monkeypatch.setattr(
+            split.SplitTransformer,
+            "__init__",
+            lambda self, *given, record=record: made(self, *given[:-1], record),
+        )
+        loader.release_pipeline()
+        loaded = loader.load_pipeline(plan)
+        hashes += [frame_hash(generate.generate_frames(video, loaded).frames) for _ in range(2)]
+        assert len(loaded.plan.devices) == 4
+        spaces = [one.workspaces.values() for one in loaded.pipe.split._device_blocks]
+        recorded.append({len(space.recordings) for each in spaces for space in each})
+    assert len(set(hashes)) == 1
+    assert recorded == [{0}, {2 * len(loaded.pipe.transformer.transformer_blocks) + 1}]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_what_gpus_offer_each_other_is_copied_once_it_is_there():
+    from cogvx_nb.pipeline.shards import Offer
+
+    first, second = (torch.device("cuda", index) for index in (0, 1))
+    for _ in range(20):
+        large = torch.randn(8192, 8192, device=first)
+        with torch.cuda.device(first):
+            for _ in range(5):
+                large = large @ large / 8192  # takes a while
+            offer = Offer(large)
+        target = torch.zeros(8192, 8192, device=second)
+        with torch.cuda.device(second):
+            offer.copy_to(target)
+            assert torch.equal(target.cpu(), large.cpu())

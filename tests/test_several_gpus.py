@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from cogvx_nb import settings
 from cogvx_nb.checkpoints import registry, store
 from cogvx_nb.errors import Cancelled, DoesNotFit, RequestError
-from cogvx_nb.pipeline import loader, vae_blocks
+from cogvx_nb.pipeline import loader, shared_block, vae_blocks
 from cogvx_nb.pipeline.copies import transformers
 from cogvx_nb.pipeline.failures import SpeedUpFailed
 from cogvx_nb.pipeline.generate import generate_frames
@@ -255,21 +256,74 @@ def test_a_backend_of_attention_may_return_any_layout_and_precision(recorded):
     torch.testing.assert_close(torch.cat([found[0], found[1]], dim=1), whole)
 
 
+class Replayed:
+    """``Recordings`` on a CPU: does again what a piece did the second time, on the same tensors."""
+
+    def __init__(self, device, enabled=True):
+        self._work = {}
+
+    def run(self, name, work, recordable=True):
+        former = self._work.setdefault(name, [])
+        if len(former) < 2:
+            former.append(work)
+        former[-1]()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not settings.c_compiler(), reason="needs a C compiler")
-def test_compiled_blocks_keep_nothing_of_another_size():
-    heights = 96, 80, 64, 96  # 6, 5, 4 and 6 rows of tokens
-    videos = [request(guidance=1.0, height=n, allow_untrained_size=True) for n in heights]
-    assert [video.height for video in videos] == [*heights]
-    shared = [made(video, 1, compiled=True) for video in videos]
+@pytest.mark.parametrize("peers", [1, 2])
+def test_recorded_blocks_keep_nothing_of_another_video(monkeypatch, peers):
+    monkeypatch.setattr(shared_block, "Recordings", Replayed)
+    sizes = [{"height": n, "allow_untrained_size": True} for n in (96, 80, 96)]  # 6, 5, 6 rows
+    sizes += [{"frames": 13}, {"guidance": 6.0}, {"seed": 7}, {"steps": 4}]
+    videos = [request(**({"guidance": 1.0, "steps": 3} | size)) for size in sizes]
+    assert [video.height for video in videos][:3] == [96, 80, 96]
+    shared = [made(video, peers, compiled=True) for video in videos]
+    blocks = loader.load_pipeline(loader._loaded.plan).pipe.split._device_blocks
+    assert [len(one.workspaces) for one in blocks] == [1] * len(blocks)
     for video, frames in zip(videos, shared, strict=True):
         assert abs(frames.astype(int) - made(video, 0)).max() <= 1
+
+
+def test_what_was_recorded_is_freed_with_its_plan():
+    plan = planner.plan_request(request(guidance=1.0), machine())
+    loaded = loader.load_pipeline(replace(plan, peers=("cpu",) * 2))
+    dropped = weakref.ref(loaded.pipe.copies[1].transformer)
+    loaded.apply(replace(plan, peers=("cpu",)))
+    assert dropped() is None
+    assert len(loaded.pipe.copies) == 1
+    split = loaded.pipe.split
+    loaded.apply(replace(plan, peers=("cpu",)))
+    assert loaded.pipe.split is split, "the same plan"
+    loader.release_pipeline()
 
 
 def test_launching_limits_how_many_gpus_are_worth_it():
     h100s = machine(H100, H100, H100, H100)
     short, long = (planner.plan_request(big(frames=n), h100s, videos=100) for n in (13, 49))
     assert (len(short.devices), len(long.devices)) == (2, 4)
+
+
+def compiling(*names: str) -> Machine:
+    """A machine that can compile blocks."""
+    return replace(machine(*names), compiler=True, versions={"torch": "2.13.0", "triton": "3.7.0"})
+
+
+def test_recorded_launches_make_more_gpus_worth_it():
+    plans = {
+        (frames, here.compiler): planner.plan_request(big(frames=frames), here, videos=100)
+        for frames in (13, 25, 49)
+        for here in (machine(*[H100] * 4), compiling(*[H100] * 4))
+    }
+    assert all(plan.compiled == compiler for (_, compiler), plan in plans.items())
+    on_all = {key for key, plan in plans.items() if len(plan.devices) == 4}
+    assert on_all == {(25, True), (49, False), (49, True)}
+    recorded, eager = plans[49, True], plans[49, False]
+    more = (recorded.peer_bytes - eager.peer_bytes) / GIB
+    assert 0.8 < more < 1.2  # 16 copies of 54 MB, with what the allocator keeps
+    long = planner.plan_request(big(frames=97, gpus="4"), compiling(*[H100] * 4), videos=100)
+    assert len(long.windows) > 1
+    assert long.seconds["denoise"] > 1.9 * recorded.seconds["denoise"]
 
 
 @pytest.mark.parametrize("call_bytes", [vae_blocks.CALL_BYTES, 1])  # all frames at once, or one

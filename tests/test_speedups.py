@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import diffusers
@@ -114,11 +115,11 @@ def new_workers():
 @pytest.mark.slow
 def test_without_a_compiler_it_goes_on_without(new_workers, run, monkeypatch):
     stock, _ = run()
-    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     torch.compiler.reset()
-    found, seen = run(compiled=True)
+    with torch._inductor.config.patch(force_disable_caches=True):
+        found, seen = run(compiled=True)
     (change,) = [e for e in seen if isinstance(e, progress.PlanChanged)]
     assert not change.plan.compiled
     assert str(change).startswith("compiling the blocks failed: ")
@@ -137,6 +138,20 @@ def test_clips_that_nothing_was_compiled_for_run_eagerly():
     assert toggle(hidden_states=torch.zeros(1, 3)).tolist() == [[1.0] * 3]
     with pytest.raises(SpeedUpFailed):
         toggle(hidden_states=torch.zeros(2, 3))
+
+
+def test_the_compiler_is_configured_in_every_thread():
+    toggle = compilation.CompileToggle(torch.nn.Identity(), exact=True)
+    toggle.enable(True)
+
+    def settings_after_a_call() -> tuple:
+        config = torch._dynamo.config
+        toggle(torch.ones(1))
+        return config.recompile_limit, config.fail_on_recompile_limit_hit, config.suppress_errors
+
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(settings_after_a_call).result()
+    assert found == (compilation.MAX_COMPILED_SHAPES, True, False)
 
 
 def test_a_plan_never_records_compiled_code_that_did_not_run():

@@ -13,7 +13,7 @@ from .block import compile_block
 from .failures import SpeedUpFailed, is_out_of_memory
 
 MAX_COMPILED_SHAPES = 64
-"""Video sizes that one process keeps compiled code for; torch's default is 8."""
+"""Video sizes that one process keeps compiled code for, on each GPU anew; torch's default is 8."""
 
 ROUND_AS_EAGER = {"emulate_precision_casts": True}
 """Inductor options with which compiled code rounds intermediate results as eager code does.
@@ -68,9 +68,6 @@ class CompileToggle:
 
     def _compile(self, function: Callable) -> Callable:
         if function not in self._compiled:
-            config = torch._dynamo.config
-            config.recompile_limit = MAX_COMPILED_SHAPES
-            config.suppress_errors, config.fail_on_recompile_limit_hit = False, True
             compiled = torch.compile(function, dynamic=False, options=self._options)
             self._compiled[function], self._off = compiled, compiled is function
         return self._compiled[function]
@@ -82,6 +79,7 @@ class CompileToggle:
             return self._eager(*args, **kwargs)
         if self._off or torch._dynamo.config.disable:
             raise SpeedUpFailed("compiled", "a variable of torch switches its compiler off")
+        _configure_thread()
         try:
             return self._used(*args, **kwargs)
         except (CogvxError, threading.BrokenBarrierError):  # of what runs within
@@ -90,6 +88,14 @@ class CompileToggle:
             if is_out_of_memory(error):
                 raise
             raise SpeedUpFailed("compiled", first_line(error)) from None
+
+
+def _configure_thread() -> None:
+    """Settings of torch's compiler, which from torch 2.12 on are those of a thread."""
+    config = torch._dynamo.config
+    if config.recompile_limit != MAX_COMPILED_SHAPES:
+        config.recompile_limit = MAX_COMPILED_SHAPES
+        config.suppress_errors, config.fail_on_recompile_limit_hit = False, True
 
 
 def wrap_blocks(transformer: torch.nn.Module, exact: bool) -> None:

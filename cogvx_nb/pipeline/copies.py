@@ -23,16 +23,32 @@ def match_copies(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> None:
         SpeedUpFailed: if one can't be loaded.
     """
     key = optimization.load_key(plan), plan.placement, [one.key for one in plan.loras]
-    same = getattr(pipe, "copies_key", None) == key
-    kept, devices = pipe.copies if same else [], [torch.device(name) for name in plan.peers]
-    if not same or [copy.device for copy in kept] != devices:
-        pipe.split, pipe.copies, pipe.copies_key = None, [], key
-        for device in devices:
-            found = next((copy for copy in kept if copy.device == device), None)
-            kept = [copy for copy in kept if copy is not found]
-            pipe.copies.append(found or _load_copy(replace(plan, device=str(device), peers=())))
+    devices = [torch.device(name) for name in plan.peers]
+    if getattr(pipe, "copies_key", None) != key:
+        _keep_copies(pipe, [])
+        pipe.copies_key = key
+    if [copy.device for copy in pipe.copies] != devices:
+        _keep_copies(pipe, devices)
+    for index, device in enumerate(devices):
+        if index == len(pipe.copies) or pipe.copies[index].device != device:
+            one = replace(plan, device=str(device), peers=())
+            pipe.copies.insert(index, _load_copy(one))
     if isinstance(pipe.vae._decode, FastDecoder):
         _share_decoder(pipe.vae, plan)
+
+
+def _keep_copies(pipe: diffusers.CogVideoXPipeline, devices: list[torch.device]) -> None:
+    """Free the copies of a pipeline but for one on each of some devices, in their order."""
+    if getattr(pipe, "split", None):
+        pipe.split.forget_workspaces()
+    others, kept = list(getattr(pipe, "copies", [])), []
+    for device in devices:
+        places = [index for index, copy in enumerate(others) if copy.device == device]
+        kept += [others.pop(index) for index in places[:1]]
+    pipe.split, pipe.copies = None, kept
+    if others:
+        others.clear()
+        optimization.free_memory()
 
 
 def _share_decoder(vae: torch.nn.Module, plan: Plan) -> None:
@@ -83,10 +99,11 @@ def configure_transformers(pipe: diffusers.CogVideoXPipeline, plan: Plan) -> Non
     first = Copy(pipe.transformer, torch.device(plan.device))
     for transformer in transformers(pipe):
         optimization.apply_speed_ups(optimization.PLACED, transformer, plan)
-    key = plan.halves, plan.attention, "transformer" in plan.offload.on_gpu
+    made_for = plan.halves, plan.attention, "transformer" in plan.offload.on_gpu
+    key = *made_for, plan.compiled
     if not pipe.copies:
         pipe.split = None
     elif pipe.split is None or pipe.split_key != key:
-        pipe.split, pipe.split_key = SplitTransformer([first, *pipe.copies], *key), key
+        pipe.split, pipe.split_key = SplitTransformer([first, *pipe.copies], *made_for), key
     if pipe.split:
         pipe.split.share_tokens()

@@ -111,7 +111,8 @@ class Offer:
     one it would wait for what the source itself waits for, the copy in the other direction.
 
     The tensor may be changed, or its memory used again, after the next exchange: by then the work
-    of each thread follows what all have copied for it.
+    of each thread follows what all have copied for it, if each copies from all the others. Where
+    neighbours alone exchange, it holds for two devices.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -129,16 +130,16 @@ class Offer:
         if target.device == source.device:
             target.copy_(source)
             return
-        stream = _stream(threading.get_ident(), source.device)
+        stream = _stream(source.device, target.device)
         with torch.cuda.stream(stream):
             stream.wait_event(self._ready)
             target.copy_(source)
 
 
-@functools.lru_cache(64)
-def _stream(thread: int, device: torch.device) -> torch.cuda.Stream:
-    """A thread's queue for copies from a device."""
-    return torch.cuda.Stream(device)
+@functools.cache
+def _stream(source: torch.device, target: torch.device) -> torch.cuda.Stream:
+    """The stream of a device for its copies to another one."""
+    return torch.cuda.Stream(source, priority=-1)
 
 
 def _wide(part: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ GPUs, since the threads of a process take turns (``docs/benchmarks.md``, Several
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
@@ -15,9 +15,6 @@ from torch import Tensor
 from .block import update_tokens, write_attention_inputs
 from .recording import Recordings
 from .shards import Shard
-
-MAX_WORKSPACES = 2
-"""Kept by a device: of batches of two clips, and of one."""
 
 
 class Workspace:
@@ -76,17 +73,25 @@ class DeviceBlocks:
 
     def __init__(self, shard: Shard, record: bool) -> None:
         self.shard, self._record = shard, record
-        self.video: tuple = ()  # rows, columns and words that the devices share
-        self._workspaces: dict[tuple, Workspace] = {}
+        self._video: Hashable = None
+        self.workspaces: dict[Hashable, Workspace] = {}  # of a video: for two clips, and for one
+
+    def begin_step(self, video: Hashable) -> None:
+        """Forget the workspaces of another video.
+
+        Args:
+            video: sizes of what the devices share.
+        """
+        if video != self._video:
+            self.workspaces.clear()
+        self._video = video
 
     def workspace(self, text: Tensor, clip: Tensor, heads: int) -> Workspace:
         """That of tokens of such shapes."""
-        key = self.video, text.shape, clip.shape, clip.dtype
-        if key not in self._workspaces:
-            if len(self._workspaces) == MAX_WORKSPACES:
-                self._workspaces.clear()
-            self._workspaces[key] = Workspace(text, clip, heads, self._record)
-        return self._workspaces[key]
+        key = text.shape, clip.shape, clip.dtype
+        if key not in self.workspaces:
+            self.workspaces[key] = Workspace(text, clip, heads, self._record)
+        return self.workspaces[key]
 
 
 def share_block(

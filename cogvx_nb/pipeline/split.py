@@ -71,9 +71,14 @@ class SplitTransformer:
                 stack.enter_context(copy.transformer.cache_context(name))
             yield
 
+    def forget_workspaces(self) -> None:
+        """Free what the blocks keep between steps."""
+        for blocks in self._device_blocks:
+            blocks.workspaces.clear()
+
     def share_tokens(self) -> None:
-        """Have the copies that share a half attend to each other's tokens, with what their plan's
-        speed-ups make of their blocks."""
+        """Have the copies that share a half attend to each other's tokens. Applying their plan's
+        speed-ups again undoes it."""
         for copy, blocks in zip(self.copies, self._device_blocks, strict=False):
             copy.transformer.set_attn_processor(shared_processor(blocks.shard))
             for number, block in enumerate(copy.transformer.transformer_blocks):
@@ -98,7 +103,7 @@ class SplitTransformer:
         height, width = (length // size for length in hidden_states.shape[3:])
         words = shares(encoder_hidden_states.shape[1], self.count)
         for blocks in self._device_blocks:
-            blocks.video = height, width, encoder_hidden_states.shape[1]
+            blocks.begin_step((hidden_states.shape[1:], encoder_hidden_states.shape[1:]))
         work = [
             (
                 hidden_states[clip, :, :, rows.start * size : rows.stop * size],

@@ -24,7 +24,8 @@ class Team:
     def __init__(self, devices: Sequence[torch.device], groups: int) -> None:
         self.devices = tuple(devices)
         self.groups = [Group(len(devices) // groups) for _ in range(groups)]
-        self._threads = ThreadPoolExecutor(len(devices), thread_name_prefix="cogvx-gpu")
+        # One each: what torch keeps for a thread is then of one device.
+        self._threads = [ThreadPoolExecutor(1, thread_name_prefix="cogvx-gpu") for _ in devices]
 
     def run(self, work: Sequence[Callable[[torch.device], torch.Tensor]]) -> list[torch.Tensor]:
         """What each call with its device returns, moved to the first device.
@@ -34,7 +35,8 @@ class Team:
             Exception: what a call raises otherwise.
         """
         pairs = list(zip(work, self.devices, strict=False))
-        futures = [self._threads.submit(self._call, *pair) for pair in pairs]
+        threads = zip(self._threads, pairs, strict=False)
+        futures = [thread.submit(self._call, *pair) for thread, pair in threads]
         try:
             errors = [future.exception() for future in futures]
         except BaseException:  # an interrupt

@@ -87,7 +87,7 @@ def peer_bytes(plan: Plan) -> int:
     if not plan.peers:
         return 0
     sizes = weight_bytes(plan)
-    decode = vae_bytes(plan) / plan.decoding * (SHARED_DECODE if plan.decoding > 1 else 1)
+    decode = SHARED_DECODE * vae_bytes(plan) / plan.decoding if plan.decoding > 1 else 0
     more = _recorded_bytes(plan) + max(_step_bytes(plan), decode)
     return int(RESERVED_OVERHEAD * (sizes["transformer"] + sizes["vae"] + more))
 
@@ -134,25 +134,38 @@ def _weights_ram(plan: Plan) -> int:
     return int(max(pinned or text, transformer))
 
 
+WORKSPACE_COPIES = 9
+"""What recorded launches keep between steps besides a block's activations, in copies of a device's
+tokens: these, and queries, keys, values and outputs before and after an exchange."""
+
+
 def _step_bytes(plan: Plan) -> float:
-    _, heads, head_width, _, _ = plan.model.checkpoint.architecture
     tokens = plan.tokens(plan.window_frames)
-    copy = tokens * heads * head_width * plan.batch * ITEM_BYTES[plan.dtype]
-    pairs = plan.batch * heads * tokens**2
-    step = plan.step_cost.activation_copies * copy + plan.step_cost.mask_bytes * pairs
-    return step / len(plan.devices)
+    pairs = plan.batch * plan.model.checkpoint.architecture[1] * tokens**2
+    masks = plan.step_cost.mask_bytes * pairs / len(plan.devices)
+    return plan.step_cost.activation_copies * _token_bytes(plan) + masks
+
+
+def _token_bytes(plan: Plan) -> float:
+    """One copy of a device's tokens in a step."""
+    _, heads, head_width, _, _ = plan.model.checkpoint.architecture
+    tokens = plan.batch * plan.tokens(plan.window_frames)
+    return tokens * heads * head_width * ITEM_BYTES[plan.dtype] / len(plan.devices)
 
 
 def _recorded_bytes(plan: Plan) -> float:
-    """What recorded launches keep between the steps: as much as a step needs."""
-    recorded = plan.parts > 1 and plan.compiled and "transformer" in plan.offload.on_gpu
-    return _step_bytes(plan) if recorded else 0.0
+    """What recorded launches keep between the steps."""
+    if plan.parts == 1 or not plan.compiled or "transformer" not in plan.offload.on_gpu:
+        return 0.0
+    batches = sum(set(plan.block_batches)) / max(plan.block_batches)
+    copies = WORKSPACE_COPIES + plan.step_cost.activation_copies
+    return batches * copies * _token_bytes(plan)
 
 
 LAUNCH_SECONDS, RECORDED_LAUNCH_SECONDS = 2.5e-3, 0.95e-3
 """One thread's launches of a block, where several share a clip: they wait for each other. Four need
-0.42 s for the eager blocks of CogVideoX-5b, and 0.16 s for compiled ones, whose launches are
-recorded (H200s)."""
+0.42 s for the eager blocks of CogVideoX-5b, and 0.13 to 0.16 s for compiled ones, whose launches
+are recorded (H200s). Other numbers than two and four weren't measured."""
 
 STEP_OVERHEAD_SECONDS = 0.006
 """A step outside the blocks: the scheduler and guidance."""
@@ -252,7 +265,7 @@ def _step_seconds(plan: Plan, gpu: Gpu, slowdown: float) -> float:
         step = (step + exchanged / PEER_LINK) / count + SPLIT_SECONDS
     if plan.parts > 1:
         launch = RECORDED_LAUNCH_SECONDS if plan.compiled else LAUNCH_SECONDS
-        step = max(step, launch * layers * count)
+        step = max(step, launch * layers * count * len(plan.windows))
     transfer = weight_bytes(plan)["transformer"] / _transfer_rate(placement, gpu)
     if "transformer" in placement.streamed:  # at the same time
         return max(step * cost.streaming, transfer)
