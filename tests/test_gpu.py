@@ -255,7 +255,7 @@ def test_weights_reach_the_gpu_bit_by_bit_whatever_their_layout(here):
 def test_recorded_work_is_that_of_calls():
     from cogvx_nb.pipeline.recording import Recordings
 
-    device = torch.device("cuda")
+    device = torch.device("cuda:0")
     value, calls = torch.zeros(1000, device=device), []
 
     def work():
