@@ -78,18 +78,19 @@ def test_noise_is_drawn_between_steps_and_no_thread_stays():
     scheduler.set_timesteps(STEPS)
     latents, times = torch.zeros(1, 4, 16, 12, 18), scheduler.timesteps
     stock = torch.Generator().manual_seed(1)
-    for _ in range(3):  # one of the first step, two of the second, drawn before it begins
+    for _ in range(1 + noise.DRAWS_AHEAD):  # of the first step, and of those after it
         torch.randn(latents.shape, generator=stock)
+    others = set(drawing())  # of a test before this one, about to end
     with random.ahead() as drawn:
         with drawn:
             scheduler.step(latents, None, times[0], None, latents, generator=random.generator)
-        assert not drawing()
+        assert not {*drawing()} - others
         drawn.draw_ahead()
-        (thread,) = drawing()
+        (thread,) = {*drawing()} - others
         while not torch.equal(random.generator.get_state(), stock.get_state()):
             assert thread.is_alive()
     thread.join(10)
-    assert not drawing()
+    assert not {*drawing()} - others
 
 
 def test_memory_that_runs_out_in_the_thread_is_met_by_the_step(monkeypatch, capfd):
