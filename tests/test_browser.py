@@ -737,6 +737,7 @@ def reach(page, name: str) -> list[str]:
 
 
 def test_by_keyboard_alone(page):
+    wait(page, kit.REST)  # a menu that closes gives the focus back
     page.get_by_role("tab", name="Make").focus()
     assert {"Generate"} <= set(reach(page, "Prompt"))
     page.keyboard.press("ControlOrMeta+a")
