@@ -271,14 +271,13 @@ class Replayed:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not settings.c_compiler(), reason="needs a C compiler")
-@pytest.mark.parametrize("peers", [1, 2])
-def test_recorded_blocks_keep_nothing_of_another_video(monkeypatch, peers):
+def test_recorded_blocks_keep_nothing_of_another_video(monkeypatch):
     monkeypatch.setattr(shared_block, "Recordings", Replayed)
     sizes = [{"height": n, "allow_untrained_size": True} for n in (96, 80, 96)]  # 6, 5, 6 rows
     sizes += [{"frames": 13}, {"guidance": 6.0}, {"seed": 7}, {"steps": 4}]
     videos = [request(**({"guidance": 1.0, "steps": 3} | size)) for size in sizes]
     assert [video.height for video in videos][:3] == [96, 80, 96]
-    shared = [made(video, peers, compiled=True) for video in videos]
+    shared = [made(video, 2, compiled=True) for video in videos]
     blocks = loader.load_pipeline(loader._loaded.plan).pipe.split._device_blocks
     assert all(1 <= len(one.workspaces) <= 2 for one in blocks)  # for one clip, and for two
     for video, frames in zip(videos, shared, strict=True):
