@@ -46,8 +46,7 @@ class PieceTimes:
 
     @property
     def share(self) -> float:
-        """How much of the whole is done, 0 … 1, which it isn't before the end; never less than
-        before."""
+        """How much of the whole is done, below 1 until the end; never less than before."""
         if not self.states:
             return self._time.share
         done = sum(state not in ("", MAKING) for state in self.states)

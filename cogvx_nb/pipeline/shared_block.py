@@ -50,7 +50,10 @@ class Workspace:
         if self._attended is None:
             self._attended = torch.empty_like(self._whole[0])
         whole, attended = self._whole, self._attended
-        work = lambda: attended.copy_(shard.attend(*whole))  # noqa: E731
+
+        def work() -> None:
+            attended.copy_(shard.attend(*whole))
+
         self.recordings.run("attention", work, shard.recordable)
         shard.scatter(attended, own, self.mixed)
 
