@@ -59,15 +59,17 @@ def test_a_scheduler_without_noise_draws_none():
 
 
 def test_no_noise_is_lost_where_none_can_be_pinned(monkeypatch):
-    stock = trajectory(False, torch.float32)
-    tried = []
+    stock, draw, tried = trajectory(False, torch.float32), Noise._randn, []
 
-    def refused(tensor):
-        tried.append(1)
-        raise RuntimeError("CUDA error: out of memory")
+    def refused(self, *args, pin_memory=False, **kwargs):
+        drawn = draw(self, *args, **kwargs)
+        if pin_memory:
+            tried.append(1)
+            raise RuntimeError("CUDA error: out of memory")
+        return drawn
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", refused)
+    monkeypatch.setattr(Noise, "_randn", refused)
     ahead = trajectory(True, torch.float32)
     assert tried
     assert all(torch.equal(a, b) for a, b in zip(stock, ahead, strict=True))

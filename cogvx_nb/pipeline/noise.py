@@ -130,9 +130,13 @@ class DrawnAhead(TorchFunctionMode):
 
 
 def _draw_pinned(noise: Noise, *args, **kwargs) -> torch.Tensor:
-    drawn = noise.randn(*args, **kwargs)
     if torch.cuda.is_available():
-        # From pinned memory the copy is asynchronous.
-        with contextlib.suppress(RuntimeError):  # none left: only slower
-            return drawn.pin_memory()
-    return drawn
+        # From pinned memory the copy is asynchronous. It is drawn there: to pin what was drawn
+        # copies it, with a thread on each core that waits busily for more, beside those that
+        # launch the steps.
+        state = noise.state
+        try:
+            return noise.randn(*args, pin_memory=True, **kwargs)
+        except RuntimeError:  # none left: only slower
+            noise.state = state
+    return noise.randn(*args, **kwargs)
