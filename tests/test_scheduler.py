@@ -27,7 +27,7 @@ def trajectory(
     latents = random.draw((1, 4, 16, 12, 18), dtype)
     before, old, seen = None, None, []
     with random.ahead() if ahead else contextlib.nullcontext() as drawn:
-        for timestep in scheduler.timesteps:
+        for left, timestep in zip(range(STEPS)[::-1], scheduler.timesteps, strict=True):
             torch.randn(3)  # of somebody else's: it takes nothing from the generator
             values = (latents.sin(), timestep, latents)
             if kind is diffusers.CogVideoXDPMScheduler:
@@ -35,7 +35,7 @@ def trajectory(
             with drawn or contextlib.nullcontext():
                 result = scheduler.step(*values, generator=random.generator, return_dict=False)
             if drawn:
-                drawn.draw_ahead()
+                drawn.draw_ahead(left)
             latents, old, before = result[0].to(dtype), result[1], timestep
             seen.append(latents)
     return seen
@@ -75,22 +75,27 @@ def test_no_noise_is_lost_where_none_can_be_pinned(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(stock, ahead, strict=True))
 
 
-def test_noise_is_drawn_between_steps_and_no_thread_stays():
+@pytest.mark.parametrize(("steps", "tensors"), [(2, 2), (9, 9), (9, 3), (1, 0)])
+def test_noise_is_drawn_between_steps_and_no_thread_stays(monkeypatch, steps, tensors):
+    """Of the steps to come, but for what there is no room for; always of one draw."""
     scheduler, random = diffusers.CogVideoXDPMScheduler(), Noise(1)
     scheduler.set_timesteps(STEPS)
     latents, times = torch.zeros(1, 4, 16, 12, 18), scheduler.timesteps
     stock = torch.Generator().manual_seed(1)
-    for _ in range(1 + noise.DRAWS_AHEAD):  # of the first step, and of those after it
+    for _ in range(1 + min(steps, max(tensors, 1))):  # of the first step, and of those after it
         torch.randn(latents.shape, generator=stock)
+    monkeypatch.setattr(noise, "AHEAD_BYTES", tensors * latents.nbytes)
     others = set(drawing())  # of a test before this one, about to end
     with random.ahead() as drawn:
         with drawn:
             scheduler.step(latents, None, times[0], None, latents, generator=random.generator)
         assert not {*drawing()} - others
-        drawn.draw_ahead()
+        drawn.draw_ahead(steps)
         (thread,) = {*drawing()} - others
         while not torch.equal(random.generator.get_state(), stock.get_state()):
             assert thread.is_alive()
+        drawn.draw_ahead(steps)  # after a step that drew none
+        assert len(drawn._drawn) == min(steps, max(tensors, 1))
     thread.join(10)
     assert not {*drawing()} - others
 

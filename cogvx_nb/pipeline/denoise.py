@@ -83,7 +83,7 @@ def denoise(
                 latents, clean = schedulers.step(
                     scheduler, velocity, clean, timestep, before, latents, noise.generator
                 )
-            drawn.draw_ahead()
+            drawn.draw_ahead(len(timesteps) - index - 1)
             latents, before = latents.to(text.dtype), timestep
             on_step(index + 1, hold.clean(clean)[:, condition.padding :])
     return hold.clean(latents)[:, condition.padding :]
