@@ -107,7 +107,7 @@ def measure(video: VideoRequest, count: int, alone: tuple | None) -> tuple[dict,
 
     def on_event(event: object) -> None:
         if isinstance(event, Step):
-            latents[:] = [event.latents.float().cpu()]
+            latents[:] = [event.latents]
             times.append(time.perf_counter())
 
     frames = []
@@ -117,6 +117,7 @@ def measure(video: VideoRequest, count: int, alone: tuple | None) -> tuple[dict,
         frames.append(made.frames)
         seconds.append(sum(made.seconds[name] for name in ("text", "denoise", "decode")))
     steps = [end - begin for begin, end in itertools.pairwise(times)]
+    clean = latents[0].float().cpu()
     step = statistics.median(steps) if video.speed != "turbo" else made.seconds["denoise"]
     row = {
         "speed": video.speed,
@@ -139,8 +140,8 @@ def measure(video: VideoRequest, count: int, alone: tuple | None) -> tuple[dict,
         before, reference = alone
         name = "denoise_seconds" if video.speed == "turbo" else "step_seconds"
         row["ratio"] = round(row[name] / before[name], 3)
-        row["distance"] = float((latents[0] - reference).norm() / reference.norm())
-    return row, latents[0]
+        row["distance"] = float((clean - reference).norm() / reference.norm())
+    return row, clean
 
 
 def gib(device: int) -> float:
@@ -150,7 +151,7 @@ def gib(device: int) -> float:
 
 
 def cancelled(video: VideoRequest, count: int) -> dict:
-    """How long after a cancel in mid-step a video on several GPUs ends."""
+    """How long after a cancel in mid-step a video on several GPUs ends, and their work with it."""
     loaded, cancel, at = loader.load_pipeline(plan_for(video, count)), threading.Event(), []
 
     def stop() -> None:
@@ -164,7 +165,11 @@ def cancelled(video: VideoRequest, count: int) -> dict:
     try:
         generate.generate_frames(video, loaded, on_event, cancel)
     except Cancelled:
-        return {"gpus": count, "cancel_ms": round(1000 * (time.perf_counter() - at[0]), 1)}
+        ended = time.perf_counter()
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.synchronize(device)
+        late = {"cancel_ms": ended - at[0], "idle_ms": time.perf_counter() - at[0]}
+        return {"gpus": count} | {name: round(1000 * value, 1) for name, value in late.items()}
     return {"gpus": count, "cancel_ms": None}
 
 

@@ -235,14 +235,14 @@ generate.REDUCED_REQUEST["steps"] = 2
 model, here = store.locate_checkpoint("tiny"), probe.probe_machine()
 run()
 tiles = peaks[1] - peaks[0]
-print(json.dumps([run(tiles / 4), run(tiles / 4, fallback="reduce"), run(tiles * 2.5)]))
+print(json.dumps([run(tiles / 4), run(tiles / 4, fallback="reduce"), run(tiles * 1.5)]))
 """
-"""Decodes in tiles, which a whole decode takes five times the memory of, and then with less."""
+"""Decodes in tiles, which a whole decode takes twice the memory of, and then with less."""
 
 
 @pytest.fixture(scope="module")
 def limited() -> list[list[str]]:
-    """Runs with a quarter of the memory that tiles take, also reduced, and with 2.5 times it."""
+    """Runs with a quarter of the memory that tiles take, also reduced, and with 1.5 times it."""
     command = [sys.executable, "-c", LIMITED, CIRCLE]
     # By default the C library keeps what is freed in blocks of up to 32 MiB.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "4000000", "MALLOC_ARENA_MAX": "1"}
