@@ -49,12 +49,13 @@ class Border:
         """Copy the neighbours' rows next to this share, whose own are there, to its margins."""
         if not self.is_shared:
             return
-        edges, number = torch.stack([room[:, 1], room[:, -2]]), self._number
+        number, last = self._number, room.shape[1] - 2
+        edges = room[:, 1 : last + 1 : max(1, last - 1)].clone()  # its only row is both of them
         offered = self._group.exchange(number, Offer(edges))
         if number:
-            offered[number - 1].copy_to(room[:, 0], lambda t: t[1])
+            offered[number - 1].copy_to(room[:, 0], lambda t: t[:, -1])
         if number < len(offered) - 1:
-            offered[number + 1].copy_to(room[:, -1], lambda t: t[0])
+            offered[number + 1].copy_to(room[:, -1], lambda t: t[:, 0])
 
     def with_margins(self, x: Tensor) -> Tensor:
         """``x`` with the neighbours' rows next to it, (frames, height, width, channels)."""
@@ -69,12 +70,13 @@ class Border:
         """Mean and variance of all rows from those of each share; both (channels,), float32."""
         if self._group is None:
             return mean, var
-        offered = self._group.exchange(self._number, Offer(torch.stack([mean, var])))
-        shares = mean.new_empty(len(offered), 2, len(mean))
-        for each, target in zip(offered, shares, strict=True):
-            each.copy_to(target)
-        means, variances = shares.unbind(1)
-        return means.mean(0), variances.mean(0) + means.var(0, correction=0)
+        shares = mean.new_empty(self._group.count, 2, len(mean))
+        own = torch.stack([mean, var], out=shares[self._number])
+        for number, each in enumerate(self._group.exchange(self._number, Offer(own))):
+            if number != self._number:
+                each.copy_to(shares[number])
+        mean, var = shares.mean(0)
+        return mean, var + shares[:, 0].var(0, correction=0)
 
     def convolve_frame(self, conv: torch.nn.Conv2d, frame: Tensor) -> Tensor:
         """A two-dimensional convolution of a frame at twice its size, (rows, width, channels).

@@ -60,13 +60,12 @@ class CausalLayers:
         size = frames_per_call(x, conv.out_channels)
         factors = iter(zip(scale.split(size), shift.split(size), strict=True))
 
-        def prepare(part: Tensor, out: Tensor) -> None:
+        def prepare(part: Tensor, out: Tensor, room: Tensor) -> None:
             a, b = next(factors)
             rows, columns = part.shape[1] // a.shape[1], part.shape[2] // a.shape[3]
             shape = (len(part), a.shape[1], rows, a.shape[3], columns, a.shape[-1])
             torch.addcmul(b, part.view(shape), a, out=out.view(shape))
-            for each in (out,) if out.is_contiguous() else out:  # vectorised
-                F.silu(each, inplace=True)
+            F.silu(room, inplace=True)  # at once, since it is contiguous
 
         return self.convolve(conv, x, prepare, onto)
 
@@ -74,34 +73,55 @@ class CausalLayers:
         self,
         conv: nn.Conv3d,
         x: Tensor,
-        prepare: Callable[[Tensor, Tensor], object] = lambda part, out: out.copy_(part),
+        prepare: Callable[[Tensor, Tensor, Tensor], object] = lambda part, out, _: out.copy_(part),
         onto: Tensor | None = None,
     ) -> Tensor:
-        """Causal convolution, a few frames at a time; ``prepare(part, out)`` writes its input."""
-        look_back, size = conv.kernel_size[0] - 1, frames_per_call(x, conv.out_channels)
-        padded = self.border.room_for(x, look_back + min(size, len(x)))
+        """Causal convolution, a few frames at a time; added in place to ``onto`` if given.
+
+        Args:
+            prepare: with ``(part, out, room)`` writes the input of a part of ``x`` to ``out``. The
+                room is the same with its margins: zeros must stay zeros there, and all else is
+                written afterwards.
+        """
+        parts, look_back = x.split(frames_per_call(x, conv.out_channels)), conv.kernel_size[0] - 1
+        padded = self.border.room_for(x, look_back + len(parts[0]))
         margin, rows = self.border.margin, x.shape[1]
         inner = padded[:, margin : margin + rows]
-        out = x.new_empty(*x.shape[:3], conv.out_channels) if onto is None else onto
-        previous, left = self._last_frames.pop(conv, None), len(x)
-        for part, target in zip(x.split(size), out.split(size), strict=True):
+        previous, start, end = self._last_frames.pop(conv, None), 0, 0
+        out, write = onto, Tensor.copy_ if onto is None else Tensor.add_
+        if onto is None and len(parts) > 1:
+            out = x.new_empty(*x.shape[:3], conv.out_channels)
+        for part in parts:
+            if start:
+                _move_to_front(padded[:end], look_back)
             end = look_back + len(part)
-            prepare(part, inner[look_back:end])
-            self.border.fill_margins(padded[look_back:end])
-            padded[:look_back] = padded[look_back] if previous is None else previous
-            result = self._convolve_rows(conv, padded[:end])
-            target.copy_(result) if onto is None else target.add_(result)
-            left -= len(part)
-            keep = left or not self.last_batch
-            previous = padded[end - look_back : end].clone() if keep else None
+            room = padded[look_back:end]
+            prepare(part, inner[look_back:end], room)
+            self.border.fill_margins(room)
+            if not start:
+                padded[:look_back] = padded[look_back] if previous is None else previous
+                previous = None  # frees its memory
+            if out is None:  # all in one part
+                out = self._convolve_rows(conv, padded[:end]).contiguous()
+            else:
+                write(out[start : start + len(part)], self._convolve_rows(conv, padded[:end]))
+            start += len(part)
         if not self.last_batch:
-            self._last_frames[conv] = previous
+            self._last_frames[conv] = padded[end - look_back : end].clone()
         return out
 
     def _convolve_rows(self, conv: nn.Conv3d, x: Tensor) -> Tensor:
         padding = (0, 1 - self.border.margin, 1)
         result = F.conv3d(x.permute(3, 0, 1, 2)[None], conv.weight, conv.bias, padding=padding)
         return result[0].permute(1, 2, 3, 0)
+
+
+def _move_to_front(frames: Tensor, count: int) -> None:
+    """Copy the last of some frames to the first places, which they may overlap."""
+    step = len(frames) - count
+    for first in range(0, count, step):
+        last = min(first + step, count)
+        frames[first:last] = frames[first + step : last + step]
 
 
 def shortcut(block: nn.Module, x: Tensor) -> Tensor:
@@ -114,23 +134,22 @@ def shortcut(block: nn.Module, x: Tensor) -> Tensor:
 def norm_factors(norm: nn.GroupNorm, x: Tensor, border: Border) -> tuple[Tensor, Tensor]:
     """Scale and shift of a group norm of ``x``, both float32 (channels,)."""
     mean, rstd = _statistics(x, norm.num_groups, norm.eps, border)
-    scale = rstd * norm.weight.float()
-    return scale, norm.bias.float() - mean * scale
+    grouped = (norm.num_groups, -1)
+    scale = rstd * norm.weight.view(grouped)
+    return scale.flatten(), (norm.bias.view(grouped) - mean * scale).flatten()
 
 
 def _statistics(x: Tensor, groups: int, eps: float, border: Border) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / standard deviation of each channel's group, both float32 (channels,)."""
-    channels = x.shape[-1]
-    flat = x.reshape(-1, channels)
+    """Mean and 1 / standard deviation of each group of channels, both float32 (groups, 1)."""
+    flat = x.reshape(-1, x.shape[-1])
     if x.is_cuda:  # one pass in float32; var_mean would round its results to x's dtype
         mean, rstd = torch.batch_norm_stats(flat, 0.0)
         var = rstd.pow(-2)
     else:
         var, mean = torch.var_mean(flat.float(), dim=0, correction=0)
     mean, var = (each.view(groups, -1) for each in border.statistics(mean, var))
-    spread = var.mean(1) + mean.var(1, correction=0)
-    mean, rstd = mean.mean(1), torch.rsqrt(spread + eps)
-    return (part.repeat_interleave(channels // groups) for part in (mean, rstd))
+    spread = var.mean(1, keepdim=True) + mean.var(1, correction=0, keepdim=True)
+    return mean.mean(1, keepdim=True), torch.rsqrt(spread + eps)
 
 
 def is_tiled(vae: AutoencoderKLCogVideoX, height: int, width: int) -> bool:

@@ -92,6 +92,8 @@ class _ClipDecoder:
         self, vae: AutoencoderKLCogVideoX, border: Border | None = None, *, to_ram: bool = False
     ) -> None:
         self._vae, self._layers, self._to_ram = vae, CausalLayers(border), to_ram
+        # The same for many batches, or many norms.
+        self._weights, self._frame = map(functools.cache, (_pointwise_weights, _latent_frame))
 
     def frames(self, latents: Tensor) -> Tensor:
         """(frames, height, width, 3) of latents (16, latent frames, height / 8, width / 8)."""
@@ -104,7 +106,7 @@ class _ClipDecoder:
 
     def _batch(self, z: Tensor) -> Tensor:
         decoder = self._vae.decoder
-        x = self._layers.convolve(decoder.conv_in.conv, z)
+        x, z = self._layers.convolve(decoder.conv_in.conv, z), z.float()
         for resnet in decoder.mid_block.resnets:
             x = self._resnet(resnet, x, z)
         for block in decoder.up_blocks:
@@ -123,28 +125,28 @@ class _ClipDecoder:
         self, norm: nn.Module, causal: nn.Module, x: Tensor, z: Tensor, onto: Tensor | None = None
     ) -> Tensor:
         """Norm, SiLU and convolution; added in place to ``onto`` if given."""
-        factors = _modulation(norm, x, z, self._layers.border)
+        factors = self._modulation(norm, x, z)
         return self._layers.norm_and_convolve(causal.conv, x, *factors, onto)
 
+    def _modulation(self, norm: nn.Module, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale and shift of a spatial norm of ``x``: float32, at the latents' size.
 
-def _modulation(norm: nn.Module, x: Tensor, z: Tensor, border: Border) -> tuple[Tensor, Tensor]:
-    """Scale and shift of a spatial norm of ``x``: float32, at the latents' size.
+        The group norm and its modulation by the latents (arXiv 2209.09002) are one affine map.
 
-    The group norm and its modulation by the latents (arXiv 2209.09002) are one affine map.
-
-    Returns:
-        Two of (frames, latent height, 1, latent width, 1, channels).
-    """
-    gain, offset = norm_factors(norm.norm_layer, x, border)
-    times, plus = (_pointwise(conv.conv, z) for conv in (norm.conv_y, norm.conv_b))
-    frame = _latent_frame(len(x), len(z), x.device)
-    scale, shift = (times * gain)[frame], (times * offset + plus)[frame]
-    return scale[:, :, None, :, None], shift[:, :, None, :, None]
+        Returns:
+            Two of (frames, latent height, 1, latent width, 1, channels).
+        """
+        gain, offset = norm_factors(norm.norm_layer, x, self._layers.border)
+        convs = (norm.conv_y.conv, norm.conv_b.conv)
+        times, plus = (F.linear(z, *self._weights(conv)) for conv in convs)
+        frame = self._frame(len(x), len(z), x.device)
+        scale, shift = (times * gain)[frame], (times * offset + plus)[frame]
+        return scale[:, :, None, :, None], shift[:, :, None, :, None]
 
 
-def _pointwise(conv: nn.Conv3d, z: Tensor) -> Tensor:
-    """1 × 1 × 1 convolution in float32, which commutes with nearest-neighbour upsampling."""
-    return F.linear(z.float(), conv.weight.flatten(1).float(), conv.bias.float())
+def _pointwise_weights(conv: nn.Conv3d) -> tuple[Tensor, Tensor]:
+    """In float32, of a 1 × 1 × 1 convolution, which commutes with nearest-neighbour upsampling."""
+    return conv.weight.flatten(1).float(), conv.bias.float()
 
 
 def _latent_frame(frames: int, latent_frames: int, device: torch.device) -> Tensor:
