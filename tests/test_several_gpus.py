@@ -341,10 +341,12 @@ def test_a_decode_that_is_shared_equals_a_whole_one(monkeypatch, call_bytes):
             shared = decode_latents(vaes[0], latents, 9)
             assert (shared - whole).abs().max() < 1e-5
             assert torch.equal(shared, decode_latents(vaes[0], latents, 9))
+        low = decode_latents(vaes[0], latents[:, :, :, :3], 9)  # a row of latents for each
         vaes[0]._decode.shared = SharedDecoder(vaes[:2], Team([cpu] * 2, 1))
         odd = decode_latents(vaes[0], latents[:, :, :, :5], 9)  # rows that 2 don't divide
         vaes[0]._decode.shared = None
         assert torch.equal(odd, decode_latents(vaes[0], latents[:, :, :, :5], 9))
+        assert (low - decode_latents(vaes[0], latents[:, :, :, :3], 9)).abs().max() < 1e-5
 
 
 H100 = "NVIDIA H100 80GB HBM3"
