@@ -17,7 +17,6 @@ import vae_encode
 from conftest import CIRCLE
 
 from cogvx_nb.checkpoints import registry, store
-from cogvx_nb.errors import BadFrames
 from cogvx_nb.planning import cost, machine, placements, planner, request, speed_up, speedups
 from cogvx_nb.results import result
 from cogvx_nb.results.video import frame_hash
@@ -251,24 +250,6 @@ def test_weights_reach_the_gpu_bit_by_bit_whatever_their_layout(here):
         assert value.is_cuda
         assert value.stride() == before[name].stride()
         assert torch.equal(value.cpu(), before[name])
-
-
-def test_a_step_is_announced_once_it_is_done_while_the_next_one_is_launched():
-    from cogvx_nb.pipeline.denoise import DoneSteps
-
-    announced = []
-    steps = DoneSteps(9, lambda step, clean: announced.append((step, int(clean))), ahead=True)
-    for step, done in enumerate([0, 1, 2, 2, 3, 5], start=1):
-        if step != 4:  # which a step cache leaves out
-            steps.compute()
-        torch.cuda._sleep(10**9)
-        steps.take(step, torch.full((), float(step), device="cuda"))
-        assert len(announced) == done
-    steps.finish()
-    assert announced == [(step, step) for step in range(1, 7)]
-    steps.take(7, torch.full((2,), float("nan"), device="cuda"))
-    with pytest.raises(BadFrames, match="step 7 of 9 gave NaN"):
-        steps.finish()
 
 
 def test_recorded_work_is_that_of_calls():

@@ -6,25 +6,20 @@ On equal inputs it computes what the pipelines of diffusers do, bit by bit
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import diffusers
 import torch
 from torch import Tensor
 
-from ..errors import BadFrames
 from ..planning.guidance import Guidance
 from ..planning.step_cache import DENSE, GUARDED, schedule_for
 from ..planning.windows import noise_order
 from . import schedulers
 from .condition import Condition
-from .failures import BAD_FRAMES_REMEDY
 from .hold import Hold
 from .noise import Noise
 from .positions import rotary_positions
@@ -75,21 +70,21 @@ def denoise(
     facts = len(text) == 2, schedulers.levels(scheduler, timesteps)
     velocities = _cached_velocities(windows, step_cache, kinds, *facts, on_kind)
     clean = before = None
-    at_steps = zip(timesteps, timesteps.cpu(), scales, strict=True)
     with noise.ahead() as drawn:
-        for index, (timestep, in_ram, scale) in enumerate(at_steps):
+        for index, (timestep, scale) in enumerate(zip(timesteps, scales, strict=True)):
             if index in later_texts:
                 text = later_texts[index]
                 velocities.forget()
             seen = hold.noisy(scheduler.scale_model_input(latents, timestep), timestep)
-            inputs = transformer, seen, text, timestep, rotary, condition
-            predicted = functools.partial(_predict_part, *inputs)
+            given = transformer, seen, text, timestep, rotary, condition
+            predicted = functools.partial(_predict_part, *given)
             velocity = velocities.at(index, scale or 1.0, seen, predicted)
-            given = velocity, clean, in_ram, before, latents, noise.generator
             with drawn:
-                latents, clean = schedulers.step(scheduler, *given)
+                latents, clean = schedulers.step(
+                    scheduler, velocity, clean, timestep, before, latents, noise.generator
+                )
             drawn.draw_ahead(len(timesteps) - index - 1)
-            latents, before = latents.to(text.dtype), in_ram
+            latents, before = latents.to(text.dtype), timestep
             on_step(index + 1, hold.clean(clean)[:, condition.padding :])
     return hold.clean(latents)[:, condition.padding :]
 
@@ -162,79 +157,3 @@ def _noisy_start(scheduler, timesteps: Tensor, condition: Condition, drawn: Tens
     if condition.start is None:
         return drawn * scheduler.init_noise_sigma
     return schedulers.add_noise(scheduler, condition.start, drawn, timesteps)
-
-
-@dataclass(frozen=True)
-class _Launched:
-    """A step whose work is launched."""
-
-    number: int
-    clean: Tensor
-    finite: Tensor  # in RAM, once it is done
-    computed: bool  # by the transformer
-    done: torch.cuda.Event | None  # None on a CPU
-
-
-class DoneSteps:
-    """Takes the steps of a video as they are launched, and announces each once it is done.
-
-    Args:
-        steps: of the video.
-        announce: called with the number of each step, from 1, and its clean latents.
-        ahead: whether the next step may be launched before the last one is done, so that GPUs don't
-            wait for it in between. Steps that a step cache leaves out come on top.
-    """
-
-    def __init__(self, steps: int, announce: Callable[[int, Tensor], None], *, ahead: bool) -> None:
-        self._steps, self._announce, self._most = steps, announce, int(ahead)
-        self._launched: deque[_Launched] = deque()
-        self._computed = False
-        self.taken = 0  # steps
-
-    def compute(self) -> None:
-        """Take note that the transformer computes the step at work."""
-        self._computed = True
-
-    def take(self, step: int, clean: Tensor) -> None:
-        """Take a step, and announce those that are done, or that must be by now.
-
-        Raises:
-            BadFrames: if the latents of one hold NaN: they would stay so.
-        """
-        finite, done = torch.isfinite(clean).all().to("cpu", non_blocking=True), None
-        if clean.is_cuda:
-            done = torch.cuda.current_stream(clean.device).record_event()
-        self._launched.append(_Launched(step, clean, finite, self._computed, done))
-        self._computed, self.taken = False, step
-        while self._launched and (
-            sum(one.computed for one in self._launched) > self._most
-            or self._launched[0].done is None
-            or self._launched[0].done.query()
-        ):
-            self._finish_first()
-
-    def finish(self) -> None:
-        """Wait for all of them."""
-        while self._launched:
-            self._finish_first()
-
-    def _finish_first(self) -> None:
-        first = self._launched.popleft()
-        if first.done is not None:
-            first.done.synchronize()
-        if not first.finite:
-            raise BadFrames(f"step {first.number} of {self._steps} gave NaN: {BAD_FRAMES_REMEDY}")
-        self._announce(first.number, first.clean)
-
-
-@contextlib.contextmanager
-def called_between_blocks(
-    transformer: torch.nn.Module, call: Callable[..., None]
-) -> Iterator[None]:
-    """Call a function before each block: a step takes minutes on a CPU."""
-    hooks = [block.register_forward_pre_hook(call) for block in transformer.transformer_blocks]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -17,10 +17,6 @@ OUT_OF_MEMORY_MESSAGES = (
 """Parts of the messages when memory runs out outside torch's allocator of GPU memory: in that of
 the CPU, oneDNN, CUDA (also for pinned RAM) and its libraries."""
 
-BAD_FRAMES_REMEDY = (
-    "try another seed, fetch the checkpoint again, or use a GPU with bfloat16 if this is float16"
-)
-
 
 class SpeedUpFailed(Exception):
     """A speed-up doesn't work here; the message is the first line of its error."""

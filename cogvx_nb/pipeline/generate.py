@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from ..errors import Cancelled, ModelError, OutOfMemory
+from ..errors import BadFrames, Cancelled, ModelError, OutOfMemory
 from ..planning.cost import step_shares
 from ..planning.fit import Adjustment
 from ..planning.plan import Plan
@@ -36,7 +36,7 @@ from .loader import Loaded, fallback_plan
 from .noise import Noise
 from .optimization import free_memory
 from .sparse_attention import attention_share, free_masks
-from .vae_stages import checked_frames, decode_frames, encode_inputs
+from .vae_stages import BAD_FRAMES_REMEDY, checked_frames, decode_frames, encode_inputs
 
 REDUCED_REQUEST = {"steps": 20}
 """What ``fallback="reduce"`` allows after the smallest plan failed."""
@@ -190,27 +190,26 @@ def _denoise(
     """
     # What is fetched ahead follows the order in which streamed blocks first ran, so the first step
     # isn't stopped between two of them.
-    decided, streamed = [], "transformer" in loaded.plan.offload.streamed
+    done, decided, streamed = [], [], "transformer" in loaded.plan.offload.streamed
     transformer = loaded.transformer
 
-    def announce(step: int, clean: torch.Tensor) -> None:
+    def between_blocks(*_) -> None:
+        if done or not streamed:
+            _raise_if_cancelled(cancel)
+
+    def after_step(step: int, clean: torch.Tensor) -> None:
+        done.append(step)
         _raise_if_cancelled(cancel)
+        if not torch.isfinite(clean).all():  # and it would stay so
+            raise BadFrames(f"step {step} of {request.done_steps} gave NaN: {BAD_FRAMES_REMEDY}")
         emit(Step(step, request.done_steps, clean))
         _raise_if_cancelled(cancel)
-
-    # Threads that launch for several GPUs are late at times; one GPU gains next to nothing.
-    steps = denoise.DoneSteps(request.done_steps, announce, ahead=bool(loaded.plan.peers))
-
-    def between_blocks(*_) -> None:
-        steps.compute()
-        if steps.taken or not streamed:
-            _raise_if_cancelled(cancel)
 
     def on_kind(kind: str) -> None:
         decided.append(kind)
         emit(SharesChanged(step_shares(replace(loaded.plan, step_cache=kind), request.done_steps)))
 
-    with denoise.called_between_blocks(transformer, between_blocks):
+    with _called_between_blocks(transformer, between_blocks):
         latents = denoise.denoise(
             transformer,
             schedulers.choose(loaded.pipe.scheduler, request.scheduler),
@@ -220,16 +219,28 @@ def _denoise(
             request.guiding,
             started_from,
             noise,
-            steps.take,
+            after_step,
             loaded.plan.step_cache,
             loaded.plan.idle_dtype,
             {step: text for step, text in texts.items() if step},
             replace(loaded.plan, frames=request.frames).windows,
             on_kind,
         )
-        steps.finish()
     loaded.pipe.maybe_free_model_hooks()
     return latents, replace(loaded.plan, step_cache=(decided or [loaded.plan.step_cache])[0])
+
+
+@contextlib.contextmanager
+def _called_between_blocks(
+    transformer: torch.nn.Module, call: Callable[..., None]
+) -> Iterator[None]:
+    """Call a function before each block: a step takes minutes on a CPU."""
+    hooks = [block.register_forward_pre_hook(call) for block in transformer.transformer_blocks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _release_reserved(plan: Plan) -> None:

@@ -101,7 +101,7 @@ def slerp(first: torch.Tensor, second: torch.Tensor, strength: float) -> torch.T
 
 class DrawnAhead(TorchFunctionMode):
     """While active, ``torch.randn`` with a generator of the CPU returns noise that was drawn ahead,
-    in the order of the draws, and it is moved to a GPU without waiting for that.
+    in the order of the draws.
 
     Args:
         pool: of one thread, since the order of the draws decides their values.
@@ -117,10 +117,6 @@ class DrawnAhead(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if (
-            func is torch.Tensor.to and args[0].is_pinned()
-        ):  # of ours: its copy needn't be waited for
-            return func(*args, **kwargs | {"non_blocking": True})
         generator = kwargs.get("generator")
         if func is not torch.randn or generator is None or generator.device.type != "cpu":
             return func(*args, **kwargs)

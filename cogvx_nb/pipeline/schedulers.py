@@ -107,7 +107,6 @@ def step(
     """Latents after a step, and the clean ones that it predicts.
 
     Args:
-        timestep: in RAM, where schedulers look its noise up: they would wait for the GPU.
         clean, before: clean latents and timestep of the step before; None in the first.
         generator: of the noise that some schedulers add.
     """

@@ -15,10 +15,13 @@ from ..progress import Listener, PlanChanged
 from ..results.video import is_black
 from .condition import Condition
 from .conditioning import Encoder
-from .failures import BAD_FRAMES_REMEDY
 from .loader import Loaded, fallback_plan
 from .optimization import free_memory
 from .vae import decode_latents, decode_to_ram
+
+BAD_FRAMES_REMEDY = (
+    "try another seed, fetch the checkpoint again, or use a GPU with bfloat16 if this is float16"
+)
 
 T = TypeVar("T")
 
