@@ -168,9 +168,9 @@ def cancelled(video: VideoRequest, count: int) -> dict:
         ended = time.perf_counter()
         for device in range(torch.cuda.device_count()):
             torch.cuda.synchronize(device)
-        late = {"cancel_ms": ended - at[0], "idle_ms": time.perf_counter() - at[0]}
-        return {"gpus": count} | {name: round(1000 * value, 1) for name, value in late.items()}
-    return {"gpus": count, "cancel_ms": None}
+        late = {"cancel": ended, "idle": time.perf_counter()}
+        return {"gpus": count} | {f"{k}_ms": round(1000 * (t - at[0]), 1) for k, t in late.items()}
+    return {"gpus": count, "cancel_ms": None, "idle_ms": None}
 
 
 def filled(video: VideoRequest, count: int, step: int) -> dict:

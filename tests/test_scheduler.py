@@ -58,31 +58,15 @@ def test_a_scheduler_without_noise_draws_none():
     assert all(torch.equal(a, b) for a, b in zip(stock, ahead, strict=True))
 
 
-def test_no_noise_is_lost_where_none_can_be_pinned(monkeypatch):
-    stock, draw, tried = trajectory(False, torch.float32), Noise._randn, []
-
-    def refused(self, *args, pin_memory=False, **kwargs):
-        drawn = draw(self, *args, **kwargs)
-        if pin_memory:
-            tried.append(1)
-            raise RuntimeError("CUDA error: out of memory")
-        return drawn
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(Noise, "_randn", refused)
-    ahead = trajectory(True, torch.float32)
-    assert tried
-    assert all(torch.equal(a, b) for a, b in zip(stock, ahead, strict=True))
-
-
 @pytest.mark.parametrize(("steps", "tensors"), [(2, 2), (9, 9), (9, 3), (1, 0)])
 def test_noise_is_drawn_between_steps_and_no_thread_stays(monkeypatch, steps, tensors):
-    """Of the steps to come, but for what there is no room for; always of one draw."""
+    """As many tensors as the steps to come need, or there is room for; at least one."""
     scheduler, random = diffusers.CogVideoXDPMScheduler(), Noise(1)
     scheduler.set_timesteps(STEPS)
     latents, times = torch.zeros(1, 4, 16, 12, 18), scheduler.timesteps
     stock = torch.Generator().manual_seed(1)
-    for _ in range(1 + min(steps, max(tensors, 1))):  # of the first step, and of those after it
+    ahead = min(steps, max(tensors, 1))
+    for _ in range(1 + ahead):  # of the first step, and of those after it
         torch.randn(latents.shape, generator=stock)
     monkeypatch.setattr(noise, "AHEAD_BYTES", tensors * latents.nbytes)
     others = set(drawing())  # of a test before this one, about to end
@@ -91,20 +75,26 @@ def test_noise_is_drawn_between_steps_and_no_thread_stays(monkeypatch, steps, te
             scheduler.step(latents, None, times[0], None, latents, generator=random.generator)
         assert not {*drawing()} - others
         drawn.draw_ahead(steps)
+        assert len(drawn._drawn) == ahead
         (thread,) = {*drawing()} - others
         while not torch.equal(random.generator.get_state(), stock.get_state()):
             assert thread.is_alive()
+        drawn._drawn.popleft()
         drawn.draw_ahead(steps)  # after a step that drew none
-        assert len(drawn._drawn) == min(steps, max(tensors, 1))
+        assert len(drawn._drawn) == ahead - 1
     thread.join(10)
     assert not {*drawing()} - others
 
 
 def test_memory_that_runs_out_in_the_thread_is_met_by_the_step(monkeypatch, capfd):
-    def fail(*args, **kwargs):
-        raise RuntimeError("can't allocate memory")
+    draw = Noise.randn
 
-    monkeypatch.setattr(noise, "_draw_pinned", fail)
+    def fail(*args, **kwargs):
+        if threading.current_thread().name.startswith("noise"):
+            raise RuntimeError("can't allocate memory")
+        return draw(*args, **kwargs)
+
+    monkeypatch.setattr(Noise, "randn", fail)
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         trajectory(True, torch.float32)
     assert capfd.readouterr().err == "", "and not printed by the thread"

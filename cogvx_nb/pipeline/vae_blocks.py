@@ -79,9 +79,9 @@ class CausalLayers:
         """Causal convolution, a few frames at a time; added in place to ``onto`` if given.
 
         Args:
-            prepare: with ``(part, out, room)`` writes the input of a part of ``x`` to ``out``. The
-                room is the same with its margins: zeros must stay zeros there, and all else is
-                written afterwards.
+            prepare: with ``(part, out, room)`` writes the input of a part of ``x`` to ``out``.
+                ``room`` is ``out`` with its margins: zeros in them must stay zeros, all else in
+                them is overwritten afterwards.
         """
         parts, look_back = x.split(frames_per_call(x, conv.out_channels)), conv.kernel_size[0] - 1
         padded = self.border.room_for(x, look_back + len(parts[0]))

@@ -92,7 +92,7 @@ class _ClipDecoder:
         self, vae: AutoencoderKLCogVideoX, border: Border | None = None, *, to_ram: bool = False
     ) -> None:
         self._vae, self._layers, self._to_ram = vae, CausalLayers(border), to_ram
-        # The same for many batches, or many norms.
+        # Weights serve all batches of the clip, indices of frames all norms of a size.
         self._weights, self._frame = map(functools.cache, (_pointwise_weights, _latent_frame))
 
     def frames(self, latents: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def encode_bytes(plan: Plan, frames: int) -> float:
 
     Counted from the tensors that are alive at once: a batch twice on the GPU, where the fast
     encoder runs, and five times on the CPU, where that of diffusers does. 49 frames of 480 × 720
-    in 16 bits take 3.5 GiB, and 6.4 GiB with diffusers.
+    in 16 bits take 3.6 GiB, and 6.4 GiB with diffusers.
 
     Args:
         frames: of the clip; 1 for a picture.
