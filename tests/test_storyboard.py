@@ -292,9 +292,10 @@ def test_a_row_without_a_prompt_goes_on_with_that_of_the_row_before(outputs):
     written = [rows[0], *[row | {"prompt": text} for row in rows[1:]]]
     again = make_storyboard(written, **SMALL)
     assert [piece.made for piece in again.pieces] == [False] * 4
-    begin = {"extend": str(made.pieces[0].result.path), "frames": 4}
-    (going,) = check_rows([begin], **SMALL)
-    assert (going.prompt, going.notes[0][:23]) == (text, "the prompt is that of 2")
+    first = made.pieces[0].result.path
+    (going,) = check_rows([{"extend": str(first), "frames": 4}], **SMALL)
+    assert going.prompt == text
+    assert going.notes[0].startswith(f"the prompt is that of {first.name}")
     reproduced = reproduction.reproduce(made.pieces[2].result)
     assert reproduced.identical, str(reproduced)
 
