@@ -148,7 +148,9 @@ def agreed(capsys, *flags: str) -> tuple[int, dict, str]:
 @pytest.mark.slow
 def test_this_machine(tmp_path):
     done = run_cogvx("check", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    # A line every half minute, on a slow machine.
+    assert all(" s  checking " in line for line in done.stderr.splitlines())
     assert done.stdout.splitlines()[-1].startswith("ready: cogvideox-tiny can run here")
     assert "\033" not in done.stdout, "no colours unless a terminal shows them"
     for name in ("Python", "torch", "import torch", "RAM", "disk: models", "ffmpeg", "widgets"):
