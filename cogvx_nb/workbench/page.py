@@ -134,6 +134,9 @@ class Page(anywidget.AnyWidget):
         self._steady = Steady(PAUSE, self._show_progress)
         setup = as_trait(describe_setup(list(desk.form.models.values())))
         super().__init__(_esm=read_script(), _css=read_style(), setup=setup)
+        # ipykernel 7.4 moves a question to the subshell of the last answer, be it another tab's or
+        # one that has ended: see ``BaseComm._reply_subshell_for``. It belongs where it was sent.
+        self.comm._reply_subshell_for = None
         self._show_form()
         self.on_msg(self._on_message)
         desk.session.find_unfinished()
