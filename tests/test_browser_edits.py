@@ -220,6 +220,32 @@ def make_again(page, place: int, shown: str) -> None:
     kit.keep(page, f"edits-made-again-{place}")
 
 
+def test_a_refusal_stays_until_what_it_says_is_mended(page):
+    fill(page, "a red circle moving up")
+    page.wait_for_timeout(500)
+    page.held.hold('"problem": null')
+    page.locator("[name=steps]").fill("7")
+    page.held.wait()
+    page.locator("[name=prompt]").fill("")
+    kit.generate(page)
+    problem = page.locator(".cogvx-problem:not(:empty)")
+    problem.wait_for()
+    refusal = problem.inner_text()
+    page.held.release()  # the answer to the edit before
+    page.wait_for_timeout(1000)
+    assert problem.inner_text() == refusal
+    page.held.hold('"reply"')
+    page.clock.fast_forward(21_000)  # the next pulse, whose answer doesn't come
+    page.locator(".cogvx-banner").wait_for()
+    page.held.release(then='"action":"form.edit"')  # where a silence ends, the form is checked
+    page.held.wait()
+    page.held.release()
+    page.wait_for_timeout(1000)
+    assert problem.inner_text() == refusal
+    page.locator("[name=prompt]").fill("a red circle moving up")
+    wait(page, "document.querySelector('.cogvx-problem').textContent === ''")
+
+
 def test_what_an_error_is_about_is_marked(page, kept, tmp_path):
     """Groups of controls and check boxes too."""
     fill(page, "a red circle", steps=7)

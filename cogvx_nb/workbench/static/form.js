@@ -32,6 +32,7 @@ function Form(app) {
   const enriching = FormEnrich(app, () => prompts.prompt, () => check());
   let permission = "";
   let latest = 0;
+  let refused = { of: "", error: null }; // what a submission was refused for, and the values that it had, as JSON
 
   const element = h("form", { class: "cogvx-form", "aria-label": "Request", on: { submit: (e) => e.preventDefault() } },
     h("div", { class: "cogvx-model-row" }, model, demo.element),
@@ -119,7 +120,7 @@ function Form(app) {
       if (number !== latest) return;
       predict(key);
       inputs.preview(values());
-      showProblem(data.problem);
+      showProblem(data.problem ?? (refused.of === JSON.stringify(values()) ? refused.error : null));
       keepChildren(notes, data.notes, (note) => note, (note) => h("li", { text: note }));
     } catch (error) {
       showProblem(error);
@@ -157,8 +158,9 @@ function Form(app) {
     check.cancel(); // its answer would take back what this one says
     edits.send().catch(() => {}); // the answer to the next question says what is wrong
     app.starting(true);
+    const submission = { values: values(), copies: seed.copies, first, again };
+    refused = { of: "", error: null };
     try {
-      const submission = { values: values(), copies: seed.copies, first, again };
       const { data } = await app.ask("queue.submit", submission);
       showProblem(null);
       if (data.known) offerKnown(data.known);
@@ -167,6 +169,8 @@ function Form(app) {
     } catch (error) {
       showProblem(error);
       app.tell(error.message, "error");
+      // A check finds nothing wrong where no prompt is typed yet: it stays until something is typed.
+      if (error.field) refused = { of: JSON.stringify(submission.values), error };
       if (error.field === "model") check(); // its answer names one that can
     } finally {
       app.starting(false);

@@ -82,7 +82,7 @@ function FormEdits(app, values, show, again) {
     look();
     if (answer.revision < revision) return; // a newer one was faster
     revision = answer.revision;
-    known = { ...answer.form };
+    known = Object.assign({ ...answer.form }, ...[...sending].filter((sent) => sent.since > since).map((sent) => sent.changed));
     const newer = without(answer.form, (name, value) => edited.get(name) > since || name in others || same(value, seen[name]));
     if (Object.keys(newer).length) {
       const before = seen;
