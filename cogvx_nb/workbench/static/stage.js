@@ -41,20 +41,28 @@ function Stage(app) {
     describe(result);
     mode("video");
     strip.style.visibility = "hidden";
+    video.removeAttribute("poster"); // of the one before
+    let url = "";
     try {
       const [source, poster] = [app.media.video(result.path), app.media.poster(result.path)];
-      poster.then((url) => { if (row === result && url) video.poster = url; }, () => {});
-      const url = await source;
+      poster.then((picture) => { if (row === result && picture) video.poster = picture; }, () => {});
+      url = await source;
       if (row !== result) return;
       video.src = url;
       video.setAttribute("aria-label", `Video: ${result.prompt}`);
       if (!app.stillness()) await video.play().catch(() => {});
-      strip.src = await app.media.strip(result.path);
+      const frames = await app.media.strip(result.path);
       if (row !== result) return;
+      strip.src = frames;
       strip.alt = `Frames of the video, from the first to the last`;
       strip.style.visibility = "";
     } catch (error) {
-      if (row === result) app.tell(error.message, "error");
+      if (row !== result) return;
+      if (!url) {
+        video.removeAttribute("src"); // else the one before would play under this title
+        video.load();
+      }
+      app.tell(error.message, "error");
     }
   }
 
