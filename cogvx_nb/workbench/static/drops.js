@@ -57,10 +57,14 @@ function bindDrops(root, app) {
     return answer;
   }
 
-  async function give(file, field = "") {
+  let last = Promise.resolve(); // the kernel puts the pieces of one file together at a time
+
+  function give(file, field = "") {
     if (file.size > DROP_LONG) app.tell(`Reading ${file.name}…`);
     const more = ({ start_as: other }) => (other ? [other === "video" ? "Use as clip" : "Use as image", () => give(file, other)] : null);
-    await app.change(() => send(file, field), more);
+    const now = last.then(() => app.change(() => send(file, field), more));
+    last = now.catch(() => {});
+    return now;
   }
 
   return give;
