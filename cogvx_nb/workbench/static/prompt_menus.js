@@ -15,12 +15,14 @@ function PromptMenu(label, options, content, onOpen) {
     onOpen();
   }
 
+  /** `back`: give the toggle the keyboard, unless the panel was left already, such as for the prompt. */
   function close(back = false) {
+    const left = panel.hidden;
     panel.hidden = true;
     panel.removeAttribute("data-cogvx-popup");
     toggle.setAttribute("aria-expanded", "false");
     document.removeEventListener("pointerdown", outside, true);
-    if (back) toggle.focus();
+    if (back && !left) toggle.focus();
   }
 
   function outside(event) {
