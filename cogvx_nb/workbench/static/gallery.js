@@ -176,9 +176,11 @@ function Gallery(app) {
     else choose([row.path]);
   }
 
+  /** Paths of the results at these places; none where another search is shown by then. */
   async function pathsBetween(offset, limit) {
-    const { data } = await app.run("gallery.select", { ...rows.search, offset, limit: Math.min(limit, GALLERY_SELECTED) });
-    return data?.paths ?? [];
+    const { search: asked } = rows;
+    const { data } = await app.run("gallery.select", { ...asked, offset, limit: Math.min(limit, GALLERY_SELECTED) });
+    return rows.search === asked ? data?.paths ?? [] : [];
   }
 
   function choose(paths, alone = false) {
@@ -189,7 +191,9 @@ function Gallery(app) {
   }
 
   async function chooseAll() {
-    choose(await pathsBetween(0, GALLERY_SELECTED), true);
+    const paths = await pathsBetween(0, GALLERY_SELECTED);
+    if (!paths.length) return;
+    choose(paths, true);
     if (rows.total > GALLERY_SELECTED) app.tell(`The first ${GALLERY_SELECTED.toLocaleString("en")} of ${rows.total.toLocaleString("en")} are chosen.`);
   }
 
