@@ -95,8 +95,11 @@ function PromptHistory(app, fields) {
   /** One prompt earlier (1) or later (-1). */
   async function walk(by) {
     if (walked === null || (place < 0 && by > 0)) {
-      draft = fields.prompt.value;
-      walked = ((await app.run("prompt.history")).data?.prompts ?? []).filter((past) => past.prompt !== draft);
+      const typed = fields.prompt.value;
+      const { data } = await app.run("prompt.history");
+      if (fields.prompt.value !== typed) return;
+      draft = typed;
+      walked = (data?.prompts ?? []).filter((past) => past.prompt !== draft);
       place = -1;
     }
     place = Math.max(-1, Math.min(walked.length - 1, place + by));
@@ -155,6 +158,8 @@ function PromptStyles(app, fields) {
     const composed = await ask("styles.apply", { name: style.name, prompt, negative_prompt: negative });
     if (!composed) return;
     menu.close();
+    if (fields.prompt.value !== prompt || (fields.negative_prompt?.value ?? "") !== negative)
+      return app.tell("The prompt was edited meanwhile: it stays as it is.");
     fields.negative_prompt?.replace(composed.negative_prompt);
     fields.prompt.replace(composed.prompt);
   }
@@ -223,8 +228,11 @@ function PromptWords(app, fields) {
   }
 
   async function choose(group, word) {
-    const { data } = await app.run("prompt.choose", { text: fields.prompt.value, group, word });
-    if (data) fields.prompt.replace(data.text);
+    const text = fields.prompt.value;
+    const { data } = await app.run("prompt.choose", { text, group, word });
+    if (!data) return;
+    if (fields.prompt.value === text) fields.prompt.replace(data.text);
+    else choose(group, word); // it is to be in what is typed by now
   }
 
   return { element, refresh };
