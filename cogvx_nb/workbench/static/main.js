@@ -65,6 +65,7 @@ function render({ model, el }) {
       parts.roll.choose("");
       const { running } = traits.jobs;
       if (running || traits.jobs.waiting?.length || !traits.roll.length) parts.stage.follow(running);
+      else showNewest(traits.roll[0].path);
     },
     async choose(path) {
       following = false;
@@ -184,6 +185,7 @@ function render({ model, el }) {
     parts.roll.set("roll", rows);
     const path = rows[0]?.path ?? "";
     if (following && path && path !== newest) showNewest(path);
+    if (following && !path && !traits.jobs.running) parts.stage.follow(null); // the only one is in the trash
     if (newest && path && path !== newest) notices.say(`Done: ${rows[0].prompt}`);
     newest = path;
   });
