@@ -73,7 +73,7 @@ function render({ model, el }) {
       toStage();
       parts.roll.choose(path);
       const row = parts.roll.find(path) ?? (await app.run("result.row", { path })).data;
-      if (row) parts.stage.show(row);
+      if (row && parts.roll.chosen === path) parts.stage.show(row);
     },
     step: (places) => parts.roll.step(places),
     toggle: () => parts.stage.toggle(),

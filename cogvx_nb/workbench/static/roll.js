@@ -66,6 +66,7 @@ function Roll(app) {
     element,
     step,
     choose,
+    get chosen() { return state.chosen; },
     set(name, value) {
       state[name] = value;
       show();
