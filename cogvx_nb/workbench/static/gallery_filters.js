@@ -47,6 +47,7 @@ function GalleryFilters(app, changed) {
     direction.setAttribute("aria-label", order);
     direction.classList.toggle("cogvx-gallery-up", state.ascending);
     trash.setAttribute("aria-pressed", state.trashed ? "true" : "false");
+    more.disabled = !facets.columns.length; // until the first answer
     more.setAttribute("aria-expanded", panel.hidden ? "false" : "true");
     keepChildren(chips, state.where, galleryCondition, (condition) => {
       const name = galleryCondition(condition);
