@@ -39,6 +39,7 @@ function Compare(app) {
       const { data } = await app.ask("compare.open", { paths: state.paths });
       if (asked === state.paths.join("\n")) setClips(data.clips, data.rows);
     } catch (error) {
+      if (asked !== state.paths.join("\n")) return;
       setClips([], []);
       setText(status, error.message);
     }

@@ -100,7 +100,7 @@ function FormSeed(app, rows, changed) {
   const random = h("input", { type: "checkbox", on: { change: onRandom } });
   const number = h("input", { type: "number", class: "cogvx-seed", name: "seed", min: 0, max: rows.seed.most, step: 1, "aria-label": "Seed", on: { input: changed } });
   const last = button("Last", { title: "the seed of the video that is shown", on: useLast });
-  const roll = button("", { icon: "dice", title: "another seed", on: async () => setSeed((await app.ask("form.seed")).data) });
+  const roll = button("", { icon: "dice", title: "another seed", on: rollSeed });
   const copies = h("input", { type: "number", class: "cogvx-copies", min: 1, max: 100, step: 1, value: 1, "aria-label": "Videos" });
   const element = h("fieldset", { class: "cogvx-seed-box" }, h("legend", { text: "Seed" }),
     h("div", { class: "cogvx-seed-row" },
@@ -118,6 +118,11 @@ function FormSeed(app, rows, changed) {
     number.disabled = false;
     number.value = seed;
     changed();
+  }
+
+  async function rollSeed() {
+    const { data } = await app.run("form.seed");
+    if (data !== null) setSeed(data);
   }
 
   function useLast() {

@@ -31,7 +31,7 @@ function GalleryRows(app, changed) {
     } catch (error) {
       if (searched !== version) return;
       app.tell(error.message, "error");
-      pages.set(number, []);
+      if (!pages.has(number)) pages.set(number, []);
       stale.delete(number);
       total ??= 0;
       changed();

@@ -128,7 +128,7 @@ function InputSlot(app, row, changed) {
     } catch (error) {
       if (shown !== wanted) return;
       draw(null);
-      shown = wanted; // the form says what is wrong
+      if (!error.lost) shown = wanted; // the form says what is wrong; what was lost is asked for again
     }
   }
 

@@ -112,8 +112,12 @@ function render({ model, el }) {
       app.tell("It is in the trash.", "info", () => app.run("gallery.restore", { paths: data.done }));
     },
     async download(path, type = "mp4") {
-      const url = await media.video(path);
-      h("a", { href: url, download: path.split("/").at(-1) ?? `video.${type}` }).click();
+      try {
+        const url = await media.video(path);
+        h("a", { href: url, download: path.split("/").at(-1) ?? `video.${type}` }).click();
+      } catch (error) {
+        notices.tell(error.message, "error");
+      }
     },
     async copy(text) {
       try {

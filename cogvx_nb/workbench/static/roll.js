@@ -6,7 +6,7 @@ const ROLL_WAITING = 4; // waiting jobs that are shown before the results
 function Roll(app) {
   const list = h("ul", { class: "cogvx-roll-list", "aria-label": "Queue and results, newest first" });
   const element = h("section", { class: "cogvx-roll", "aria-label": "Film roll" }, list);
-  const state = { jobs: {}, roll: [], ended: [], chosen: "" };
+  const state = { jobs: {}, roll: [], ended: [], chosen: "", dismissed: new Set() };
 
   function show() {
     const { jobs, roll, ended } = state;
@@ -18,7 +18,7 @@ function Roll(app) {
     for (const job of shown) entries.push({ kind: "waiting", key: job.id, job });
     if (waiting.length > ROLL_WAITING)
       entries.push({ kind: "more", key: `${waiting.length} ${shown.length}`, rest: waiting.length - shown.length });
-    for (const job of ended) if (!state.dismissed?.has(job.id)) entries.push({ kind: "ended", key: job.id, job });
+    for (const job of ended) if (!state.dismissed.has(job.id)) entries.push({ kind: "ended", key: job.id, job });
     for (const row of roll) entries.push({ kind: "result", key: row.path, row });
     keepChildren(list, entries, ({ kind, key }) => `${kind} ${key}`, make, update);
     if (!entries.length) list.replaceChildren();
@@ -37,8 +37,8 @@ function Roll(app) {
     element.querySelector("button").setAttribute("aria-current", on ? "true" : "false");
   }
 
-  function dismiss(id) {
-    (state.dismissed ??= new Set()).add(id);
+  function dismiss(id, away = true) {
+    state.dismissed[away ? "add" : "delete"](id);
     show();
   }
 
@@ -103,7 +103,7 @@ const ROLL_CARDS = {
     h("p", { class: "cogvx-card-text", text: job.error || job.notes.at(-1) || job.prompt, title: `${rollTitle(job)}\n${job.error}` }),
     h("small", { class: job.state === "failed" ? "cogvx-failed" : "", text: job.again && job.state === "done" ? "made again" : job.state }),
     h("span", { class: "cogvx-card-buttons" },
-      job.state === "done" ? null : button("", { icon: "again", title: `try again: ${job.prompt}`, on: () => { dismiss(job.id); app.run("queue.retry", { id: job.id }); } }),
+      job.state === "done" ? null : button("", { icon: "again", title: `try again: ${job.prompt}`, on: () => retryEnded(app, job.id, dismiss) }),
       button("", { icon: "close", title: `dismiss: ${job.prompt}`, on: () => dismiss(job.id) })),
   ],
   result: (app, { row }) => {
@@ -137,6 +137,13 @@ function rollWaiting(job) {
 function rollTitle(row) {
   const facts = [`${row.frames} frames`, row.steps ? `${row.steps} steps` : "", `seed ${row.seed}`, row.speed ?? "", row.model];
   return `${row.prompt}\n${facts.filter(Boolean).join(" · ")}`;
+}
+
+/** Put a job into the queue again; its card goes at once, and comes back where that failed. */
+async function retryEnded(app, id, dismiss) {
+  dismiss(id);
+  const { data } = await app.run("queue.retry", { id });
+  if (!data) dismiss(id, false);
 }
 
 async function resumeLeft(app) {
