@@ -19,7 +19,7 @@ from cogvx_nb.planning.field import Field
 from cogvx_nb.planning.fields import FIELDS, INPUTS
 from cogvx_nb.results import result
 from cogvx_nb.results.mp4 import TAG
-from cogvx_nb.workbench import app, drop_actions, kept_page, media_actions
+from cogvx_nb.workbench import app, drop_actions, kept_page, media_actions, page
 from cogvx_nb.workbench.actions import Action, NoArguments, Reply
 from cogvx_nb.workbench.desk import Desk
 from cogvx_nb.workbench.draft import NAMES
@@ -27,7 +27,7 @@ from cogvx_nb.workbench.jobs import DONE
 from cogvx_nb.workbench.kept_job import read_kept_job
 from cogvx_nb.workbench.kept_queue import restore_job
 from cogvx_nb.workbench.page import Page, Steady, read_script, read_style
-from cogvx_nb.workbench.page_state import field_rows
+from cogvx_nb.workbench.page_state import RollRow, field_rows, roll_row
 from cogvx_nb.workbench.session import Session
 
 
@@ -419,6 +419,30 @@ def test_the_film_roll_outlives_the_kernel(open_page):
     first.page.shut()
     second = open_page()
     assert [row["path"] for row in second.page.roll] == [row["path"] for row in first.page.roll]
+
+
+def test_a_video_that_ends_while_the_film_roll_is_shown_stays_on_it(shown, monkeypatch):
+    shown.submit()
+    shown.wait()
+    wait_for(lambda: shown.page.roll)
+    late = threading.Thread(target=shown.page._show_roll)  # such as of an Undo
+    begun, ended = threading.Event(), threading.Event()
+
+    def row(name: str, result: object) -> RollRow:
+        if threading.current_thread() is late and not begun.is_set():
+            begun.set()
+            ended.wait(60)
+        return roll_row(name, result)
+
+    monkeypatch.setattr(page, "roll_row", row)
+    late.start()
+    assert begun.wait(60)
+    shown.submit(seed=8)
+    shown.wait()
+    wait_for(lambda: len(shown.page.roll) == 2)
+    ended.set()
+    late.join(60)
+    assert [row["seed"] for row in shown.page.roll] == [8, 7]
 
 
 def test_settings_come_back_and_can_be_dropped(shown, tmp_path):

@@ -18,7 +18,7 @@ from ..text import render_template
 from .actions import Action, Refusal, Reply, perform
 from .desk import Desk
 from .jobs import CANCELLED, FAILED, Job
-from .page_state import Jobs, Progress, as_trait, describe_setup, job_row, roll_row
+from .page_state import Jobs, as_trait, describe_setup, job_row, roll_row, running_progress
 from .prediction import cost_kind
 from .session import PreviewReady
 
@@ -239,31 +239,18 @@ class Page(anywidget.AnyWidget):
         return self._costs[kind]
 
     def _show_roll(self) -> None:
-        rows = [roll_row(name, result) for name, result in self.desk.roll[:ROLL_SHOWN]]
-        self.roll = [as_trait(row) for row in rows]
+        shown = self.desk.roll[:ROLL_SHOWN]
+        self.roll = [as_trait(roll_row(name, result)) for name, result in shown]
         ended = [job for job in self.desk.session.finished if job.state in (FAILED, CANCELLED)]
         again = [job for job in self.desk.session.finished if job.compares and job.result]
-        shown = sorted((*ended, *again), key=lambda job: job.number)[-ENDED_SHOWN:]
-        self.ended = [as_trait(job_row(job)) for job in reversed(shown)]
+        listed = sorted((*ended, *again), key=lambda job: job.number)[-ENDED_SHOWN:]
+        self.ended = [as_trait(job_row(job)) for job in reversed(listed)]
         self._costs.clear()  # a measured pace is better than a prediction
+        if shown != self.desk.roll[:ROLL_SHOWN]:
+            self._show_roll()  # else this, which began before the change, could come last
 
     def _show_progress(self) -> None:
-        job = self.desk.session.queue.running
-        if job is None:
-            self.progress = as_trait(Progress())
-            return
-        self.progress = as_trait(
-            Progress(
-                id=job.id,
-                stage=job.stage or "load",
-                step=job.step,
-                steps=job.steps,
-                share=round(job.share, 4),
-                seconds_left=job.seconds_left,
-                notes=job.notes,
-                pieces=job.pieces,
-            )
-        )
+        self.progress = as_trait(running_progress(self.desk.session.queue.running))
 
 
 class Steady:

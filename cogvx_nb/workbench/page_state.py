@@ -193,6 +193,22 @@ class Progress:
     pieces: tuple[str, ...] = ()  # how it stands with each piece of a storyboard
 
 
+def running_progress(job: Job | None) -> Progress:
+    """How far the running job is, if there is one."""
+    if job is None:
+        return Progress()
+    return Progress(
+        id=job.id,
+        stage=job.stage or "load",
+        step=job.step,
+        steps=job.steps,
+        share=round(job.share, 4),
+        seconds_left=job.seconds_left,
+        notes=job.notes,
+        pieces=job.pieces,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class RollRow:
     """An entry of the film roll."""
