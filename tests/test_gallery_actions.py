@@ -11,6 +11,7 @@ from conftest import CIRCLE
 from PIL import Image
 
 from cogvx_nb.errors import CogvxError, PathError, ResultError
+from cogvx_nb.results import clips
 from cogvx_nb.results.formats import FORMATS
 from cogvx_nb.results.marks import marks_file
 from cogvx_nb.results.typed import FieldError, read_as
@@ -136,6 +137,20 @@ def test_export_in_pieces(ask, three, monkeypatch):
         data += piece
     assert data == three[0].read_bytes()
     assert ask("result.export", path="x/1.mp4", format="gif").data["name"] == "1.gif"
+
+
+def test_a_video_is_encoded_once_for_all_pieces_of_downloads_at_once(ask, three, monkeypatch):
+    encode, encoded = clips.clip_bytes, []
+
+    def counted(path, name, how):
+        encoded.append(name)
+        return encode(path, name, how)
+
+    monkeypatch.setattr(clips, "clip_bytes", counted)
+    for offset in (0, 10, 20):
+        for kind in ("gif", "webp", "frames"):
+            ask("result.export", path="x/2.mp4", format=kind, offset=offset)
+    assert sorted(encoded) == ["frames", "gif", "webp"]
 
 
 def test_recipes(ask, three):

@@ -64,9 +64,9 @@ def _export(path: Path, wanted: Export) -> Reply:
     return Reply(facts, (data[wanted.offset : wanted.offset + PIECE],))
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=3)
 def _exported(path: Path, name: str, how: Options, changed: int) -> bytes:
-    """The latest export, whose pieces are asked for one after another."""
+    """The latest exports: pieces of each are asked for one after another, of several in turn."""
     return clips.clip_bytes(path, name, how)
 
 
