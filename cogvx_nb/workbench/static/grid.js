@@ -2,7 +2,7 @@
 
 /** The view Grid. */
 function GridPlanner(app) {
-  const sides = GridSides(app, () => (reuse && setReuse(reuse), plan()));
+  const sides = GridSides(app, () => plan());
   const prompt = h("p", { class: "cogvx-grid-prompt" });
   const status = h("p", { class: "cogvx-grid-status", role: "status" });
   const notes = h("ul", { class: "cogvx-grid-notes" });
@@ -19,12 +19,20 @@ function GridPlanner(app) {
     h("div", { class: "cogvx-grid-plan" }, make, sweep, status), kept, notes, sheet.element, earlier);
   let reuse = "";
   let asked = 0;
+  let latest = 0; // number of the grid that was asked for last
+  let making = false; // whether a grid is put into the queue
   let opened = false;
 
-  const visible = () => element.offsetParent !== null;
-  const plan = debounce(showPlan, 250);
+  const visible = () => app.view() === "grid"; // another tab of JupyterLab may be in front
+  const planSoon = debounce(showPlan, 250);
+
+  function plan() {
+    asked += 1; // what is on its way is of what was typed before
+    planSoon();
+  }
 
   async function showPlan() {
+    if (making) return undefined; // it is asked for again afterwards
     const number = ++asked;
     const wanted = sides.get();
     if (!wanted.some((side) => side.name && side.text.trim())) return said("Choose what varies, and its values.", []);
@@ -49,12 +57,14 @@ function GridPlanner(app) {
   }
 
   async function submit() {
-    make.disabled = true;
+    making = make.disabled = true;
+    asked += 1; // a plan that is on its way would offer to make it once more
     setText(status, "putting them into the queue…");
     const { data } = await app.run("grid.make", { sides: sides.get(), reuse });
+    making = false;
     plan();
-    make.disabled = false;
     if (!data) return;
+    latest += 1;
     setReuse("");
     sheet.show(data);
     look();
@@ -84,17 +94,20 @@ function GridPlanner(app) {
   }
 
   const refresh = debounce(async () => {
-    if (!sheet.name() || !visible()) return;
+    const name = sheet.name();
+    if (!name || !visible()) return;
     try {
-      sheet.show((await app.ask("grid.state", { name: sheet.name() })).data);
+      const { data } = await app.ask("grid.state", { name });
+      if (name === sheet.name()) sheet.show(data);
     } catch (error) {
       app.tell(error.message, "error");
     }
   }, 150);
 
   async function openGrid(name) {
+    const number = ++latest;
     const { data } = await app.run("grid.open", { name });
-    if (!data) return;
+    if (!data || number !== latest) return;
     sheet.show(data);
     sheet.element.scrollIntoView({ block: "nearest" });
   }

@@ -30,7 +30,7 @@ function GridSheet(app, { refresh, extend }) {
 
   async function act(action, args) {
     const { data } = await app.run(action, args);
-    if (data) show(data);
+    show(data?.name === grid.name ? data : grid); // else what was said at the click would stay
   }
 
   function cancelRest() {
@@ -171,6 +171,7 @@ function GridCell(app, names, open, choose) {
   const element = h("button", { type: "button", class: "cogvx-grid-cell", "aria-label": names, on: { click: open, keydown: key } }, picture, text, tick, fill);
   let path = "";
   let there = false;
+  let kind = ""; // poster or clip, as it is wanted now
 
   function key(event) {
     if (event.key !== "c" || event.ctrlKey || event.metaKey || !there) return;
@@ -197,10 +198,11 @@ function GridCell(app, names, open, choose) {
     fill.style.transform = `scaleX(${now.share ?? 0})`;
   }
 
-  async function set(kind) {
+  async function set(now) {
+    kind = now;
     const wanted = path;
-    const url = await app.media[kind](path).catch(() => "");
-    if (url && wanted === path) picture.src = url;
+    const url = await app.media[now](path).catch(() => "");
+    if (url && wanted === path && now === kind) picture.src = url;
   }
 
   const rest = () => there && set("poster");
