@@ -1,4 +1,4 @@
-"""The view Grid where answers come late, in a real Chromium."""
+"""The views Grid and Storyboard where answers come late, in a real Chromium."""
 
 from __future__ import annotations
 
@@ -164,3 +164,38 @@ def test_a_grid_that_cannot_be_cancelled_says_how_far_it_is(page, folder):
     kit.notice(page, "there is no grid")
     wait(page, f"{FACTS}.includes(' 0 of 2 made')")
     assert cancel.is_enabled()
+
+
+def wait_for_board(page, folder: Path, words: str) -> None:
+    """Until the kernel has kept a table with these words."""
+    path = folder / "outputs" / ".storyboard.json"
+    for _ in range(600):
+        if path.exists() and words in path.read_text():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{words} is not in the table")
+
+
+def test_a_storyboard_is_that_of_the_tab_in_which_it_was_typed_last(page, folder):
+    view(page, "Storyboard")
+    page.locator(".cogvx-board-prompt").first.wait_for()
+    kit.execute(page, "notebook:create-output-view")
+    wait(page, "document.querySelectorAll('.cogvx-page').length === 2")
+    first, second = page.locator(".cogvx-page").all()
+    second.get_by_role("tab", name="Storyboard").click()
+    prompts = [one.locator(".cogvx-board-prompt") for one in (first, second)]
+    prompts[1].first.fill("a green star")
+    prompts[1].first.press("Enter")
+    page.keyboard.type("a blue star")
+    second.locator(".cogvx-board-seed").fill("77")
+    wait_for_board(page, folder, '"seed": 77')
+    prompts[0].first.focus()
+    wait(page, "document.querySelector('.cogvx-board-seed').value === '77'")
+    assert [one.input_value() for one in prompts[0].all()] == ["a green star", "a blue star"]
+    page.keyboard.press("End")
+    page.keyboard.type(" growing")
+    wait_for_board(page, folder, "a green star growing")
+    prompts[1].nth(1).focus()
+    typed = "document.querySelectorAll('.cogvx-page')[1].querySelector('.cogvx-board-prompt').value"
+    wait(page, f"{typed} === 'a green star growing'")
+    assert prompts[1].nth(1).input_value() == "a blue star"

@@ -24,6 +24,9 @@ from .jobs import CANCELLED, DONE, FAILED, RUNNING, Job
 from .kept_board import read_board, write_board
 from .wording import explain_error, use_labels
 
+_DRAWN_SEED = random.SystemRandom().randrange(2**31)
+"""Of a table without one: pages that ask again see no other table."""
+
 _ROW = re.compile(r"row (\d+): (.+)", re.DOTALL)
 
 
@@ -103,8 +106,8 @@ def read_pasted(desk: Desk, arguments: Text) -> Reply:
 def _board(desk: Desk) -> Board:
     """The table as it was left; at first the form's prompt."""
     seed = desk.form.values["seed"]
-    drawn = seed if isinstance(seed, int) and seed >= 0 else random.SystemRandom().randrange(2**31)
-    return read_board() or Board((BoardRow(str(desk.form.values["prompt"])),), drawn)
+    seed = seed if isinstance(seed, int) and seed >= 0 else _DRAWN_SEED
+    return read_board() or Board((BoardRow(str(desk.form.values["prompt"])),), seed)
 
 
 def _keep(board: Board) -> Board:

@@ -14,7 +14,7 @@ function Storyboard(app) {
   const show = button("Show it", { icon: "check", class: "cogvx-board-show", on: () => app.choose(path) });
   const status = h("p", { class: "cogvx-board-status", role: "status" });
   const problem = h("p", { class: "cogvx-problem", role: "status" });
-  const element = h("div", { class: "cogvx-board", on: { keydown, paste } },
+  const element = h("div", { class: "cogvx-board", on: { keydown, paste, focusin } },
     h("div", { class: "cogvx-board-title" }, h("h2", { text: "Storyboard" }), settings), table,
     h("div", { class: "cogvx-board-buttons" }, add, h("label", { class: "cogvx-board-seeds" }, "Seed", seed), dice,
       h("small", { text: "Lines that are pasted from a spreadsheet become rows." })),
@@ -23,15 +23,20 @@ function Storyboard(app) {
   let transitions = {};
   let path = "";
   let asked = 0;
+  let known = ""; // the table as the kernel has it, as far as this page knows
+  let unsent = false; // whether it has been changed since
   let seen = ""; // how it stood with the pieces
 
-  const visible = () => element.offsetParent !== null;
+  const visible = () => app.view() === "storyboard"; // another tab of JupyterLab may be in front
   const typed = () => ({ rows: rows.map((row) => row.value), seed: Number.isSafeInteger(seed.valueAsNumber) && seed.valueAsNumber >= 0 ? seed.valueAsNumber : 0 });
   const send = debounce(async () => {
     const number = ++asked;
+    const table = typed();
     try {
-      const { data } = await app.ask("board.edit", typed());
-      if (number === asked) stand(data);
+      const { data } = await app.ask("board.edit", table);
+      if (number !== asked) return;
+      keep(table);
+      stand(data);
     } catch (error) {
       if (number === asked) stand({ problem: { row: 0, text: error.message } });
     }
@@ -39,7 +44,14 @@ function Storyboard(app) {
 
   function edited() {
     asked += 1; // what is on its way is of other rows
+    unsent = true;
     send();
+  }
+
+  /** Note that the kernel has this table. */
+  function keep({ rows, seed }) {
+    known = JSON.stringify([rows, seed]);
+    unsent = false;
   }
 
   function put(values) {
@@ -101,6 +113,11 @@ function Storyboard(app) {
     submit();
   }
 
+  /** Another page may have been in use. */
+  function focusin(event) {
+    if (!element.contains(event.relatedTarget)) refresh();
+  }
+
   /** Several lines become rows, from the row on that has the keyboard. */
   async function paste(event) {
     const text = event.clipboardData?.getData("text/plain") ?? "";
@@ -122,9 +139,13 @@ function Storyboard(app) {
     send.cancel();
     const number = ++asked;
     make.disabled = true;
-    const { data } = await app.run("queue.storyboard", typed());
+    const table = typed();
+    const { data } = await app.run("queue.storyboard", table);
     make.disabled = false;
-    if (data && number === asked) stand(data);
+    if (data && number === asked) {
+      keep(table);
+      stand(data);
+    }
     if (data?.problem?.row) rows[data.problem.row - 1]?.focus();
   }
 
@@ -139,19 +160,27 @@ function Storyboard(app) {
     show.hidden = !path;
   }
 
-  /** Ask how it stands; the rows are those of the page, once it has some. */
+  /** Ask how it stands; the rows are those of the page, unless another page has changed them and this one has not. */
   const refresh = debounce(async () => {
     if (!visible()) return;
     const number = asked;
     const { data } = await app.run("board.show");
     if (!data || number !== asked) return; // else the answer to what was typed comes
-    if (!rows.length) {
-      transitions = data.transitions;
-      seed.value = data.seed;
-      put(data.rows);
-    }
+    const changed = JSON.stringify([data.rows, data.seed]) !== known;
+    if (changed && unsent) return; // how it stands is of other rows
+    if (changed) take(data);
     stand(data);
   }, 100);
+
+  /** The table of the kernel; the keyboard stays in its row. */
+  function take(data) {
+    const here = rows.findIndex((row) => row.element.contains(document.activeElement));
+    transitions = data.transitions;
+    seed.value = data.seed;
+    put(data.rows);
+    keep(data);
+    if (here >= 0) (rows[here] ?? rows.at(-1) ?? add).focus();
+  }
 
   app.watch("jobs", refresh);
   app.watch("progress", ({ id, pieces }) => {
