@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -97,7 +96,7 @@ def test_03_is_swept_resumed_and_widened(outputs, tiny):
         assert executed.metadata.papermill.parameters.seed == made.request.seed
         assert str(path / "video.mp4") in (path / "notebook.ipynb").read_text()
         assert ".running" not in (path / "notebook.ipynb").read_text()
-    assert min(loads) < max(loads) / 5, "the model is loaded once"
+    assert min(loads) < max(loads) / 2, "the model is loaded once"
 
     before = stamps(outputs)
     assert driver.run_sweep(spec).done == 2
@@ -621,11 +620,11 @@ def test_retries_dead_kernels_and_time_outs(outputs, tmp_path, book):
     once += "first = not os.path.exists(flag)\nopen(flag, 'w').close()"
     bad = "import time\nif first and x == 1: os.kill(os.getpid(), 9)\nif first and x == 2: 1 / 0\n"
     bad += "if x == 3: time.sleep(600)"
-    spec = {"notebook": book(once, bad, REPORT), "grid": {"x": [1, 2, 3, 4]}, "timeout": 3}
+    spec = {"notebook": book(once, bad, REPORT), "grid": {"x": [1, 2, 3, 4]}, "timeout": 8}
     ended = driver.run_sweep(spec)
     assert sorted(ended.failed.values()) == [
         "ZeroDivisionError: division by zero",
-        "no end after 3 s",
+        "no end after 8 s",
     ]
     assert reports(outputs) == [[1, ""], [4, ""]]
     attempts = [json.loads((p / "run.json").read_text())["attempts"] for p in folders(outputs)]
@@ -638,17 +637,19 @@ def test_retries_dead_kernels_and_time_outs(outputs, tmp_path, book):
 
 
 @pytest.mark.slow
-def test_status_while_runs_are_done_again(outputs, slow, tmp_path, capsys):
-    spec, log = slow
+def test_status_while_runs_are_done_again(outputs, held, tmp_path, capsys):
+    spec, log, hold = held
+    hold.unlink()
     assert main(["sweep", str(spec)]) == 0
     log.unlink()
+    hold.touch()
     command = [sys.executable, "-m", "cogvx_nb", "sweep", str(spec), "--again"]
     process = start(command, tmp_path)
-    wait_for(lambda: len(begun(log)) == 2, process)
+    wait_for(lambda: len(begun(log)) == 3, process)
     capsys.readouterr()
     assert main(["sweep", "status", "mine"]) == 0
-    printed = capsys.readouterr().out  # a result may be set aside at this moment
-    assert re.match(r"mine: [56] of 6 done, 1 running, 0 failed, [01] waiting\n", printed), printed
+    printed = capsys.readouterr().out
+    assert printed.startswith("mine: 6 of 6 done, 1 running, 0 failed, 0 waiting\n"), printed
     process.terminate()
     process.communicate()
     assert len(folders(outputs, "mine")) == 6, "what was done is kept"
@@ -815,59 +816,69 @@ def test_two_drivers_exclude_each_other(outputs, book):
     assert lock.lock_holders(folder) == []
 
 
+HOLD = """
+import os, time
+while os.path.exists(log + '-hold') and len(open(log).read().split()) == 3:
+    time.sleep(0.05)
+"""
+
+
 @pytest.fixture
-def slow(tmp_path, book) -> tuple[Path, Path]:
-    """A sweep of six runs of half a second: its file, and the log of runs that have started."""
-    log = tmp_path / "log"
-    cells = (LOG, "import time; time.sleep(0.5)", REPORT)
+def held(tmp_path, book) -> tuple[Path, Path, Path]:
+    """A sweep of six runs: its file, the log of runs that have started, and a file because of
+    which the third of them goes on and on."""
+    log, hold = tmp_path / "log", tmp_path / "log-hold"
+    hold.touch()
+    cells = (LOG, HOLD, REPORT)
     spec = {"notebook": book(*cells), "grid": {"x": [*range(6)]}, "parameters": {"log": str(log)}}
-    return file(tmp_path, spec), log
+    return file(tmp_path, spec), log, hold
 
 
 @pytest.mark.slow
-def test_a_sweep_whose_driver_was_killed_is_resumed(outputs, slow, tmp_path):
-    spec, log = slow
+def test_a_sweep_whose_driver_was_killed_is_resumed(outputs, held, tmp_path):
+    spec, log, hold = held
     process = start([sys.executable, "-m", "cogvx_nb", "sweep", str(spec)], tmp_path)
     wait_for(lambda: len(begun(log)) == 3, process)
     kernels = psutil.Process(process.pid).children()
     process.kill()
     process.communicate()
     finished = stamps(outputs, "mine")
-    assert 1 <= len(finished) <= 2
+    assert len(finished) == 2
     assert hidden(outputs, "mine") == [".running"]
+    hold.unlink()
     done = run_cogvx("sweep", str(spec), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [row[0] for row in reports(outputs, "mine")] == [*range(6)]
     assert {name: stamps(outputs, "mine")[name] for name in finished} == finished
-    assert len(begun(log)) == 7 + (2 - len(finished)), "only the run that was under way twice"
+    assert len(begun(log)) == 7, "only the run that was under way twice"
     assert hidden(outputs, "mine") == []
     assert psutil.wait_procs(kernels, timeout=60)[1] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_drop_the_run_in_flight(outputs, slow, tmp_path, sent, code):
-    spec, log = slow
+def test_signals_drop_the_run_in_flight(outputs, held, tmp_path, sent, code):
+    spec, log, _ = held
     process = start([sys.executable, "-m", "cogvx_nb", "sweep", str(spec)], tmp_path)
-    wait_for(lambda: len(begun(log)) == 2, process)
+    wait_for(lambda: len(begun(log)) == 3, process)
     kernels = psutil.Process(process.pid).children()
     process.send_signal(sent)
     printed = process.communicate(timeout=120)[1]
     assert process.returncode == code, printed
     assert "Traceback" not in printed
     assert psutil.wait_procs(kernels, timeout=60)[1] == []
-    assert len(folders(outputs, "mine")) <= 2
+    assert len(folders(outputs, "mine")) == 2
     assert hidden(outputs, "mine") == []
 
 
 @pytest.mark.slow
-def test_status_and_cancel_from_another_shell(outputs, slow, tmp_path, capsys):
-    spec, log = slow
+def test_status_and_cancel_from_another_shell(outputs, held, tmp_path, capsys):
+    spec, log, _ = held
     process = start([sys.executable, "-m", "cogvx_nb", "sweep", str(spec)], tmp_path)
-    wait_for(lambda: len(begun(log)) == 2, process)
+    wait_for(lambda: len(begun(log)) == 3, process)
     assert main(["sweep", "status", "mine"]) == 0
     printed = capsys.readouterr().out
-    assert " of 6 done, 1 running, 0 failed" in printed
+    assert "mine: 2 of 6 done, 1 running, 0 failed" in printed
     assert f"run by process {process.pid} of " in printed
     assert main(["sweep", "cancel", "mine"]) == 0
     printed = process.communicate(timeout=120)[1]

@@ -28,7 +28,13 @@ from pathlib import Path
 Path('x.json').write_text(f'[{x}, {os.getpid()}, {os.environ["OMP_NUM_THREADS"]}]')
 time.sleep(0.3)
 """
-BEGUN = "from pathlib import Path; import os, time; print(os.getppid(), file=open(log, 'a'))"
+BEGUN = """
+import os, time
+with open(log, 'a') as file:
+    print(os.getppid(), file=file)
+third = open(log).read().split()[2:3] == [str(os.getppid())]  # the one whose worker is killed
+time.sleep(600 if third else 1)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -80,13 +86,13 @@ def test_a_worker_that_is_killed_loses_nothing(outputs, book, tmp_path, monkeypa
     monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "no.such.module")
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{")
     log = tmp_path / "begun"
-    spec = {"notebook": book(BEGUN, "time.sleep(1)", WHO), "grid": {"x": [*range(6)]}}
+    spec = {"notebook": book(BEGUN, WHO), "grid": {"x": [*range(6)]}}
     spec["parameters"] = {"log": str(log)}
 
     def kill() -> None:
-        while not (log.exists() and len(log.read_text().split()) > 2):
+        while not (log.exists() and log.read_text().count("\n") > 2):
             time.sleep(0.05)
-        os.kill(int(log.read_text().split()[-1]), signal.SIGKILL)
+        os.kill(int(log.read_text().split()[2]), signal.SIGKILL)
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
