@@ -145,12 +145,16 @@ def agreed(capsys, *flags: str) -> tuple[int, dict, str]:
     return code, summary, text
 
 
+def complaints(stderr: str) -> list[str]:
+    """Lines but those of progress, one each half minute, on a slow machine."""
+    return [line for line in stderr.splitlines() if " s  checking " not in line]
+
+
 @pytest.mark.slow
 def test_this_machine(tmp_path):
     done = run_cogvx("check", cwd=tmp_path)
     assert done.returncode == 0
-    # A line every half minute, on a slow machine.
-    assert all(" s  checking " in line for line in done.stderr.splitlines())
+    assert complaints(done.stderr) == []
     assert done.stdout.splitlines()[-1].startswith("ready: cogvideox-tiny can run here")
     assert "\033" not in done.stdout, "no colours unless a terminal shows them"
     for name in ("Python", "torch", "import torch", "RAM", "disk: models", "ffmpeg", "widgets"):
@@ -234,7 +238,7 @@ def test_broken_packages_are_rows(tmp_path):
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env=environment, check=False
     )
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, complaints(done.stderr)) == (1, [])
     rows = {row["name"]: row for row in json.loads(done.stdout)["rows"]}
     assert rows["import torch"]["found"] == "OSError: libcudart.so.13: no such file"
     assert rows["import diffusers"]["fix"] == "fix torch first, which it needs"
@@ -257,7 +261,7 @@ def test_broken_packages_are_rows(tmp_path):
 def test_an_environment_without_any_package():
     command = [sys.executable, "-S", "-m", "cogvx_nb", "check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, complaints(done.stderr)) == (1, [])
     assert re.search("✗ fail  torch +not installed ", done.stdout)
     assert "No module named 'diffusers'" in done.stdout
     assert 'fix: python -m pip install "imageio-ffmpeg' in done.stdout

@@ -15,7 +15,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from conftest import CIRCLE, run_cogvx, start
+from conftest import CIRCLE, run_cogvx, start, wait_for
 
 from cogvx_nb.cli import summary
 from cogvx_nb.cli.main import COMMANDS, build_parser, main
@@ -205,17 +205,26 @@ def test_debug_shows_the_traceback(capsys, folder):
     assert "Traceback" in capsys.readouterr().err
 
 
+def held_ffmpeg(folder: Path) -> Path:
+    """A program that works when it is tried, but tells that it began a video and never ends it."""
+    program = folder / "ffmpeg"
+    real, begun = imageio_ffmpeg.get_ffmpeg_exe(), folder / "begun"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *trial.mp4*) exec "{real}" "$@";; esac\n'
+        f': > "{begun}"\nexec sleep 600\n'
+    )
+    program.chmod(0o755)
+    return program
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("stage", ["load", "denoise", "write"])
 def test_signals_leave_nothing(folder, outputs, tmp_path, monkeypatch, sent, code, stage):
-    steps = "1000" if stage == "denoise" else "2"
+    steps = "2" if stage == "write" else "1000"
     before = {"load": "plan:", "denoise": "text", "write": "decode"}  # the line before each begins
     if stage == "write":
-        slow = tmp_path / "ffmpeg"
-        slow.write_text(f'#!/bin/sh\nsleep 1\nexec "{imageio_ffmpeg.get_ffmpeg_exe()}" "$@"\n')
-        slow.chmod(0o755)
-        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(slow))
+        monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(held_ffmpeg(tmp_path)))
     command = [sys.executable, "-m", "cogvx_nb", "generate", "--prompt", CIRCLE, "--frames", "9"]
     command += ["--steps", steps, "--output", "new/a.mp4"]
     process = start(command, folder)
@@ -224,7 +233,10 @@ def test_signals_leave_nothing(folder, outputs, tmp_path, monkeypatch, sent, cod
         seen.append(line)
         if line.startswith(before[stage]):
             break
-    time.sleep(0.2)  # into the stage, each of which takes longer
+    if stage == "write":
+        wait_for((tmp_path / "begun").exists, process)
+    else:
+        time.sleep(0.2)  # into the stage, which takes longer
     process.send_signal(sent)
     rest = process.communicate(timeout=120)[1]
     assert process.returncode == code, "".join(seen) + rest

@@ -235,12 +235,14 @@ def test_a_token_goes_to_a_mirror_only_if_asked(source, origin, tmp_path, monkey
 @pytest.mark.slow
 @both
 def test_a_killed_download_goes_on(source, hub, origin, tmp_path):
-    hub.fault = Fault("drip", on=SHARD, rate=8_000_000)
+    # Slowly enough that little is in flight to a modelscope client that is slow itself.
+    rate = 2_000_000 if source == "modelscope" else 8_000_000
+    hub.fault = Fault("drip", on=SHARD, rate=rate)
     command = [sys.executable, "-m", "cogvx_nb", "download", "--source", source, "--yes"]
     command += ["--endpoint", hub.url, "--models-dir", str(tmp_path / "models")]
     for share in (0.3, 0.6):
         running = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        before, deadline = hub.served[SHARD], time.monotonic() + 60
+        before, deadline = hub.served[SHARD], time.monotonic() + 300
         while hub.served[SHARD] < before + share * SHARD_BYTES / 2:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -267,7 +269,7 @@ def test_an_interrupted_download_says_one_line(hub, tmp_path):
     while not hub.served[SHARD]:
         time.sleep(0.05)
     running.terminate()
-    printed = running.communicate(timeout=30)[1]
+    printed = running.communicate(timeout=120)[1]
     assert running.returncode == 143
     assert "Traceback" not in printed
     assert_unfinished(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -79,5 +81,7 @@ def test_what_decides_an_embedding_is_in_its_name(tiny, here):
 def test_the_oldest_go_first(tmp_path, monkeypatch):
     monkeypatch.setattr(embeddings, "MOST_EMBEDDINGS", 2)
     for number in range(4):
-        embeddings.store_embedding(tmp_path / f"{number}.safetensors", torch.zeros(1, 2, 3))
+        path = tmp_path / f"{number}.safetensors"
+        embeddings.store_embedding(path, torch.zeros(1, 2, 3))
+        os.utime(path, (number, number))  # two could be of one moment
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2.safetensors", "3.safetensors"]

@@ -53,7 +53,8 @@ def test_a_container_has_its_limit(groups):
     used = {"memory__max": f"{2 * GIB}\n", "memory__current": f"{GIB}\n", "memory__stat": stat}
     groups("0::/\n", "", **used)
     assert probe.ram_total_bytes() == 2 * GIB
-    assert probe.ram_free_bytes() == min(int(1.25 * GIB) + probe.ram_own_bytes(), 2 * GIB)
+    free = min(int(1.25 * GIB) + probe.ram_own_bytes(), 2 * GIB)
+    assert abs(probe.ram_free_bytes() - free) < 2**24, "but for what this process took meanwhile"
 
 
 def test_a_job_has_the_limit_of_a_group_above_it(groups):

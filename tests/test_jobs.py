@@ -59,9 +59,11 @@ def test_jobs_are_made_one_after_another(requests):
 
 
 def test_a_job_tells_its_share_and_time_over_all_stages(tiny, outputs):
-    request, told = make_request(tiny, CIRCLE, steps=4), []
+    request, told, looked = make_request(tiny, CIRCLE, steps=4), [], threading.Event()
 
     def work(job, listen):
+        assert looked.wait(60)
+
         def listen_and_look(event):
             listen(event)
             told.append((job.share, job.seconds_left))
@@ -71,6 +73,7 @@ def test_a_job_tells_its_share_and_time_over_all_stages(tiny, outputs):
     queue = JobQueue(work)
     first = queue.submit(request)
     assert (first.share, first.seconds_left) == (0.0, None)
+    looked.set()
     assert queue.wait(120)
     shares = [share for share, _ in told]
     assert shares == sorted(shares)

@@ -268,13 +268,13 @@ def test_the_same_again_is_shown_and_made_only_if_wanted(shown):
 
 
 def test_copies_count_upwards_or_draw(shown):
-    shown.ask("queue.submit", {"values": QUICK, "copies": 3})
+    shown.ask("queue.submit", {"values": QUICK | {"steps": 1000}, "copies": 3})
     queue = shown.session.queue
     wait_for(lambda: queue.running)
     seeds = [job.request.seed for job in (queue.running, *queue.waiting) if job]
     assert sorted(seeds)[-2:] == [8, 9]
     shown.ask("queue.clear")
-    shown.ask("queue.submit", {"values": QUICK | {"seed": -1}, "copies": 3})
+    shown.ask("queue.submit", {"values": QUICK | {"seed": -1, "steps": 1000}, "copies": 3})
     drawn = [job.request.seed for job in queue.waiting][-3:]
     assert len(set(drawn)) == 3
     assert min(drawn) >= 0

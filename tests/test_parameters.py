@@ -8,7 +8,7 @@ from types import ModuleType
 import nbformat
 import pytest
 from conftest import ROOT
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from cogvx_nb.errors import ParameterError, SpecError
@@ -335,7 +335,12 @@ STATEMENTS = st.one_of(
     st.builds("del {}".format, NAMES),
     st.builds("{} = 1; {} = {}".format, NAMES, NAMES, VALUES),
 )
-EXAMPLES = settings(max_examples=150, deadline=None)
+EXAMPLES = settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow],
+)
 
 
 @EXAMPLES

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 from conftest import without_tag
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from test_video import make_special
@@ -272,7 +272,7 @@ def test_special_files_are_not_waited_for(save, outputs, monkeypatch, kind):
         make_special(outputs / "b.mp4", kind) if output == "b.mp4" else None
         code = main(["generate", "--prompt", "a red circle", "--output", output, "--overwrite"])
         assert code == 1
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
 
 
 def test_a_list_can_do_without_some_values(save):
@@ -307,10 +307,11 @@ PATHS = [name for name in CONTENT if name != "format"] + [
     if isinstance(part, dict)
     for name in part
 ]
+FUZZED = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 
 
 @given(path=st.sampled_from(PATHS), value=JSON)
-@hypothesis_settings(max_examples=300, deadline=None, database=None)
+@hypothesis_settings(max_examples=300, **FUZZED)
 def test_any_value_is_read_or_named(path, value):
     content = changed(path, value)
     for strict in (True, False):
@@ -327,7 +328,7 @@ def test_any_value_is_read_or_named(path, value):
 
 
 @given(st.binary(max_size=60), st.integers(0, 900))
-@hypothesis_settings(max_examples=200, deadline=None, database=None)
+@hypothesis_settings(max_examples=200, **FUZZED)
 def test_damaged_boxes_end_in_no_tag(encoded, data, at):
     content = bytearray(encoded.read_bytes()[:2000])
     content[at : at + len(data)] = data
