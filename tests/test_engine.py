@@ -166,7 +166,7 @@ def test_a_thread_that_goes_on_takes_its_kernel_with_it(execute):
 def test_what_hangs_is_ended_and_marked(execute, tmp_path):
     first = execute(PID)
     with pytest.raises(CellTimeoutError):
-        execute("x = 1", "import time; time.sleep(600)", run_timeout=1)
+        execute("x = 1", "import time; time.sleep(600)", run_timeout=4)
     assert statuses(tmp_path) == [("completed", False), ("failed", True)]
     assert not psutil.pid_exists(int(first))
     assert execute("print('x' in globals(), end='')") == "False"
@@ -202,7 +202,7 @@ def test_a_kernel_goes_with_its_process(tmp_path):
     code += "print(d.cells[0].outputs[0].text)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     with contextlib.suppress(psutil.NoSuchProcess):
-        assert psutil.wait_procs([psutil.Process(int(done.stdout))], timeout=30)[1] == []
+        assert psutil.wait_procs([psutil.Process(int(done.stdout))], timeout=120)[1] == []
 
 
 STATE = """
@@ -263,10 +263,11 @@ BREAKS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", BREAKS.values(), ids=BREAKS.keys())
 def test_a_kernel_that_can_no_longer_answer_is_replaced(execute, cell):
+    execute("print(1)")  # a kernel that starts takes long, too
     start = time.monotonic()
     with pytest.raises(DeadKernelError):
         execute(cell, "2")
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 50
     assert execute("print('good', end='')") == "good"
 
 
@@ -327,7 +328,7 @@ def test_processes_of_a_notebook_whose_driver_is_killed_are_ended(tmp_path):
     wait_for(lambda: sleeping("86413"), driver)
     driver.kill()
     driver.communicate()
-    wait_for(lambda: not sleeping("86413"), seconds=10)
+    wait_for(lambda: not sleeping("86413"))
 
 
 STRICT = """
@@ -372,7 +373,7 @@ def test_threads_and_arguments_have_kernels_of_their_own(execute, monkeypatch):
     pids = []
     thread = threading.Thread(target=lambda: pids.append(execute(PID)))
     thread.start()
-    thread.join(60)
+    thread.join(300)
     twice = ["--InteractiveShell.ast_node_interactivity=all"]
     pids += [execute(PID), execute(PID), execute("7\nprint('x' * 99)", PID, extra_arguments=twice)]
     assert (pids[1], len(set(pids))) == (pids[2], 3)

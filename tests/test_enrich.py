@@ -220,7 +220,7 @@ def test_no_answer_in_time(endpoint, failing):
 
 def test_an_answer_without_end_in_sight(endpoint, failing):
     endpoint.reply = Reply(pause=0.05)
-    message = failing(errors.ChatUnreachable, timeout_seconds=1)
+    message = failing(errors.ChatUnreachable, timeout_seconds=3)
     assert "was still answering when the time was up: try again" in message
 
 

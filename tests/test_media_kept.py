@@ -104,7 +104,7 @@ def test_many_processes_keep_the_same_file(tmp_path, outputs):
         path,
     ]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    values = {process.communicate(timeout=60)[0].strip() for process in processes}
+    values = {process.communicate(timeout=300)[0].strip() for process in processes}
     assert [kept.kept_path(value).read_bytes() for value in values] == [path.read_bytes()]
     assert len(list((outputs / "inputs").iterdir())) == 1
 

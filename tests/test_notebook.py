@@ -432,7 +432,7 @@ def kernel():
 
     def run(code: str) -> list[dict]:
         shown = []
-        client.execute_interactive(code, timeout=60, output_hook=shown.append)
+        client.execute_interactive(code, timeout=120, output_hook=shown.append)
         return [message["content"] for message in shown if message["msg_type"] == "error"]
 
     yield run

@@ -35,7 +35,7 @@ def control(client: BlockingKernelClient, kind: str, **content: object) -> dict:
 def show_page(client: BlockingKernelClient) -> str:
     """Show the workbench; the id of its comm."""
     said = []
-    client.execute_interactive(SHOW, timeout=60, output_hook=said.append)
+    client.execute_interactive(SHOW, timeout=300, output_hook=said.append)
     (printed,) = [message for message in said if message["msg_type"] == "stream"]
     return printed["content"]["text"].strip()
 
@@ -47,9 +47,9 @@ def answered_in(client: BlockingKernelClient, comm: str, ask: int, subshell: str
     message = client.session.msg("comm_msg", content)
     message["header"]["subshell_id"] = subshell
     client.shell_channel.send(message)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        heard = client.get_iopub_msg(timeout=30)
+        heard = client.get_iopub_msg(timeout=300)
         data = heard["content"].get("data", {})
         if heard["msg_type"] == "comm_msg" and data.get("content", {}).get("reply") == ask:
             return heard["parent_header"].get("subshell_id")

@@ -110,7 +110,7 @@ def refused_in_one_line(call, *arguments, **keywords):
         assert len(message) < 300, message
         return None
     finally:
-        assert time.process_time() - begun < 5
+        assert time.process_time() - begun < 30
 
 
 @pytest.fixture(autouse=True, scope="module")

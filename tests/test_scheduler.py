@@ -82,7 +82,7 @@ def test_noise_is_drawn_between_steps_and_no_thread_stays(monkeypatch, steps, te
         drawn._drawn.popleft()
         drawn.draw_ahead(steps)  # after a step that drew none
         assert len(drawn._drawn) == ahead - 1
-    thread.join(10)
+    thread.join(60)
     assert not {*drawing()} - others
 
 
