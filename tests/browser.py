@@ -248,22 +248,27 @@ class Held:
         """Hold back what has these words."""
         self._words = words.encode()
 
-    def wait(self) -> None:
-        """Until something is held back."""
+    @property
+    def count(self) -> int:
+        """How many are held back."""
+        return len(self._kept)
+
+    def wait(self, count: int = 1) -> None:
+        """Until so many are held back."""
         for _ in range(600):
-            if self._kept:
+            if self.count >= count:
                 return
             self._page.wait_for_timeout(100)
-        raise AssertionError(f"nothing with {self._words} came")
+        raise AssertionError(f"{self.count} with {self._words} came")
 
     def lose(self) -> None:
         """Let what was held back never come, and everything else pass."""
         self._words, self._kept = b"", []
 
-    def release(self, then: str = "") -> None:
+    def release(self, then: str = "", newest_first: bool = False) -> None:
         """Let everything pass, but from now on what has the words ``then``."""
         self._words, kept, self._kept = then.encode(), self._kept, []
-        for send, message in kept:
+        for send, message in reversed(kept) if newest_first else kept:
             send(message)
 
 

@@ -246,6 +246,79 @@ def test_a_refusal_stays_until_what_it_says_is_mended(page):
     wait(page, "document.querySelector('.cogvx-problem').textContent === ''")
 
 
+COSTS = "document.querySelector('.cogvx-lengths').textContent"
+
+
+def costs(page, steps: int, before: str) -> str:
+    """The predicted costs of other steps, once they are shown."""
+    page.locator("[name=steps]").fill(str(steps))
+    wait(page, f"{COSTS} !== {json.dumps(before)}")
+    return page.evaluate(COSTS)
+
+
+def test_a_late_answer_is_about_what_is_typed_now(page, kept):
+    fill(page, "a red circle moving up", steps=20)
+    wait(page, f"/≈.*≈/.test({COSTS})")
+    before = page.evaluate(COSTS)
+    long = costs(page, 800, before)
+    page.held.hold('"distance"')  # the costs of 400 steps
+    page.locator("[name=steps]").fill("400")
+    page.held.wait()
+    page.clock.fast_forward(5000)  # a pulse is sent, and answered
+    page.wait_for_timeout(1000)
+    page.clock.fast_forward(5000)
+    # What takes long isn't a silent kernel. Else it would be said until the next regular pulse.
+    page.locator(".cogvx-banner").wait_for(state="hidden", timeout=8000)
+    page.locator("[name=steps]").fill("800")
+    page.held.wait(2)
+    page.held.release(newest_first=True)
+    page.wait_for_timeout(1000)
+    assert page.evaluate(COSTS) == long, "of 800 steps"
+    page.held.hold('"error": {')
+    page.locator("[name=prompt]").fill("")
+    kit.generate(page)
+    page.held.wait()
+    page.locator("[name=prompt]").fill("a red circle moving up")
+    kept(lambda form: form["prompt"] == "a red circle moving up")
+    page.held.release()
+    notice(page, "Prompt")
+    assert page.inner_text(".cogvx-problem") == "", "it has been mended meanwhile"
+    page.locator("[name=steps]").fill("1000")
+    page.keyboard.press("Control+Enter")
+    wait(page, f"{COSTS} !== {json.dumps(long)}")  # though its check came after "Generate"
+    kit.at_rest(page)
+
+
+def test_a_prompt_is_read_once_though_the_kernel_is_slow(page):
+    page.held.hold('"spans"')
+    for text in ("a red", "a red circle"):
+        page.locator("[name=prompt]").fill(text)
+        page.clock.fast_forward(5000)
+    page.locator("[name=prompt]").fill("a red circle moving")
+    page.held.wait(3)
+    page.held.release()
+    page.wait_for_selector(".cogvx-tokens:has-text('4 of')")
+    page.wait_for_timeout(1000)
+    page.held.hold('"action":"prompt.read"')
+    page.wait_for_timeout(1000)
+    assert page.held.count == 0
+
+
+def test_another_view_s_edit_is_shown_where_what_was_asked_fails(page, kept):
+    fill(page, "a red circle", steps=7)
+    kept(lambda form: form["prompt"] == "a red circle")
+    kit.execute(page, "notebook:create-output-view")
+    wait(page, "document.querySelectorAll('.cogvx-page').length === 2")
+    page.held.hold('"error": {')
+    drop(page, "broken.png", b"no picture")
+    page.held.wait()
+    page.locator("[name=prompt]").nth(1).fill("a blue circle")
+    kept(lambda form: form["prompt"] == "a blue circle")
+    page.held.release()
+    notice(page, "broken.png")
+    wait(page, "document.querySelector('[name=prompt]').value === 'a blue circle'")
+
+
 def test_what_an_error_is_about_is_marked(page, kept, tmp_path):
     """Groups of controls and check boxes too."""
     fill(page, "a red circle", steps=7)

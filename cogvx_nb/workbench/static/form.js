@@ -109,7 +109,8 @@ function Form(app) {
   function predict(key) {
     if (key === known.key) return;
     known.key = key;
-    app.ask("form.predict").then(({ data }) => lengths.showCosts(data), () => (known.key = ""));
+    const current = (act) => (value) => key === known.key && act(value);
+    app.ask("form.predict").then(current(({ data }) => lengths.showCosts(data)), current(() => (known.key = "")));
   }
 
   async function checkForm() {
@@ -118,13 +119,18 @@ function Form(app) {
     try {
       const data = await edits.send();
       if (number !== latest) return;
-      predict(key);
-      inputs.preview(values());
       showProblem(data.problem ?? (refused.of === JSON.stringify(values()) ? refused.error : null));
-      keepChildren(notes, data.notes, (note) => note, (note) => h("li", { text: note }));
+      showChecked(data, key);
     } catch (error) {
-      showProblem(error);
+      if (number === latest) showProblem(error);
     }
+  }
+
+  /** Show what the kernel says of its form, besides a problem. */
+  function showChecked(data, key) {
+    predict(key);
+    inputs.preview(values());
+    keepChildren(notes, data.notes, (note) => note, (note) => h("li", { text: note }));
   }
 
   function showProblem(error) {
@@ -154,23 +160,26 @@ function Form(app) {
 
   /** Put what is typed into the queue; `first`: before those that wait. */
   async function submit({ first = true, again = false } = {}) {
-    latest++; // an answer under way is about other values
+    const number = ++latest; // an answer under way is about other values
     check.cancel(); // its answer would take back what this one says
-    edits.send().catch(() => {}); // the answer to the next question says what is wrong
+    const key = costKey();
+    edits.send().then((data) => number === latest && showChecked(data, key), () => {}); // what is wrong the next answer says
     app.starting(true);
     const submission = { values: values(), copies: seed.copies, first, again };
+    const of = JSON.stringify(submission.values);
+    const say = (error) => of === JSON.stringify(values()) && showProblem(error); // else a check says what holds
     refused = { of: "", error: null };
     try {
       const { data } = await app.ask("queue.submit", submission);
-      showProblem(null);
+      say(null);
       if (data.known) offerKnown(data.known);
       else app.follow();
       prompts.prompt.submitted?.();
     } catch (error) {
-      showProblem(error);
+      say(error);
       app.tell(error.message, "error");
       // A check finds nothing wrong where no prompt is typed yet: it stays until something is typed.
-      if (error.field) refused = { of: JSON.stringify(submission.values), error };
+      if (error.field) refused = { of, error };
       if (error.field === "model") check(); // its answer names one that can
     } finally {
       app.starting(false);

@@ -9,6 +9,7 @@ function FormEdits(app, values, show, again) {
   let edits = 0;
   let seen = {}; // values at the last look
   let known = {}; // those that the kernel has, or was sent
+  let elsewhere = null; // the kernel's form as others changed it, where it is still to be taken in
   let revision = 0; // of the newest form of the kernel's that was taken in
   const sending = new Set(); // {since, changed}: edits under way
   const asking = []; // questions under way that change the kernel's form: see `ask`
@@ -48,6 +49,7 @@ function FormEdits(app, values, show, again) {
       throw error;
     } finally {
       sending.delete(sent);
+      if (elsewhere) follow(elsewhere);
     }
   }
 
@@ -74,6 +76,7 @@ function FormEdits(app, values, show, again) {
       return { ...answer, undo };
     } finally {
       asking.splice(asking.indexOf(asked), 1);
+      if (elsewhere) follow(elsewhere);
     }
   }
 
@@ -97,10 +100,13 @@ function FormEdits(app, values, show, again) {
     if (Object.keys(unsent()).length) again(); // it was edited before the kernel changed it, or can't be shown
   }
 
-  /** Show what the kernel's form has from elsewhere; where something of this page's is under way, its answer does. */
+  /** Show what the kernel's form has from elsewhere, as soon as nothing of this page's is under way. */
   function follow(state) {
+    elsewhere = state;
     const since = look();
-    if (!asking.length && !sending.size && !Object.keys(unsent()).length) take(state, since);
+    if (asking.length || sending.size || Object.keys(unsent()).length) return;
+    elsewhere = null;
+    take(state, since);
   }
 
   return { ask, send, take, follow };

@@ -1,6 +1,7 @@
 // The kernel: questions and answers, and whether it is there.
 
-const LINK_PATIENCE = 6000; // milliseconds until a silent kernel is said to be silent
+const LINK_PATIENCE = 4000; // milliseconds until a pulse is sent after a question, and until a kernel without one is silent
+const LINK_ALIVE = "page.pulse"; // the question whether it is there
 const LINK_PULSE = 20000; // milliseconds between two questions whether it is there
 const LINK_GRACE = 30000; // milliseconds until a question is lost that the kernel has neither before it nor answers
 
@@ -46,7 +47,8 @@ function Link(model, onSilent) {
   function ask(action, args = {}, bytes = null) {
     return new Promise((resolve, reject) => {
       const ask = ++number;
-      const timer = setTimeout(() => setSilent(true), LINK_PATIENCE);
+      // What is asked may take long; a pulse doesn't.
+      const timer = setTimeout(() => (action === LINK_ALIVE ? setSilent(true) : pulse()), LINK_PATIENCE);
       waiting.set(ask, { resolve, reject, timer });
       try {
         model.send({ ask, client, action, arguments: args }, undefined, bytes ? [bytes] : undefined);
@@ -58,13 +60,15 @@ function Link(model, onSilent) {
   }
 
   model.on("msg:custom", hear);
-  const timer = setInterval(() => ask("page.pulse").catch(() => {}), LINK_PULSE);
+  const pulse = () => ask(LINK_ALIVE).catch(() => {});
+  const timer = setInterval(pulse, LINK_PULSE);
   return {
     ask,
     isSilent: () => silent,
     close() {
       clearInterval(timer);
       model.off("msg:custom", hear);
+      for (const ask of [...waiting.keys()]) end(ask);
     },
   };
 }

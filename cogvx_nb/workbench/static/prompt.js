@@ -58,7 +58,7 @@ function PromptField(app, row) {
     shown = input.value;
     draw();
     if (Date.now() - asked < PROMPT_PATIENCE) return;
-    asked = Date.now();
+    const since = (asked = Date.now());
     try {
       const text = shown;
       const { data } = await app.ask("prompt.read", { text, field: row.name });
@@ -67,9 +67,9 @@ function PromptField(app, row) {
       setText(count, "");
       if (number === latest) app.tell(error.message, "error");
     } finally {
-      asked = 0;
+      if (asked === since) asked = 0;
     }
-    if (number !== latest) read();
+    if (number !== latest && !asked) read();
   }
 
   function show(data) {
