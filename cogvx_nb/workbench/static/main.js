@@ -65,7 +65,6 @@ function render({ model, el }) {
       parts.roll.choose("");
       const { running } = traits.jobs;
       if (running || traits.jobs.waiting?.length || !traits.roll.length) parts.stage.follow(running);
-      else showNewest(traits.roll[0].path);
     },
     async choose(path) {
       following = false;
@@ -109,6 +108,7 @@ function render({ model, el }) {
       for (const problem of data.problems) app.tell(problem, "error");
       if (!data.done.length) return;
       app.follow();
+      if (parts.stage.row?.path === path && newest) showNewest(newest); // nothing runs
       app.tell("It is in the trash.", "info", () => app.run("gallery.restore", { paths: data.done }));
     },
     async download(path, type = "mp4") {
