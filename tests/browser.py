@@ -113,6 +113,13 @@ def _address_of(runtime: Path, server: subprocess.Popen) -> str:
 # --- the page -------------------------------------------------------------------------------------
 
 
+def new_page(chromium):
+    """A page of a Chromium that waits as long as a busy machine may need."""
+    page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(SLOW)
+    return page
+
+
 def open_notebook(page, url: str, name: str = "03_generate.ipynb", workspace: str = "w") -> None:
     """A notebook in JupyterLab, with its kernel."""
     page.goto(f"{url}lab/workspaces/{workspace}/tree/{name}?reset&token=T")
@@ -124,7 +131,7 @@ def run_all(page) -> None:
     page.wait_for_function(IDLE, timeout=SLOW)
     page.evaluate("document.querySelectorAll('.cogvx-page').forEach((e) => (e.dataset.old = 1))")
     page.evaluate(RUN_ALL)
-    page.wait_for_selector(".cogvx-page:not([data-old])", timeout=60_000)
+    page.wait_for_selector(".cogvx-page:not([data-old])", timeout=SLOW)
     wait(page, "!document.querySelector('.cogvx-page[data-old]')")
 
 
@@ -147,7 +154,8 @@ def at_rest(page) -> None:
             with contextlib.suppress(sync_api.Error):  # it began meanwhile
                 card.click(timeout=1000)
         if page.locator(".cogvx-cancel").is_enabled():
-            page.locator(".cogvx-cancel").click()
+            with contextlib.suppress(sync_api.Error):  # it ended meanwhile
+                page.locator(".cogvx-cancel").click(timeout=1000)
         with contextlib.suppress(sync_api.TimeoutError):  # a card that was not clicked stays
             left = "document.querySelector('li:is(.cogvx-card-waiting, .cogvx-card-running)')"
             wait(page, f"!{left}", timeout=5000)
@@ -193,7 +201,8 @@ def wait_for_result(page, prompt: str) -> None:
     shown = "document.querySelector('.cogvx-title').textContent"
     wait(page, f"{shown} === {json.dumps(prompt)} && {REST}", SLOW)
     playing = json.dumps(f"Video: {prompt}")  # until then the element holds the one before
-    wait(page, f"document.querySelector('.cogvx-video:not([hidden])')?.ariaLabel === {playing}")
+    shown = f"document.querySelector('.cogvx-video:not([hidden])')?.ariaLabel === {playing}"
+    wait(page, shown, SLOW)
 
 
 def plays(page, video: str = ".cogvx-video") -> None:
@@ -217,7 +226,7 @@ def keep(page, name: str) -> None:
 def kept_form(page, folder: Path, check: Callable[[dict], bool]) -> dict:
     """The kernel's form, as the server of ``folder`` keeps it on disk, once it passes a check."""
     path, form = folder / "outputs" / ".workbench.json", {}
-    for _ in range(200):
+    for _ in range(1200):
         form = json.loads(path.read_text())["form"] if path.exists() else {}
         if form and check(form):
             return form

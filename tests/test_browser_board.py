@@ -18,7 +18,7 @@ STAR = "a green star growing on a navy background"
 def page(tmp_path):
     """The workbench, with two steps in its form."""
     with kit.jupyter(tmp_path) as url, kit.chromium() as chromium:
-        shown = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        shown = kit.new_page(chromium)
         kit.open_notebook(shown, url)
         kit.run_all(shown)
         fill(shown, CIRCLE, steps=2)

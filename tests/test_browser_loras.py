@@ -25,7 +25,7 @@ def page(tmp_path, monkeypatch):
             (models / folder.name).symlink_to(folder)
     monkeypatch.setenv("COGVX_MODELS_DIR", str(models))
     with kit.jupyter(tmp_path) as url, kit.chromium() as chromium:
-        shown = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        shown = kit.new_page(chromium)
         shown.held = kit.Held(shown)
         kit.open_notebook(shown, url)
         kit.run_all(shown)

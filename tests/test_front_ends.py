@@ -15,6 +15,7 @@ import nbformat
 import psutil
 import pytest
 from browser import SLOW, fill, plays, wait
+from conftest import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -34,7 +35,7 @@ def chromium():
 
 @pytest.fixture
 def page(chromium, tmp_path, request):
-    shown = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    shown = kit.new_page(chromium)
     yield shown
     if request.node.failed:
         shown.screenshot(path=tmp_path / "failed.png")
@@ -79,7 +80,7 @@ def test_cogvx_app_shows_the_page_alone_and_ends_with_its_kernels(page, folder):
         assert any("ipykernel" in " ".join(process.cmdline()) for process in kernels)
         server.send_signal(signal.SIGINT)
         assert server.wait(90) == 0
-        assert psutil.wait_procs(kernels, timeout=10)[1] == []
+        assert psutil.wait_procs(kernels, timeout=60)[1] == []
 
 
 def test_cogvx_lab_opens_the_notebook_and_ends_with_its_kernels(page, folder):
@@ -94,13 +95,20 @@ def test_cogvx_lab_opens_the_notebook_and_ends_with_its_kernels(page, folder):
         server.send_signal(signal.SIGINT)
         assert server.wait(90) == 0
         assert kernels
-        assert psutil.wait_procs(kernels, timeout=10)[1] == []
+        assert psutil.wait_procs(kernels, timeout=60)[1] == []
+
+
+def has_connected(page, url: str) -> bool:
+    """Whether the page has reached its kernel; what is run before that is dropped."""
+    kernels = page.request.get(f"{url}api/kernels?token=T").json()
+    return any(one["connections"] and one["execution_state"] == "idle" for one in kernels)
 
 
 def test_notebook_7_shows_the_same_page(page, folder):
     with kit.jupyter(folder, "notebook") as url:
         page.goto(f"{url}notebooks/03_generate.ipynb?token=T")
         page.wait_for_selector(".jp-MarkdownCell h1:visible", timeout=SLOW)
+        wait_for(lambda: has_connected(page, url))
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.wait_for_selector(".cogvx-page", timeout=SLOW)
@@ -112,7 +120,7 @@ def test_notebook_7_shows_the_same_page(page, folder):
 def saved(folder, chromium) -> nbformat.NotebookNode:
     """Notebook 03 as JupyterLab saves it with a workbench that has made a video."""
     with kit.jupyter(folder) as url:
-        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        page = kit.new_page(chromium)
         kit.open_notebook(page, url)
         kit.run_all(page)
         make_one(page, "a blue circle moving left")
@@ -133,7 +141,7 @@ def test_a_saved_notebook_without_its_kernel(page, saved, folder, trusted):
     with kit.jupyter(folder) as url:
         nbformat.write(notebook, folder / "notebooks" / f"saved-{trusted}.ipynb")
         kit.open_notebook(page, url, f"saved-{trusted}.ipynb")
-        page.get_by_text(SENTENCE).wait_for(timeout=60_000)
+        page.get_by_text(SENTENCE).wait_for(timeout=SLOW)
         page.get_by_text(SENTENCE).scroll_into_view_if_needed()
         kit.keep(page, f"saved-{trusted}")
         widget = page.get_by_text(re.compile("(Loading|Error displaying) widget|object at"))
