@@ -126,6 +126,18 @@ def open_notebook(page, url: str, name: str = "03_generate.ipynb", workspace: st
     page.wait_for_function(IDLE, timeout=SLOW)
 
 
+def end_kernels(url: str) -> None:
+    """End the kernels of a server; it answers once they have ended."""
+
+    def ask(path: str, method: str = "GET") -> bytes:
+        request = urllib.request.Request(f"{url}api/{path}?token=T", method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
+
+    for session in json.loads(ask("sessions")):
+        ask(f"sessions/{session['id']}", "DELETE")
+
+
 def run_all(page) -> None:
     """Run the cells, up to the workbench."""
     page.wait_for_function(IDLE, timeout=SLOW)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import shutil
 from pathlib import Path
 
 import browser as kit
@@ -23,20 +24,47 @@ from cogvx_nb.workflow import generate_video
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-@pytest.fixture
-def page(tmp_path):
-    with kit.jupyter(tmp_path) as url, kit.chromium() as chromium:
-        shown = chromium.new_page(viewport={"width": 1400, "height": 1000})
-        shown.held = kit.Held(shown)
-        shown.clock.install()
-        kit.open_notebook(shown, url)
-        kit.run_all(shown)
-        yield shown
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """The JupyterLab's folder, with its notebooks and ``outputs``."""
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="module")
+def lab(folder):
+    with kit.jupyter(folder) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with kit.chromium() as started:
+        yield started
 
 
 @pytest.fixture
-def kept(page, tmp_path):
-    return functools.partial(kit.kept_form, page, tmp_path)
+def outputs(folder, lab, monkeypatch) -> Path:
+    """An empty outputs folder, this process's too, of which no kernel knows anything."""
+    kit.end_kernels(lab)
+    shutil.rmtree(folder / "outputs", ignore_errors=True)
+    monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(folder / "outputs"))
+    return folder / "outputs"
+
+
+@pytest.fixture
+def page(outputs, chromium, lab):
+    shown = kit.new_page(chromium)
+    shown.held = kit.Held(shown)
+    shown.clock.install()
+    kit.open_notebook(shown, lab)
+    kit.run_all(shown)
+    yield shown
+    shown.close()
+
+
+@pytest.fixture
+def kept(page, folder):
+    return functools.partial(kit.kept_form, page, folder)
 
 
 def circle() -> bytes:
@@ -148,13 +176,13 @@ def test_an_edit_in_one_view_leaves_those_of_another(page, kept):
 CHOSEN = ".cogvx-lengths input:checked"
 
 
-def reopen(page, folder: Path, values: dict[str, object]) -> None:
+def reopen(page, outputs: Path, values: dict[str, object]) -> None:
     """The page of a new kernel, whose form was left with other values."""
     page.evaluate(
         "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
         ".then(() => 0)"
     )
-    path = folder / "outputs" / ".workbench.json"
+    path = outputs / ".workbench.json"
     content = json.loads(path.read_text())
     content["form"] |= values
     path.write_text(json.dumps(content))
@@ -166,11 +194,11 @@ def why(control) -> str:
     return control.page.locator(f"#{control.get_attribute('aria-errormessage')}").inner_text()
 
 
-def test_what_is_not_edited_goes_back_as_it_came(page, kept, tmp_path):
+def test_what_is_not_edited_goes_back_as_it_came(page, kept, outputs):
     """Though sliders round, lines of text lose their breaks and a LoRA is written in one way."""
     fill(page, "a red circle")
     kept(lambda form: form["prompt"] == "a red circle")
-    reopen(page, tmp_path, ODD)
+    reopen(page, outputs, ODD)
     page.locator(".cogvx-lora").nth(1).wait_for()
     assert page.locator(CHOSEN).get_attribute("value") == f"{ODD['frames']} {ODD['speed']}"
     kit.more_settings(page)
@@ -183,9 +211,8 @@ def test_what_is_not_edited_goes_back_as_it_came(page, kept, tmp_path):
     assert kept(lambda form: form["lora"] != ODD["lora"])["lora"] == "one:0.375, two:1"
 
 
-def test_a_loaded_result_is_made_as_it_was(tmp_path, monkeypatch):
+def test_a_loaded_result_is_made_as_it_was(outputs, chromium, lab, tmp_path):
     """Of a strength between the slider's steps, and of as many new frames as no clip has."""
-    monkeypatch.setenv("COGVX_OUTPUTS_DIR", str(tmp_path / "outputs"))
     clip = tmp_path / "clip.mp4"
     frames = world.clip(world.Attributes("green", "circle", "up", "navy"), 13)
     video.encode_video(frames, clip, 8, "")
@@ -196,17 +223,17 @@ def test_a_loaded_result_is_made_as_it_was(tmp_path, monkeypatch):
     longer = generate_video(
         CIRCLE, **usual, model="cogvideox-tiny-i2v", extend=str(clip), frames=60
     )
-    made = [one.path.relative_to(tmp_path / "outputs").as_posix() for one in (changed, longer)]
+    made = [one.path.relative_to(outputs).as_posix() for one in (changed, longer)]
     write_page(KeptPage(roll=tuple(made)))
-    with kit.jupyter(tmp_path) as url, kit.chromium() as chromium:
-        page = chromium.new_page(viewport={"width": 1400, "height": 1000})
-        kit.open_notebook(page, url)
-        kit.run_all(page)
-        make_again(page, 0, "0.625")
-        make_again(page, 1, "60 frames")
-        form = kit.kept_form(page, tmp_path, lambda form: form["frames"] == 60)
-        reopen(page, tmp_path, form | {"model": "cogvideox-tiny"})
-        make_again(page, 1, "60 frames")  # of what is loaded only the model is another
+    page = kit.new_page(chromium)
+    kit.open_notebook(page, lab)
+    kit.run_all(page)
+    make_again(page, 0, "0.625")
+    make_again(page, 1, "60 frames")
+    form = kit.kept_form(page, outputs.parent, lambda form: form["frames"] == 60)
+    reopen(page, outputs, form | {"model": "cogvideox-tiny"})
+    make_again(page, 1, "60 frames")  # of what is loaded only the model is another
+    page.close()
 
 
 def make_again(page, place: int, shown: str) -> None:
@@ -319,11 +346,11 @@ def test_another_view_s_edit_is_shown_where_what_was_asked_fails(page, kept):
     wait(page, "document.querySelector('[name=prompt]').value === 'a blue circle'")
 
 
-def test_what_an_error_is_about_is_marked(page, kept, tmp_path):
+def test_what_an_error_is_about_is_marked(page, kept, outputs):
     """Groups of controls and check boxes too."""
     fill(page, "a red circle", steps=7)
     kept(lambda form: form["prompt"] == "a red circle")
-    reopen(page, tmp_path, {"frames": 34, "strict": True, "lora": "nowhere:0.5"})
+    reopen(page, outputs, {"frames": 34, "strict": True, "lora": "nowhere:0.5"})
     kit.more_settings(page)
 
     def marked(control, words: str) -> None:
