@@ -132,15 +132,17 @@ def test_an_edit_that_is_lost_is_sent_again_with_the_next(page, kept):
     assert page.locator("[name=prompt]").input_value() == "a blue circle"
 
 
-@pytest.mark.parametrize("lost", ['"action":"form.edit"', '"reply"'], ids=["message", "answer"])
-def test_what_is_lost_is_said_and_nothing_waits_for_it(page, kept, lost):
+@pytest.mark.parametrize(
+    ("lost", "count"), [('"action":"form.edit"', 2), ('"reply"', 3)], ids=["message", "answer"]
+)
+def test_what_is_lost_is_said_and_nothing_waits_for_it(page, kept, lost, count):
     fill(page, "a red circle", steps=7)
     kept(lambda form: (form["prompt"], form["seed"]) == ("a red circle", 1))
     page.held.hold(lost)
-    page.locator("[name=prompt]").fill("a blue circle")
-    page.held.wait()
+    page.locator("[name=prompt]").fill("a blue circle")  # which is read, too
+    page.held.wait(count - 1)
     drop(page, "circle.png", circle())
-    page.wait_for_timeout(1000)
+    page.held.wait(count)
     page.held.lose()
     said = page.locator(".cogvx-notice", has_text="lost this").first
     for _ in range(30):

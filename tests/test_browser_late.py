@@ -44,7 +44,7 @@ def folder(samples, tmp_path_factory):
 @pytest.fixture(scope="module")
 def tab(folder):
     with kit.jupyter(folder) as url, kit.chromium() as chromium:
-        shown = chromium.new_page(viewport={"width": 1400, "height": 1000})
+        shown = kit.new_page(chromium)
         shown.held = kit.Held(shown)
         kit.open_notebook(shown, url)
         kit.run_all(shown)
