@@ -140,7 +140,7 @@ def test_a_cell_rests_where_its_clip_comes_late(grids):
     page.held.wait()
     page.mouse.move(0, 0)
     page.held.release()
-    plan(page, "5-7", 3)
+    plan(page, "5-8", 4)
     assert page.evaluate(f"{cell}.src") == poster
 
 

@@ -36,8 +36,8 @@ def show_page(client: BlockingKernelClient) -> str:
     """Show the workbench; the id of its comm."""
     said = []
     client.execute_interactive(SHOW, timeout=300, output_hook=said.append)
-    (printed,) = [message for message in said if message["msg_type"] == "stream"]
-    return printed["content"]["text"].strip()
+    printed = [message["content"] for message in said if message["msg_type"] == "stream"]
+    return "".join(part["text"] for part in printed if part["name"] == "stdout").strip()
 
 
 def answered_in(client: BlockingKernelClient, comm: str, ask: int, subshell: str | None) -> str:

@@ -25,7 +25,7 @@ from .kept_board import read_board, write_board
 from .wording import explain_error, use_labels
 
 _DRAWN_SEED = random.SystemRandom().randrange(2**31)
-"""Of a table without one: pages that ask again see no other table."""
+"""The seed of a table that isn't kept yet: the same in each answer."""
 
 _ROW = re.compile(r"row (\d+): (.+)", re.DOTALL)
 

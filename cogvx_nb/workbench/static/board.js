@@ -14,7 +14,7 @@ function Storyboard(app) {
   const show = button("Show it", { icon: "check", class: "cogvx-board-show", on: () => app.choose(path) });
   const status = h("p", { class: "cogvx-board-status", role: "status" });
   const problem = h("p", { class: "cogvx-problem", role: "status" });
-  const element = h("div", { class: "cogvx-board", on: { keydown, paste, focusin } },
+  const element = h("div", { class: "cogvx-board", on: { keydown, paste, focusin, pointerenter: () => refresh() } },
     h("div", { class: "cogvx-board-title" }, h("h2", { text: "Storyboard" }), settings), table,
     h("div", { class: "cogvx-board-buttons" }, add, h("label", { class: "cogvx-board-seeds" }, "Seed", seed), dice,
       h("small", { text: "Lines that are pasted from a spreadsheet become rows." })),
@@ -113,7 +113,7 @@ function Storyboard(app) {
     submit();
   }
 
-  /** Another page may have been in use. */
+  /** Another page may have been in use. A pointer comes before its click, which would send what is here. */
   function focusin(event) {
     if (!element.contains(event.relatedTarget)) refresh();
   }

@@ -168,10 +168,10 @@ function Form(app) {
     const submission = { values: values(), copies: seed.copies, first, again };
     const of = JSON.stringify(submission.values);
     const say = (error) => of === JSON.stringify(values()) && showProblem(error); // else a check says what holds
-    refused = { of: "", error: null };
     try {
       const { data } = await app.ask("queue.submit", submission);
       say(null);
+      refused = { of: "", error: null };
       if (data.known) offerKnown(data.known);
       else app.follow();
       prompts.prompt.submitted?.();

@@ -34,6 +34,7 @@ function GalleryBulk(app, { chips, chosen, clear, reload, trashed, total }) {
     const { data } = await app.run("gallery.trash", { paths });
     if (!data) return;
     for (const problem of data.problems) app.tell(problem, "error");
+    if (data.done.length) app.gone(paths);
     clear();
     reload();
     const many = data.done.length;

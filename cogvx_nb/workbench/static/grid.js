@@ -21,6 +21,7 @@ function GridPlanner(app) {
   let asked = 0;
   let latest = 0; // number of the grid that was asked for last
   let making = false; // whether a grid is put into the queue
+  let failed = ""; // name of the grid whose state couldn't be read
   let opened = false;
 
   const visible = () => app.view() === "grid"; // another tab of JupyterLab may be in front
@@ -99,8 +100,10 @@ function GridPlanner(app) {
     try {
       const { data } = await app.ask("grid.state", { name });
       if (name === sheet.name()) sheet.show(data);
+      failed = "";
     } catch (error) {
-      app.tell(error.message, "error");
+      if (name !== failed) app.tell(error.message, "error"); // once, though it is asked for at each step
+      failed = name;
     }
   }, 150);
 

@@ -1,6 +1,6 @@
 // The kernel: questions and answers, and whether it is there.
 
-const LINK_PATIENCE = 4000; // milliseconds until a pulse is sent after a question, and until a kernel without one is silent
+const LINK_PATIENCE = 4000; // milliseconds that a question waits until a pulse is sent, and a pulse until the kernel is said to be silent
 const LINK_ALIVE = "page.pulse"; // the question whether it is there
 const LINK_PULSE = 20000; // milliseconds between two questions whether it is there
 const LINK_GRACE = 30000; // milliseconds until a question is lost that the kernel has neither before it nor answers

@@ -102,13 +102,19 @@ function render({ model, el }) {
       await app.change(() => app.run("input.use", { path, part }));
       parts.form.element.scrollIntoView({ block: "nearest" });
     },
+    /** Results are in the trash: one of them leaves the stage. */
+    gone(paths) {
+      const isShown = () => paths.includes(parts.stage.row?.path);
+      if (!isShown()) return;
+      app.follow();
+      if (isShown() && newest) showNewest(newest); // nothing runs
+    },
     async trash(path) {
       const { data } = await app.run("gallery.trash", { paths: [path] });
       if (!data) return;
       for (const problem of data.problems) app.tell(problem, "error");
       if (!data.done.length) return;
-      app.follow();
-      if (parts.stage.row?.path === path && newest) showNewest(newest); // nothing runs
+      app.gone([path]);
       app.tell("It is in the trash.", "info", () => app.run("gallery.restore", { paths: data.done }));
     },
     async download(path, type = "mp4") {

@@ -17,12 +17,12 @@ function PromptMenu(label, options, content, onOpen) {
 
   /** `back`: give the toggle the keyboard, unless the panel was left already, such as for the prompt. */
   function close(back = false) {
-    const left = panel.hidden;
+    const open = !panel.hidden;
     panel.hidden = true;
     panel.removeAttribute("data-cogvx-popup");
     toggle.setAttribute("aria-expanded", "false");
     document.removeEventListener("pointerdown", outside, true);
-    if (back && !left) toggle.focus();
+    if (back && open) toggle.focus();
   }
 
   function outside(event) {

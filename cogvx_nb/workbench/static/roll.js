@@ -143,7 +143,7 @@ function rollTitle(row) {
 async function retryEnded(app, id, dismiss) {
   dismiss(id);
   const { data } = await app.run("queue.retry", { id });
-  if (!data) dismiss(id, false);
+  if (!data?.ids.length) dismiss(id, false);
 }
 
 async function resumeLeft(app) {

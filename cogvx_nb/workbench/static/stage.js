@@ -20,6 +20,7 @@ function Stage(app) {
   const element = h("section", { class: "cogvx-stage", "aria-label": "Video" },
     screen, h("div", { class: "cogvx-strip-box" }, strip), h("div", { class: "cogvx-title-row" }, title, from, live), marks, facts, actions, lines);
   let row = null; // of the result that is shown; null while the running one is
+  let unread = false; // whether its video could not be read
   let previewUrl = "";
 
   strip.addEventListener("click", (event) => {
@@ -35,8 +36,9 @@ function Stage(app) {
   }
 
   async function show(result) {
-    if (row?.path === result.path) return;
+    if (row?.path === result.path && !unread) return;
     row = result;
+    unread = false;
     setText(title, result.prompt);
     describe(result);
     mode("video");
@@ -58,7 +60,8 @@ function Stage(app) {
       strip.style.visibility = "";
     } catch (error) {
       if (row !== result) return;
-      if (!url) {
+      unread = !url;
+      if (unread) {
         video.removeAttribute("src"); // else the one before would play under this title
         video.load();
       }
