@@ -293,6 +293,17 @@ class Held:
             send(message)
 
 
+@contextlib.contextmanager
+def workbench(folder: Path) -> Iterator:
+    """Notebook 03's page in a JupyterLab of its own; its messages can be ``held``."""
+    with jupyter(folder) as url, chromium() as started:
+        page = new_page(started)
+        page.held = Held(page)
+        open_notebook(page, url)
+        run_all(page)
+        yield page
+
+
 # --- what a page must be --------------------------------------------------------------------------
 
 

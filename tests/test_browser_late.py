@@ -43,11 +43,7 @@ def folder(samples, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tab(folder):
-    with kit.jupyter(folder) as url, kit.chromium() as chromium:
-        shown = kit.new_page(chromium)
-        shown.held = kit.Held(shown)
-        kit.open_notebook(shown, url)
-        kit.run_all(shown)
+    with kit.workbench(folder) as shown:
         yield shown
 
 

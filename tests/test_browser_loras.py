@@ -24,11 +24,7 @@ def page(tmp_path, monkeypatch):
         if folder.is_dir() and folder.name != "loras":
             (models / folder.name).symlink_to(folder)
     monkeypatch.setenv("COGVX_MODELS_DIR", str(models))
-    with kit.jupyter(tmp_path) as url, kit.chromium() as chromium:
-        shown = kit.new_page(chromium)
-        shown.held = kit.Held(shown)
-        kit.open_notebook(shown, url)
-        kit.run_all(shown)
+    with kit.workbench(tmp_path) as shown:
         yield shown
 
 
